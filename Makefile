@@ -1,0 +1,63 @@
+# The two commands of the README, and what they stand on. `make help` lists them.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+PY := .venv/bin/python
+# Without a GPU driver TensorFlow reports an error a process; Python's errors still show.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+DATA ?= data/mnist
+RUN ?= runs/mnist
+RUNTIME_LOCK := requirements.txt
+DEV_LOCK := requirements-dev.txt
+INSTALL := .venv/bin/uv pip install --quiet --python $(PY) --require-hashes
+
+.PHONY: help setup train test lint types lock bench clean
+
+help:  ## List the targets.
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets do it, too).
+
+.venv/.installed: requirements-setup.txt $(RUNTIME_LOCK) $(DEV_LOCK)
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON); install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making .venv from the locked requirements (about 3 GB)"
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --require-hashes -r requirements-setup.txt
+	# pip, where uv cannot (a package mirror that is configured for pip alone).
+	$(INSTALL) -r $(RUNTIME_LOCK) -r $(DEV_LOCK) || \
+	  .venv/bin/pip install --quiet --require-hashes -r $(RUNTIME_LOCK) -r $(DEV_LOCK)
+	@touch $@
+
+train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5 minutes).
+	$(PY) -m input_pipeline.prepare mnist --output $(DATA)
+	$(PY) -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin \
+	  --gin_param="experiment.Experiment.data_dir = '$(DATA)'" --model_dir=$(RUN)
+	$(PY) -m train.export --model_dir=$(RUN) --export_dir=$(RUN)/export
+	$(PY) -m train.classify --export_dir=$(RUN)/export --tfrecords='$(DATA)/validation-*'
+	@echo "Data: $(DATA)   run: $(RUN)   scores: $(RUN)/summary.json   SavedModel: $(RUN)/export"
+	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
+
+test: lint types .venv/.installed  ## Lint, types, import directions, all tests but the slow ones.
+	$(PY) -m pytest -q -n 2 --dist loadfile
+
+lint: .venv/.installed
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --quiet --check .
+	.venv/bin/lint-imports --no-cache --verbose >/dev/null || .venv/bin/lint-imports --no-cache
+
+types: .venv/.installed
+	.venv/bin/pyright
+
+soak: .venv/.installed  ## The long proofs: every test marked slow.
+	$(PY) -m pytest -q -m slow
+
+lock: .venv/.installed  ## Lock the requirements anew, at the newest versions allowed.
+	set -e; for name in requirements requirements-dev requirements-setup requirements-gpu; do \
+	  $(COMPILE) $$name.in -o $$name.txt; done
+	$(COMPILE) requirements-tpu.in --override requirements-tpu.override -o requirements-tpu.txt
+
+COMPILE := .venv/bin/uv pip compile --quiet --upgrade --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean:  ## Delete what the targets made, .venv excepted.
+	rm -rf data/mnist runs/mnist .pytest_cache .ruff_cache

@@ -1,0 +1,28 @@
+"""EfficientNet-X in Keras 3: `build_model`, the table of variants, the weights."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from models.variants import VARIANTS, ModelError, Variant, get_variant
+
+if TYPE_CHECKING:
+    from models import weights
+    from models.efficientnet_x import build_model
+
+__all__ = [
+    "VARIANTS",
+    "ModelError",
+    "Variant",
+    "build_model",
+    "get_variant",
+    "weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import Keras, which takes seconds, only for the names that need it."""
+    if name == "build_model":
+        return importlib.import_module("models.efficientnet_x").build_model
+    if name == "weights":
+        return importlib.import_module("models.weights")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""The layers that Keras lacks, or has in a form that a TPU pod cannot use."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from models.variants import require
+
+MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+SeedGeneratorMaker = Callable[[int], keras.random.SeedGenerator]
+
+_register = keras.saving.register_keras_serializable(package="efficientnet_x")
+
+
+@_register
+class Normalize(keras.Layer):
+    """Pixels 0..255 -> zero mean and unit variance over ImageNet, per channel."""
+
+    def __init__(self, **kwargs: Any):
+        # Autocasting would round the pixels to bfloat16 before they arrive here.
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, inputs):
+        """Normalise in float32 whatever the policy, then cast."""
+        pixels = ops.cast(inputs, "float32")
+        mean = ops.convert_to_tensor(MEAN_RGB, dtype="float32")
+        std = ops.convert_to_tensor(STD_RGB, dtype="float32")
+        return ops.cast((pixels - mean) / std, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Same shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return keras.Layer's; its default refuses a dtype given as a policy."""
+        return super().get_config()
+
+
+@_register
+class BatchNormalization(keras.Layer):
+    """Batch normalisation over the last axis, in float32, in one pass.
+
+    The batch's variance is E[x^2] - E[x]^2: both sums come from one reading of the
+    activations, which is what this layer spends its time on. It is biased, in the
+    moving variance too, as in the reference.
+
+    Keras' layer leaves every replica with moving statistics of its own. Here they
+    are averaged over the replicas at each update, so a checkpoint holds them all.
+    """
+
+    def __init__(self, *, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        require(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
+        require(epsilon > 0, f"epsilon must be above 0, not {epsilon}")
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create gamma, beta, moving_mean and moving_variance, in this order."""
+
+        def add(name: str, initializer: str, **kwargs: Any):
+            return self.add_weight(
+                name=name,
+                shape=(input_shape[-1],),
+                initializer=initializer,
+                dtype="float32",
+                autocast=False,
+                **kwargs,
+            )
+
+        statistic = {"trainable": False, "aggregation": "mean"}
+        self.gamma = add("gamma", "ones")
+        self.beta = add("beta", "zeros")
+        self.moving_mean = add("moving_mean", "zeros", **statistic)
+        self.moving_variance = add("moving_variance", "ones", **statistic)
+
+    def call(self, inputs, training=None):
+        """Normalise by the batch's statistics in training, else by the moving ones."""
+        x = ops.cast(inputs, "float32")
+        if training and self.trainable:
+            mean, variance = self._batch_statistics(x)
+            self._move(self.moving_mean, mean)
+            self._move(self.moving_variance, variance)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        # Subtracting first keeps the digits that x * scale + offset would lose.
+        return ops.cast((x - mean) * scale + self.beta, self.compute_dtype)
+
+    def _batch_statistics(self, x):
+        """Mean and biased variance over all axes but the last."""
+        axes = tuple(range(len(x.shape) - 1))
+        # Neither variance nor gradient depends on where zero is. Far from it the
+        # difference below loses its digits, and the moving mean, known before the
+        # batch is read, is near the middle of it.
+        shift = ops.stop_gradient(self.moving_mean)
+        x = x - shift
+        mean = ops.mean(x, axis=axes)
+        mean_of_squares = ops.mean(ops.square(x), axis=axes)
+        # Rounding can bring the difference below zero, where rsqrt is not a number.
+        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
+        return mean + shift, variance
+
+    def _move(self, statistic, value):
+        """Move a moving statistic towards the batch's value."""
+        statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape):
+        """Same shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        own = {"momentum": self.momentum, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
+
+
+class _RandomZero(keras.Layer):
+    """Zero random parts of the input in training, and scale up what survives.
+
+    Args:
+        keep_prob: probability that a part survives, in (0, 1].
+        seed: of the layer's own generator.
+        make_seed_generator: from the seed to that generator, for a trainer that needs
+            another mask on each replica. It is the trainer's, so not in the config.
+        **kwargs: keras.Layer's.
+    """
+
+    def __init__(
+        self,
+        keep_prob: float,
+        *,
+        seed: int = 0,
+        make_seed_generator: SeedGeneratorMaker = keras.random.SeedGenerator,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.keep_prob = keep_prob
+        self.seed = seed
+        self.seed_generator = make_seed_generator(seed)
+
+    def mask_shape(self, inputs):
+        """Shape of the mask, which broadcasts against the inputs."""
+        raise NotImplementedError
+
+    def call(self, inputs, training=None):
+        """Apply a mask in training; do nothing in inference."""
+        if not training or self.keep_prob == 1:
+            return inputs
+        # In float32: a bfloat16 draw has steps of 1/128, and would turn a survival
+        # probability of 0.9875 into 0.9844.
+        draw = keras.random.uniform(
+            self.mask_shape(inputs), dtype="float32", seed=self.seed_generator
+        )
+        return ops.where(draw < self.keep_prob, inputs / self.keep_prob, 0.0)
+
+    def compute_output_shape(self, input_shape):
+        """Same shape."""
+        return input_shape
+
+
+@_register
+class StochasticDepth(_RandomZero):
+    """Drop whole samples of a residual branch (Huang et al., 2016)."""
+
+    def __init__(self, survival_prob: float, **kwargs: Any):
+        require(
+            0 < survival_prob <= 1,
+            f"survival_prob must be in (0, 1], not {survival_prob}",
+        )
+        super().__init__(survival_prob, **kwargs)
+
+    def mask_shape(self, inputs):
+        """One draw per sample."""
+        return (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        own = {"survival_prob": self.keep_prob, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+@_register
+class Dropout(_RandomZero):
+    """Drop single elements; Keras' layer takes no generator from outside."""
+
+    def __init__(self, rate: float, **kwargs: Any):
+        require(0 <= rate < 1, f"dropout rate must be in [0, 1), not {rate}")
+        super().__init__(1 - rate, **kwargs)
+        self.rate = rate
+
+    def mask_shape(self, inputs):
+        """One draw per element."""
+        return ops.shape(inputs)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

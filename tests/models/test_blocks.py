@@ -1,0 +1,147 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from models import scaling
+from models.blocks import FusedMBConv, MBConv, SqueezeExcite
+
+MBCONV = scaling.BlockSpec(
+    kernel_size=3,
+    strides=1,
+    expand_ratio=6,
+    input_filters=8,
+    expanded_filters=48,
+    output_filters=8,
+    se_filters=2,
+    activation="relu",
+    fused=False,
+    space_to_depth=False,
+)
+SPECS = {
+    "skip": MBCONV,
+    "stride": dataclasses.replace(MBCONV, strides=2),
+    "wider": dataclasses.replace(MBCONV, output_filters=16),
+    "no expansion": dataclasses.replace(MBCONV, expand_ratio=1, expanded_filters=8),
+    "no squeeze-and-excite": dataclasses.replace(MBCONV, se_filters=0),
+    "space to depth": dataclasses.replace(
+        MBCONV,
+        kernel_size=2,
+        expand_ratio=1,
+        expanded_filters=32,
+        output_filters=16,
+        space_to_depth=True,
+    ),
+    "fused": dataclasses.replace(MBCONV, fused=True, activation="swish"),
+    "fused, stride": dataclasses.replace(MBCONV, fused=True, strides=2),
+}
+each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+
+
+def make(spec, **kwargs):
+    return (FusedMBConv if spec.fused else MBConv)(spec, name="block", **kwargs)
+
+
+def inputs(batch=4):
+    shape = (batch, 7, 7, 8)
+    return np.random.default_rng(2).normal(size=shape).astype(np.float32)
+
+
+def kernel_names(block):
+    return [v.path.split("/", 1)[1] for v in block.weights if "kernel" in v.path]
+
+
+@each_spec
+def test_declared_shape_is_the_computed_one(spec):
+    block = make(spec)
+    outputs, expansion = block(inputs()), block.expand(inputs())
+    assert outputs.shape == block.compute_output_shape((4, 7, 7, 8))
+    assert outputs.shape[-1] == spec.output_filters
+    assert expansion.shape == (*outputs.shape[:3], spec.expanded_filters)
+
+
+@each_spec
+def test_skip(spec):
+    block = make(spec)
+    x = inputs()
+    difference = ops.convert_to_numpy(block(x)) - ops.convert_to_numpy(
+        block._projection[1](block._projection[0](block.expand(x)))
+    )
+    if spec.has_skip:
+        np.testing.assert_allclose(difference, x, atol=1e-5)
+    else:
+        assert not difference.any()
+
+
+def test_parts_of_an_mbconv():
+    block = make(MBCONV)
+    block.build((None, 7, 7, 8))
+    assert kernel_names(block) == [
+        "expand/kernel",
+        "depthwise/kernel",
+        "squeeze_excite/reduce/kernel",
+        "squeeze_excite/expand/kernel",
+        "project/kernel",
+    ]
+
+
+def test_parts_of_the_block_with_space_to_depth():
+    block = make(SPECS["space to depth"])
+    block.build((None, 7, 7, 8))
+    assert kernel_names(block)[:2] == ["fold/kernel", "depthwise/kernel"]
+    assert block.weights[0].shape == (2, 2, 8, 32)
+
+
+def test_parts_of_a_fused_mbconv():
+    block = make(SPECS["fused"])
+    block.build((None, 7, 7, 8))
+    assert [name for name in kernel_names(block) if "squeeze" not in name] == [
+        "expand/kernel",
+        "project/kernel",
+    ]
+    assert block.weights[0].shape == (3, 3, 8, 48)
+
+
+def test_training_reaches_the_parts():
+    block = make(MBCONV)
+    block(inputs(), training=False)
+    assert not block.weights[3].numpy().any()
+    block(inputs(), training=True)
+    assert block.weights[3].numpy().all()
+
+
+def test_stochastic_depth_leaves_the_inputs():
+    block = make(MBCONV, survival_prob=0.5)
+    x = inputs(32)
+    outputs = ops.convert_to_numpy(block(x, training=True))
+    dropped = (outputs == x).all(axis=(1, 2, 3))
+    assert 0 < dropped.sum() < 32
+
+
+def test_stochastic_depth_only_on_a_skip():
+    assert make(MBCONV, survival_prob=0.5)._stochastic_depth is not None
+    assert make(MBCONV, survival_prob=1.0)._stochastic_depth is None
+    # Without a skip a dropped sample would be lost.
+    assert make(SPECS["wider"], survival_prob=0.5)._stochastic_depth is None
+
+
+def test_squeeze_excite_by_hand():
+    layer = SqueezeExcite(4, 2, activation="relu")
+    x = inputs()[..., :4]
+    outputs = ops.convert_to_numpy(layer(x))
+    kernel1, bias1, kernel2, bias2 = layer.get_weights()
+    reduced = np.maximum(x.mean(axis=(1, 2)) @ kernel1[0, 0] + bias1, 0)
+    factors = 1 / (1 + np.exp(-(reduced @ kernel2[0, 0] + bias2)))
+    np.testing.assert_allclose(outputs, x * factors[:, None, None], atol=1e-5)
+
+
+@each_spec
+def test_config_round_trip(spec):
+    block = make(spec, survival_prob=0.75, batch_norm_momentum=0.9, seed=3)
+    config = keras.saving.serialize_keras_object(block)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert type(copy) is type(block)
+    assert copy.spec == spec
+    assert copy.get_config() == block.get_config()

@@ -1,0 +1,276 @@
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import models
+from models import scaling, weights
+from models.blocks import FusedMBConv, MBConv
+from models.layers import BatchNormalization
+from models.variants import ModelError, get_variant
+
+GOLDEN_NAMES = ["efficientnet-x-b0", "efficientnet-x-tpu-b1"]
+
+
+def array(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+@pytest.fixture(scope="module")
+def golden_model(golden_weights):
+    """Function: name and size -> a model without noise, with the golden weights."""
+
+    @functools.cache
+    def build(name, size):
+        model = models.build_model(
+            name, resolution=size, survival_prob=1.0, dropout_rate=0.0
+        )
+        variables = weights.in_reference_order(model)
+        for variable, value in zip(variables, golden_weights(name), strict=True):
+            variable.assign(value)
+        return model
+
+    return build
+
+
+def pooled_and_logits(model):
+    pooled = model.get_layer("pooled_features").output
+    return keras.Model(model.input, [pooled, model.output])
+
+
+@pytest.mark.parametrize(("size", "prefix"), [(64, "infer"), (75, "infer75")])
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_inference(name, size, prefix, golden_model, golden_arrays, golden_pixels):
+    model = pooled_and_logits(golden_model(name, size))
+    pooled, logits = model(golden_pixels(2, size), training=False)
+    golden = golden_arrays(name)
+    np.testing.assert_allclose(logits, golden[f"{prefix}_logits"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(
+        pooled, golden[f"{prefix}_pooled_features"], atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_endpoints(name, golden_model, golden_endpoints, golden_pixels):
+    model = golden_model(name, 64)
+    specs = scaling.block_specs(get_variant(name))
+    layers = [model.get_layer(f"block_{i}") for i in range(len(specs))]
+    stem = model.get_layer("stem_activation")
+    outputs = keras.Model(model.input, [layer.output for layer in (stem, *layers)])
+    x, *rest = outputs(golden_pixels(2, 64))
+    found = {"reduction_1": x}
+    for i, (layer, output) in enumerate(zip(layers, rest, strict=True)):
+        found[f"block_{i}"] = output
+        found[f"block_{i}/expansion_output"] = layer.expand(x)
+        x = output
+    last = [i for i, spec in enumerate(specs[1:]) if spec.strides == 2]
+    for number, i in enumerate([*last, len(specs) - 1], start=2):
+        for suffix in ("", "/expansion_output"):
+            found[f"reduction_{number}{suffix}"] = found[f"block_{i}{suffix}"]
+
+    assert set(found) == set(golden_endpoints[name])
+    for endpoint, golden in golden_endpoints[name].items():
+        values = array(found[endpoint])
+        assert list(values.shape) == golden["shape"], endpoint
+        measured = [values.mean(), values.std(), np.abs(values).max()]
+        expected = [golden["mean"], golden["std"], golden["absmax"]]
+        np.testing.assert_allclose(measured, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(values.flat[:8], golden["first8"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_training_mode(name, golden_model, golden_arrays, golden_pixels):
+    model = golden_model(name, 64)
+    before = [array(v) for v in weights.in_reference_order(model)]
+    pooled, logits = pooled_and_logits(model)(golden_pixels(8, 64), training=True)
+    after = [array(v) for v in weights.in_reference_order(model)]
+    for variable, value in zip(weights.in_reference_order(model), before, strict=True):
+        variable.assign(value)  # for the tests that share the model
+    golden = golden_arrays(name)
+    np.testing.assert_allclose(logits, golden["train_logits"], atol=2e-4, rtol=0)
+    np.testing.assert_allclose(
+        pooled, golden["train_pooled_features"], atol=5e-4, rtol=0
+    )
+    for place, value in enumerate(after):
+        expected = golden.get(f"moving_after/{place:04d}", before[place])
+        np.testing.assert_allclose(value, expected, atol=2e-5, rtol=0)
+
+
+# Numbers and types
+
+
+def test_pixels_of_any_type_give_equal_logits(tiny, random_pixels):
+    for dtype in ("float32", "mixed_bfloat16"):
+        model = models.build_model(tiny, dtype=dtype)
+        expected = array(model(random_pixels))
+        for kind in (np.float32, np.float64, np.int32):
+            np.testing.assert_array_equal(
+                array(model(random_pixels.astype(kind))), expected
+            )
+
+
+def test_fractions_of_a_pixel_are_kept(tiny, random_pixels):
+    model = models.build_model(tiny, dtype="mixed_bfloat16")
+    normalized = keras.Model(model.input, model.get_layer("normalize").output)
+    pixels = random_pixels.astype(np.float32) + np.float32(0.3)
+    std = np.array([58.395, 57.12, 57.375], np.float32)
+    mean = np.array([123.675, 116.28, 103.53], np.float32)
+    exact = ops.cast((pixels - mean) / std, "bfloat16")
+    outputs = normalized(pixels)
+    assert outputs.dtype == "bfloat16"
+    np.testing.assert_allclose(array(outputs), array(exact), rtol=2**-7)
+    # Of pixels rounded to bfloat16 first, most would be elsewhere.
+    assert (array(outputs) == array(exact)).mean() > 0.99
+
+
+def test_bfloat16_is_near_float32(tiny, random_pixels):
+    exact = models.build_model(tiny, dtype="float32")
+    mixed = models.build_model(tiny, dtype="mixed_bfloat16")
+    mixed.set_weights(exact.get_weights())
+    assert {v.dtype for v in mixed.weights} == {"float32"}
+    for training in (False, True):
+        expected = array(exact(random_pixels, training=training))
+        logits = mixed(random_pixels, training=training)
+        assert logits.dtype == "float32"
+        error = np.abs(array(logits) - expected).max()
+        assert 0 < error < 0.05 * np.abs(expected).max()
+
+
+def test_dtype_reaches_every_layer_and_nothing_else(tiny, random_pixels):
+    expected = array(models.build_model(tiny, dtype="float32")(random_pixels))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.build_model(tiny, dtype="float32")
+        assert {layer.compute_dtype for layer in flatten(model)} == {"float32"}
+        np.testing.assert_array_equal(array(model(random_pixels)), expected)
+        layers = flatten(models.build_model(tiny))
+        in_float32 = {la.name for la in layers if la.compute_dtype == "float32"}
+        assert in_float32 == {"logits"}
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def flatten(model):
+    """All layers and their parts, but for the input, which computes nothing."""
+    return [part for layer in model.layers[1:] for part in layer._flatten_layers()]
+
+
+# The graph
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_blocks_and_survival(name, built, golden_blocks):
+    model = built(name)
+    golden = golden_blocks[name]
+    blocks = [
+        layer for layer in model.layers if isinstance(layer, MBConv | FusedMBConv)
+    ]
+    assert model.name == name
+    assert [isinstance(block, FusedMBConv) for block in blocks] == [
+        bool(g["fused"]) for g in golden
+    ]
+    for block, expected in zip(blocks, golden, strict=True):
+        survival = expected["survival_prob_train"]
+        assert block.survival_prob == pytest.approx(survival)
+        random = expected["skip"] and survival < 1
+        assert (block._stochastic_depth is not None) == random
+    assert model.get_layer("dropout").rate == get_variant(name).dropout_rate
+
+
+def test_shapes_and_overrides(tiny):
+    model = models.build_model(
+        tiny,
+        num_classes=7,
+        width_coefficient=0.5,
+        depth_coefficient=2.0,
+        resolution=45,
+        dropout_rate=0.4,
+        batch_norm_momentum=0.9,
+        batch_norm_epsilon=0.1,
+    )
+    assert model.name == "tiny"
+    assert model.input.name == "pixels"
+    assert model.input_shape == (None, 45, 45, 3)
+    assert model.output_shape == (None, 7)
+    assert model.get_layer("stem_conv").filters == 16
+    assert model.get_layer("dropout").rate == 0.4
+    assert len([la for la in model.layers if la.name.startswith("block_")]) == 10
+    norms = [la for la in flatten(model) if isinstance(la, BatchNormalization)]
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 0.1)}
+
+
+def test_classifier_init(tiny):
+    classifier = models.build_model(tiny, num_classes=400).get_layer("classifier")
+    kernel = array(classifier.kernel)
+    assert np.abs(kernel).max() == pytest.approx(1 / 20, rel=1e-3)
+    assert kernel.std() == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
+    assert not array(classifier.bias).any()
+
+
+def test_seed(tiny, random_pixels):
+    noisy = {"survival_prob": 0.5, "dropout_rate": 0.5}
+
+    def logits(**kwargs):
+        model = models.build_model(tiny, **noisy, **kwargs)
+        return array(model(random_pixels, training=True))
+
+    np.testing.assert_array_equal(logits(seed=1), logits(seed=1))
+    assert (logits(seed=1) != logits(seed=2)).any()
+
+
+def test_every_random_layer_has_its_own_seed_generator(tiny, random_pixels):
+    made = []
+
+    def make(seed):
+        made.append(keras.random.SeedGenerator(seed))
+        return made[-1]
+
+    model = models.build_model(tiny, survival_prob=0.5, make_seed_generator=make)
+    with_skip = sum(spec.has_skip for spec in scaling.block_specs(tiny))
+    assert len({int(array(generator.state)[0]) for generator in made}) == with_skip + 1
+    states = {id(v) for v in model.variables if "seed" in v.path}
+    assert states == {id(generator.state) for generator in made}
+    model(random_pixels, training=True)
+    assert [array(generator.state).tolist()[1] for generator in made] == [1] * len(made)
+
+
+def test_serialisation_round_trip(tiny, random_pixels):
+    model = models.build_model(tiny, dtype="mixed_bfloat16", survival_prob=0.5)
+    config = keras.saving.serialize_keras_object(model)
+    copy = keras.saving.deserialize_keras_object(config)
+    copy.set_weights(model.get_weights())
+    assert len(weights.in_reference_order(copy)) == len(model.weights)
+    for training in (False, True):  # the seeds are in the config
+        np.testing.assert_array_equal(
+            array(copy(random_pixels, training=training)),
+            array(model(random_pixels, training=training)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes must be 1 or more, not 0"),
+        ({"resolution": 31}, "resolution must be an integer of 32 or more, not 31"),
+        ({"width_coefficient": 0.0}, "width_coefficient must be above 0, not 0.0"),
+        ({"depth_coefficient": -1}, "depth_coefficient must be above 0, not -1"),
+        ({"survival_prob": 0.0}, "survival_prob must be in (0, 1], not 0.0"),
+        ({"survival_prob": 1.1}, "survival_prob must be in (0, 1], not 1.1"),
+        ({"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), not 1.0"),
+        ({"batch_norm_momentum": 1.0}, "momentum must be in [0, 1), not 1.0"),
+        ({"batch_norm_epsilon": 0.0}, "epsilon must be above 0, not 0.0"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ModelError) as error:
+        models.build_model("efficientnet-x-b0", **arguments)
+    assert str(error.value) == message
+
+
+def test_unknown_variant():
+    with pytest.raises(ModelError, match="did you mean efficientnet-x-b0"):
+        models.build_model("efficientnet-x-bo")
