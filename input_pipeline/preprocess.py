@@ -1,0 +1,158 @@
+"""Encoded bytes to uint8 pixels: the crops, the resize and the flip.
+
+The functions equal the authors' TF1 reference (tensorflow/tpu,
+models/official/efficientnet/preprocessing.py), with pixels in 0..255; the model
+normalises them.
+"""
+
+import tensorflow as tf
+
+_CROP_FRACTION = 0.875  # of the shorter side, at evaluation
+_MAX_ATTEMPTS = 10
+_MIN_COVERED = 0.1
+
+# A header can claim any size and decoding allocates it. ImageNet's largest image has
+# 61 million pixels; this allows 300 MB.
+MAX_PIXELS = 100_000_000
+
+
+def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
+    """Reads int32[3], height, width, channels, from a JPEG's header.
+
+    Raises:
+      InvalidArgumentError: no JPEG header, or one that claims more than MAX_PIXELS.
+    """
+    shape = tf.ensure_shape(tf.image.extract_jpeg_shape(encoded), [3])
+    pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+    message = f"image has more than {MAX_PIXELS} pixels"
+    within = tf.debugging.assert_less_equal(
+        pixels, tf.constant(MAX_PIXELS, tf.int64), message
+    )
+    with tf.control_dependencies([within] if within is not None else []):
+        return tf.identity(shape)
+
+
+def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
+    """The evaluation crop, int32[4] (top, left, height, width): a central square."""
+    padding = round(resolution * (1 / _CROP_FRACTION - 1))
+    shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
+    top = (shape[0] - side + 1) // 2
+    left = (shape[1] - side + 1) // 2
+    return tf.stack([top, left, side, side])
+
+
+def random_window(
+    shape: tf.Tensor,
+    resolution: int,
+    seed: tf.Tensor,
+    *,
+    area_range: tuple[float, float],
+    aspect_ratio_range: tuple[float, float],
+) -> tf.Tensor:
+    """The training crop, int32[4]; the central window where no attempt fitted."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=_MIN_COVERED,
+        aspect_ratio_range=aspect_ratio_range,
+        area_range=area_range,
+        max_attempts=_MAX_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    window = tf.concat([begin[:2], size[:2]], axis=0)
+    # The sampler answers with the whole image when it fails.
+    failed = tf.reduce_all(tf.equal(size[:2], shape[:2]))
+    return tf.where(failed, central_window(shape, resolution), window)
+
+
+def resize(pixels: tf.Tensor, resolution: int) -> tf.Tensor:
+    """TF1's bicubic (no half-pixel centres): uint8[h, w, 3] to float32[S, S, 3]."""
+    size = [resolution, resolution]
+    return tf.raw_ops.ResizeBicubic(
+        images=pixels[None], size=size, align_corners=False, half_pixel_centers=False
+    )[0]
+
+
+def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    """Clips to 0..255 and drops the fraction, as the reference does to augment."""
+    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
+
+
+def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+    """The reference's evaluation image, float32[S, S, 3], from JPEG or PNG bytes."""
+    pixels = tf.cond(
+        tf.image.is_jpeg(encoded),
+        lambda: _central_jpeg(encoded, resolution),
+        lambda: _central_png(encoded, resolution),
+    )
+    return tf.ensure_shape(resize(pixels, resolution), [resolution, resolution, 3])
+
+
+def _central_jpeg(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+    # Fused decode and crop, as the reference: slicing a decoded image differs at the
+    # window's edge, where chroma upsampling sees other neighbours.
+    window = central_window(jpeg_shape(encoded), resolution)
+    return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+
+def _central_png(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+    image = tf.io.decode_png(encoded, channels=3)
+    window = central_window(tf.shape(image), resolution)
+    return tf.image.crop_to_bounding_box(image, *tf.unstack(window))
+
+
+def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+    """Evaluation preprocessing, also of the exported model.
+
+    Args:
+      encoded: string scalar, a JPEG or PNG file of any colour space.
+      resolution: S, the side of the result in pixels.
+
+    Returns:
+      uint8[S, S, 3].
+    """
+    return to_uint8(eval_pixels(encoded, resolution))
+
+
+def train_image(
+    encoded: tf.Tensor,
+    resolution: int,
+    seed: tf.Tensor,
+    *,
+    area_range: tuple[float, float] = (0.08, 1.0),
+    aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = True,
+) -> tf.Tensor:
+    """Random resized crop and flip.
+
+    Args:
+      encoded: string scalar, a JPEG file.
+      resolution: S, the side of the result in pixels.
+      seed: int32 or int64 [2]; the result depends on it and the bytes alone.
+      area_range: smallest and largest share of the image in a crop.
+      aspect_ratio_range: smallest and largest width / height of a crop.
+      flip: whether to mirror left and right with probability 1/2.
+
+    Returns:
+      uint8[S, S, 3].
+    """
+    window = random_window(
+        jpeg_shape(encoded),
+        resolution,
+        seed,
+        area_range=area_range,
+        aspect_ratio_range=aspect_ratio_range,
+    )
+    pixels = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+    image = to_uint8(resize(pixels, resolution))
+    if flip:
+        image = _random_flip(image, seed)
+    return tf.ensure_shape(image, [resolution, resolution, 3])
+
+
+def _random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    # Not the crop's own seed: one seed gives one sequence of numbers.
+    draw = tf.random.stateless_uniform([], seed + 1)
+    return tf.cond(draw < 0.5, lambda: tf.reverse(image, [1]), lambda: image)

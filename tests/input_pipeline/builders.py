@@ -1,0 +1,49 @@
+"""Small datasets on disk, made of JPEGs that differ from record to record."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipeline import records
+
+DATA = pathlib.Path(__file__).parents[1] / "data" / "input_pipeline"
+LABEL_NAMES = tuple(f"class {i}" for i in range(5))
+
+
+def jpeg(value: int, height: int = 24, width: int = 32) -> bytes:
+    pixels = np.random.RandomState(value).randint(0, 256, (height, width, 3))
+    return tf.io.encode_jpeg(pixels.astype(np.uint8)).numpy()
+
+
+def example(value: int, **fields) -> bytes:
+    fields = {"encoded": jpeg(value), "label": 1 + value % 5, **fields}
+    encoded = fields.pop("encoded")
+    return records.make_example(
+        encoded,
+        **{"height": 24, "width": 32, "filename": f"{value}.JPEG", **fields},
+        synset="n01440764",
+        text="tench",
+    )
+
+
+def write_dataset(
+    folder: pathlib.Path, shards: dict[str, list[bytes]]
+) -> records.DatasetInfo:
+    """Writes `{shard name: records}`; the split is the name's first word."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits: dict[str, list[records.ShardInfo]] = {}
+    for name, contents in shards.items():
+        with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            for content in contents:
+                writer.write(content)
+        shard = records.ShardInfo(name, len(contents))
+        splits.setdefault(name.split("-")[0], []).append(shard)
+    info = records.DatasetInfo(
+        "tiny",
+        label_offset=1,
+        label_names=LABEL_NAMES,
+        splits={k: records.SplitInfo(tuple(v)) for k, v in splits.items()},
+    )
+    records.write_info(info, str(folder))
+    return info

@@ -1,0 +1,115 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline import dataset, preprocess
+from input_pipeline.randaugment import rand_augment
+from tests.input_pipeline.builders import jpeg
+
+
+def train(data_dir: str, **options) -> tf.data.Dataset:
+    options = {"resolution": 16, "batch_size": 4, "seed": 1, **options}
+    return dataset.train_dataset(data_dir=data_dir, shuffle_buffer=8, **options)
+
+
+def evaluate(data_dir: str, **options) -> list:
+    options = {"resolution": 16, "batch_size": 4, **options}
+    return list(dataset.eval_dataset(data_dir=data_dir, **options))
+
+
+def flat(batches) -> tuple[np.ndarray, np.ndarray]:
+    batches = [(b["image"].numpy(), b["label"].numpy()) for b in batches]
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def test_batches_are_static_uint8_images_and_labels_from_zero(tiny):
+    want = {
+        "image": tf.TensorSpec([4, 16, 16, 3], tf.uint8),
+        "label": tf.TensorSpec([4], tf.int32),
+    }
+    assert train(tiny).element_spec == want
+    batches = dataset.eval_dataset(data_dir=tiny, resolution=16, batch_size=4)
+    assert batches.element_spec == want
+    _, labels = flat(train(tiny, batch_size=23).take(1))
+    assert np.bincount(labels).tolist() == [5, 5, 5, 4, 4]  # 23 records, value % 5
+
+
+def test_resuming_continues_bit_for_bit_through_the_augmentation(tiny):
+    augment = functools.partial(rand_augment, num_layers=1, magnitude=10)
+    images, labels = flat(train(tiny, augment=augment).take(16))
+    assert len(np.unique(images.reshape(64, -1), axis=0)) > 45
+    for start, hosts in [(37, {}), (9, {"num_hosts": 2, "host": 1})]:
+        resumed = train(tiny, augment=augment, start=start, **hosts).take(2)
+        stride, first = hosts.get("num_hosts", 1), hosts.get("host", 0)
+        mine = slice(start * stride + first, None, stride)
+        got_images, got_labels = flat(resumed)
+        np.testing.assert_array_equal(got_images, images[mine][:8])
+        np.testing.assert_array_equal(got_labels, labels[mine][:8])
+
+
+def test_images_depend_on_the_seed_and_change_between_epochs(tiny):
+    images, _ = flat(train(tiny, batch_size=23).take(2))
+    again, _ = flat(train(tiny, batch_size=23).take(2))
+    other, _ = flat(train(tiny, batch_size=23, seed=2).take(2))
+    np.testing.assert_array_equal(images, again)
+    assert not (images == other).all()
+    assert len(np.unique(images.reshape(46, -1), axis=0)) == 46
+
+
+def test_crop_options_reach_the_image(tiny):
+    options = {"area_range": (0.99, 1.0), "aspect_ratio_range": (1.333, 1.334)}
+    images, _ = flat(train(tiny, batch_size=23, flip=False, **options).take(1))
+    # The full 24 x 32 image never counts as a crop: all are the evaluation image.
+    wanted = [
+        preprocess.eval_image(tf.constant(jpeg(i)), 16).numpy() for i in range(23)
+    ]
+    same = [any((image == want).all() for want in wanted) for image in images]
+    assert sum(same) > 5
+
+
+@pytest.mark.parametrize(("num_hosts", "batch_size"), [(1, 16), (3, 4)])
+def test_evaluation_counts_every_record_once(tiny, num_hosts, batch_size):
+    batches = -(-host_max(10, num_hosts) // batch_size) + 1
+    counted = []
+    for host in range(num_hosts):
+        images, labels = flat(
+            evaluate(
+                tiny,
+                batch_size=batch_size,
+                num_batches=batches,
+                num_hosts=num_hosts,
+                host=host,
+            )
+        )
+        assert len(labels) == batches * batch_size
+        real = labels != -1
+        assert (np.sort(~real) == ~real).all()  # the padding comes last
+        assert (images[~real] == 0).all()
+        counted.append(list(zip(images[real], labels[real], strict=True)))
+    order = [counted[i % num_hosts][i // num_hosts] for i in range(10)]
+    assert sum(map(len, counted)) == 10
+    for value, (image, label) in enumerate(order, start=100):
+        want = preprocess.eval_image(tf.constant(jpeg(value)), 16)
+        np.testing.assert_array_equal(image, want)
+        assert label == value % 5
+
+
+def host_max(total: int, num_hosts: int) -> int:
+    return -(-total // num_hosts)
+
+
+def test_evaluation_pads_no_more_than_the_last_batch_by_default(tiny):
+    batches = evaluate(tiny, batch_size=4)
+    assert [b["label"].numpy().tolist() for b in batches] == [
+        [0, 1, 2, 3],
+        [4, 0, 1, 2],
+        [3, 4, -1, -1],
+    ]
+
+
+def test_too_few_batches_are_refused(tiny):
+    with pytest.raises(ValueError, match=r"2 batches of 4 .* 10 records: 3 are needed"):
+        evaluate(tiny, num_batches=2)

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline import preprocess
+from tests.input_pipeline.builders import DATA, jpeg
+
+PHOTOS = ["astronaut", "camera", "cat", "coffee"]  # camera is a grey JPEG
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(DATA / "preprocess_eval.npz") as arrays:
+        return dict(arrays)
+
+
+def read(photo: str) -> bytes:
+    return (DATA / f"{photo}.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_evaluation_equals_the_reference_bit_for_bit(golden, photo):
+    want = golden[f"{photo}_eval224"]
+    eager = preprocess.eval_pixels(tf.constant(read(photo)), 224)
+    np.testing.assert_array_equal(eager, want)
+    mapped = tf.data.Dataset.from_tensors(read(photo)).map(
+        lambda b: preprocess.eval_image(b, 224)
+    )
+    assert mapped.element_spec == tf.TensorSpec([224, 224, 3], tf.uint8)
+    pixels = next(mapped.as_numpy_iterator())
+    np.testing.assert_array_equal(pixels, np.clip(want, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "resolution", "window"),
+    [
+        ((512, 512), 224, [32, 32, 448, 448]),
+        ((397, 599), 224, [25, 126, 347, 347]),
+        ((300, 451), 224, [19, 95, 262, 262]),
+        ((512, 512), 229, [33, 33, 447, 447]),  # padding 33: 229 / 262 * 512
+    ],
+)
+def test_central_window(size, resolution, window):
+    got = preprocess.central_window(tf.constant([*size, 3]), resolution)
+    assert got.numpy().tolist() == window
+
+
+def test_the_same_pixels_as_png_in_any_colour_space():
+    grey = np.random.RandomState(0).randint(0, 256, (40, 50, 1)).astype(np.uint8)
+    opaque = np.full_like(grey, 255)
+    images = [
+        grey,
+        np.concatenate([grey] * 3, axis=2),
+        np.concatenate([grey] * 3 + [opaque], axis=2),
+        np.concatenate([grey, opaque], axis=2),
+    ]
+    results = [
+        preprocess.eval_image(tf.io.encode_png(image), 32).numpy() for image in images
+    ]
+    window = preprocess.central_window(tf.constant([40, 50, 3]), 32).numpy()
+    top, left, side, _ = window
+    cropped = images[1][top : top + side, left : left + side]
+    want = np.clip(preprocess.resize(tf.constant(cropped), 32), 0, 255)
+    for result in results:
+        np.testing.assert_array_equal(result, want.astype(np.uint8))
+
+
+def test_bytes_inside_a_map_fn_as_the_exported_model_calls_it():
+    png = tf.io.encode_png(np.zeros([40, 50, 4], np.uint8)).numpy()
+    images = tf.map_fn(
+        lambda b: preprocess.eval_image(b, 16),
+        tf.constant([jpeg(0), png]),
+        fn_output_signature=tf.TensorSpec([16, 16, 3], tf.uint8),
+    )
+    assert images.shape == [2, 16, 16, 3]
+
+
+def windows(shape: list[int], count: int, **options) -> np.ndarray:
+    options = {
+        "area_range": (0.08, 1.0),
+        "aspect_ratio_range": (3 / 4, 4 / 3),
+        **options,
+    }
+    drawn = tf.data.Dataset.range(count).map(
+        lambda i: preprocess.random_window(
+            tf.constant(shape), 224, tf.stack([0, i]), **options
+        )
+    )
+    return np.array(list(drawn.as_numpy_iterator()))
+
+
+def test_training_crops_have_the_reference_statistics():
+    """Means of 4,000 crops of the reference: area 0.4162 and aspect 1.0391."""
+    crops = windows([512, 512, 3], 2000)
+    area = crops[:, 2] * crops[:, 3] / 512**2
+    aspect = crops[:, 3] / crops[:, 2]
+    assert abs(area.mean() - 0.4162) < 0.02  # standard error 0.006
+    assert abs(aspect.mean() - 1.0391) < 0.012  # standard error 0.004
+    assert area.min() >= 0.099
+    assert 0.74 < aspect.min() < aspect.max() < 1.345
+    assert (crops[:, :2] >= 0).all()
+    assert (crops[:, :2] + crops[:, 2:] <= 512).all()
+
+
+def test_the_central_window_where_no_crop_fits():
+    crops = windows([40, 400, 3], 20, area_range=(0.9, 1.0))
+    central = preprocess.central_window(tf.constant([40, 400, 3]), 224).numpy()
+    assert (crops == central).all()
+
+
+def test_training_images_are_a_function_of_the_seed():
+    def image(index, flip=True):
+        return preprocess.train_image(
+            tf.constant(read("cat")), 64, tf.stack([5, index]), flip=flip
+        )
+
+    drawn = tf.data.Dataset.range(8).map(image)
+    assert drawn.element_spec == tf.TensorSpec([64, 64, 3], tf.uint8)
+    first = np.array(list(drawn.as_numpy_iterator()))
+    np.testing.assert_array_equal(first, list(drawn.as_numpy_iterator()))
+    unflipped = tf.data.Dataset.range(8).map(lambda i: image(i, flip=False))
+    plain = np.array(list(unflipped.as_numpy_iterator()))
+    same = [(a == b).all() for a, b in zip(first, plain, strict=True)]
+    mirrored = [(a == b[:, ::-1]).all() for a, b in zip(first, plain, strict=True)]
+    assert [a != b for a, b in zip(same, mirrored, strict=True)] == [True] * 8
+    assert 1 <= sum(mirrored) <= 7
+
+
+def test_a_header_that_claims_a_huge_image_is_refused_before_decoding():
+    claim = (20_000).to_bytes(2, "big")
+    encoded = jpeg(0)
+    place = encoded.index(b"\xff\xc0") + 5
+    huge = encoded[:place] + claim + claim + encoded[place + 4 :]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 100000000"):
+        preprocess.eval_image(tf.constant(huge), 16)

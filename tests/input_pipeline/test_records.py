@@ -1,0 +1,104 @@
+import json
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from input_pipeline import records
+from input_pipeline.errors import DataError
+from tests.input_pipeline.builders import example, jpeg, write_dataset
+
+
+def test_an_example_has_imagenets_fields():
+    features = tf.train.Example.FromString(example(3)).features.feature
+    want = {
+        "image/encoded": [jpeg(3)],
+        "image/format": [b"JPEG"],
+        "image/colorspace": [b"RGB"],
+        "image/channels": [3],
+        "image/height": [24],
+        "image/width": [32],
+        "image/filename": [b"3.JPEG"],
+        "image/class/label": [4],
+        "image/class/synset": [b"n01440764"],
+        "image/class/text": [b"tench"],
+    }
+    got = {
+        k: list(v.bytes_list.value) or list(v.int64_list.value)
+        for k, v in features.items()
+    }
+    assert got == want
+
+
+def test_parse_reads_bytes_and_label_and_marks_what_is_missing():
+    got = records.parse(tf.constant(example(3)))
+    assert got["encoded"].numpy() == jpeg(3)
+    assert got["label"].numpy() == 4
+    empty = records.parse(tf.constant(b""))
+    assert empty["encoded"].numpy() == b""
+    assert empty["label"].numpy() == records.MISSING_LABEL
+
+
+def test_the_info_survives_the_disk(tmp_path):
+    info = write_dataset(
+        tmp_path, {"train-0": [example(0), example(1)], "train-1": [example(2)]}
+    )
+    assert records.load_info(str(tmp_path)) == info
+    assert info.split("train").total == 3
+    content = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert content["splits"]["train"]["total"] == 3
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def ruin_nothing_there(folder: pathlib.Path) -> str:
+    return f"there is no data folder {folder}: prepare it: python -m input_pipeline"
+
+
+def ruin_empty(folder: pathlib.Path) -> str:
+    folder.mkdir()
+    return f"{folder} holds no finished dataset .* python -m input_pipeline.prepare"
+
+
+def ruin_json(folder: pathlib.Path) -> str:
+    write_dataset(folder, {"train-0": [example(0)]})
+    (folder / "dataset_info.json").write_text("{")
+    return "dataset_info.json cannot be read .* prepare the dataset again"
+
+
+def ruin_fields(folder: pathlib.Path) -> str:
+    write_dataset(folder, {"train-0": [example(0)]})
+    (folder / "dataset_info.json").write_text('{"name": "x"}')
+    return "dataset_info.json cannot be read"
+
+
+def ruin_splits(folder: pathlib.Path) -> str:
+    write_dataset(folder, {"train-0": []})
+    return "dataset_info.json cannot be read"
+
+
+def ruin_shard(folder: pathlib.Path) -> str:
+    write_dataset(folder, {"train-0": [example(0)], "train-1": [example(0)]})
+    (folder / "train-1").unlink()
+    return f"{folder} lacks 1 of its 2 TFRecord files, the first is train-1: "
+
+
+@pytest.mark.parametrize(
+    "ruin",
+    [ruin_nothing_there, ruin_empty, ruin_json, ruin_fields, ruin_splits, ruin_shard],
+)
+def test_a_ruined_folder_is_explained_in_one_line(tmp_path, ruin):
+    folder = tmp_path / "data"
+    message = ruin(folder)
+    with pytest.raises(DataError, match=message) as error:
+        records.load_info(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_counting_checks_every_byte(tmp_path):
+    write_dataset(tmp_path, {"train-0": [example(i) for i in range(4)]})
+    path = tmp_path / "train-0"
+    assert records.count_records(str(path)) == 4
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"train-0 is .* after 3 good records"):
+        records.count_records(str(path))
