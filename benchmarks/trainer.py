@@ -1,0 +1,100 @@
+"""What the trainer costs around its step: one line of JSON.
+
+python -m benchmarks.trainer --data_dir=data/mnist
+
+Compares images/s of `train_and_evaluate` (records, preprocessing, loop, summaries,
+checkpoints; tracing left out) with the bare step, compiled and called over and over on
+one batch that is in memory. The bare step is timed before and after, in one process.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+
+import keras
+import tensorflow as tf
+
+from train import config, errors, loop, state
+from train.experiment import Experiment
+from train.step import Trainer
+
+
+def bare_rate(experiment: Experiment, steps: int) -> float:
+    """Returns images/s of the step alone."""
+    strategy, info = loop.prepare(experiment)
+    with strategy.scope():
+        train_state = state.create(experiment, info)
+        resolution = train_state.model.input_shape[1]
+        dataset = loop.train_dataset(experiment, strategy, resolution)
+        trainer = Trainer(experiment, train_state, strategy, dataset)
+    batch = next(iter(dataset))
+
+    @tf.function
+    def update() -> None:
+        strategy.run(trainer.replica_step, args=(batch,))
+
+    for _ in range(3):
+        update()
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        update()
+        train_state.step.numpy()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return experiment.global_batch_size / statistics.mean(seconds)
+
+
+def whole_rate(experiment: Experiment) -> float:
+    """Returns images/s of a run."""
+    with tempfile.TemporaryDirectory() as model_dir:
+        summary = loop.train_and_evaluate(experiment, model_dir, with_evaluation=False)
+    return summary["images_per_second"]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gin_file", default="gin_configs/runs/mnist_cpu.gin")
+    parser.add_argument("--data_dir", default="data/mnist")
+    parser.add_argument("--epochs", type=int, default=4, help="length of the run")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    bindings = {"data_dir": arguments.data_dir, "epochs": arguments.epochs}
+    with errors.reported():
+        experiment = config.parse(
+            [arguments.gin_file],
+            [f"experiment.Experiment.{k} = {v!r}" for k, v in bindings.items()],
+        )
+        pairs = []
+        for _ in range(arguments.repeats):
+            before = bare_rate(experiment, steps=60)
+            whole = whole_rate(experiment)
+            after = bare_rate(experiment, steps=60)
+            pairs.append((whole, (before + after) / 2))
+    ratios = [whole / bare for whole, bare in pairs]
+    print(
+        json.dumps(
+            {
+                "benchmark": "trainer",
+                "images_per_second": [round(whole, 1) for whole, _ in pairs],
+                "bare_step_images_per_second": [round(bare, 1) for _, bare in pairs],
+                "ratio": round(statistics.median(ratios), 3),
+                "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+                "gin_file": arguments.gin_file,
+                "devices": [d.name for d in tf.config.list_logical_devices()],
+                "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
+                "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+                "does_not_show": "accelerators; images of ImageNet's size; many hosts",
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

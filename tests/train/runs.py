@@ -1,0 +1,20 @@
+"""Runs of twelve steps on real digits."""
+
+from train import config, loop
+
+TINY = "tests/data/train/tiny.gin"
+
+
+def experiment_of(data_dir, **changes):
+    settings = {"experiment.Experiment.data_dir": str(data_dir)} | changes
+    bindings = [f"{name} = {value!r}" for name, value in settings.items()]
+    return config.parse([TINY], bindings)
+
+
+def run(digits, model_dir, **changes):
+    experiment = experiment_of(digits, **changes)
+    return loop.train_and_evaluate(
+        experiment,
+        str(model_dir),
+        before_start=lambda: config.save_or_compare(str(model_dir)),
+    )

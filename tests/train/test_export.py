@@ -1,0 +1,82 @@
+"""The SavedModel: what it computes, for whom, and what it is checked against."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline.records import load_info
+from train import config, export, state
+from train.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    """The folder of a SavedModel, and the report of its making."""
+    model_dir, folder = str(finished[0]), str(tmp_path_factory.mktemp("export") / "e")
+    return folder, export.export(config.parse_saved(model_dir), model_dir, folder)
+
+
+def test_export_and_classify(digits, finished, exported):
+    """A new process that knows TensorFlow alone predicts what evaluation predicted."""
+    summary = finished[1]
+    folder, report = exported
+    assert report["images_compared"] == 1000
+    assert report["largest_logit_difference"] <= 1e-5
+    command = f"""
+import sys, tensorflow as tf
+sys.argv = ["classify", "--export_dir={folder}", "--show=3",
+            "--tfrecords={digits}/validation-*"]
+from train import classify
+classify.main()
+ours = {{"models", "input_pipeline", "orbit", "official", "gin"}} & set(sys.modules)
+assert not ours, ours
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    right = round(summary["ema_top1"] * 1000)
+    assert f"SavedModel: {right:,} of 1,000 right" in done.stdout
+    assert "in the trainer's evaluation: 1,000 of 1,000" in done.stdout
+
+
+def test_signatures(exported):
+    loaded = tf.saved_model.load(exported[0])
+    jpeg = tf.io.encode_jpeg(tf.fill([28, 28, 3], tf.constant(90, tf.uint8)))
+    png = tf.io.encode_png(tf.fill([28, 28, 3], tf.constant(90, tf.uint8)))
+    pixels = tf.fill([3, 32, 32, 3], tf.constant(90, tf.uint8))
+    from_bytes = loaded.signatures["serving_default"](tf.stack([jpeg, png, jpeg]))
+    from_uint8 = loaded.signatures["images_uint8"](pixels)
+    from_float = loaded.signatures["images"](tf.cast(pixels, tf.float32))
+    for outputs in (from_bytes, from_uint8, from_float):
+        assert outputs["probabilities"].shape == (3, 10)
+        np.testing.assert_allclose(
+            outputs["logits"], from_float["logits"], rtol=0, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            tf.reduce_sum(outputs["probabilities"], -1), 1, rtol=1e-6
+        )
+        ids = outputs["class_ids"].numpy()
+        assert ids.tolist() == outputs["probabilities"].numpy().argmax(-1).tolist()
+        assert outputs["class_names"].numpy().tolist() == [b"%d" % i for i in ids]
+
+
+def test_other_logits_are_refused(digits, finished, exported):
+    """Raw weights stand in for a SavedModel that went wrong."""
+    folder, report = exported
+    experiment, info = config.parse_saved(str(finished[0])), load_info(str(digits))
+    raw = state.restore_models(experiment, info, report["checkpoint"], [""])[""]
+    with pytest.raises(UserError, match="logits differ from the evaluation's by"):
+        export.compare(experiment, info, raw, folder, check_images=300)
+
+
+def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no SavedModel"):
+        export.export(
+            config.parse_saved(str(finished[0])), str(finished[0]), str(tmp_path)
+        )
+    assert (tmp_path / "precious.txt").read_text() == "mine"

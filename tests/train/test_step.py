@@ -1,0 +1,144 @@
+"""Three training steps of x-b0 against the reference's: loss, weights, average."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import models
+from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from models import weights
+from tests.train.golden import Table, recipe, train_step
+from train import ema, state, step
+from train.experiment import Experiment
+from train.optimizer import rmsprop
+
+SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 8),))
+INFO = DatasetInfo(
+    name="eight",
+    label_offset=0,
+    label_names=tuple(map(str, range(1000))),
+    splits={"train": SPLIT, "validation": SPLIT},
+)
+
+
+def unused(**_):
+    raise AssertionError("no data set is read here")
+
+
+def make_experiment(**changes) -> Experiment:
+    settings = {
+        "build_model": functools.partial(
+            models.build_model,
+            "efficientnet-x-b0",
+            resolution=64,
+            survival_prob=1.0,
+            dropout_rate=0.0,
+        ),
+        "optimizer": rmsprop,
+        "learning_rate": lambda **_: Table([*train_step()["lr"], 0.0]),
+        "train_data": unused,
+        "eval_data": unused,
+        "data_dir": "",
+        "global_batch_size": 8,
+        "eval_batch_size": 8,
+        "epochs": 3,
+        "precision": "float32",
+    }
+    return Experiment(**(settings | changes))
+
+
+def norms(model) -> np.ndarray:
+    variables = weights.in_reference_order(model)
+    return np.array([np.linalg.norm(v.numpy().ravel()) for v in variables])
+
+
+@pytest.fixture(scope="module")
+def three_steps(golden_weights, golden_pixels):
+    """Losses, and norms of weights and averages, after each of three steps."""
+    experiment = make_experiment()
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        train_state = state.create(experiment, INFO)
+        trainer = step.Trainer(experiment, train_state, strategy, dataset=None)
+    variables = weights.in_reference_order(train_state.model)
+    for variable, value in zip(
+        variables, golden_weights("efficientnet-x-b0"), strict=True
+    ):
+        variable.assign(value)
+    ema.copy(train_state.model, train_state.ema_model)
+    batch = {
+        "image": tf.constant(golden_pixels(8, 64)),
+        "label": tf.constant(train_step()["labels"]),
+    }
+    update = tf.function(lambda: strategy.run(trainer.replica_step, args=(batch,)))
+    seen = []
+    for _ in range(3):
+        trainer.train_loop_begin()
+        update()
+        seen.append(
+            {
+                "loss": trainer.train_loop_end()["loss"],
+                "w_norms": norms(train_state.model),
+                "ema_norms": norms(train_state.ema_model),
+                "step": int(train_state.step.numpy()),
+            }
+        )
+    return seen, trainer
+
+
+def test_losses(three_steps):
+    seen, _ = three_steps
+    golden = [g["loss"] for g in train_step()["steps"]]
+    assert golden[0] == pytest.approx(7.25431, abs=1e-5)
+    # Gradients carry float noise of a percent: it shows in the third loss.
+    losses = [s["loss"] for s in seen]
+    assert losses[:2] == pytest.approx(golden[:2], abs=2e-4)
+    assert losses[2] == pytest.approx(golden[2], abs=1e-2)
+
+
+@pytest.mark.parametrize("key", ["w_norms", "ema_norms"])
+def test_weights_and_averages(three_steps, key):
+    for seen, golden in zip(three_steps[0], train_step()["steps"], strict=True):
+        np.testing.assert_allclose(seen[key], golden[key], rtol=3e-4, atol=3e-5)
+
+
+def test_counts(three_steps):
+    seen, trainer = three_steps
+    golden = train_step()
+    assert [s["step"] for s in seen] == [1, 2, 3]
+    model = trainer.state.model
+    assert len(step.decayed_variables(model)) == golden["n_wd_vars"]
+    assert len(ema.averaged_variables(model)) == golden["n_ema"]
+    assert len(model.trainable_variables) == golden["n_trainable"]
+
+
+@pytest.mark.parametrize(("smoothing", "key"), [(0.1, "loss_ls0.1"), (0, "loss_ls0")])
+def test_label_smoothing(smoothing, key):
+    golden = recipe()["ls_loss"]
+    labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
+    losses = step.cross_entropy(labels, logits, smoothing)
+    assert float(tf.reduce_mean(losses)) == pytest.approx(golden[key], rel=1e-6)
+
+
+def test_masked_images_cost_nothing():
+    logits = tf.random.stateless_normal([3, 10], seed=(1, 2))
+    alone = step.cross_entropy(tf.constant([4]), logits[1:2], 0.1)
+    losses = step.cross_entropy(tf.constant([-1, 4, -1]), logits, 0.1)
+    np.testing.assert_array_equal(losses, [0, alone.numpy()[0], 0])
+
+
+def test_l2():
+    golden = recipe()["l2_loss"]
+    variable = keras.Variable(golden["x"])
+    assert float(step.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)
+
+
+def test_loss_that_is_not_finite_stops_the_run(three_steps):
+    _, trainer = three_steps
+    trainer.train_loop_begin()
+    trainer._sums.add(steps=1.0, loss=float("nan"))
+    with pytest.raises(step.UserError, match="the loss is nan between steps 2 and 3"):
+        trainer.train_loop_end()

@@ -1,0 +1,7 @@
+"""The trainer. Nothing is imported here, so that each entry point stays light."""
+
+import os
+
+# TensorFlow's C++ notes (CPU features, missing CUDA) bury what a user has to read.
+# Warnings and errors from Python, and C++ errors, still come through.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

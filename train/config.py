@@ -1,0 +1,185 @@
+"""gin files and bindings in, a checked `Experiment` out."""
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from train import files
+from train.errors import UserError
+from train.experiment import Experiment
+
+# What every .gin file of ours may speak of, under the names that they use. A binding
+# on the command line is read as if these lines stood above it.
+IMPORTS = """
+from __gin__ import dynamic_registration
+from input_pipeline import dataset
+from input_pipeline import randaugment
+from models import efficientnet_x
+from train import experiment
+from train import optimizer
+from train import schedule
+"""
+
+ROOT = Path(__file__).parent.parent
+SAVED = "operative_config.gin"
+
+
+def parse(gin_files: Iterable[str], bindings: Iterable[str]) -> Experiment:
+    """Reads gin files, then bindings, which win, and returns the experiment.
+
+    Args:
+      gin_files: paths, as given or relative to the project's folder.
+      bindings: lines such as "experiment.Experiment.epochs = 2".
+
+    Raises:
+      UserError: a file is missing, a name or parameter does not exist (with the
+        nearest that do), a required value is not set, or a value makes no sense.
+    """
+    gin.clear_config()
+    gin.add_config_file_search_path(str(ROOT))
+    for path in gin_files:
+        if not any(tf.io.gfile.exists(str(f)) for f in (path, ROOT / path)):
+            raise UserError(f"there is no gin file {path}; {_gin_files()}")
+        _parse(gin.parse_config_file, path, path)
+    for binding in bindings:
+        _parse(gin.parse_config, IMPORTS + binding, f"--gin_param={binding!r}")
+    return _make_experiment()
+
+
+def parse_saved(model_dir: str) -> Experiment:
+    """Returns the experiment that a run has left in its folder."""
+    text = files.read_text(f"{model_dir}/{SAVED}")
+    if text is None:
+        raise UserError(
+            f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
+        )
+    gin.clear_config()
+    _parse(gin.parse_config, text, f"{model_dir}/{SAVED}")
+    return _make_experiment()
+
+
+def save_or_compare(model_dir: str, *, accept_changes: bool = False) -> None:
+    """Saves the operative config beside the checkpoints, once the run is built.
+
+    Raises:
+      UserError: another config is there already; says which settings differ.
+    """
+    text = gin.operative_config_str(max_line_length=10_000)  # a setting is a line
+    text = re.sub("^# =+\n", "", text, flags=re.MULTILINE)
+    path = f"{model_dir}/{SAVED}"
+    old = files.read_text(path)
+    if old is not None and not accept_changes:
+        changes = differences(settings(old), settings(text))
+        if changes:
+            raise UserError(
+                f"{model_dir} belongs to a run with another config: "
+                f"{'; '.join(changes)}. Take another --model_dir, the old settings, or "
+                "--accept_config_changes to go on with the new ones"
+            )
+    if text != old:
+        files.write_text(path, text)
+
+
+def settings(text: str) -> dict[str, str]:
+    """Returns name -> value of every line `name = value` of a config."""
+    lines = (line.split(" = ", 1) for line in text.splitlines() if line[:1] != "#")
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Returns "name: old -> new" for every setting that is not the same."""
+    absent = "(not set)"
+    return [
+        f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _gin_files() -> str:
+    runs = sorted(f"gin_configs/runs/{f.name}" for f in ROOT.glob("gin_configs/runs/*"))
+    return f"those of the project: {', '.join(runs)}"
+
+
+def _make_experiment() -> Experiment:
+    _refuse_required(gin.config_str())
+    gin.finalize()
+    try:
+        return gin.get_configurable("train.experiment.Experiment")()
+    except TypeError as error:
+        missing = re.findall(r"'(\w+)'", str(error).splitlines()[0])
+        if "missing" not in str(error) or not missing:
+            raise
+        raise UserError(
+            f"the config does not set experiment.Experiment.{missing[0]}; set it in a "
+            f'.gin file or with --gin_param="experiment.Experiment.{missing[0]} = ..."'
+        ) from error
+
+
+def _refuse_required(text: str) -> None:
+    missing = [k for k, v in settings(text).items() if v.strip() == "%gin.REQUIRED"]
+    if missing:
+        raise UserError(
+            f"the config leaves to you: {', '.join(missing)}; set each, as in "
+            f'--gin_param="{missing[0]} = ..."'
+        )
+
+
+def _parse(parser: Callable[[str], Any], text: str, where: str) -> None:
+    """Runs one of gin's parsers; any complaint of it becomes one line."""
+    try:
+        parser(text)
+    except Exception as error:
+        # gin raises what Python's tokenizer, importer and getattr raise: too many
+        # types to list, and whatever the type, the text is what cannot be read.
+        what = _suggestion(str(error)) or _first_line(error)
+        raise UserError(f"{where}: {what}") from error
+
+
+def _suggestion(message: str) -> str | None:
+    """Returns a better text for the three errors that a misspelt name leads to."""
+    if found := re.search(
+        r"selector [\w./]*?; <module '([\w.]+)'.* attribute (\w+)", message
+    ):
+        module, name = found.groups()
+        known = [n for n in vars(importlib.import_module(module)) if n[0] != "_"]
+        return f"there is no {name!r} in {module}{_nearest(name, known)}"
+    if found := re.search(r"'(\w+)' was not provided by an import", message):
+        known = [line.split()[-1] for line in IMPORTS.splitlines()[2:]]
+        return (
+            f"{found[1]!r} is not a module of this config{_nearest(found[1], known)} "
+            f"(known: {', '.join(known)}; a .gin file has to import what it names)"
+        )
+    if found := re.search(
+        r"'([\w.]+)' doesn't have a parameter named '(\w+)'", message
+    ):
+        module, _, name = found[1].rpartition(".")
+        configurable = getattr(_module(module), name)
+        known = list(inspect.signature(configurable).parameters)
+        return f"{name} has no parameter {found[2]!r}{_nearest(found[2], known)}"
+    return None
+
+
+def _module(name: str) -> ModuleType:
+    """Returns a module by its full name or by the name that IMPORTS gives it."""
+    found = re.search(rf"from (\w+) import {name}$", IMPORTS, re.MULTILINE)
+    return importlib.import_module(f"{found[1]}.{name}" if found else name)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; nearest: {', '.join(near)}" if near else f"; it has: {', '.join(known)}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["it cannot be read"]
+    at = [line.strip() for line in lines[1:] if line.strip().startswith("In ")]
+    return lines[0] + "".join(f" ({line})" for line in at[:1])

@@ -1,0 +1,22 @@
+"""Mistakes that a user can mend."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from input_pipeline.errors import DataError
+from models.variants import ModelError
+
+
+class UserError(Exception):
+    """One line for a person: what is wrong, where, and how to mend it."""
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Prints a mistake of the user's as one line and exits with status 1."""
+    try:
+        yield
+    except (UserError, DataError, ModelError) as error:
+        # gin adds lines about the call that it made.
+        sys.exit(f"error: {str(error).splitlines()[0]}")

@@ -1,0 +1,132 @@
+"""What a run is: the one object that a gin file fills in."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from input_pipeline.records import DatasetInfo
+from train.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Model, data and recipe of a run, read by training, evaluation and export.
+
+    Callables come from gin with their own settings bound; what follows from other
+    fields is handed to them when they are called.
+
+    Attributes:
+      build_model: (dtype, seed, make_seed_generator) -> Keras model.
+      optimizer: (learning_rate) -> Keras optimizer.
+      learning_rate: (global_batch_size, steps_per_epoch, train_steps) -> schedule.
+      train_data: see `input_pipeline.dataset.train_dataset`.
+      eval_data: see `input_pipeline.dataset.eval_dataset`.
+      data_dir: folder of TFRecords with its dataset_info.json; local or gs://.
+      train_split: the split to learn from.
+      eval_split: the split to score.
+      global_batch_size: images per training step, over all replicas.
+      eval_batch_size: images per evaluation step, over all replicas.
+      epochs: passes over the training split; may be a fraction.
+      strategy: see `train.distribute.make_strategy`.
+      precision: dtype policy of the layers; variables and logits are float32 always.
+      label_smoothing: share of the target that is spread over all classes.
+      weight_decay: factor of sum(v^2) / 2 over trainables outside batch norm.
+      ema_decay: limit of the average's decay.
+      steps_per_loop: training steps between two looks of the host at the device.
+      checkpoint_every_steps: training steps between checkpoints.
+      eval_every_epochs: passes between evaluations; the last step is always scored.
+      keep_checkpoints: how many of the newest checkpoints stay.
+      seed: of initial weights, masks, data order and augmentation.
+    """
+
+    build_model: Callable[..., keras.Model]
+    optimizer: Callable[..., keras.Optimizer]
+    learning_rate: Callable[..., keras.optimizers.schedules.LearningRateSchedule]
+    train_data: Callable[..., tf.data.Dataset]
+    eval_data: Callable[..., tf.data.Dataset]
+    data_dir: str
+    train_split: str = "train"
+    eval_split: str = "validation"
+    global_batch_size: int
+    eval_batch_size: int
+    epochs: float
+    strategy: str = "one_device"
+    precision: str = "mixed_bfloat16"
+    label_smoothing: float = 0.1
+    weight_decay: float = 1e-5
+    ema_decay: float = 0.9999
+    steps_per_loop: int = 100
+    checkpoint_every_steps: int = 1000
+    eval_every_epochs: float = 10.0
+    keep_checkpoints: int = 5
+    seed: int = 0
+
+    def __post_init__(self):
+        positive = (
+            "global_batch_size",
+            "eval_batch_size",
+            "epochs",
+            "steps_per_loop",
+            "checkpoint_every_steps",
+            "eval_every_epochs",
+            "keep_checkpoints",
+        )
+        for name in positive:
+            self._require(name, getattr(self, name) > 0, "larger than 0")
+        for name in ("label_smoothing", "ema_decay"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        self._require("weight_decay", self.weight_decay >= 0, "0 or larger")
+        self._require(
+            "precision",
+            self.precision in ("float32", "mixed_bfloat16"),
+            "'float32' or 'mixed_bfloat16'",
+        )
+
+    def _require(self, name: str, fulfilled: bool, what: str) -> None:
+        if not fulfilled:
+            value = getattr(self, name)
+            raise UserError(f"Experiment.{name} = {value!r}: it has to be {what}")
+
+    def steps_per_epoch(self, info: DatasetInfo) -> float:
+        """Returns training images / global batch; in general not a whole number."""
+        return info.split(self.train_split).total / self.global_batch_size
+
+    def train_steps(self, info: DatasetInfo) -> int:
+        """Returns the number of updates of the whole run."""
+        return max(1, int(self.epochs * self.steps_per_epoch(info)))
+
+    def eval_steps(self, info: DatasetInfo) -> int:
+        """Returns the batches that hold the evaluation split, the last one padded."""
+        return math.ceil(info.split(self.eval_split).total / self.eval_batch_size)
+
+    def make_learning_rate(self, info: DatasetInfo) -> Any:
+        """Returns the schedule of this run."""
+        return self.learning_rate(
+            global_batch_size=self.global_batch_size,
+            steps_per_epoch=self.steps_per_epoch(info),
+            train_steps=self.train_steps(info),
+        )
+
+    def check_model(self, model: keras.Model, info: DatasetInfo) -> None:
+        """Raises UserError when labels of the data set have no logit."""
+        classes, labels = model.output_shape[-1], len(info.label_names)
+        if labels > classes:
+            raise UserError(
+                f"{self.data_dir} has {labels} labels but the model has {classes} "
+                f"classes; bind efficientnet_x.build_model.num_classes = {labels}"
+            )
+
+    def check_replicas(self, num_replicas: int) -> None:
+        """Raises UserError when the replicas do not divide the batches."""
+        for field in ("global_batch_size", "eval_batch_size"):
+            size = getattr(self, field)
+            if size % num_replicas:
+                raise UserError(
+                    f"Experiment.{field} = {size} does not divide by the "
+                    f"{num_replicas} replicas; the nearest that does is "
+                    f"{max(1, round(size / num_replicas)) * num_replicas}"
+                )

@@ -1,0 +1,215 @@
+"""A checkpoint -> a SavedModel that turns JPEG bytes into probabilities.
+
+python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
+"""
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input_pipeline import preprocess, records
+from input_pipeline.records import DatasetInfo
+from train import checkpoint, config, errors, files, state
+from train.errors import UserError
+from train.experiment import Experiment
+
+# Float noise between two programs of the same layers; a wrong weight, crop or
+# normalisation moves logits by far more.
+TOLERANCE = 1e-4
+
+
+class Servable(tf.Module):
+    """What stands in the SavedModel: variables and two functions, nothing of Keras."""
+
+    def __init__(self, model: keras.Model, label_names: tuple[str, ...]):
+        super().__init__(name=model.name.replace("-", "_"))
+        self._saved = [variable.value for variable in model.weights]
+        size = model.input_shape[1]
+        classes = int(model.output_shape[-1])
+        names = [*label_names, *map(str, range(len(label_names), classes))]
+
+        def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits = model(pixels, training=False)
+            ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            return {
+                "logits": logits,
+                "probabilities": tf.nn.softmax(logits),
+                "class_ids": ids,
+                "class_names": tf.gather(tf.constant(names), ids),
+            }
+
+        def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+            return tf.map_fn(
+                lambda encoded: preprocess.eval_image(encoded, size),
+                image_bytes,
+                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+            )
+
+        self.images = tf.function(lambda images: classify(images))
+        self.image_bytes = tf.function(
+            lambda image_bytes: classify(decode(image_bytes))
+        )
+        pixels = [None, size, size, 3]
+        self.signature_functions = {
+            "serving_default": self.image_bytes.get_concrete_function(
+                tf.TensorSpec([None], tf.string, name="image_bytes")
+            ),
+            "images": self.images.get_concrete_function(
+                tf.TensorSpec(pixels, tf.float32, name="images")
+            ),
+            "images_uint8": self.images.get_concrete_function(
+                tf.TensorSpec(pixels, tf.uint8, name="images")
+            ),
+        }
+
+
+def export(
+    experiment: Experiment, model_dir: str, export_dir: str, *, check_images: int = 1000
+) -> dict[str, Any]:
+    """Writes the averaged weights of the newest checkpoint as a SavedModel.
+
+    Signatures, for any batch size B:
+      serving_default: image_bytes string[B], JPEG or PNG.
+      images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
+      images_uint8: the same as uint8.
+    Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
+    probable) and class_names string[B].
+
+    It is computed in float32 whatever the training's precision. What was written is
+    loaded again and has to give the evaluation's logits before it gets its name.
+
+    Args:
+      experiment: of the run.
+      model_dir: of the run.
+      export_dir: where the SavedModel goes; an older one there is replaced.
+      check_images: how many images of the evaluation split to compare, at most.
+
+    Returns:
+      What was compared and how well it agreed.
+
+    Raises:
+      UserError: no checkpoint, a foreign folder at export_dir, or other logits.
+    """
+    info = records.load_info(experiment.data_dir)
+    path = checkpoint.latest(model_dir)
+    refuse_foreign(export_dir)
+    experiment = dataclasses.replace(experiment, precision="float32")
+    model = state.restore_models(experiment, info, path, ["ema_"])["ema_"]
+    servable = Servable(model, info.label_names)
+    aside = f"{export_dir}.part"
+    try:
+        tf.saved_model.save(servable, aside, signatures=servable.signature_functions)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"cannot write {aside}: {checkpoint.first_line(error)}; free some space, "
+            "mend the permissions or name another --export_dir"
+        ) from error
+    report, predictions = compare(experiment, info, model, aside, check_images)
+    extra = f"{aside}/assets.extra"
+    files.make_folder(extra)
+    files.write_text(f"{extra}/labels.txt", "".join(f"{n}\n" for n in info.label_names))
+    files.write_text(f"{extra}/predictions.csv", predictions)
+    report |= {"checkpoint": path, "export_dir": export_dir}
+    files.update_json(f"{extra}/check.json", report)
+    if tf.io.gfile.exists(export_dir):
+        tf.io.gfile.rmtree(export_dir)
+    tf.io.gfile.rename(aside, export_dir)
+    return report
+
+
+def compare(
+    experiment: Experiment,
+    info: DatasetInfo,
+    model: keras.Model,
+    saved_model: str,
+    check_images: int,
+) -> tuple[dict[str, Any], str]:
+    """Compares a SavedModel with the evaluation, on the evaluation's own images.
+
+    Returns:
+      A report for JSON, and the evaluation's predictions as CSV in the order of the
+      split's records: record number from 0, label (-1: a broken record), class id.
+
+    Raises:
+      UserError: the two differ.
+    """
+    size = experiment.eval_batch_size
+    batches = experiment.eval_data(
+        data_dir=experiment.data_dir,
+        split=experiment.eval_split,
+        resolution=model.input_shape[1],
+        batch_size=size,
+    )
+    loaded = tf.saved_model.load(saved_model)
+    encoded = encoded_images(experiment, info).batch(size)
+    worst, images, rows = 0.0, 0, ["record,label,class_id"]
+    for batch, jpegs in tf.data.Dataset.zip((batches, encoded)):
+        count = jpegs.shape[0]  # less than the batch where that is padded
+        labels = batch["label"].numpy()[:count]
+        logits = model(batch["image"], training=False).numpy()[:count]
+        real = np.flatnonzero(labels >= 0)  # a broken record has no logits to compare
+        pixels = {"images": tf.gather(batch["image"], real)}
+        jpegs = {"image_bytes": tf.gather(jpegs, real)}
+        for outputs in (
+            loaded.signatures["images_uint8"](**pixels),
+            loaded.signatures["serving_default"](**jpegs),
+        ):
+            difference = np.abs(outputs["logits"].numpy() - logits[real])
+            worst = max(worst, float(difference.max(initial=0.0)))
+        guesses = logits.argmax(axis=-1)
+        rows += [f"{images + i},{labels[i]},{guesses[i]}" for i in range(count)]
+        images += count
+        if images >= check_images:
+            break
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"the SavedModel's logits differ from the evaluation's by {worst:.3g} on "
+            f"{images} images; it stays in {saved_model} for inspection"
+        )
+    report = {"images_compared": images, "largest_logit_difference": worst}
+    return report, "\n".join([*rows, ""])
+
+
+def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
+    """Returns the JPEG bytes of the evaluation split in the order of its records."""
+    folder, split = experiment.data_dir, info.split(experiment.eval_split)
+    shards = [records.shard_path(folder, shard) for shard in split.shards]
+    feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string, "")}
+    return tf.data.TFRecordDataset(shards).map(
+        lambda record: tf.io.parse_single_example(record, feature)["image/encoded"]
+    )
+
+
+def refuse_foreign(export_dir: str) -> None:
+    """Raises UserError when something that is no SavedModel stands at export_dir."""
+    gfile = tf.io.gfile
+    if not gfile.exists(export_dir) or gfile.exists(f"{export_dir}/saved_model.pb"):
+        return
+    if not gfile.isdir(export_dir) or gfile.listdir(export_dir):
+        raise UserError(
+            f"{export_dir} exists and is no SavedModel; name another --export_dir"
+        )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model_dir", required=True, help="folder of a training run")
+    parser.add_argument("--export_dir", required=True, help="folder to write")
+    arguments = parser.parse_args()
+    with errors.reported():
+        model_dir = arguments.model_dir.rstrip("/")
+        export_dir = arguments.export_dir.rstrip("/")
+        report = export(config.parse_saved(model_dir), model_dir, export_dir)
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Small files of a run, written whole or not at all, local or gs://."""
+
+import json
+from typing import Any
+
+import tensorflow as tf
+
+from train.errors import UserError
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes `path` by renaming a finished copy; UserError when it cannot be."""
+    aside = f"{path}.part"
+    try:
+        with tf.io.gfile.GFile(aside, "w") as file:
+            file.write(text)
+        tf.io.gfile.rename(aside, path, overwrite=True)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot write {path}: {error.message}; free some space, mend the "
+            "permissions or name another folder"
+        ) from error
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and its parents; UserError when it cannot be."""
+    try:
+        tf.io.gfile.makedirs(path)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.message}; name another one"
+        ) from error
+
+
+def read_text(path: str) -> str | None:
+    """Returns the content of `path`, None when there is no such file."""
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return file.read()
+
+
+def update_json(path: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Overlays `values` on the JSON object at `path`, if any, and returns the whole."""
+    old = json.loads(read_text(path) or "{}")
+    merged = old | values
+    write_text(path, json.dumps(merged, indent=2) + "\n")
+    return merged

@@ -1,0 +1,282 @@
+"""The whole story of a run, top to bottom."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import orbit
+import tensorflow as tf
+
+from input_pipeline.dataset import explain
+from input_pipeline.errors import DataError
+from input_pipeline.records import DatasetInfo, load_info
+from train import checkpoint, distribute, files, state
+from train.experiment import Experiment
+from train.progress import Progress, orbit_unheard, say
+from train.step import Evaluator, Trainer
+
+
+def train_and_evaluate(
+    experiment: Experiment,
+    model_dir: str,
+    *,
+    before_start: Callable[[], None] = lambda: None,
+    with_evaluation: bool = True,
+) -> dict[str, Any]:
+    """Trains from the newest checkpoint, or from scratch, to the last step.
+
+    Args:
+      experiment: what to do.
+      model_dir: folder for checkpoints, summaries and summary.json; local or gs://.
+      before_start: called when everything is built and nothing is restored yet; what
+        it raises ends the run.
+      with_evaluation: whether to score every `eval_every_epochs` and at the end.
+
+    Returns:
+      The content of summary.json.
+
+    Raises:
+      UserError, input_pipeline.errors.DataError, models.variants.ModelError: something
+        that the user can mend.
+    """
+    strategy, info = prepare(experiment)
+    files.make_folder(model_dir)
+    with strategy.scope():
+        train_state = state.create(experiment, info)
+        resolution = train_state.model.input_shape[1]
+        dataset = train_dataset(experiment, strategy, resolution)
+        trainer = Trainer(experiment, train_state, strategy, dataset)
+        evaluator = make_evaluator(experiment, info, strategy, train_state.models)
+    before_start()
+
+    manager = make_manager(experiment, train_state, strategy, model_dir)
+    manager.restore_newest(strategy)
+    step = first_step = int(train_state.step.numpy())
+    if step:  # the stream goes on behind what was used up before
+        trainer.train_dataset = train_dataset(experiment, strategy, resolution, step)
+
+    progress = Progress(
+        step, experiment.train_steps(info), experiment.global_batch_size
+    )
+    with orbit_unheard():
+        controller = orbit.Controller(
+            strategy=strategy,
+            global_step=train_state.step,
+            trainer=trainer,
+            evaluator=evaluator,
+            steps_per_loop=experiment.steps_per_loop,
+            train_actions=[
+                lambda out: progress.update(int(train_state.step.numpy()), out)
+            ],
+            checkpoint_manager=manager,
+            summary_dir=f"{manager.directory}/train",
+            eval_summary_dir=f"{manager.directory}/eval",
+        )
+    say(opening(experiment, info, train_state.model, step))
+    scores: dict[str, Any] = {}
+    with readable_errors(experiment):
+        for stop in stops(experiment, info, step):
+            progress.resume()
+            if step < stop:
+                with orbit_unheard():
+                    controller.train(stop)  # ends with a checkpoint
+                step = stop
+            if with_evaluation:
+                with orbit_unheard():
+                    output = controller.evaluate(experiment.eval_steps(info))
+                scores = scored(output, manager.latest_checkpoint, experiment, info)
+                say(describe(scores))
+
+    summary = {
+        **identity(train_state.model),
+        "steps": step,
+        "images_seen": step * experiment.global_batch_size,
+        **scores,
+    }
+    if step > first_step:
+        summary |= {
+            "first_step": first_step,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images_per_second, 1),
+        }
+    return files.update_json(f"{manager.directory}/summary.json", summary)
+
+
+def evaluate(
+    experiment: Experiment,
+    model_dir: str,
+    *,
+    before_start: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Scores the newest checkpoint; arguments and errors as in train_and_evaluate."""
+    strategy, info = prepare(experiment)
+    path = checkpoint.latest(model_dir)
+    with strategy.scope():
+        models = state.restore_models(experiment, info, path)
+        evaluator = make_evaluator(experiment, info, strategy, models)
+    before_start()
+    with readable_errors(experiment):
+        output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
+    scores = scored(output, path, experiment, info)
+    say(describe(scores))
+    summary = {**identity(models["ema_"]), "steps": checkpoint.step(path), **scores}
+    folder = distribute.writable(strategy, model_dir)
+    return files.update_json(f"{folder}/summary.json", summary)
+
+
+def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
+    """Returns devices and data set of a run, both checked against its settings."""
+    # Before anything else: several workers have to meet before TensorFlow starts.
+    strategy = distribute.make_strategy(experiment.strategy)
+    experiment.check_replicas(strategy.num_replicas_in_sync)
+    info = load_info(experiment.data_dir)
+    return strategy, info
+
+
+def train_dataset(
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    resolution: int,
+    start_batch: int = 0,
+) -> tf.distribute.DistributedDataset:
+    """Returns the endless training batches from global batch `start_batch` on."""
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        size = experiment.global_batch_size
+        return experiment.train_data(
+            data_dir=experiment.data_dir,
+            split=experiment.train_split,
+            resolution=resolution,
+            batch_size=context.get_per_replica_batch_size(size),
+            seed=experiment.seed,
+            start=start_batch * size // context.num_input_pipelines,
+            num_hosts=context.num_input_pipelines,
+            host=context.input_pipeline_id,
+        )
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+def make_evaluator(
+    experiment: Experiment,
+    info: DatasetInfo,
+    strategy: tf.distribute.Strategy,
+    models: Mapping[str, keras.Model],
+) -> Evaluator:
+    """Returns what scores `models` on the evaluation split; under strategy.scope()."""
+    resolution = models["ema_"].input_shape[1]
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        hosts = context.num_input_pipelines
+        replicas = context.num_replicas_in_sync // hosts
+        return experiment.eval_data(
+            data_dir=experiment.data_dir,
+            split=experiment.eval_split,
+            resolution=resolution,
+            batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
+            # One element a replica: all replicas of all hosts take as many.
+            num_batches=experiment.eval_steps(info) * replicas,
+            num_hosts=hosts,
+            host=context.input_pipeline_id,
+        )
+
+    dataset = strategy.distribute_datasets_from_function(make)
+    return Evaluator(models, strategy, dataset)
+
+
+def stops(experiment: Experiment, info: DatasetInfo, step: int) -> Iterator[int]:
+    """Yields the steps at which training pauses for an evaluation, from `step` on.
+
+    The last one is yielded even when there is nothing left to train, so that a run
+    killed in its last evaluation still gets its scores.
+    """
+    every = max(
+        1, round(experiment.eval_every_epochs * experiment.steps_per_epoch(info))
+    )
+    last = experiment.train_steps(info)
+    while True:
+        step = min(last, (step // every + 1) * every)
+        yield step
+        if step == last:
+            return
+
+
+def make_manager(
+    experiment: Experiment,
+    train_state: state.TrainState,
+    strategy: tf.distribute.Strategy,
+    model_dir: str,
+) -> checkpoint.CheckpointManager:
+    """Returns what saves and restores this run's checkpoints."""
+    return checkpoint.CheckpointManager(
+        train_state.variables(),
+        model_dir,
+        distribute.writable(strategy, model_dir),
+        max_to_keep=experiment.keep_checkpoints,
+        step_counter=train_state.step,
+        checkpoint_interval=experiment.checkpoint_every_steps,
+    )
+
+
+@contextlib.contextmanager
+def readable_errors(experiment: Experiment) -> Iterator[None]:
+    """Turns an error from inside the input pipeline into a DataError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for split in (experiment.train_split, experiment.eval_split):
+            text = explain(error, data_dir=experiment.data_dir, split=split)
+            if text is not None:
+                raise DataError(text) from error
+        raise
+
+
+def scored(
+    output: Mapping[str, float], path: str, experiment: Experiment, info: DatasetInfo
+) -> dict[str, Any]:
+    """Returns the scores for summary.json: what was scored, on how many images."""
+    expected = info.split(experiment.eval_split).total
+    images = round(output["images"])
+    names = [
+        f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
+    ]
+    return {
+        "checkpoint": path,
+        "eval_images": images,
+        "eval_skipped_records": expected - images,
+        **{name: output[name] for name in names},
+    }
+
+
+def describe(scores: Mapping[str, Any]) -> str:
+    """Returns the scores as a person reads them."""
+    skipped = scores["eval_skipped_records"]
+    return (
+        f"{scores['checkpoint']}: top-1 {scores['ema_top1']:.2%} (average weights), "
+        f"{scores['top1']:.2%} (raw weights) on {scores['eval_images']:,} images"
+        + (f" ({skipped:,} broken records skipped)" if skipped else "")
+    )
+
+
+def opening(
+    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
+) -> str:
+    """Returns the first line of a run."""
+    images = info.split(experiment.train_split).total
+    return (
+        f"{model.name}: {identity(model)['parameters']:,} parameters, "
+        f"{model.input_shape[1]} px; {images:,} images, "
+        f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
+        + (f"going on at step {step:,}" if step else "starting from scratch")
+    )
+
+
+def identity(model: keras.Model) -> dict[str, Any]:
+    """Returns what model a summary speaks of."""
+    trainable = sum(v.value.shape.num_elements() for v in model.trainable_variables)
+    return {
+        "variant": model.name,
+        "resolution": model.input_shape[1],
+        "parameters": trainable,
+    }

@@ -1,0 +1,60 @@
+"""Trains, scores or exports what gin files describe: the entry file.
+
+python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=runs/mnist
+"""
+
+import functools
+import json
+
+from absl import app, flags, logging
+
+from train import config, errors, loop
+from train.export import export
+
+MODES = ("train", "eval", "train_and_eval", "export")
+
+FLAGS = flags.FLAGS
+flags.DEFINE_multi_string("gin_file", [], "A .gin file; later ones win.")
+flags.DEFINE_multi_string("gin_param", [], "A binding such as 'a.b = 1'; it wins.")
+flags.DEFINE_string("model_dir", None, "Folder of this run; local or gs://.")
+flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
+flags.DEFINE_boolean(
+    "accept_config_changes", False, "Go on with a run under other settings."
+)
+flags.mark_flag_as_required("model_dir")
+
+
+def run() -> None:
+    """Does what the flags say."""
+    model_dir = FLAGS.model_dir.rstrip("/")
+    if FLAGS.mode == "export":
+        export(config.parse_saved(model_dir), model_dir, f"{model_dir}/export")
+        return
+    experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param)
+    before_start = functools.partial(
+        config.save_or_compare, model_dir, accept_changes=FLAGS.accept_config_changes
+    )
+    if FLAGS.mode == "eval":
+        summary = loop.evaluate(experiment, model_dir, before_start=before_start)
+    else:
+        summary = loop.train_and_evaluate(
+            experiment,
+            model_dir,
+            before_start=before_start,
+            with_evaluation=FLAGS.mode == "train_and_eval",
+        )
+    print(json.dumps(summary))
+
+
+def main(argv: list[str]) -> None:
+    """Runs; a mistake that the user can mend is one line and exit status 1."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; settings are flags")
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
+    with errors.reported():
+        run()
+
+
+if __name__ == "__main__":
+    app.run(main)

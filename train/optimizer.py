@@ -1,0 +1,38 @@
+"""Optimizers that follow the reference where Keras' own do not."""
+
+import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+
+class RMSprop(keras.optimizers.RMSprop):
+    """Keras' RMSprop with TF1's start: the mean square begins at one, not at zero.
+
+    With that single change the two agree to float noise. From zero, the first updates
+    would be 1/sqrt(1 - rho) times too long.
+    """
+
+    def build(self, variables) -> None:
+        """Creates the slots and sets the mean squares to one."""
+        if self.built:
+            return
+        super().build(variables)
+        for velocity in self._velocities:
+            velocity.assign(keras.ops.ones_like(velocity))
+        self._count_steps_locally()
+
+    def _count_steps_locally(self) -> None:
+        # Keras' assign_add on the distributed counter becomes an all-to-all of int64,
+        # which TPUs refuse. Every replica adds the same one to its own copy instead.
+        counter = self.iterations
+        counter.assign_add = lambda value: counter.value.assign_add(value)
+
+
+def rmsprop(
+    learning_rate: float | LearningRateSchedule,
+    *,
+    rho: float = 0.9,
+    momentum: float = 0.9,
+    epsilon: float = 1e-3,
+) -> RMSprop:
+    """The reference's optimizer: epsilon stands inside the square root."""
+    return RMSprop(learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)

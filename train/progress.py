@@ -1,0 +1,71 @@
+"""What a person sees while a run goes on."""
+
+import contextlib
+import datetime
+import io
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+
+class Progress:
+    """One live line on a terminal, plain lines elsewhere; all on standard error.
+
+    An Orbit train action: called after every loop of steps.
+    """
+
+    def __init__(self, step: int, train_steps: int, global_batch_size: int):
+        self._train_steps = train_steps
+        self._global_batch_size = global_batch_size
+        self._step = step
+        self._mark = time.monotonic()
+        self._loops: list[tuple[int, float]] = []  # images and seconds of each
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that this process has trained, evaluations left out."""
+        return sum(seconds for _, seconds in self._loops)
+
+    @property
+    def images_per_second(self) -> float:
+        """This process' rate, without the first loop, which traces and compiles."""
+        loops = self._loops[1:] or self._loops
+        return sum(images for images, _ in loops) / sum(s for _, s in loops)
+
+    def resume(self) -> None:
+        """Starts the clock again after something that was not training."""
+        self._mark = time.monotonic()
+
+    def update(self, step: int, output: Mapping[str, float]) -> None:
+        """Shows the loop that has just ended at `step`."""
+        seconds = max(time.monotonic() - self._mark, 1e-9)
+        images = (step - self._step) * self._global_batch_size
+        self._loops.append((images, seconds))
+        self._step = step
+        self.resume()
+        rate = images / seconds
+        left = (self._train_steps - step) * self._global_batch_size / max(rate, 1e-9)
+        say(
+            f"step {step:,}/{self._train_steps:,} ({step / self._train_steps:.0%})"
+            f"  loss {output['loss']:.4f}  lr {output['learning_rate']:.6f}"
+            f"  {rate:,.0f} images/s"
+            f"  {datetime.timedelta(seconds=round(left))} left",
+            stays=step == self._train_steps,
+        )
+
+
+def say(line: str, *, stays: bool = True) -> None:
+    """Writes a line to standard error; on a terminal the next may take its place."""
+    live = sys.stderr.isatty()
+    sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def orbit_unheard() -> Iterator[None]:
+    """Keeps Orbit's print() of every loop, checkpoint and score off the screen.
+
+    It has no switch for them; Progress says the same, once.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

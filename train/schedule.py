@@ -1,0 +1,104 @@
+"""Learning rates as functions of the step."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear from zero over `warmup_steps`, then what a subclass's `decayed` says.
+
+    Decay counts from step 0, not from the end of the warmup, as in the reference.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int):
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+
+    def decayed(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the rate at `step` (float32) as if there were no warmup."""
+        raise NotImplementedError
+
+    def __call__(self, step) -> tf.Tensor:
+        """Returns the float32 rate of the update that turns step into step + 1."""
+        step = tf.cast(step, tf.float32)
+        rising = self.peak * step / max(self.warmup_steps, 1)
+        return tf.where(step < self.warmup_steps, rising, self.decayed(step))
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, for Keras' serialisation."""
+        return dict(vars(self))
+
+
+class Exponential(Warmup):
+    """Multiplied by `decay_rate` at the end of every `decay_steps`, in stairs."""
+
+    def __init__(
+        self, peak: float, warmup_steps: int, decay_rate: float, decay_steps: float
+    ):
+        super().__init__(peak, warmup_steps)
+        self.decay_rate = decay_rate
+        self.decay_steps = decay_steps
+
+    def decayed(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns peak * decay_rate ^ floor(step / decay_steps)."""
+        return self.peak * self.decay_rate ** tf.floor(step / self.decay_steps)
+
+
+class Cosine(Warmup):
+    """Half a cosine from the peak at step 0 to zero at `train_steps`."""
+
+    def __init__(self, peak: float, warmup_steps: int, train_steps: int):
+        super().__init__(peak, warmup_steps)
+        self.train_steps = train_steps
+
+    def decayed(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns peak / 2 * (1 + cos(pi * step / train_steps))."""
+        return 0.5 * self.peak * (1.0 + tf.cos(math.pi * step / self.train_steps))
+
+
+def exponential(
+    *,
+    global_batch_size: int,
+    steps_per_epoch: float,
+    train_steps: int,
+    peak_per_256: float = 0.016,
+    warmup_epochs: float = 5.0,
+    decay_rate: float = 0.97,
+    decay_epochs: float = 2.4,
+) -> Exponential:
+    """The reference's schedule (main.py and utils.py of the authors' trainer).
+
+    Args:
+      global_batch_size: images per step; the peak grows with it.
+      steps_per_epoch: training images / global_batch_size, as a float.
+      train_steps: not used; every schedule is called with the same arguments.
+      peak_per_256: peak learning rate for a batch of 256.
+      warmup_epochs: epochs of linear rise.
+      decay_rate: factor at each stair.
+      decay_epochs: epochs from stair to stair.
+    """
+    del train_steps
+    return Exponential(
+        peak=peak_per_256 * global_batch_size / 256,
+        warmup_steps=int(warmup_epochs * steps_per_epoch),
+        decay_rate=decay_rate,
+        decay_steps=decay_epochs * steps_per_epoch,
+    )
+
+
+def cosine(
+    *,
+    global_batch_size: int,
+    steps_per_epoch: float,
+    train_steps: int,
+    peak_per_256: float = 0.016,
+    warmup_epochs: float = 5.0,
+) -> Cosine:
+    """The reference's other schedule; arguments as in `exponential`."""
+    return Cosine(
+        peak=peak_per_256 * global_batch_size / 256,
+        warmup_steps=int(warmup_epochs * steps_per_epoch),
+        train_steps=train_steps,
+    )

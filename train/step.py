@@ -1,0 +1,174 @@
+"""One step of training, one of evaluation, and the Orbit loops around them."""
+
+import math
+from collections.abc import Mapping
+
+import keras
+import orbit
+import tensorflow as tf
+
+from train import ema, metrics
+from train.errors import UserError
+from train.experiment import Experiment
+from train.state import TrainState
+
+Batch = Mapping[str, tf.Tensor]
+
+
+def cross_entropy(
+    labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    """Returns float32[B]: -sum(target * log softmax), zero where the label is -1.
+
+    Args:
+      labels: int32[B] in [-1, C); -1 marks what is not an image.
+      logits: float32[B, C].
+      label_smoothing: part of the target that is spread evenly over the C classes.
+    """
+    classes = logits.shape[-1] or 0  # known when the graph is built
+    targets = tf.one_hot(labels, classes) * (1 - label_smoothing)
+    targets += label_smoothing / classes
+    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    return losses * tf.cast(labels >= 0, tf.float32)
+
+
+def decayed_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns the trainables outside batch norm: kernels and biases."""
+    return [v for v in model.trainable_variables if v.name not in ("gamma", "beta")]
+
+
+def l2(variables: list[keras.Variable]) -> tf.Tensor:
+    """Returns sum(v^2) / 2 over all of them."""
+    return tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in variables])
+
+
+class Trainer(orbit.StandardTrainer):
+    """Updates a `TrainState`; many steps run on the device between two host looks."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        strategy: tf.distribute.Strategy,
+        dataset,
+    ):
+        super().__init__(dataset)
+        self.state = state
+        self._experiment = experiment
+        self._strategy = strategy
+        self._decayed = decayed_variables(state.model)
+        self._sums = metrics.Sums(["steps", "loss", "images", "top1", "skipped"])
+
+    def train_loop_begin(self) -> None:
+        """Forgets the sums of the loop before."""
+        self._sums.reset()
+
+    def train_step(self, iterator) -> None:
+        """Takes one global batch and updates every replica."""
+        self._strategy.run(self.replica_step, args=(next(iterator),))
+
+    @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
+    def replica_step(self, batch: Batch) -> None:
+        """Updates the state from this replica's part of the batch."""
+        state, labels = self.state, batch["label"]
+        with tf.GradientTape() as tape:
+            logits = state.model(batch["image"], training=True)
+            loss = self._loss(labels, logits)
+        variables = state.model.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        state.optimizer.apply(gradients, variables)  # sums them over the replicas
+        decay = ema.effective_decay(self._experiment.ema_decay, state.step)
+        ema.update(state.model, state.ema_model, decay)
+        self._count(labels, logits, loss)
+
+    def _loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """This replica's share of the loss: the shares of all replicas add up to it."""
+        experiment = self._experiment
+        losses = cross_entropy(labels, logits, experiment.label_smoothing)
+        average = tf.nn.compute_average_loss(
+            losses, global_batch_size=experiment.global_batch_size
+        )
+        return average + tf.nn.scale_regularization_loss(
+            experiment.weight_decay * l2(self._decayed)
+        )
+
+    def _count(self, labels: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> None:
+        images = labels >= 0
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._sums.add(
+            steps=1.0 / replicas,
+            loss=loss,
+            images=tf.math.count_nonzero(images),
+            top1=metrics.correct_in_top(1, labels, logits, images),
+            skipped=tf.math.count_nonzero(tf.logical_not(images)),
+        )
+
+    def train_loop_end(self) -> dict[str, float]:
+        """Returns the averages of this loop; stops the run when they are not finite."""
+        sums = self._sums.read()
+        step = int(self.state.step.numpy())
+        steps = round(sums["steps"])
+        loss = sums["loss"] / steps
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} between steps {step - steps} and {step}; nothing "
+                "of these steps was saved. Lower the learning rate "
+                "(schedule.exponential.peak_per_256) or lengthen the warmup"
+            )
+        return {
+            "loss": loss,
+            "top1": sums["top1"] / max(sums["images"], 1),
+            "learning_rate": float(
+                keras.ops.convert_to_numpy(self.state.optimizer.learning_rate)
+            ),
+            "skipped_records": sums["skipped"],
+        }
+
+
+class Evaluator(orbit.StandardEvaluator):
+    """Scores raw and averaged weights in one pass; padding does not count."""
+
+    def __init__(
+        self,
+        models: Mapping[str, keras.Model],
+        strategy: tf.distribute.Strategy,
+        dataset,
+    ):
+        """Args: models by the prefix of their scores ("" and "ema_"), and the data."""
+        options = orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
+        super().__init__(dataset, options)
+        self._models = models
+        self._strategy = strategy
+        scores = ("loss", "top1", "top5")
+        self._sums = metrics.Sums(
+            ["images", *(prefix + score for prefix in models for score in scores)]
+        )
+
+    def eval_begin(self) -> None:
+        """Forgets the evaluation before."""
+        self._sums.reset()
+
+    def eval_step(self, iterator) -> None:
+        """Scores one global batch."""
+        self._strategy.run(self.replica_step, args=(next(iterator),))
+
+    @tf.autograph.experimental.do_not_convert
+    def replica_step(self, batch: Batch) -> None:
+        """Adds up this replica's part of the batch."""
+        labels = batch["label"]
+        images = labels >= 0
+        sums = {"images": tf.math.count_nonzero(images)}
+        for prefix, model in self._models.items():
+            logits = model(batch["image"], training=False)
+            losses = cross_entropy(labels, logits, label_smoothing=0.0)
+            sums[prefix + "loss"] = tf.reduce_sum(losses)
+            for k in (1, 5):
+                hits = metrics.correct_in_top(k, labels, logits, images)
+                sums[f"{prefix}top{k}"] = hits
+        self._sums.add(**sums)
+
+    def eval_end(self) -> dict[str, float]:
+        """Returns images (their number) and the mean of every score over them."""
+        sums = self._sums.read()
+        images = sums.pop("images")
+        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
