@@ -4,7 +4,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,12 +32,15 @@ ROOT = Path(__file__).parent.parent
 SAVED = "operative_config.gin"
 
 
-def parse(gin_files: Iterable[str], bindings: Iterable[str]) -> Experiment:
+def parse(
+    gin_files: Sequence[str], bindings: Iterable[str], *, model_dir: str | None = None
+) -> Experiment:
     """Reads gin files, then bindings, which win, and returns the experiment.
 
     Args:
       gin_files: paths, as given or relative to the project's folder.
       bindings: lines such as "experiment.Experiment.epochs = 2".
+      model_dir: of a run whose saved config stands in when no file is given.
 
     Raises:
       UserError: a file is missing, a name or parameter does not exist (with the
@@ -45,24 +48,14 @@ def parse(gin_files: Iterable[str], bindings: Iterable[str]) -> Experiment:
     """
     gin.clear_config()
     gin.add_config_file_search_path(str(ROOT))
+    if model_dir is not None and not gin_files:
+        _parse(gin.parse_config, _saved(model_dir), f"{model_dir}/{SAVED}")
     for path in gin_files:
         if not any(tf.io.gfile.exists(str(f)) for f in (path, ROOT / path)):
             raise UserError(f"there is no gin file {path}; {_gin_files()}")
         _parse(gin.parse_config_file, path, path)
     for binding in bindings:
         _parse(gin.parse_config, IMPORTS + binding, f"--gin_param={binding!r}")
-    return _make_experiment()
-
-
-def parse_saved(model_dir: str) -> Experiment:
-    """Returns the experiment that a run has left in its folder."""
-    text = files.read_text(f"{model_dir}/{SAVED}")
-    if text is None:
-        raise UserError(
-            f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
-        )
-    gin.clear_config()
-    _parse(gin.parse_config, text, f"{model_dir}/{SAVED}")
     return _make_experiment()
 
 
@@ -102,6 +95,15 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def _saved(model_dir: str) -> str:
+    text = files.read_text(f"{model_dir}/{SAVED}")
+    if text is None:
+        raise UserError(
+            f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
+        )
+    return text
 
 
 def _gin_files() -> str:

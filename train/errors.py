@@ -20,3 +20,6 @@ def reported() -> Iterator[None]:
     except (UserError, DataError, ModelError) as error:
         # gin adds lines about the call that it made.
         sys.exit(f"error: {str(error).splitlines()[0]}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it can", file=sys.stderr)
+        sys.exit(130)

@@ -203,11 +203,15 @@ def main() -> None:
     )
     parser.add_argument("--model_dir", required=True, help="folder of a training run")
     parser.add_argument("--export_dir", required=True, help="folder to write")
+    parser.add_argument(
+        "--gin_param", action="append", default=[], help="a setting that has changed"
+    )
     arguments = parser.parse_args()
     with errors.reported():
         model_dir = arguments.model_dir.rstrip("/")
         export_dir = arguments.export_dir.rstrip("/")
-        report = export(config.parse_saved(model_dir), model_dir, export_dir)
+        experiment = config.parse([], arguments.gin_param, model_dir=model_dir)
+        report = export(experiment, model_dir, export_dir)
         print(json.dumps(report))
 
 

@@ -59,20 +59,7 @@ def train_and_evaluate(
     progress = Progress(
         step, experiment.train_steps(info), experiment.global_batch_size
     )
-    with orbit_unheard():
-        controller = orbit.Controller(
-            strategy=strategy,
-            global_step=train_state.step,
-            trainer=trainer,
-            evaluator=evaluator,
-            steps_per_loop=experiment.steps_per_loop,
-            train_actions=[
-                lambda out: progress.update(int(train_state.step.numpy()), out)
-            ],
-            checkpoint_manager=manager,
-            summary_dir=f"{manager.directory}/train",
-            eval_summary_dir=f"{manager.directory}/eval",
-        )
+    controller = make_controller(experiment, trainer, evaluator, manager, progress)
     say(opening(experiment, info, train_state.model, step))
     scores: dict[str, Any] = {}
     with readable_errors(experiment):
@@ -88,34 +75,20 @@ def train_and_evaluate(
                 scores = scored(output, manager.latest_checkpoint, experiment, info)
                 say(describe(scores))
 
-    summary = {
-        **identity(train_state.model),
-        "steps": step,
-        "images_seen": step * experiment.global_batch_size,
-        **scores,
-    }
+    summary = {**identity(train_state.model), "steps": step, **scores}
+    summary["images_seen"] = step * experiment.global_batch_size
     if step > first_step:
-        summary |= {
-            "first_step": first_step,
-            "seconds": round(progress.seconds, 3),
-            "images_per_second": round(progress.images_per_second, 1),
-        }
+        summary |= {"first_step": first_step, **progress.summary()}
     return files.update_json(f"{manager.directory}/summary.json", summary)
 
 
-def evaluate(
-    experiment: Experiment,
-    model_dir: str,
-    *,
-    before_start: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     """Scores the newest checkpoint; arguments and errors as in train_and_evaluate."""
     strategy, info = prepare(experiment)
     path = checkpoint.latest(model_dir)
     with strategy.scope():
         models = state.restore_models(experiment, info, path)
         evaluator = make_evaluator(experiment, info, strategy, models)
-    before_start()
     with readable_errors(experiment):
         output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
     scores = scored(output, path, experiment, info)
@@ -217,6 +190,33 @@ def make_manager(
         step_counter=train_state.step,
         checkpoint_interval=experiment.checkpoint_every_steps,
     )
+
+
+def make_controller(
+    experiment: Experiment,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    manager: checkpoint.CheckpointManager,
+    progress: Progress,
+) -> orbit.Controller:
+    """Returns Orbit's outer loop: it trains, saves, scores and writes the curves."""
+    step = trainer.state.step
+
+    def show(output: Mapping[str, float]) -> None:
+        progress.update(int(step.numpy()), output)
+
+    with orbit_unheard():
+        return orbit.Controller(
+            strategy=trainer.strategy,
+            global_step=step,
+            trainer=trainer,
+            evaluator=evaluator,
+            steps_per_loop=experiment.steps_per_loop,
+            train_actions=[show],
+            checkpoint_manager=manager,
+            summary_dir=f"{manager.directory}/train",
+            eval_summary_dir=f"{manager.directory}/eval",
+        )
 
 
 @contextlib.contextmanager

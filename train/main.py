@@ -27,23 +27,25 @@ flags.mark_flag_as_required("model_dir")
 def run() -> None:
     """Does what the flags say."""
     model_dir = FLAGS.model_dir.rstrip("/")
-    if FLAGS.mode == "export":
-        export(config.parse_saved(model_dir), model_dir, f"{model_dir}/export")
-        return
-    experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param)
-    before_start = functools.partial(
-        config.save_or_compare, model_dir, accept_changes=FLAGS.accept_config_changes
-    )
-    if FLAGS.mode == "eval":
-        summary = loop.evaluate(experiment, model_dir, before_start=before_start)
+    if FLAGS.mode in ("eval", "export"):
+        # On what training has left; its config stands in where no file is named.
+        experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param, model_dir=model_dir)
+        if FLAGS.mode == "eval":
+            report = loop.evaluate(experiment, model_dir)
+        else:
+            report = export(experiment, model_dir, f"{model_dir}/export")
     else:
-        summary = loop.train_and_evaluate(
-            experiment,
+        report = loop.train_and_evaluate(
+            config.parse(FLAGS.gin_file, FLAGS.gin_param),
             model_dir,
-            before_start=before_start,
+            before_start=functools.partial(
+                config.save_or_compare,
+                model_dir,
+                accept_changes=FLAGS.accept_config_changes,
+            ),
             with_evaluation=FLAGS.mode == "train_and_eval",
         )
-    print(json.dumps(summary))
+    print(json.dumps(report))
 
 
 def main(argv: list[str]) -> None:

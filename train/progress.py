@@ -21,16 +21,18 @@ class Progress:
         self._mark = time.monotonic()
         self._loops: list[tuple[int, float]] = []  # images and seconds of each
 
-    @property
-    def seconds(self) -> float:
-        """Seconds that this process has trained, evaluations left out."""
-        return sum(seconds for _, seconds in self._loops)
+    def summary(self) -> dict[str, float]:
+        """Returns seconds of training by this process, and images per second.
 
-    @property
-    def images_per_second(self) -> float:
-        """This process' rate, without the first loop, which traces and compiles."""
+        Evaluations are left out of both, the first loop, which traces and compiles,
+        of the rate.
+        """
         loops = self._loops[1:] or self._loops
-        return sum(images for images, _ in loops) / sum(s for _, s in loops)
+        rate = sum(images for images, _ in loops) / sum(s for _, s in loops)
+        return {
+            "seconds": round(sum(seconds for _, seconds in self._loops), 3),
+            "images_per_second": round(rate, 1),
+        }
 
     def resume(self) -> None:
         """Starts the clock again after something that was not training."""

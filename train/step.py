@@ -54,8 +54,8 @@ class Trainer(orbit.StandardTrainer):
     ):
         super().__init__(dataset)
         self.state = state
+        self.strategy = strategy
         self._experiment = experiment
-        self._strategy = strategy
         self._decayed = decayed_variables(state.model)
         self._sums = metrics.Sums(["steps", "loss", "images", "top1", "skipped"])
 
@@ -65,7 +65,7 @@ class Trainer(orbit.StandardTrainer):
 
     def train_step(self, iterator) -> None:
         """Takes one global batch and updates every replica."""
-        self._strategy.run(self.replica_step, args=(next(iterator),))
+        self.strategy.run(self.replica_step, args=(next(iterator),))
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
     def replica_step(self, batch: Batch) -> None:

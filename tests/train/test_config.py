@@ -130,7 +130,7 @@ def test_operative_config_makes_the_same_experiment(tmp_path):
     text = (tmp_path / config.SAVED).read_text()
     assert "experiment.Experiment.epochs = 3\n" in text
     assert "experiment.Experiment.label_smoothing = 0.1\n" in text  # a default
-    after = config.parse_saved(str(tmp_path))
+    after = config.parse([], [], model_dir=str(tmp_path))
     names = ("epochs", "data_dir", "steps_per_loop", "ema_decay")
     assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
     assert after.build_model().output_shape == (None, 10)
@@ -144,7 +144,7 @@ def test_other_config_in_the_folder_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         config.save_or_compare(str(tmp_path))
     text = str(caught.value)
-    assert "experiment.Experiment.epochs: 16 -> 3" in text
+    assert "experiment.Experiment.epochs: 24 -> 3" in text
     assert "experiment.Experiment.seed: 0 -> 7" in text
     assert "label_smoothing" not in text
     assert (tmp_path / config.SAVED).read_text() == kept
@@ -155,9 +155,9 @@ def test_other_config_is_taken_when_accepted(tmp_path):
     config.save_or_compare(str(tmp_path))
     operative(["experiment.Experiment.epochs = 3"])
     config.save_or_compare(str(tmp_path), accept_changes=True)
-    assert config.parse_saved(str(tmp_path)).epochs == 3
+    assert config.parse([], [], model_dir=str(tmp_path)).epochs == 3
 
 
 def test_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match=r"holds no operative_config\.gin"):
-        config.parse_saved(str(tmp_path))
+        config.parse([], [], model_dir=str(tmp_path))

@@ -12,11 +12,15 @@ from train import config, export, state
 from train.errors import UserError
 
 
+def saved(model_dir):
+    return config.parse([], [], model_dir=str(model_dir))
+
+
 @pytest.fixture(scope="module")
 def exported(finished, tmp_path_factory):
     """The folder of a SavedModel, and the report of its making."""
     model_dir, folder = str(finished[0]), str(tmp_path_factory.mktemp("export") / "e")
-    return folder, export.export(config.parse_saved(model_dir), model_dir, folder)
+    return folder, export.export(saved(model_dir), model_dir, folder)
 
 
 def test_export_and_classify(digits, finished, exported):
@@ -67,7 +71,10 @@ def test_signatures(exported):
 def test_other_logits_are_refused(digits, finished, exported):
     """Raw weights stand in for a SavedModel that went wrong."""
     folder, report = exported
-    experiment, info = config.parse_saved(str(finished[0])), load_info(str(digits))
+    experiment, info = (
+        saved(finished[0]),
+        load_info(str(digits)),
+    )
     raw = state.restore_models(experiment, info, report["checkpoint"], [""])[""]
     with pytest.raises(UserError, match="logits differ from the evaluation's by"):
         export.compare(experiment, info, raw, folder, check_images=300)
@@ -77,6 +84,8 @@ def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UserError, match="is no SavedModel"):
         export.export(
-            config.parse_saved(str(finished[0])), str(finished[0]), str(tmp_path)
+            saved(finished[0]),
+            str(finished[0]),
+            str(tmp_path),
         )
     assert (tmp_path / "precious.txt").read_text() == "mine"
