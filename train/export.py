@@ -102,6 +102,8 @@ def export(
     model = state.restore_models(experiment, info, path, ["ema_"])["ema_"]
     servable = Servable(model, info.label_names)
     aside = f"{export_dir}.part"
+    if tf.io.gfile.exists(aside):
+        tf.io.gfile.rmtree(aside)
     try:
         tf.saved_model.save(servable, aside, signatures=servable.signature_functions)
     except (tf.errors.OpError, OSError) as error:
@@ -146,12 +148,13 @@ def compare(
         batch_size=size,
     )
     loaded = tf.saved_model.load(saved_model)
+    evaluate = tf.function(lambda images: model(images, training=False))
     encoded = encoded_images(experiment, info).batch(size)
     worst, images, rows = 0.0, 0, ["record,label,class_id"]
     for batch, jpegs in tf.data.Dataset.zip((batches, encoded)):
         count = jpegs.shape[0]  # less than the batch where that is padded
         labels = batch["label"].numpy()[:count]
-        logits = model(batch["image"], training=False).numpy()[:count]
+        logits = evaluate(batch["image"]).numpy()[:count]
         real = np.flatnonzero(labels >= 0)  # a broken record has no logits to compare
         pixels = {"images": tf.gather(batch["image"], real)}
         jpegs = {"image_bytes": tf.gather(jpegs, real)}

@@ -1,6 +1,7 @@
 """Small files of a run, written whole or not at all, local or gs://."""
 
 import json
+import uuid
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ from train.errors import UserError
 
 def write_text(path: str, text: str) -> None:
     """Writes `path` by renaming a finished copy; UserError when it cannot be."""
-    aside = f"{path}.part"
+    aside = f"{path}.part-{uuid.uuid4().hex}"  # several workers may write at once
     try:
         with tf.io.gfile.GFile(aside, "w") as file:
             file.write(text)

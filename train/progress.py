@@ -3,16 +3,14 @@
 import contextlib
 import datetime
 import io
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 
 
 class Progress:
-    """One live line on a terminal, plain lines elsewhere; all on standard error.
-
-    An Orbit train action: called after every loop of steps.
-    """
+    """One live line on a terminal, plain lines elsewhere; all on standard error."""
 
     def __init__(self, step: int, train_steps: int, global_batch_size: int):
         self._train_steps = train_steps
@@ -20,19 +18,7 @@ class Progress:
         self._step = step
         self._mark = time.monotonic()
         self._loops: list[tuple[int, float]] = []  # images and seconds of each
-
-    def summary(self) -> dict[str, float]:
-        """Returns seconds of training by this process, and images per second.
-
-        Evaluations are left out of both, the first loop, which traces and compiles,
-        of the rate.
-        """
-        loops = self._loops[1:] or self._loops
-        rate = sum(images for images, _ in loops) / sum(s for _, s in loops)
-        return {
-            "seconds": round(sum(seconds for _, seconds in self._loops), 3),
-            "images_per_second": round(rate, 1),
-        }
+        self._skipped = 0
 
     def resume(self) -> None:
         """Starts the clock again after something that was not training."""
@@ -43,22 +29,43 @@ class Progress:
         seconds = max(time.monotonic() - self._mark, 1e-9)
         images = (step - self._step) * self._global_batch_size
         self._loops.append((images, seconds))
+        self._skipped += round(output["skipped_records"])
         self._step = step
         self.resume()
-        rate = images / seconds
-        left = (self._train_steps - step) * self._global_batch_size / max(rate, 1e-9)
-        say(
-            f"step {step:,}/{self._train_steps:,} ({step / self._train_steps:.0%})"
-            f"  loss {output['loss']:.4f}  lr {output['learning_rate']:.6f}"
-            f"  {rate:,.0f} images/s"
-            f"  {datetime.timedelta(seconds=round(left))} left",
-            stays=step == self._train_steps,
-        )
+        parts = [
+            f"step {step:,}/{self._train_steps:,} ({step / self._train_steps:.0%})",
+            f"loss {output['loss']:.4f}",
+            f"lr {output['learning_rate']:.6f}",
+        ]
+        if len(self._loops) > 1:  # the first loop traces and compiles
+            left = (self._train_steps - step) * self._global_batch_size / self._rate()
+            parts.append(f"{images / seconds:,.0f} images/s")
+            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+        if self._skipped:
+            parts.append(f"{self._skipped:,} broken records skipped")
+        say("  ".join(parts), stays=step == self._train_steps)
+
+    def summary(self) -> dict[str, float]:
+        """Returns what this process has to say of its training.
+
+        Evaluations do not count as time, nor does the first loop in the rate.
+        """
+        return {
+            "seconds": round(sum(seconds for _, seconds in self._loops), 3),
+            "images_per_second": round(self._rate(), 1),
+            "train_skipped_records": self._skipped,
+        }
+
+    def _rate(self) -> float:
+        loops = self._loops[1:] or self._loops
+        return sum(images for images, _ in loops) / sum(s for _, s in loops)
 
 
 def say(line: str, *, stays: bool = True) -> None:
     """Writes a line to standard error; on a terminal the next may take its place."""
     live = sys.stderr.isatty()
+    if live and not stays:  # a line that wraps could not be taken back
+        line = line[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
     sys.stderr.flush()
 
