@@ -5,8 +5,8 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 # Without a GPU driver TensorFlow reports an error a process; Python's errors still show.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-DATA ?= data/mnist
-RUN ?= runs/mnist
+DATA := data/mnist
+RUN := runs/mnist
 RUNTIME_LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
 INSTALL := .venv/bin/uv pip install --quiet --python $(PY) --require-hashes

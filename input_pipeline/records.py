@@ -162,12 +162,18 @@ def load_info(data_dir: str) -> DatasetInfo:
 
 def read_info(data_dir: str) -> DatasetInfo:
     """Reads dataset_info.json alone; raises DataError as load_info does."""
-    mend = f"prepare it: python -m input_pipeline.prepare mnist --output {data_dir}"
     if not tf.io.gfile.isdir(data_dir):
-        raise DataError(f"there is no data folder {data_dir}: {mend}")
+        raise DataError(
+            f"there is no data folder {data_dir}: name another one, or make it, as in "
+            f"python -m input_pipeline.prepare mnist --output {data_dir}"
+        )
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
     if not tf.io.gfile.exists(path):
-        raise DataError(f"{data_dir} holds no finished dataset (no {path}): {mend}")
+        raise DataError(
+            f"{data_dir} holds no finished dataset: no {INFO_FILENAME} says what its "
+            "TFRecords are; start input_pipeline.prepare again if it was cut short, "
+            "for TFRecords of your own see the README"
+        )
     try:
         with tf.io.gfile.GFile(path) as file:
             return _info_from_json(json.loads(file.read()))

@@ -34,12 +34,12 @@ class CheckpointManager(tf.train.CheckpointManager):
         super().__init__(saved, directory, **options)
         self._variables = variables
         self._model_dir = model_dir
-        self._saved = 0  # step of the newest checkpoint
+        self._saved: int | None = None  # step of the newest checkpoint
         self.remove_leftovers()
 
     def restore_newest(self, strategy: tf.distribute.Strategy) -> None:
         """Fills the variables from the newest checkpoint, if there is one."""
-        path = tf.train.latest_checkpoint(self._model_dir)
+        path = newest(self._model_dir)
         if path:
             with strategy.scope():
                 restore(self._variables, path)
@@ -59,15 +59,17 @@ class CheckpointManager(tf.train.CheckpointManager):
           UserError: the file system refuses.
         """
         passed = checkpoint_number // self.checkpoint_interval
-        if check_interval and passed == self._saved // self.checkpoint_interval:
+        if check_interval and passed == (self._saved or 0) // self.checkpoint_interval:
             return None
+        if checkpoint_number == self._saved:
+            return None  # a good checkpoint is not written over
         try:
             path = super().save(
                 checkpoint_number, check_interval=False, options=options
             )
         except (tf.errors.OpError, OSError) as error:
             self.remove_leftovers()
-            last = self.latest_checkpoint or "none yet"
+            last = newest(self._model_dir) or "none yet"
             raise UserError(
                 f"cannot write a checkpoint to {self.directory}: "
                 f"{first_line(error)}; the last good one is {last}. Free some space "
@@ -77,17 +79,16 @@ class CheckpointManager(tf.train.CheckpointManager):
         return path
 
     def remove_leftovers(self) -> None:
-        """Deletes what a save that was cut short has left behind."""
-        good = {path.split("/")[-1] for path in self.checkpoints}
-        for path in tf.io.gfile.glob(f"{self.directory}/ckpt-*"):
+        """Deletes what a save that was cut short has left behind, and nothing else."""
+        gfile = tf.io.gfile
+        for path in gfile.glob(f"{self.directory}/ckpt-*"):
             name = path.split("/")[-1]
-            if name.split(".")[0] not in good:
-                remove = (
-                    tf.io.gfile.rmtree
-                    if tf.io.gfile.isdir(path)
-                    else tf.io.gfile.remove
-                )
-                remove(path)
+            if re.fullmatch(r"ckpt-\d+_temp", name):
+                gfile.rmtree(path)
+            # The index is written last: without it the data are not whole.
+            data = re.fullmatch(r"(ckpt-\d+)\.data-.*", name)
+            if data and not gfile.exists(f"{self.directory}/{data[1]}.index"):
+                gfile.remove(path)
 
 
 def first_line(error: Exception) -> str:
@@ -99,9 +100,22 @@ def first_line(error: Exception) -> str:
     )
 
 
+def newest(model_dir: str) -> str | None:
+    """Returns the newest whole checkpoint's path, None when there is none.
+
+    The files themselves are asked, not TensorFlow's list of them in `checkpoint`: it
+    may be missing after a copy, or name one that was deleted.
+    """
+    paths = tf.io.gfile.glob(f"{model_dir}/ckpt-*.index")
+    steps = [re.fullmatch(r".*/ckpt-(\d+)\.index", path) for path in paths]
+    found = [f"{model_dir}/ckpt-{n}" for n in sorted(int(m[1]) for m in steps if m)]
+    whole = [path for path in found if tf.io.gfile.glob(f"{path}.data-*")]
+    return whole[-1] if whole else None
+
+
 def latest(model_dir: str) -> str:
-    """Returns the newest checkpoint's path; UserError when there is none."""
-    path = tf.train.latest_checkpoint(model_dir)
+    """Returns the newest whole checkpoint's path; UserError when there is none."""
+    path = newest(model_dir)
     if path is None:
         raise UserError(
             f"no checkpoint in {model_dir}; train first "

@@ -6,80 +6,117 @@ python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/validat
 
 import argparse
 import csv
+import io
 import itertools
-import pathlib
+import json
 import sys
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 
 BATCH_SIZE = 100
 
 
-def read_files(paths: Iterable[str]) -> Iterator[tuple[str, bytes, str]]:
-    """Yields (file name, encoded image, "") of image files."""
+class Image(NamedTuple):
+    """An encoded image; the label is the record's own, None where nobody knows."""
+
+    name: str
+    encoded: bytes
+    label: int | None
+
+
+class Result(NamedTuple):
+    """What the model says of an image; the truth is a class id or None."""
+
+    name: str
+    class_id: int
+    class_name: str
+    probability: float
+    truth: int | None
+
+
+def read_files(paths: Iterable[str]) -> Iterator[Image]:
+    """Reads image files."""
     for path in paths:
         try:
-            yield pathlib.Path(path).name, tf.io.read_file(path).numpy(), ""
+            yield Image(path, tf.io.read_file(path).numpy(), None)
         except tf.errors.OpError as error:
             sys.exit(f"error: cannot read {path}: {error.message}")
 
 
-def read_tfrecords(pattern: str) -> Iterator[tuple[str, bytes, str]]:
-    """Yields (file name, encoded image, true class name) of ImageNet-like records."""
-    keys = ("image/filename", "image/encoded", "image/class/text")
-    features = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
+def read_tfrecords(pattern: str) -> Iterator[Image]:
+    """Reads ImageNet-like records."""
     shards = sorted(tf.io.gfile.glob(pattern))
     if not shards:
         sys.exit(f"error: no TFRecords at {pattern}")
+    features = {
+        "image/filename": tf.io.FixedLenFeature([], tf.string, ""),
+        "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
+    }
     for record in tf.data.TFRecordDataset(shards):
         example = tf.io.parse_single_example(record, features)
-        name, image, text = (example[key].numpy() for key in keys)
-        yield name.decode(), image, text.decode()
+        name, encoded, label = (example[key].numpy() for key in features)
+        yield Image(name.decode(), encoded, int(label))
 
 
-def batches(images: Iterable[tuple[str, bytes, str]]) -> Iterator[list]:
-    """Yields lists of up to BATCH_SIZE images."""
+def classify(export_dir: str, images: Iterable[Image]) -> Iterator[Result]:
+    """Runs the SavedModel on batches of images."""
+    model = tf.saved_model.load(export_dir).signatures["serving_default"]
+    offset = json.loads(read_extra(export_dir, "check.json")).get("label_offset", 0)
     images = iter(images)
     while batch := list(itertools.islice(images, BATCH_SIZE)):
-        yield batch
+        try:
+            outputs = run(model, batch)
+        except tf.errors.OpError:
+            name_the_broken_one(model, batch)
+            raise
+        for i, image in enumerate(batch):
+            guess = int(outputs["class_ids"][i])
+            yield Result(
+                image.name,
+                guess,
+                outputs["class_names"][i].decode(),
+                float(outputs["probabilities"][i, guess]),
+                None if image.label is None else image.label - offset,
+            )
 
 
-def classify(
-    export_dir: str, images: Iterable[tuple[str, bytes, str]]
-) -> Iterator[tuple[str, str, int, str, float]]:
-    """Yields (file name, true class, class id, class name, probability)."""
-    model = tf.saved_model.load(export_dir).signatures["serving_default"]
-    for batch in batches(images):
-        outputs = model(image_bytes=tf.constant([image for _, image, _ in batch]))
-        ids, names, probabilities = (
-            outputs[key].numpy()
-            for key in ("class_ids", "class_names", "probabilities")
-        )
-        for i, (name, _, truth) in enumerate(batch):
-            guess = ids[i]
-            yield name, truth, int(guess), names[i].decode(), probabilities[i, guess]
+def run(model, batch: list[Image]) -> dict:
+    """Returns the outputs of the signature as numpy arrays."""
+    outputs = model(image_bytes=tf.constant([image.encoded for image in batch]))
+    return {key: value.numpy() for key, value in outputs.items()}
 
 
-def summarize(results: list, export_dir: str) -> None:
-    """Prints the accuracy where the truth is known, and the agreement with training."""
-    known = [(truth, guess) for _, truth, _, guess, _ in results if truth]
-    right = sum(truth == guess for truth, guess in known)
-    if known:
-        print(
-            f"SavedModel: {right:,} of {len(known):,} right ({right / len(known):.2%})"
-        )
-    expected = pathlib.Path(export_dir, "assets.extra", "predictions.csv")
-    if not known or not expected.exists():
-        return
-    with expected.open() as file:
-        ids = [int(row["class_id"]) for row in csv.DictReader(file)][: len(results)]
-    same = sum(a == result[2] for a, result in zip(ids, results, strict=False))
-    print(
-        f"The same prediction as in the trainer's evaluation: {same:,} of {len(ids):,}"
-    )
-    if same < len(ids):
-        sys.exit("error: the SavedModel does not predict what the evaluation predicted")
+def name_the_broken_one(model, batch: list[Image]) -> None:
+    """Ends the program with the name of the first image that cannot be decoded."""
+    for image in batch:
+        try:
+            run(model, [image])
+        except tf.errors.OpError:
+            sys.exit(f"error: {image.name} is no JPEG or PNG that can be decoded")
+
+
+def read_extra(export_dir: str, name: str) -> str:
+    """Returns a text that train.export has left in the SavedModel."""
+    with tf.io.gfile.GFile(f"{export_dir}/assets.extra/{name}") as file:
+        return file.read()
+
+
+def summarize(results: list[Result], export_dir: str) -> None:
+    """Prints the accuracy, and the agreement with the trainer's predictions."""
+    right = sum(result.truth == result.class_id for result in results)
+    share = f"{right:,} of {len(results):,} right ({right / len(results):.2%})"
+    print(f"SavedModel in a new process: {share}")
+    table = csv.DictReader(io.StringIO(read_extra(export_dir, "predictions.csv")))
+    expected = {row["filename"]: int(row["class_id"]) for row in table}
+    pairs = [(r.class_id, expected[r.name]) for r in results if r.name in expected]
+    same = sum(one == other for one, other in pairs)
+    if pairs:
+        print(f"Predictions equal to the trainer's: {same:,} of {len(pairs):,}")
+    if same < len(pairs):
+        sys.exit("error: the SavedModel predicts other classes than the trainer did")
 
 
 def main() -> None:
@@ -101,12 +138,10 @@ def main() -> None:
     else:
         images = read_files(arguments.files)
     results = list(classify(arguments.export_dir, images))
-    shown = results[: arguments.show] if arguments.tfrecords else results
-    for name, truth, _, guess, probability in shown:
-        print(
-            f"{name}: {guess} ({probability:.1%})" + f", in truth {truth}" * bool(truth)
-        )
-    summarize(results, arguments.export_dir)
+    for result in results[: arguments.show] if arguments.tfrecords else results:
+        print(f"{result.name}: {result.class_name} ({result.probability:.1%})")
+    if arguments.tfrecords:
+        summarize(results, arguments.export_dir)
 
 
 if __name__ == "__main__":

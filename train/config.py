@@ -12,7 +12,7 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from train import files
+from train import checkpoint, files
 from train.errors import UserError
 from train.experiment import Experiment
 
@@ -30,6 +30,9 @@ from train import schedule
 
 ROOT = Path(__file__).parent.parent
 SAVED = "operative_config.gin"
+
+# The step tells how many images were used up: another batch would shift the data.
+UNCHANGEABLE = ("experiment.Experiment.global_batch_size",)
 
 
 def parse(
@@ -59,32 +62,56 @@ def parse(
     return _make_experiment()
 
 
-def save_or_compare(model_dir: str, *, accept_changes: bool = False) -> None:
-    """Saves the operative config beside the checkpoints, once the run is built.
+def operative() -> str:
+    """Returns every setting that has been used so far, defaults too, a line each."""
+    text = gin.operative_config_str(max_line_length=10_000)
+    return re.sub("^# =+\n", "", text, flags=re.MULTILINE)
+
+
+def compare(
+    model_dir: str, bindings: Iterable[str] = (), *, accept_changes: bool = False
+) -> None:
+    """Looks at the operative config once the run is built.
+
+    Args:
+      model_dir: of the run; what it holds already has to be of the same config.
+      bindings: those of the command line; each has to have had an effect.
+      accept_changes: whether a checkpoint may go on under other settings.
 
     Raises:
-      UserError: another config is there already; says which settings differ.
+      UserError: says which settings differ, or which had no effect.
     """
-    text = gin.operative_config_str(max_line_length=10_000)  # a setting is a line
-    text = re.sub("^# =+\n", "", text, flags=re.MULTILINE)
-    path = f"{model_dir}/{SAVED}"
-    old = files.read_text(path)
-    if old is not None and not accept_changes:
-        changes = differences(settings(old), settings(text))
-        if changes:
+    new = settings(operative())
+    for name in settings("\n".join(bindings)):
+        if "." in name and name not in new:
             raise UserError(
-                f"{model_dir} belongs to a run with another config: "
-                f"{'; '.join(changes)}. Take another --model_dir, the old settings, or "
-                "--accept_config_changes to go on with the new ones"
+                f"--gin_param={name!r} has no effect: this run does not use it, or the "
+                "trainer sets it from another setting"
             )
-    if text != old:
-        files.write_text(path, text)
+    text = files.read_text(f"{model_dir}/{SAVED}")
+    if text is None or checkpoint.newest(model_dir) is None:
+        return
+    old = settings(text)
+    changes = differences(old, new)
+    if accept_changes:
+        changes = [c for c in changes if c.split(":")[0] in UNCHANGEABLE]
+    if changes:
+        raise UserError(
+            f"{model_dir} belongs to a run with another config: {'; '.join(changes)}. "
+            "Take another --model_dir, the old settings, or --accept_config_changes to "
+            f"go on with the new ones (not for {', '.join(UNCHANGEABLE)})"
+        )
+
+
+def save(model_dir: str) -> None:
+    """Writes the operative config beside the checkpoints."""
+    files.write_text(f"{model_dir}/{SAVED}", operative())
 
 
 def settings(text: str) -> dict[str, str]:
     """Returns name -> value of every line `name = value` of a config."""
-    lines = (line.split(" = ", 1) for line in text.splitlines() if line[:1] != "#")
-    return {line[0]: line[1] for line in lines if len(line) == 2}
+    lines = (line.split("=", 1) for line in text.splitlines() if line[:1] != "#")
+    return {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
 
 
 def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -127,7 +154,7 @@ def _make_experiment() -> Experiment:
 
 
 def _refuse_required(text: str) -> None:
-    missing = [k for k, v in settings(text).items() if v.strip() == "%gin.REQUIRED"]
+    missing = [k for k, v in settings(text).items() if v == "%gin.REQUIRED"]
     if missing:
         raise UserError(
             f"the config leaves to you: {', '.join(missing)}; set each, as in "

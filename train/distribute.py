@@ -40,15 +40,18 @@ def _one_device() -> tf.distribute.Strategy:
 
 def _multi_worker() -> tf.distribute.Strategy:
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG", ""))["cluster"]["worker"]
+        config = json.loads(os.environ.get("TF_CONFIG", ""))
+        complete = config["cluster"]["worker"] and {"type", "index"} <= set(
+            config["task"]
+        )
     except (json.JSONDecodeError, KeyError, TypeError):
+        complete = False
+    if not complete:
         raise UserError(
             "strategy 'multi_worker' needs TF_CONFIG in the environment of every "
             'process, as in TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
             '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\''
-        ) from None
-    if not cluster:
-        raise UserError("TF_CONFIG names no worker: cluster.worker is empty")
+        )
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -70,14 +73,21 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one whose files are kept."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    resolver = strategy.cluster_resolver
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
 def writable(strategy: tf.distribute.Strategy, model_dir: str) -> str:
     """Returns the folder that this process may write to.
 
     Every worker has to take part in a save, but only the chief's files are kept.
     """
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if is_chief(strategy):
         return model_dir
-    if not resolver.task_id and resolver.task_type in (None, "chief", "worker"):
-        return model_dir
-    return f"{model_dir}/worker-{resolver.task_id}"
+    return f"{model_dir}/worker-{strategy.cluster_resolver.task_id}"

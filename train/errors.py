@@ -18,6 +18,8 @@ def reported() -> Iterator[None]:
     try:
         yield
     except (UserError, DataError, ModelError) as error:
+        if sys.stderr.isatty():  # a line of progress may stand there
+            sys.stderr.write("\n")
         # gin adds lines about the call that it made.
         sys.exit(f"error: {str(error).splitlines()[0]}")
     except KeyboardInterrupt:

@@ -11,6 +11,15 @@ import tensorflow as tf
 from input_pipeline.records import DatasetInfo
 from train.errors import UserError
 
+_CALLABLES = ("build_model", "optimizer", "learning_rate", "train_data", "eval_data")
+_COUNTS = (
+    "global_batch_size",
+    "eval_batch_size",
+    "steps_per_loop",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -66,19 +75,20 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
-        positive = (
-            "global_batch_size",
-            "eval_batch_size",
-            "epochs",
-            "steps_per_loop",
-            "checkpoint_every_steps",
-            "eval_every_epochs",
-            "keep_checkpoints",
-        )
-        for name in positive:
-            self._require(name, getattr(self, name) > 0, "larger than 0")
+        for name in _CALLABLES:
+            value = getattr(self, name)
+            self._require(name, callable(value), "a function, as in @module.function")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            self._require(name, type(value) is int and value > 0, "a whole number > 0")
+        for name in ("epochs", "eval_every_epochs"):
+            value = getattr(self, name)
+            self._require(name, type(value) in (int, float) and value > 0, "> 0")
         for name in ("label_smoothing", "ema_decay"):
-            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+            value = getattr(self, name)
+            self._require(
+                name, type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"
+            )
         self._require("weight_decay", self.weight_decay >= 0, "0 or larger")
         self._require(
             "precision",

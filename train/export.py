@@ -4,7 +4,9 @@ python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 """
 
 import argparse
+import csv
 import dataclasses
+import io
 import json
 from typing import Any
 
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
-from train import checkpoint, config, errors, files, state
+from train import checkpoint, config, errors, files, loop, state
 from train.errors import UserError
 from train.experiment import Experiment
 
@@ -81,7 +83,8 @@ def export(
     probable) and class_names string[B].
 
     It is computed in float32 whatever the training's precision. What was written is
-    loaded again and has to give the evaluation's logits before it gets its name.
+    loaded again and has to give the logits of the evaluation, computed in float32 too,
+    before it gets its name.
 
     Args:
       experiment: of the run.
@@ -111,13 +114,18 @@ def export(
             f"cannot write {aside}: {checkpoint.first_line(error)}; free some space, "
             "mend the permissions or name another --export_dir"
         ) from error
-    report, predictions = compare(experiment, info, model, aside, check_images)
+    with loop.readable_errors(experiment):
+        report, predictions = compare(experiment, info, model, aside, check_images)
     extra = f"{aside}/assets.extra"
     files.make_folder(extra)
     files.write_text(f"{extra}/labels.txt", "".join(f"{n}\n" for n in info.label_names))
     files.write_text(f"{extra}/predictions.csv", predictions)
-    report |= {"checkpoint": path, "export_dir": export_dir}
-    files.update_json(f"{extra}/check.json", report)
+    report |= {
+        "checkpoint": path,
+        "export_dir": export_dir,
+        "label_offset": info.label_offset,
+    }
+    files.write_json(f"{extra}/check.json", report)
     if tf.io.gfile.exists(export_dir):
         tf.io.gfile.rmtree(export_dir)
     tf.io.gfile.rename(aside, export_dir)
@@ -134,8 +142,8 @@ def compare(
     """Compares a SavedModel with the evaluation, on the evaluation's own images.
 
     Returns:
-      A report for JSON, and the evaluation's predictions as CSV in the order of the
-      split's records: record number from 0, label (-1: a broken record), class id.
+      A report for JSON, and the evaluation's predictions as CSV: the image's file name,
+      its label from 0, the class id predicted.
 
     Raises:
       UserError: the two differ.
@@ -150,8 +158,8 @@ def compare(
     loaded = tf.saved_model.load(saved_model)
     evaluate = tf.function(lambda images: model(images, training=False))
     encoded = encoded_images(experiment, info).batch(size)
-    worst, images, rows = 0.0, 0, ["record,label,class_id"]
-    for batch, jpegs in tf.data.Dataset.zip((batches, encoded)):
+    worst, images, rows = 0.0, 0, []
+    for batch, (names, jpegs) in tf.data.Dataset.zip((batches, encoded)):
         count = jpegs.shape[0]  # less than the batch where that is padded
         labels = batch["label"].numpy()[:count]
         logits = evaluate(batch["image"]).numpy()[:count]
@@ -165,7 +173,8 @@ def compare(
             difference = np.abs(outputs["logits"].numpy() - logits[real])
             worst = max(worst, float(difference.max(initial=0.0)))
         guesses = logits.argmax(axis=-1)
-        rows += [f"{images + i},{labels[i]},{guesses[i]}" for i in range(count)]
+        for i in real:
+            rows.append([names[i].numpy().decode(), labels[i], guesses[i]])
         images += count
         if images >= check_images:
             break
@@ -175,17 +184,23 @@ def compare(
             f"{images} images; it stays in {saved_model} for inspection"
         )
     report = {"images_compared": images, "largest_logit_difference": worst}
-    return report, "\n".join([*rows, ""])
+    table = io.StringIO()
+    csv.writer(table).writerows([["filename", "label", "class_id"], *rows])
+    return report, table.getvalue()
 
 
 def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
-    """Returns the JPEG bytes of the evaluation split in the order of its records."""
+    """Returns (file name, JPEG bytes) of the evaluation split in its order."""
     folder, split = experiment.data_dir, info.split(experiment.eval_split)
     shards = [records.shard_path(folder, shard) for shard in split.shards]
-    feature = {"image/encoded": tf.io.FixedLenFeature([], tf.string, "")}
-    return tf.data.TFRecordDataset(shards).map(
-        lambda record: tf.io.parse_single_example(record, feature)["image/encoded"]
-    )
+    keys = ("image/filename", "image/encoded")
+    features = {key: tf.io.FixedLenFeature([], tf.string, "") for key in keys}
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        example = tf.io.parse_single_example(record, features)
+        return tuple(example[key] for key in keys)
+
+    return tf.data.TFRecordDataset(shards).map(parse)
 
 
 def refuse_foreign(export_dir: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -35,15 +36,25 @@ def make_folder(path: str) -> None:
 
 def read_text(path: str) -> str | None:
     """Returns the content of `path`, None when there is no such file."""
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        return file.read()
+    try:
+        if not tf.io.gfile.exists(path):
+            return None
+        with tf.io.gfile.GFile(path) as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot read {path}: {error.message}; mend the permissions"
+        ) from error
 
 
-def update_json(path: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Overlays `values` on the JSON object at `path`, if any, and returns the whole."""
-    old = json.loads(read_text(path) or "{}")
-    merged = old | values
+def write_json(
+    path: str, values: Mapping[str, Any], keep: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Writes a JSON object, with the keys `keep` of the one before, and returns it."""
+    try:
+        old = json.loads(read_text(path) or "{}")
+    except json.JSONDecodeError:  # somebody's half file holds nothing to keep
+        old = {}
+    merged = {key: old[key] for key in keep if key in old} | dict(values)
     write_text(path, json.dumps(merged, indent=2) + "\n")
     return merged

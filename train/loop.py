@@ -16,12 +16,16 @@ from train.experiment import Experiment
 from train.progress import Progress, orbit_unheard, say
 from train.step import Evaluator, Trainer
 
+# What summary.json says of the training, which an evaluation alone leaves as it is.
+TRAINING = ("first_step", "seconds", "images_per_second", "train_skipped_records")
+
 
 def train_and_evaluate(
     experiment: Experiment,
     model_dir: str,
     *,
-    before_start: Callable[[], None] = lambda: None,
+    before_restore: Callable[[], None] = lambda: None,
+    after_restore: Callable[[], None] = lambda: None,
     with_evaluation: bool = True,
 ) -> dict[str, Any]:
     """Trains from the newest checkpoint, or from scratch, to the last step.
@@ -29,8 +33,8 @@ def train_and_evaluate(
     Args:
       experiment: what to do.
       model_dir: folder for checkpoints, summaries and summary.json; local or gs://.
-      before_start: called when everything is built and nothing is restored yet; what
-        it raises ends the run.
+      before_restore: called when everything is built; what it raises ends the run.
+      after_restore: called on the chief when a checkpoint, if any, has been restored.
       with_evaluation: whether to score every `eval_every_epochs` and at the end.
 
     Returns:
@@ -48,10 +52,12 @@ def train_and_evaluate(
         dataset = train_dataset(experiment, strategy, resolution)
         trainer = Trainer(experiment, train_state, strategy, dataset)
         evaluator = make_evaluator(experiment, info, strategy, train_state.models)
-    before_start()
+    before_restore()
 
     manager = make_manager(experiment, train_state, strategy, model_dir)
     manager.restore_newest(strategy)
+    if distribute.is_chief(strategy):
+        after_restore()
     step = first_step = int(train_state.step.numpy())
     if step:  # the stream goes on behind what was used up before
         trainer.train_dataset = train_dataset(experiment, strategy, resolution, step)
@@ -72,14 +78,14 @@ def train_and_evaluate(
             if with_evaluation:
                 with orbit_unheard():
                     output = controller.evaluate(experiment.eval_steps(info))
-                scores = scored(output, manager.latest_checkpoint, experiment, info)
+                path = checkpoint.latest(manager.directory)
+                scores = scored(output, path, experiment, info)
                 say(describe(scores))
 
-    summary = {**identity(train_state.model), "steps": step, **scores}
-    summary["images_seen"] = step * experiment.global_batch_size
+    summary = {**identity(experiment, train_state.model, step), **scores}
     if step > first_step:
         summary |= {"first_step": first_step, **progress.summary()}
-    return files.update_json(f"{manager.directory}/summary.json", summary)
+    return files.write_json(f"{manager.directory}/summary.json", summary, TRAINING)
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
@@ -93,9 +99,11 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
         output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
     scores = scored(output, path, experiment, info)
     say(describe(scores))
-    summary = {**identity(models["ema_"]), "steps": checkpoint.step(path), **scores}
+    step = checkpoint.step(path)
+    summary = {**identity(experiment, models["ema_"], step), **scores}
     folder = distribute.writable(strategy, model_dir)
-    return files.update_json(f"{folder}/summary.json", summary)
+    files.make_folder(folder)
+    return files.write_json(f"{folder}/summary.json", summary, TRAINING)
 
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
@@ -265,18 +273,24 @@ def opening(
     """Returns the first line of a run."""
     images = info.split(experiment.train_split).total
     return (
-        f"{model.name}: {identity(model)['parameters']:,} parameters, "
+        f"{model.name}: {parameters(model):,} parameters, "
         f"{model.input_shape[1]} px; {images:,} images, "
         f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else "starting from scratch")
     )
 
 
-def identity(model: keras.Model) -> dict[str, Any]:
-    """Returns what model a summary speaks of."""
-    trainable = sum(v.value.shape.num_elements() for v in model.trainable_variables)
+def identity(experiment: Experiment, model: keras.Model, step: int) -> dict[str, Any]:
+    """Returns what model a summary speaks of, and how long it was trained."""
     return {
         "variant": model.name,
         "resolution": model.input_shape[1],
-        "parameters": trainable,
+        "parameters": parameters(model),
+        "steps": step,
+        "images_seen": step * experiment.global_batch_size,
     }
+
+
+def parameters(model: keras.Model) -> int:
+    """Returns the number of trainable parameters."""
+    return sum(v.value.shape.num_elements() for v in model.trainable_variables)

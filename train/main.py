@@ -3,7 +3,6 @@
 python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=runs/mnist
 """
 
-import functools
 import json
 
 from absl import app, flags, logging
@@ -27,25 +26,31 @@ flags.mark_flag_as_required("model_dir")
 def run() -> None:
     """Does what the flags say."""
     model_dir = FLAGS.model_dir.rstrip("/")
-    if FLAGS.mode in ("eval", "export"):
+    if not model_dir:
+        raise errors.UserError("--model_dir is empty or /; name a folder for this run")
+    if FLAGS.mode in ("train", "train_and_eval"):
+        report = train(model_dir)
+    else:
         # On what training has left; its config stands in where no file is named.
         experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param, model_dir=model_dir)
         if FLAGS.mode == "eval":
             report = loop.evaluate(experiment, model_dir)
         else:
             report = export(experiment, model_dir, f"{model_dir}/export")
-    else:
-        report = loop.train_and_evaluate(
-            config.parse(FLAGS.gin_file, FLAGS.gin_param),
-            model_dir,
-            before_start=functools.partial(
-                config.save_or_compare,
-                model_dir,
-                accept_changes=FLAGS.accept_config_changes,
-            ),
-            with_evaluation=FLAGS.mode == "train_and_eval",
-        )
     print(json.dumps(report))
+
+
+def train(model_dir: str) -> dict:
+    """Trains, and returns the content of summary.json."""
+    return loop.train_and_evaluate(
+        config.parse(FLAGS.gin_file, FLAGS.gin_param),
+        model_dir,
+        before_restore=lambda: config.compare(
+            model_dir, FLAGS.gin_param, accept_changes=FLAGS.accept_config_changes
+        ),
+        after_restore=lambda: config.save(model_dir),
+        with_evaluation=FLAGS.mode == "train_and_eval",
+    )
 
 
 def main(argv: list[str]) -> None:

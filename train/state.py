@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
 from train import checkpoint, ema, replica
+from train.errors import UserError
 from train.experiment import Experiment
 
 
@@ -96,8 +97,16 @@ def _build(
     if step is not None:
         make = functools.partial(replica.ReplicaSeedGenerator, step=step)
         seeds = {"make_seed_generator": make}
-    model = experiment.build_model(
-        dtype=experiment.precision, seed=experiment.seed, **seeds
-    )
+    try:
+        model = experiment.build_model(
+            dtype=experiment.precision, seed=experiment.seed, **seeds
+        )
+    except TypeError as error:
+        if "'variant'" not in str(error):
+            raise
+        raise UserError(
+            "the config names no model; put one of gin_configs/models in front, as in "
+            "--gin_file=gin_configs/models/efficientnet_x_b0.gin"
+        ) from error
     experiment.check_model(model, info)
     return model

@@ -109,12 +109,14 @@ class Trainer(orbit.StandardTrainer):
         step = int(self.state.step.numpy())
         steps = round(sums["steps"])
         loss = sums["loss"] / steps
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} between steps {step - steps} and {step}; nothing "
-                "of these steps was saved. Lower the learning rate "
-                "(schedule.exponential.peak_per_256) or lengthen the warmup"
-            )
+        # The last update may have spoilt weights that no loss has seen yet.
+        for what, value in (("loss", loss), ("weights' norm", l2(self._decayed))):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the {what} is {float(value)} between steps {step - steps} and "
+                    f"{step}; nothing of these steps was saved. Lower the learning "
+                    "rate (peak_per_256 of its schedule) or lengthen the warmup"
+                )
         return {
             "loss": loss,
             "top1": sums["top1"] / max(sums["images"], 1),

@@ -51,12 +51,12 @@ def test_the_info_survives_the_disk(tmp_path):
 
 
 def ruin_nothing_there(folder: pathlib.Path) -> str:
-    return f"there is no data folder {folder}: prepare it: python -m input_pipeline"
+    return f"there is no data folder {folder}: .*python -m input_pipeline"
 
 
 def ruin_empty(folder: pathlib.Path) -> str:
     folder.mkdir()
-    return f"{folder} holds no finished dataset .* python -m input_pipeline.prepare"
+    return f"{folder} holds no finished dataset: no dataset_info.json .* README"
 
 
 def ruin_json(folder: pathlib.Path) -> str:

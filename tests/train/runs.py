@@ -16,5 +16,6 @@ def run(digits, model_dir, **changes):
     return loop.train_and_evaluate(
         experiment,
         str(model_dir),
-        before_start=lambda: config.save_or_compare(str(model_dir)),
+        before_restore=lambda: config.compare(str(model_dir)),
+        after_restore=lambda: config.save(str(model_dir)),
     )

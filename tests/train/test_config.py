@@ -2,6 +2,7 @@
 
 import gin
 import pytest
+import tensorflow as tf
 
 from train import config, errors
 from train.errors import UserError
@@ -76,7 +77,16 @@ def test_bindings_win_over_files():
             ["no 'rmsprp' in train.optimizer", "nearest: rmsprop"],
         ),
         (["experiment.Experiment.epochs = ["], ["--gin_param=", "EOF in multi-line"]),
-        (["experiment.Experiment.epochs = 0"], ["epochs = 0", "larger than 0"]),
+        (["experiment.Experiment.epochs = 0"], ["epochs = 0", "has to be > 0"]),
+        (["experiment.Experiment.epochs = '24'"], ["epochs = '24'", "> 0"]),
+        (
+            ["experiment.Experiment.global_batch_size = 99.5"],
+            ["global_batch_size = 99.5", "a whole number"],
+        ),
+        (
+            ["experiment.Experiment.build_model = 'x'"],
+            ["build_model = 'x'", "@module.function"],
+        ),
         (["experiment.Experiment.ema_decay = 1.0"], ["ema_decay = 1.0", "[0, 1)"]),
         (["experiment.Experiment.precision = 'fp8'"], ["'fp8'", "'mixed_bfloat16'"]),
         (
@@ -117,16 +127,25 @@ def test_broken_file_is_named(tmp_path):
         config.parse([str(path)], [])
 
 
-def operative(bindings):
+def build(bindings):
+    """An experiment whose model has been built: its settings are operative."""
     experiment = config.parse([MNIST], bindings)
     experiment.build_model()
     return experiment
 
 
+@pytest.fixture
+def model_dir(tmp_path):
+    """A run of the default settings with a checkpoint."""
+    build([])
+    config.save(str(tmp_path))
+    tf.train.Checkpoint(v=tf.Variable(tf.zeros([]))).write(str(tmp_path / "ckpt-1"))
+    return str(tmp_path)
+
+
 def test_operative_config_makes_the_same_experiment(tmp_path):
-    binding = "experiment.Experiment.epochs = 3"
-    before = operative([binding])
-    config.save_or_compare(str(tmp_path))
+    before = build(["experiment.Experiment.epochs = 3"])
+    config.save(str(tmp_path))
     text = (tmp_path / config.SAVED).read_text()
     assert "experiment.Experiment.epochs = 3\n" in text
     assert "experiment.Experiment.label_smoothing = 0.1\n" in text  # a default
@@ -136,26 +155,46 @@ def test_operative_config_makes_the_same_experiment(tmp_path):
     assert after.build_model().output_shape == (None, 10)
 
 
-def test_other_config_in_the_folder_is_refused(tmp_path):
-    operative([])
-    config.save_or_compare(str(tmp_path))
-    kept = (tmp_path / config.SAVED).read_text()
-    operative(["experiment.Experiment.epochs = 3", "experiment.Experiment.seed = 7"])
+def test_same_config_goes_on(model_dir):
+    build([])
+    config.compare(model_dir)
+
+
+def test_other_config_in_the_folder_is_refused(model_dir):
+    build(["experiment.Experiment.epochs = 3", "experiment.Experiment.seed = 7"])
     with pytest.raises(UserError) as caught:
-        config.save_or_compare(str(tmp_path))
+        config.compare(model_dir)
     text = str(caught.value)
     assert "experiment.Experiment.epochs: 24 -> 3" in text
     assert "experiment.Experiment.seed: 0 -> 7" in text
     assert "label_smoothing" not in text
-    assert (tmp_path / config.SAVED).read_text() == kept
 
 
-def test_other_config_is_taken_when_accepted(tmp_path):
-    operative([])
-    config.save_or_compare(str(tmp_path))
-    operative(["experiment.Experiment.epochs = 3"])
-    config.save_or_compare(str(tmp_path), accept_changes=True)
-    assert config.parse([], [], model_dir=str(tmp_path)).epochs == 3
+def test_other_config_is_taken_when_accepted(model_dir):
+    build(["experiment.Experiment.epochs = 3"])
+    config.compare(model_dir, accept_changes=True)
+
+
+def test_batch_size_stays_even_then(model_dir):
+    build(["experiment.Experiment.global_batch_size = 50"])
+    with pytest.raises(UserError, match="global_batch_size: 100 -> 50"):
+        config.compare(model_dir, accept_changes=True)
+
+
+def test_config_of_a_run_without_checkpoint_binds_nobody(tmp_path):
+    build([])
+    config.save(str(tmp_path))
+    build(["experiment.Experiment.epochs = 3"])
+    config.compare(str(tmp_path))
+
+
+def test_binding_without_effect_is_refused(tmp_path):
+    unused = "schedule.exponential.peak_per_256 = 0.1"
+    used = "experiment.Experiment.epochs=3"
+    build([unused, used])
+    config.compare(str(tmp_path), [used])
+    with pytest.raises(UserError, match=r"'schedule\.exponential\.peak.* no effect"):
+        config.compare(str(tmp_path), [used, unused])
 
 
 def test_folder_without_a_run(tmp_path):
