@@ -143,7 +143,7 @@ def restore(
         if not faults:
             status = tf.train.Checkpoint(variables=dict(variables)).restore(path)
             status.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: cut off
         raise UserError(
             f"cannot read the checkpoint {path}: {first_line(error)}; delete its files "
             "to go on from the one before, or take another --model_dir"

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipeline.records import load_info
-from train import config, export, state
+from train import classify, config, export, state
 from train.errors import UserError
 
 
@@ -89,3 +89,17 @@ def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):
             str(tmp_path),
         )
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_classify_names_the_file_that_does_not_decode(exported, tmp_path):
+    good, broken = tmp_path / "good.jpg", tmp_path / "broken.jpg"
+    jpeg = tf.io.encode_jpeg(tf.fill([28, 28, 3], tf.constant(90, tf.uint8))).numpy()
+    good.write_bytes(jpeg)
+    broken.write_bytes(jpeg[:200])
+    (result,) = classify.classify(exported[0], classify.read_files([str(good)]))
+    assert (result.name, result.truth) == (str(good), None)
+    images = classify.read_files([str(good), str(broken)])
+    with pytest.raises(SystemExit, match=rf"{broken} is no JPEG or PNG"):
+        list(classify.classify(exported[0], images))
+    with pytest.raises(SystemExit, match=r"cannot read .*nowhere\.jpg"):
+        list(classify.read_files([str(tmp_path / "nowhere.jpg")]))

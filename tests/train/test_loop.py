@@ -4,6 +4,9 @@ import json
 import re
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import tensorflow as tf
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
-from tests.train.runs import experiment_of, run
+from tests.train.runs import TINY, experiment_of, run
 from train import checkpoint, loop, state
 from train.errors import UserError
 
@@ -190,3 +193,27 @@ def test_two_replicas(digits, tmp_path, monkeypatch, logical_cpus):
         for variable in model.weights:
             one, other = strategy.experimental_local_results(variable.value)
             np.testing.assert_array_equal(one, other, err_msg=variable.path)
+
+
+@pytest.mark.slow
+def test_sigkill_in_the_middle(digits, finished, tmp_path):
+    """The command line, killed for real; the same command ends at the same weights."""
+    command = [
+        sys.executable,
+        "-m",
+        "train.main",
+        f"--gin_file={TINY}",
+        f"--gin_param=experiment.Experiment.data_dir = '{digits}'",
+        f"--model_dir={tmp_path}",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step 6/12"):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert checkpoint.newest(str(tmp_path)) == f"{tmp_path}/ckpt-4"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "going on at step 4" in done.stderr
+    assert json.loads(done.stdout)["first_step"] == 4
+    assert_same_variables(finished[0], tmp_path)
