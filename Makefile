@@ -38,7 +38,8 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
 test: lint types .venv/.installed  ## Lint, types, import directions, all tests but the slow ones.
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	@# The longest files first: the last one to end decides.
+	$(PY) -m pytest -q -n 2 --dist loadfile tests/train tests/input_pipeline tests/models
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .

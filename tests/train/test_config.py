@@ -4,6 +4,7 @@ import gin
 import pytest
 import tensorflow as tf
 
+from tests.train.runs import TINY
 from train import config, errors
 from train.errors import UserError
 
@@ -129,7 +130,7 @@ def test_broken_file_is_named(tmp_path):
 
 def build(bindings):
     """An experiment whose model has been built: its settings are operative."""
-    experiment = config.parse([MNIST], bindings)
+    experiment = config.parse([TINY], bindings)
     experiment.build_model()
     return experiment
 
@@ -165,7 +166,7 @@ def test_other_config_in_the_folder_is_refused(model_dir):
     with pytest.raises(UserError) as caught:
         config.compare(model_dir)
     text = str(caught.value)
-    assert "experiment.Experiment.epochs: 24 -> 3" in text
+    assert "experiment.Experiment.epochs: 0.06 -> 3" in text
     assert "experiment.Experiment.seed: 0 -> 7" in text
     assert "label_smoothing" not in text
 
@@ -177,7 +178,7 @@ def test_other_config_is_taken_when_accepted(model_dir):
 
 def test_batch_size_stays_even_then(model_dir):
     build(["experiment.Experiment.global_batch_size = 50"])
-    with pytest.raises(UserError, match="global_batch_size: 100 -> 50"):
+    with pytest.raises(UserError, match="global_batch_size: 20 -> 50"):
         config.compare(model_dir, accept_changes=True)
 
 
