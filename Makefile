@@ -11,7 +11,7 @@ RUNTIME_LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
 INSTALL := .venv/bin/uv pip install --quiet --python $(PY) --require-hashes
 
-.PHONY: help setup train test lint types lock bench clean
+.PHONY: help setup train test lint types soak lock clean
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

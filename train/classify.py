@@ -100,7 +100,10 @@ def name_the_broken_one(model, batch: list[Image]) -> None:
 
 def read_extra(export_dir: str, name: str) -> str:
     """Returns a text that train.export has left in the SavedModel."""
-    with tf.io.gfile.GFile(f"{export_dir}/assets.extra/{name}") as file:
+    path = f"{export_dir}/assets.extra/{name}"
+    if not tf.io.gfile.exists(path):
+        sys.exit(f"error: no {path}; make the SavedModel with train.export")
+    with tf.io.gfile.GFile(path) as file:
         return file.read()
 
 
