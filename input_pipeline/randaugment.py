@@ -5,10 +5,12 @@ uint8[H, W, 3] of static shape. A magnitude of 10 is level 1; larger ones are al
 """
 
 import difflib
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from input_pipeline.errors import DataError
@@ -91,10 +93,18 @@ def _contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
 
 
 def _sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
-    kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13.0
-    kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])
-    pixels = tf.cast(image, tf.float32)[None]
-    smooth = tf.nn.depthwise_conv2d(pixels, kernel, [1, 1, 1, 1], "VALID")[0]
+    # The mean of nine pixels, the middle one five times. Many a sum is a whole number
+    # but for its last bit, by which it is cut off to one grey level or another: a
+    # convolution adds in an order, and with fused operations, that depend on the CPU.
+    height, width = _size(image)
+    pixels = tf.cast(image, tf.float32)
+    shifts = [(row, column) for row in range(3) for column in range(3)]
+    terms = [
+        pixels[row : height - 2 + row, column : width - 2 + column]
+        * (np.float32(5 if (row, column) == (1, 1) else 1) / np.float32(13))
+        for row, column in shifts
+    ]
+    smooth = functools.reduce(tf.add, terms)
     inner = _blend(_to_uint8(smooth), image[1:-1, 1:-1], factor)
     rows = tf.concat([image[1:-1, :1], inner, image[1:-1, -1:]], axis=1)
     return tf.concat([image[:1], rows, image[-1:]], axis=0)
