@@ -11,7 +11,7 @@ RUNTIME_LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
 INSTALL := .venv/bin/uv pip install --quiet --python $(PY) --require-hashes
 
-.PHONY: help setup train test lint types soak lock clean
+.PHONY: help setup train test lint types soak peers lock clean
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,10 +50,17 @@ types: .venv/.installed
 	.venv/bin/pyright
 
 soak: .venv/.installed  ## The long proofs: every test marked slow.
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m "slow and not peers"
+
+peers: .venv/.peers  ## Compare with timm's own code (installs torch: 5 GB).
+	$(PY) -m pytest -q -m peers
+
+.venv/.peers: .venv/.installed requirements-peers.txt
+	$(INSTALL) -r requirements-peers.txt
+	@touch $@
 
 lock: .venv/.installed  ## Lock the requirements anew, at the newest versions allowed.
-	set -e; for name in requirements requirements-dev requirements-setup requirements-gpu; do \
+	set -e; for name in requirements requirements-dev requirements-peers requirements-setup requirements-gpu; do \
 	  $(COMPILE) $$name.in -o $$name.txt; done
 	$(COMPILE) requirements-tpu.in --override requirements-tpu.override -o requirements-tpu.txt
 

@@ -32,6 +32,8 @@ def train_dataset(
     start: int = 0,
     num_hosts: int = 1,
     host: int = 0,
+    patch_size: int = 1,
+    layout: str = "NHWC",
     area_range: tuple[float, float] = (0.08, 1.0),
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
@@ -53,6 +55,8 @@ def train_dataset(
       start: images that this host has consumed already.
       num_hosts: how many hosts share the data.
       host: which of them this one is, from 0.
+      patch_size: n, in pixels; n > 1 moves patches of n x n pixels into the channels.
+      layout: of the images, "NHWC" or "HWCN"; H and W are S / n, C is 3 * n * n.
       area_range: smallest and largest share of an image in a crop.
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror half of the images.
@@ -62,7 +66,8 @@ def train_dataset(
         line; "skip" prints that line and yields a black image labelled -1.
 
     Returns:
-      A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}, labels from 0.
+      A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}, labels from 0; the
+      images' shape is another where patch_size and layout say so.
 
     Raises:
       DataError: no prepared dataset in `data_dir`, or an unknown split or policy.
@@ -98,7 +103,7 @@ def train_dataset(
         lambda element: _finish(element, seed, augment),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    return _batches(images, batch_size)
+    return _batches(images, batch_size, patch_size, layout)
 
 
 def eval_dataset(
@@ -110,6 +115,8 @@ def eval_dataset(
     num_batches: int | None = None,
     num_hosts: int = 1,
     host: int = 0,
+    patch_size: int = 1,
+    layout: str = "NHWC",
     on_bad_record: str = "stop",
 ) -> tf.data.Dataset:
     """This host's share of a split once, in file order, padded to whole batches.
@@ -123,7 +130,9 @@ def eval_dataset(
         hosts and replicas take equally many; just enough for this host if None.
       num_hosts: how many hosts share the data.
       host: which of them this one is, from 0.
-      on_bad_record: as in `train_dataset`.
+      patch_size: as in `train_dataset`, like the next two.
+      layout: see patch_size.
+      on_bad_record: see patch_size.
 
     Returns:
       A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}; padding is black and
@@ -158,7 +167,7 @@ def eval_dataset(
     padding = tf.data.Dataset.from_tensors(blank)
     padding = padding.repeat(num_batches * batch_size - share)
     images = images.map(lambda element: _finish(element, 0, augment=None))
-    return _batches(images.concatenate(padding), batch_size)
+    return _batches(images.concatenate(padding), batch_size, patch_size, layout)
 
 
 def _checked_info(data_dir: str, split: str, on_bad_record: str) -> DatasetInfo:
@@ -218,7 +227,9 @@ def _load(
     return groups.map(load_records, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
 
-def _batches(images: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def _batches(
+    images: tf.data.Dataset, batch_size: int, patch_size: int, layout: str
+) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     # The hosts have shared the records out already.
@@ -228,4 +239,20 @@ def _batches(images: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     batches = images.batch(
         batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE
     )
+    if (patch_size, layout) != (1, "NHWC"):
+        batches = batches.map(
+            lambda batch: _rearranged(batch, patch_size, layout),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+@tf.autograph.experimental.do_not_convert
+def _rearranged(batch: Tensors, patch_size: int, layout: str) -> Tensors:
+    """Moves patches into the channels and the batch to the end, for the accelerator."""
+    images = batch["image"]
+    if patch_size > 1:
+        images = tf.nn.space_to_depth(images, patch_size)
+    if layout == "HWCN":
+        images = tf.transpose(images, [1, 2, 3, 0])
+    return {**batch, "image": images}

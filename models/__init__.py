@@ -3,18 +3,29 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from models.variants import VARIANTS, ModelError, Variant, get_variant
+from models.variants import (
+    VARIANTS,
+    ModelError,
+    StageSpec,
+    Variant,
+    change,
+    get_variant,
+)
 
 if TYPE_CHECKING:
-    from models import weights
+    from models import rewrites, transfer, weights
     from models.efficientnet_x import build_model
 
 __all__ = [
     "VARIANTS",
     "ModelError",
+    "StageSpec",
     "Variant",
     "build_model",
+    "change",
     "get_variant",
+    "rewrites",
+    "transfer",
     "weights",
 ]
 
@@ -23,6 +34,6 @@ def __getattr__(name: str) -> Any:
     """Import Keras, which takes seconds, only for the names that need it."""
     if name == "build_model":
         return importlib.import_module("models.efficientnet_x").build_model
-    if name == "weights":
-        return importlib.import_module("models.weights")
+    if name in ("rewrites", "transfer", "weights"):
+        return importlib.import_module(f"models.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

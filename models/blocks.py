@@ -7,26 +7,93 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.batch_norm import BatchNormalization, MeanReducer
 from models.initializers import derive_seed, kernel_initializer
-from models.layers import BatchNormalization, SeedGeneratorMaker, StochasticDepth
+from models.layers import SeedGeneratorMaker, StochasticDepth
+from models.reshuffle import SpaceToDepth
+from models.rewrites import ConvOfPatches, StemOfPatches
 from models.scaling import BlockSpec
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
 
-def conv(
-    filters: int, kernel_size: int = 1, *, seed: int, name: str, **kwargs: Any
-) -> keras.layers.Conv2D:
-    """Make a convolution with SAME padding and, unless asked for, no bias."""
-    return keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        padding="same",
-        data_format="channels_last",
-        kernel_initializer=kernel_initializer(derive_seed(seed, name)),
-        name=name,
-        **{"use_bias": False, **kwargs},
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerMaker:
+    """Makes the layers of a part of the network, with what they have in common.
+
+    Attributes:
+        seed: of the part; every kernel's own follows from it and the layer's name.
+        dtype: of the layers, a Keras dtype policy.
+        padding: "same", or "symmetric" for equal zeros on all four sides, which
+            differs where a stride makes their number odd.
+        batch_norm: arguments of BatchNormalization, or None for convolutions with a
+            bias in its place, as they are when batch norm is folded into them.
+    """
+
+    seed: int
+    dtype: Any
+    padding: str = "same"
+    batch_norm: Mapping[str, Any] | None = None
+
+    def conv(self, name: str, filters: int, kernel_size: int = 1, **kwargs: Any):
+        """Make a convolution: a list of layers, to be applied one after another."""
+        arguments = {"filters": filters, "kernel_size": kernel_size, **kwargs}
+        return self._padded(keras.layers.Conv2D, name, "kernel", **arguments)
+
+    def conv_of_patches(self, name: str, filters: int) -> list[keras.Layer]:
+        """Make a 2x2 stride-2 convolution of an image behind SpaceToDepth(2)."""
+        return [self._layer(ConvOfPatches, name, "kernel", filters=filters)]
+
+    def stem_of_patches(self, name: str, filters: int, block_size: int):
+        """Make a 3x3 stride-2 convolution of an image behind SpaceToDepth(n)."""
+        arguments = {"filters": filters, "block_size": block_size}
+        return [self._layer(StemOfPatches, name, "kernel", **arguments)]
+
+    def depthwise(self, name: str, kernel_size: int, strides: int):
+        """Make a depthwise convolution."""
+        arguments = {"kernel_size": kernel_size, "strides": strides}
+        return self._padded(
+            keras.layers.DepthwiseConv2D, name, "depthwise", **arguments
+        )
+
+    def bn(self, name: str, **kwargs: Any) -> list[keras.Layer]:
+        """Make the batch normalisation behind the layer `name`, if there is any."""
+        if self.batch_norm is None:
+            return []
+        arguments = {**self.batch_norm, **kwargs}
+        return [BatchNormalization(dtype=self.dtype, name=f"{name}_bn", **arguments)]
+
+    def bn_act(self, name: str, activation: str, **kwargs: Any) -> list[keras.Layer]:
+        """Make batch normalisation and activation behind the layer `name`."""
+        act = keras.layers.Activation(
+            activation, dtype=self.dtype, name=f"{name}_activation"
+        )
+        return [*self.bn(name, **kwargs), act]
+
+    def _padded(self, layer: type[keras.Layer], name: str, kernel: str, **kwargs: Any):
+        """Make a convolution with zeros in front where it cannot add them itself."""
+        size, strides = kwargs["kernel_size"], kwargs.get("strides", 1)
+        # Of an even kernel there is no symmetric padding, and without a stride SAME
+        # is symmetric.
+        if self.padding == "same" or strides == 1 or size % 2 == 0:
+            return [self._layer(layer, name, kernel, padding="same", **kwargs)]
+        zeros = keras.layers.ZeroPadding2D(
+            (strides - 1 + size - 1) // 2,
+            data_format="channels_last",
+            dtype=self.dtype,
+            name=f"{name}_padding",
+        )
+        return [zeros, self._layer(layer, name, kernel, padding="valid", **kwargs)]
+
+    def _layer(self, layer: type[keras.Layer], name: str, kernel: str, **kwargs: Any):
+        initializer = kernel_initializer(derive_seed(self.seed, name))
+        return layer(
+            data_format="channels_last",
+            dtype=self.dtype,
+            name=name,
+            **{f"{kernel}_initializer": initializer},
+            **{"use_bias": self.batch_norm is None, **kwargs},
+        )
 
 
 @_register
@@ -53,12 +120,11 @@ class SqueezeExcite(keras.Layer):
             "activation": activation,
             "seed": seed,
         }
-        bias = {"use_bias": True, "dtype": self.dtype_policy}
-        reduce = conv(
-            se_filters, seed=seed, name="reduce", activation=activation, **bias
-        )
-        expand = conv(filters, seed=seed, name="expand", activation="sigmoid", **bias)
-        self.forward_layers = [reduce, expand]
+        make = LayerMaker(seed=seed, dtype=self.dtype_policy)
+        bias = {"use_bias": True}
+        reduce = make.conv("reduce", se_filters, activation=activation, **bias)
+        expand = make.conv("expand", filters, activation="sigmoid", **bias)
+        self.forward_layers = [*reduce, *expand]
 
     def build(self, input_shape):
         """Build both convolutions, on one pixel."""
@@ -67,7 +133,7 @@ class SqueezeExcite(keras.Layer):
     def call(self, inputs):
         """Return the inputs scaled."""
         mean = ops.mean(inputs, axis=(1, 2), keepdims=True)
-        return inputs * _run_chain(self.forward_layers, mean)
+        return inputs * run_chain(self.forward_layers, mean)
 
     def compute_output_shape(self, input_shape):
         """Same shape."""
@@ -83,11 +149,16 @@ class _Block(keras.Layer):
 
     Args:
         spec: sizes of the block, or a mapping of BlockSpec's fields.
+        stage: number of the block's stage, for who treats stages differently.
         survival_prob: probability that a sample's residual branch survives.
         batch_norm_momentum: of the moving statistics.
         batch_norm_epsilon: added to the variance.
+        fold_batch_norm: convolutions with a bias in place of batch norm.
+        input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
+            learned space-to-depth is a 1x1 convolution.
         seed: of the initial weights and of stochastic depth.
         make_seed_generator: from the seed of stochastic depth to what it draws from.
+        reduce_mean: see BatchNormalization.
         **kwargs: keras.Layer's.
 
     Attributes:
@@ -98,26 +169,47 @@ class _Block(keras.Layer):
         self,
         spec: BlockSpec | Mapping[str, Any],
         *,
+        stage: int = 0,
         survival_prob: float = 1.0,
         batch_norm_momentum: float = 0.99,
         batch_norm_epsilon: float = 1e-3,
+        fold_batch_norm: bool = False,
+        input_of_patches: bool = False,
         seed: int = 0,
         make_seed_generator: SeedGeneratorMaker = keras.random.SeedGenerator,
+        reduce_mean: MeanReducer | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.spec = spec if isinstance(spec, BlockSpec) else BlockSpec(**spec)
+        self.stage = stage
         self.survival_prob = survival_prob
-        self.batch_norm_momentum = batch_norm_momentum
-        self.batch_norm_epsilon = batch_norm_epsilon
-        self.seed = seed
+        self._config = {
+            "batch_norm_momentum": batch_norm_momentum,
+            "batch_norm_epsilon": batch_norm_epsilon,
+            "fold_batch_norm": fold_batch_norm,
+            "input_of_patches": input_of_patches,
+            "seed": seed,
+        }
+        batch_norm = {
+            "momentum": batch_norm_momentum,
+            "epsilon": batch_norm_epsilon,
+            "reduce_mean": reduce_mean,
+        }
         self._seed = derive_seed(seed, self.name)
+        self._make = LayerMaker(
+            seed=self._seed,
+            dtype=self.dtype_policy,
+            padding=self.spec.padding,
+            batch_norm=None if fold_batch_norm else batch_norm,
+        )
         self._expansion = [
-            *self._fold_layers(),
+            *self._fold_layers(input_of_patches),
             *self._expand_layers(),
             *self._squeeze_excite_layers(),
         ]
-        self._projection = self._conv_bn("project", self.spec.output_filters)
+        make, filters = self._make, self.spec.output_filters
+        self._projection = [*make.conv("project", filters), *make.bn("project")]
         self._stochastic_depth = None
         if self.spec.has_skip and survival_prob < 1:
             self._stochastic_depth = StochasticDepth(
@@ -137,14 +229,14 @@ class _Block(keras.Layer):
 
     def call(self, inputs):
         """Expand, project, and add the inputs where the shapes allow it."""
-        outputs = _run_chain(self._projection, self.expand(inputs))
+        outputs = run_chain(self._projection, self.expand(inputs))
         if self._stochastic_depth is not None:
             outputs = self._stochastic_depth(outputs)
         return outputs + inputs if self.spec.has_skip else outputs
 
     def expand(self, inputs):
         """Run the block up to and with squeeze-and-excite, before the projection."""
-        return _run_chain(self._expansion, inputs)
+        return run_chain(self._expansion, inputs)
 
     def compute_output_shape(self, input_shape):
         """Shape after the projection."""
@@ -153,25 +245,30 @@ class _Block(keras.Layer):
         return input_shape
 
     def get_config(self):
-        """Return the constructor's arguments, but for a generator from outside."""
+        """Return the constructor's arguments, but for what the trainer passes in."""
         own = {
             "spec": dataclasses.asdict(self.spec),
+            "stage": self.stage,
             "survival_prob": self.survival_prob,
-            "batch_norm_momentum": self.batch_norm_momentum,
-            "batch_norm_epsilon": self.batch_norm_epsilon,
-            "seed": self.seed,
         }
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, **self._config}
 
     def _expand_layers(self) -> list[keras.Layer]:
         """Make what stands between the inputs and squeeze-and-excite."""
         raise NotImplementedError
 
-    def _fold_layers(self) -> list[keras.Layer]:
-        """Make the learned space-to-depth, if this block has it."""
-        if not self.spec.space_to_depth:
+    def _fold_layers(self, input_of_patches: bool) -> list[keras.Layer]:
+        """Make the space-to-depth, if this block has it."""
+        spec, make = self.spec, self._make
+        if spec.space_to_depth == "none":
             return []
-        return self._conv_bn_act("fold", self.spec.expanded_filters, 2, strides=2)
+        if spec.space_to_depth == "reshuffle":
+            return [SpaceToDepth(2, dtype=self.dtype_policy, name="fold")]
+        if input_of_patches:
+            conv = make.conv_of_patches("fold", spec.folded_filters)
+        else:
+            conv = make.conv("fold", spec.folded_filters, 2, strides=2)
+        return [*conv, *make.bn_act("fold", spec.activation)]
 
     def _squeeze_excite_layers(self) -> list[keras.Layer]:
         if not self.spec.se_filters:
@@ -186,60 +283,19 @@ class _Block(keras.Layer):
         )
         return [layer]
 
-    def _conv_bn(self, name: str, filters: int, *args: Any, **kwargs: Any):
-        layer = conv(
-            filters,
-            *args,
-            seed=self._seed,
-            dtype=self.dtype_policy,
-            name=name,
-            **kwargs,
-        )
-        return [layer, self._batch_norm(name)]
-
-    def _conv_bn_act(self, name: str, filters: int, *args: Any, **kwargs: Any):
-        return [*self._conv_bn(name, filters, *args, **kwargs), self._activation(name)]
-
-    def _batch_norm(self, name: str) -> BatchNormalization:
-        return BatchNormalization(
-            momentum=self.batch_norm_momentum,
-            epsilon=self.batch_norm_epsilon,
-            dtype=self.dtype_policy,
-            name=f"{name}_bn",
-        )
-
-    def _activation(self, name: str) -> keras.Layer:
-        return keras.layers.Activation(
-            self.spec.activation, dtype=self.dtype_policy, name=f"{name}_activation"
-        )
-
 
 @_register
 class MBConv(_Block):
     """Inverted bottleneck: 1x1 expansion, depthwise convolution, 1x1 projection."""
 
     def _expand_layers(self) -> list[keras.Layer]:
+        spec, make = self.spec, self._make
         layers = []
-        if self.spec.expand_ratio != 1:
-            layers += self._conv_bn_act("expand", self.spec.expanded_filters)
-        depthwise = keras.layers.DepthwiseConv2D(
-            self.spec.kernel_size,
-            strides=self.spec.strides,
-            padding="same",
-            use_bias=False,
-            data_format="channels_last",
-            depthwise_initializer=kernel_initializer(
-                derive_seed(self._seed, "depthwise")
-            ),
-            dtype=self.dtype_policy,
-            name="depthwise",
-        )
-        return [
-            *layers,
-            depthwise,
-            self._batch_norm("depthwise"),
-            self._activation("depthwise"),
-        ]
+        if spec.has_expansion:
+            layers += make.conv("expand", spec.expanded_filters)
+            layers += make.bn_act("expand", spec.activation)
+        layers += make.depthwise("depthwise", spec.kernel_size, spec.strides)
+        return layers + make.bn_act("depthwise", spec.activation)
 
 
 @_register
@@ -250,10 +306,10 @@ class FusedMBConv(_Block):
     """
 
     def _expand_layers(self) -> list[keras.Layer]:
-        spec = self.spec
-        return self._conv_bn_act(
-            "expand", spec.expanded_filters, spec.kernel_size, strides=spec.strides
-        )
+        spec, make = self.spec, self._make
+        size, strides = spec.kernel_size, spec.strides
+        layers = make.conv("expand", spec.expanded_filters, size, strides=strides)
+        return layers + make.bn_act("expand", spec.activation)
 
 
 def _build_chain(layers: list[keras.Layer], input_shape) -> None:
@@ -263,7 +319,7 @@ def _build_chain(layers: list[keras.Layer], input_shape) -> None:
         input_shape = layer.compute_output_shape(input_shape)
 
 
-def _run_chain(layers: list[keras.Layer], x):
+def run_chain(layers: list[keras.Layer], x):
     """Apply layers one after another; Keras hands `training` on to them."""
     for layer in layers:
         x = layer(x)

@@ -1,15 +1,18 @@
 """A variant -> a Keras model."""
 
 import dataclasses
-import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
-from models import scaling
-from models.blocks import FusedMBConv, MBConv, conv
+from models import scaling, transfer
+from models.batch_norm import MeanReducer
+from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
 from models.initializers import classifier_initializer, derive_seed
-from models.layers import BatchNormalization, Dropout, Normalize, SeedGeneratorMaker
-from models.variants import Variant, get_variant, require
+from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
+from models.reshuffle import BatchToSpace, SpaceToBatch, SpaceToDepth
+from models.variants import Variant, change, get_variant, nearest_names, require
 
 
 def build_model(
@@ -20,12 +23,20 @@ def build_model(
     depth_coefficient: float | None = None,
     resolution: int | None = None,
     dropout_rate: float | None = None,
+    stages: Mapping[int, Mapping[str, Any]] | None = None,
+    blocks: Mapping[int, Mapping[str, Any]] | None = None,
     survival_prob: float = 0.8,
     batch_norm_momentum: float = 0.99,
-    batch_norm_epsilon: float = 1e-3,
+    batch_norm_epsilon: float | None = None,
+    fold_batch_norm: bool = False,
+    stem_block_size: int = 1,
+    stem_reshuffle: str = "device",
+    input_layout: str = "NHWC",
+    frozen: Sequence[str] = (),
     dtype: str | keras.dtype_policies.DTypePolicy | None = None,
     seed: int = 0,
     make_seed_generator: SeedGeneratorMaker = keras.random.SeedGenerator,
+    reduce_mean: MeanReducer | None = None,
 ) -> keras.Model:
     """Build a variant.
 
@@ -34,17 +45,33 @@ def build_model(
         num_classes: number of logits.
         width_coefficient: instead of the variant's, as are the next three.
         depth_coefficient: see width_coefficient.
-        resolution: height and width of the input in pixels, 32 or more.
+        resolution: height and width of the input in pixels.
         dropout_rate: before the classifier, in [0, 1).
+        stages: fields to change, by number of the stage: see `models.change`.
+        blocks: fields to change, by index of the block: see `models.change`.
         survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
             has 1 - (1 - survival_prob) * i / N.
         batch_norm_momentum: of the moving statistics.
-        batch_norm_epsilon: added to the variance.
+        batch_norm_epsilon: added to the variance; instead of the variant's.
+        fold_batch_norm: convolutions with a bias in place of batch norm. The weights
+            come from a model that has it, through `models.rewrites.copy_weights`.
+        stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
+            numbers by another convolution of the same weights, see `models.rewrites`.
+            2 suits every variant, 4 those whose block 0 has the learned
+            space-to-depth. It has to divide the resolution.
+        stem_reshuffle: who moves the pixels of a patch into the channels: the
+            "device", or the "host" before they are fed (`models.rewrites.to_patches`).
+        input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
+            keeps them.
+        frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
+            Their batch norm uses the moving statistics in training, too.
         dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
             Keras' global policy.
         seed: of the initial weights, and of the random layers.
         make_seed_generator: from the seed of a random layer to what it draws from, for
             a trainer that needs other masks on each replica.
+        reduce_mean: from a replica's means to those of several, for batch norm over
+            more than one replica.
 
     Returns:
         A model with the variant's name, from "pixels" [batch, resolution, resolution,
@@ -60,55 +87,171 @@ def build_model(
         depth_coefficient=depth_coefficient,
         resolution=resolution,
         dropout_rate=dropout_rate,
+        batch_norm_epsilon=batch_norm_epsilon,
     )
+    variant = change(variant, stages, blocks)
+    specs = scaling.block_specs(variant)
+    for name in {variant.activation, *(spec.activation for spec in specs)}:
+        _check_activation(name)
     require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
     require(
         0 < survival_prob <= 1, f"survival_prob must be in (0, 1], not {survival_prob}"
     )
+    form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
+    form.check(variant, specs)
     policy = keras.dtype_policies.get(dtype)
-    batch_norm = {"momentum": batch_norm_momentum, "epsilon": batch_norm_epsilon}
-    conv_bn_act = functools.partial(
-        _conv_bn_act, variant.activation, batch_norm, seed, policy
+    batch_norm = {
+        "momentum": batch_norm_momentum,
+        "epsilon": variant.batch_norm_epsilon,
+        "reduce_mean": reduce_mean,
+    }
+    make = LayerMaker(
+        seed=seed,
+        dtype=policy,
+        padding=specs[0].padding,
+        batch_norm=None if fold_batch_norm else batch_norm,
     )
-
-    # float32, so that neither integers nor fractions of a pixel are lost on the way.
-    size = variant.resolution
-    pixels = keras.Input((size, size, 3), dtype="float32", name="pixels")
-    x = Normalize(dtype=policy, name="normalize")(pixels)
-    x = conv_bn_act(x, "stem", scaling.stem_filters(variant), 3, strides=2)
-    blocks = scaling.block_specs(variant)
-    for i, spec in enumerate(blocks):
-        block = FusedMBConv if spec.fused else MBConv
-        x = block(
+    block_layers = [
+        (FusedMBConv if spec.fused else MBConv)(
             spec,
-            survival_prob=1 - (1 - survival_prob) * i / len(blocks),
+            stage=stage,
+            survival_prob=1 - (1 - survival_prob) * i / len(specs),
             batch_norm_momentum=batch_norm_momentum,
-            batch_norm_epsilon=batch_norm_epsilon,
+            batch_norm_epsilon=variant.batch_norm_epsilon,
+            fold_batch_norm=fold_batch_norm,
+            input_of_patches=i == 0 and form.block_size == 4,
             seed=seed,
             make_seed_generator=make_seed_generator,
+            reduce_mean=reduce_mean,
             dtype=policy,
             name=f"block_{i}",
-        )(x)
-    x = conv_bn_act(x, "head", scaling.head_filters(variant), 1)
-    x = keras.layers.GlobalAveragePooling2D(
-        data_format="channels_last", dtype=policy, name="pooled_features"
-    )(x)
-    x = Dropout(
+        )
+        for i, (spec, stage) in enumerate(
+            zip(specs, scaling.stage_of_block(variant), strict=True)
+        )
+    ]
+    dropout = Dropout(
         variant.dropout_rate,
         seed=derive_seed(seed, "dropout"),
         make_seed_generator=make_seed_generator,
         dtype=policy,
         name="dropout",
-    )(x)
-    x = keras.layers.Dense(
+    )
+    pixels = form.pixels(variant.resolution)
+    x = run_chain(form.stem(make, variant), pixels)
+    x = run_chain(_in_batch_domain(block_layers), x)
+    x = run_chain([*_head(make, variant), dropout, *_classifier(make, num_classes)], x)
+    model = keras.Model(pixels, x, name=variant.name)
+    transfer.freeze(model, frozen)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _StemForm:
+    """In what form pixels arrive and the stem computes."""
+
+    block_size: int
+    reshuffle: str
+    layout: str
+
+    def check(self, variant: Variant, specs: Sequence[scaling.BlockSpec]) -> None:
+        """Refuse what this variant's stem cannot be rewritten to."""
+        n, size = self.block_size, variant.resolution
+        require(n in (1, 2, 4), f"stem_block_size must be 1, 2 or 4, not {n!r}")
+        require(
+            self.reshuffle in ("device", "host"),
+            f'stem_reshuffle must be "device" or "host", not {self.reshuffle!r}',
+        )
+        require(
+            self.layout in ("NHWC", "HWCN"),
+            f'input_layout must be "NHWC" or "HWCN", not {self.layout!r}',
+        )
+        require(
+            n > 1 or self.reshuffle == "device",
+            'stem_reshuffle = "host" has nothing to move at stem_block_size = 1',
+        )
+        require(
+            size % n == 0,
+            f"stem_block_size {n} does not divide the resolution {size}; the nearest "
+            f"that it does are {size // n * n} and {size // n * n + n}",
+        )
+        require(
+            n == 1 or variant.dialect == "reference",
+            f"{variant.name} pads its stem symmetrically: it has no form of patches; "
+            "use stem_block_size = 1",
+        )
+        require(
+            n < 4 or specs[0].space_to_depth == "conv",
+            f"stem_block_size 4 needs the learned space-to-depth in block 0, which "
+            f"{variant.name} has not; use 2",
+        )
+
+    def pixels(self, size: int):
+        """Make the model's input."""
+        n = self.block_size if self.reshuffle == "host" else 1
+        image = (size // n, size // n, 3 * n * n)
+        shape = (*image, None) if self.layout == "HWCN" else (None, *image)
+        # float32: neither integers nor fractions of a pixel are lost on the way.
+        return keras.Input(batch_shape=shape, dtype="float32", name="pixels")
+
+    def stem(self, make: LayerMaker, variant: Variant) -> list[keras.Layer]:
+        """Make the layers from the input to the first activation."""
+        n, dtype, filters = self.block_size, make.dtype, scaling.stem_filters(variant)
+        layers: list[keras.Layer] = []
+        if self.layout == "HWCN":
+            layers.append(FromHWCN(dtype=dtype, name="from_hwcn"))
+        layers.append(Normalize(dtype=dtype, name="normalize"))
+        if n > 1 and self.reshuffle == "device":
+            layers.append(SpaceToDepth(n, dtype=dtype, name="stem_patches"))
+        if n > 1:
+            conv = make.stem_of_patches("stem_conv", filters, block_size=n)
+        else:
+            conv = make.conv("stem_conv", filters, 3, strides=2)
+        groups = 4 if n == 4 else 1
+        norm = make.bn_act("stem", variant.activation, groups=groups)
+        return [*layers, *conv, *norm]
+
+
+def _in_batch_domain(blocks: Sequence[keras.Layer]) -> list[keras.Layer]:
+    """Put space-to-batch around the blocks that ask for it, once around neighbours."""
+    layers: list[keras.Layer] = []
+    n = 1
+    for i, block in enumerate(blocks):
+        if block.spec.space_to_batch != n:
+            layers += _leave_batch_domain(n, i)
+            n = block.spec.space_to_batch
+            if n > 1:
+                dtype = block.dtype_policy
+                layers.append(SpaceToBatch(n, dtype=dtype, name=f"space_to_batch_{i}"))
+        layers.append(block)
+    return layers + _leave_batch_domain(n, len(blocks))
+
+
+def _leave_batch_domain(n: int, i: int) -> list[keras.Layer]:
+    """Make the way back in front of block i."""
+    return [BatchToSpace(n, name=f"batch_to_space_{i}")] if n > 1 else []
+
+
+def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
+    """Make the layers from the last block to the pooled features."""
+    pool = keras.layers.GlobalAveragePooling2D(
+        data_format="channels_last", dtype=make.dtype, name="pooled_features"
+    )
+    conv = make.conv("head_conv", scaling.head_filters(variant))
+    return [*conv, *make.bn_act("head", variant.activation), pool]
+
+
+def _classifier(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
+    """Make the layers from the pooled features to the logits."""
+    initializer = classifier_initializer(derive_seed(make.seed, "classifier"))
+    dense = keras.layers.Dense(
         num_classes,
-        kernel_initializer=classifier_initializer(derive_seed(seed, "classifier")),
-        dtype=policy,
+        kernel_initializer=initializer,
+        dtype=make.dtype,
         name="classifier",
-    )(x)
+    )
     # A layer of its own: softmax needs float32, the matrix product does not.
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
-    return keras.Model(pixels, logits, name=variant.name)
+    return [dense, keras.layers.Activation("linear", dtype="float32", name="logits")]
 
 
 def _override(variant: Variant, **fields: float | None) -> Variant:
@@ -117,27 +260,13 @@ def _override(variant: Variant, **fields: float | None) -> Variant:
     return dataclasses.replace(variant, **given)
 
 
-def _conv_bn_act(
-    activation: str,
-    batch_norm: dict[str, float],
-    seed: int,
-    policy: keras.dtype_policies.DTypePolicy,
-    x,
-    name: str,
-    filters: int,
-    kernel_size: int,
-    strides: int = 1,
-):
-    """Apply the stem or the head: convolution, batch normalisation, activation."""
-    x = conv(
-        filters,
-        kernel_size,
-        strides=strides,
-        seed=seed,
-        dtype=policy,
-        name=f"{name}_conv",
-    )(x)
-    x = BatchNormalization(**batch_norm, dtype=policy, name=f"{name}_bn")(x)
-    return keras.layers.Activation(activation, dtype=policy, name=f"{name}_activation")(
-        x
-    )
+def _check_activation(name: Any) -> None:
+    """Refuse what Keras does not know by this name."""
+    known = [
+        key
+        for key, value in vars(keras.activations).items()
+        if callable(value) and key not in ("get", "serialize", "deserialize")
+    ]
+    near = nearest_names(str(name), known)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"one of {known}"
+    require(name in known, f"unknown activation {name!r}; {hint}")

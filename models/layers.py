@@ -18,7 +18,10 @@ _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
 @_register
 class Normalize(keras.Layer):
-    """Pixels 0..255 -> zero mean and unit variance over ImageNet, per channel."""
+    """Pixels 0..255 -> zero mean and unit variance over ImageNet, per channel.
+
+    Red, green and blue may repeat, as they do behind a space-to-depth.
+    """
 
     def __init__(self, **kwargs: Any):
         # Autocasting would round the pixels to bfloat16 before they arrive here.
@@ -27,8 +30,9 @@ class Normalize(keras.Layer):
     def call(self, inputs):
         """Normalise in float32 whatever the policy, then cast."""
         pixels = ops.cast(inputs, "float32")
-        mean = ops.convert_to_tensor(MEAN_RGB, dtype="float32")
-        std = ops.convert_to_tensor(STD_RGB, dtype="float32")
+        repeats = inputs.shape[-1] // 3
+        mean = ops.convert_to_tensor(MEAN_RGB * repeats, dtype="float32")
+        std = ops.convert_to_tensor(STD_RGB * repeats, dtype="float32")
         return ops.cast((pixels - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -41,82 +45,24 @@ class Normalize(keras.Layer):
 
 
 @_register
-class BatchNormalization(keras.Layer):
-    """Batch normalisation over the last axis, in float32, in one pass.
+class FromHWCN(keras.Layer):
+    """[height, width, channels, batch] -> [batch, height, width, channels].
 
-    The batch's variance is E[x^2] - E[x]^2: both sums come from one reading of the
-    activations, which is what this layer spends its time on. It is biased, in the
-    moving variance too, as in the reference.
-
-    Keras' layer leaves every replica with moving statistics of its own. Here they
-    are averaged over the replicas at each update, so a checkpoint holds them all.
+    A TPU keeps the first activations with the batch innermost. Images that arrive so
+    need no copy into that layout: there this layer costs nothing.
     """
 
-    def __init__(self, *, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
-        require(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
-        require(epsilon > 0, f"epsilon must be above 0, not {epsilon}")
-        self.momentum = momentum
-        self.epsilon = epsilon
-
-    def build(self, input_shape):
-        """Create gamma, beta, moving_mean and moving_variance, in this order."""
-
-        def add(name: str, initializer: str, **kwargs: Any):
-            return self.add_weight(
-                name=name,
-                shape=(input_shape[-1],),
-                initializer=initializer,
-                dtype="float32",
-                autocast=False,
-                **kwargs,
-            )
-
-        statistic = {"trainable": False, "aggregation": "mean"}
-        self.gamma = add("gamma", "ones")
-        self.beta = add("beta", "zeros")
-        self.moving_mean = add("moving_mean", "zeros", **statistic)
-        self.moving_variance = add("moving_variance", "ones", **statistic)
-
-    def call(self, inputs, training=None):
-        """Normalise by the batch's statistics in training, else by the moving ones."""
-        x = ops.cast(inputs, "float32")
-        if training and self.trainable:
-            mean, variance = self._batch_statistics(x)
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance)
-        else:
-            mean, variance = self.moving_mean, self.moving_variance
-        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
-        # Subtracting first keeps the digits that x * scale + offset would lose.
-        return ops.cast((x - mean) * scale + self.beta, self.compute_dtype)
-
-    def _batch_statistics(self, x):
-        """Mean and biased variance over all axes but the last."""
-        axes = tuple(range(len(x.shape) - 1))
-        # Neither variance nor gradient depends on where zero is. Far from it the
-        # difference below loses its digits, and the moving mean, known before the
-        # batch is read, is near the middle of it.
-        shift = ops.stop_gradient(self.moving_mean)
-        x = x - shift
-        mean = ops.mean(x, axis=axes)
-        mean_of_squares = ops.mean(ops.square(x), axis=axes)
-        # Rounding can bring the difference below zero, where rsqrt is not a number.
-        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
-        return mean + shift, variance
-
-    def _move(self, statistic, value):
-        """Move a moving statistic towards the batch's value."""
-        statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+    def call(self, inputs):
+        """Transpose."""
+        return ops.transpose(inputs, (3, 0, 1, 2))
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
-        return input_shape
+        """Return the batch first."""
+        return (input_shape[3], *input_shape[:3])
 
     def get_config(self):
-        """Return the constructor's arguments."""
-        own = {"momentum": self.momentum, "epsilon": self.epsilon}
-        return {**super().get_config(), **own}
+        """Return keras.Layer's; its default refuses a dtype given as a policy."""
+        return super().get_config()
 
 
 class _RandomZero(keras.Layer):

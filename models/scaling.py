@@ -5,9 +5,10 @@ Imports no framework, so that search and cost models can use it by itself.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from models.variants import StageSpec, Variant
+from models.variants import StageSpec, Variant, replace_fields, require
 
 # TPUs tile channels by 8, and the reference rounds every width to that.
 _FILTER_DIVISOR = 8
@@ -19,8 +20,9 @@ class BlockSpec:
 
     `input_filters` are the channels of the tensor that enters, `expanded_filters`
     those that squeeze-and-excite and the projection see; `se_filters` 0 means no
-    squeeze-and-excite. A block with `space_to_depth` begins with the learned
-    2x2 stride-2 convolution into `expanded_filters` channels.
+    squeeze-and-excite. A block with `space_to_depth` begins by folding 2x2 pixels
+    into four times the channels, by a learned convolution ("conv") or by moving them
+    ("reshuffle"). The other fields are those of StageSpec and Variant.
     """
 
     kernel_size: int
@@ -32,13 +34,35 @@ class BlockSpec:
     se_filters: int
     activation: str
     fused: bool
-    space_to_depth: bool
+    space_to_depth: Literal["none", "conv", "reshuffle"] = "none"
+    space_to_batch: int = 1
+    skip: bool = True
+    padding: Literal["same", "symmetric"] = "same"
+
+    @property
+    def folded_filters(self) -> int:
+        """Channels behind the space-to-depth, if there is one."""
+        return self.input_filters * (1 if self.space_to_depth == "none" else 4)
+
+    @property
+    def has_expansion(self) -> bool:
+        """Whether a convolution makes the expanded channels."""
+        return (
+            self.fused
+            or self.expand_ratio != 1
+            or self.folded_filters != self.expanded_filters
+        )
 
     @property
     def has_skip(self) -> bool:
-        """Whether the block's output has its input's shape, so they can be added."""
-        same_size = self.strides == 1 and not self.space_to_depth
-        return same_size and self.input_filters == self.output_filters
+        """Whether the inputs are added: they must have the outputs' shape."""
+        same_size = self.strides == 1 and self.space_to_depth == "none"
+        return self.skip and same_size and self.input_filters == self.output_filters
+
+    @property
+    def reduction(self) -> int:
+        """Factor by which height and width shrink."""
+        return self.strides * (1 if self.space_to_depth == "none" else 2)
 
 
 def round_filters(filters: int, width_coefficient: float) -> int:
@@ -65,55 +89,155 @@ def head_filters(variant: Variant) -> int:
 
 
 def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
-    """Unroll a variant into its blocks, first to last."""
+    """Unroll a variant into its blocks, first to last.
+
+    Raises:
+        ModelError: if the blocks do not fit together or do not fit the resolution.
+    """
     blocks: list[BlockSpec] = []
     tensor_filters = stem_filters(variant)
-    for stage in variant.stages:
-        for block in _stage_blocks(stage, variant, tensor_filters):
-            blocks.append(block)
-            tensor_filters = block.output_filters
+    inside = False
+    for i, declared in enumerate(_unrolled(variant)):
+        entering = declared.space_to_depth in ("conv", "reshuffle")
+        leaving = declared.space_to_depth == "leave"
+        require(
+            not (entering and inside),
+            f"block {i} opens a space-to-depth section inside another",
+        )
+        require(
+            not leaving or inside,
+            f"block {i} leaves a space-to-depth section that no block before it opened",
+        )
+        inside = entering or (inside and not leaving)
+        blocks.append(_scaled(declared, variant, tensor_filters, inside))
+        tensor_filters = blocks[-1].output_filters
+    _check_sizes(variant, blocks)
     return tuple(blocks)
 
 
-def _stage_blocks(
-    stage: StageSpec, variant: Variant, tensor_filters: int
-) -> Iterator[BlockSpec]:
-    """Yield the blocks of a stage that a tensor of so many channels enters."""
-    entering = stage.space_to_depth == "enter"
-    # Inside the space-to-depth section a pixel stands for 2x2 of the original: four
+def stage_of_block(variant: Variant) -> tuple[int, ...]:
+    """Return, for every block, the number of its stage, from 1."""
+    return tuple(
+        number
+        for number, stage in enumerate(variant.stages, start=1)
+        for _ in range(round_repeats(stage.num_repeat, variant.depth_coefficient))
+    )
+
+
+def feature_sizes(variant: Variant) -> tuple[int, ...]:
+    """Return height (and width) in pixels behind the stem and behind every block."""
+    return _sizes(variant, block_specs(variant))
+
+
+def _sizes(variant: Variant, blocks: Sequence[BlockSpec]) -> tuple[int, ...]:
+    sizes = [-(-variant.resolution // 2)]
+    for block in blocks:
+        sizes.append(-(-sizes[-1] // block.reduction))
+    return tuple(sizes)
+
+
+def reductions(variant: Variant) -> dict[str, int]:
+    """Return the endpoints reduction_1, reduction_2, ... -> index of their block.
+
+    An endpoint is the last tensor of its size. The stem has index -1.
+    """
+    blocks = block_specs(variant)
+    shrinking = [i - 1 for i, block in enumerate(blocks) if block.reduction > 1]
+    last = [*shrinking, len(blocks) - 1]
+    return {f"reduction_{n}": i for n, i in enumerate(last, start=1)}
+
+
+def _unrolled(variant: Variant) -> Iterator[StageSpec]:
+    """Yield every block as a stage of its own, with the changes to single blocks."""
+    stage_numbers = stage_of_block(variant)
+    for i in variant.block_changes:
+        require(
+            type(i) is int and 0 <= i < len(stage_numbers),
+            f"{variant.name} has no block {i!r}, only 0 to {len(stage_numbers) - 1}",
+        )
+    before = None
+    for i, number in enumerate(stage_numbers):
+        block = variant.stages[number - 1]
+        if number == before:
+            inner = {"strides": 1, "space_to_depth": "none"}
+            block = dataclasses.replace(block, **inner)
+        before = number
+        changes = variant.block_changes.get(i, {})
+        require(
+            "num_repeat" not in changes,
+            f"block {i}: num_repeat belongs to a stage; change stage {number}",
+        )
+        yield replace_fields(block, changes, f"block {i}")
+
+
+def _scaled(
+    block: StageSpec, variant: Variant, tensor_filters: int, inside: bool
+) -> BlockSpec:
+    """Scale one block that a tensor of so many channels enters."""
+    form = block.space_to_depth
+    entering, leaving = form in ("conv", "reshuffle"), form == "leave"
+    # Inside a space-to-depth section a pixel stands for 2x2 of the original: four
     # times the channels, and half the kernel for about the same receptive field.
-    factor = 4 if entering else 1
-    declared = factor * round_filters(stage.input_filters, variant.width_coefficient)
-    output = factor * round_filters(stage.output_filters, variant.width_coefficient)
-    first = BlockSpec(
-        kernel_size=(stage.kernel_size + 1) // 2 if entering else stage.kernel_size,
-        strides=1 if stage.space_to_depth == "leave" else stage.strides,
-        expand_ratio=stage.expand_ratio,
+    output = round_filters(block.output_filters, variant.width_coefficient)
+    halved = entering or (inside and variant.dialect == "reference")
+    # The block that leaves counts as if its input were folded back already.
+    unfolded = tensor_filters // 4 if leaving else tensor_filters
+    expanded = (4 if entering else 1) * unfolded * block.expand_ratio
+    return BlockSpec(
+        kernel_size=(block.kernel_size + 1) // 2 if halved else block.kernel_size,
+        strides=1 if leaving else block.strides,
+        expand_ratio=block.expand_ratio,
         input_filters=tensor_filters,
-        # From the declared width, not the tensor's: the block that leaves the section
-        # receives four times what it declares, and the reference does not expand that.
-        expanded_filters=declared * stage.expand_ratio,
-        output_filters=output,
-        se_filters=_se_filters(stage, variant, declared) // factor,
-        activation=stage.activation,
-        fused=stage.fused,
-        space_to_depth=entering,
+        expanded_filters=expanded,
+        output_filters=4 * output if inside else output,
+        se_filters=_se_filters(block, variant, tensor_filters, unfolded),
+        activation=block.activation,
+        fused=block.fused,
+        space_to_depth="none" if form == "leave" else form,
+        space_to_batch=block.space_to_batch,
+        skip=block.skip,
+        padding="symmetric" if variant.dialect == "timm" else "same",
     )
-    yield first
-    repeat = dataclasses.replace(
-        first,
-        strides=1,
-        input_filters=output,
-        expanded_filters=output * stage.expand_ratio,
-        se_filters=_se_filters(stage, variant, output),
-        space_to_depth=False,
-    )
-    for _ in range(round_repeats(stage.num_repeat, variant.depth_coefficient) - 1):
-        yield repeat
 
 
-def _se_filters(stage: StageSpec, variant: Variant, declared_filters: int) -> int:
-    """Width of squeeze-and-excite's bottleneck, 0 if the stage has none."""
-    if not stage.se_ratio:
+def _se_filters(
+    block: StageSpec, variant: Variant, tensor_filters: int, unfolded: int
+) -> int:
+    """Width of squeeze-and-excite's bottleneck, 0 if the block has none."""
+    if not block.se_ratio:
         return 0
-    return max(1, int(declared_filters * stage.se_ratio * variant.se_coefficient))
+    ratio = block.se_ratio * variant.se_coefficient
+    if variant.dialect == "timm":
+        return max(1, round(tensor_filters * ratio))
+    if block.space_to_depth in ("conv", "reshuffle"):
+        return max(1, int(4 * unfolded * ratio) // 4)
+    return max(1, int(unfolded * ratio))
+
+
+def _check_sizes(variant: Variant, blocks: Sequence[BlockSpec]) -> None:
+    """Refuse a resolution that the strides use up or space-to-batch cannot divide."""
+    total = 2 * math.prod(block.reduction for block in blocks)
+    # Below that the last blocks see only padding.
+    require(
+        variant.resolution >= total,
+        f"resolution {variant.resolution} is too small for {variant.name}: its strides "
+        f"divide it by {total}, so {total} is the least",
+    )
+    for i, block in enumerate(blocks):
+        _check_space_to_batch(i, block, _sizes(variant, blocks)[i])
+
+
+def _check_space_to_batch(i: int, block: BlockSpec, size: int) -> None:
+    """Refuse parts that padding would complete: it would count in every mean."""
+    n = block.space_to_batch
+
+    def divides(n: int) -> bool:
+        return size % (n * block.reduction) == 0
+
+    stride = f", together with its stride {block.reduction}," * (block.reduction > 1)
+    fitting = [str(n) for n in range(2, 9) if divides(n)]
+    require(
+        n == 1 or divides(n),
+        f"block {i}: space_to_batch {n}{stride} does not divide its {size}x{size} "
+        f"input; choose {' or '.join(['1', *fitting])}, or another resolution",
+    )

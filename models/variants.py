@@ -1,17 +1,19 @@
-"""Every variant of EfficientNet-X as one row of one table. Imports no framework.
+"""Every variant as one row of one table. Imports no framework.
 
-Source: "Searching for Fast Model Families on Datacenter Accelerators" (CVPR 2021)
-and the authors' tensorflow/tpu, models/official/efficientnet.
+Sources: "Searching for Fast Model Families on Datacenter Accelerators" (CVPR 2021),
+the authors' tensorflow/tpu, models/official/efficientnet, and, for the rows that end
+in -timm, timm 1.0.31, models/efficientnet.py.
 """
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-SpaceToDepth = Literal["none", "enter", "leave"]
+SpaceToDepth = Literal["none", "conv", "reshuffle", "leave"]
+Dialect = Literal["reference", "timm"]
 
 
 class ModelError(ValueError):
@@ -26,32 +28,99 @@ def require(condition: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
-    """One stage before scaling; only its first block has the strides.
+    """One stage before scaling; a stage of one block describes any single block.
 
-    `space_to_depth` says where the stage stands in the space-to-depth section, in
-    which the network runs at half its resolution on four times the channels:
-    "enter" opens the section, "leave" closes it, its stride being already paid.
+    Attributes:
+        num_repeat: blocks, before scaling of the depth.
+        kernel_size: of the depthwise, or of the fused, convolution.
+        strides: of the first block; the others have 1.
+        expand_ratio: expanded channels per channel that enters.
+        output_filters: channels, before scaling of the width.
+        activation: Keras' name of a function, such as "relu" or "swish".
+        fused: one dense convolution in place of expansion and depthwise.
+        se_ratio: channels of squeeze-and-excite's bottleneck per channel that enters
+            the block; 0 is no squeeze-and-excite.
+        space_to_depth: a section of the network may run at half its resolution on
+            four times the channels. The first block of a stage opens the section by
+            a learned 2x2 stride-2 convolution ("conv") or by moving pixels alone
+            ("reshuffle"), or closes it ("leave"), its stride being already paid.
+        space_to_batch: n > 1 runs the blocks on n*n interleaved parts of the image,
+            each of which is a sample for them. Their convolutions thus reach n times
+            as far. Neighbouring blocks of equal n share one round trip.
+        skip: add a block's inputs to its outputs wherever the shapes allow it.
     """
 
     num_repeat: int
     kernel_size: int
     strides: int
     expand_ratio: int
-    input_filters: int
     output_filters: int
     activation: str
     fused: bool = False
     se_ratio: float = 0.25
     space_to_depth: SpaceToDepth = "none"
+    space_to_batch: int = 1
+    skip: bool = True
+
+    def __post_init__(self):
+        for field in _COUNTS:
+            value = getattr(self, field)
+            good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(good, f"{field} must be an integer of 1 or more, not {value!r}")
+        require(
+            _is_number(self.se_ratio) and 0 <= self.se_ratio < math.inf,
+            f"se_ratio must be 0 or more, not {self.se_ratio!r}",
+        )
+        forms = SpaceToDepth.__args__
+        require(
+            self.space_to_depth in forms,
+            f"space_to_depth must be one of {', '.join(forms)}, "
+            f"not {self.space_to_depth!r}",
+        )
+        for field in ("fused", "skip"):
+            value = getattr(self, field)
+            require(
+                isinstance(value, bool), f"{field} must be True or False, not {value!r}"
+            )
+
+
+_COUNTS = (
+    "num_repeat",
+    "kernel_size",
+    "strides",
+    "expand_ratio",
+    "output_filters",
+    "space_to_batch",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """A named network: its stages and how far they are scaled.
 
+    Attributes:
+        name: of the Keras model.
+        width_coefficient: factor of all channels.
+        depth_coefficient: factor of the blocks in each stage.
+        resolution: height and width of the input in pixels.
+        dropout_rate: before the classifier, in [0, 1).
+        se_coefficient: factor of every se_ratio.
+        stages: first to last.
+        stem_filters: channels of the stem before scaling.
+        head_filters: channels of the head before scaling.
+        activation: of the stem and the head.
+        batch_norm_epsilon: added to the variance.
+        dialect: "timm" follows timm 1.0.31 where it differs from the authors'
+            "reference": convolutions with a stride are padded alike on both sides
+            (SAME puts the odd pixel below and to the right); the width of
+            squeeze-and-excite is rounded, not cut off, and in the block that leaves
+            a space-to-depth section it counts from the channels that really enter;
+            inside such a section only the first block's kernel is halved.
+        block_changes: fields of StageSpec to change in single blocks, by their index
+            from 0 after scaling. See `change`.
+
     Raises:
-        ModelError: if a coefficient, the resolution or the dropout rate is out of
-            range, also when made by `dataclasses.replace`.
+        ModelError: for a value out of range, also when made by `dataclasses.replace`.
     """
 
     name: str
@@ -64,38 +133,136 @@ class Variant:
     stem_filters: int = 32
     head_filters: int = 1280
     activation: str = "relu"
+    batch_norm_epsilon: float = 1e-3
+    dialect: Dialect = "reference"
+    block_changes: Mapping[int, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
 
     def __post_init__(self):
-        for field in ("width_coefficient", "depth_coefficient"):
+        for field in ("width_coefficient", "depth_coefficient", "se_coefficient"):
             value = getattr(self, field)
-            require(0 < value < math.inf, f"{field} must be above 0, not {value}")
-        # The network divides its input by 32: below that its last stages see only
-        # padding.
+            good = _is_number(value) and 0 < value < math.inf
+            require(good, f"{field} must be a number above 0, not {value!r}")
         require(
-            isinstance(self.resolution, int) and self.resolution >= 32,
-            f"resolution must be an integer of 32 or more, not {self.resolution}",
+            isinstance(self.resolution, int) and self.resolution >= 1,
+            f"resolution must be an integer of 1 or more, not {self.resolution}",
         )
         require(
-            0 <= self.dropout_rate < 1,
-            f"dropout_rate must be in [0, 1), not {self.dropout_rate}",
+            _is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1,
+            f"dropout_rate must be in [0, 1), not {self.dropout_rate!r}",
         )
+        require(len(self.stages) > 0, f"{self.name} has no stages")
+        require(
+            self.dialect in Dialect.__args__,
+            f"dialect must be one of {', '.join(Dialect.__args__)}, "
+            f"not {self.dialect!r}",
+        )
+
+
+def change(
+    variant: Variant,
+    stages: Mapping[int, Mapping[str, Any]] | None = None,
+    blocks: Mapping[int, Mapping[str, Any]] | None = None,
+) -> Variant:
+    """Change fields of single stages and blocks.
+
+    Args:
+        variant: to start from; it stays as it is.
+        stages: by the stage's number from 1, as in the paper, the fields of StageSpec
+            to change: {2: {"kernel_size": 5, "fused": False}}.
+        blocks: by the block's index from 0 after scaling, as in the names of the
+            layers, the same but for `num_repeat`. Applied after the stages.
+
+    Returns:
+        A new variant of the same name.
+
+    Raises:
+        ModelError: for an unknown stage or field, or a value out of range. A block
+            that is not there, or does not fit, is found when the blocks are made.
+    """
+    changed = list(variant.stages)
+    for number, fields in (stages or {}).items():
+        require(
+            type(number) is int and 1 <= number <= len(changed),
+            f"{variant.name} has no stage {number!r}, only 1 to {len(changed)}",
+        )
+        changed[number - 1] = replace_fields(
+            changed[number - 1], fields, f"stage {number}"
+        )
+    known = dict(variant.block_changes)
+    for i, fields in (blocks or {}).items():
+        replace_fields(variant.stages[0], fields, f"block {i}")  # to check the fields
+        known[i] = {**known.get(i, {}), **fields}
+    return dataclasses.replace(variant, stages=tuple(changed), block_changes=known)
+
+
+def replace_fields(stage: StageSpec, fields: Mapping[str, Any], where: str):
+    """Return the stage with the fields replaced; an error begins with `where`."""
+    names = [field.name for field in dataclasses.fields(StageSpec)]
+    require(
+        isinstance(fields, Mapping),
+        f"{where}: {fields!r} is no mapping from fields to values",
+    )
+    for name in fields:
+        near = nearest_names(str(name), names)
+        hint = f"did you mean {' or '.join(near)}?" if near else ", ".join(names)
+        require(name in names, f"{where}: a stage has no field {name!r}; {hint}")
+    try:
+        return dataclasses.replace(stage, **fields)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # fmt: off
+# num_repeat, kernel_size, strides, expand_ratio, output_filters, activation
 _X_STAGES = (
-    # num_repeat, kernel_size, strides, expand_ratio, input, output, activation
-    StageSpec(1, 3, 1, 1, 32, 16, "relu", space_to_depth="enter"),
-    StageSpec(2, 3, 2, 6, 16, 24, "swish", fused=True, space_to_depth="leave"),
-    StageSpec(2, 5, 2, 6, 24, 40, "swish", fused=True),
-    StageSpec(3, 3, 2, 6, 40, 80, "relu"),
-    StageSpec(3, 5, 1, 6, 80, 112, "relu"),
-    StageSpec(4, 5, 2, 6, 112, 192, "relu"),
-    StageSpec(1, 3, 1, 6, 192, 320, "relu"),
+    StageSpec(1, 3, 1, 1, 16, "relu", space_to_depth="conv"),
+    StageSpec(2, 3, 2, 6, 24, "swish", fused=True, space_to_depth="leave"),
+    StageSpec(2, 5, 2, 6, 40, "swish", fused=True),
+    StageSpec(3, 3, 2, 6, 80, "relu"),
+    StageSpec(3, 5, 1, 6, 112, "relu"),
+    StageSpec(4, 5, 2, 6, 192, "relu"),
+    StageSpec(1, 3, 1, 6, 320, "relu"),
+)
+_EFFICIENTNET_STAGES = (
+    StageSpec(1, 3, 1, 1, 16, "swish"),
+    StageSpec(2, 3, 2, 6, 24, "swish"),
+    StageSpec(2, 5, 2, 6, 40, "swish"),
+    StageSpec(3, 3, 2, 6, 80, "swish"),
+    StageSpec(3, 5, 1, 6, 112, "swish"),
+    StageSpec(4, 5, 2, 6, 192, "swish"),
+    StageSpec(1, 3, 1, 6, 320, "swish"),
 )
 
+
+def _with(stages: Iterable[StageSpec], **fields: Mapping[int, Any]):
+    """Return the stages with fields by the number of the stage."""
+    return tuple(
+        dataclasses.replace(
+            stage, **{name: new[i] for name, new in fields.items() if i in new}
+        )
+        for i, stage in enumerate(stages, start=1)
+    )
+
+
+_H_STAGES = _with(_X_STAGES, expand_ratio={2: 4, 3: 4, 4: 4})
+# timm has relu and swish the other way round.
+_TIMM_ACTIVATIONS = {i: "relu" if i in (2, 3) else "swish" for i in range(1, 8)}
+_TIMM_X_STAGES = _with(_X_STAGES, activation=_TIMM_ACTIVATIONS)
+_TIMM_H_STAGES = _with(_H_STAGES, activation=_TIMM_ACTIVATIONS)
+
+
+_SWISH: dict[str, Any] = {"activation": "swish"}
+_TIMM: dict[str, Any] = {**_SWISH, "batch_norm_epsilon": 1e-5, "dialect": "timm"}
+
 _TABLE = (
-    # The family with EfficientNet's own coefficients, the paper's main table:
     # name, width, depth, resolution, dropout, se_coefficient, stages
+    # EfficientNet-X with EfficientNet's own coefficients, the paper's main table.
     Variant("efficientnet-x-b0", 1.0, 1.0, 224, 0.2, 4, _X_STAGES),
     Variant("efficientnet-x-b1", 1.0, 1.1, 240, 0.2, 2, _X_STAGES),
     Variant("efficientnet-x-b2", 1.1, 1.2, 260, 0.3, 1, _X_STAGES),
@@ -104,8 +271,44 @@ _TABLE = (
     Variant("efficientnet-x-b5", 1.6, 2.2, 456, 0.4, 1, _X_STAGES),
     Variant("efficientnet-x-b6", 1.8, 2.6, 528, 0.5, 1, _X_STAGES),
     Variant("efficientnet-x-b7", 2.0, 3.1, 600, 0.5, 1, _X_STAGES),
+    # Wider, with a smaller expansion.
+    Variant("efficientnet-h-b5", 1.92, 2.2, 456, 0.4, 1, _H_STAGES),
+    Variant("efficientnet-h-b6", 2.16, 2.6, 528, 0.5, 1, _H_STAGES),
+    Variant("efficientnet-h-b7", 2.4, 3.1, 600, 0.5, 1, _H_STAGES),
     # Latency-aware compound scaling (LACS) for the TPU.
+    Variant("efficientnet-x-tpu-b0", 1.0, 1.0, 224, 0.2, 4, _X_STAGES),
     Variant("efficientnet-x-tpu-b1", 1.05, 1.09, 229, 0.2, 2, _X_STAGES),
+    Variant("efficientnet-x-tpu-b2", 1.13, 1.29, 244, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-tpu-b3", 1.27, 1.62, 263, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-tpu-b4", 1.54, 2.38, 299, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-tpu-b5", 1.96, 2.76, 332, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-tpu-b6", 2.75, 3.01, 328, 0.5, 1, _X_STAGES),
+    Variant("efficientnet-x-tpu-b7", 3.26, 3.44, 350, 0.5, 1, _X_STAGES),
+    Variant("efficientnet-h-tpu-b5", 2.3, 2.76, 332, 0.4, 1, _H_STAGES),
+    Variant("efficientnet-h-tpu-b6", 3.0, 3.01, 328, 0.5, 1, _H_STAGES),
+    Variant("efficientnet-h-tpu-b7", 3.6, 3.44, 350, 0.5, 1, _H_STAGES),
+    # LACS for the GPU.
+    Variant("efficientnet-x-gpu-b0", 1.0, 1.0, 224, 0.2, 4, _X_STAGES),
+    Variant("efficientnet-x-gpu-b1", 1.05, 1.09, 229, 0.2, 2, _X_STAGES),
+    Variant("efficientnet-x-gpu-b2", 1.13, 1.24, 237, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-gpu-b3", 1.31, 1.63, 255, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-gpu-b4", 1.63, 2.4, 282, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-gpu-b5", 1.94, 3.29, 306, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-gpu-b6", 2.25, 4.28, 328, 0.5, 1, _X_STAGES),
+    Variant("efficientnet-x-gpu-b7", 2.58, 5.46, 350, 0.5, 1, _X_STAGES),
+    # The baseline.
+    Variant("efficientnet-b0", 1.0, 1.0, 224, 0.2, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b1", 1.0, 1.1, 240, 0.2, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b2", 1.1, 1.2, 260, 0.3, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b3", 1.2, 1.4, 300, 0.3, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b4", 1.4, 1.8, 380, 0.4, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b5", 1.6, 2.2, 456, 0.4, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b6", 1.8, 2.6, 528, 0.5, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b7", 2.0, 3.1, 600, 0.5, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    # timm's own architectures of these names, at the resolutions of its training.
+    Variant("efficientnet-x-b3-timm", 1.2, 1.4, 288, 0.3, 1, _TIMM_X_STAGES, **_TIMM),
+    Variant("efficientnet-x-b5-timm", 1.6, 2.2, 448, 0.4, 1, _TIMM_X_STAGES, **_TIMM),
+    Variant("efficientnet-h-b5-timm", 1.92, 2.2, 448, 0.4, 1, _TIMM_H_STAGES, **_TIMM),
 )
 # fmt: on
 
@@ -126,19 +329,19 @@ def get_variant(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    nearest = _nearest_names(str(name))
+    nearest = nearest_names(str(name), VARIANTS)
     hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     raise ModelError(
-        f"unknown variant {name!r}: {hint}list(models.VARIANTS) has all the names"
+        f"unknown variant {name!r}: {hint}`python -m models.catalogue` lists all names"
     )
 
 
-def _nearest_names(name: str) -> list[str]:
-    """Return up to three names like this one; of equally near ones the smallest."""
+def nearest_names(name: str, names: Iterable[str]) -> list[str]:
+    """Return up to three of the names like this one; of equally near ones the first."""
 
     def likeness(known: str) -> float:
         return difflib.SequenceMatcher(None, name.lower(), known).ratio()
 
     # get_close_matches breaks ties by the alphabet backwards: b7 before b0.
-    near = [known for known in VARIANTS if likeness(known) > 0.6]
+    near = [known for known in names if likeness(known) > 0.6]
     return sorted(near, key=likeness, reverse=True)[:3]

@@ -29,7 +29,7 @@ def golden_weights():
         return [
             weight(place, variable, shape, WEIGHT_GAIN[name])
             for place, (variable, shape, _) in enumerate(
-                read_json("models/variables.json")[name]
+                read_json("models/variables.json.xz")[name]
             )
         ]
 

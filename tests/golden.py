@@ -2,6 +2,7 @@
 
 import functools
 import json
+import lzma
 import pathlib
 
 import numpy as np
@@ -14,8 +15,9 @@ WEIGHT_GAIN = {"efficientnet-x-b0": 2.0, "efficientnet-x-tpu-b1": 1.95}
 
 @functools.cache
 def read_json(path):
-    """Returns a golden file, by its path under tests/data."""
-    return json.loads((DATA / path).read_text())
+    """Returns a golden file, by its path under tests/data; .xz is unpacked."""
+    content = (DATA / path).read_bytes()
+    return json.loads(lzma.decompress(content) if path.endswith(".xz") else content)
 
 
 def weight(place, name, shape, gain):

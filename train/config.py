@@ -23,8 +23,10 @@ from __gin__ import dynamic_registration
 from input_pipeline import dataset
 from input_pipeline import randaugment
 from models import efficientnet_x
+from models import variants
 from train import experiment
 from train import optimizer
+from train import pretrained
 from train import schedule
 """
 

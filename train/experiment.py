@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
+from models.transfer import part_of_variable
 from train.errors import UserError
 
 _CALLABLES = ("build_model", "optimizer", "learning_rate", "train_data", "eval_data")
@@ -29,7 +30,8 @@ class Experiment:
     fields is handed to them when they are called.
 
     Attributes:
-      build_model: (dtype, seed, make_seed_generator) -> Keras model.
+      build_model: (dtype, seed, make_seed_generator and, where replicas share batch
+        norm, reduce_mean) -> Keras model: `models.efficientnet_x.build_model`.
       optimizer: (learning_rate) -> Keras optimizer.
       learning_rate: (global_batch_size, steps_per_epoch, train_steps) -> schedule.
       train_data: see `input_pipeline.dataset.train_dataset`.
@@ -50,6 +52,12 @@ class Experiment:
       eval_every_epochs: passes between evaluations; the last step is always scored.
       keep_checkpoints: how many of the newest checkpoints stay.
       seed: of initial weights, masks, data order and augmentation.
+      batch_norm_replicas: replicas that share the statistics of batch norm; None is
+        the reference's rule, see `train.replica.make_reduce_mean`.
+      pretrained: (model) -> None, sets the weights that a fresh run starts from, as
+        `train.pretrained.load` does; None starts from random ones.
+      learning_rate_factors: factor of the learning rate by part of the model ("stem",
+        "stage_1" ..., "head", "classifier"), 1 where nothing is said.
     """
 
     build_model: Callable[..., keras.Model]
@@ -73,6 +81,9 @@ class Experiment:
     eval_every_epochs: float = 10.0
     keep_checkpoints: int = 5
     seed: int = 0
+    batch_norm_replicas: int | None = None
+    pretrained: Callable[[keras.Model], None] | None = None
+    learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name in _CALLABLES:
@@ -90,6 +101,24 @@ class Experiment:
                 name, type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"
             )
         self._require("weight_decay", self.weight_decay >= 0, "0 or larger")
+        shared = self.batch_norm_replicas
+        self._require(
+            "batch_norm_replicas",
+            shared is None or (type(shared) is int and shared > 0),
+            "None or a whole number > 0",
+        )
+        self._require(
+            "pretrained",
+            self.pretrained is None or callable(self.pretrained),
+            "None or a function, as in @pretrained.load",
+        )
+        factors = self.learning_rate_factors
+        self._require(
+            "learning_rate_factors",
+            isinstance(factors, Mapping)
+            and all(type(f) in (int, float) and f >= 0 for f in factors.values()),
+            "a mapping from parts of the model to factors >= 0, as in {'stem': 0.1}",
+        )
         self._require(
             "precision",
             self.precision in ("float32", "mixed_bfloat16"),
@@ -129,6 +158,26 @@ class Experiment:
                 f"{self.data_dir} has {labels} labels but the model has {classes} "
                 f"classes; bind efficientnet_x.build_model.num_classes = {labels}"
             )
+
+    def factors_of(self, model: keras.Model) -> list[float]:
+        """Returns the factor of the learning rate of every trainable variable.
+
+        Raises:
+          UserError: `learning_rate_factors` names a part that the model has not, or
+            that is frozen.
+        """
+        part_of = part_of_variable(model)
+        parts = dict.fromkeys(part_of[v.path] for v in model.trainable_variables)
+        for part in self.learning_rate_factors:
+            if part not in parts:
+                raise UserError(
+                    f"Experiment.learning_rate_factors: {model.name} has no part "
+                    f"{part!r} that learns, only {', '.join(parts)}"
+                )
+        return [
+            self.learning_rate_factors.get(part_of[v.path], 1.0)
+            for v in model.trainable_variables
+        ]
 
     def check_replicas(self, num_replicas: int) -> None:
         """Raises UserError when the replicas do not divide the batches."""

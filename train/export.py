@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
+from models.rewrites import copy_weights, input_form
 from train import checkpoint, config, errors, files, loop, state
 from train.errors import UserError
 from train.experiment import Experiment
@@ -71,7 +72,12 @@ class Servable(tf.Module):
 
 
 def export(
-    experiment: Experiment, model_dir: str, export_dir: str, *, check_images: int = 1000
+    experiment: Experiment,
+    model_dir: str,
+    export_dir: str,
+    *,
+    fold_batch_norm: bool = False,
+    check_images: int = 1000,
 ) -> dict[str, Any]:
     """Writes the averaged weights of the newest checkpoint as a SavedModel.
 
@@ -90,6 +96,8 @@ def export(
       experiment: of the run.
       model_dir: of the run.
       export_dir: where the SavedModel goes; an older one there is replaced.
+      fold_batch_norm: whether the SavedModel's convolutions do batch norm's work, by
+        other weights and a bias.
       check_images: how many images of the evaluation split to compare, at most.
 
     Returns:
@@ -99,11 +107,10 @@ def export(
       UserError: no checkpoint, a foreign folder at export_dir, or other logits.
     """
     info = records.load_info(experiment.data_dir)
-    path = checkpoint.latest(model_dir)
     refuse_foreign(export_dir)
-    experiment = dataclasses.replace(experiment, precision="float32")
-    model = state.restore_models(experiment, info, path, ["ema_"])["ema_"]
-    servable = Servable(model, info.label_names)
+    model, path = averaged_model(experiment, info, model_dir)
+    served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
+    servable = Servable(served, info.label_names)
     aside = f"{export_dir}.part"
     if tf.io.gfile.exists(aside):
         tf.io.gfile.rmtree(aside)
@@ -130,6 +137,33 @@ def export(
         tf.io.gfile.rmtree(export_dir)
     tf.io.gfile.rename(aside, export_dir)
     return report
+
+
+def averaged_model(
+    experiment: Experiment, info: DatasetInfo, model_dir: str
+) -> tuple[keras.Model, str]:
+    """Returns the averaged model in float32, for images as they are, and its origin."""
+    experiment = dataclasses.replace(experiment, precision="float32")
+    models, path, _ = state.load_models(experiment, info, model_dir, ["ema_"])
+    form = input_form(models["ema_"])
+    if (form.patch_size, form.layout) == (1, "NHWC"):
+        return models["ema_"], path
+    # The training's host rearranged the images; those who call a SavedModel will not.
+    plain = _rebuild(experiment, stem_reshuffle="device", input_layout="NHWC")
+    copy_weights(models["ema_"], plain)
+    return plain, path
+
+
+def with_batch_norm_folded(experiment: Experiment, model: keras.Model) -> keras.Model:
+    """Returns a model of the same logits without batch norm."""
+    plain = {"stem_reshuffle": "device", "input_layout": "NHWC"}
+    folded = _rebuild(experiment, fold_batch_norm=True, **plain)
+    copy_weights(model, folded)
+    return folded
+
+
+def _rebuild(experiment: Experiment, **form: Any) -> keras.Model:
+    return experiment.build_model(dtype="float32", seed=experiment.seed, **form)
 
 
 def compare(
@@ -224,12 +258,22 @@ def main() -> None:
     parser.add_argument(
         "--gin_param", action="append", default=[], help="a setting that has changed"
     )
+    parser.add_argument(
+        "--fold_batch_norm",
+        action="store_true",
+        help="let the convolutions do batch norm's work",
+    )
     arguments = parser.parse_args()
     with errors.reported():
         model_dir = arguments.model_dir.rstrip("/")
         export_dir = arguments.export_dir.rstrip("/")
         experiment = config.parse([], arguments.gin_param, model_dir=model_dir)
-        report = export(experiment, model_dir, export_dir)
+        report = export(
+            experiment,
+            model_dir,
+            export_dir,
+            fold_batch_norm=arguments.fold_batch_norm,
+        )
         print(json.dumps(report))
 
 

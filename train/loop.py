@@ -11,6 +11,7 @@ import tensorflow as tf
 from input_pipeline.dataset import explain
 from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, load_info
+from models.rewrites import InputForm, input_form
 from train import checkpoint, distribute, files, state
 from train.experiment import Experiment
 from train.progress import Progress, orbit_unheard, say
@@ -48,8 +49,8 @@ def train_and_evaluate(
     files.make_folder(model_dir)
     with strategy.scope():
         train_state = state.create(experiment, info)
-        resolution = train_state.model.input_shape[1]
-        dataset = train_dataset(experiment, strategy, resolution)
+        form = input_form(train_state.model)
+        dataset = train_dataset(experiment, strategy, form)
         trainer = Trainer(experiment, train_state, strategy, dataset)
         evaluator = make_evaluator(experiment, info, strategy, train_state.models)
     before_restore()
@@ -60,7 +61,10 @@ def train_and_evaluate(
         after_restore()
     step = first_step = int(train_state.step.numpy())
     if step:  # the stream goes on behind what was used up before
-        trainer.train_dataset = train_dataset(experiment, strategy, resolution, step)
+        trainer.train_dataset = train_dataset(experiment, strategy, form, step)
+    elif experiment.pretrained is not None:
+        with strategy.scope():
+            train_state.start_from(experiment.pretrained)
 
     progress = Progress(
         step, experiment.train_steps(info), experiment.global_batch_size
@@ -89,17 +93,18 @@ def train_and_evaluate(
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
-    """Scores the newest checkpoint; arguments and errors as in train_and_evaluate."""
+    """Scores the newest checkpoint, or the pretrained weights before there is one.
+
+    Arguments and errors are those of train_and_evaluate.
+    """
     strategy, info = prepare(experiment)
-    path = checkpoint.latest(model_dir)
     with strategy.scope():
-        models = state.restore_models(experiment, info, path)
+        models, path, step = state.load_models(experiment, info, model_dir)
         evaluator = make_evaluator(experiment, info, strategy, models)
     with readable_errors(experiment):
         output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
     scores = scored(output, path, experiment, info)
     say(describe(scores))
-    step = checkpoint.step(path)
     summary = {**identity(experiment, models["ema_"], step), **scores}
     folder = distribute.writable(strategy, model_dir)
     files.make_folder(folder)
@@ -118,7 +123,7 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
 def train_dataset(
     experiment: Experiment,
     strategy: tf.distribute.Strategy,
-    resolution: int,
+    form: InputForm,
     start_batch: int = 0,
 ) -> tf.distribute.DistributedDataset:
     """Returns the endless training batches from global batch `start_batch` on."""
@@ -128,7 +133,7 @@ def train_dataset(
         return experiment.train_data(
             data_dir=experiment.data_dir,
             split=experiment.train_split,
-            resolution=resolution,
+            **form.arguments(),
             batch_size=context.get_per_replica_batch_size(size),
             seed=experiment.seed,
             start=start_batch * size // context.num_input_pipelines,
@@ -146,7 +151,7 @@ def make_evaluator(
     models: Mapping[str, keras.Model],
 ) -> Evaluator:
     """Returns what scores `models` on the evaluation split; under strategy.scope()."""
-    resolution = models["ema_"].input_shape[1]
+    form = input_form(models["ema_"])
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         hosts = context.num_input_pipelines
@@ -154,7 +159,7 @@ def make_evaluator(
         return experiment.eval_data(
             data_dir=experiment.data_dir,
             split=experiment.eval_split,
-            resolution=resolution,
+            **form.arguments(),
             batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
             # One element a replica: all replicas of all hosts take as many.
             num_batches=experiment.eval_steps(info) * replicas,
@@ -274,7 +279,7 @@ def opening(
     images = info.split(experiment.train_split).total
     return (
         f"{model.name}: {parameters(model):,} parameters, "
-        f"{model.input_shape[1]} px; {images:,} images, "
+        f"{input_form(model).resolution} px; {images:,} images, "
         f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else "starting from scratch")
     )
@@ -284,7 +289,7 @@ def identity(experiment: Experiment, model: keras.Model, step: int) -> dict[str,
     """Returns what model a summary speaks of, and how long it was trained."""
     return {
         "variant": model.name,
-        "resolution": model.input_shape[1],
+        "resolution": input_form(model).resolution,
         "parameters": parameters(model),
         "steps": step,
         "images_seen": step * experiment.global_batch_size,

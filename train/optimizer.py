@@ -1,5 +1,7 @@
 """Optimizers that follow the reference where Keras' own do not."""
 
+from collections.abc import Sequence
+
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
@@ -36,3 +38,24 @@ def rmsprop(
 ) -> RMSprop:
     """The reference's optimizer: epsilon stands inside the square root."""
     return RMSprop(learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
+
+
+def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -> None:
+    """Gives every variable its own learning rate, a multiple of the common one.
+
+    It is the length of the step that is scaled: scaled gradients would change nothing
+    in an optimizer that divides by their size.
+
+    Args:
+      optimizer: any that is built already.
+      factors: in the order of the variables that it was built with.
+    """
+    update = optimizer.update_step
+
+    def update_step(gradient, variable, learning_rate) -> None:
+        # A strategy hands in tf.Variables, which have lost Keras' path; their index is
+        # what Keras' own optimizers find their slots by.
+        factor = factors[optimizer._get_variable_index(variable)]
+        update(gradient, variable, learning_rate * factor)
+
+    optimizer.update_step = update_step

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,7 @@ from input_pipeline.records import DatasetInfo
 from train import checkpoint, ema, replica
 from train.errors import UserError
 from train.experiment import Experiment
+from train.optimizer import scale_learning_rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,11 @@ class TrainState:
     def step(self) -> tf.Variable:
         """Updates done so far, an integer scalar."""
         return self.optimizer.iterations.value
+
+    def start_from(self, pretrained: Callable[[keras.Model], None]) -> None:
+        """Sets the weights, and their average, that a fresh run starts from."""
+        pretrained(self.model)
+        ema.copy(self.model, self.ema_model)
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns everything that a checkpoint holds, by name."""
@@ -70,6 +76,8 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     step = optimizer.iterations.value
     model, ema_model = (_build(experiment, info, step) for _ in range(2))
     optimizer.build(model.trainable_variables)
+    if experiment.learning_rate_factors:
+        scale_learning_rates(optimizer, experiment.factors_of(model))
     ema.copy(model, ema_model)
     return TrainState(model, ema_model, optimizer)
 
@@ -89,17 +97,47 @@ def restore_models(
     return models
 
 
+def load_models(
+    experiment: Experiment,
+    info: DatasetInfo,
+    model_dir: str,
+    keys: Iterable[str] = ("", "ema_"),
+) -> tuple[dict[str, keras.Model], str, int]:
+    """Returns models to score or to export, where they are from, and their step.
+
+    They hold the newest checkpoint. Before there is one they hold the weights that the
+    training would start from, if these are given: from "pretrained", step 0.
+
+    Raises:
+      UserError: neither is there.
+    """
+    if checkpoint.newest(model_dir) is None and experiment.pretrained is not None:
+        models = {key: _build(experiment, info) for key in keys}
+        for model in models.values():
+            experiment.pretrained(model)
+        return models, "pretrained", 0
+    path = checkpoint.latest(model_dir)
+    models = restore_models(experiment, info, path, keys)
+    return models, path, checkpoint.step(path)
+
+
 def _build(
     experiment: Experiment, info: DatasetInfo, step: tf.Variable | None = None
 ) -> keras.Model:
     """Builds the model; without a step it is not for training."""
-    seeds = {}
+    training = {}
     if step is not None:
         make = functools.partial(replica.ReplicaSeedGenerator, step=step)
-        seeds = {"make_seed_generator": make}
+        training["make_seed_generator"] = make
+        reduce_mean = replica.make_reduce_mean(
+            tf.distribute.get_strategy(),
+            replicas_per_group=experiment.batch_norm_replicas,
+        )
+        if reduce_mean is not None:
+            training["reduce_mean"] = reduce_mean
     try:
         model = experiment.build_model(
-            dtype=experiment.precision, seed=experiment.seed, **seeds
+            dtype=experiment.precision, seed=experiment.seed, **training
         )
     except TypeError as error:
         if "'variant'" not in str(error):

@@ -1,13 +1,13 @@
 """Golden numbers, the weights and inputs that they were made with, a small model."""
 
-import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
-from models import build_model, variants
+from models import build_model
 from tests.golden import DATA, read_json
+from tests.models import nets
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def golden_blocks():
 
 @pytest.fixture(scope="session")
 def golden_variables():
-    return read_json("models/variables.json")
+    return read_json("models/variables.json.xz")
 
 
 @pytest.fixture(scope="session")
@@ -55,17 +55,7 @@ def built():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A variant with each kind of block and a skip, small enough to build at once."""
-    full = variants.get_variant("efficientnet-x-b0")
-    entering, leaving, _, plain, *_ = full.stages
-    plain = dataclasses.replace(plain, num_repeat=2, input_filters=24)
-    return dataclasses.replace(
-        full,
-        name="tiny",
-        resolution=32,
-        stages=(entering, leaving, plain),
-        head_filters=64,
-    )
+    return nets.tiny()
 
 
 @pytest.fixture

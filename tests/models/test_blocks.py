@@ -18,7 +18,6 @@ MBCONV = scaling.BlockSpec(
     se_filters=2,
     activation="relu",
     fused=False,
-    space_to_depth=False,
 )
 SPECS = {
     "skip": MBCONV,
@@ -32,7 +31,25 @@ SPECS = {
         expand_ratio=1,
         expanded_filters=32,
         output_filters=16,
-        space_to_depth=True,
+        space_to_depth="conv",
+    ),
+    "reshuffle": dataclasses.replace(
+        MBCONV,
+        expand_ratio=1,
+        expanded_filters=32,
+        space_to_depth="reshuffle",
+    ),
+    "reshuffle, expanded": dataclasses.replace(
+        MBCONV, expand_ratio=2, expanded_filters=64, space_to_depth="reshuffle"
+    ),
+    "fused space to depth": dataclasses.replace(
+        MBCONV, fused=True, expanded_filters=192, space_to_depth="conv"
+    ),
+    "no skip": dataclasses.replace(MBCONV, skip=False),
+    "no expansion but other channels": dataclasses.replace(MBCONV, expand_ratio=1),
+    "symmetric": dataclasses.replace(MBCONV, strides=2, padding="symmetric"),
+    "fused, symmetric": dataclasses.replace(
+        MBCONV, fused=True, kernel_size=5, strides=2, padding="symmetric"
     ),
     "fused": dataclasses.replace(MBCONV, fused=True, activation="swish"),
     "fused, stride": dataclasses.replace(MBCONV, fused=True, strides=2),

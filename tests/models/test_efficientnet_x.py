@@ -7,8 +7,8 @@ from keras import ops
 
 import models
 from models import scaling, weights
+from models.batch_norm import BatchNormalization
 from models.blocks import FusedMBConv, MBConv
-from models.layers import BatchNormalization
 from models.variants import ModelError, get_variant
 
 GOLDEN_NAMES = ["efficientnet-x-b0", "efficientnet-x-tpu-b1"]
@@ -255,9 +255,19 @@ def test_serialisation_round_trip(tiny, random_pixels):
     ("arguments", "message"),
     [
         ({"num_classes": 0}, "num_classes must be 1 or more, not 0"),
-        ({"resolution": 31}, "resolution must be an integer of 32 or more, not 31"),
-        ({"width_coefficient": 0.0}, "width_coefficient must be above 0, not 0.0"),
-        ({"depth_coefficient": -1}, "depth_coefficient must be above 0, not -1"),
+        (
+            {"resolution": 31},
+            "resolution 31 is too small for efficientnet-x-b0: its strides divide it "
+            "by 32, so 32 is the least",
+        ),
+        (
+            {"width_coefficient": 0.0},
+            "width_coefficient must be a number above 0, not 0.0",
+        ),
+        (
+            {"depth_coefficient": -1},
+            "depth_coefficient must be a number above 0, not -1",
+        ),
         ({"survival_prob": 0.0}, "survival_prob must be in (0, 1], not 0.0"),
         ({"survival_prob": 1.1}, "survival_prob must be in (0, 1], not 1.1"),
         ({"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), not 1.0"),

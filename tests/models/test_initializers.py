@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.blocks import conv
+from models.blocks import LayerMaker
 from models.initializers import (
     classifier_initializer,
     derive_seed,
@@ -30,7 +30,8 @@ def test_classifier_has_the_reference_scale():
 def test_seeds_differ_by_name():
     assert derive_seed(0, "a") == derive_seed(0, "a")
     assert len({derive_seed(s, n) for s in (0, 1) for n in ("a", "b")}) == 4
-    one, other = (conv(8, seed=1, name=name) for name in ("one", "other"))
+    make = LayerMaker(seed=1, dtype="float32")
+    one, other = (make.conv(name, 8)[0] for name in ("one", "other"))
     for layer in (one, other):
         layer.build((None, 4, 4, 8))
     assert (one.kernel.numpy() != other.kernel.numpy()).all()

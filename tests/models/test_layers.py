@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models.layers import BatchNormalization, Dropout, Normalize, StochasticDepth
+from models.layers import Dropout, Normalize, StochasticDepth
 from models.variants import ModelError
 
 
@@ -38,103 +38,6 @@ def test_normalize_rounds_only_its_result(dtype):
     assert outputs.dtype == "bfloat16"
     exact = ops.cast(Normalize(dtype="float32")(pixels), "bfloat16")
     np.testing.assert_array_equal(array(outputs), array(exact))
-
-
-# BatchNormalization
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_agrees_with_keras(training):
-    ours, theirs = BatchNormalization(), keras.layers.BatchNormalization(epsilon=1e-3)
-    x = normal(0.7, 2.0)
-    weights = np.array([[0.5, 1, 2, 3, 4], [1, 0, -1, 2, 0], [0.1] * 5, [1.5] * 5])
-    for layer in (ours, theirs):
-        layer.build(x.shape)
-        layer.set_weights(list(weights))
-    np.testing.assert_allclose(
-        array(ours(x, training=training)),
-        array(theirs(x, training=training)),
-        atol=1e-5,
-    )
-    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_batch_norm_moves_by_the_biased_variance():
-    x = normal(shape=(4, 1, 1, 3))
-    layer = BatchNormalization(momentum=0.9)
-    layer(x, training=True)
-    moved = 0.9 + 0.1 * x.var(axis=(0, 1, 2), ddof=0)
-    np.testing.assert_allclose(array(layer.moving_variance), moved, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("moving_mean", "tolerance"),
-    [
-        (95.0, 2e-3),
-        # At the first steps only: sums of 10^4 leave few digits for a variance of 1.
-        (0.0, 0.2),
-    ],
-)
-def test_batch_norm_far_from_zero(moving_mean, tolerance):
-    x = normal(100.0, 1.0, shape=(8, 32, 32, 5))
-    ours, theirs = BatchNormalization(), keras.layers.BatchNormalization(epsilon=1e-3)
-    ours.build(x.shape)
-    ours.moving_mean.assign([moving_mean] * 5)
-    np.testing.assert_allclose(
-        array(ours(x, training=True)), array(theirs(x, training=True)), atol=tolerance
-    )
-
-
-def test_batch_norm_of_a_constant_is_beta():
-    # E[x^2] - E[x]^2 of this constant is below zero by far more than epsilon.
-    x = np.full((8, 32, 32, 1), 1000.1, np.float32)
-    outputs = array(BatchNormalization()(x, training=True))
-    assert np.isfinite(outputs).all()
-    np.testing.assert_allclose(outputs, 0, atol=0.05)
-
-
-def test_batch_norm_computes_in_float32_over_bfloat16():
-    x = ops.cast(normal(3.0, 1.0), "bfloat16")
-    exact = array(BatchNormalization(dtype="float32")(array(x), training=True))
-    layer = BatchNormalization(dtype="mixed_bfloat16")
-    outputs = layer(x, training=True)
-    assert outputs.dtype == "bfloat16"
-    assert {weight.dtype for weight in layer.weights} == {"float32"}
-    rounded = array(ops.cast(exact, "bfloat16"))
-    # Half a step of bfloat16, where the float32 results straddle two of its values.
-    np.testing.assert_allclose(array(outputs), rounded, rtol=2**-7, atol=1e-6)
-    np.testing.assert_allclose(
-        array(layer.moving_mean), 0.01 * array(x).mean((0, 1, 2)), rtol=1e-5
-    )
-
-
-def test_batch_norm_variables():
-    layer = BatchNormalization()
-    layer.build((None, 4, 4, 2))
-    assert [(v.name, v.trainable, v.aggregation) for v in layer.weights] == [
-        ("gamma", True, "none"),
-        ("beta", True, "none"),
-        ("moving_mean", False, "mean"),
-        ("moving_variance", False, "mean"),
-    ]
-
-
-def test_batch_norm_frozen_does_not_move():
-    layer = BatchNormalization()
-    layer.trainable = False
-    x = normal(5.0)
-    np.testing.assert_allclose(array(layer(x, training=True)), x, rtol=1e-3)
-    assert not array(layer.moving_mean).any()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"momentum": 1.0}, "momentum must be in"), ({"epsilon": 0}, "epsilon must be")],
-)
-def test_batch_norm_errors(arguments, message):
-    with pytest.raises(ModelError, match=message):
-        BatchNormalization(**arguments)
 
 
 # StochasticDepth and Dropout
@@ -224,7 +127,6 @@ def test_dropout_rate_out_of_range(value):
     "layer",
     [
         Normalize(name="a", dtype="mixed_bfloat16"),
-        BatchNormalization(momentum=0.9, epsilon=0.1),
         StochasticDepth(0.7, seed=3),
         Dropout(0.3, seed=3),
     ],

@@ -1,9 +1,12 @@
 """gin: what our files mean, and what a misspelt name leads to."""
 
+import pathlib
+
 import gin
 import pytest
 import tensorflow as tf
 
+from models import VARIANTS
 from tests.train.runs import TINY
 from train import config, errors
 from train.errors import UserError
@@ -13,6 +16,7 @@ IMAGENET = [
     "gin_configs/models/efficientnet_x_b0.gin",
     "gin_configs/runs/imagenet.gin",
 ]
+SCALED = ("width", "depth")
 DATA = "experiment.Experiment.data_dir = 'somewhere'"
 
 
@@ -46,11 +50,101 @@ def test_tpu_run_differs_by_its_strategy():
     assert config.parse(files, [DATA]).strategy == "tpu"
 
 
-@pytest.mark.parametrize("name", ["b0", "b1", "b7", "tpu_b1"])
-def test_model_files_name_a_variant(name):
-    config.parse([MNIST, f"gin_configs/models/efficientnet_x_{name}.gin"], [])
-    variant = gin.query_parameter("models.efficientnet_x.build_model.variant")
-    assert variant == f"efficientnet-x-{name.replace('_', '-')}"
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_a_model_file(name):
+    config.parse([MNIST, f"gin_configs/models/{name.replace('-', '_')}.gin"], [])
+    assert gin.query_parameter("models.efficientnet_x.build_model.variant") == name
+
+
+def test_every_model_file_is_of_a_variant():
+    files = {path.stem for path in pathlib.Path("gin_configs/models").iterdir()}
+    assert files == {name.replace("-", "_") for name in VARIANTS}
+
+
+def specs_of(model):
+    return [layer.spec for layer in model.layers if hasattr(layer, "spec")]
+
+
+def test_fields_of_stages_and_blocks_by_name():
+    """The whole search space from gin, on top of a variant of the table."""
+    build = "efficientnet_x.build_model"
+    stages = {
+        1: {"space_to_depth": "reshuffle", "activation": "gelu"},
+        4: {"num_repeat": 1, "kernel_size": 7, "fused": True, "se_ratio": 0},
+        5: {"expand_ratio": 3, "output_filters": 64, "skip": False},
+    }
+    bindings = [
+        f"{build}.resolution = 64",
+        f"{build}.depth_coefficient = 1.0",
+        f"{build}.stages = {stages}",
+        f"{build}.blocks = {{2: {{'activation': 'relu6', 'space_to_batch': 2}}}}",
+    ]
+    model = config.parse([MNIST], bindings).build_model()
+    specs = specs_of(model)
+    assert len(specs) == 14
+    assert (specs[0].space_to_depth, specs[0].activation) == ("reshuffle", "gelu")
+    assert (specs[2].activation, specs[2].space_to_batch) == ("relu6", 2)
+    assert specs[1].space_to_batch == 1
+    assert (specs[5].kernel_size, specs[5].fused, specs[5].se_filters) == (7, True, 0)
+    fifth = specs[6:9]
+    assert {spec.expanded_filters / spec.input_filters for spec in fifth} == {3}
+    assert {(spec.output_filters, spec.has_skip) for spec in fifth} == {(24, False)}
+
+
+def test_a_variant_of_ones_own_in_gin(tmp_path):
+    gin_file = tmp_path / "own.gin"
+    gin_file.write_text("""
+from __gin__ import dynamic_registration
+from models import efficientnet_x
+from models import variants
+
+efficientnet_x.build_model.variant = @variants.Variant()
+variants.Variant:
+  name = 'own'
+  width_coefficient = 1.0
+  depth_coefficient = 1.0
+  resolution = 32
+  dropout_rate = 0.0
+  se_coefficient = 1.0
+  stages = (@first/variants.StageSpec(), @second/variants.StageSpec())
+  stem_filters = 8
+  head_filters = 16
+variants.StageSpec:
+  num_repeat = 1
+  kernel_size = 3
+  strides = 2
+  expand_ratio = 4
+  activation = 'swish'
+first/variants.StageSpec.output_filters = 16
+second/variants.StageSpec.output_filters = 24
+second/variants.StageSpec.fused = True
+""")
+    own = [f"efficientnet_x.build_model.{k}_coefficient = None" for k in SCALED]
+    model = config.parse([MNIST, str(gin_file)], own).build_model()
+    assert model.name == "own"
+    assert [(spec.output_filters, spec.fused) for spec in specs_of(model)] == [
+        (16, False),
+        (24, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("stages = {4: {'kernel': 5}}", "stage 4: a stage has no field 'kernel'; did"),
+        ("stages = {8: {'kernel_size': 5}}", "has no stage 8, only 1 to 7"),
+        ("blocks = {99: {'fused': True}}", "has no block 99, only 0 to 9"),
+        ("stages = {4: {'activation': 'rleu'}}", "unknown activation 'rleu'; did you"),
+        ("resolution = 16", "resolution 16 is too small for efficientnet-x-b0"),
+        ("frozen = ('stage_8',)", "has no part 'stage_8', only stem, stage_1,"),
+    ],
+)
+def test_mistakes_in_a_model_are_one_line(binding, message):
+    experiment = config.parse([MNIST], [f"efficientnet_x.build_model.{binding}"])
+    with pytest.raises(SystemExit) as caught, errors.reported():
+        experiment.build_model()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_bindings_win_over_files():

@@ -63,16 +63,15 @@ def three_steps(golden_weights, golden_pixels):
     with strategy.scope():
         train_state = state.create(experiment, INFO)
         trainer = step.Trainer(experiment, train_state, strategy, dataset=None)
-    variables = weights.in_reference_order(train_state.model)
-    for variable, value in zip(
-        variables, golden_weights("efficientnet-x-b0"), strict=True
-    ):
-        variable.assign(value)
-    ema.copy(train_state.model, train_state.ema_model)
     batch = {
         "image": tf.constant(golden_pixels(8, 64)),
         "label": tf.constant(train_step()["labels"]),
     }
+    values = golden_weights("efficientnet-x-b0")
+    assign(train_state.model, values)
+    norms_at_start = gradient_norms(trainer, batch)
+    assign(train_state.model, values)  # the moving statistics have moved
+    ema.copy(train_state.model, train_state.ema_model)
     update = tf.function(lambda: strategy.run(trainer.replica_step, args=(batch,)))
     seen = []
     for _ in range(3):
@@ -86,11 +85,41 @@ def three_steps(golden_weights, golden_pixels):
                 "step": int(train_state.step.numpy()),
             }
         )
-    return seen, trainer
+    return seen, trainer, norms_at_start
+
+
+def assign(model, values):
+    for variable, value in zip(weights.in_reference_order(model), values, strict=True):
+        variable.assign(value)
+
+
+def gradient_norms(trainer, batch) -> np.ndarray:
+    """Norms of the loss' gradients, in the reference's order."""
+    model = trainer.state.model
+    ordered = [v for v in weights.in_reference_order(model) if v.trainable]
+
+    @tf.function
+    def compute():
+        with tf.GradientTape() as tape:
+            logits = model(batch["image"], training=True)
+            loss = trainer._loss(batch["label"], logits)
+        gradients = tape.gradient(loss, [v.value for v in ordered])
+        return [tf.norm(gradient) for gradient in gradients]
+
+    return np.array([float(norm) for norm in compute()])
+
+
+def test_gradients_at_the_first_step(three_steps):
+    expected = np.array(train_step()["grad_norms_step0"])
+    # A bias before a batch norm has no gradient but float noise.
+    errors = np.abs(three_steps[2] - expected) / (expected + 1e-3)
+    assert len(errors) == 204
+    assert np.median(errors) < 1e-3
+    assert errors.max() < 1e-2
 
 
 def test_losses(three_steps):
-    seen, _ = three_steps
+    seen = three_steps[0]
     golden = [g["loss"] for g in train_step()["steps"]]
     assert golden[0] == pytest.approx(7.25431, abs=1e-5)
     # Gradients carry float noise of a percent: it shows in the third loss.
@@ -106,7 +135,7 @@ def test_weights_and_averages(three_steps, key):
 
 
 def test_counts(three_steps):
-    seen, trainer = three_steps
+    seen, trainer, _ = three_steps
     golden = train_step()
     assert [s["step"] for s in seen] == [1, 2, 3]
     model = trainer.state.model
@@ -137,7 +166,7 @@ def test_l2():
 
 
 def test_loss_that_is_not_finite_stops_the_run(three_steps):
-    _, trainer = three_steps
+    trainer = three_steps[1]
     trainer.train_loop_begin()
     trainer._sums.add(steps=1.0, loss=float("nan"))
     with pytest.raises(step.UserError, match="the loss is nan between steps 2 and 3"):

@@ -10,7 +10,6 @@ def variant() -> variants.Variant:
         kernel_size=3,
         strides=2,
         expand_ratio=2,
-        input_filters=8,
         output_filters=8,
         activation="swish",
     )

@@ -1,0 +1,173 @@
+"""Batch normalisation with a gradient of its own, over groups and replicas."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from models.variants import require
+
+MeanReducer = Callable[[Any], Any]
+
+
+@keras.saving.register_keras_serializable(package="efficientnet_x")
+class BatchNormalization(keras.Layer):
+    """Batch normalisation over the last axis, in float32 whatever the policy.
+
+    The batch's variance is E[x^2] - E[x]^2: both sums come from one reading of the
+    activations, which is what this layer spends its time on. It is biased, in the
+    moving variance too, as in the reference.
+
+    Keras' layer leaves every replica with moving statistics of its own. Here they
+    are averaged over the replicas at each update, so a checkpoint holds them all.
+
+    Args:
+        momentum: of the moving statistics, in [0, 1).
+        epsilon: added to the variance.
+        groups: the channels are this many copies of the same logical channels, copy
+            after copy, as space-to-depth leaves them. Copies share their parameters
+            and statistics, as if they were pixels.
+        reduce_mean: from this replica's means to those of a group of replicas, for a
+            trainer that normalises over several. It is the trainer's, so not in the
+            config.
+        **kwargs: keras.Layer's.
+    """
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        groups: int = 1,
+        reduce_mean: MeanReducer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        require(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
+        require(epsilon > 0, f"epsilon must be above 0, not {epsilon}")
+        require(groups >= 1, f"groups must be 1 or more, not {groups}")
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.groups = groups
+        self._reduce_mean = reduce_mean or (lambda means: means)
+
+    def build(self, input_shape):
+        """Create gamma, beta, moving_mean and moving_variance, in this order."""
+        channels = input_shape[-1]
+        require(
+            channels % self.groups == 0,
+            f"{self.name}: {channels} channels do not divide into {self.groups} groups",
+        )
+
+        def add(name: str, initializer: str, **kwargs: Any):
+            return self.add_weight(
+                name=name,
+                shape=(channels // self.groups,),
+                initializer=initializer,
+                dtype="float32",
+                autocast=False,
+                **kwargs,
+            )
+
+        statistic = {"trainable": False, "aggregation": "mean"}
+        self.gamma = add("gamma", "ones")
+        self.beta = add("beta", "zeros")
+        self.moving_mean = add("moving_mean", "zeros", **statistic)
+        self.moving_variance = add("moving_variance", "ones", **statistic)
+
+    def call(self, inputs, training=None):
+        """Normalise by the batch's statistics in training, else by the moving ones."""
+        if not (training and self.trainable):
+            return self._normalize_by_moving(inputs)
+        # Copies are tensors: what has a custom gradient may not read variables.
+        parameters = map(ops.copy, (self.gamma, self.beta, self.moving_mean))
+        normalize = ops.custom_gradient(self._normalize_by_batch)
+        outputs, mean, variance = normalize(inputs, *parameters)
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, variance)
+        return outputs
+
+    def _normalize_by_moving(self, inputs):
+        """Apply what the layer is in inference: one factor and one term per channel."""
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        offset = self.beta - self.moving_mean * scale
+        x = ops.cast(inputs, "float32")
+        outputs = x * self._tile(scale) + self._tile(offset)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _normalize_by_batch(self, inputs, gamma, beta, shift):
+        """Normalise by the batch's statistics, with the gradient written out.
+
+        A derived one reads the activations more often, and keeps them in float32.
+
+        Returns:
+            (outputs, mean, variance), and the function from their gradients to those
+            of the arguments.
+        """
+        # The result does not depend on where zero is, but far from it E[x^2] - E[x]^2
+        # and x * scale + offset lose their digits. So zero is put where the batch is
+        # expected, at the moving mean: it is known before the batch is read, and all
+        # replicas agree on it. From there scale and offset are as exact as to subtract
+        # the batch's mean, and without XLA one reading of the activations less.
+        x = ops.cast(inputs, "float32") - self._tile(shift)
+        means = self._reduce_mean(self._two_means(x, ops.square(x)))
+        mean, mean_of_squares = ops.unstack(means)
+        # Rounding can bring the difference below zero, where rsqrt is not a number.
+        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
+        inverse = ops.rsqrt(variance + self.epsilon)
+        scale = gamma * inverse
+        outputs = x * self._tile(scale) + self._tile(beta - mean * scale)
+
+        def gradient(*upstream):
+            # An argument per output in TensorFlow, a tuple of them in JAX. Only the
+            # moving statistics take mean and variance, so these have no gradient.
+            dy = ops.cast(keras.tree.flatten(upstream)[0], "float32")
+            # Anew, to keep from the forward pass the inputs only, in their own dtype.
+            x = ops.cast(inputs, "float32") - self._tile(shift)
+            dy_mean, dy_x_mean = ops.unstack(self._two_means(dy, dy * x))
+            means = ops.stack([dy_mean, (dy_x_mean - mean * dy_mean) * inverse])
+            # Of one replica: the optimizer adds up the replicas.
+            dbeta, dgamma = ops.unstack(means * self._count(x))
+            # scale * (dy - mean of dy - normalised * mean of dy * normalised)
+            dy_mean, dy_normalized_mean = ops.unstack(self._reduce_mean(means))
+            slope = scale * inverse * dy_normalized_mean
+            offset = slope * mean - scale * dy_mean
+            dx = dy * self._tile(scale) - x * self._tile(slope) + self._tile(offset)
+            return ops.cast(dx, inputs.dtype), dgamma, dbeta, ops.zeros_like(shift)
+
+        outputs = ops.cast(outputs, self.compute_dtype)
+        return (outputs, mean + shift, variance), gradient
+
+    def _two_means(self, first, second):
+        """Mean of two tensors for each logical channel: float[2, C / groups]."""
+        axes = tuple(range(len(first.shape) - 1))
+        means = ops.stack([ops.mean(first, axis=axes), ops.mean(second, axis=axes)])
+        # Not a reshape of the tensors: to split the last axis can move all of one.
+        return ops.mean(ops.reshape(means, (2, self.groups, -1)), axis=1)
+
+    def _count(self, x):
+        """Number of values of each logical channel."""
+        return ops.cast(math.prod(ops.shape(x)[:-1]) * self.groups, "float32")
+
+    def _tile(self, values):
+        """Repeat the value of each logical channel for every group."""
+        return ops.tile(values, (self.groups,)) if self.groups > 1 else values
+
+    def _move(self, statistic, value):
+        """Move a moving statistic towards the batch's value."""
+        statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape):
+        """Same shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments, but for the reducer from outside."""
+        own = {
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "groups": self.groups,
+        }
+        return {**super().get_config(), **own}

@@ -1,0 +1,189 @@
+"""Parameters, multiply-accumulates and activations of a variant, by arithmetic.
+
+Imports no framework, so that search can ask about hundreds of variants in a second.
+"""
+
+import dataclasses
+
+from models import scaling
+from models.scaling import BlockSpec
+from models.variants import Variant, require
+
+_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+_COLORS, _STEM_KERNEL = 3, 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a part of a network costs for one image. Costs add up with +.
+
+    Attributes:
+        trainable_params: kernels, biases, and batch norm's gamma and beta.
+        non_trainable_params: batch norm's moving mean and variance.
+        conv_macs: multiply-accumulates of the convolutions but for the depthwise
+            ones. Padding counts as pixels do, as in TensorFlow's profiler (whose
+            float operations are about twice the MACs), and squeeze-and-excite as the
+            two 1x1 convolutions that it is.
+        depthwise_macs: the same of the depthwise convolutions.
+        dense_macs: of the classifier.
+        activation_elements: numbers that the convolutions, depthwise convolutions and
+            dense layers write, squeeze-and-excite's included: the "activations" of
+            "Designing Network Design Spaces" (RegNet, CVPR 2020). What batch norm,
+            activation functions, pooling and moved pixels write does not count: a
+            compiler fuses it, or most of it.
+    """
+
+    trainable_params: int = 0
+    non_trainable_params: int = 0
+    conv_macs: int = 0
+    depthwise_macs: int = 0
+    dense_macs: int = 0
+    activation_elements: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        mine, others = vars(self), vars(other)
+        return Cost(**{field: mine[field] + others[field] for field in mine})
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of every kind."""
+        return self.conv_macs + self.depthwise_macs + self.dense_macs
+
+    @property
+    def macs_by_op(self) -> dict[str, int]:
+        """Multiply-accumulates by the kind: "conv", "depthwise", "dense"."""
+        return {
+            "conv": self.conv_macs,
+            "depthwise": self.depthwise_macs,
+            "dense": self.dense_macs,
+        }
+
+    def activation_bytes(self, dtype: str = "bfloat16") -> int:
+        """Size of the activations in "bfloat16", "float16" or "float32"."""
+        known = ", ".join(_BYTES)
+        require(dtype in _BYTES, f"dtype must be one of {known}, not {dtype!r}")
+        return self.activation_elements * _BYTES[dtype]
+
+
+def total(variant: Variant, num_classes: int = 1000) -> Cost:
+    """Return the cost of a whole variant; see layer_costs."""
+    return sum((cost for _, cost in layer_costs(variant, num_classes)), start=Cost())
+
+
+def layer_costs(
+    variant: Variant, num_classes: int = 1000
+) -> tuple[tuple[str, Cost], ...]:
+    """Return what each part of a variant costs, from the input to the logits.
+
+    Args:
+        variant: a row of the table, or a variant of your own.
+        num_classes: number of logits.
+
+    Returns:
+        Names and costs of "stem", "block_0", "block_1", ..., "head" and "classifier".
+
+    Raises:
+        ModelError: for a variant that cannot be built, or a value out of range.
+    """
+    require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
+    blocks = scaling.block_specs(variant)
+    sizes = scaling.feature_sizes(variant)
+    stem, head = scaling.stem_filters(variant), scaling.head_filters(variant)
+    return (
+        ("stem", _conv_bn(sizes[0], _STEM_KERNEL, _COLORS, stem)),
+        *(
+            (f"block_{i}", block_cost(block, sizes[i]))
+            for i, block in enumerate(blocks)
+        ),
+        ("head", _conv_bn(sizes[-1], 1, blocks[-1].output_filters, head)),
+        ("classifier", _dense(head, num_classes)),
+    )
+
+
+def block_cost(block: BlockSpec, size: int) -> Cost:
+    """Return the cost of one block.
+
+    Args:
+        block: its real sizes.
+        size: height and width of the tensor that enters, in pixels.
+
+    Raises:
+        ModelError: if the block's space-to-batch does not divide the size.
+    """
+    parts = block.space_to_batch
+    require(
+        size % parts == 0,
+        f"space_to_batch {parts} does not divide the {size}x{size} input",
+    )
+    part = _part_cost(block, size // parts)
+    # The parts of an image are samples: more work, the same weights.
+    return dataclasses.replace(
+        part,
+        conv_macs=part.conv_macs * parts**2,
+        depthwise_macs=part.depthwise_macs * parts**2,
+        activation_elements=part.activation_elements * parts**2,
+    )
+
+
+def _part_cost(block: BlockSpec, size: int) -> Cost:
+    """Return the cost of a block for one sample of this size."""
+    cost = Cost()
+    folded, expanded = block.folded_filters, block.expanded_filters
+    if block.space_to_depth != "none":
+        size = _shrunk(size, 2)
+    if block.space_to_depth == "conv":
+        cost += _conv_bn(size, 2, block.input_filters, folded)
+    small = _shrunk(size, block.strides)
+    if block.fused:
+        cost += _conv_bn(small, block.kernel_size, folded, expanded)
+    else:
+        if block.has_expansion:
+            cost += _conv_bn(size, 1, folded, expanded)
+        cost += _depthwise_bn(small, block.kernel_size, expanded)
+    if block.se_filters:
+        cost += _conv(1, 1, expanded, block.se_filters, bias=True)
+        cost += _conv(1, 1, block.se_filters, expanded, bias=True)
+    return cost + _conv_bn(small, 1, expanded, block.output_filters)
+
+
+def _shrunk(size: int, strides: int) -> int:
+    """Return the size behind a stride; an odd pixel makes one of its own."""
+    return -(-size // strides)
+
+
+def _conv_bn(size: int, kernel_size: int, inputs: int, outputs: int) -> Cost:
+    """Return the cost of a convolution, by the size it writes, and its batch norm."""
+    return _conv(size, kernel_size, inputs, outputs) + _batch_norm(outputs)
+
+
+def _conv(
+    size: int, kernel_size: int, inputs: int, outputs: int, bias: bool = False
+) -> Cost:
+    weights = kernel_size**2 * inputs * outputs
+    return Cost(
+        trainable_params=weights + (outputs if bias else 0),
+        conv_macs=size**2 * weights,
+        activation_elements=size**2 * outputs,
+    )
+
+
+def _depthwise_bn(size: int, kernel_size: int, filters: int) -> Cost:
+    weights = kernel_size**2 * filters
+    cost = Cost(
+        trainable_params=weights,
+        depthwise_macs=size**2 * weights,
+        activation_elements=size**2 * filters,
+    )
+    return cost + _batch_norm(filters)
+
+
+def _batch_norm(filters: int) -> Cost:
+    return Cost(trainable_params=2 * filters, non_trainable_params=2 * filters)
+
+
+def _dense(inputs: int, outputs: int) -> Cost:
+    return Cost(
+        trainable_params=inputs * outputs + outputs,
+        dense_macs=inputs * outputs,
+        activation_elements=outputs,
+    )

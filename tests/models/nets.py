@@ -1,0 +1,31 @@
+"""Small networks that several tests build, in whatever backend they run."""
+
+import dataclasses
+
+from models import variants
+
+# Without noise, so that two builds can be compared.
+QUIET = {"survival_prob": 1.0, "dropout_rate": 0.0}
+
+# Arguments of build_model that reach every layer of models/.
+FORMS = {
+    "plain": {},
+    "patches": {"stem_block_size": 4, "input_layout": "HWCN"},
+    "folded": {"fold_batch_norm": True},
+    "reshuffle": {"stages": {1: {"space_to_depth": "reshuffle"}}},
+    "batch domain": {"stages": {3: {"space_to_batch": 2}}, "resolution": 64},
+}
+
+
+def tiny():
+    """A variant with each kind of block and a skip, small enough to build at once."""
+    full = variants.get_variant("efficientnet-x-b0")
+    entering, leaving, _, plain, *_ = full.stages
+    plain = dataclasses.replace(plain, num_repeat=2)
+    return dataclasses.replace(
+        full,
+        name="tiny",
+        resolution=32,
+        stages=(entering, leaving, plain),
+        head_filters=64,
+    )

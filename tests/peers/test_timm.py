@@ -1,0 +1,51 @@
+"""timm's own code against ours; tests/models/test_timm_goldens.py needs no torch."""
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.peers import timm_weights
+from train import pretrained
+from train.errors import UserError
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="needs timm"),
+]
+
+
+@pytest.mark.parametrize("network", timm_weights.NETWORKS)
+def test_logits(network, tmp_path):
+    path = tmp_path / "timm.npz"
+    command = [sys.executable, "-m", "tests.peers.run_timm", network, str(path)]
+    subprocess.run(command, check=True)
+    with np.load(path) as arrays:
+        state = dict(arrays)
+    expected = {size: state.pop(f"logits {size}") for size in timm_weights.SIZES}
+
+    for size in timm_weights.SIZES:
+        logits = timm_weights.our_logits(network, size, state)
+        difference = np.abs(logits - expected[size]).max()
+        largest = np.abs(expected[size]).max()
+        print(f"{network} at {size}: {difference:.1e} of {largest:.1f}")
+        assert largest > 0.5  # activations have not died out on the way
+        assert difference < 1e-4
+
+
+def test_the_command_that_converts_a_pickle(tmp_path):
+    path = tmp_path / "model.pth"
+    save = "import sys, torch; w = torch.ones(2, 3)\n"
+    save += "torch.save({'state_dict': {'conv_stem.weight': w}}, sys.argv[1])"
+    subprocess.run([sys.executable, "-c", save, str(path)], check=True)
+    with pytest.raises(UserError) as error:
+        pretrained.read(str(path))
+    python, command = shlex.split(str(error.value).split("installed: ")[1])[::2]
+    assert python == "python"
+    subprocess.run([sys.executable, "-c", command], check=True)
+    kind, tensors = pretrained.read(f"{path}.safetensors")
+    assert kind == "timm"
+    assert tensors["conv_stem.weight"].shape == (2, 3)

@@ -1,0 +1,313 @@
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+
+import models
+from models.variants import ModelError
+from tests.golden import DATA, read_json
+from tests.peers import timm_weights
+from tests.train import tiny
+from train import pretrained
+from train.errors import UserError
+from train.state import by_path
+
+AVERAGE = "/ExponentialMovingAverage"
+
+
+# The authors' checkpoints
+
+
+def save_tf1(prefix, tensors):
+    """Writes what TF1's Saver writes: tensors by name, nothing else."""
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=[tf.constant(value) for value in tensors.values()],
+    )
+
+
+def with_average(raw, average):
+    """A checkpoint's tensors as training leaves them, with slots and a counter."""
+    tensors = {"global_step": np.int64(218_949)}
+    for name in raw:
+        key = f"efficientnet-x-b0/{name}"
+        tensors[key] = raw[name]
+        tensors[f"{key}{AVERAGE}"] = average[name]
+        if "/moving_" not in name:
+            for slot in ("RMSProp", "RMSProp_1"):
+                tensors[f"{key}/{slot}"] = np.full_like(raw[name], np.nan)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def x_b0():
+    return models.build_model("efficientnet-x-b0", resolution=64)
+
+
+@pytest.fixture(scope="module")
+def golden(golden_weights):
+    """The weights of the goldens by the reference's names."""
+    name = "efficientnet-x-b0"
+    names = [variable for variable, _, _ in read_json("models/variables.json.xz")[name]]
+    return dict(zip(names, golden_weights(name), strict=True))
+
+
+@pytest.fixture(scope="module")
+def of_authors(golden, tmp_path_factory):
+    """A checkpoint whose averages are the goldens' weights."""
+    prefix = tmp_path_factory.mktemp("authors") / "model.ckpt"
+    raw = {name: value + 1 for name, value in golden.items()}
+    save_tf1(prefix, with_average(raw, golden))
+    return prefix
+
+
+def assert_golden_logits(model, pixels):
+    with np.load(DATA / "models/efficientnet-x-b0.npz") as arrays:
+        expected = arrays["infer_logits"]
+    logits = np.asarray(model(pixels))
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.index", "folder"])
+def test_averages_of_the_authors(form, of_authors, x_b0, golden_pixels):
+    path = of_authors.parent if form == "folder" else form.format(of_authors)
+    pretrained.load(x_b0, path=str(path))
+    assert_golden_logits(x_b0, golden_pixels(2, 64))
+
+
+def test_raw_weights_of_the_authors(golden, x_b0, golden_pixels, tmp_path):
+    average = {name: value + 1 for name, value in golden.items()}
+    save_tf1(tmp_path / "model.ckpt-9", with_average(golden, average))
+    pretrained.load(x_b0, path=str(tmp_path / "model.ckpt-9"), averaged=False)
+    assert_golden_logits(x_b0, golden_pixels(2, 64))
+
+
+def test_only_what_is_needed_is_read(of_authors):
+    kind, tensors = pretrained.read(str(of_authors))
+    assert kind == "reference"
+    assert len(tensors) == 2 * 296 + 2 * 204 + 1
+    key = f"efficientnet-x-b0/stem/conv2d/kernel{AVERAGE}"
+    assert tensors[key].shape == (3, 3, 3, 32)
+    assert "stem/conv2d/kernel" not in tensors
+
+
+def test_errors_name_the_file(of_authors, tmp_path):
+    model = models.build_model(tiny.variant())
+    with pytest.raises(ModelError) as error:
+        pretrained.load(model, path=str(of_authors))
+    assert str(error.value) == (
+        f"{of_authors}: efficientnet-x-b0/stem/conv2d/kernel{AVERAGE} has the shape "
+        "(3, 3, 3, 32), not (3, 3, 3, 8) in tiny; of the table, efficientnet-x-b0 or "
+        "efficientnet-x-tpu-b0 or efficientnet-x-gpu-b0 would fit"
+    )
+
+
+# timm's
+
+
+@pytest.fixture(scope="module")
+def of_timm(tmp_path_factory):
+    path = tmp_path_factory.mktemp("timm") / "model.safetensors"
+    state, _ = timm_weights.recorded("tf_efficientnet_b0")
+    safetensors.numpy.save_file(state, path)
+    return path
+
+
+def test_logits_of_timm(of_timm):
+    model = models.build_model("efficientnet-b0", num_classes=32, resolution=64)
+    pretrained.load(model, path=str(of_timm))
+    logits = np.asarray(model(timm_weights.pixels(64)))
+    _, expected = timm_weights.recorded("tf_efficientnet_b0")
+    np.testing.assert_allclose(logits, expected[64], atol=1e-4, rtol=0)
+
+
+def test_new_head(of_timm):
+    model = models.build_model("efficientnet-b0", num_classes=3, resolution=64)
+    own = model.get_layer("classifier").kernel.numpy()
+    with pytest.raises(ModelError, match="all else fits: new_head=True leaves the cla"):
+        pretrained.load(model, path=str(of_timm))
+    pretrained.load(model, path=str(of_timm), new_head=True)
+    state, _ = timm_weights.recorded("tf_efficientnet_b0")
+    np.testing.assert_array_equal(model.get_layer("classifier").kernel.numpy(), own)
+    np.testing.assert_array_equal(
+        model.get_layer("head_bn").moving_mean.numpy(), state["bn2.running_mean"]
+    )
+
+
+# A run of ours
+
+
+@pytest.fixture
+def of_run(tmp_path):
+    """A folder with two checkpoints, and the model and the average of the newer."""
+    pair = [models.build_model(tiny.variant(), seed=seed) for seed in (1, 2)]
+    parts = zip(("model", "ema"), pair, strict=True)
+    held = {"step": tf.Variable(tf.constant(8))}
+    for part, model in parts:
+        held |= by_path(part, model.weights)
+    saved = tf.train.Checkpoint(variables=held)
+    saved.write(f"{tmp_path}/ckpt-8")
+    for model in pair:
+        for v in model.weights:
+            v.assign(v + 1)
+    saved.write(f"{tmp_path}/ckpt-12")
+    return tmp_path, *pair
+
+
+def assert_equal_weights(model, expected, but=()):
+    for found, v in zip(model.weights, expected.weights, strict=True):
+        if found.path not in but:
+            np.testing.assert_array_equal(found.numpy(), v.numpy())
+
+
+def test_a_run(of_run):
+    folder, raw, average = of_run
+    model = models.build_model(tiny.variant())
+    pretrained.load(model, path=str(folder))
+    assert_equal_weights(model, average)
+    pretrained.load(model, path=str(folder), averaged=False)
+    assert_equal_weights(model, raw)
+    pretrained.load(model, path=f"{folder}/ckpt-8", averaged=False)
+    np.testing.assert_allclose(
+        model.weights[0].numpy(), raw.weights[0].numpy() - 1, atol=1e-6
+    )
+
+
+def test_a_model_on_two_devices(of_run, logical_cpus):
+    folder, _, average = of_run
+    strategy = tf.distribute.MirroredStrategy(logical_cpus)
+    with strategy.scope():
+        model = models.build_model(tiny.variant())
+    pretrained.load(model, path=str(folder))
+    for found, v in zip(model.weights, average.weights, strict=True):
+        for value in strategy.experimental_local_results(found.value):
+            np.testing.assert_array_equal(value.numpy(), v.numpy())
+
+
+def test_a_run_on_other_classes(of_run):
+    folder, _, average = of_run
+    model = models.build_model(tiny.variant(), num_classes=3)
+    with pytest.raises(ModelError) as error:
+        pretrained.load(model, path=str(folder))
+    assert str(error.value) == (
+        f"{folder}: classifier/kernel has the shape (16, 1000), not (16, 3) in tiny; "
+        "all else fits: new_head=True leaves the classifier out"
+    )
+    pretrained.load(model, path=str(folder), new_head=True)
+    assert_equal_weights(model, average, but=("classifier/kernel", "classifier/bias"))
+
+
+def test_another_run(of_run):
+    folder, *_ = of_run
+    model = models.build_model("efficientnet-x-b0", resolution=32)
+    with pytest.raises(ModelError) as error:
+        pretrained.load(model, path=str(folder))
+    assert str(error.value) == (
+        f"{folder}: stem_conv/kernel has the shape (3, 3, 3, 8), not (3, 3, 3, 32) in "
+        "efficientnet-x-b0; of the table, no variant would fit"
+    )
+
+
+# Files that are not there, or are something else
+
+
+def read_all(path):
+    return dict(pretrained.read(str(path))[1])
+
+
+def refused(path):
+    with pytest.raises(UserError) as error:
+        read_all(path)
+    return str(error.value)
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+    there = tmp_path / "model"
+    assert refused(there) == f"there is no checkpoint, file or folder {there}"
+    missing = f"{there}.safetensors"
+    assert refused(missing) == f"there is no file {missing}"
+    assert refused(f"{there}.pth") == (
+        f"there is no checkpoint, file or folder {there}.pth"
+    )
+
+
+def test_a_folder_without_one_checkpoint(tmp_path):
+    assert refused(tmp_path) == f"there is no checkpoint in the folder {tmp_path}"
+    for name in ("model.ckpt-1", "model.ckpt-2"):
+        save_tf1(tmp_path / name, {"x": np.zeros(3)})
+    assert refused(tmp_path) == (
+        f"{tmp_path} holds several checkpoints, name one: model.ckpt-1, model.ckpt-2"
+    )
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.pth.tar", "pytorch_model.bin"])
+def test_a_pickle(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04")
+    assert refused(path) == (
+        f"{path} is a pickle of torch's; convert it, where torch is installed: "
+        'python -c "import torch; from safetensors.torch import save_file; '
+        f"d = torch.load('{path}', 'cpu', weights_only=True); "
+        f"save_file(d.get('state_dict', d), '{path}.safetensors')\""
+    )
+
+
+def test_another_file(tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"\x89HDF")
+    assert refused(path) == (
+        f"{path} is no file of weights that is known here: name a .safetensors file, "
+        "or a checkpoint by what stands before .index"
+    )
+
+
+def test_tensors_of_somebody_else(tmp_path):
+    save_tf1(tmp_path / "model.ckpt", {"b/w": np.zeros(3), "a/w": np.zeros(3)})
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file({"w": np.zeros(3)}, path)
+    message = (
+        "holds no weights that are known here, neither the authors' (blocks_0/...) nor "
+        "timm's (conv_stem.weight) nor a run's (model/...), but "
+    )
+    assert refused(path) == f"{path} {message}w"
+    path = tmp_path / "model.ckpt"
+    assert refused(path) == f"{path} {message}a/w, b/w"
+
+
+def test_a_safetensors_file_that_was_cut_short(of_timm, tmp_path):
+    path = tmp_path / "short.safetensors"
+    whole = of_timm.read_bytes()
+    for size in (0, 100, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert refused(path).startswith(f"cannot read {path}: ")
+    assert refused(path).endswith("; fetch it again")
+
+
+def test_numbers_that_numpy_has_not(tmp_path):
+    path = tmp_path / "model.safetensors"
+    header = b'{"conv_stem.weight":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    assert refused(path) == (
+        f"cannot read {path}: it holds numbers of the type 'BF16'; save its tensors "
+        "as float32"
+    )
+
+
+@pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_short(file, kept, tmp_path):
+    blocks = {f"blocks_{i}/conv2d/kernel": np.ones(5000) * i for i in range(9)}
+    save_tf1(tmp_path / "model.ckpt", blocks)
+    path = tmp_path / f"model.ckpt.{file}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    prefix = tmp_path / "model.ckpt"
+    assert refused(prefix).startswith(f"cannot read {prefix}: ")
+
+
+def test_a_checkpoint_without_its_data(tmp_path):
+    save_tf1(tmp_path / "model.ckpt", {"blocks_0/conv2d/kernel": np.ones(3)})
+    (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
+    assert refused(tmp_path / "model.ckpt").startswith("cannot read ")

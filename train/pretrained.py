@@ -1,0 +1,188 @@
+"""Weights to start from: the authors' checkpoints, timm's, or a run of ours."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+import tensorflow as tf
+
+from models import weights
+from models.variants import ModelError
+from train import checkpoint
+from train.errors import UserError
+
+Kind = Literal["reference", "timm", "run"]
+
+# How TensorFlow names the variables of a run in its files, see `train.checkpoint`.
+_RUN = re.compile(r"variables/((?:model|ema)\.S.*)/\.ATTRIBUTES/VARIABLE_VALUE")
+_TO_SAFETENSORS = (
+    'python -c "import torch; from safetensors.torch import save_file; '
+    "d = torch.load('{0}', 'cpu', weights_only=True); "
+    "save_file(d.get('state_dict', d), '{0}.safetensors')\""
+)
+
+
+def load(
+    model: keras.Model, *, path: str, averaged: bool = True, new_head: bool = False
+) -> None:
+    """Sets a model's weights from other training.
+
+    Args:
+      model: what `build_model` returned; it stays as it is if anything does not fit.
+      path: local or gs://, of a TF1 checkpoint of the authors' (folder/model.ckpt), a
+        state dict of timm's (file.safetensors), a checkpoint of ours, or a folder that
+        holds a checkpoint, such as a run's model_dir, of which it is the newest.
+      averaged: take the moving averages; timm's files have one set of weights anyway.
+      new_head: leave the classifier as it is, for other classes.
+
+    Raises:
+      UserError: there is no such file, or it cannot be read.
+      ModelError: the weights are not for this model.
+    """
+    kind, tensors = read(path)
+    try:
+        if kind == "reference":
+            weights.load_reference(model, tensors, averaged=averaged, new_head=new_head)
+        elif kind == "timm":
+            weights.load_timm(model, tensors, new_head=new_head)
+        else:
+            part = "ema/" if averaged else "model/"
+            own = {n.removeprefix(part): n for n in tensors if n.startswith(part)}
+            weights.load_by_path(
+                model, _Tensors(own, tensors.__getitem__), new_head=new_head
+            )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
+    """Opens a file of weights.
+
+    Args:
+      path: see `load`.
+
+    Returns:
+      Whose names they are, and the tensors by name: the authors' and timm's as they
+      are, a run's as model/... and ema/... with the path of the variable. Those of a
+      checkpoint are read one by one, when they are asked for.
+
+    Raises:
+      UserError: there is no such file, it cannot be read, or it holds nothing that is
+        known here.
+    """
+    if path.endswith(".safetensors"):
+        tensors = _read_safetensors(path)
+    else:
+        tensors = _open_checkpoint(_prefix(path), path)
+    matches = filter(None, map(_RUN.fullmatch, tensors))
+    of_run = {match[1].replace(".S", "/"): match[0] for match in matches}
+    if of_run:
+        return "run", _Tensors(of_run, tensors.__getitem__)
+    if any(re.search("(^|/)blocks_0/", name) for name in tensors):
+        return "reference", tensors
+    if any(name.endswith("conv_stem.weight") for name in tensors):
+        return "timm", tensors
+    raise UserError(
+        f"{path} holds no weights that are known here, neither the authors' "
+        "(blocks_0/...) nor timm's (conv_stem.weight) nor a run's (model/...), but "
+        f"{', '.join(sorted(tensors)[:3]) or 'nothing'}"
+    )
+
+
+class _Tensors(Mapping[str, np.ndarray]):
+    """Tensors that are read when they are asked for."""
+
+    def __init__(self, keys: Mapping[str, str], read_key: Callable[[str], np.ndarray]):
+        """Makes it of the keys by name, and what reads the tensor of a key."""
+        self._keys = keys
+        self._read_key = read_key
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._read_key(self._keys[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
+    """Reads a .safetensors file, all of it."""
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"there is no file {path}")
+    with _reading(path), tf.io.gfile.GFile(path, "rb") as file:
+        return safetensors.numpy.load(file.read())
+
+
+def _open_checkpoint(prefix: str, path: str) -> Mapping[str, np.ndarray]:
+    """Opens the checkpoint `prefix`, which a person has called `path`."""
+    with _reading(path):
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+
+    def read_key(key: str) -> np.ndarray:
+        with _reading(path):
+            return np.asarray(reader.get_tensor(key))
+
+    return _Tensors({name: name for name in names}, read_key)
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turns what a broken file raises into a UserError."""
+    try:
+        yield
+    except KeyError as error:  # numpy knows no such type of number
+        raise UserError(
+            f"cannot read {path}: it holds numbers of the type {error}; save its "
+            "tensors as float32"
+        ) from error
+    except (
+        tf.errors.OpError,
+        safetensors.SafetensorError,
+        ValueError,
+        IndexError,  # cut off
+    ) as error:
+        raise UserError(
+            f"cannot read {path}: {checkpoint.first_line(error)}; fetch it again"
+        ) from error
+
+
+def _prefix(path: str) -> str:
+    """Returns what all files of a checkpoint begin with, as TensorFlow wants it."""
+    gfile = tf.io.gfile
+    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
+    if gfile.exists(f"{prefix}.index"):
+        return prefix
+    if gfile.isdir(path):
+        return checkpoint.newest(path) or _only_checkpoint(path)
+    if not gfile.exists(path):
+        raise UserError(f"there is no checkpoint, file or folder {path}")
+    if path.endswith((".pth", ".pt", ".bin", ".tar")):
+        raise UserError(
+            f"{path} is a pickle of torch's; convert it, where torch is installed: "
+            + _TO_SAFETENSORS.format(path)
+        )
+    raise UserError(
+        f"{path} is no file of weights that is known here: name a .safetensors file, "
+        "or a checkpoint by what stands before .index"
+    )
+
+
+def _only_checkpoint(folder: str) -> str:
+    """Returns the one checkpoint of a folder, whatever its name."""
+    found = sorted(tf.io.gfile.glob(f"{folder.rstrip('/')}/*.index"))
+    if len(found) == 1:
+        return found[0].removesuffix(".index")
+    names = ", ".join(path.split("/")[-1].removesuffix(".index") for path in found[:5])
+    raise UserError(
+        f"{folder} holds several checkpoints, name one: {names}"
+        if found
+        else f"there is no checkpoint in the folder {folder}"
+    )
