@@ -1,15 +1,18 @@
+import dataclasses
 import functools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import models
-from models import scaling, weights
+from models import complexity, scaling, weights
 from models.batch_norm import BatchNormalization
 from models.blocks import FusedMBConv, MBConv
-from models.variants import ModelError, get_variant
+from models.variants import ModelError, change, get_variant
+from tests.models import nets
 
 GOLDEN_NAMES = ["efficientnet-x-b0", "efficientnet-x-tpu-b1"]
 
@@ -96,6 +99,87 @@ def test_training_mode(name, golden_model, golden_arrays, golden_pixels):
     for place, value in enumerate(after):
         expected = golden.get(f"moving_after/{place:04d}", before[place])
         np.testing.assert_allclose(value, expected, atol=2e-5, rtol=0)
+
+
+# The search space
+
+
+def test_a_run_in_the_batch_domain_is_dilated(tiny, random_pixels):
+    """Without squeeze-and-excite, which would see the parts one by one."""
+    stage = {"se_ratio": 0, "strides": 1}
+    plain = models.build_model(tiny, **nets.QUIET, stages={3: stage})
+    model = models.build_model(
+        tiny, **nets.QUIET, stages={3: {**stage, "space_to_batch": 2}}
+    )
+    for variable, value in zip(model.weights, plain.get_weights(), strict=True):
+        variable.assign(value)
+    names = [layer.name for layer in model.layers]
+    assert names.index("space_to_batch_3") < names.index("block_3")
+    assert names.index("block_4") < names.index("batch_to_space_5")
+    for i in (3, 4):
+        (depthwise,) = (
+            part
+            for part in plain.get_layer(f"block_{i}").forward_layers
+            if part.name == "depthwise"
+        )
+        depthwise.dilation_rate = (2, 2)
+    for training in (False, True):
+        np.testing.assert_allclose(
+            array(model(random_pixels, training=training)),
+            array(plain(random_pixels, training=training)),
+            atol=1e-5,
+        )
+
+
+def test_plain_reshuffle_has_no_weights_and_the_same_shapes(tiny, random_pixels):
+    learned = models.build_model(tiny)
+    plain = models.build_model(tiny, stages={1: {"space_to_depth": "reshuffle"}})
+    # The convolution's kernel and its batch norm.
+    assert len(learned.weights) - len(plain.weights) == 5
+    fold = plain.get_layer("block_0").forward_layers[0]
+    stem = np.random.default_rng(0).normal(size=(2, 16, 16, 32)).astype(np.float32)
+    patches = array(fold(stem))
+    assert patches.shape == (2, 8, 8, 128)
+    np.testing.assert_array_equal(patches[1, 3, 4, 32:64], stem[1, 6, 9])
+    assert plain(random_pixels).shape == (4, 1000)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kernel_size": 7},
+        {"expand_ratio": 1},
+        {"fused": True},
+        {"activation": "hard_silu"},
+        {"se_ratio": 0},
+        {"se_ratio": 0.5},
+        {"space_to_depth": "conv"},
+        {"space_to_depth": "reshuffle"},
+        {"space_to_batch": 2},
+        {"output_filters": 64},
+        {"skip": False},
+        {"strides": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("block", [1, 4])
+def test_every_field_in_any_block(tiny, block, fields):
+    """It builds, learns in every weight, and costs what the arithmetic says."""
+    variant = change(tiny, blocks={block: fields})
+    if "space_to_depth" in fields and block == 1:  # the section is open already
+        with pytest.raises(ModelError, match=r"block 1 opens .* inside another"):
+            scaling.block_specs(variant)
+        return
+    variant = dataclasses.replace(variant, resolution=64)
+    model = models.build_model(variant, num_classes=10, survival_prob=1.0)
+    pixels = np.random.default_rng(3).uniform(0, 255, (2, 64, 64, 3))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(pixels, training=True)[:, 0])
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    assert all(gradient is not None for gradient in gradients)
+    cost = complexity.total(variant, num_classes=10)
+    sizes = [int(np.prod(v.shape)) for v in model.trainable_variables]
+    assert sum(sizes) == cost.trainable_params
 
 
 # Numbers and types
