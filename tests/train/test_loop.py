@@ -186,7 +186,8 @@ def test_two_replicas(digits, tmp_path, monkeypatch, logical_cpus):
     monkeypatch.setattr(
         loop.state, "create", lambda *a: states.append(create(*a)) or states[-1]
     )
-    summary = run(digits, tmp_path)
+    shared = {"experiment.Experiment.batch_norm_replicas": 2}
+    summary = run(digits, tmp_path, **shared)
     assert (summary["steps"], summary["eval_images"]) == (12, 1000)
     (train_state,) = states
     for model in train_state.models.values():
