@@ -70,9 +70,10 @@ def train_dataset(
       images' shape is another where patch_size and layout say so.
 
     Raises:
-      DataError: no prepared dataset in `data_dir`, or an unknown split or policy.
+      DataError: no prepared dataset in `data_dir`, or an unknown split, policy or
+        layout.
     """
-    info = _checked_info(data_dir, split, on_bad_record)
+    info = _checked_info(data_dir, split, on_bad_record, layout)
 
     def load(element: Tensors) -> Tensors:
         encoded, label = _checked_fields(element, info)
@@ -139,10 +140,11 @@ def eval_dataset(
       labelled -1.
 
     Raises:
-      DataError: no prepared dataset in `data_dir`, or an unknown split or policy.
+      DataError: no prepared dataset in `data_dir`, or an unknown split, policy or
+        layout.
       ValueError: `num_batches` batches do not hold this host's share.
     """
-    info = _checked_info(data_dir, split, on_bad_record)
+    info = _checked_info(data_dir, split, on_bad_record, layout)
     share = host_share(info.split(split).total, num_hosts, host)
     needed = -(-share // batch_size)
     num_batches = needed if num_batches is None else num_batches
@@ -170,7 +172,11 @@ def eval_dataset(
     return _batches(images.concatenate(padding), batch_size, patch_size, layout)
 
 
-def _checked_info(data_dir: str, split: str, on_bad_record: str) -> DatasetInfo:
+def _checked_info(
+    data_dir: str, split: str, on_bad_record: str, layout: str
+) -> DatasetInfo:
+    if layout not in ("NHWC", "HWCN"):
+        raise DataError(f"layout is {layout!r}: choose NHWC or HWCN")
     if on_bad_record not in POLICIES:
         raise DataError(
             f"on_bad_record is {on_bad_record!r}: choose {' or '.join(POLICIES)}"

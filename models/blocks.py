@@ -125,6 +125,7 @@ class SqueezeExcite(keras.Layer):
         reduce = make.conv("reduce", se_filters, activation=activation, **bias)
         expand = make.conv("expand", filters, activation="sigmoid", **bias)
         self.forward_layers = [*reduce, *expand]
+        _share_trainable(self)
 
     def build(self, input_shape):
         """Build both convolutions, on one pixel."""
@@ -214,12 +215,14 @@ class _Block(keras.Layer):
         if self.spec.has_skip and survival_prob < 1:
             self._stochastic_depth = StochasticDepth(
                 survival_prob,
+                parts=self.spec.space_to_batch**2,
                 seed=derive_seed(self._seed, "stochastic_depth"),
                 make_seed_generator=make_seed_generator,
                 dtype=self.dtype_policy,
                 name="stochastic_depth",
             )
         self.forward_layers = self._expansion + self._projection
+        _share_trainable(self)
 
     def build(self, input_shape):
         """Build every layer."""
@@ -263,7 +266,7 @@ class _Block(keras.Layer):
         if spec.space_to_depth == "none":
             return []
         if spec.space_to_depth == "reshuffle":
-            return [SpaceToDepth(2, dtype=self.dtype_policy, name="fold")]
+            return [SpaceToDepth(2, name="fold")]
         if input_of_patches:
             conv = make.conv_of_patches("fold", spec.folded_filters)
         else:
@@ -310,6 +313,16 @@ class FusedMBConv(_Block):
         size, strides = spec.kernel_size, spec.strides
         layers = make.conv("expand", spec.expanded_filters, size, strides=strides)
         return layers + make.bn_act("expand", spec.activation)
+
+
+def _share_trainable(layer: keras.Layer) -> None:
+    """Freeze the parts of a layer that was made frozen, as from a config.
+
+    Keras hands the flag on when it is set, to the parts that are there by then.
+    """
+    if not layer.trainable:
+        for part in layer.forward_layers:
+            part.trainable = False
 
 
 def _build_chain(layers: list[keras.Layer], input_shape) -> None:

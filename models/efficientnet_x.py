@@ -12,7 +12,15 @@ from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
 from models.initializers import classifier_initializer, derive_seed
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
 from models.reshuffle import BatchToSpace, SpaceToBatch, SpaceToDepth
-from models.variants import Variant, change, get_variant, nearest_names, require
+from models.variants import (
+    Dialect,
+    Variant,
+    change,
+    get_variant,
+    is_number,
+    nearest_names,
+    require,
+)
 
 
 def build_model(
@@ -28,6 +36,7 @@ def build_model(
     survival_prob: float = 0.8,
     batch_norm_momentum: float = 0.99,
     batch_norm_epsilon: float | None = None,
+    dialect: Dialect | None = None,
     fold_batch_norm: bool = False,
     stem_block_size: int = 1,
     stem_reshuffle: str = "device",
@@ -53,6 +62,7 @@ def build_model(
             has 1 - (1 - survival_prob) * i / N.
         batch_norm_momentum: of the moving statistics.
         batch_norm_epsilon: added to the variance; instead of the variant's.
+        dialect: "reference" or "timm", see Variant; instead of the variant's.
         fold_batch_norm: convolutions with a bias in place of batch norm. The weights
             come from a model that has it, through `models.rewrites.copy_weights`.
         stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
@@ -62,7 +72,8 @@ def build_model(
         stem_reshuffle: who moves the pixels of a patch into the channels: the
             "device", or the "host" before they are fed (`models.rewrites.to_patches`).
         input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
-            keeps them.
+            keeps them. Keras' own fit and predict take the first axis for the batch:
+            they refuse such a model.
         frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
             Their batch norm uses the moving statistics in training, too.
         dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
@@ -88,14 +99,23 @@ def build_model(
         resolution=resolution,
         dropout_rate=dropout_rate,
         batch_norm_epsilon=batch_norm_epsilon,
+        dialect=dialect,
     )
     variant = change(variant, stages, blocks)
     specs = scaling.block_specs(variant)
-    for name in {variant.activation, *(spec.activation for spec in specs)}:
+    for name in (variant.activation, *(spec.activation for spec in specs)):
         _check_activation(name)
-    require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
     require(
-        0 < survival_prob <= 1, f"survival_prob must be in (0, 1], not {survival_prob}"
+        type(num_classes) is int and num_classes >= 1,
+        f"num_classes must be an integer of 1 or more, not {num_classes!r}",
+    )
+    require(
+        is_number(survival_prob) and 0 < survival_prob <= 1,
+        f"survival_prob must be in (0, 1], not {survival_prob!r}",
+    )
+    require(
+        isinstance(fold_batch_norm, bool),
+        f"fold_batch_norm must be True or False, not {fold_batch_norm!r}",
     )
     form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
     form.check(variant, specs)
@@ -185,6 +205,11 @@ class _StemForm:
             f"stem_block_size 4 needs the learned space-to-depth in block 0, which "
             f"{variant.name} has not; use 2",
         )
+        require(
+            n < 4 or specs[0].space_to_batch == 1,
+            "stem_block_size 4 folds pixels together that space_to_batch in block 0 "
+            "would part; use 2",
+        )
 
     def pixels(self, size: int):
         """Make the model's input."""
@@ -199,10 +224,12 @@ class _StemForm:
         n, dtype, filters = self.block_size, make.dtype, scaling.stem_filters(variant)
         layers: list[keras.Layer] = []
         if self.layout == "HWCN":
-            layers.append(FromHWCN(dtype=dtype, name="from_hwcn"))
+            m = n if self.reshuffle == "host" else 1
+            shape = (variant.resolution // m, variant.resolution // m, 3 * m * m)
+            layers.append(FromHWCN(shape, name="from_hwcn"))
         layers.append(Normalize(dtype=dtype, name="normalize"))
         if n > 1 and self.reshuffle == "device":
-            layers.append(SpaceToDepth(n, dtype=dtype, name="stem_patches"))
+            layers.append(SpaceToDepth(n, name="stem_patches"))
         if n > 1:
             conv = make.stem_of_patches("stem_conv", filters, block_size=n)
         else:
@@ -221,8 +248,7 @@ def _in_batch_domain(blocks: Sequence[keras.Layer]) -> list[keras.Layer]:
             layers += _leave_batch_domain(n, i)
             n = block.spec.space_to_batch
             if n > 1:
-                dtype = block.dtype_policy
-                layers.append(SpaceToBatch(n, dtype=dtype, name=f"space_to_batch_{i}"))
+                layers.append(SpaceToBatch(n, name=f"space_to_batch_{i}"))
         layers.append(block)
     return layers + _leave_batch_domain(n, len(blocks))
 
@@ -254,10 +280,25 @@ def _classifier(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
     return [dense, keras.layers.Activation("linear", dtype="float32", name="logits")]
 
 
-def _override(variant: Variant, **fields: float | None) -> Variant:
+def _override(variant: Variant, **fields: float | str | None) -> Variant:
     """Replace the fields that are given."""
+    require(
+        isinstance(variant, Variant),
+        f"variant must be a name or a Variant, as in @variants.Variant() with the "
+        f"parentheses, not {variant!r}",
+    )
     given = {name: value for name, value in fields.items() if value is not None}
+    require(
+        not (variant.block_changes and "depth_coefficient" in given),
+        f"{variant.name} has changes to single blocks, which another "
+        "depth_coefficient would move to others; change the blocks after the depth",
+    )
     return dataclasses.replace(variant, **given)
+
+
+# Functions beside Keras' activations, and those that need more than a tensor or that
+# change its shape.
+_NO_ACTIVATIONS = ("get", "serialize", "deserialize", "threshold", "glu")
 
 
 def _check_activation(name: Any) -> None:
@@ -265,7 +306,7 @@ def _check_activation(name: Any) -> None:
     known = [
         key
         for key, value in vars(keras.activations).items()
-        if callable(value) and key not in ("get", "serialize", "deserialize")
+        if callable(value) and key not in _NO_ACTIVATIONS
     ]
     near = nearest_names(str(name), known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {known}"

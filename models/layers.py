@@ -50,10 +50,25 @@ class FromHWCN(keras.Layer):
 
     A TPU keeps the first activations with the batch innermost. Images that arrive so
     need no copy into that layout: there this layer costs nothing.
+
+    Args:
+        image_shape: (height, width, channels), to tell the axes apart: Keras' loops,
+            which take the first one for the batch, would cut the images into strips.
+        **kwargs: keras.Layer's.
     """
+
+    def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.image_shape = tuple(image_shape)
 
     def call(self, inputs):
         """Transpose."""
+        require(
+            tuple(inputs.shape[:3]) == self.image_shape,
+            f"{self.name}: images must be [{', '.join(map(str, self.image_shape))}, "
+            f"batch], not {list(inputs.shape)}; Keras' fit, evaluate and predict need "
+            'a model with input_layout = "NHWC"',
+        )
         return ops.transpose(inputs, (3, 0, 1, 2))
 
     def compute_output_shape(self, input_shape):
@@ -61,8 +76,8 @@ class FromHWCN(keras.Layer):
         return (input_shape[3], *input_shape[:3])
 
     def get_config(self):
-        """Return keras.Layer's; its default refuses a dtype given as a policy."""
-        return super().get_config()
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "image_shape": self.image_shape}
 
 
 class _RandomZero(keras.Layer):
@@ -93,16 +108,20 @@ class _RandomZero(keras.Layer):
         """Shape of the mask, which broadcasts against the inputs."""
         raise NotImplementedError
 
+    def draw(self, inputs):
+        """Return numbers in [0, 1) that broadcast against the inputs."""
+        # In float32: a bfloat16 draw has steps of 1/128, and would turn a survival
+        # probability of 0.9875 into 0.9844.
+        return keras.random.uniform(
+            self.mask_shape(inputs), dtype="float32", seed=self.seed_generator
+        )
+
     def call(self, inputs, training=None):
         """Apply a mask in training; do nothing in inference."""
         if not training or self.keep_prob == 1:
             return inputs
-        # In float32: a bfloat16 draw has steps of 1/128, and would turn a survival
-        # probability of 0.9875 into 0.9844.
-        draw = keras.random.uniform(
-            self.mask_shape(inputs), dtype="float32", seed=self.seed_generator
-        )
-        return ops.where(draw < self.keep_prob, inputs / self.keep_prob, 0.0)
+        survives = self.draw(inputs) < self.keep_prob
+        return ops.where(survives, inputs / self.keep_prob, 0.0)
 
     def compute_output_shape(self, input_shape):
         """Same shape."""
@@ -111,22 +130,37 @@ class _RandomZero(keras.Layer):
 
 @_register
 class StochasticDepth(_RandomZero):
-    """Drop whole samples of a residual branch (Huang et al., 2016)."""
+    """Drop whole samples of a residual branch (Huang et al., 2016).
 
-    def __init__(self, survival_prob: float, **kwargs: Any):
+    Args:
+        survival_prob: probability that a sample survives, in (0, 1].
+        parts: samples of the batch that are one image behind SpaceToBatch, and that
+            survive or not together.
+        **kwargs: see Dropout; seed and make_seed_generator.
+    """
+
+    def __init__(self, survival_prob: float, *, parts: int = 1, **kwargs: Any):
         require(
             0 < survival_prob <= 1,
             f"survival_prob must be in (0, 1], not {survival_prob}",
         )
         super().__init__(survival_prob, **kwargs)
+        self.parts = parts
 
     def mask_shape(self, inputs):
-        """One draw per sample."""
-        return (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        """One draw per image."""
+        images = ops.shape(inputs)[0] // self.parts
+        return (images,) + (1,) * (len(inputs.shape) - 1)
+
+    def draw(self, inputs):
+        """Return one number per sample, the same for the parts of an image."""
+        # SpaceToBatch makes the part the slow index of the batch, the image the fast.
+        repeats = (self.parts,) + (1,) * (len(inputs.shape) - 1)
+        return ops.tile(super().draw(inputs), repeats)
 
     def get_config(self):
         """Return the constructor's arguments."""
-        own = {"survival_prob": self.keep_prob, "seed": self.seed}
+        own = {"survival_prob": self.keep_prob, "parts": self.parts, "seed": self.seed}
         return {**super().get_config(), **own}
 
 

@@ -1,7 +1,8 @@
 """Layers that move pixels between space, depth (channels) and batch, and back.
 
 Each is equal to the function of TensorFlow of the same name, `tf.nn.space_to_depth`
-and so on, on [batch, height, width, channels], and changes no number and no dtype.
+and so on, on [batch, height, width, channels]. They change no number and, whatever the
+dtype policy, no dtype.
 """
 
 from typing import Any
@@ -14,17 +15,35 @@ from models.variants import require
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
 
-class _ToPatches(keras.Layer):
-    """Cut images into patches of n x n pixels, padding with zeros below and right.
+class _Reshuffle(keras.Layer):
+    """What the layers here share: a patch size, and the inputs' dtype.
 
     Args:
-        block_size: n, height and width of a patch.
+        block_size: n, height and width of a patch of pixels.
         **kwargs: keras.Layer's.
     """
 
     def __init__(self, block_size: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.block_size = _checked(block_size)
+        super().__init__(autocast=False, **kwargs)
+        good = isinstance(block_size, int) and not isinstance(block_size, bool)
+        require(
+            good and block_size >= 1,
+            f"block_size must be an integer of 1 or more, not {block_size!r}",
+        )
+        self.block_size = block_size
+
+    def compute_output_spec(self, inputs):
+        """Keep the dtype."""
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=inputs.dtype)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "block_size": self.block_size}
+
+
+class _ToPatches(_Reshuffle):
+    """Cut images into patches of n x n pixels, padding with zeros below and right."""
 
     def _patches(self, inputs):
         """Return [batch, rows, n, columns, n, channels]."""
@@ -36,12 +55,8 @@ class _ToPatches(keras.Layer):
         rows, columns = (height + below) // n, (width + right) // n
         return ops.reshape(inputs, (batch, rows, n, columns, n, channels))
 
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "block_size": self.block_size}
 
-
-class _FromPatches(keras.Layer):
+class _FromPatches(_Reshuffle):
     """Put patches of n x n pixels together to images, and crop these.
 
     Args:
@@ -58,9 +73,16 @@ class _FromPatches(keras.Layer):
         output_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.block_size = _checked(block_size)
+        super().__init__(block_size, **kwargs)
         self.output_size = None if output_size is None else tuple(output_size)
+        require(
+            output_size is None
+            or (
+                len(output_size) == 2
+                and all(type(side) is int and side >= 1 for side in output_size)
+            ),
+            f"output_size must be two integers of 1 or more, not {output_size!r}",
+        )
 
     def _image(self, patches):
         """Return the image of [batch, rows, n, columns, n, channels]."""
@@ -86,8 +108,7 @@ class _FromPatches(keras.Layer):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        own = {"block_size": self.block_size, "output_size": self.output_size}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "output_size": self.output_size}
 
 
 @_register
@@ -184,15 +205,6 @@ class BatchToSpace(_FromPatches):
                 f"{self.name}: a batch of {samples} is no {parts} parts of equal size",
             )
         return samples // parts
-
-
-def _checked(block_size: Any) -> int:
-    good = isinstance(block_size, int) and not isinstance(block_size, bool)
-    require(
-        good and block_size >= 1,
-        f"block_size must be an integer of 1 or more, not {block_size!r}",
-    )
-    return block_size
 
 
 def _times(size: int | None, n: int) -> int | None:

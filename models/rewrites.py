@@ -21,6 +21,7 @@ from keras import ops
 
 from models.batch_norm import BatchNormalization
 from models.layers import FromHWCN
+from models.transfer import require_ours
 from models.variants import require
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
@@ -42,6 +43,14 @@ class _RearrangedConv2D(keras.layers.Conv2D):
         super().build((*input_shape[:-1], channels))
         self.input_spec = None  # which would expect the original's channels
 
+    def add_weight(self, *args: Any, **kwargs: Any):
+        """Leave the variables in float32 until they are rearranged.
+
+        Their gradient is a sum over the copies in the rearranged kernel, which
+        bfloat16 would round four times.
+        """
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
+
     def compute_output_shape(self, input_shape):
         """Same size; see the layers for the channels."""
         return (*input_shape[:-1], self.filters * self._outputs_per_pixel())
@@ -54,12 +63,13 @@ class _RearrangedConv2D(keras.layers.Conv2D):
         """Convolve by the rearranged kernel."""
         outputs = ops.conv(
             inputs,
-            self.rearranged_kernel(),
+            ops.cast(self.rearranged_kernel(), self.compute_dtype),
             padding="same",
             data_format="channels_last",
         )
         if self.use_bias:
-            outputs += ops.tile(self.bias, (self._outputs_per_pixel(),))
+            bias = ops.tile(self.bias, (self._outputs_per_pixel(),))
+            outputs += ops.cast(bias, self.compute_dtype)
         return outputs
 
     def rearranged_kernel(self):
@@ -145,7 +155,15 @@ class InputForm:
 
 
 def input_form(model: keras.Model) -> InputForm:
-    """Read off a model in what form it takes its images."""
+    """Read off a model in what form it takes its images.
+
+    Raises:
+        ModelError: if it takes none.
+    """
+    require(
+        len(model.input_shape) == 4,
+        f"{model.name} takes no images but inputs of shape {model.input_shape}",
+    )
     hwcn = any(isinstance(layer, FromHWCN) for layer in model.layers)
     side, _, channels = model.input_shape[:3] if hwcn else model.input_shape[1:]
     n = math.isqrt(channels // 3)
@@ -189,6 +207,12 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         ModelError: if they are not the same network; nothing is written then.
     """
     names = source.name, target.name
+    for key, value in _architecture(source).items():
+        other = _architecture(target).get(key)
+        require(
+            value == other,
+            f"two networks: {key} is {value!r} in {names[0]}, {other!r} in {names[1]}",
+        )
     pairs = list(_normalized(source)), list(_normalized(target))
     require(
         len(pairs[0]) == len(pairs[1]),
@@ -203,9 +227,27 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
             f"{old[0].kernel.path} of {names[0]} has shape {tuple(shapes[0])}, "
             f"{new[0].kernel.path} of {names[1]} {tuple(shapes[1])}",
         )
+        epsilons = {norm.epsilon for _, norm in (old, new) if norm is not None}
+        require(
+            len(epsilons) < 2,
+            f"two networks: epsilons of batch norm are {sorted(epsilons)}",
+        )
         written += _converted(old, new)
     for variable, value in written:
         variable.assign(value)
+
+
+def _architecture(model: keras.Model) -> dict[str, Any]:
+    """Return what decides on the logits beside the weights and their shapes."""
+    require_ours(model)
+    facts: dict[str, Any] = {}
+    for layer in model.layers:
+        if hasattr(layer, "spec"):
+            fields = dataclasses.asdict(layer.spec).items()
+            facts |= {f"{field} of {layer.name}": value for field, value in fields}
+        elif isinstance(layer, keras.layers.Activation):
+            facts[layer.name] = keras.activations.serialize(layer.activation)
+    return facts
 
 
 _Normalized = tuple[Any, BatchNormalization | None]

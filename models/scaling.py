@@ -100,19 +100,35 @@ def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
     for i, declared in enumerate(_unrolled(variant)):
         entering = declared.space_to_depth in ("conv", "reshuffle")
         leaving = declared.space_to_depth == "leave"
-        require(
-            not (entering and inside),
-            f"block {i} opens a space-to-depth section inside another",
-        )
-        require(
-            not leaving or inside,
-            f"block {i} leaves a space-to-depth section that no block before it opened",
-        )
+        _check_section(i, declared, variant, inside)
         inside = entering or (inside and not leaving)
         blocks.append(_scaled(declared, variant, tensor_filters, inside))
         tensor_filters = blocks[-1].output_filters
     _check_sizes(variant, blocks)
     return tuple(blocks)
+
+
+def _check_section(i: int, block: StageSpec, variant: Variant, inside: bool) -> None:
+    """Refuse a block that its place in the network does not allow."""
+    leaving = block.space_to_depth == "leave"
+    require(
+        not (inside and block.space_to_depth in ("conv", "reshuffle")),
+        f"block {i} opens a space-to-depth section inside another",
+    )
+    require(
+        not leaving or inside,
+        f"block {i} leaves a space-to-depth section that no block before it opened",
+    )
+    require(
+        not leaving or block.strides == 2,
+        f"block {i} leaves a space-to-depth section, which has paid a stride of 2: "
+        f"its strides must be 2, not {block.strides}",
+    )
+    # Beyond, symmetric padding makes larger images than SAME.
+    require(
+        variant.dialect == "reference" or block.strides <= 2,
+        f"block {i}: strides must be 1 or 2 in timm's dialect, not {block.strides}",
+    )
 
 
 def stage_of_block(variant: Variant) -> tuple[int, ...]:
@@ -150,7 +166,8 @@ def reductions(variant: Variant) -> dict[str, int]:
 def _unrolled(variant: Variant) -> Iterator[StageSpec]:
     """Yield every block as a stage of its own, with the changes to single blocks."""
     stage_numbers = stage_of_block(variant)
-    for i in variant.block_changes:
+    changes = {i: dict(fields) for i, fields in variant.block_changes}
+    for i in changes:
         require(
             type(i) is int and 0 <= i < len(stage_numbers),
             f"{variant.name} has no block {i!r}, only 0 to {len(stage_numbers) - 1}",
@@ -162,12 +179,11 @@ def _unrolled(variant: Variant) -> Iterator[StageSpec]:
             inner = {"strides": 1, "space_to_depth": "none"}
             block = dataclasses.replace(block, **inner)
         before = number
-        changes = variant.block_changes.get(i, {})
         require(
-            "num_repeat" not in changes,
+            "num_repeat" not in changes.get(i, {}),
             f"block {i}: num_repeat belongs to a stage; change stage {number}",
         )
-        yield replace_fields(block, changes, f"block {i}")
+        yield replace_fields(block, changes.get(i, {}), f"block {i}")
 
 
 def _scaled(

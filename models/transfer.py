@@ -8,6 +8,15 @@ from models.reshuffle import BatchToSpace, DepthToSpace
 from models.variants import require
 
 
+def require_ours(model: keras.Model) -> None:
+    """Raise ModelError unless `build_model` made the model."""
+    names = {layer.name for layer in getattr(model, "layers", [])}
+    require(
+        {"stem_conv", "block_0", "head_conv", "classifier"} <= names,
+        f"{getattr(model, 'name', model)!r} was not made by models.build_model",
+    )
+
+
 def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
     """Return the layers with weights by part, in the order of the computation.
 
@@ -17,6 +26,7 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
     Returns:
         "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
     """
+    require_ours(model)
     found: dict[str, list[keras.Layer]] = {}
     for layer in model.layers:
         if layer.weights:
@@ -45,13 +55,18 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
         ModelError: for an unknown part, or if nothing would be left to learn.
     """
     known = parts(model)
+    require(
+        not isinstance(names, str),
+        f"frozen must be a list of parts, not {names!r}: write ({names!r},)",
+    )
+    names = list(names)
     for name in names:
         require(
             name in known,
             f"frozen: {model.name} has no part {name!r}, only {', '.join(known)}",
         )
-        for layer in known[name]:
-            layer.trainable = False
+    for layer in (layer for name in names for layer in known[name]):
+        layer.trainable = False
     require(
         bool(model.trainable_variables), f"frozen: {model.name} has nothing to learn"
     )
@@ -67,6 +82,7 @@ def feature_extractor(model: keras.Model) -> keras.Model:
         A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
         "reduction_5", the last tensor of each size, as the reference's endpoints.
     """
+    require_ours(model)
     stem = model.get_layer("stem_activation").output
     if getattr(model.get_layer("stem_conv"), "block_size", 1) == 4:
         stem = DepthToSpace(2, name="stem_to_space")(stem)

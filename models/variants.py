@@ -45,8 +45,8 @@ class StageSpec:
             a learned 2x2 stride-2 convolution ("conv") or by moving pixels alone
             ("reshuffle"), or closes it ("leave"), its stride being already paid.
         space_to_batch: n > 1 runs the blocks on n*n interleaved parts of the image,
-            each of which is a sample for them. Their convolutions thus reach n times
-            as far. Neighbouring blocks of equal n share one round trip.
+            each of which is a sample for their squeeze-and-excite. Their convolutions
+            reach n times as far. Neighbouring blocks of equal n share one round trip.
         skip: add a block's inputs to its outputs wherever the shapes allow it.
     """
 
@@ -68,7 +68,7 @@ class StageSpec:
             good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(good, f"{field} must be an integer of 1 or more, not {value!r}")
         require(
-            _is_number(self.se_ratio) and 0 <= self.se_ratio < math.inf,
+            is_number(self.se_ratio) and 0 <= self.se_ratio < math.inf,
             f"se_ratio must be 0 or more, not {self.se_ratio!r}",
         )
         forms = SpaceToDepth.__args__
@@ -117,7 +117,7 @@ class Variant:
             a space-to-depth section it counts from the channels that really enter;
             inside such a section only the first block's kernel is halved.
         block_changes: fields of StageSpec to change in single blocks, by their index
-            from 0 after scaling. See `change`.
+            from 0 after scaling: what `change` has collected.
 
     Raises:
         ModelError: for a value out of range, also when made by `dataclasses.replace`.
@@ -135,29 +135,39 @@ class Variant:
     activation: str = "relu"
     batch_norm_epsilon: float = 1e-3
     dialect: Dialect = "reference"
-    block_changes: Mapping[int, Mapping[str, Any]] = dataclasses.field(
-        default_factory=dict, hash=False
-    )
+    block_changes: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
 
     def __post_init__(self):
-        for field in ("width_coefficient", "depth_coefficient", "se_coefficient"):
+        for field in _FACTORS:
             value = getattr(self, field)
-            good = _is_number(value) and 0 < value < math.inf
+            good = is_number(value) and 0 < value < math.inf
             require(good, f"{field} must be a number above 0, not {value!r}")
+        for field in ("resolution", "stem_filters", "head_filters"):
+            value = getattr(self, field)
+            good = type(value) is int and value >= 1
+            require(good, f"{field} must be an integer of 1 or more, not {value!r}")
         require(
-            isinstance(self.resolution, int) and self.resolution >= 1,
-            f"resolution must be an integer of 1 or more, not {self.resolution}",
-        )
-        require(
-            _is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1,
+            is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1,
             f"dropout_rate must be in [0, 1), not {self.dropout_rate!r}",
         )
-        require(len(self.stages) > 0, f"{self.name} has no stages")
+        good = isinstance(self.stages, tuple | list) and len(self.stages) > 0
+        require(
+            good and all(isinstance(stage, StageSpec) for stage in self.stages),
+            f"stages of {self.name} must be one StageSpec or more, not {self.stages!r}",
+        )
         require(
             self.dialect in Dialect.__args__,
             f"dialect must be one of {', '.join(Dialect.__args__)}, "
             f"not {self.dialect!r}",
         )
+
+
+_FACTORS = (
+    "width_coefficient",
+    "depth_coefficient",
+    "se_coefficient",
+    "batch_norm_epsilon",
+)
 
 
 def change(
@@ -182,19 +192,31 @@ def change(
             that is not there, or does not fit, is found when the blocks are made.
     """
     changed = list(variant.stages)
-    for number, fields in (stages or {}).items():
+    for number, fields in _items(stages, "stages"):
         require(
             type(number) is int and 1 <= number <= len(changed),
             f"{variant.name} has no stage {number!r}, only 1 to {len(changed)}",
         )
-        changed[number - 1] = replace_fields(
-            changed[number - 1], fields, f"stage {number}"
-        )
-    known = dict(variant.block_changes)
-    for i, fields in (blocks or {}).items():
+        where = f"stage {number}"
+        changed[number - 1] = replace_fields(changed[number - 1], fields, where)
+    known = {i: dict(fields) for i, fields in variant.block_changes}
+    for i, fields in _items(blocks, "blocks"):
         replace_fields(variant.stages[0], fields, f"block {i}")  # to check the fields
         known[i] = {**known.get(i, {}), **fields}
-    return dataclasses.replace(variant, stages=tuple(changed), block_changes=known)
+    return dataclasses.replace(
+        variant,
+        stages=tuple(changed),
+        block_changes=tuple((i, tuple(new.items())) for i, new in known.items()),
+    )
+
+
+def _items(changes: Mapping[int, Any] | None, name: str):
+    """Return the items of a mapping that may be left out."""
+    require(
+        changes is None or isinstance(changes, Mapping),
+        f"{name} must be a mapping from numbers to fields, not {changes!r}",
+    )
+    return (changes or {}).items()
 
 
 def replace_fields(stage: StageSpec, fields: Mapping[str, Any], where: str):
@@ -214,7 +236,8 @@ def replace_fields(stage: StageSpec, fields: Mapping[str, Any], where: str):
         raise ModelError(f"{where}: {error}") from error
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -229,7 +252,7 @@ _X_STAGES = (
     StageSpec(4, 5, 2, 6, 192, "relu"),
     StageSpec(1, 3, 1, 6, 320, "relu"),
 )
-_EFFICIENTNET_STAGES = (
+_B_STAGES = (
     StageSpec(1, 3, 1, 1, 16, "swish"),
     StageSpec(2, 3, 2, 6, 24, "swish"),
     StageSpec(2, 5, 2, 6, 40, "swish"),
@@ -297,14 +320,14 @@ _TABLE = (
     Variant("efficientnet-x-gpu-b6", 2.25, 4.28, 328, 0.5, 1, _X_STAGES),
     Variant("efficientnet-x-gpu-b7", 2.58, 5.46, 350, 0.5, 1, _X_STAGES),
     # The baseline.
-    Variant("efficientnet-b0", 1.0, 1.0, 224, 0.2, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b1", 1.0, 1.1, 240, 0.2, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b2", 1.1, 1.2, 260, 0.3, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b3", 1.2, 1.4, 300, 0.3, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b4", 1.4, 1.8, 380, 0.4, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b5", 1.6, 2.2, 456, 0.4, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b6", 1.8, 2.6, 528, 0.5, 1, _EFFICIENTNET_STAGES, **_SWISH),
-    Variant("efficientnet-b7", 2.0, 3.1, 600, 0.5, 1, _EFFICIENTNET_STAGES, **_SWISH),
+    Variant("efficientnet-b0", 1.0, 1.0, 224, 0.2, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b1", 1.0, 1.1, 240, 0.2, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b2", 1.1, 1.2, 260, 0.3, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b3", 1.2, 1.4, 300, 0.3, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b4", 1.4, 1.8, 380, 0.4, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b5", 1.6, 2.2, 456, 0.4, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b6", 1.8, 2.6, 528, 0.5, 1, _B_STAGES, **_SWISH),
+    Variant("efficientnet-b7", 2.0, 3.1, 600, 0.5, 1, _B_STAGES, **_SWISH),
     # timm's own architectures of these names, at the resolutions of its training.
     Variant("efficientnet-x-b3-timm", 1.2, 1.4, 288, 0.3, 1, _TIMM_X_STAGES, **_TIMM),
     Variant("efficientnet-x-b5-timm", 1.6, 2.2, 448, 0.4, 1, _TIMM_X_STAGES, **_TIMM),

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from models.blocks import FusedMBConv, MBConv
+from models.transfer import require_ours
 from models.variables import variables, variables_of
 from models.variants import VARIANTS, ModelError, require
 
@@ -69,6 +70,7 @@ def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
         ModelError: if the model was not made by `build_model`, or if its batch
             normalisation was folded into the convolutions.
     """
+    require_ours(model)
     found = in_reference_order(model)
     blocks = [la.spec for la in model.layers if isinstance(la, MBConv | FusedMBConv)]
     specs = variables_of(
@@ -77,12 +79,17 @@ def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
         head_filters=model.get_layer("head_conv").filters,
         num_classes=model.get_layer("classifier").units,
     )
+    _require_batch_norm(model)
+    return {spec.name: v for spec, v in zip(specs, found, strict=True)}
+
+
+def _require_batch_norm(model: keras.Model) -> None:
+    names = {layer.name for layer in model.layers}
     require(
-        [tuple(v.shape) for v in found] == [spec.shape for spec in specs],
+        "stem_conv" not in names or "stem_bn" in names,
         f"{model.name} has its batch normalisation folded into the convolutions; load "
         "into a plain model, then use models.rewrites.copy_weights",
     )
-    return {spec.name: v for spec, v in zip(specs, found, strict=True)}
 
 
 # Loading: nothing in the model changes before everything is known to fit.
@@ -140,8 +147,8 @@ def load_timm(
 
     The weights of efficientnet_b0 and so on, without "tf_", have the same names and
     shapes but were trained with other padding and another epsilon. They fit, and are
-    right in a model of
-    `dataclasses.replace(variant, dialect="timm", batch_norm_epsilon=1e-5)` alone.
+    right in a model that was built with `dialect="timm", batch_norm_epsilon=1e-5`
+    alone.
 
     Args:
         model: what `build_model` returned.
@@ -177,6 +184,8 @@ def load_by_path(
     Raises:
         ModelError: if the tensors are not the model's.
     """
+    if not any(path.startswith("stem_conv/bias") for path in tensors):
+        _require_batch_norm(model)
     _load(
         model,
         {v.path: v for v in model.weights},
@@ -216,7 +225,8 @@ def _load(
         if all(name.startswith(classifier) for name in faults):
             hint = "all else fits: new_head=True leaves the classifier out"
         else:
-            hint = _fitting(v.shape for v in _without(values, classifier).values())
+            shapes = (v.shape for v in _without(values, classifier).values())
+            hint = _fitting(shapes, but=model.name)
         raise ModelError(f"{next(iter(faults.values()))}; {hint}")
     for name, variable in targets.items():
         variable.assign(values[name].astype("float32"))
@@ -235,6 +245,9 @@ def _faults(
         expected = tuple(variable.shape)
         if name not in values:
             faults[name] = f"there is no tensor for {name} of shape {expected}"
+        elif not _is_real(values[name]):
+            kind = values[name].dtype
+            faults[name] = f"{keys[name]} holds {kind} that are no finite real numbers"
         elif values[name].shape != expected:
             shape = values[name].shape
             faults[name] = f"{keys[name]} has the shape {shape}{but} {expected} {there}"
@@ -244,19 +257,32 @@ def _faults(
     return faults
 
 
+def _is_real(value: np.ndarray) -> bool:
+    """Whether these are real numbers that float32 can hold."""
+    if value.dtype.kind not in "fiu":
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(value.astype("float32")).all())
+
+
 def _without(entries: Mapping[str, _T], prefix: str) -> dict[str, _T]:
     """Return the entries whose names begin otherwise."""
     return {name: e for name, e in entries.items() if not name.startswith(prefix)}
 
 
-def _fitting(shapes: Iterable[tuple[int, ...]]) -> str:
-    """Say which variants have weights of these shapes, the classifier's left out."""
+def _fitting(shapes: Iterable[tuple[int, ...]], but: str) -> str:
+    """Say which variants have weights of these shapes, the classifier's left out.
+
+    One of the model's own name has been changed in the model.
+    """
     wanted = collections.Counter(shapes)
     fitting = [
         name
         for name, variant in VARIANTS.items()
         if wanted == collections.Counter(v.shape for v in variables(variant)[:-2])
     ]
+    if but in fitting:
+        return f"{but} as it is in the table would fit: this one was changed"
     return f"of the table, {' or '.join(fitting) or 'no variant'} would fit"
 
 

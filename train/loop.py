@@ -29,7 +29,9 @@ def train_and_evaluate(
     after_restore: Callable[[], None] = lambda: None,
     with_evaluation: bool = True,
 ) -> dict[str, Any]:
-    """Trains from the newest checkpoint, or from scratch, to the last step.
+    """Trains from the newest checkpoint, else from the start, to the last step.
+
+    The start is random weights, or those of `experiment.pretrained`.
 
     Args:
       experiment: what to do.
@@ -277,11 +279,12 @@ def opening(
 ) -> str:
     """Returns the first line of a run."""
     images = info.split(experiment.train_split).total
+    origin = "scratch" if experiment.pretrained is None else "pretrained weights"
     return (
         f"{model.name}: {parameters(model):,} parameters, "
         f"{input_form(model).resolution} px; {images:,} images, "
         f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
-        + (f"going on at step {step:,}" if step else "starting from scratch")
+        + (f"going on at step {step:,}" if step else f"starting from {origin}")
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
+from train.errors import UserError
+
 
 class RMSprop(keras.optimizers.RMSprop):
     """Keras' RMSprop with TF1's start: the mean square begins at one, not at zero.
@@ -49,7 +51,15 @@ def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -
     Args:
       optimizer: any that is built already.
       factors: in the order of the variables that it was built with.
+
+    Raises:
+      UserError: the optimizer decays weights by itself, which would not be scaled.
     """
+    if optimizer.weight_decay:
+        raise UserError(
+            "learning_rate_factors do not reach the weight_decay of the optimizer "
+            f"{optimizer.name}; use Experiment.weight_decay, which is part of the loss"
+        )
     update = optimizer.update_step
 
     def update_step(gradient, variable, learning_rate) -> None:

@@ -28,7 +28,11 @@ _TO_SAFETENSORS = (
 
 
 def load(
-    model: keras.Model, *, path: str, averaged: bool = True, new_head: bool = False
+    model: keras.Model,
+    *,
+    path: str | None = None,
+    averaged: bool = True,
+    new_head: bool = False,
 ) -> None:
     """Sets a model's weights from other training.
 
@@ -37,6 +41,8 @@ def load(
       path: local or gs://, of a TF1 checkpoint of the authors' (folder/model.ckpt), a
         state dict of timm's (file.safetensors), a checkpoint of ours, or a folder that
         holds a checkpoint, such as a run's model_dir, of which it is the newest.
+        timm's tf_efficientnet_b0 and efficientnet_b0 cannot be told apart: the second
+        is for a model with dialect = 'timm' and batch_norm_epsilon = 1e-5.
       averaged: take the moving averages; timm's files have one set of weights anyway.
       new_head: leave the classifier as it is, for other classes.
 
@@ -44,6 +50,8 @@ def load(
       UserError: there is no such file, or it cannot be read.
       ModelError: the weights are not for this model.
     """
+    if not path:
+        raise UserError("no weights are named: bind pretrained.load.path = 'a path'")
     kind, tensors = read(path)
     try:
         if kind == "reference":

@@ -140,6 +140,8 @@ def _build(
             dtype=experiment.precision, seed=experiment.seed, **training
         )
     except TypeError as error:
+        if "variants.Variant" in str(error) or "variants.StageSpec" in str(error):
+            raise UserError(str(error).splitlines()[0]) from error
         if "'variant'" not in str(error):
             raise
         raise UserError(

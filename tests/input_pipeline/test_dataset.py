@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipeline import dataset, preprocess
+from input_pipeline.errors import DataError
 from input_pipeline.randaugment import rand_augment
 from tests.input_pipeline.builders import jpeg
 
@@ -108,6 +109,27 @@ def test_evaluation_pads_no_more_than_the_last_batch_by_default(tiny):
         [4, 0, 1, 2],
         [3, 4, -1, -1],
     ]
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "HWCN"])
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+def test_images_in_another_form_are_the_same_pixels(tiny, patch_size, layout):
+    (expected,) = evaluate(tiny, batch_size=10)
+    (found,) = evaluate(tiny, batch_size=10, patch_size=patch_size, layout=layout)
+    image = found["image"]
+    assert image.dtype == tf.uint8
+    if layout == "HWCN":
+        image = tf.transpose(image, [3, 0, 1, 2])
+    assert image.shape == (10, 16 // patch_size, 16 // patch_size, 3 * patch_size**2)
+    if patch_size > 1:
+        image = tf.nn.depth_to_space(image, patch_size)
+    np.testing.assert_array_equal(image, expected["image"])
+    np.testing.assert_array_equal(found["label"], expected["label"])
+
+
+def test_unknown_layout(tiny):
+    with pytest.raises(DataError, match="layout is 'NCHW': choose NHWC or HWCN"):
+        evaluate(tiny, layout="NCHW")
 
 
 def test_too_few_batches_are_refused(tiny):

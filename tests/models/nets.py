@@ -1,16 +1,18 @@
 """Small networks that several tests build, in whatever backend they run."""
 
 import dataclasses
+from typing import Any
 
 from models import variants
 
 # Without noise, so that two builds can be compared.
-QUIET = {"survival_prob": 1.0, "dropout_rate": 0.0}
+QUIET: dict[str, Any] = {"survival_prob": 1.0, "dropout_rate": 0.0}
 
 # Arguments of build_model that reach every layer of models/.
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "patches": {"stem_block_size": 4, "input_layout": "HWCN"},
+    "12 channels": {"stem_block_size": 2, "stem_reshuffle": "host"},
+    "48 channels": {"stem_block_size": 4, "input_layout": "HWCN"},
     "folded": {"fold_batch_norm": True},
     "reshuffle": {"stages": {1: {"space_to_depth": "reshuffle"}}},
     "batch domain": {"stages": {3: {"space_to_batch": 2}}, "resolution": 64},

@@ -338,7 +338,7 @@ def test_serialisation_round_trip(tiny, random_pixels):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be 1 or more, not 0"),
+        ({"num_classes": 0}, "num_classes must be an integer of 1 or more, not 0"),
         (
             {"resolution": 31},
             "resolution 31 is too small for efficientnet-x-b0: its strides divide it "
@@ -356,13 +356,45 @@ def test_serialisation_round_trip(tiny, random_pixels):
         ({"survival_prob": 1.1}, "survival_prob must be in (0, 1], not 1.1"),
         ({"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), not 1.0"),
         ({"batch_norm_momentum": 1.0}, "momentum must be in [0, 1), not 1.0"),
-        ({"batch_norm_epsilon": 0.0}, "epsilon must be above 0, not 0.0"),
+        (
+            {"batch_norm_epsilon": 0.0},
+            "batch_norm_epsilon must be a number above 0, not 0.0",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(arguments, message):
     with pytest.raises(ModelError) as error:
         models.build_model("efficientnet-x-b0", **arguments)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["glu", "threshold", "serialize", ["relu"], None])
+def test_functions_that_are_no_activations(tiny, name):
+    with pytest.raises(ModelError, match="unknown activation "):
+        models.build_model(tiny, stages={3: {"activation": name}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": "10"}, "num_classes must be an integer of 1 or more, not '10"),
+        ({"survival_prob": "0.8"}, r"survival_prob must be in \(0, 1\], not '0.8'"),
+        ({"fold_batch_norm": "no"}, "fold_batch_norm must be True or False, not 'no'"),
+        ({"stages": [1]}, r"stages must be a mapping from numbers to fields, not \[1"),
+        ({"blocks": {2: None}}, "block 2: None is no mapping from fields to values"),
+        ({"variant": models.Variant}, "variant must be a name or a Variant, as in"),
+        ({"dialect": "tim"}, "dialect must be one of reference, timm, not 'tim'"),
+    ],
+)
+def test_values_of_another_type(arguments, message):
+    with pytest.raises(ModelError, match=message):
+        models.build_model(**{"variant": "efficientnet-x-b0", **arguments})
+
+
+def test_changed_blocks_stay_where_they_are():
+    changed = change(get_variant("efficientnet-x-b0"), blocks={15: {"skip": False}})
+    with pytest.raises(ModelError, match="which another depth_coefficient would move"):
+        models.build_model(changed, depth_coefficient=1.1)
 
 
 def test_unknown_variant():

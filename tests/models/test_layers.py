@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from models.layers import Dropout, Normalize, StochasticDepth
+from models.reshuffle import BatchToSpace
 from models.variants import ModelError
 
 
@@ -58,6 +59,17 @@ def test_stochastic_depth_drops_whole_samples():
     outputs = array(StochasticDepth(0.5)(np.ones((64, 3, 3, 2)), training=True))
     assert (outputs == outputs[:, :1, :1, :1]).all()
     assert 0 < outputs.mean() < 2
+
+
+def test_stochastic_depth_drops_all_parts_of_an_image():
+    """Behind SpaceToBatch: part is the slow index, image the fast one."""
+    layer = StochasticDepth(0.5, parts=4)
+    outputs = array(layer(np.ones((4 * 16, 3, 3, 2)), training=True))
+    survives = outputs[:, 0, 0, 0].reshape(4, 16) > 0
+    assert (survives == survives[0]).all()
+    assert 0 < survives[0].sum() < 16
+    image = array(BatchToSpace(2)(outputs))
+    assert (image == image[:, :1, :1, :1]).all()
 
 
 def test_dropout_drops_single_elements():
@@ -127,7 +139,7 @@ def test_dropout_rate_out_of_range(value):
     "layer",
     [
         Normalize(name="a", dtype="mixed_bfloat16"),
-        StochasticDepth(0.7, seed=3),
+        StochasticDepth(0.7, parts=4, seed=3),
         Dropout(0.3, seed=3),
     ],
     ids=lambda layer: type(layer).__name__,

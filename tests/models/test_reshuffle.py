@@ -64,13 +64,11 @@ def test_a_convolution_in_the_batch_domain_is_a_dilated_one():
 def test_every_dtype_passes_unchanged(dtype):
     x = tf.cast(pixels((1, 5, 6, 3)) * 50, dtype)
     for there, back in ((SpaceToDepth, DepthToSpace), (SpaceToBatch, BatchToSpace)):
-        folded = there(2, dtype=dtype)(x)
-        equal(back(2, output_size=(5, 6), dtype=dtype)(folded), x)
-
-
-def test_mixed_precision_casts_like_any_layer():
-    outputs = SpaceToDepth(2, dtype="mixed_bfloat16")(pixels())
-    assert outputs.dtype == "bfloat16"
+        for policy in ("float32", "mixed_bfloat16"):
+            folded = there(2, dtype=policy)(x)
+            equal(back(2, output_size=(5, 6), dtype=policy)(folded), x)
+            symbol = there(2, dtype=policy)(keras.Input((5, 6, 3), dtype=dtype))
+            assert symbol.dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -119,6 +117,10 @@ def test_gradient_goes_where_the_pixels_came_from():
         (lambda: SpaceToDepth(0), "block_size must be an integer of 1 or more, not 0"),
         (lambda: SpaceToBatch(-1), "block_size must be an integer of 1 or more"),
         (lambda: DepthToSpace(True), "block_size must be an integer of 1 or more"),
+        (
+            lambda: DepthToSpace(2, output_size=(-1, 3)),
+            r"output_size must be two integers of 1 or more, not \(-1, 3\)",
+        ),
         (
             lambda: DepthToSpace(2, name="d")(pixels((1, 2, 2, 6))),
             "d: 6 channels are no 4 parts of equal size",

@@ -188,6 +188,12 @@ def test_mixed_precision_and_serialisation(tiny, plain, random_pixels):
         ),
         (
             NAME,
+            {"stem_block_size": 4, "blocks": {0: {"space_to_batch": 2}}},
+            "stem_block_size 4 folds pixels together that space_to_batch in block 0 "
+            "would part; use 2",
+        ),
+        (
+            NAME,
             {"stem_reshuffle": "host"},
             'stem_reshuffle = "host" has nothing to move at stem_block_size = 1',
         ),
@@ -244,18 +250,63 @@ def test_folded_model_learns(tiny, plain, random_pixels):
     }
 
 
+def test_gradient_of_a_rearranged_kernel_is_not_rounded(tiny, random_pixels):
+    """In mixed precision it is that of the plain form to a step of bfloat16."""
+    found = []
+    for n in (1, 4):
+        model = build(tiny, stem_block_size=n, dtype="mixed_bfloat16", seed=2)
+        kernel = model.get_layer("stem_conv").kernel
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(random_pixels, training=False)[:, :5])
+        found.append(array(tape.gradient(loss, kernel.value)))
+    scale = np.abs(found[0]).max()
+    np.testing.assert_allclose(found[1], found[0], atol=0.03 * scale)
+
+
 def test_copy_between_two_networks_is_refused_and_writes_nothing(tiny, plain):
     wider = build(tiny, width_coefficient=2.0)
     before = [v.numpy() for v in wider.weights]
-    with pytest.raises(
-        ModelError,
-        match=r"stem_conv/kernel of tiny has shape \(3, 3, 3, 32\), "
-        r"stem_conv/kernel of tiny \(3, 3, 3, 64\)",
-    ):
-        rewrites.copy_weights(plain, wider)
-    deeper = build(tiny, depth_coefficient=2.0)
-    message = "tiny has 26 layers with a kernel, tiny has 48: two networks"
+    message = "two networks: input_filters of block_0 is 32 in tiny, 64 in tiny"
     with pytest.raises(ModelError, match=message):
-        rewrites.copy_weights(plain, deeper)
+        rewrites.copy_weights(plain, wider)
     for variable, value in zip(wider.weights, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_norm_epsilon": 0.1}, r"epsilons of batch norm are \[0.001, 0.1\]"),
+        ({"stages": {3: {"activation": "swish"}}}, "activation of block_3 is 'relu'"),
+        ({"stages": {3: {"strides": 1}}}, "strides of block_3 is 2 in tiny, 1 in"),
+        ({"stages": {2: {"skip": False}}}, "skip of block_1 is True in tiny, False"),
+        ({"stages": {2: {"space_to_batch": 2}}}, "space_to_batch of block_1 is 1 in"),
+        ({"dialect": "timm"}, "padding of block_0 is 'same' in tiny, 'symmetric' in"),
+        ({"depth_coefficient": 2.0}, "two networks: "),
+        ({"num_classes": 10}, r"classifier/kernel of tiny has shape \(64, 1000\)"),
+    ],
+)
+def test_copy_sees_differences_that_weights_do_not_show(changes, message, tiny, plain):
+    with pytest.raises(ModelError, match=message):
+        rewrites.copy_weights(plain, build(tiny, **changes))
+    foreign = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="mlp")
+    with pytest.raises(ModelError, match="'mlp' was not made by"):
+        rewrites.copy_weights(plain, foreign)
+
+
+def test_keras_loops_would_cut_images_of_hwcn_into_strips(tiny):
+    model = build(tiny, input_layout="HWCN", resolution=64)
+    with pytest.raises(ModelError, match="Keras' fit, evaluate and predict need"):
+        model.predict(np.zeros((64, 64, 3, 4), np.float32), verbose=0)
+    with pytest.raises(ModelError, match=r"must be \[64, 64, 3, batch\], not \[8, 64"):
+        model(np.zeros((8, 64, 3, 4), np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_stem_forms_with_a_batch_domain(n, tiny, random_pixels):
+    changed = {"stages": {1: {"space_to_batch": 2}}}
+    pixels = np.tile(random_pixels, (1, 2, 2, 1))
+    expected = build(tiny, resolution=64, **changed)
+    model = build(tiny, resolution=64, stem_block_size=n, **changed)
+    rewrites.copy_weights(expected, model)
+    np.testing.assert_allclose(array(model(pixels)), array(expected(pixels)), atol=1e-5)

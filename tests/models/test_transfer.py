@@ -51,13 +51,21 @@ def test_frozen_parts_do_not_move(tiny, random_pixels):
         assert moved == (part_of[variable.path] not in frozen), variable.path
 
 
-def test_frozen_parts_survive_serialisation(tiny):
-    model = models.build_model(tiny, frozen=("stem",))
+def test_frozen_parts_survive_serialisation(tiny, random_pixels):
+    frozen = ("stem", "stage_1", "stage_3")
+    model = models.build_model(tiny, frozen=frozen)
     copy = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(model)
     )
     paths = [v.path for v in model.trainable_variables]
     assert [v.path for v in copy.trainable_variables] == paths
+    before = {v.path: v.numpy() for v in copy.weights}
+    copy(random_pixels, training=True)
+    part_of = transfer.part_of_variable(copy)
+    moved = {
+        part_of[v.path] for v in copy.weights if (v.numpy() != before[v.path]).any()
+    }
+    assert moved == {"stage_2", "head"}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,7 @@ def test_frozen_parts_survive_serialisation(tiny):
             ("stem", "stage_1", "stage_2", "stage_3", "head", "classifier"),
             "frozen: tiny has nothing to learn",
         ),
+        ("stem", "frozen must be a list of parts, not 'stem': write ('stem',)"),
     ],
 )
 def test_freeze_errors(tiny, frozen, message):

@@ -136,6 +136,7 @@ second/variants.StageSpec.fused = True
         ("blocks = {99: {'fused': True}}", "has no block 99, only 0 to 9"),
         ("stages = {4: {'activation': 'rleu'}}", "unknown activation 'rleu'; did you"),
         ("resolution = 16", "resolution 16 is too small for efficientnet-x-b0"),
+        ("frozen = 'stem'", "frozen must be a list of parts, not 'stem'"),
         ("frozen = ('stage_8',)", "has no part 'stage_8', only stem, stage_1,"),
     ],
 )

@@ -104,6 +104,12 @@ def test_one_step_is_scaled_by_the_factor():
         np.testing.assert_array_equal(none, 0)
 
 
+def test_decay_by_the_optimizer_itself_is_refused():
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    with pytest.raises(UserError, match=r"do not reach the weight_decay .* adam_w"):
+        scale_learning_rates(optimizer, [1.0])
+
+
 def test_factors_of_every_variable(digits):
     factors = {"stem": 0.1, "stage_2": 0.5}
     settings = {"experiment.Experiment.learning_rate_factors": factors}
