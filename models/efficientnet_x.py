@@ -102,6 +102,53 @@ def build_model(
         dialect=dialect,
     )
     variant = change(variant, stages, blocks)
+    _check(variant, num_classes, survival_prob, fold_batch_norm)
+    form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
+    form.check(variant)
+    policy = keras.dtype_policies.get(dtype)
+    batch_norm = {
+        "momentum": batch_norm_momentum,
+        "epsilon": variant.batch_norm_epsilon,
+        "reduce_mean": reduce_mean,
+    }
+    make = LayerMaker(
+        seed=seed,
+        dtype=policy,
+        padding=scaling.block_specs(variant)[0].padding,
+        batch_norm=None if fold_batch_norm else batch_norm,
+    )
+    blocks_of_variant = _blocks(
+        variant,
+        survival_prob,
+        batch_norm_momentum=batch_norm_momentum,
+        batch_norm_epsilon=variant.batch_norm_epsilon,
+        fold_batch_norm=fold_batch_norm,
+        input_of_patches=form.block_size == 4,
+        seed=seed,
+        make_seed_generator=make_seed_generator,
+        reduce_mean=reduce_mean,
+        dtype=policy,
+    )
+    dropout = Dropout(
+        variant.dropout_rate,
+        seed=derive_seed(seed, "dropout"),
+        make_seed_generator=make_seed_generator,
+        dtype=policy,
+        name="dropout",
+    )
+    pixels = form.pixels(variant.resolution)
+    x = run_chain(form.stem(make, variant), pixels)
+    x = run_chain(_in_batch_domain(blocks_of_variant), x)
+    x = run_chain([*_head(make, variant), dropout, *_classifier(make, num_classes)], x)
+    model = keras.Model(pixels, x, name=variant.name)
+    transfer.freeze(model, frozen)
+    return model
+
+
+def _check(
+    variant: Variant, num_classes: int, survival_prob: float, fold_batch_norm: bool
+) -> None:
+    """Refuse what no model can be built of."""
     specs = scaling.block_specs(variant)
     for name in (variant.activation, *(spec.activation for spec in specs)):
         _check_activation(name)
@@ -117,53 +164,29 @@ def build_model(
         isinstance(fold_batch_norm, bool),
         f"fold_batch_norm must be True or False, not {fold_batch_norm!r}",
     )
-    form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
-    form.check(variant, specs)
-    policy = keras.dtype_policies.get(dtype)
-    batch_norm = {
-        "momentum": batch_norm_momentum,
-        "epsilon": variant.batch_norm_epsilon,
-        "reduce_mean": reduce_mean,
-    }
-    make = LayerMaker(
-        seed=seed,
-        dtype=policy,
-        padding=specs[0].padding,
-        batch_norm=None if fold_batch_norm else batch_norm,
-    )
-    block_layers = [
+
+
+def _blocks(
+    variant: Variant,
+    survival_prob: float,
+    *,
+    input_of_patches: bool,
+    **shared: Any,
+) -> list[keras.Layer]:
+    """Make all blocks; only the first one sees the stem's patches."""
+    specs = scaling.block_specs(variant)
+    stages = scaling.stage_of_block(variant)
+    return [
         (FusedMBConv if spec.fused else MBConv)(
             spec,
             stage=stage,
             survival_prob=1 - (1 - survival_prob) * i / len(specs),
-            batch_norm_momentum=batch_norm_momentum,
-            batch_norm_epsilon=variant.batch_norm_epsilon,
-            fold_batch_norm=fold_batch_norm,
-            input_of_patches=i == 0 and form.block_size == 4,
-            seed=seed,
-            make_seed_generator=make_seed_generator,
-            reduce_mean=reduce_mean,
-            dtype=policy,
+            input_of_patches=input_of_patches and i == 0,
             name=f"block_{i}",
+            **shared,
         )
-        for i, (spec, stage) in enumerate(
-            zip(specs, scaling.stage_of_block(variant), strict=True)
-        )
+        for i, (spec, stage) in enumerate(zip(specs, stages, strict=True))
     ]
-    dropout = Dropout(
-        variant.dropout_rate,
-        seed=derive_seed(seed, "dropout"),
-        make_seed_generator=make_seed_generator,
-        dtype=policy,
-        name="dropout",
-    )
-    pixels = form.pixels(variant.resolution)
-    x = run_chain(form.stem(make, variant), pixels)
-    x = run_chain(_in_batch_domain(block_layers), x)
-    x = run_chain([*_head(make, variant), dropout, *_classifier(make, num_classes)], x)
-    model = keras.Model(pixels, x, name=variant.name)
-    transfer.freeze(model, frozen)
-    return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +197,10 @@ class _StemForm:
     reshuffle: str
     layout: str
 
-    def check(self, variant: Variant, specs: Sequence[scaling.BlockSpec]) -> None:
+    def check(self, variant: Variant) -> None:
         """Refuse what this variant's stem cannot be rewritten to."""
         n, size = self.block_size, variant.resolution
+        first = scaling.block_specs(variant)[0]
         require(n in (1, 2, 4), f"stem_block_size must be 1, 2 or 4, not {n!r}")
         require(
             self.reshuffle in ("device", "host"),
@@ -201,12 +225,12 @@ class _StemForm:
             "use stem_block_size = 1",
         )
         require(
-            n < 4 or specs[0].space_to_depth == "conv",
+            n < 4 or first.space_to_depth == "conv",
             f"stem_block_size 4 needs the learned space-to-depth in block 0, which "
             f"{variant.name} has not; use 2",
         )
         require(
-            n < 4 or specs[0].space_to_batch == 1,
+            n < 4 or first.space_to_batch == 1,
             "stem_block_size 4 folds pixels together that space_to_batch in block 0 "
             "would part; use 2",
         )
