@@ -26,7 +26,6 @@ from models import efficientnet_x
 from models import variants
 from train import experiment
 from train import optimizer
-from train import pretrained
 from train import schedule
 """
 

@@ -54,8 +54,10 @@ class Experiment:
       seed: of initial weights, masks, data order and augmentation.
       batch_norm_replicas: replicas that share the statistics of batch norm; None is
         the reference's rule, see `train.replica.make_reduce_mean`.
-      pretrained: (model) -> None, sets the weights that a fresh run starts from, as
-        `train.pretrained.load` does; None starts from random ones.
+      pretrained: file or folder of the weights that a fresh run starts from, see
+        `train.pretrained.load`; None starts from random ones.
+      pretrained_averages: take the moving averages among these weights.
+      new_head: leave their classifier out, for other classes.
       learning_rate_factors: factor of the learning rate by part of the model ("stem",
         "stage_1" ..., "head", "classifier"), 1 where nothing is said.
     """
@@ -82,7 +84,9 @@ class Experiment:
     keep_checkpoints: int = 5
     seed: int = 0
     batch_norm_replicas: int | None = None
-    pretrained: Callable[[keras.Model], None] | None = None
+    pretrained: str | None = None
+    pretrained_averages: bool = True
+    new_head: bool = False
     learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -109,9 +113,12 @@ class Experiment:
         )
         self._require(
             "pretrained",
-            self.pretrained is None or callable(self.pretrained),
-            "None or a function, as in @pretrained.load",
+            self.pretrained is None
+            or (type(self.pretrained) is str and self.pretrained != ""),
+            "None or a path",
         )
+        for name in ("pretrained_averages", "new_head"):
+            self._require(name, type(getattr(self, name)) is bool, "True or False")
         factors = self.learning_rate_factors
         self._require(
             "learning_rate_factors",

@@ -66,7 +66,7 @@ def train_and_evaluate(
         trainer.train_dataset = train_dataset(experiment, strategy, form, step)
     elif experiment.pretrained is not None:
         with strategy.scope():
-            train_state.start_from(experiment.pretrained)
+            train_state.start_from_pretrained(experiment)
 
     progress = Progress(
         step, experiment.train_steps(info), experiment.global_batch_size

@@ -30,7 +30,7 @@ _TO_SAFETENSORS = (
 def load(
     model: keras.Model,
     *,
-    path: str | None = None,
+    path: str,
     averaged: bool = True,
     new_head: bool = False,
 ) -> None:
@@ -50,8 +50,6 @@ def load(
       UserError: there is no such file, or it cannot be read.
       ModelError: the weights are not for this model.
     """
-    if not path:
-        raise UserError("no weights are named: bind pretrained.load.path = 'a path'")
     kind, tensors = read(path)
     try:
         if kind == "reference":

@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
-from train import checkpoint, ema, replica
+from train import checkpoint, ema, pretrained, replica
 from train.errors import UserError
 from train.experiment import Experiment
 from train.optimizer import scale_learning_rates
@@ -35,9 +35,9 @@ class TrainState:
         """Updates done so far, an integer scalar."""
         return self.optimizer.iterations.value
 
-    def start_from(self, pretrained: Callable[[keras.Model], None]) -> None:
+    def start_from_pretrained(self, experiment: Experiment) -> None:
         """Sets the weights, and their average, that a fresh run starts from."""
-        pretrained(self.model)
+        load_pretrained(experiment, self.model)
         ema.copy(self.model, self.ema_model)
 
     def variables(self) -> dict[str, tf.Variable]:
@@ -97,6 +97,16 @@ def restore_models(
     return models
 
 
+def load_pretrained(experiment: Experiment, model: keras.Model) -> None:
+    """Sets the weights that `experiment.pretrained` names."""
+    pretrained.load(
+        model,
+        path=str(experiment.pretrained),
+        averaged=experiment.pretrained_averages,
+        new_head=experiment.new_head,
+    )
+
+
 def load_models(
     experiment: Experiment,
     info: DatasetInfo,
@@ -106,7 +116,7 @@ def load_models(
     """Returns models to score or to export, where they are from, and their step.
 
     They hold the newest checkpoint. Before there is one they hold the weights that the
-    training would start from, if these are given: from "pretrained", step 0.
+    training would start from, if these are given; their step is 0.
 
     Raises:
       UserError: neither is there.
@@ -114,8 +124,8 @@ def load_models(
     if checkpoint.newest(model_dir) is None and experiment.pretrained is not None:
         models = {key: _build(experiment, info) for key in keys}
         for model in models.values():
-            experiment.pretrained(model)
-        return models, "pretrained", 0
+            load_pretrained(experiment, model)
+        return models, f"pretrained {experiment.pretrained}", 0
     path = checkpoint.latest(model_dir)
     models = restore_models(experiment, info, path, keys)
     return models, path, checkpoint.step(path)

@@ -17,12 +17,10 @@ TRANSFER = """
 from __gin__ import dynamic_registration
 from models import efficientnet_x
 from train import experiment
-from train import pretrained
 
 experiment.Experiment:
-  pretrained = @pretrained.load
+  pretrained = '{path}'
   learning_rate_factors = {{'stage_1': 0.0, 'head': 0.5}}
-pretrained.load.path = '{path}'
 efficientnet_x.build_model:
   frozen = ('stem',)
   stem_block_size = 2
@@ -50,7 +48,10 @@ def test_pretrained_weights_are_scored_before_any_training(
     """Also: images that the host rearranged give the scores of those it did not."""
     assert input_form(experiment.build_model()) == InputForm(32, 2, "HWCN")
     scores = loop.evaluate(experiment, str(tmp_path / "empty"))
-    assert (scores["checkpoint"], scores["steps"]) == ("pretrained", 0)
+    assert (scores["checkpoint"], scores["steps"]) == (
+        f"pretrained {finished[0]}",
+        0,
+    )
     for score in ("top1", "top5"):
         assert scores["ema_" + score] == finished[1]["ema_" + score]
     assert scores["ema_loss"] == pytest.approx(finished[1]["ema_loss"], abs=1e-5)
@@ -132,7 +133,8 @@ def test_factors_of_every_variable(digits):
         ),
         ("learning_rate_factors", {"stem": -1}, "a mapping from parts of the model"),
         ("learning_rate_factors", 0.5, "a mapping from parts of the model"),
-        ("pretrained", "weights.h5", "None or a function, as in @pretrained.load"),
+        ("pretrained", 5, "None or a path"),
+        ("pretrained", "", "None or a path"),
         ("batch_norm_replicas", 0, "None or a whole number > 0"),
     ],
 )
