@@ -266,7 +266,7 @@ class _TimmSide(_Side):
         import timm  # pyright: ignore[reportMissingImports]
         import torch  # pyright: ignore[reportMissingImports]
 
-        model = timm.create_model(
+        model: Any = timm.create_model(
             "efficientnet_b0",
             num_classes=_NUM_CLASSES,
             drop_rate=_DROP_RATE,
