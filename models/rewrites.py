@@ -43,14 +43,6 @@ class _RearrangedConv2D(keras.layers.Conv2D):
         super().build((*input_shape[:-1], channels))
         self.input_spec = None  # which would expect the original's channels
 
-    def add_weight(self, *args: Any, **kwargs: Any):
-        """Leave the variables in float32 until they are rearranged.
-
-        Their gradient is a sum over the copies in the rearranged kernel, which
-        bfloat16 would round four times.
-        """
-        return super().add_weight(*args, **{**kwargs, "autocast": False})
-
     def compute_output_shape(self, input_shape):
         """Same size; see the layers for the channels."""
         return (*input_shape[:-1], self.filters * self._outputs_per_pixel())
@@ -63,13 +55,12 @@ class _RearrangedConv2D(keras.layers.Conv2D):
         """Convolve by the rearranged kernel."""
         outputs = ops.conv(
             inputs,
-            ops.cast(self.rearranged_kernel(), self.compute_dtype),
+            self.rearranged_kernel(),
             padding="same",
             data_format="channels_last",
         )
         if self.use_bias:
-            bias = ops.tile(self.bias, (self._outputs_per_pixel(),))
-            outputs += ops.cast(bias, self.compute_dtype)
+            outputs += ops.tile(self.bias, (self._outputs_per_pixel(),))
         return outputs
 
     def rearranged_kernel(self):
@@ -207,8 +198,9 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         ModelError: if they are not the same network; nothing is written then.
     """
     names = source.name, target.name
+    wanted = _architecture(target)
     for key, value in _architecture(source).items():
-        other = _architecture(target).get(key)
+        other = wanted.get(key)
         require(
             value == other,
             f"two networks: {key} is {value!r} in {names[0]}, {other!r} in {names[1]}",

@@ -250,8 +250,8 @@ def test_folded_model_learns(tiny, plain, random_pixels):
     }
 
 
-def test_gradient_of_a_rearranged_kernel_is_not_rounded(tiny, random_pixels):
-    """In mixed precision it is that of the plain form to a step of bfloat16."""
+def test_gradient_of_a_rearranged_kernel_in_mixed_precision(tiny, random_pixels):
+    """It is the plain form's but for steps of bfloat16."""
     found = []
     for n in (1, 4):
         model = build(tiny, stem_block_size=n, dtype="mixed_bfloat16", seed=2)
