@@ -24,9 +24,10 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
     """
     shape = tf.ensure_shape(tf.image.extract_jpeg_shape(encoded), [3])
     pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
-    message = f"image has more than {MAX_PIXELS} pixels"
-    within = tf.debugging.assert_less_equal(
-        pixels, tf.constant(MAX_PIXELS, tf.int64), message
+    # The bare op: tf.debugging's assertions cost as much as drawing the crop.
+    within = tf.raw_ops.Assert(
+        condition=pixels <= MAX_PIXELS,
+        data=[f"image has more than {MAX_PIXELS} pixels"],
     )
     with tf.control_dependencies([within] if within is not None else []):
         return tf.identity(shape)
@@ -77,7 +78,16 @@ def resize(pixels: tf.Tensor, resolution: int) -> tf.Tensor:
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     """Clips to 0..255 and drops the fraction, as the reference does to augment."""
-    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
+    # In one pass, for half the time of clip_by_value and cast. It rounds halves up, so
+    # that half a level less comes to dropping the fraction.
+    quantized, _, _ = tf.raw_ops.QuantizeV2(
+        input=pixels - 0.5,
+        min_range=0.0,
+        max_range=255.0,
+        T=tf.quint8,
+        round_mode="HALF_AWAY_FROM_ZERO",
+    )
+    return tf.bitcast(quantized, tf.uint8)
 
 
 def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:

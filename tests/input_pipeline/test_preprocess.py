@@ -65,6 +65,16 @@ def test_the_same_pixels_as_png_in_any_colour_space():
         np.testing.assert_array_equal(result, want.astype(np.uint8))
 
 
+def test_to_uint8_clips_and_drops_the_fraction():
+    whole = np.arange(-3, 300, dtype=np.float32)
+    below, above = (np.nextafter(whole, np.float32(end)) for end in (-1e9, 1e9))
+    between = np.random.RandomState(0).uniform(-50, 310, 100_000).astype(np.float32)
+    tiny = np.array([-0.0, 1e-45, -1e-45, 0.49999997, -1e9, 1e9], np.float32)
+    pixels = np.concatenate([whole, below, above, whole + 0.5, between, tiny])
+    want = np.clip(pixels, 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(preprocess.to_uint8(tf.constant(pixels)), want)
+
+
 def test_bytes_inside_a_map_fn_as_the_exported_model_calls_it():
     png = tf.io.encode_png(np.zeros([40, 50, 4], np.uint8)).numpy()
     images = tf.map_fn(

@@ -7,11 +7,15 @@ import tensorflow as tf
 
 from input_pipeline import randaugment
 from input_pipeline.errors import DataError
+from tests.input_pipeline import plain_randaugment as plain
 from tests.input_pipeline.builders import DATA
 
 META = json.loads((DATA / "randaugment.json").read_text())
 CENTER = tuple(META["cutout_center"])
 NAMES = META["images"][1:]
+# Of each op at seven magnitudes: how far the reference's output on the golden image is
+# from the input, the largest and the mean difference in grey levels.
+DISTANCES = json.loads((DATA / "randaugment_distances.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,128 @@ def test_every_op_has_goldens_at_two_magnitudes():
     for op in randaugment.OP_NAMES:
         magnitudes = {n.split("_")[1] for n in NAMES if n.split("_")[0] == op}
         assert magnitudes == {"M10", "M27"}
+
+
+def test_is_as_far_from_the_input_as_the_reference_at_every_magnitude(golden):
+    image = golden["image"].astype(int)
+    for name, want in DISTANCES.items():
+        moved = apply_named(tf.constant(golden["image"]), name).numpy()
+        distance = np.abs(moved.astype(int) - image)
+        assert [distance.max(), distance.mean()] == pytest.approx(want, rel=1e-12), name
+    assert len(DISTANCES) == 7 * 21
+
+
+def kinds(height: int, width: int) -> np.ndarray:
+    """Images of the kinds that arithmetic may treat differently, uint8[6, H, W, 3]."""
+    random = np.random.RandomState(0)
+    noise = random.randint(0, 256, (height, width, 3))
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([60 + 2 * x + y, 200 - 3 * y, 90 + x], axis=2) % 256
+    flat = np.full_like(noise, 77)
+    half_flat = np.where(np.arange(3) == 1, 255, 30 + noise // 3)
+    images = [noise, smooth, smooth // 64 * 64, flat, half_flat, noise // 255 * 255]
+    return np.array(images, np.uint8)
+
+
+def fast_and_plain(images, magnitudes, names, **options):
+    """Ops, in one tf.data graph per magnitude, beside the plain ones."""
+    height, width = images.shape[1:3]
+    center = (height // 3, width - 1)
+    keys = [(name, sign) for name in names for sign in (1, -1)]
+    for magnitude in magnitudes:
+
+        def apply_all(image, signs, magnitude=magnitude):
+            # Signs that the graph can't know, as in rand_augment.
+            return [
+                randaugment.apply_op(
+                    image, name, magnitude, signs[(1 - sign) // 2], center, **options
+                )
+                for name, sign in keys
+            ]
+
+        signs = np.tile([1, -1], (len(images), 1))
+        mapped = tf.data.Dataset.from_tensor_slices((images, signs)).map(
+            lambda image, signs, f=apply_all: tuple(f(image, signs))
+        )
+        for image, fast in zip(images, mapped.as_numpy_iterator(), strict=True):
+            for (name, sign), got in zip(keys, fast, strict=True):
+                want = plain.apply_op(
+                    tf.constant(image), name, magnitude, sign, center, **options
+                )
+                yield f"{name} M{magnitude} sign {sign}", got, want.numpy()
+
+
+def assert_fast_equals_plain(
+    images: np.ndarray, magnitudes: list[float], names=randaugment.OP_NAMES, **options
+):
+    for what, got, want in fast_and_plain(images, magnitudes, names, **options):
+        np.testing.assert_array_equal(got, want, err_msg=what)
+
+
+@pytest.mark.parametrize(
+    ("size", "magnitudes"),
+    [((32, 48), [0, 17]), ((19, 23), [10]), ((2, 2), [10]), ((3, 5), [9.33])],
+)
+def test_equals_the_plain_ops_bit_for_bit(size, magnitudes):
+    assert_fast_equals_plain(kinds(*size), magnitudes)
+
+
+def test_other_constants_of_translate_and_cutout():
+    assert_fast_equals_plain(
+        kinds(24, 20),
+        [1, 3],
+        ("TranslateX", "TranslateY", "Cutout"),
+        translate_const=25.0,
+        cutout_const=100.0,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(224, 224), (97, 131), (2, 7), (7, 2), (5, 300)])
+def test_equals_the_plain_ops_at_many_magnitudes(size):
+    magnitudes = [0, 0.5, 3, 5, 7, 9, 10, 12, 15, 17, 22.5, 27, 28, 30]
+    assert_fast_equals_plain(kinds(*size), magnitudes)
+
+
+@pytest.mark.slow
+def test_color_equals_the_plain_op_for_every_colour():
+    levels = np.arange(256, dtype=np.uint8)
+    green_blue = np.stack(np.meshgrid(levels, levels), axis=2)
+
+    def image(red):
+        return np.insert(green_blue, 0, red, axis=2)
+
+    colours = tf.data.Dataset.range(256).map(
+        lambda red: tf.concat(
+            [tf.fill([256, 256, 1], tf.cast(red, tf.uint8)), green_blue], axis=2
+        )
+    )
+    fast = colours.map(lambda image: randaugment.apply_op(image, "Color", 10))
+    for red, got in enumerate(fast.as_numpy_iterator()):
+        want = plain.apply_op(tf.constant(image(red)), "Color", 10, 1, (0, 0))
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.slow
+def test_rotation_equals_the_plain_op_at_many_angles():
+    image = tf.constant(kinds(61, 83)[0])
+    for magnitude in np.random.RandomState(1).uniform(0, 30, 300).tolist():
+        for name in ("Rotate", "ShearX", "ShearY", "TranslateX"):
+            got = randaugment.apply_op(image, name, magnitude, -1)
+            want = plain.apply_op(image, name, magnitude, -1, (0, 0))
+            np.testing.assert_array_equal(got, want, err_msg=f"{name} M{magnitude}")
+
+
+def test_random_layers_equal_the_plain_ops_of_the_same_draws():
+    image = tf.constant(kinds(40, 56)[1])
+    mapped = tf.data.Dataset.range(60).map(
+        lambda i: randaugment.rand_augment(
+            image, tf.stack([3, i]), num_layers=2, magnitude=17
+        )
+    )
+    for i, got in enumerate(mapped.as_numpy_iterator()):
+        want = plain.rand_augment(image, tf.constant([3, i], tf.int64), 2, 17)
+        np.testing.assert_array_equal(got, want, err_msg=f"seed {i}")
 
 
 def dull_image(height=24, width=20) -> np.ndarray:
