@@ -1,25 +1,33 @@
 """Records to batches: what the trainer reads."""
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from input_pipeline.errors import DataError
-from input_pipeline.faults import MASKED, POLICIES, Tensors, explain, load_group
+from input_pipeline.faults import (
+    MASKED,
+    POLICIES,
+    Tensors,
+    explain,
+    limited,
+    load_group,
+)
 from input_pipeline.preprocess import eval_image, train_image
 from input_pipeline.records import DatasetInfo, load_info, parse
-from input_pipeline.stream import finite, host_share, stream
+from input_pipeline.service import distributed
+from input_pipeline.stream import Host, Records, finite, read_buffer, stream
 
 __all__ = ["eval_dataset", "explain", "train_dataset"]
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-# Records decoded under one guard: the guard's cost per image falls with it, the memory
-# of a group and the latency of the first batch grow.
+# Images decoded under one guard, in one call of a function.
 _GROUP = 32
 
-# Which of an image's two seeds.
-_CROP, _AUGMENT = 0, 1
+# Which of an image's seeds.
+_CROP, _AUGMENT, _ERASE = range(3)
 
 
 def train_dataset(
@@ -38,17 +46,21 @@ def train_dataset(
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
     augment: Augment | None = None,
-    shuffle_buffer: int = 10_000,
+    erase: Augment | None = None,
+    shuffle_buffer: int = 1024,
     on_bad_record: str = "stop",
+    max_bad_records: int = 100,
+    service: str | None = None,
+    service_window: int = 64,
 ) -> tf.data.Dataset:
     """This host's training batches, without end.
 
     Element k depends on the data and (seed, start + k, num_hosts, host) alone, so that
-    a run resumed with `start` continues bit for bit.
+    a run resumed with `start` continues bit for bit, wherever images are decoded.
 
     Args:
       data_dir: a folder that input_pipeline.prepare wrote, or a bucket.
-      split: a split of that dataset.
+      split: a split of that dataset, or some of its shards, as in "train[20shard:]".
       resolution: S, the side of the images in pixels.
       batch_size: B, of this host.
       seed: of the order, the crops and the augmentation.
@@ -61,50 +73,69 @@ def train_dataset(
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror half of the images.
       augment: (uint8[S, S, 3], seed int64[2]) -> uint8[S, S, 3], or None.
-      shuffle_buffer: records held in memory to shuffle.
+      erase: the same, applied behind `augment`.
+      shuffle_buffer: records that are shuffled at a time, from chunks of 16 that are
+        drawn from everywhere in the split; four such buffers are in memory.
       on_bad_record: "stop" raises InvalidArgumentError, which `explain` turns into one
         line; "skip" prints that line and yields a black image labelled -1.
+      max_bad_records: how many this host may skip in a pass over its share.
+      service: "grpc://host:port" of a tf.data service dispatcher whose workers shall
+        read and decode; `data_dir` has to mean the same there.
+      service_window: buffers that the workers may be ahead of one that is missing, see
+        `input_pipeline.service.distributed`.
 
     Returns:
       A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}, labels from 0; the
       images' shape is another where patch_size and layout say so.
 
     Raises:
-      DataError: no prepared dataset in `data_dir`, or an unknown split, policy or
-        layout.
+      DataError: no prepared dataset in `data_dir`, an unknown split, policy or
+        layout, or no dispatcher at `service`.
     """
-    info = _checked_info(data_dir, split, on_bad_record, layout)
+    info = _checked_info(data_dir, on_bad_record, layout)
+    records = Records(info, data_dir, split)
 
     def load(element: Tensors) -> Tensors:
         encoded, label = _checked_fields(element, info)
+        seeds = _image_seeds(seed, element["index"])
         image = train_image(
             encoded,
             resolution,
-            _image_seed(seed, element["index"], _CROP),
+            seeds[_CROP],
             area_range=area_range,
             aspect_ratio_range=aspect_ratio_range,
             flip=flip,
         )
+        if augment is not None:
+            image = augment(image, seeds[_AUGMENT])
+        if erase is not None:
+            image = erase(image, seeds[_ERASE])
         return {"image": image, "label": label}
 
-    records = stream(
-        info,
-        data_dir,
-        split,
-        seed=seed,
-        start=start,
-        num_hosts=num_hosts,
-        host=host,
-        shuffle_buffer=shuffle_buffer,
-    )
-    images = _load(
-        records, load, info, resolution, min(_GROUP, batch_size), on_bad_record
-    )
-    images = images.map(
-        lambda element: _finish(element, seed, augment),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return _batches(images, batch_size, patch_size, layout)
+    decode = _decoder(load, info, records, resolution, on_bad_record)
+    share = Host(host, num_hosts)
+    size = _divisor(batch_size)
+    if service is None:
+        elements = stream(
+            records, seed=seed, start=start, host=share, shuffle_buffer=shuffle_buffer
+        )
+        groups = _decoded(elements.batch(size, drop_remainder=True), decode)
+    else:
+        first, skipped = divmod(start, shuffle_buffer)
+        images = distributed(
+            functools.partial(
+                read_buffer, records, seed=seed, host=share, size=shuffle_buffer
+            ),
+            decode,
+            service=service,
+            first=first,
+            buffer_size=shuffle_buffer,
+            group_size=_divisor(shuffle_buffer),
+            window=service_window,
+        )
+        groups = images.unbatch().skip(skipped).batch(size, drop_remainder=True)
+    groups = limited(groups, max_bad_records, share.share(records.total))
+    return _batches(groups, batch_size // size, patch_size, layout)
 
 
 def eval_dataset(
@@ -119,21 +150,23 @@ def eval_dataset(
     patch_size: int = 1,
     layout: str = "NHWC",
     on_bad_record: str = "stop",
+    max_bad_records: int = 100,
 ) -> tf.data.Dataset:
     """This host's share of a split once, in file order, padded to whole batches.
 
     Args:
       data_dir: a folder that input_pipeline.prepare wrote, or a bucket.
-      split: a split of that dataset.
+      split: a split of that dataset, or some of its shards, as in "train[:20shard]".
       resolution: S, the side of the images in pixels.
       batch_size: B, of this host.
       num_batches: how many batches to yield, the last ones wholly padding, so that all
         hosts and replicas take equally many; just enough for this host if None.
       num_hosts: how many hosts share the data.
       host: which of them this one is, from 0.
-      patch_size: as in `train_dataset`, like the next two.
+      patch_size: as in `train_dataset`, like the next three.
       layout: see patch_size.
       on_bad_record: see patch_size.
+      max_bad_records: see patch_size.
 
     Returns:
       A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}; padding is black and
@@ -144,8 +177,9 @@ def eval_dataset(
         layout.
       ValueError: `num_batches` batches do not hold this host's share.
     """
-    info = _checked_info(data_dir, split, on_bad_record, layout)
-    share = host_share(info.split(split).total, num_hosts, host)
+    info = _checked_info(data_dir, on_bad_record, layout)
+    records = Records(info, data_dir, split)
+    share = Host(host, num_hosts).share(records.total)
     needed = -(-share // batch_size)
     num_batches = needed if num_batches is None else num_batches
     if num_batches < needed:
@@ -158,32 +192,29 @@ def eval_dataset(
         encoded, label = _checked_fields(element, info)
         return {"image": eval_image(encoded, resolution), "label": label}
 
-    records = finite(info, data_dir, split, num_hosts=num_hosts, host=host)
-    images = _load(
-        records, load, info, resolution, min(_GROUP, batch_size), on_bad_record
-    )
+    decode = _decoder(load, info, records, resolution, on_bad_record)
+    size = _divisor(batch_size)
+    elements = finite(records, host=Host(host, num_hosts))
+    groups = limited(_decoded(elements.batch(size), decode), max_bad_records, share)
     blank = {
         "image": tf.zeros([resolution, resolution, 3], tf.uint8),
         "label": tf.constant(MASKED),
     }
     padding = tf.data.Dataset.from_tensors(blank)
     padding = padding.repeat(num_batches * batch_size - share)
-    images = images.map(lambda element: _finish(element, 0, augment=None))
-    return _batches(images.concatenate(padding), batch_size, patch_size, layout)
+    images = groups.unbatch().concatenate(padding)
+    groups = images.batch(size, drop_remainder=True)
+    return _batches(groups, batch_size // size, patch_size, layout)
 
 
-def _checked_info(
-    data_dir: str, split: str, on_bad_record: str, layout: str
-) -> DatasetInfo:
+def _checked_info(data_dir: str, on_bad_record: str, layout: str) -> DatasetInfo:
     if layout not in ("NHWC", "HWCN"):
         raise DataError(f"layout is {layout!r}: choose NHWC or HWCN")
     if on_bad_record not in POLICIES:
         raise DataError(
             f"on_bad_record is {on_bad_record!r}: choose {' or '.join(POLICIES)}"
         )
-    info = load_info(data_dir)
-    info.split(split)
-    return info
+    return load_info(data_dir)
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
@@ -196,66 +227,72 @@ def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.
         return tf.identity(example["encoded"]), tf.cast(label, tf.int32)
 
 
-@tf.autograph.experimental.do_not_convert
-def _finish(element: Tensors, seed: int, augment: Augment | None) -> Tensors:
-    """Augments what is not masked and drops the index."""
-    image, label = element["image"], element["label"]
-    if augment is not None:
-        key = _image_seed(seed, element["index"], _AUGMENT)
-        image = tf.cond(label == MASKED, lambda: image, lambda: augment(image, key))
-    return {"image": image, "label": label}
-
-
-def _image_seed(seed: int, index: tf.Tensor, purpose: int) -> tf.Tensor:
-    """int64[2], a function of its arguments alone."""
+def _image_seeds(seed: int, index: tf.Tensor) -> tf.Tensor:
+    """int64[3, 2], a function of the arguments alone; a row for each purpose."""
     key = tf.stack([tf.constant(seed, tf.int64), index])
-    return tf.random.stateless_uniform([2, 2], key, 0, 2**31 - 1, tf.int64)[purpose]
+    return tf.random.stateless_uniform([3, 2], key, 0, 2**31 - 1, tf.int64)
 
 
-def _load(
-    records: tf.data.Dataset,
+def _divisor(size: int) -> int:
+    """The largest group that a batch or buffer of this size is made of."""
+    return max(n for n in range(1, min(size, _GROUP) + 1) if size % n == 0)
+
+
+def _decoder(
     load: Callable[[Tensors], Tensors],
     info: DatasetInfo,
+    records: Records,
     resolution: int,
-    group_size: int,
     on_bad_record: str,
-) -> tf.data.Dataset:
-    """Records to {"image", "label", "index"}, one by one, in the same order."""
+) -> Callable[[Tensors], Tensors]:
+    """Makes the function from a group of records to {"image", "label"}."""
 
     # Nothing below is written for AutoGraph, and converting it takes seconds.
     @tf.autograph.experimental.do_not_convert
-    def load_records(group: Tensors) -> Tensors:
+    def decode(group: Tensors) -> Tensors:
         return load_group(
-            group, load, info, resolution=resolution, on_bad_record=on_bad_record
+            group,
+            load,
+            info,
+            records,
+            resolution=resolution,
+            on_bad_record=on_bad_record,
         )
 
-    groups = records.batch(group_size)
-    return groups.map(load_records, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+    return decode
+
+
+def _decoded(
+    groups: tf.data.Dataset, decode: Callable[[Tensors], Tensors]
+) -> tf.data.Dataset:
+    return groups.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _batches(
-    images: tf.data.Dataset, batch_size: int, patch_size: int, layout: str
+    groups: tf.data.Dataset, per_batch: int, patch_size: int, layout: str
 ) -> tf.data.Dataset:
+    """Puts groups together, in the form that the accelerator wants."""
     options = tf.data.Options()
     options.deterministic = True
     # The hosts have shared the records out already.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    batches = images.batch(
-        batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE
+    batches = groups.batch(per_batch, drop_remainder=True).map(
+        lambda groups: _rearranged(groups, patch_size, layout),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    if (patch_size, layout) != (1, "NHWC"):
-        batches = batches.map(
-            lambda batch: _rearranged(batch, patch_size, layout),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 @tf.autograph.experimental.do_not_convert
-def _rearranged(batch: Tensors, patch_size: int, layout: str) -> Tensors:
-    """Moves patches into the channels and the batch to the end, for the accelerator."""
+def _rearranged(groups: Tensors, patch_size: int, layout: str) -> Tensors:
+    """Flattens groups to a batch; moves patches into the channels, the batch last."""
+    batch = {
+        name: tf.reshape(value, [-1, *value.shape[2:]])
+        for name, value in groups.items()
+    }
     images = batch["image"]
     if patch_size > 1:
         images = tf.nn.space_to_depth(images, patch_size)

@@ -2,7 +2,8 @@
 
 A TensorFlow graph cannot catch an error, but a dataset can ignore one. Doing so for one
 image costs more than a tenth of decoding it, so a whole group is decoded under one
-guard, and only a group that lost a record is decoded again, each record under its own.
+guard, which costs nothing that can be measured, and only a group that lost a record is
+decoded again, each record under its own.
 """
 
 import re
@@ -14,20 +15,17 @@ import tensorflow as tf
 
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
-from input_pipeline.records import (
-    MISSING_LABEL,
-    DatasetInfo,
-    count_records,
-    load_info,
-    parse,
-    shard_path,
-)
+from input_pipeline.records import MISSING_LABEL, DatasetInfo, parse
+from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records
 
 POLICIES = ("stop", "skip")
 MASKED = -1  # the label of an image that must not count
 
 _HEAD = "bad record: "
 _TAIL = "repair or remove it, or train without it (on_bad_record: skip)"
+_LIMIT = "bad records:"
+_RAISE = "look at them, or raise max_bad_records"
+_UNREADABLE = "the file is damaged or cut off here, or may not be read"
 
 Tensors = dict[str, Any]
 
@@ -36,22 +34,24 @@ def load_group(
     group: Tensors,
     load: Callable[[Tensors], Tensors],
     info: DatasetInfo,
+    records: Records,
     *,
     resolution: int,
     on_bad_record: str,
 ) -> Tensors:
-    """Turns up to K records into images and labels, whatever the records hold.
+    """Turns K records into images and labels, whatever the records hold.
 
     Args:
       group: a batch of the stream's elements.
       load: one element to {"image": uint8[S, S, 3], "label": int32}; raises if it must.
       info: of the dataset, for the labels that it allows.
+      records: of the split, for the names of the files.
       resolution: S.
       on_bad_record: "stop" raises an error that names the record; "skip" prints it and
         yields a black image with label MASKED.
 
     Returns:
-      {"image": uint8[K, S, S, 3], "label": int32[K], "index": int64[K]}.
+      {"image": uint8[K, S, S, 3], "label": int32[K]}.
     """
     blank = {
         "image": tf.zeros([resolution, resolution, 3], tf.uint8),
@@ -62,7 +62,7 @@ def load_group(
         loaded = _attempt(load, element, blank)
         tf.cond(
             loaded["label"] == MASKED,
-            lambda: _report(element, info, on_bad_record),
+            lambda: _report(element, info, records, on_bad_record),
             lambda: tf.constant(True),
         )
         return loaded
@@ -77,14 +77,32 @@ def load_group(
             parallel_iterations=1,
         )
 
-    size = tf.shape(group["index"])[0]
+    size = tf.shape(group["place"])[0]
     together = tf.data.Dataset.from_tensors(group).unbatch().map(load)
     together = together.ignore_errors(log_warning=False).batch(tf.int32.max)
     none = tf.nest.map_structure(lambda x: tf.zeros([0, *x.shape], x.dtype), blank)
     loaded = _first(together, none)
     whole = tf.equal(tf.shape(loaded["label"])[0], size)
     loaded = tf.cond(whole, lambda: loaded, one_by_one)
-    return {**loaded, "index": group["index"]}
+    shape = [group["place"].shape[0]]
+    return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in loaded.items()}
+
+
+def limited(
+    groups: tf.data.Dataset, max_bad_records: int, records_per_pass: int
+) -> tf.data.Dataset:
+    """Passes groups on until a pass over the data has masked more than so many."""
+    limit = f"{_LIMIT} more than {max_bad_records} records could not be used; {_RAISE}"
+
+    def count(state: tf.Tensor, group: Tensors) -> tuple[tf.Tensor, Tensors]:
+        state *= tf.cast(state[0] < records_per_pass, tf.int64)  # a new pass
+        bad = tf.math.count_nonzero(group["label"] == MASKED)
+        state += tf.stack([tf.size(group["label"], tf.int64), bad])
+        within = tf.debugging.Assert(state[1] <= max_bad_records, [limit])
+        with tf.control_dependencies([within]):
+            return state, tf.nest.map_structure(tf.identity, group)
+
+    return groups.scan(tf.zeros([2], tf.int64), count)
 
 
 def _first(dataset: tf.data.Dataset, fallback: Any) -> Any:
@@ -99,11 +117,14 @@ def _attempt(function: Callable[[Any], Any], argument: Any, fallback: Any) -> An
     return _first(guarded.ignore_errors(log_warning=False), fallback)
 
 
-def _report(element: Tensors, info: DatasetInfo, on_bad_record: str) -> tf.Tensor:
+def _report(
+    element: Tensors, info: DatasetInfo, records: Records, on_bad_record: str
+) -> tf.Tensor:
     """Raises or prints one line that names the record and its fault."""
-    place = [element["file"], ", record ", tf.strings.as_string(element["record"])]
+    file, number = records.where(element["place"])
     fault = _diagnose(element["serialized"], info)
-    line = tf.strings.join([_HEAD, *place, ": ", fault, "; "])
+    place = [file, ", record ", tf.strings.as_string(number), ": "]
+    line = tf.strings.join([_HEAD, *place, fault, "; "])
     if on_bad_record == "stop":
         tf.debugging.Assert(False, [tf.strings.join([line, _TAIL])])
     else:
@@ -124,7 +145,10 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
         serialized,
         tf.constant("its JPEG header is damaged or cut off"),
     )
-    return tf.where(fields == "", image, fields)
+    fault = tf.where(fields == "", image, fields)
+    fault = tf.where(serialized == UNREADABLE, _UNREADABLE, fault)
+    more = "the file goes on behind its last record that dataset_info.json counts"
+    return tf.where(serialized == UNCOUNTED, more, fault)
 
 
 def _field_fault(example: Tensors, first_label: int, last_label: int) -> tf.Tensor:
@@ -155,44 +179,31 @@ def _image_fault(encoded: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reduce_prod(size) > MAX_PIXELS, large, broken)
 
 
-def explain(
-    error: Exception, *, data_dir: str | None = None, split: str | None = None
-) -> str | None:
+def explain(error: Exception) -> str | None:
     """One line for people about an error that reading data raised, or None.
 
     Args:
       error: what the iterator, or a function of this package, raised.
-      data_dir: where the data is; with `split`, a broken TFRecord file is searched for,
-        which reads the whole split.
-      split: the split that was read.
     """
     if isinstance(error, DataError):
         return str(error)
-    found = re.search(f"{_HEAD}.*?{re.escape(_TAIL)}", str(error), re.DOTALL)
-    if found:
-        # The error message escapes quotes in paths.
-        return re.sub(r"\\(['\"\\])", r"\1", found.group())
-    broken_file = (
-        tf.errors.DataLossError,
-        tf.errors.FailedPreconditionError,
-        tf.errors.NotFoundError,
-    )
-    if isinstance(error, broken_file) and data_dir is not None and split is not None:
-        return _broken_shard(data_dir, split)
-    return None
+    pattern = f"{_HEAD}(.*?), record .*?{re.escape(_TAIL)}"
+    pattern += f"|{_LIMIT}.*?{re.escape(_RAISE)}"
+    found = re.search(pattern, str(error), re.DOTALL)
+    if not found:
+        return None
+    # The error message escapes quotes in paths.
+    line, path = (re.sub(r"\\(['\"\\])", r"\1", x or "") for x in found.group(0, 1))
+    if _UNREADABLE in line:
+        line = line.replace(_UNREADABLE, _why_unreadable(path))
+    return line
 
 
-def _broken_shard(data_dir: str, split: str) -> str | None:
-    """Reads a split's files until one is missing, damaged or of another length."""
+def _why_unreadable(path: str) -> str:
+    """Opens the file again to tell damage from what the file system says."""
     try:
-        for shard in load_info(data_dir).split(split).shards:
-            path = shard_path(data_dir, shard)
-            count = count_records(path)
-            if count != shard.records:
-                return (
-                    f"{path} holds {count} records where dataset_info.json counts "
-                    f"{shard.records}: copy or prepare it again"
-                )
-    except DataError as error:
-        return str(error)
-    return None
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.read(1)
+    except tf.errors.OpError as error:
+        return f"the file cannot be opened ({error.message})"
+    return "the file is damaged or cut off here"

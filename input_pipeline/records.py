@@ -1,8 +1,11 @@
 """The TFRecord schema of ImageNet, and the description of a prepared dataset."""
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
@@ -11,14 +14,26 @@ from input_pipeline.errors import DataError
 INFO_FILENAME = "dataset_info.json"
 # No record can hold it: it tells a missing label from a wrong one.
 MISSING_LABEL = tf.int64.min
+# Reading can begin at every so many records. Fewer shuffle better; more make longer
+# reads, which a bucket likes.
+CHUNK_RECORDS = 16
+# Around the bytes of each record: length, its CRC, and the CRC of the bytes.
+_FRAMING = 8 + 4 + 4
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
-    """One TFRecord file: its name in the dataset's folder and its record count."""
+    """One TFRecord file.
+
+    Attributes:
+      filename: in the dataset's folder.
+      records: how many it holds.
+      offsets: the byte at which every CHUNK_RECORDS-th record begins, from the first.
+    """
 
     filename: str
     records: int
+    offsets: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +58,38 @@ class DatasetInfo:
     splits: Mapping[str, SplitInfo]
 
     def split(self, name: str) -> SplitInfo:
-        """Returns one split; a DataError names the splits that there are."""
-        if name not in self.splits:
+        """Returns a split, or some of its shards.
+
+        Args:
+          name: as in `splits`; or, in the notation of TensorFlow Datasets, a range of
+            its shards, "train[:20shard]" or "train[20shard:]", to hold some out.
+
+        Raises:
+          DataError: names the splits that there are, or the shards.
+        """
+        whole, bracket, _ = name.partition("[")
+        if whole not in self.splits:
             raise DataError(
                 f"dataset {self.name} has no split {name!r}: "
                 f"choose one of {', '.join(self.splits)}"
             )
-        return self.splits[name]
+        shards = self.splits[whole].shards
+        if bracket:
+            shards = shards[_shard_range(name, len(shards))]
+        return SplitInfo(shards)
+
+
+def _shard_range(split: str, count: int) -> slice:
+    """The shards that "train[2shard:5shard]" names, of `count`."""
+    found = re.fullmatch(r"\w+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
+    first, last = (found[1], found[2]) if found else (None, None)
+    begin, end = int(first or 0), int(last or count)
+    if not found or not 0 <= begin < end <= count:
+        raise DataError(
+            f"cannot take {split!r} of {count} shards: write [:20shard], [20shard:] or "
+            f"[2shard:5shard], with at least one shard and none beyond {count}"
+        )
+    return slice(begin, end)
 
 
 def make_example(
@@ -107,18 +147,54 @@ def shard_path(data_dir: str, shard: ShardInfo) -> str:
     return tf.io.gfile.join(data_dir, shard.filename)
 
 
-def count_records(path: str) -> int:
-    """Counts a TFRecord file's records, checking every CRC; a DataError if broken."""
-    count = 0
+def write_shard(path: str, examples: Iterable[bytes]) -> ShardInfo:
+    """Writes a TFRecord file, whole or not at all, on a disk or in a bucket."""
+    temporary = f"{path}.tmp-{uuid.uuid4().hex}"  # two processes may write the same
+    sizes = []
     try:
-        for _ in tf.data.TFRecordDataset(path, buffer_size=8 << 20):
-            count += 1
+        with tf.io.TFRecordWriter(temporary) as writer:
+            for example in examples:
+                writer.write(example)
+                sizes.append(len(example))
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+        raise
+    return _shard_info(path, sizes)
+
+
+def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> ShardInfo:
+    """Reads a TFRecord file, checking every CRC; a DataError if it is not whole.
+
+    `inspect` is called with each record in turn.
+    """
+    sizes: list[int] = []
+    whole = True
+    try:
+        contents = tf.data.TFRecordDataset(path, buffer_size=8 << 20)
+        for content in map(bytes, contents.as_numpy_iterator()):
+            sizes.append(len(content))
+            if inspect is not None:
+                inspect(content)
     except tf.errors.DataLossError:
+        whole = False
+    # TensorFlow takes a file that is cut off right behind a length for a whole one.
+    size = sum(sizes) + _FRAMING * len(sizes)
+    if not whole or tf.io.gfile.stat(path).length != size:
         raise DataError(
             f"{path} is not a whole TFRecord file, it is damaged or cut off after "
-            f"{count} good records: copy or prepare it again"
-        ) from None
-    return count
+            f"{len(sizes)} good records: copy or prepare it again"
+        )
+    return _shard_info(path, sizes)
+
+
+def _shard_info(path: str, sizes: list[int]) -> ShardInfo:
+    ends = itertools.accumulate((size + _FRAMING for size in sizes), initial=0)
+    starts = list(ends)[:-1]
+    return ShardInfo(
+        path.rpartition("/")[2], len(sizes), tuple(starts[::CHUNK_RECORDS])
+    )
 
 
 def write_info(info: DatasetInfo, data_dir: str) -> None:
@@ -134,12 +210,14 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
         "name": info.name,
         "label_offset": info.label_offset,
         "label_names": list(info.label_names),
+        "chunk_records": CHUNK_RECORDS,
         "splits": splits,
     }
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
-    with tf.io.gfile.GFile(path + ".tmp", "w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-    tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps(content) + "\n")
+    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def load_info(data_dir: str) -> DatasetInfo:
@@ -162,33 +240,52 @@ def load_info(data_dir: str) -> DatasetInfo:
 
 def read_info(data_dir: str) -> DatasetInfo:
     """Reads dataset_info.json alone; raises DataError as load_info does."""
+    path = tf.io.gfile.join(data_dir, INFO_FILENAME)
+    try:
+        # Not isdir: it takes a bucket that it may not look at for an empty one.
+        if tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path) as file:
+                return _info_from_json(json.loads(file.read()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}): delete it and prepare "
+            "the dataset again, or python -m input_pipeline.prepare tfrecords "
+            f"--source {data_dir} if its TFRecords are sound"
+        ) from None
+    except tf.errors.OpError as error:
+        raise DataError(_unreachable(path, error)) from None
     if not tf.io.gfile.isdir(data_dir):
         raise DataError(
             f"there is no data folder {data_dir}: name another one, or make it, as in "
             f"python -m input_pipeline.prepare mnist --output {data_dir}"
         )
-    path = tf.io.gfile.join(data_dir, INFO_FILENAME)
-    if not tf.io.gfile.exists(path):
-        raise DataError(
-            f"{data_dir} holds no finished dataset: no {INFO_FILENAME} says what its "
-            "TFRecords are; start input_pipeline.prepare again if it was cut short, "
-            "for TFRecords of your own see the README"
+    raise DataError(
+        f"{data_dir} holds no finished dataset: no {INFO_FILENAME} says what its "
+        "TFRecords are; start input_pipeline.prepare again if it was cut short; for "
+        "TFRecords from elsewhere python -m input_pipeline.prepare tfrecords --source "
+        f"{data_dir}"
+    )
+
+
+def _unreachable(path: str, error: tf.errors.OpError) -> str:
+    """Says what a file system had against a path, and how to mend it."""
+    mend = "look at its permissions"
+    if path.startswith("gs://"):
+        mend = (
+            "look at the bucket's name, the network, and the credentials (gcloud auth "
+            "application-default login, or a service account with storage.objects.get "
+            "and storage.objects.list)"
         )
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            return _info_from_json(json.loads(file.read()))
-    except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as e:
-        raise DataError(
-            f"{path} cannot be read ({type(e).__name__}): "
-            f"delete it and prepare the dataset again"
-        ) from None
+    return f"{path} cannot be read: {' '.join(str(error.message).split())}; {mend}"
 
 
 def _info_from_json(content: dict) -> DatasetInfo:
     splits = {
-        name: SplitInfo(tuple(ShardInfo(**shard) for shard in split["shards"]))
+        name: SplitInfo(tuple(_shard_from_json(shard) for shard in split["shards"]))
         for name, split in content["splits"].items()
     }
+    if content["chunk_records"] != CHUNK_RECORDS:
+        raise ValueError("offsets of other chunks")
     if not splits or not all(split.total > 0 for split in splits.values()):
         raise ValueError("a split without records")
     return DatasetInfo(
@@ -197,3 +294,12 @@ def _info_from_json(content: dict) -> DatasetInfo:
         label_names=tuple(content["label_names"]),
         splits=splits,
     )
+
+
+def _shard_from_json(content: dict) -> ShardInfo:
+    shard = ShardInfo(
+        content["filename"], content["records"], tuple(content["offsets"])
+    )
+    if len(shard.offsets) != -(-shard.records // CHUNK_RECORDS):
+        raise ValueError("too few offsets")
+    return shard

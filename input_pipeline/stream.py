@@ -1,140 +1,322 @@
 """The record stream: which record comes when, on which host.
 
-The order is a pure function of (seed, epoch): the shards are shuffled, read in turns,
-and their records pass a seeded shuffle buffer. Epochs follow one another and each holds
-every record once. Of this global order host h of n receives the positions h, h + n,
-h + 2n, ...; so a position alone says where to resume, on any number of hosts.
+The order is a pure function of (seed, epoch, hosts). A split is cut into chunks of a
+few consecutive records. Every epoch puts all chunks of all shards in another order and
+gives each host an equal share of it; a host fills a buffer with the records of its next
+chunks, and shuffles it. Epochs follow one another and each holds every record once.
+
+Buffer u is a function of u alone, as dataset_info.json says where each chunk begins.
+So a resumed run reads no more than one buffer again, and buffers can be read by
+machines that know nothing of each other (`input_pipeline.service`).
 """
 
+import dataclasses
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-from input_pipeline.records import DatasetInfo, SplitInfo, shard_path
+from input_pipeline.records import CHUNK_RECORDS, DatasetInfo, SplitInfo, shard_path
 
-# Part of the order: another value is another stream.
-_OPEN_FILES = 16
+# Stand in for records that cannot be read; neither parses as an Example.
+UNREADABLE = b"\xffunreadable"
+UNCOUNTED = b"\xffuncounted"
+
+# Chunks that one buffer reads at a time, and buffers read ahead: a bucket's latency is
+# hidden behind them.
+_PARALLEL_CHUNKS = 16
+_PARALLEL_BUFFERS = 2
+_READ_BYTES = 2 << 20
 _FOREVER = tf.int64.max
 
 
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One of the hosts that share the data, counted from 0."""
+
+    number: int = 0
+    count: int = 1
+
+    def __post_init__(self):
+        if not 0 <= self.number < self.count:
+            raise ValueError(
+                f"host {self.number} is not one of {self.count} hosts counted from 0"
+            )
+
+    def share(self, total):
+        """How many of the first `total` positions of all hosts are this one's."""
+        return (total - self.number + self.count - 1) // self.count
+
+    def before(self, total):
+        """How many of the first `total` positions are those of hosts before it."""
+        rest = total % self.count
+        return total // self.count * self.number + tf.minimum(rest, self.number)
+
+
+ONLY_HOST = Host()
+
+
+class Records:
+    """The chunks of a split, and how they are read."""
+
+    def __init__(self, info: DatasetInfo, data_dir: str, split: str):
+        self.split: SplitInfo = info.split(split)
+        self.total = self.split.total
+        shards = self.split.shards
+        self._paths = [shard_path(data_dir, shard) for shard in shards]
+        counts = np.array([shard.records for shard in shards], np.int64)
+        self._ends = np.cumsum(counts)  # of the shards, in places of the split
+        chunks = [len(shard.offsets) for shard in shards]
+        self._shard = np.repeat(np.arange(len(shards)), chunks)
+        self._offset = np.concatenate([shard.offsets for shard in shards]).astype(
+            np.int64
+        )
+        within = np.concatenate([np.arange(n) for n in chunks]) * CHUNK_RECORDS
+        self._size = np.minimum(CHUNK_RECORDS, counts[self._shard] - within)
+        self._place = (self._ends - counts)[self._shard] + within
+        self._last = within + self._size == counts[self._shard]
+
+    @property
+    def num_chunks(self) -> int:
+        """In all shards."""
+        return len(self._size)
+
+    def where(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The file of the record at a place of the split, and its number in it."""
+        ends = tf.constant(self._ends)
+        shard = tf.searchsorted(ends, place[None], side="right")[0]
+        begin = tf.concat([[tf.constant(0, tf.int64)], ends], 0)[shard]
+        return tf.gather(self._paths, shard), place - begin
+
+    def read(
+        self,
+        order: tf.Tensor | None,
+        begin: tf.Tensor,
+        end: tf.Tensor,
+        *,
+        guarded: bool = True,
+    ) -> tf.data.Dataset:
+        """Reads positions begin..end-1 of the chunks laid end to end in an order.
+
+        Args:
+          order: int[num_chunks], None for that of the files.
+          begin: int64 scalar.
+          end: int64 scalar.
+          guarded: whether UNREADABLE or UNCOUNTED stand in for what is not as
+            dataset_info.json says; else a chunk in which anything is not raises an
+            error, which takes half the time.
+
+        Returns:
+          A dataset of exactly end - begin records {"serialized": string, "place":
+          int64, of the record in file order}.
+        """
+        if order is None:
+            order = tf.range(self.num_chunks)
+        ends: Any = tf.cumsum(tf.gather(self._size, order))
+        bounds = tf.stack([begin, end - 1])
+        first, last = tf.unstack(tf.searchsorted(ends, bounds, side="right"))
+        chosen = tf.gather(order, tf.range(first, last + 1))
+        size, ends = tf.gather(self._size, chosen), ends[first : last + 1]
+        skip = tf.maximum(begin - (ends - size), 0)
+        stop = tf.minimum(end - (ends - size), size)
+        shard = tf.gather(self._shard, chosen)
+        chunks = {
+            "path": tf.gather(self._paths, shard),
+            "offset": tf.gather(self._offset, chosen),
+            "place": tf.gather(self._place, chosen) + skip,
+            "skip": skip,
+            "count": stop - skip,
+            "is_end": tf.gather(self._last, chosen) & (stop == size),
+        }
+        chunks = tf.data.Dataset.from_tensors(chunks).unbatch()
+        read = chunks.map(
+            _guarded_chunk if guarded else _sound_chunk,
+            num_parallel_calls=_PARALLEL_CHUNKS,
+            deterministic=True,
+        )
+        return read.unbatch()
+
+
+Tensors = dict[str, tf.Tensor]
+
+
+def _sound_chunk(chunk: Tensors) -> Tensors:
+    """The records of a chunk, or an error."""
+    serialized = _read(chunk, chunk["count"] + _behind(chunk))
+    sound = tf.size(serialized, tf.int64) == chunk["count"]
+    with tf.control_dependencies([tf.debugging.Assert(sound, ["other records"])]):
+        return {"serialized": tf.identity(serialized), "place": _places(chunk)}
+
+
+def _guarded_chunk(chunk: Tensors) -> Tensors:
+    """Exactly `count` records, with stand-ins for those that are not to be had."""
+    count = chunk["count"]
+
+    def attempt(number: tf.Tensor, otherwise: tf.Tensor, skip: Any = 0) -> tf.Tensor:
+        # Errors are caught around a function: a file that cannot be opened fails again
+        # and again, and Dataset.ignore_errors would try for ever.
+        found = tf.data.Dataset.from_tensors(number).map(
+            lambda number: _read(chunk, number, skip)
+        )
+        fallback = tf.data.Dataset.from_tensors(otherwise)
+        found = found.ignore_errors(log_warning=False).concatenate(fallback)
+        return found.take(1).get_single_element()
+
+    def one_by_one() -> tf.Tensor:
+        one, unreadable = tf.constant(1, tf.int64), tf.constant([UNREADABLE])
+        singly = tf.data.Dataset.range(count).map(
+            lambda skip: attempt(one, unreadable, skip)
+        )
+        return singly.unbatch().batch(CHUNK_RECORDS).get_single_element()
+
+    serialized = attempt(count + _behind(chunk), tf.zeros([0], tf.string))
+    serialized = tf.cond(tf.size(serialized) == 0, one_by_one, lambda: serialized)
+    missing = tf.fill(
+        [tf.maximum(count - tf.size(serialized, tf.int64), 0)], UNREADABLE
+    )
+    too_many = tf.cast(tf.size(serialized, tf.int64) > count, tf.int64)
+    uncounted = tf.fill([too_many], UNCOUNTED)
+    serialized = tf.concat([serialized[: count - too_many], missing, uncounted], 0)
+    return {"serialized": serialized, "place": _places(chunk)}
+
+
+def _behind(chunk: Tensors) -> tf.Tensor:
+    """1 where a file ends with the chunk: there has to be no record behind it."""
+    return tf.cast(chunk["is_end"], tf.int64)
+
+
+def _places(chunk: Tensors) -> tf.Tensor:
+    return chunk["place"] + tf.range(chunk["count"])
+
+
+def _read(chunk: Tensors, number: tf.Tensor, skip: Any = 0) -> tf.Tensor:
+    """The next so many records of a chunk; an error if there are none."""
+    records = file_from(chunk["path"], chunk["offset"]).skip(chunk["skip"] + skip)
+    return records.take(number).batch(CHUNK_RECORDS + 1).get_single_element()
+
+
+def file_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+    """The records of a file from a byte on.
+
+    `tf.data.TFRecordDataset` has no argument for what its kernel can. The kernel cannot
+    be serialized with its offset (TensorFlow 2.20), so this has to be used up within
+    the function that calls it.
+    """
+    dataset = tf.raw_ops.TFRecordDatasetV2(
+        filenames=path[None],
+        compression_type="",
+        buffer_size=_READ_BYTES,
+        byte_offsets=offset[None],
+    )
+    return tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
+
+
+def read_buffer(
+    records: Records,
+    number: tf.Tensor,
+    *,
+    seed: int,
+    host: Host,
+    size: int,
+) -> dict[str, tf.Tensor]:
+    """Buffer `number` of a host's endless stream, shuffled.
+
+    Returns:
+      {"serialized": string[size], "place": int64[size], in file order, "index":
+      int64[size], the position in training, over all hosts and epochs}.
+    """
+    begin, end = number * size, (number + 1) * size
+    numbers = tf.range(begin, end)  # of this host's images
+    index = numbers * host.count + host.number
+    epochs = tf.data.Dataset.range(
+        index[0] // records.total, index[-1] // records.total + 1
+    )
+
+    def part(epoch: tf.Tensor, guarded: bool) -> tf.data.Dataset:
+        """What of the buffer belongs to one epoch."""
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        draws = tf.random.stateless_uniform([records.num_chunks], key)
+        order = tf.argsort(draws, stable=True)
+        first = host.share(epoch * records.total)
+        past = host.share((epoch + 1) * records.total)
+        low, high = tf.maximum(begin, first), tf.minimum(end, past)
+        # Where this host's share of the epoch begins, among those of all hosts.
+        share = host.before((epoch + 1) * records.total)
+        share -= host.before(epoch * records.total)
+        taken = records.read(
+            order, share + low - first, share + high - first, guarded=guarded
+        )
+        # In this function's own graph: a seed that the program sets globally would
+        # otherwise change the order of Dataset.shuffle.
+        tf.random.set_seed(1)
+        # Another key than the chunks': one key gives one sequence of numbers.
+        draw = tf.random.stateless_uniform(
+            [2], key + 1 + number, 0, 2**31 - 1, tf.int64
+        )
+        return taken.shuffle(
+            size,
+            draw[0],  # pyright: ignore[reportArgumentType]  # the stub asks for an int
+            reshuffle_each_iteration=False,
+        )
+
+    def fill(guarded: bool) -> tf.data.Dataset:
+        parts = epochs.flat_map(lambda epoch: part(epoch, guarded))
+        return parts if guarded else parts.ignore_errors(log_warning=False)
+
+    # With a guard for every chunk only where something is wrong.
+    nothing = tf.data.Dataset.from_tensors(
+        {"serialized": tf.zeros([0], tf.string), "place": tf.zeros([0], tf.int64)}
+    )
+    sound = fill(guarded=False).batch(size).concatenate(nothing).take(1)
+    sound = sound.get_single_element()
+    buffer = tf.cond(
+        tf.size(sound["place"]) == size,
+        lambda: sound,
+        lambda: fill(guarded=True).batch(size).get_single_element(),
+    )
+    shaped = {name: tf.ensure_shape(value, [size]) for name, value in buffer.items()}
+    return {**shaped, "index": index}
+
+
 def stream(
-    info: DatasetInfo,
-    data_dir: str,
-    split: str,
+    records: Records,
     *,
     seed: int,
     start: int = 0,
-    num_hosts: int = 1,
-    host: int = 0,
-    shuffle_buffer: int = 10_000,
+    host: Host = ONLY_HOST,
+    shuffle_buffer: int = 1024,
 ) -> tf.data.Dataset:
     """This host's records, without end.
 
     Args:
-      info: of the dataset in `data_dir`.
-      data_dir: the folder of the TFRecord files.
-      split: a name in `info.splits`.
+      records: of the split.
       seed: of the order.
-      start: how many records this host has consumed already; they are skipped, raw.
-      num_hosts: how many hosts share the stream.
-      host: which of them this one is, from 0.
-      shuffle_buffer: records held in memory to shuffle; larger mixes better.
+      start: how many records this host has consumed already. The buffer that holds the
+        next one is read again, nothing is decoded.
+      host: which one of how many.
+      shuffle_buffer: records of a buffer. A few of them are in memory at a time.
 
     Returns:
-      A dataset of {"serialized": string, "file": string, "record": int64, the place in
-      the file, "index": int64, the position since the beginning of training}.
+      A dataset of {"serialized": string, "place": int64, "index": int64}, see
+      `read_buffer`.
     """
-    _check_host(num_hosts, host)
-    shards = info.split(split)
-    position = start * num_hosts + host
-    first_epoch, done = divmod(position, shards.total)
-
-    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-        return _epoch(shards, data_dir, seed, epoch, shuffle_buffer)
-
-    records = tf.data.Dataset.range(first_epoch, _FOREVER).flat_map(epoch_records)
-    records = records.enumerate(first_epoch * shards.total).skip(done)
-    return records.shard(num_hosts, 0).map(_with_index)
-
-
-def finite(
-    info: DatasetInfo,
-    data_dir: str,
-    split: str,
-    *,
-    num_hosts: int = 1,
-    host: int = 0,
-) -> tf.data.Dataset:
-    """This host's records once, in file order; elements as in `stream`."""
-    _check_host(num_hosts, host)
-    files = tf.data.Dataset.from_tensors(_files(info.split(split), data_dir)).unbatch()
-    records = files.flat_map(_file_records).enumerate()
-    return records.shard(num_hosts, host).map(_with_index)
-
-
-def host_share(total: int, num_hosts: int, host: int) -> int:
-    """How many of `total` positions are this host's."""
-    return (total - host + num_hosts - 1) // num_hosts
-
-
-def _check_host(num_hosts: int, host: int) -> None:
-    if not 0 <= host < num_hosts:
-        raise ValueError(f"host {host} is not one of {num_hosts} hosts counted from 0")
-
-
-def _files(split: SplitInfo, data_dir: str) -> dict[str, tf.Tensor]:
-    counts = [shard.records for shard in split.shards]
-    return {
-        "path": tf.constant([shard_path(data_dir, shard) for shard in split.shards]),
-        "count": tf.constant(counts, tf.int64),
-    }
-
-
-def _file_records(file: dict[str, tf.Tensor]) -> tf.data.Dataset:
-    """One file's records; an error if they are not as many as dataset_info.json says.
-
-    A file that lost records would shift every later position, silently.
-    """
-    path = file["path"]
-    records = tf.data.TFRecordDataset(path, buffer_size=1 << 20)
-    records = records.apply(tf.data.experimental.assert_cardinality(file["count"]))
-
-    def named(record: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"serialized": serialized, "file": path, "record": record}
-
-    return records.enumerate().map(named)
-
-
-def _epoch(
-    split: SplitInfo,
-    data_dir: str,
-    seed: int,
-    epoch: tf.Tensor,
-    shuffle_buffer: int,
-) -> tf.data.Dataset:
-    """Every record of the split once, in the order of this epoch."""
-    # In this function's own graph: a seed that the program sets globally would
-    # otherwise change the order of Dataset.shuffle.
-    tf.random.set_seed(1)
-    key = tf.stack([tf.constant(seed, tf.int64), epoch])
-    order = tf.argsort(tf.random.stateless_uniform([len(split.shards)], key))
-    shuffled = {k: tf.gather(v, order) for k, v in _files(split, data_dir).items()}
-    records = (
-        tf.data.Dataset.from_tensors(shuffled)
-        .unbatch()
-        .interleave(
-            _file_records,
-            cycle_length=min(_OPEN_FILES, len(split.shards)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+    first, skipped = divmod(start, shuffle_buffer)
+    buffers = tf.data.Dataset.range(first, _FOREVER).map(
+        lambda number: read_buffer(
+            records, number, seed=seed, host=host, size=shuffle_buffer
+        ),
+        num_parallel_calls=_PARALLEL_BUFFERS,
+        deterministic=True,
     )
-    # Another key than the shards': one key gives one sequence of numbers.
-    buffer_seed = tf.random.stateless_uniform([], key + 1, 0, 2**31 - 1, tf.int64)
-    return records.shuffle(
-        min(shuffle_buffer, split.total),
-        buffer_seed,  # pyright: ignore[reportArgumentType]  # the stub asks for an int
-        reshuffle_each_iteration=False,
+    return buffers.unbatch().skip(skipped)
+
+
+def finite(records: Records, *, host: Host = ONLY_HOST) -> tf.data.Dataset:
+    """This host's share of the records once, in file order; elements as in `stream`."""
+    begin = tf.cast(host.before(tf.constant(records.total, tf.int64)), tf.int64)
+    end = begin + host.share(records.total)
+    # Inside a function: see file_from.
+    share = tf.data.Dataset.from_tensors(tf.stack([begin, end])).flat_map(
+        lambda bounds: records.read(None, bounds[0], bounds[1])
     )
-
-
-def _with_index(index: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {**record, "index": index}
+    return share.map(lambda record: {**record, "index": record["place"]})

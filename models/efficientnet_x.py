@@ -12,6 +12,7 @@ from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
 from models.initializers import classifier_initializer, derive_seed
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
 from models.reshuffle import BatchToSpace, SpaceToBatch, SpaceToDepth
+from models.rewrites import InputForm, check_patches
 from models.variants import (
     Dialect,
     Variant,
@@ -136,7 +137,7 @@ def build_model(
         dtype=policy,
         name="dropout",
     )
-    pixels = form.pixels(variant.resolution)
+    pixels = form.of_input(variant.resolution).pixels()
     x = run_chain(form.stem(make, variant), pixels)
     x = run_chain(_in_batch_domain(blocks_of_variant), x)
     x = run_chain([*_head(make, variant), dropout, *_classifier(make, num_classes)], x)
@@ -199,7 +200,7 @@ class _StemForm:
 
     def check(self, variant: Variant) -> None:
         """Refuse what this variant's stem cannot be rewritten to."""
-        n, size = self.block_size, variant.resolution
+        n = self.block_size
         first = scaling.block_specs(variant)[0]
         require(n in (1, 2, 4), f"stem_block_size must be 1, 2 or 4, not {n!r}")
         require(
@@ -214,11 +215,7 @@ class _StemForm:
             n > 1 or self.reshuffle == "device",
             'stem_reshuffle = "host" has nothing to move at stem_block_size = 1',
         )
-        require(
-            size % n == 0,
-            f"stem_block_size {n} does not divide the resolution {size}; the nearest "
-            f"that it does are {size // n * n} and {size // n * n + n}",
-        )
+        check_patches(n, variant.resolution)
         require(
             n == 1 or variant.dialect == "reference",
             f"{variant.name} pads its stem symmetrically: it has no form of patches; "
@@ -235,21 +232,17 @@ class _StemForm:
             "would part; use 2",
         )
 
-    def pixels(self, size: int):
-        """Make the model's input."""
+    def of_input(self, resolution: int) -> InputForm:
+        """Return what the model is fed with."""
         n = self.block_size if self.reshuffle == "host" else 1
-        image = (size // n, size // n, 3 * n * n)
-        shape = (*image, None) if self.layout == "HWCN" else (None, *image)
-        # float32: neither integers nor fractions of a pixel are lost on the way.
-        return keras.Input(batch_shape=shape, dtype="float32", name="pixels")
+        return InputForm(resolution, n, self.layout)
 
     def stem(self, make: LayerMaker, variant: Variant) -> list[keras.Layer]:
         """Make the layers from the input to the first activation."""
         n, dtype, filters = self.block_size, make.dtype, scaling.stem_filters(variant)
         layers: list[keras.Layer] = []
         if self.layout == "HWCN":
-            m = n if self.reshuffle == "host" else 1
-            shape = (variant.resolution // m, variant.resolution // m, 3 * m * m)
+            shape = self.of_input(variant.resolution).image_shape
             layers.append(FromHWCN(shape, name="from_hwcn"))
         layers.append(Normalize(dtype=dtype, name="normalize"))
         if n > 1 and self.reshuffle == "device":

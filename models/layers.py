@@ -173,6 +173,16 @@ class Dropout(_RandomZero):
         super().__init__(1 - rate, **kwargs)
         self.rate = rate
 
+    def at_rate(self, rate: float) -> "Dropout":
+        """Make a layer of another rate that draws from the same generator."""
+        return Dropout(
+            rate,
+            seed=self.seed,
+            make_seed_generator=lambda _: self.seed_generator,
+            dtype=self.dtype_policy,
+            name=self.name,
+        )
+
     def mask_shape(self, inputs):
         """One draw per element."""
         return ops.shape(inputs)

@@ -104,7 +104,7 @@ def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
         inside = entering or (inside and not leaving)
         blocks.append(_scaled(declared, variant, tensor_filters, inside))
         tensor_filters = blocks[-1].output_filters
-    _check_sizes(variant, blocks)
+    check_resolution(variant.name, variant.resolution, blocks)
     return tuple(blocks)
 
 
@@ -142,11 +142,11 @@ def stage_of_block(variant: Variant) -> tuple[int, ...]:
 
 def feature_sizes(variant: Variant) -> tuple[int, ...]:
     """Return height (and width) in pixels behind the stem and behind every block."""
-    return _sizes(variant, block_specs(variant))
+    return _sizes(variant.resolution, block_specs(variant))
 
 
-def _sizes(variant: Variant, blocks: Sequence[BlockSpec]) -> tuple[int, ...]:
-    sizes = [-(-variant.resolution // 2)]
+def _sizes(resolution: int, blocks: Sequence[BlockSpec]) -> tuple[int, ...]:
+    sizes = [-(-resolution // 2)]
     for block in blocks:
         sizes.append(-(-sizes[-1] // block.reduction))
     return tuple(sizes)
@@ -230,17 +230,27 @@ def _se_filters(
     return max(1, int(unfolded * ratio))
 
 
-def _check_sizes(variant: Variant, blocks: Sequence[BlockSpec]) -> None:
-    """Refuse a resolution that the strides use up or space-to-batch cannot divide."""
+def check_resolution(name: str, resolution: int, blocks: Sequence[BlockSpec]) -> None:
+    """Refuse a resolution that the strides use up or space-to-batch cannot divide.
+
+    Args:
+        name: of the model, for the message.
+        resolution: height and width of the input in pixels.
+        blocks: of the model, first to last.
+
+    Raises:
+        ModelError: if it is too small, or not divisible.
+    """
     total = 2 * math.prod(block.reduction for block in blocks)
     # Below that the last blocks see only padding.
     require(
-        variant.resolution >= total,
-        f"resolution {variant.resolution} is too small for {variant.name}: its strides "
-        f"divide it by {total}, so {total} is the least",
+        resolution >= total,
+        f"resolution {resolution} is too small for {name}: its strides divide it by "
+        f"{total}, so {total} is the least",
     )
-    for i, block in enumerate(blocks):
-        _check_space_to_batch(i, block, _sizes(variant, blocks)[i])
+    sizes = _sizes(resolution, blocks)[:-1]
+    for i, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
+        _check_space_to_batch(i, block, size)
 
 
 def _check_space_to_batch(i: int, block: BlockSpec, size: int) -> None:

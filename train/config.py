@@ -20,7 +20,10 @@ from train.experiment import Experiment
 # on the command line is read as if these lines stood above it.
 IMPORTS = """
 from __gin__ import dynamic_registration
+from input_pipeline import autoaugment
 from input_pipeline import dataset
+from input_pipeline import erasing
+from input_pipeline import mixing
 from input_pipeline import randaugment
 from models import efficientnet_x
 from models import variants
@@ -61,6 +64,11 @@ def parse(
     for binding in bindings:
         _parse(gin.parse_config, IMPORTS + binding, f"--gin_param={binding!r}")
     return _make_experiment()
+
+
+def bound(function: Callable[..., Any], parameter: str) -> Any:
+    """Returns what the config hands to a function for a parameter, None if nothing."""
+    return gin.get_bindings(function).get(parameter)
 
 
 def operative() -> str:

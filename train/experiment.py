@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
 from models.transfer import part_of_variable
+from train import stages
 from train.errors import UserError
 
 _CALLABLES = ("build_model", "optimizer", "learning_rate", "train_data", "eval_data")
@@ -36,6 +37,8 @@ class Experiment:
       learning_rate: (global_batch_size, steps_per_epoch, train_steps) -> schedule.
       train_data: see `input_pipeline.dataset.train_dataset`.
       eval_data: see `input_pipeline.dataset.eval_dataset`.
+      mixing: of the training images and their targets, on the device, see
+        `input_pipeline.mixing.mixup_cutmix`; None is none.
       data_dir: folder of TFRecords with its dataset_info.json; local or gs://.
       train_split: the split to learn from.
       eval_split: the split to score.
@@ -51,13 +54,18 @@ class Experiment:
       checkpoint_every_steps: training steps between checkpoints.
       eval_every_epochs: passes between evaluations; the last step is always scored.
       keep_checkpoints: how many of the newest checkpoints stay.
-      seed: of initial weights, masks, data order and augmentation.
+      seed: of initial weights, masks, data order, augmentation and mixing.
       batch_norm_replicas: replicas that share the statistics of batch norm; None is
         the reference's rule, see `train.replica.make_reduce_mean`.
       pretrained: file or folder of the weights that a fresh run starts from, see
         `train.pretrained.load`; None starts from random ones.
       pretrained_averages: take the moving averages among these weights.
       new_head: leave their classifier out, for other classes.
+      progressive: stages that come before the recipe's own settings, first to last: a
+        mapping each, as in {"until_epoch": 87.5, "resolution": 128, "magnitude": 5}.
+        What a stage may set beside its end, `train.stages.Stage` says; the rest, and
+        what is left of the run behind the last one, is as everywhere in the recipe.
+        Evaluation always is at the model's own resolution.
       learning_rate_factors: factor of the learning rate by part of the model ("stem",
         "stage_1" ..., "head", "classifier"), 1 where nothing is said.
     """
@@ -67,6 +75,7 @@ class Experiment:
     learning_rate: Callable[..., keras.optimizers.schedules.LearningRateSchedule]
     train_data: Callable[..., tf.data.Dataset]
     eval_data: Callable[..., tf.data.Dataset]
+    mixing: Callable[..., tuple[tf.Tensor, tf.Tensor]] | None = None
     data_dir: str
     train_split: str = "train"
     eval_split: str = "validation"
@@ -87,6 +96,7 @@ class Experiment:
     pretrained: str | None = None
     pretrained_averages: bool = True
     new_head: bool = False
+    progressive: Sequence[Mapping[str, Any]] = ()
     learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -127,6 +137,12 @@ class Experiment:
             "a mapping from parts of the model to factors >= 0, as in {'stem': 0.1}",
         )
         self._require(
+            "mixing",
+            self.mixing is None or callable(self.mixing),
+            "None or a function, as in @mixing.mixup_cutmix",
+        )
+        self._require_stages_within_epochs()
+        self._require(
             "precision",
             self.precision in ("float32", "mixed_bfloat16"),
             "'float32' or 'mixed_bfloat16'",
@@ -137,6 +153,14 @@ class Experiment:
             value = getattr(self, name)
             raise UserError(f"Experiment.{name} = {value!r}: it has to be {what}")
 
+    def _require_stages_within_epochs(self) -> None:
+        last = max(stages.read(self.progressive), default=0)
+        if last > self.epochs:
+            raise UserError(
+                f"Experiment.progressive ends at epoch {last}, behind the end of the "
+                f"run: Experiment.epochs = {self.epochs}"
+            )
+
     def steps_per_epoch(self, info: DatasetInfo) -> float:
         """Returns training images / global batch; in general not a whole number."""
         return info.split(self.train_split).total / self.global_batch_size
@@ -144,6 +168,14 @@ class Experiment:
     def train_steps(self, info: DatasetInfo) -> int:
         """Returns the number of updates of the whole run."""
         return max(1, int(self.epochs * self.steps_per_epoch(info)))
+
+    def stages(self, info: DatasetInfo) -> dict[int, stages.Stage]:
+        """Returns the stages of the run by the step that ends each; one at least."""
+        return stages.by_last_step(
+            stages.read(self.progressive),
+            self.steps_per_epoch(info),
+            self.train_steps(info),
+        )
 
     def eval_steps(self, info: DatasetInfo) -> int:
         """Returns the batches that hold the evaluation split, the last one padded."""

@@ -121,7 +121,7 @@ def export(
             f"cannot write {aside}: {checkpoint.first_line(error)}; free some space, "
             "mend the permissions or name another --export_dir"
         ) from error
-    with loop.readable_errors(experiment):
+    with loop.readable_errors():
         report, predictions = compare(experiment, info, model, aside, check_images)
     extra = f"{aside}/assets.extra"
     files.make_folder(extra)

@@ -11,10 +11,11 @@ import tensorflow as tf
 from input_pipeline.dataset import explain
 from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, load_info
-from models.rewrites import InputForm, input_form
+from models.rewrites import input_form
 from train import checkpoint, distribute, files, state
 from train.experiment import Experiment
 from train.progress import Progress, orbit_unheard, say
+from train.progressive import StagedTraining
 from train.step import Evaluator, Trainer
 
 # What summary.json says of the training, which an evaluation alone leaves as it is.
@@ -51,10 +52,8 @@ def train_and_evaluate(
     files.make_folder(model_dir)
     with strategy.scope():
         train_state = state.create(experiment, info)
-        form = input_form(train_state.model)
-        dataset = train_dataset(experiment, strategy, form)
-        trainer = Trainer(experiment, train_state, strategy, dataset)
         evaluator = make_evaluator(experiment, info, strategy, train_state.models)
+    training = StagedTraining(experiment, info, train_state, strategy)
     before_restore()
 
     manager = make_manager(experiment, train_state, strategy, model_dir)
@@ -62,25 +61,22 @@ def train_and_evaluate(
     if distribute.is_chief(strategy):
         after_restore()
     step = first_step = int(train_state.step.numpy())
-    if step:  # the stream goes on behind what was used up before
-        trainer.train_dataset = train_dataset(experiment, strategy, form, step)
-    elif experiment.pretrained is not None:
+    if not step and experiment.pretrained is not None:
         with strategy.scope():
             train_state.start_from_pretrained(experiment)
 
     progress = Progress(
         step, experiment.train_steps(info), experiment.global_batch_size
     )
-    controller = make_controller(experiment, trainer, evaluator, manager, progress)
+    controller = make_controller(
+        experiment, training.trainer, evaluator, manager, progress
+    )
     say(opening(experiment, info, train_state.model, step))
     scores: dict[str, Any] = {}
-    with readable_errors(experiment):
+    with readable_errors():
         for stop in stops(experiment, info, step):
-            progress.resume()
-            if step < stop:
-                with orbit_unheard():
-                    controller.train(stop)  # ends with a checkpoint
-                step = stop
+            training.train(controller, progress, step, stop)  # ends with a checkpoint
+            step = stop
             if with_evaluation:
                 with orbit_unheard():
                     output = controller.evaluate(experiment.eval_steps(info))
@@ -103,7 +99,7 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     with strategy.scope():
         models, path, step = state.load_models(experiment, info, model_dir)
         evaluator = make_evaluator(experiment, info, strategy, models)
-    with readable_errors(experiment):
+    with readable_errors():
         output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
     scores = scored(output, path, experiment, info)
     say(describe(scores))
@@ -120,30 +116,6 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     experiment.check_replicas(strategy.num_replicas_in_sync)
     info = load_info(experiment.data_dir)
     return strategy, info
-
-
-def train_dataset(
-    experiment: Experiment,
-    strategy: tf.distribute.Strategy,
-    form: InputForm,
-    start_batch: int = 0,
-) -> tf.distribute.DistributedDataset:
-    """Returns the endless training batches from global batch `start_batch` on."""
-
-    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        size = experiment.global_batch_size
-        return experiment.train_data(
-            data_dir=experiment.data_dir,
-            split=experiment.train_split,
-            **form.arguments(),
-            batch_size=context.get_per_replica_batch_size(size),
-            seed=experiment.seed,
-            start=start_batch * size // context.num_input_pipelines,
-            num_hosts=context.num_input_pipelines,
-            host=context.input_pipeline_id,
-        )
-
-    return strategy.distribute_datasets_from_function(make)
 
 
 def make_evaluator(
@@ -235,16 +207,15 @@ def make_controller(
 
 
 @contextlib.contextmanager
-def readable_errors(experiment: Experiment) -> Iterator[None]:
+def readable_errors() -> Iterator[None]:
     """Turns an error from inside the input pipeline into a DataError."""
     try:
         yield
     except tf.errors.OpError as error:
-        for split in (experiment.train_split, experiment.eval_split):
-            text = explain(error, data_dir=experiment.data_dir, split=split)
-            if text is not None:
-                raise DataError(text) from error
-        raise
+        text = explain(error)
+        if text is None:
+            raise
+        raise DataError(text) from error
 
 
 def scored(

@@ -6,7 +6,7 @@ import io
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 
 class Progress:
@@ -17,18 +17,25 @@ class Progress:
         self._global_batch_size = global_batch_size
         self._step = step
         self._mark = time.monotonic()
-        self._loops: list[tuple[int, float]] = []  # images and seconds of each
+        # Images and seconds of each loop, by stage: their sizes of images differ.
+        self._stages: list[list[tuple[int, float]]] = [[]]
         self._skipped = 0
 
     def resume(self) -> None:
         """Starts the clock again after something that was not training."""
         self._mark = time.monotonic()
 
+    def begin_stage(self, line: str) -> None:
+        """Says that other images come now, with a rate of their own."""
+        say(line)
+        self._stages.append([])
+
     def update(self, step: int, output: Mapping[str, float]) -> None:
         """Shows the loop that has just ended at `step`."""
         seconds = max(time.monotonic() - self._mark, 1e-9)
         images = (step - self._step) * self._global_batch_size
-        self._loops.append((images, seconds))
+        loops = self._stages[-1]
+        loops.append((images, seconds))
         self._skipped += round(output["skipped_records"])
         self._step = step
         self.resume()
@@ -37,8 +44,8 @@ class Progress:
             f"loss {output['loss']:.4f}",
             f"lr {output['learning_rate']:.6f}",
         ]
-        if len(self._loops) > 1:  # the first loop traces and compiles
-            left = (self._train_steps - step) * self._global_batch_size / self._rate()
+        if len(loops) > 1:  # the first loop traces and compiles
+            left = (self._train_steps - step) * self._global_batch_size / _rate([loops])
             parts.append(f"{images / seconds:,.0f} images/s")
             parts.append(f"{datetime.timedelta(seconds=round(left))} left")
         if self._skipped:
@@ -48,17 +55,21 @@ class Progress:
     def summary(self) -> dict[str, float]:
         """Returns what this process has to say of its training.
 
-        Evaluations do not count as time, nor does the first loop in the rate.
+        Evaluations do not count as time, nor does a stage's first loop in the rate.
         """
+        seconds = sum(seconds for loops in self._stages for _, seconds in loops)
         return {
-            "seconds": round(sum(seconds for _, seconds in self._loops), 3),
-            "images_per_second": round(self._rate(), 1),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(_rate(self._stages), 1),
             "train_skipped_records": self._skipped,
         }
 
-    def _rate(self) -> float:
-        loops = self._loops[1:] or self._loops
-        return sum(images for images, _ in loops) / sum(s for _, s in loops)
+
+def _rate(stages: Sequence[Sequence[tuple[int, float]]]) -> float:
+    """Returns images per second, without the loops that compile if there are others."""
+    loops = [loop for loops in stages for loop in loops[1:]]
+    loops = loops or [loop for loops in stages for loop in loops]
+    return sum(images for images, _ in loops) / sum(seconds for _, seconds in loops)
 
 
 def say(line: str, *, stays: bool = True) -> None:

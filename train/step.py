@@ -1,18 +1,21 @@
 """One step of training, one of evaluation, and the Orbit loops around them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import orbit
 import tensorflow as tf
 
+from models.initializers import derive_seed
 from train import ema, metrics
 from train.errors import UserError
 from train.experiment import Experiment
+from train.replica import ReplicaSeedGenerator
 from train.state import TrainState
 
 Batch = Mapping[str, tf.Tensor]
+Mixing = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def cross_entropy(
@@ -26,10 +29,26 @@ def cross_entropy(
       label_smoothing: part of the target that is spread evenly over the C classes.
     """
     classes = logits.shape[-1] or 0  # known when the graph is built
+    return soft_cross_entropy(smooth(labels, classes, label_smoothing), logits)
+
+
+def smooth(labels: tf.Tensor, classes: int, label_smoothing: float) -> tf.Tensor:
+    """Returns targets float32[B, classes], all zero where the label is -1."""
     targets = tf.one_hot(labels, classes) * (1 - label_smoothing)
     targets += label_smoothing / classes
+    return targets * tf.cast(labels >= 0, tf.float32)[:, None]
+
+
+def soft_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns float32[B]: -sum(target * log softmax), zero where all targets are.
+
+    Args:
+      targets: float32[B, C], shares of the classes; all zero is not an image.
+      logits: float32[B, C].
+    """
     losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-    return losses * tf.cast(labels >= 0, tf.float32)
+    # TensorFlow's gradient takes the targets' sum for 1: of zeros it has one.
+    return losses * tf.cast(tf.reduce_any(targets != 0, axis=1), tf.float32)
 
 
 def decayed_variables(model: keras.Model) -> list[keras.Variable]:
@@ -51,11 +70,29 @@ class Trainer(orbit.StandardTrainer):
         state: TrainState,
         strategy: tf.distribute.Strategy,
         dataset,
+        model: keras.Model | None = None,
+        mixing: Mixing | None = None,
     ):
+        """Makes a trainer; to be called under the strategy's scope.
+
+        Args:
+          experiment: the recipe.
+          state: what training changes.
+          strategy: of the training.
+          dataset: distributed batches, of the form that the model takes.
+          model: of the state's variables, for images of another size; None is the
+            state's own.
+          mixing: (images, float32[B, C] targets, seed int[2]) -> mixed ones.
+        """
         super().__init__(dataset)
         self.state = state
         self.strategy = strategy
         self._experiment = experiment
+        self._model = state.model if model is None else model
+        self._mixing = mixing
+        self._mixing_seed = ReplicaSeedGenerator(
+            derive_seed(experiment.seed, "mixing"), state.step
+        )
         self._decayed = decayed_variables(state.model)
         self._sums = metrics.Sums(["steps", "loss", "images", "top1", "skipped"])
 
@@ -70,21 +107,29 @@ class Trainer(orbit.StandardTrainer):
     @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
     def replica_step(self, batch: Batch) -> None:
         """Updates the state from this replica's part of the batch."""
-        state, labels = self.state, batch["label"]
+        state, images = self.state, batch["image"]
+        targets = self.targets(batch["label"])
+        if self._mixing is not None:
+            images, targets = self._mixing(images, targets, self._mixing_seed.next())
         with tf.GradientTape() as tape:
-            logits = state.model(batch["image"], training=True)
-            loss = self._loss(labels, logits)
+            logits = self._model(images, training=True)
+            loss = self._loss(targets, logits)
         variables = state.model.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
         state.optimizer.apply(gradients, variables)  # sums them over the replicas
         decay = ema.effective_decay(self._experiment.ema_decay, state.step)
         ema.update(state.model, state.ema_model, decay)
-        self._count(labels, logits, loss)
+        self._count(targets, logits, loss)
 
-    def _loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns what the logits of images with these labels shall be."""
+        classes = self.state.model.output_shape[-1]
+        return smooth(labels, classes, self._experiment.label_smoothing)
+
+    def _loss(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """This replica's share of the loss: the shares of all replicas add up to it."""
         experiment = self._experiment
-        losses = cross_entropy(labels, logits, experiment.label_smoothing)
+        losses = soft_cross_entropy(targets, logits)
         average = tf.nn.compute_average_loss(
             losses, global_batch_size=experiment.global_batch_size
         )
@@ -92,8 +137,10 @@ class Trainer(orbit.StandardTrainer):
             experiment.weight_decay * l2(self._decayed)
         )
 
-    def _count(self, labels: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> None:
-        images = labels >= 0
+    def _count(self, targets: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> None:
+        # A mixed image counts for its larger part, as in the Model Garden.
+        labels = tf.argmax(targets, axis=1, output_type=tf.int32)
+        images = tf.reduce_any(targets != 0, axis=1)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._sums.add(
             steps=1.0 / replicas,

@@ -34,10 +34,7 @@ def write_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[records.ShardInfo]] = {}
     for name, contents in shards.items():
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for content in contents:
-                writer.write(content)
-        shard = records.ShardInfo(name, len(contents))
+        shard = records.write_shard(str(folder / name), contents)
         splits.setdefault(name.split("-")[0], []).append(shard)
     info = records.DatasetInfo(
         "tiny",

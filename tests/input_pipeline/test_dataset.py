@@ -1,4 +1,9 @@
 import functools
+import hashlib
+import os
+import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -42,13 +47,14 @@ def test_resuming_continues_bit_for_bit_through_the_augmentation(tiny):
     augment = functools.partial(rand_augment, num_layers=1, magnitude=10)
     images, labels = flat(train(tiny, augment=augment).take(16))
     assert len(np.unique(images.reshape(64, -1), axis=0)) > 45
-    for start, hosts in [(37, {}), (9, {"num_hosts": 2, "host": 1})]:
-        resumed = train(tiny, augment=augment, start=start, **hosts).take(2)
-        stride, first = hosts.get("num_hosts", 1), hosts.get("host", 0)
-        mine = slice(start * stride + first, None, stride)
-        got_images, got_labels = flat(resumed)
-        np.testing.assert_array_equal(got_images, images[mine][:8])
-        np.testing.assert_array_equal(got_labels, labels[mine][:8])
+    got_images, got_labels = flat(train(tiny, augment=augment, start=37).take(2))
+    np.testing.assert_array_equal(got_images, images[37:45])
+    np.testing.assert_array_equal(got_labels, labels[37:45])
+    host = {"augment": augment, "num_hosts": 2, "host": 1}
+    images, labels = flat(train(tiny, **host).take(8))
+    got_images, got_labels = flat(train(tiny, **host, start=9).take(2))
+    np.testing.assert_array_equal(got_images, images[9:17])
+    np.testing.assert_array_equal(got_labels, labels[9:17])
 
 
 def test_images_depend_on_the_seed_and_change_between_epochs(tiny):
@@ -90,8 +96,8 @@ def test_evaluation_counts_every_record_once(tiny, num_hosts, batch_size):
         assert (np.sort(~real) == ~real).all()  # the padding comes last
         assert (images[~real] == 0).all()
         counted.append(list(zip(images[real], labels[real], strict=True)))
-    order = [counted[i % num_hosts][i // num_hosts] for i in range(10)]
-    assert sum(map(len, counted)) == 10
+    order = [image for host in counted for image in host]
+    assert len(order) == 10
     for value, (image, label) in enumerate(order, start=100):
         want = preprocess.eval_image(tf.constant(jpeg(value)), 16)
         np.testing.assert_array_equal(image, want)
@@ -135,3 +141,63 @@ def test_unknown_layout(tiny):
 def test_too_few_batches_are_refused(tiny):
     with pytest.raises(ValueError, match=r"2 batches of 4 .* 10 records: 3 are needed"):
         evaluate(tiny, num_batches=2)
+
+
+# Prints a digest of every batch, until it is killed.
+STREAMING = """
+import functools, hashlib, sys
+from input_pipeline import dataset, randaugment
+augment = functools.partial(randaugment.rand_augment, num_layers=1, magnitude=10)
+for batch in dataset.train_dataset(
+    data_dir=sys.argv[1], resolution=16, batch_size=4, seed=1, augment=augment,
+    shuffle_buffer=8,
+).as_numpy_iterator():
+    content = batch["image"].tobytes() + batch["label"].tobytes()
+    print(hashlib.sha256(content).hexdigest(), flush=True)
+"""
+
+
+def test_a_killed_process_is_continued_bit_for_bit(tiny):
+    augment = functools.partial(rand_augment, num_layers=1, magnitude=10)
+
+    def digests(steps: int, start: int = 0) -> list[str]:
+        batches = train(tiny, augment=augment, start=4 * start).take(steps)
+        contents = [b["image"] + b["label"] for b in as_bytes(batches)]
+        return [hashlib.sha256(content).hexdigest() for content in contents]
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", STREAMING, tiny],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert process.stdout is not None
+    before = [process.stdout.readline().strip() for _ in range(random.randint(1, 60))]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    step = len(before)
+    undisturbed = digests(step + 50)
+    assert before == undisturbed[:step]
+    assert digests(50, start=step) == undisturbed[step:]
+
+
+def as_bytes(batches):
+    for batch in batches.as_numpy_iterator():
+        yield {name: value.tobytes() for name, value in batch.items()}
+
+
+def test_erasing_comes_behind_augmenting_on_a_seed_of_its_own(tiny):
+    seeds = []
+
+    def paint(value):
+        def function(image, seed):
+            seeds.append(seed)
+            return image // 2 + value
+
+        return function
+
+    plain, _ = flat(train(tiny).take(1))
+    images, _ = flat(train(tiny, augment=paint(100), erase=paint(7)).take(1))
+    np.testing.assert_array_equal(images, (plain // 2 + 100) // 2 + 7)
+    assert seeds[0] is not seeds[1]

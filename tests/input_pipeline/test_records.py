@@ -56,13 +56,15 @@ def ruin_nothing_there(folder: pathlib.Path) -> str:
 
 def ruin_empty(folder: pathlib.Path) -> str:
     folder.mkdir()
-    return f"{folder} holds no finished dataset: no dataset_info.json .* README"
+    return (
+        f"{folder} holds no finished dataset: no dataset_info.json .*prepare tfrecords"
+    )
 
 
 def ruin_json(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": [example(0)]})
     (folder / "dataset_info.json").write_text("{")
-    return "dataset_info.json cannot be read .* prepare the dataset again"
+    return "dataset_info.json cannot be read .* prepare the dataset again, or"
 
 
 def ruin_fields(folder: pathlib.Path) -> str:
@@ -82,9 +84,26 @@ def ruin_shard(folder: pathlib.Path) -> str:
     return f"{folder} lacks 1 of its 2 TFRecord files, the first is train-1: "
 
 
+def ruin_offsets(folder: pathlib.Path) -> str:
+    write_dataset(folder, {"train-0": [example(0)] * 20})
+    path = folder / "dataset_info.json"
+    content = json.loads(path.read_text())
+    content["splits"]["train"]["shards"][0]["offsets"].pop()
+    path.write_text(json.dumps(content))
+    return "dataset_info.json cannot be read"
+
+
 @pytest.mark.parametrize(
     "ruin",
-    [ruin_nothing_there, ruin_empty, ruin_json, ruin_fields, ruin_splits, ruin_shard],
+    [
+        ruin_nothing_there,
+        ruin_empty,
+        ruin_json,
+        ruin_fields,
+        ruin_splits,
+        ruin_shard,
+        ruin_offsets,
+    ],
 )
 def test_a_ruined_folder_is_explained_in_one_line(tmp_path, ruin):
     folder = tmp_path / "data"
@@ -94,11 +113,65 @@ def test_a_ruined_folder_is_explained_in_one_line(tmp_path, ruin):
     assert "\n" not in str(error.value)
 
 
-def test_counting_checks_every_byte(tmp_path):
-    write_dataset(tmp_path, {"train-0": [example(i) for i in range(4)]})
+def test_a_bucket_that_cannot_be_reached(monkeypatch):
+    path = "gs://bucket/imagenet/dataset_info.json"
+
+    def exists(name):
+        assert name == path
+        raise tf.errors.PermissionDeniedError(None, None, "HTTP 403:\n no access")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", exists)
+    with pytest.raises(DataError) as error:
+        records.load_info("gs://bucket/imagenet")
+    assert str(error.value).startswith(f"{path} cannot be read: HTTP 403: no access; ")
+    assert "gcloud auth application-default login" in str(error.value)
+
+
+def test_indexing_finds_what_writing_said_and_checks_every_byte(tmp_path):
     path = tmp_path / "train-0"
-    assert records.count_records(str(path)) == 4
+    contents = [bytes(n) for n in range(40)]
+    shard = records.write_shard(str(path), contents)
+    assert records.index_shard(str(path)) == shard
+    assert (shard.filename, shard.records) == ("train-0", 40)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    with pytest.raises(DataError, match=r"train-0 is .* after 3 good records"):
-        records.count_records(str(path))
+    for place, offset in enumerate(shard.offsets):
+        length = int.from_bytes(whole[offset : offset + 8], "little")
+        assert length == place * records.CHUNK_RECORDS
+    for cut in (1, 39 + 4):  # within the last record; behind its length
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(DataError, match=r"train-0 is .* after 39 good records"):
+            records.index_shard(str(path))
+
+
+def test_a_shard_appears_whole_or_not_at_all(tmp_path):
+    def examples():
+        yield b"one"
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        records.write_shard(str(tmp_path / "train-0"), examples())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "shards"),
+    [
+        ("train", ["train-0", "train-1", "train-2"]),
+        ("train[:1shard]", ["train-0"]),
+        ("train[1shard:]", ["train-1", "train-2"]),
+        ("train[1shard:2shard]", ["train-1"]),
+    ],
+)
+def test_part_of_a_split(tmp_path, name, shards):
+    info = write_dataset(tmp_path, {f"train-{i}": [example(i)] for i in range(3)})
+    assert [shard.filename for shard in info.split(name).shards] == shards
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train[:4shard]", "train[2shard:2shard]", "train[:10%]", "train[", "train[:1]"],
+)
+def test_an_impossible_part_of_a_split(tmp_path, name):
+    info = write_dataset(tmp_path, {f"train-{i}": [example(i)] for i in range(3)})
+    with pytest.raises(DataError, match=r"of 3 shards: write \[:20shard\]"):
+        info.split(name)

@@ -6,6 +6,7 @@ import gin
 import pytest
 import tensorflow as tf
 
+from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import VARIANTS
 from tests.train.runs import TINY
 from train import config, errors
@@ -48,6 +49,28 @@ def test_imagenet_run_is_the_reference_recipe():
 def test_tpu_run_differs_by_its_strategy():
     files = [IMAGENET[0], "gin_configs/runs/imagenet_tpu.gin"]
     assert config.parse(files, [DATA]).strategy == "tpu"
+
+
+@pytest.mark.parametrize("path", sorted(pathlib.Path("gin_configs/runs").iterdir()))
+def test_every_run_parses(path):
+    config.parse([IMAGENET[0], str(path)], [DATA])
+
+
+def test_progressive_run_grows_to_the_recipe():
+    files = [IMAGENET[0], "gin_configs/runs/imagenet_progressive.gin"]
+    experiment = config.parse(files, [DATA])
+    split = SplitInfo((ShardInfo("train-00000-of-00001", 1_281_167, (0,)),))
+    stages = experiment.stages(DatasetInfo("imagenet", 1, ("a",), {"train": split}))
+    assert list(stages) == [54737, 109475, 164212, 218949]
+    *small, own = stages.values()
+    for name in ("resolution", "magnitude", "dropout_rate", "mixup_alpha"):
+        values = [getattr(stage, name) for stage in small]
+        assert values == sorted(set(values))
+    assert max(stage.resolution or 0 for stage in small) < 224
+    assert own.given() == {}
+    assert config.bound(experiment.train_data, "augment").__name__ == "rand_augment"
+    assert experiment.mixing is not None
+    assert config.bound(experiment.mixing, "mixup_alpha") == 0.2
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -182,6 +205,14 @@ def test_bindings_win_over_files():
         (
             ["experiment.Experiment.build_model = 'x'"],
             ["build_model = 'x'", "@module.function"],
+        ),
+        (
+            ["experiment.Experiment.progressive = [{'until_epoch': 9, 'x': 1}]"],
+            ["Experiment.progressive, stage 1 has no 'x'"],
+        ),
+        (
+            ["experiment.Experiment.mixing = 'mixup'"],
+            ["mixing = 'mixup'", "as in @mixing.mixup_cutmix"],
         ),
         (["experiment.Experiment.ema_decay = 1.0"], ["ema_decay = 1.0", "[0, 1)"]),
         (["experiment.Experiment.precision = 'fp8'"], ["'fp8'", "'mixed_bfloat16'"]),

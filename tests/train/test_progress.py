@@ -61,6 +61,21 @@ def test_summary_leaves_out_evaluation_and_the_first_loops_rate(clock):
     }
 
 
+def test_each_stage_has_a_rate_of_its_own(clock, capsys):
+    """And a first loop that compiles."""
+    shown = run(clock)
+    shown.begin_stage("stage 2 of 2")
+    for step, seconds in ((40, 100), (50, 8)):
+        clock[0] += seconds
+        shown.update(step, OUTPUT)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[2] == "stage 2 of 2"
+    assert "images/s" not in lines[3]
+    assert "125 images/s" in lines[4]
+    assert shown.summary()["seconds"] == 170
+    assert shown.summary()["images_per_second"] == 200
+
+
 def test_skipped_records_are_shown(clock, capsys):
     run(clock, skipped=3.0)
     assert capsys.readouterr().err.endswith("left  3 broken records skipped\n")

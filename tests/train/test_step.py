@@ -15,7 +15,7 @@ from train import ema, state, step
 from train.experiment import Experiment
 from train.optimizer import rmsprop
 
-SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 8),))
+SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 8, (0,)),))
 INFO = DatasetInfo(
     name="eight",
     label_offset=0,
@@ -102,7 +102,7 @@ def gradient_norms(trainer, batch) -> np.ndarray:
     def compute():
         with tf.GradientTape() as tape:
             logits = model(batch["image"], training=True)
-            loss = trainer._loss(batch["label"], logits)
+            loss = trainer._loss(trainer.targets(batch["label"]), logits)
         gradients = tape.gradient(loss, [v.value for v in ordered])
         return [tf.norm(gradient) for gradient in gradients]
 

@@ -1,4 +1,6 @@
-"""A network of two blocks: what a loop needs to be tested, traced in seconds."""
+"""A network of two blocks, an augmentation: what a loop is tested with, in seconds."""
+
+import tensorflow as tf
 
 from models import variants
 
@@ -25,3 +27,9 @@ def variant() -> variants.Variant:
         stem_filters=8,
         head_filters=16,
     )
+
+
+def brighten(image: tf.Tensor, seed: tf.Tensor, *, magnitude: int = 9) -> tf.Tensor:
+    """Adds up to `magnitude` grey levels: an augmentation of few operations."""
+    level = tf.random.stateless_uniform([], seed, 0, magnitude + 1, tf.int32)
+    return tf.cast(tf.minimum(tf.cast(image, tf.int32) + level, 255), tf.uint8)

@@ -1,0 +1,229 @@
+"""ImageNet (ILSVRC 2012) as it is downloaded: tar files that need not be extracted."""
+
+import dataclasses
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from typing import IO
+
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.jpeg import Jpeg, to_rgb_jpeg
+from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
+
+_GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+_META = "data/meta.mat"
+# What the whole dataset has.
+_EXPECTED = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tar:
+    """Images by their place in a tar file, or in tar files within it."""
+
+    path: str
+
+    def load(self, item: Item) -> Jpeg:
+        """Reads one image; raises BadImageError or DataError."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(item.offset)
+                data = file.read(item.size)
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
+        return to_rgb_jpeg(data)
+
+    def describe(self, item: Item) -> str:
+        """The tar file and the name in it."""
+        return f"{item.filename} in {self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Truth:
+    """The synset of each validation image in order, and the words for synsets."""
+
+    synsets: list[str]
+    words: dict[str, str]
+
+
+def plan(
+    train_tar: str,
+    *,
+    validation_tar: str | None = None,
+    labels: str | None = None,
+    shards: int = 1024,
+    validation_shards: int = 128,
+) -> tuple[Plan, list[str]]:
+    """Plans the TFRecords of ImageNet; the classes are in the order of their synsets.
+
+    Args:
+      train_tar: ILSVRC2012_img_train.tar, which holds a tar file for each synset.
+      validation_tar: ILSVRC2012_img_val.tar; it needs `labels`.
+      labels: ILSVRC2012_devkit_t12.tar.gz, or a text file of the validation images'
+        synsets, one a line.
+      shards: files of the training split.
+      validation_shards: files of the validation split.
+
+    Returns:
+      The plan, and notes on what is not as in the whole dataset.
+
+    Raises:
+      DataError: a file that is missing, damaged or another one; labels that do not fit.
+    """
+    if (validation_tar is None) != (labels is None):
+        raise DataError("--validation_tar and --labels go together: give both or none")
+    truth = _Truth([], {}) if labels is None else _read_truth(labels)
+    by_synset = _index_train(train_tar)
+    synsets = sorted(by_synset)
+    items = [
+        dataclasses.replace(item, label=label)
+        for label, synset in enumerate(synsets)
+        for item in by_synset[synset]
+    ]
+    splits = {"train": Split(Tar(train_tar), shuffled(items), shards)}
+    if validation_tar is not None:
+        items = _validation_items(validation_tar, truth.synsets, synsets)
+        splits["validation"] = Split(
+            Tar(validation_tar), shuffled(items), validation_shards
+        )
+    classes = tuple(Class(one, truth.words.get(one, one)) for one in synsets)
+    whole = Plan("imagenet", classes, splits)
+    return whole, _notes(whole)
+
+
+def _notes(whole: Plan) -> list[str]:
+    counts = {name: len(split.items) for name, split in whole.splits.items()}
+    counts["classes"] = len(whole.classes)
+    return [
+        f"{name}: {count:,}, where the whole ImageNet has {_EXPECTED[name]:,}"
+        for name, count in counts.items()
+        if count != _EXPECTED[name]
+    ]
+
+
+def _index_train(path: str) -> dict[str, list[Item]]:
+    """The images of each synset; their labels are still to be set."""
+    found: dict[str, list[Item]] = {}
+    with _open(path) as file:
+        for member, content in _members(file, path):
+            synset = re.fullmatch(r"(?:.*/)?(n\d{8})\.tar", member.name)
+            if not synset:
+                raise DataError(
+                    f"{path} holds {member.name}, where it should hold a tar file for "
+                    "each synset (n01440764.tar): is it ILSVRC2012_img_train.tar?"
+                )
+            images = [
+                _item(image, member.offset_data, label=0)
+                for image, _ in _members(content, f"{member.name} in {path}")
+            ]
+            if not images:
+                raise DataError(f"{member.name} in {path} is empty: download it again")
+            found[synset[1]] = images
+    if not found:
+        raise DataError(f"{path} is empty: download it again")
+    return found
+
+
+def _validation_items(path: str, truth: list[str], synsets: list[str]) -> list[Item]:
+    """The images; their labels are in the order of their names."""
+    label_of = {synset: label for label, synset in enumerate(synsets)}
+    if unknown := sorted(set(truth) - set(synsets)):
+        raise DataError(
+            f"--labels names {len(unknown)} classes that --train_tar does not hold, "
+            f"for one {unknown[0]}: are both of ILSVRC 2012?"
+        )
+    with _open(path) as file:
+        found = [member for member, _ in _members(file, path)]
+    if len(found) != len(truth):
+        raise DataError(
+            f"{path} holds {len(found)} images, but --labels {len(truth)} labels: "
+            "are both as downloaded?"
+        )
+    found.sort(key=lambda member: member.name)
+    return [
+        _item(member, 0, label_of[synset])
+        for member, synset in zip(found, truth, strict=True)
+    ]
+
+
+def _open(path: str) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yields the files in a tar file, each with its content."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                content = tar.extractfile(member)
+                if content is not None and member.isfile():
+                    yield member, content
+            # tarfile takes a damaged header, or none, for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end of the archive")
+    except tarfile.TarError:
+        raise DataError(
+            f"{name} is damaged, cut off, or no uncompressed tar file: "
+            "download it again, and do not compress it"
+        ) from None
+
+
+def _item(member: tarfile.TarInfo, begin: int, label: int) -> Item:
+    """The image of a tar file that itself begins at a byte."""
+    name = member.name.rpartition("/")[2]
+    return Item(name, label, begin + member.offset_data, member.size)
+
+
+def _read_truth(path: str) -> _Truth:
+    """Reads the devkit or a text file; the content tells which it is."""
+    with _open(path) as file:
+        if tarfile.is_tarfile(file):
+            file.seek(0)
+            return _read_devkit(file, path)
+        file.seek(0)
+        lines = file.read().decode("utf-8", "replace").split()
+    if not lines or not all(re.fullmatch(r"n\d{8}", line) for line in lines):
+        raise DataError(
+            f"{path} is neither ILSVRC2012_devkit_t12.tar.gz nor a text file of one "
+            "synset (n01440764) a line: name one of them with --labels"
+        )
+    return _Truth(lines, {})
+
+
+def _read_devkit(file: IO[bytes], path: str) -> _Truth:
+    contents = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r:*") as tar:
+            for member in tar:
+                for wanted in (_META, _GROUND_TRUTH):
+                    if member.name.endswith(wanted) and member.isfile():
+                        contents[wanted] = _extract(tar, member)
+        synset_of, words = _read_meta(contents[_META])
+        numbers = [int(line) for line in contents[_GROUND_TRUTH].split()]
+        return _Truth([synset_of[number] for number in numbers], words)
+    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, TypeError) as e:
+        raise DataError(
+            f"{path} is not a whole ILSVRC2012_devkit_t12.tar.gz, with {_META} and "
+            f"{_GROUND_TRUTH} ({type(e).__name__}): download it again"
+        ) from None
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member)
+    return content.read() if content else b""
+
+
+def _read_meta(content: bytes) -> tuple[dict[int, str], dict[str, str]]:
+    """ILSVRC2012_ID -> synset, and synset -> words, of all that are in meta.mat."""
+    import scipy.io
+
+    synsets = scipy.io.loadmat(io.BytesIO(content))["synsets"].ravel()
+    synset_of = {
+        int(one["ILSVRC2012_ID"].item()): str(one["WNID"].item()) for one in synsets
+    }
+    words = {str(one["WNID"].item()): str(one["words"].item()) for one in synsets}
+    return synset_of, words

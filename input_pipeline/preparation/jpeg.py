@@ -1,0 +1,116 @@
+"""The bytes of any image -> the bytes of a JPEG that training reads."""
+
+import dataclasses
+import io
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from input_pipeline.preprocess import MAX_PIXELS
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_QUALITY = 95
+# Pillow warns of size by itself; here, MAX_PIXELS decides.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class BadImageError(ValueError):
+    """An image that cannot be used; the text goes on after its name: "is cut off"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Jpeg:
+    """An RGB JPEG and its size in pixels."""
+
+    encoded: bytes
+    height: int
+    width: int
+
+
+def to_rgb_jpeg(data: bytes) -> Jpeg:
+    """Returns a JPEG of three components that tf.io.decode_jpeg reads.
+
+    Such a JPEG is returned as it is. Anything else is converted as torchvision's loader
+    does it, Pillow's convert("RGB"): no colour profile, alpha and EXIF orientation are
+    ignored, the first frame is taken. 16 bits are scaled to 8. It is saved in quality
+    95 without chroma subsampling, the same bytes on every run.
+
+    Args:
+      data: a file of one of FORMATS; its content tells which.
+
+    Raises:
+      BadImageError: no image, damaged, cut off, or more than MAX_PIXELS pixels.
+    """
+    if not data:
+        raise BadImageError("is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of oddities that the conversion settles
+        with _open(data) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadImageError(
+                    f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+                )
+            if _is_rgb_jpeg(image):
+                _check_decodes(data)
+                return Jpeg(data, height, width)
+            return Jpeg(_convert(image), height, width)
+
+
+def is_image(file: BinaryIO) -> bool:
+    """Whether the file begins like an image of one of FORMATS, whatever its name."""
+    try:
+        with Image.open(file, formats=FORMATS):
+            return True
+    except Exception:  # whatever the damage leads Pillow to; what it is, is not asked
+        return False
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception:  # as in is_image
+        names = ", ".join(FORMATS)
+        raise BadImageError(f"is not a whole image (one of {names})") from None
+
+
+def _is_rgb_jpeg(image: Image.Image) -> bool:
+    # MPO is what phones write: a JPEG with further ones behind it.
+    return image.format in ("JPEG", "MPO") and image.mode == "RGB"
+
+
+def _check_decodes(data: bytes) -> None:
+    """Lets the decoder of training read all of it; an eighth of the size is quicker."""
+    try:
+        tf.io.decode_jpeg(data, channels=3, ratio=8)
+    except tf.errors.InvalidArgumentError:
+        raise BadImageError("is damaged or cut off") from None
+
+
+def _convert(image: Image.Image) -> bytes:
+    output = io.BytesIO()
+    try:
+        _eight_bits(image).convert("RGB").save(
+            output, "JPEG", quality=_QUALITY, subsampling=0
+        )
+    except BadImageError:
+        raise
+    except Exception as error:  # whatever the damage leads Pillow to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImageError(f"is damaged or cut off ({reason})") from None
+    return output.getvalue()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey, which convert("RGB") would clip at 255, to 8 bits."""
+    if image.mode == "F":
+        raise BadImageError("has floating-point pixels: save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise BadImageError("has pixels of 32 bits: save it with 8 or 16 bits")
+    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))

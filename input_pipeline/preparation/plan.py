@@ -1,0 +1,133 @@
+"""What a prepared dataset is to hold: which image goes into which file."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.jpeg import Jpeg
+
+MAX_SHARDS = 99_999  # five digits in a file's name
+LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the background
+# To be changed whenever the same source would give other bytes.
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+      filename: stored with it; no other of its split has it.
+      label: its place in the plan's classes.
+      offset: where the source keeps it, if not by name.
+      size: bytes in the source.
+    """
+
+    filename: str
+    label: int
+    offset: int
+    size: int
+
+
+class Source(Protocol):
+    """Where images come from; travels to other processes."""
+
+    def load(self, item: Item) -> Jpeg:
+        """Reads one image; raises BadImageError, or DataError if it cannot be read."""
+        ...
+
+    def describe(self, item: Item) -> str:
+        """What an error calls it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images in the order in which they are written, in so many files."""
+
+    source: Source
+    items: Sequence[Item]
+    shards: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Class:
+    """A class: the identifier that it is sorted by, and its name for people."""
+
+    synset: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One TFRecord file to be written; its name is as in ImageNet's TFRecords."""
+
+    split: str
+    filename: str
+    items: Sequence[Item]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that decides the bytes of a dataset."""
+
+    name: str
+    classes: tuple[Class, ...]
+    splits: Mapping[str, Split]
+
+    def files(self) -> list[File]:
+        """Deals out the images in order, to sizes that differ by one at most.
+
+        Raises:
+          DataError: a split would have files without images, or no file.
+        """
+        return [file for name in self.splits for file in self._files_of(name)]
+
+    def _files_of(self, name: str) -> list[File]:
+        items, count = self.splits[name].items, self.splits[name].shards
+        most = min(len(items), MAX_SHARDS)
+        if not 1 <= count <= most:
+            raise DataError(
+                f"cannot write {len(items)} {name} images in {count} files: "
+                f"choose 1 to {most}"
+            )
+        ends = [len(items) * place // count for place in range(count + 1)]
+        return [
+            File(name, f"{name}-{place:05d}-of-{count:05d}", items[begin:end])
+            for place, (begin, end) in enumerate(itertools.pairwise(ends))
+        ]
+
+
+def shuffled(items: Sequence[Item]) -> list[Item]:
+    """The items in an order that depends on their filenames alone."""
+    in_order = sorted(items, key=lambda item: item.filename)
+    # RandomState, not default_rng: numpy promises the same numbers in every version.
+    order = np.random.RandomState(0).permutation(len(in_order))
+    return [in_order[place] for place in order]
+
+
+def summary(plan: Plan) -> dict[str, object]:
+    """What must not change between two runs; the digest covers what people do not read.
+
+    How bad images are treated is not part of it: files made without any are the same.
+    """
+    digest = hashlib.sha256()
+    for one in plan.classes:
+        digest.update(f"{one.synset}\t{one.name}\n".encode("utf-8", "surrogateescape"))
+    for split in plan.splits.values():
+        for item in split.items:
+            line = f"{item.filename}\t{item.label}\t{item.offset}\t{item.size}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return {
+        "version": _VERSION,
+        "name": plan.name,
+        "classes": len(plan.classes),
+        "images": {name: len(split.items) for name, split in plan.splits.items()},
+        "files": {name: split.shards for name, split in plan.splits.items()},
+        "digest": digest.hexdigest(),
+    }

@@ -1,0 +1,63 @@
+"""A model for images of another size, made of the same layers."""
+
+import dataclasses
+
+import keras
+
+from models import scaling
+from models.blocks import run_chain
+from models.layers import Dropout, FromHWCN
+from models.rewrites import InputForm, check_patches, input_form
+from models.transfer import require_ours
+from models.variants import require
+
+
+def at_resolution(
+    model: keras.Model, resolution: int, *, dropout_rate: float | None = None
+) -> keras.Model:
+    """Make a model of the same layers, and so of the same variables, for another size.
+
+    No weight depends on the size of the images. Progressive learning (EfficientNetV2,
+    arXiv 2104.00298, section 4) trains the two models one after the other.
+
+    Args:
+        model: what `build_model` returned. It computes what it did; but its layers have
+            two outputs from now on, so that `layer.output` of one is ambiguous.
+        resolution: height and width of the images in pixels.
+        dropout_rate: before the classifier, in [0, 1); None is that of `model`.
+
+    Returns:
+        A model that takes its images in the form in which `model` does.
+
+    Raises:
+        ModelError: the network, or its form, cannot take images of this size, or
+            the rate is out of range.
+    """
+    form = form_at_resolution(model, resolution)
+    pixels = form.pixels()
+    layers = [_adapted(layer, form, dropout_rate) for layer in model.layers[1:]]
+    return keras.Model(pixels, run_chain(layers, pixels), name=model.name)
+
+
+def form_at_resolution(model: keras.Model, resolution: int) -> InputForm:
+    """Return what `at_resolution` would be fed with; arguments and errors are its."""
+    require_ours(model)
+    require(
+        type(resolution) is int and resolution >= 1,
+        f"resolution must be an integer of 1 or more, not {resolution!r}",
+    )
+    blocks = [layer.spec for layer in model.layers if hasattr(layer, "spec")]
+    scaling.check_resolution(model.name, resolution, blocks)
+    check_patches(getattr(model.get_layer("stem_conv"), "block_size", 1), resolution)
+    return dataclasses.replace(input_form(model), resolution=resolution)
+
+
+def _adapted(
+    layer: keras.Layer, form: InputForm, dropout_rate: float | None
+) -> keras.Layer:
+    """Return the layer itself unless it knows of what changes; such have no weights."""
+    if isinstance(layer, FromHWCN):
+        return FromHWCN(form.image_shape, name=layer.name)
+    if isinstance(layer, Dropout) and dropout_rate is not None:
+        return layer.at_rate(dropout_rate)
+    return layer

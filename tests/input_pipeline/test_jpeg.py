@@ -1,0 +1,134 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from input_pipeline.preparation import jpeg
+from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
+
+
+def smooth(height: int = 24, width: int = 40) -> np.ndarray:
+    """A gradient uint8[H, W, 3]: what a JPEG keeps well."""
+    y, x = np.mgrid[:height, :width]
+    ramps = [x * 255 / (width - 1), y * 255 / (height - 1), 200 - x - y]
+    return np.stack(ramps, -1).astype(np.uint8)
+
+
+def saved(image: Image.Image, form: str, **options) -> bytes:
+    output = io.BytesIO()
+    image.save(output, form, **options)
+    return output.getvalue()
+
+
+def decoded(image: jpeg.Jpeg) -> np.ndarray:
+    pixels = tf.io.decode_jpeg(image.encoded).numpy()
+    assert pixels.shape == (image.height, image.width, 3)
+    return pixels.astype(int)
+
+
+RGB = Image.fromarray(smooth())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"keep_rgb": True}]
+)
+def test_a_jpeg_of_three_components_is_not_touched(options):
+    data = saved(RGB, "JPEG", **options)
+    result = to_rgb_jpeg(data)
+    assert result == jpeg.Jpeg(data, 24, 40)
+    assert np.abs(decoded(result) - smooth()).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("PPM", {}), ("WEBP", {"lossless": True})],
+)
+def test_other_formats_become_a_jpeg_of_the_same_pixels(form, options):
+    data = saved(RGB, form, **options)
+    result = to_rgb_jpeg(data)
+    assert result.encoded[:3] == b"\xff\xd8\xff"
+    assert np.abs(decoded(result) - smooth()).max() <= 12
+    assert to_rgb_jpeg(data) == result
+    # No chroma subsampling: the sampling factors of all three components are 1 x 1.
+    frame = result.encoded.index(b"\xff\xc0")
+    assert result.encoded[frame + 11 : frame + 18 : 3] == b"\x11\x11\x11"
+
+
+def test_modes_are_converted_as_torchvision_does():
+    grey = RGB.convert("L")
+    cmyk = RGB.convert("CMYK")
+    alpha = RGB.convert("RGBA")
+    alpha.putalpha(0)
+    palette = RGB.quantize(200)
+    cases = [
+        saved(grey, "JPEG", quality=95),
+        saved(cmyk, "JPEG", quality=95),
+        saved(alpha, "PNG"),
+        saved(palette, "PNG", transparency=bytes(range(200))),
+        saved(RGB.convert("1"), "PNG"),
+    ]
+    for data in cases:
+        with warnings.catch_warnings(action="ignore"):
+            expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+        assert np.abs(decoded(to_rgb_jpeg(data)) - expected).mean() < 4
+    # They are as they look, not inverted.
+    for data, image in zip(cases[:3], (grey, RGB, RGB), strict=True):
+        expected = np.asarray(image.convert("RGB")).astype(int)
+        assert np.abs(decoded(to_rgb_jpeg(data)) - expected).mean() < 5
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16)
+    image = Image.fromarray(np.tile(ramp, (32, 1)))
+    for form in ("PNG", "TIFF", "PPM"):
+        result = decoded(to_rgb_jpeg(saved(image, form)))
+        assert np.abs(result[:, :, 0] - ramp / 257).max() <= 4, form
+
+
+def test_the_first_frame_of_a_gif():
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.abs(decoded(to_rgb_jpeg(data)) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "is empty"),
+        (b"<html>not found</html>", "is not a whole image (one of JPEG, PNG"),
+        (saved(RGB, "JPEG")[:-100], "is damaged or cut off"),
+        (
+            saved(RGB.convert("CMYK"), "JPEG")[:-100],
+            "is damaged or cut off (image file is",
+        ),
+        (saved(RGB, "PNG")[:-60], "is damaged or cut off"),
+        (saved(RGB, "JPEG")[:30], "is not a whole image"),
+        (saved(RGB.convert("F"), "TIFF"), "has floating-point pixels"),
+        (saved(Image.new("I", (4, 4), 1 << 20), "TIFF"), "has pixels of 32 bits"),
+    ],
+)
+def test_bad_images_are_named(data, fault):
+    with pytest.raises(BadImageError) as error:
+        to_rgb_jpeg(data)
+    assert str(error.value).startswith(fault)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_that_training_refuses_is_bad_and_is_not_decoded(form):
+    data = bytearray(saved(Image.new("RGB", (20_000, 4)), form))
+    if form == "PNG":
+        data = saved(Image.new("1", (20_000, 20_000)), form)
+    else:
+        place = data.index(b"\xff\xc0") + 5
+        data[place : place + 2] = (20_000).to_bytes(2, "big")
+    with pytest.raises(BadImageError, match="has 20000 x 20000 pixels, more than 100,"):
+        to_rgb_jpeg(bytes(data))
+
+
+def test_what_looks_like_an_image():
+    assert jpeg.is_image(io.BytesIO(saved(RGB, "PNG")))
+    assert not jpeg.is_image(io.BytesIO(b"BM, said the text"))
+    assert not jpeg.is_image(io.BytesIO(b""))

@@ -1,0 +1,138 @@
+"""mixup and CutMix in the step: which loss, which seeds, what does not count."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline.mixing import mixup_cutmix
+from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from models.initializers import derive_seed
+from tests.train.runs import experiment_of
+from train import progressive, state, step
+from train.stages import Stage
+
+SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 400, (0,)),))
+INFO = DatasetInfo("some", 0, tuple("0123456789"), {"train": SPLIT})
+# Without masks, so that a second pass gives the same logits.
+QUIET = {
+    "efficientnet_x.build_model.survival_prob": 1.0,
+    "efficientnet_x.build_model.dropout_rate": 0.0,
+    "experiment.Experiment.global_batch_size": 8,
+    "experiment.Experiment.seed": 3,
+}
+mixing = functools.partial(mixup_cutmix, switch_prob=0.5)
+
+
+def make_trainer(mixing, strategy=None, **changes):
+    experiment = experiment_of("unused", **QUIET | changes)
+    strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        train_state = state.create(experiment, INFO)
+        return step.Trainer(
+            experiment, train_state, strategy, dataset=None, mixing=mixing
+        )
+
+
+def batch_of(labels):
+    shape = (len(labels), 32, 32, 3)
+    images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    return {"image": tf.constant(images), "label": tf.constant(labels)}
+
+
+def train(trainer, batch):
+    """Returns what a loop of one step says."""
+    trainer.train_loop_begin()
+    tf.function(lambda: trainer.strategy.run(trainer.replica_step, args=(batch,)))()
+    return trainer.train_loop_end()
+
+
+def expected(trainer, batch, number):
+    """Loss and top-1 of a step by hand, before its update."""
+    one_hot = np.eye(10)[batch["label"].numpy()]
+    images, targets = mixing(
+        batch["image"],
+        tf.constant(0.9 * one_hot + 0.01, tf.float32),
+        tf.constant([derive_seed(3, "mixing"), number], tf.int64),
+    )
+    assert not np.array_equal(images, tf.cast(batch["image"], tf.float32))
+    logits = trainer.state.model(images, training=True)
+    losses = -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=1)
+    hits = np.argmax(targets, axis=1) == np.argmax(logits, axis=1)
+    decay = 1e-5 * step.l2(step.decayed_variables(trainer.state.model))
+    return float(tf.reduce_mean(losses) + decay), hits.mean()
+
+
+def test_loss_is_that_of_the_mixed_images():
+    trainer, batch = make_trainer(mixing), batch_of([3, 1, 4, 1, 5, 9, 2, 6])
+    plain = train(make_trainer(None), batch)
+    for number in range(2):
+        loss, top1 = expected(trainer, batch, number)
+        found = train(trainer, batch)
+        assert found["loss"] == pytest.approx(loss, rel=1e-5)
+        assert found["top1"] == top1
+        assert found["loss"] != pytest.approx(plain["loss"], rel=1e-4)
+
+
+def test_masked_images_and_their_partners_stay_as_they_are():
+    """Image i and 7 - i are a pair, and there is none of two images."""
+    batch = batch_of([3, -1, 4, -1, 5, -1, 2, -1])
+    mixed, plain = train(make_trainer(mixing), batch), train(make_trainer(None), batch)
+    assert mixed["skipped_records"] == 4
+    assert mixed == plain
+
+
+def test_masked_images_have_no_gradient():
+    logits = tf.random.stateless_normal([2, 10], seed=(1, 2))
+    targets = tf.stack([tf.zeros([10]), tf.fill([10], 0.1)])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = step.soft_cross_entropy(targets, logits)
+    gradient = tf.convert_to_tensor(tape.gradient(losses, logits)).numpy()
+    assert losses.numpy()[0] == 0
+    np.testing.assert_array_equal(gradient[0], np.zeros(10))
+    assert np.abs(gradient[1]).max() > 0.01
+
+
+def test_seeds_are_a_function_of_seed_step_and_replica(logical_cpus):
+    strategy = tf.distribute.MirroredStrategy(logical_cpus)
+    seen = []
+
+    def record(images, targets, seed):
+        seen.append(tuple(seed.numpy()))
+        return images, targets
+
+    trainer = make_trainer(record, strategy)
+    labels = tf.constant([3, 1, 4, 1])
+    batch = {"image": tf.zeros([4, 32, 32, 3], tf.uint8), "label": labels}
+    trainer.state.step.assign(7)
+    strategy.run(trainer.replica_step, args=(batch,))
+    first = derive_seed(3, "mixing")
+    assert sorted(seen) == [(first, 14), (first, 15)]
+
+
+@pytest.mark.parametrize("stem_block_size", [1, 2])
+@pytest.mark.parametrize("layout", ["NHWC", "HWCN"])
+def test_mixing_gets_the_form_of_the_images(layout, stem_block_size):
+    build = "efficientnet_x.build_model"
+    changes = {
+        f"{build}.input_layout": layout,
+        f"{build}.stem_block_size": stem_block_size,
+        f"{build}.stem_reshuffle": "host" if stem_block_size > 1 else "device",
+    }
+    model = experiment_of("unused", **changes).build_model()
+    form = progressive.stage_form(Stage(resolution=48), model)
+    seen = []
+
+    def record(images, targets, seed, *, layout, patch_size):
+        seen.append((images.shape.as_list(), layout, patch_size))
+        return images, targets
+
+    experiment = dataclasses.replace(experiment_of("unused"), mixing=record)
+    progressive.make_mixing(experiment, Stage(), form, model)
+    n = stem_block_size
+    image = [48 // n, 48 // n, 3 * n * n]
+    shape = [2, *image] if layout == "NHWC" else [*image, 2]
+    assert seen == [(shape, layout, n)]
