@@ -1,0 +1,145 @@
+"""What `input_pipeline.validate` can find wrong with a dataset, and where it did."""
+
+import collections
+import dataclasses
+import enum
+from typing import NamedTuple
+
+# Of each kind that many places are kept, and shown; the others are counted.
+PLACES = 10
+
+_COPY = "copy it again, or prepare the dataset again"
+_REPLACE = "remove or replace it, or train without it (on_bad_record: skip)"
+_INDEX = (
+    "take the dataset_info.json that belongs to these files, or delete it and let "
+    "python -m input_pipeline.prepare tfrecords write a new one"
+)
+
+
+class Kind(enum.Enum):
+    """A kind of fault: its title, whether training suffers from it, how to mend it."""
+
+    MISSING_FILE = ("missing file", True, _COPY)
+    UNREADABLE_FILE = ("unreadable file", True, "mend what its line names")
+    EMPTY_FILE = ("empty file", True, _COPY)
+    CUT_OFF_FILE = ("file cut off", True, _COPY)
+    DAMAGED_RECORD = ("damaged record", True, _COPY)
+    WRONG_COUNT = ("wrong number of records", True, _INDEX)
+    WRONG_OFFSETS = ("wrong offsets", True, _INDEX)
+    UNLISTED_FILE = (
+        "file that dataset_info.json does not list",
+        True,
+        f"training would not read it: move it elsewhere, or {_INDEX}",
+    )
+    LEFTOVER_FILE = (
+        "file left by an interrupted run",
+        False,
+        "delete it when nothing is preparing this dataset any more",
+    )
+    NOT_AN_EXAMPLE = ("not a tf.train.Example", True, _REPLACE)
+    BAD_FIELD = ("missing or wrong field", True, _REPLACE)
+    LABEL_OUTSIDE = (
+        "label outside the classes",
+        True,
+        "mend the labels, or label_offset and label_names in dataset_info.json",
+    )
+    NOT_A_JPEG = ("not a JPEG", True, "write it as a JPEG")
+    BAD_HEADER = ("damaged JPEG header", True, _REPLACE)
+    BAD_JPEG = ("damaged JPEG data", True, _REPLACE)
+    TOO_LARGE = ("image too large to load", True, "make it smaller")
+    GREY = ("grey JPEG", False, "nothing: training reads it as RGB")
+    CMYK = (
+        "CMYK JPEG",
+        False,
+        "training reads it as RGB, but without its colour profile: convert it to RGB "
+        "for true colours",
+    )
+    WRONG_SIZE = (
+        "image/height or image/width is not the JPEG's",
+        False,
+        "nothing: training does not read them",
+    )
+    EMPTY_CLASS = ("class without an image", False, "add images, or drop the class")
+    LEAK = (
+        "image that is in another split, too",
+        True,
+        "remove it from one: it makes the accuracy look better than it is",
+    )
+    CONFLICT = ("same image with another label", True, "keep one of them")
+    DUPLICATE = ("same image again", True, "keep one of them")
+
+    def __init__(self, title: str, is_error: bool, remedy: str):
+        self.title = title
+        self.is_error = is_error
+        self.remedy = remedy
+
+
+class Place(NamedTuple):
+    """Where: a file, a record in it (from 0), its image/filename; and what exactly."""
+
+    file: str
+    record: int | None = None
+    image: str = ""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        record = "" if self.record is None else f", record {self.record}"
+        image = f" ({self.image})" if self.image else ""
+        detail = f": {self.detail}" if self.detail else ""
+        return f"{self.file}{record}{image}{detail}"
+
+
+@dataclasses.dataclass
+class Findings:
+    """Counts of what was found, by kind.
+
+    Attributes:
+      counts: how often.
+      places: the first PLACES of each kind.
+      tolerated: errors of which there are too few to matter: they count as warnings.
+      remedies: how to mend, where this dataset tells more than its kind does.
+    """
+
+    counts: collections.Counter[Kind] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+    places: dict[Kind, list[Place]] = dataclasses.field(default_factory=dict)
+    tolerated: set[Kind] = dataclasses.field(default_factory=set)
+    remedies: dict[Kind, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, kind: Kind, place: Place) -> None:
+        """Notes one finding."""
+        self.counts[kind] += 1
+        places = self.places.setdefault(kind, [])
+        if len(places) < PLACES:
+            places.append(place)
+
+    def merge(self, other: "Findings") -> None:
+        """Takes over what was found in another file."""
+        self.counts.update(other.counts)
+        for kind, more in other.places.items():
+            places = self.places.setdefault(kind, [])
+            places.extend(more[: PLACES - len(places)])
+
+    def is_error(self, kind: Kind) -> bool:
+        """Whether this kind makes the dataset unsound."""
+        return kind.is_error and kind not in self.tolerated
+
+    def remedy(self, kind: Kind) -> str:
+        """How to mend this kind here."""
+        return self.remedies.get(kind, kind.remedy)
+
+    def found(self) -> list[Kind]:
+        """The kinds found, errors first, otherwise in the order of Kind."""
+        kinds = [kind for kind in Kind if self.counts[kind]]
+        return sorted(kinds, key=lambda kind: not self.is_error(kind))
+
+    @property
+    def errors(self) -> int:
+        """The number of findings that make the dataset unsound."""
+        return sum(n for kind, n in self.counts.items() if self.is_error(kind))
+
+    @property
+    def warnings(self) -> int:
+        """The number of the other findings."""
+        return self.counts.total() - self.errors

@@ -1,0 +1,199 @@
+"""A whole dataset, looked at: the work of `input_pipeline.validate`."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipeline import parallel, records
+from input_pipeline.errors import DataError
+from input_pipeline.records import MISSING_LABEL, DatasetInfo, SplitInfo
+from input_pipeline.validation.findings import Findings, Kind, Place
+from input_pipeline.validation.inspect_shard import ShardReport, Task, inspect_shard
+from input_pipeline.validation.repeats import check_repeats
+
+SMALL = 32  # pixels
+_SHARD_NAME = re.compile(r"-\d+-of-\d+|\.tfrecord")
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}$")  # as records.write_shard names it
+
+Shards = Mapping[str, Sequence[ShardReport]]  # by split
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Smallest, median and largest of some numbers."""
+
+    min: int
+    median: float
+    max: int
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> "Spread | None":
+        """None where there are no numbers."""
+        if not len(numbers):
+            return None
+        return cls(int(numbers.min()), float(np.median(numbers)), int(numbers.max()))
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitReport:
+    """The facts about a split.
+
+    Attributes:
+      files: listed in dataset_info.json.
+      listed_records: in them, as dataset_info.json says.
+      images: records found with image bytes.
+      bytes: of the files.
+      height: of the images, in pixels, as their headers say.
+      width: likewise.
+      image_bytes: of an encoded image.
+      images_per_class: over all classes.
+      small_images: with a side of fewer than 32 pixels.
+    """
+
+    files: int
+    listed_records: int
+    images: int
+    bytes: int
+    height: Spread | None
+    width: Spread | None
+    image_bytes: Spread | None
+    images_per_class: Spread | None
+    small_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that was found out about a dataset; `decoded` tells how closely."""
+
+    data_dir: str
+    name: str
+    decoded: bool
+    splits: Mapping[str, SplitReport]
+    findings: Findings
+
+
+def inspect_dataset(
+    data_dir: str,
+    *,
+    split: str | None = None,
+    workers: int = 1,
+    decode: bool = True,
+) -> Report:
+    """Looks at all files of a dataset.
+
+    Args:
+      data_dir: where its dataset_info.json is, on a disk or in a bucket.
+      split: look only at this one, or at some of its shards, "train[:20shard]".
+      workers: processes; each reads a file at a time.
+      decode: whether to decode the images, most of the work.
+
+    Raises:
+      DataError: there is no dataset to look at, or no such split.
+      OpError: the folder or bucket cannot be reached.
+    """
+    if workers < 1:
+        raise DataError(f"--workers is {workers}: choose 1 or more")
+    # The other functions take a bucket that cannot be reached for an empty one.
+    tf.io.gfile.exists(tf.io.gfile.join(data_dir, records.INFO_FILENAME))
+    info = records.read_info(data_dir)
+    splits = info.splits if split is None else {split: info.split(split)}
+    shards = _inspect_shards(data_dir, info, splits, workers, decode)
+    findings = Findings()
+    for report in (one for of_split in shards.values() for one in of_split):
+        findings.merge(report.findings)
+    _check_listing(data_dir, info, findings)
+    _check_labels(shards, info, findings)
+    check_repeats(shards, findings)
+    reports = {
+        name: _summarize(of_split, shards[name], _class_counts(shards[name], info))
+        for name, of_split in splits.items()
+    }
+    return Report(data_dir, info.name, decode, reports, findings)
+
+
+def _inspect_shards(
+    data_dir: str,
+    info: DatasetInfo,
+    splits: Mapping[str, SplitInfo],
+    workers: int,
+    decode: bool,
+) -> Shards:
+    labels = range(info.label_offset, info.label_offset + len(info.label_names))
+    tasks = [
+        Task(records.shard_path(data_dir, shard), shard, labels, decode)
+        for split in splits.values()
+        for shard in split.shards
+    ]
+    total = sum(split.total for split in splits.values())
+    reports = iter(
+        parallel.run(inspect_shard, tasks, workers=workers, total=total, unit="records")
+    )
+    return {
+        name: [next(reports) for _ in split.shards] for name, split in splits.items()
+    }
+
+
+def _check_listing(data_dir: str, info: DatasetInfo, findings: Findings) -> None:
+    """Notes files that look like shards and are none of this dataset."""
+    listed = {shard.filename for s in info.splits.values() for shard in s.shards}
+    prefixes = tuple(f"{split}-" for split in info.splits)
+    for name in sorted(set(tf.io.gfile.listdir(data_dir)) - listed):
+        if _TEMPORARY.search(name):
+            findings.add(Kind.LEFTOVER_FILE, Place(name))
+            continue
+        suspect = name.startswith(prefixes) or _SHARD_NAME.search(name)
+        if suspect and not tf.io.gfile.isdir(tf.io.gfile.join(data_dir, name)):
+            findings.add(Kind.UNLISTED_FILE, Place(name))
+
+
+def _labels(shards: Sequence[ShardReport]) -> np.ndarray:
+    """Those of all records that have one and an image."""
+    labels = np.concatenate([shard.images["label"] for shard in shards])
+    return labels[labels != MISSING_LABEL]
+
+
+def _class_counts(shards: Sequence[ShardReport], info: DatasetInfo) -> np.ndarray:
+    """The number of images of each class."""
+    count = len(info.label_names)
+    classes = _labels(shards) - info.label_offset
+    known = classes[(classes >= 0) & (classes < count)]
+    return np.bincount(known, minlength=count)
+
+
+def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None:
+    """Notes classes without images, and what all labels have in common if wrong."""
+    for split, of_split in shards.items():
+        empty = np.flatnonzero(_class_counts(of_split, info) == 0)
+        for place in empty.tolist():
+            label = f"label {place + info.label_offset}, {info.label_names[place]!r}"
+            findings.add(Kind.EMPTY_CLASS, Place(split, detail=label))
+    labels = np.concatenate([_labels(of_split) for of_split in shards.values()])
+    if findings.counts[Kind.LABEL_OUTSIDE] and len(labels):
+        low, high, count = labels.min(), labels.max(), len(info.label_names)
+        hint = f"labels run {low}..{high}: "
+        if high - low + 1 == count:
+            hint += f"set label_offset to {low} in {records.INFO_FILENAME}"
+        else:
+            hint += Kind.LABEL_OUTSIDE.remedy
+        findings.remedies[Kind.LABEL_OUTSIDE] = hint
+
+
+def _summarize(
+    split: SplitInfo, shards: Sequence[ShardReport], class_counts: np.ndarray
+) -> SplitReport:
+    images = np.concatenate([shard.images for shard in shards])
+    seen = images[images["height"] > 0]  # with a header
+    return SplitReport(
+        files=len(split.shards),
+        listed_records=split.total,
+        images=len(images),
+        bytes=sum(shard.size for shard in shards),
+        height=Spread.of(seen["height"]),
+        width=Spread.of(seen["width"]),
+        image_bytes=Spread.of(images["bytes"]),
+        images_per_class=Spread.of(class_counts),
+        small_images=int((np.minimum(seen["height"], seen["width"]) < SMALL).sum()),
+    )

@@ -1,0 +1,312 @@
+"""One TFRecord file, looked at record by record: the work of `input_pipeline.validate`.
+
+The file is read once, from begin to end. TensorFlow's reader gives up at a damaged
+record; here, that record's length, or else the next offset of dataset_info.json, says
+where to go on.
+"""
+
+import dataclasses
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from input_pipeline.preprocess import MAX_PIXELS
+from input_pipeline.records import CHUNK_RECORDS, MISSING_LABEL, ShardInfo
+from input_pipeline.stream import file_from
+from input_pipeline.validation.findings import Findings, Kind, Place
+
+# What is kept of a record with an image; sides of 0 where no header could be read. A
+# million take 44 MB.
+IMAGE = np.dtype(
+    [
+        ("record", np.int32),
+        ("label", np.int64),
+        ("height", np.int32),
+        ("width", np.int32),
+        ("bytes", np.int64),
+        ("digest", np.uint64, 2),
+    ]
+)
+
+# A record is its length, the CRC of that, its data and the CRC of those.
+_HEADER = struct.Struct("<QI")
+_FRAMING = _HEADER.size + 4
+_READ_AHEAD = 16  # records
+_NAME_BYTES = 200
+_GREY, _RGB, _CMYK = 1, 3, 4  # components
+_OTHER_FORMATS = {
+    b"\x89PNG": "a PNG",
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"RIFF": "a WebP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+}
+
+Add = Callable[[Kind, str], None]
+
+
+class Task(NamedTuple):
+    """A shard, the labels that it may hold, and whether to decode its images."""
+
+    path: str
+    shard: ShardInfo
+    labels: range
+    decode: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport:
+    """What a shard holds.
+
+    Attributes:
+      filename: its name.
+      findings: what is wrong with it.
+      images: IMAGE[n], the records that hold one.
+      names: bytes[n], their image/filename.
+      size: of the file, in bytes.
+    """
+
+    filename: str
+    findings: Findings
+    images: np.ndarray
+    names: np.ndarray
+    size: int
+
+    def place(self, row: int, detail: str = "") -> Place:
+        """Where the image of a row is."""
+        name = self.names[row].decode(errors="backslashreplace")
+        return Place(self.filename, int(self.images["record"][row]), name, detail)
+
+
+def inspect_shard(task: Task, advance: Callable[[int], None]) -> ShardReport:
+    """Reads a shard and checks every record; `advance` is told of each."""
+    findings = Findings()
+    images, names = [], []
+    size = 0
+    try:
+        size = tf.io.gfile.stat(task.path).length
+        for number, serialized in _Reader(task, size, findings):
+            found = _inspect_record(serialized, number, task, findings)
+            if found is not None:
+                images.append(found[0])
+                names.append(found[1])
+            advance(1)
+    except tf.errors.NotFoundError:
+        findings.add(Kind.MISSING_FILE, Place(task.shard.filename))
+    except tf.errors.OpError as error:
+        place = Place(task.shard.filename, detail=" ".join(str(error.message).split()))
+        findings.add(Kind.UNREADABLE_FILE, place)
+    return ShardReport(
+        task.shard.filename,
+        findings,
+        np.array(images, IMAGE),
+        np.array(names, np.bytes_),
+        size,
+    )
+
+
+class _Reader:
+    """The sound records of a shard, with their numbers; notes what is wrong with it."""
+
+    def __init__(self, task: Task, size: int, findings: Findings):
+        self._path, self._shard, self._size = task.path, task.shard, size
+        self._findings = findings
+        self._number = self._offset = 0  # of the next record
+        self._reached_end = True
+        self._offsets_agree = True
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        if self._size == 0:
+            self._add(Kind.EMPTY_FILE)
+            return
+        while self._offset < self._size:
+            try:
+                for serialized in _records_from(self._path, self._offset):
+                    self._compare_offset()
+                    yield self._number, serialized
+                    self._number += 1
+                    self._offset += _FRAMING + len(serialized)
+            except tf.errors.DataLossError:
+                self._skip_damage()
+            else:
+                # TensorFlow takes a file cut off behind a record's length for whole.
+                if self._offset < self._size:
+                    self._skip_damage()
+        if self._reached_end and self._number != self._shard.records:
+            listed = f"{self._number}, dataset_info.json says {self._shard.records}"
+            self._add(Kind.WRONG_COUNT, listed)
+
+    def _add(self, kind: Kind, detail: str = "", record: int | None = None) -> None:
+        self._findings.add(kind, Place(self._shard.filename, record, detail=detail))
+
+    def _compare_offset(self) -> None:
+        """Notes the first chunk that does not begin where dataset_info.json says."""
+        chunk, within = divmod(self._number, CHUNK_RECORDS)
+        if within or chunk >= len(self._shard.offsets) or not self._offsets_agree:
+            return
+        listed = self._shard.offsets[chunk]
+        if listed != self._offset:
+            self._offsets_agree = False
+            begins = f"begins at byte {self._offset}, dataset_info.json says {listed}"
+            self._add(Kind.WRONG_OFFSETS, begins, self._number)
+
+    def _skip_damage(self) -> None:
+        """Names the damage, and goes to the next record that can be found."""
+        length = self._length_at(self._offset)
+        if length is None and self._offset + _HEADER.size <= self._size:
+            damaged, self._reached_end = self._number, self._to_next_chunk()
+            text = "its length does not match its CRC"
+            if self._number - damaged != 1:
+                last = self._number - 1 if self._reached_end else "the end"
+                text += f"; records {damaged} to {last} cannot be looked at"
+            self._add(Kind.DAMAGED_RECORD, text, damaged)
+        elif length is None or self._offset + _FRAMING + length > self._size:
+            ends = f"the file ends within it, {self._shard.records} are listed"
+            self._add(Kind.CUT_OFF_FILE, ends, self._number)
+            self._reached_end, self._offset = False, self._size
+        else:
+            self._add(
+                Kind.DAMAGED_RECORD, "its data do not match their CRC", self._number
+            )
+            self._number += 1
+            self._offset += _FRAMING + length
+
+    def _length_at(self, offset: int) -> int | None:
+        """The length of the record at a byte; None if no record can begin there."""
+        with tf.io.gfile.GFile(self._path, "rb") as file:
+            file.seek(offset)
+            header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return None
+        length, crc = _HEADER.unpack(header)
+        return length if crc == _masked_crc(header[:8]) else None
+
+    def _to_next_chunk(self) -> bool:
+        """Goes to the next chunk; to the end of the file if there is none."""
+        for chunk in range(self._number // CHUNK_RECORDS + 1, len(self._shard.offsets)):
+            offset = self._shard.offsets[chunk]
+            beyond = self._offset < offset < self._size
+            if beyond and self._length_at(offset) is not None:
+                self._number, self._offset = chunk * CHUNK_RECORDS, offset
+                return True
+        self._offset = self._size
+        return False
+
+
+def _records_from(path: str, offset: int) -> Iterator[Any]:
+    """The bytes of the records from a byte on."""
+    begin = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
+    # Inside a function: see stream.file_from.
+    found = begin.flat_map(lambda begin: file_from(tf.constant(path), begin))
+    return found.prefetch(_READ_AHEAD).as_numpy_iterator()
+
+
+def _masked_crc(data: bytes) -> int:
+    """TFRecord's checksum: CRC-32C, rotated, plus a constant."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _inspect_record(
+    serialized: bytes, number: int, task: Task, findings: Findings
+) -> tuple[tuple, bytes] | None:
+    """Notes what is wrong; returns an IMAGE and its name, None if there is no image."""
+    name = b""
+
+    def add(kind: Kind, detail: str = "") -> None:
+        text = name.decode(errors="backslashreplace")
+        findings.add(kind, Place(task.shard.filename, number, text, detail))
+
+    # Not with records.parse: TensorFlow 2.20's own parser dies of some malformed bytes.
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:
+        add(Kind.NOT_AN_EXAMPLE)
+        return None
+    # Only a message, so a name of any length must not fill the memory.
+    name = (_optional(features, "image/filename", "bytes_list") or b"")[:_NAME_BYTES]
+    label = _required(features, "image/class/label", "int64_list", add)
+    if label is not None and label not in task.labels:
+        first, last = task.labels.start, task.labels.stop - 1
+        add(Kind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
+    encoded = _required(features, "image/encoded", "bytes_list", add)
+    if encoded is None:
+        return None
+    if not encoded:
+        add(Kind.BAD_FIELD, "image/encoded holds no bytes")
+        return None
+    height, width = _inspect_image(encoded, features, task.decode, add)
+    digest = hashlib.blake2b(encoded, digest_size=16).digest()
+    label = int(MISSING_LABEL) if label is None else label
+    row = (number, label, height, width, len(encoded), struct.unpack("<QQ", digest))
+    return row, name
+
+
+def _required(features: Any, field: str, kind: str, add: Add) -> Any:
+    """A field's one value, read as strictly as records.parse does it, or None."""
+    if field not in features or features[field].WhichOneof("kind") is None:
+        add(Kind.BAD_FIELD, f"no {field}")
+        return None
+    values = getattr(features[field], kind).value
+    if len(values) != 1:
+        add(Kind.BAD_FIELD, f"{field} does not hold one value in a {kind}")
+        return None
+    return values[0]
+
+
+def _optional(features: Any, field: str, kind: str) -> Any:
+    """The first value of a field that training does not read, or None."""
+    values = getattr(features[field], kind).value if field in features else ()
+    return values[0] if values else None
+
+
+def _inspect_image(
+    encoded: bytes, features: Any, decode: bool, add: Add
+) -> tuple[int, int]:
+    """Returns height and width, zeros if they cannot be told."""
+    if not encoded.startswith(b"\xff\xd8\xff"):
+        names = (n for start, n in _OTHER_FORMATS.items() if encoded.startswith(start))
+        add(Kind.NOT_A_JPEG, f"it is {next(names, 'no image that is known here')}")
+        return 0, 0
+    data = tf.constant(encoded)
+    try:
+        height, width, components = tf.image.extract_jpeg_shape(data).numpy().tolist()
+    except tf.errors.InvalidArgumentError:
+        add(Kind.BAD_HEADER, "")
+        return 0, 0
+    if height * width > MAX_PIXELS:
+        add(Kind.TOO_LARGE, f"{height} x {width} pixels")
+    elif decode and not _decodes(data):
+        add(Kind.BAD_JPEG, "")
+    if components in (_GREY, _CMYK):
+        add(Kind.GREY if components == _GREY else Kind.CMYK, "")
+    _compare_size(features, (height, width), add)
+    return height, width
+
+
+def _decodes(data: tf.Tensor) -> bool:
+    """Whether the decoder of training reads the whole image."""
+    try:
+        tf.io.decode_jpeg(data, channels=_RGB)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return True
+
+
+def _compare_size(features: Any, size: tuple[int, int], add: Add) -> None:
+    fields = ("image/height", "image/width")
+    listed = [_optional(features, field, "int64_list") for field in fields]
+    if any(a not in (None, b) for a, b in zip(listed, size, strict=True)):
+        says = " x ".join("?" if side is None else str(side) for side in listed)
+        add(Kind.WRONG_SIZE, f"{says} in the fields, {size[0]} x {size[1]} in the JPEG")
