@@ -39,7 +39,7 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 
 test: lint types .venv/.installed  ## Lint, types, import directions, all tests but the slow ones.
 	@# The longest files first: the last one to end decides.
-	$(PY) -m pytest -q -n 2 --dist loadfile tests/train tests/input_pipeline tests/models
+	$(PY) -m pytest -q -n 2 --dist loadfile tests/train tests/input_pipeline tests/models tests/benchmarks
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .

@@ -18,7 +18,8 @@ import time
 import keras
 import tensorflow as tf
 
-from train import config, errors, loop, state
+from models.rewrites import input_form
+from train import config, errors, loop, progressive, state
 from train.experiment import Experiment
 from train.step import Trainer
 
@@ -40,8 +41,8 @@ def bare_rate(experiment: Experiment, steps: int) -> float:
     strategy, info = loop.prepare(experiment)
     with strategy.scope():
         train_state = state.create(experiment, info)
-        resolution = train_state.model.input_shape[1]
-        dataset = loop.train_dataset(experiment, strategy, resolution)
+        form = input_form(train_state.model)
+        dataset = progressive.train_dataset(experiment, strategy, form)
         trainer = Trainer(experiment, train_state, strategy, dataset)
     batch = next(iter(dataset))
 
