@@ -19,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
+from input_pipeline.service import connect
+
 _SERVICE = tf.data.experimental.service
 
 
@@ -79,6 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.add_argument("--port", type=int, default=0, help="0: any")
     return parser
+
+
+def _say_what_it_waits_for(dispatcher: str) -> None:
+    """A worker may start first; TensorFlow then tries for an hour, silently."""
+    try:
+        connect(dispatcher)
+    except (OSError, ValueError) as error:
+        print(
+            f"worker: waiting for a dispatcher at {dispatcher!r} ({error})",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -88,17 +88,22 @@ def distributed(
 def _check(service: str) -> None:
     """Asks for a connection: the service itself would go on trying for an hour."""
     scheme, _, address = service.partition("://")
-    host, _, port = address.rpartition(":")
     try:
         if scheme != "grpc":
             raise ValueError("it does not begin with grpc://")
-        socket.create_connection((host, int(port)), timeout=10).close()
+        connect(address)
     except (OSError, ValueError) as error:
         raise DataError(
             f"no tf.data service dispatcher answers at {service!r} ({error}): start "
             "one with python -m input_pipeline.serve dispatcher, and name it as in "
             "'grpc://host:5050'"
         ) from error
+
+
+def connect(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens at "host:port"."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def in_order(

@@ -3,6 +3,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,16 +84,24 @@ def test_no_dispatcher_and_no_address(tiny):
             )
 
 
+def test_a_worker_without_a_dispatcher_says_that_it_waits(serve):
+    process = serve("worker", "--dispatcher", "localhost:1", stderr=subprocess.PIPE)
+    line = process.stderr.readline()
+    process.stderr.close()
+    assert line.startswith("worker: waiting for a dispatcher at 'localhost:1' (")
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts servers in processes of their own."""
     processes = []
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str, **options: Any) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, "-m", "input_pipeline.serve", *arguments],
             stdout=subprocess.PIPE,
             text=True,
+            **options,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         processes.append(process)
