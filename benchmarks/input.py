@@ -18,13 +18,10 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
-import platform
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 # Only this command's own lines shall reach the terminal. TensorFlow reads it on import.
@@ -32,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
+from benchmarks import machine
 from input_pipeline import dataset, preprocess
 from input_pipeline.errors import DataError
 from input_pipeline.faults import load_group
@@ -376,17 +374,6 @@ def _host_feeds(cpu_ms: float) -> dict[str, Any]:
     }
 
 
-def _hardware() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return {
-        "cpu": name.group(1) if name else platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-    }
-
-
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
@@ -423,7 +410,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = vars(_parser().parse_args(argv))
     peer, repeats = arguments.pop("against"), arguments.pop("repeats")
     settings = Settings(**arguments)
-    hardware = _hardware()  # before this benchmark is part of the load
+    hardware = machine.describe()  # before this benchmark is part of the load
     try:
         measured = measure(settings, peer, repeats)
     except (DataError, tf.errors.OpError) as error:

@@ -18,17 +18,15 @@ import json
 import math
 import multiprocessing
 import os
-import platform
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
 from models import complexity, get_variant
 from train import errors
 
@@ -443,18 +441,6 @@ def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _machine() -> dict[str, Any]:
-    """Return what the numbers depend on, the software apart."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return {
-        "cpu": name.group(1) if name else platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-    }
-
-
 def _parse() -> Settings:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -478,7 +464,7 @@ def main() -> None:
     """The command line."""
     settings = _parse()
     os.environ.update({**_ENVIRONMENT, **os.environ})
-    machine = _machine()  # before this benchmark is part of the load
+    hardware = machine.describe()  # before this benchmark is part of the load
     with_timm = all(importlib.util.find_spec(name) for name in ("timm", "torch"))
     with errors.reported():
         comparison = Comparison(settings, with_timm)
@@ -503,7 +489,7 @@ def main() -> None:
                 "environment": {
                     name: os.environ.get(name) for name in (*_ENVIRONMENT, *_PASSIVE)
                 },
-                "machine": machine,
+                "machine": hardware,
                 "versions": {p: importlib.metadata.version(p) for p in packages},
                 "does_not_show": "TPUs; GPUs; bfloat16; XLA; accuracy",
             }

@@ -121,19 +121,13 @@ def train_dataset(
         )
         groups = _decoded(elements.batch(size, drop_remainder=True), decode)
     else:
-        first, skipped = divmod(start, shuffle_buffer)
-        images = distributed(
-            functools.partial(
-                read_buffer, records, seed=seed, host=share, size=shuffle_buffer
-            ),
-            decode,
-            service=service,
-            first=first,
-            buffer_size=shuffle_buffer,
-            group_size=_divisor(shuffle_buffer),
-            window=service_window,
+        read = functools.partial(
+            read_buffer, records, seed=seed, host=share, size=shuffle_buffer
         )
-        groups = images.unbatch().skip(skipped).batch(size, drop_remainder=True)
+        images = _from_fleet(
+            read, decode, service, start, shuffle_buffer, service_window
+        )
+        groups = images.batch(size, drop_remainder=True)
     groups = limited(groups, max_bad_records, share.share(records.total))
     return _batches(groups, batch_size // size, patch_size, layout)
 
@@ -266,6 +260,28 @@ def _decoded(
     groups: tf.data.Dataset, decode: Callable[[Tensors], Tensors]
 ) -> tf.data.Dataset:
     return groups.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _from_fleet(
+    read: Callable[[tf.Tensor], Tensors],
+    decode: Callable[[Tensors], Tensors],
+    service: str,
+    start: int,
+    shuffle_buffer: int,
+    window: int,
+) -> tf.data.Dataset:
+    """Decoded images from `start` on."""
+    first, skipped = divmod(start, shuffle_buffer)
+    groups = distributed(
+        read,
+        decode,
+        service=service,
+        first=first,
+        buffer_size=shuffle_buffer,
+        group_size=_divisor(shuffle_buffer),
+        window=window,
+    )
+    return groups.unbatch().skip(skipped)
 
 
 def _batches(
