@@ -93,6 +93,13 @@ def train_dataset(
         layout, or no dispatcher at `service`.
     """
     info = _checked_info(data_dir, on_bad_record, layout)
+    _check_counts(
+        batch_size=batch_size,
+        shuffle_buffer=shuffle_buffer,
+        service_window=service_window,
+    )
+    if start < 0:
+        raise ValueError(f"start is {start}: nobody has consumed that many images")
     records = Records(info, data_dir, split)
 
     def load(element: Tensors) -> Tensors:
@@ -172,6 +179,7 @@ def eval_dataset(
       ValueError: `num_batches` batches do not hold this host's share.
     """
     info = _checked_info(data_dir, on_bad_record, layout)
+    _check_counts(batch_size=batch_size)
     records = Records(info, data_dir, split)
     share = Host(host, num_hosts).share(records.total)
     needed = -(-share // batch_size)
@@ -209,6 +217,12 @@ def _checked_info(data_dir: str, on_bad_record: str, layout: str) -> DatasetInfo
             f"on_bad_record is {on_bad_record!r}: choose {' or '.join(POLICIES)}"
         )
     return load_info(data_dir)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise DataError(f"{name} is {value!r}: choose a whole number of 1 or more")
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:

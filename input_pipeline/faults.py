@@ -98,7 +98,9 @@ def limited(
         state *= tf.cast(state[0] < records_per_pass, tf.int64)  # a new pass
         bad = tf.math.count_nonzero(group["label"] == MASKED)
         state += tf.stack([tf.size(group["label"], tf.int64), bad])
-        within = tf.debugging.Assert(state[1] <= max_bad_records, [limit])
+        # A group may hold several passes over a small split.
+        allowed = max_bad_records * tf.maximum(state[0], records_per_pass)
+        within = tf.debugging.Assert(state[1] * records_per_pass <= allowed, [limit])
         with tf.control_dependencies([within]):
             return state, tf.nest.map_structure(tf.identity, group)
 

@@ -49,6 +49,12 @@ def _mnist(arguments: argparse.Namespace) -> str:
 
 
 def _imagefolder(arguments: argparse.Namespace) -> str:
+    source, output = map(os.path.realpath, (arguments.source, arguments.output))
+    if os.path.commonpath([source, output]) == source:
+        raise DataError(
+            f"--output {arguments.output} lies in --source {arguments.source}, where "
+            "it would be taken for a class: choose a folder outside"
+        )
     plan, others = imagefolder.plan(
         arguments.source,
         shards=arguments.shards,

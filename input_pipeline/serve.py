@@ -108,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             where = server.target
         else:
+            _say_what_it_waits_for(arguments.dispatcher)
             server = start_worker(arguments.dispatcher, arguments.host, arguments.port)
             where = f"working for {arguments.dispatcher}"
     except (tf.errors.OpError, OSError, ValueError) as error:

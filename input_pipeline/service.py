@@ -44,7 +44,8 @@ def distributed(
       group_size: rows of a group; divides buffer_size.
       window: how many buffers the fleet may get ahead of a missing one before that is
         made here. A worker has up to three in work, so it has to be well above three
-        times the workers; this host's memory may have to hold as many, decoded.
+        times the workers. This host's memory may have to hold twice as many,
+        decoded: those that wait, and their copies when they all come free.
 
     Returns:
       The dataset that decoding the buffers one after another is.
@@ -66,6 +67,8 @@ def distributed(
         return group.pop("number"), decode(group)
 
     def make(number: tf.Tensor) -> Tensors:
+        # Reads the whole buffer for one group of it, which costs about as much again
+        # as to decode the group; a worker does not die often.
         buffer, place = number // groups, tf.math.floormod(number, groups)
         begin = place * group_size
         rows = read(buffer)

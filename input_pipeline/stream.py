@@ -115,8 +115,9 @@ class Records:
         ends: Any = tf.cumsum(tf.gather(self._size, order))
         bounds = tf.stack([begin, end - 1])
         first, last = tf.unstack(tf.searchsorted(ends, bounds, side="right"))
-        chosen = tf.gather(order, tf.range(first, last + 1))
-        size, ends = tf.gather(self._size, chosen), ends[first : last + 1]
+        past = tf.where(end > begin, last + 1, first)  # none, of an empty range
+        chosen = tf.gather(order, tf.range(first, past))
+        size, ends = tf.gather(self._size, chosen), ends[first:past]
         skip = tf.maximum(begin - (ends - size), 0)
         stop = tf.minimum(end - (ends - size), size)
         shard = tf.gather(self._shard, chosen)

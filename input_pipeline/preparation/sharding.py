@@ -269,7 +269,7 @@ def _examples(
     if len(left_out) == len(task.items):
         raise DataError(
             f"none of the {len(left_out)} images for {task.path} can be used, for one "
-            f"{left_out[0]}: mend them, or choose fewer --shards"
+            f"{left_out[0]}: mend them, or choose fewer --shards and another --output"
         )
 
 

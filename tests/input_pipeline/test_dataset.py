@@ -133,6 +133,23 @@ def test_images_in_another_form_are_the_same_pixels(tiny, patch_size, layout):
     np.testing.assert_array_equal(found["label"], expected["label"])
 
 
+@pytest.mark.parametrize(
+    "setting", [{"shuffle_buffer": 0}, {"batch_size": 0}, {"service_window": 2.5}]
+)
+def test_counts_out_of_range(tiny, setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(DataError, match=f"{name} is {value}: choose a whole number"):
+        dataset.train_dataset(
+            **{
+                "data_dir": tiny,
+                "resolution": 16,
+                "batch_size": 4,
+                "seed": 1,
+                **setting,
+            }
+        )
+
+
 def test_unknown_layout(tiny):
     with pytest.raises(DataError, match="layout is 'NCHW': choose NHWC or HWCN"):
         evaluate(tiny, layout="NCHW")

@@ -203,6 +203,20 @@ def test_of_a_damaged_file_only_what_is_lost_is_masked(damaged, kind, lost, capf
     assert labels(trained).count(-1) == lost
 
 
+def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
+    data_dir = dataset_of([example(0), b"\xff", example(2)])
+    for host in range(5):
+        (batch,) = dataset.train_dataset(
+            **{**options(data_dir, "skip"), "batch_size": 6},
+            seed=0,
+            shuffle_buffer=6,
+            num_hosts=5,
+            host=host,
+        ).take(1)
+        assert set(labels(batch)) <= {0, -1, 2}
+    assert "train-0, record 1: it is not a tf.train.Example" in capfd.readouterr().err
+
+
 def test_a_missing_file_says_so(dataset_of):
     data_dir = dataset_of([example(0)] * 4)
     batches = dataset.train_dataset(**options(data_dir, "stop"), seed=0)
@@ -256,6 +270,8 @@ def test_the_limit_counts_each_pass_for_itself(mixed):
     assert len(list(faults.limited(groups, 2, records_per_pass=4))) == 6
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(faults.limited(groups, 2, records_per_pass=6))
+    # Each group is two passes.
+    assert len(list(faults.limited(groups, 1, records_per_pass=1))) == 6
 
 
 def test_what_explain_does_not_know():

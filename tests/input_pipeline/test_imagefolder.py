@@ -235,3 +235,12 @@ def test_many_left_out_images_are_counted(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
     assert lines[-1] == "left out: 5 more images"
+
+
+@pytest.mark.parametrize("output", ["", "out", "dog/out"])
+def test_an_output_in_the_source_is_refused(tmp_path, capsys, output):
+    (tmp_path / "dog").mkdir()
+    arguments = ["--source", str(tmp_path), "--output", str(tmp_path / output)]
+    assert prepare.main(["imagefolder", *arguments]) == 1
+    assert "would be taken for a class: choose a folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["dog"]

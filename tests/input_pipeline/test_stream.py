@@ -118,6 +118,16 @@ def test_finite_is_the_file_order_shared_out(chunked, hosts):
     assert {len(share) for share in shares} <= {100 // hosts, -(-100 // hosts)}
 
 
+def test_nothing_is_read_of_an_empty_range(chunked):
+    records = Records(load_info(chunked), chunked, "train")
+    for place in (0, 5, 16, 37, 99):
+        at = tf.constant(place, tf.int64)
+        ranges = tf.data.Dataset.from_tensors(at).flat_map(
+            lambda at: records.read(None, at, at)
+        )
+        assert len(list(ranges)) == 0
+
+
 def test_a_place_has_a_file_and_a_number_in_it(chunked):
     records = Records(load_info(chunked), chunked, "train")
     for place, want in [
