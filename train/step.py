@@ -90,7 +90,7 @@ class Trainer(orbit.StandardTrainer):
         self._experiment = experiment
         self._model = state.model if model is None else model
         self._mixing = mixing
-        self._mixing_seed = ReplicaSeedGenerator(
+        self.mixing_seed = ReplicaSeedGenerator(
             derive_seed(experiment.seed, "mixing"), state.step
         )
         self._decayed = decayed_variables(state.model)
@@ -110,7 +110,7 @@ class Trainer(orbit.StandardTrainer):
         state, images = self.state, batch["image"]
         targets = self.targets(batch["label"])
         if self._mixing is not None:
-            images, targets = self._mixing(images, targets, self._mixing_seed.next())
+            images, targets = self._mixing(images, targets, self.mixing_seed.next())
         with tf.GradientTape() as tape:
             logits = self._model(images, training=True)
             loss = self._loss(targets, logits)
