@@ -9,7 +9,6 @@ from input_pipeline.errors import DataError
 from input_pipeline.faults import (
     MASKED,
     POLICIES,
-    Tensors,
     explain,
     limited,
     load_group,
@@ -17,7 +16,14 @@ from input_pipeline.faults import (
 from input_pipeline.preprocess import eval_image, train_image
 from input_pipeline.records import DatasetInfo, load_info, parse
 from input_pipeline.service import distributed
-from input_pipeline.stream import Host, Records, finite, read_buffer, stream
+from input_pipeline.stream import (
+    Host,
+    Records,
+    Tensors,
+    finite,
+    read_buffer,
+    stream,
+)
 
 __all__ = ["eval_dataset", "explain", "train_dataset"]
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import MISSING_LABEL, DatasetInfo, parse
-from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records
+from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
 POLICIES = ("stop", "skip")
 MASKED = -1  # the label of an image that must not count
@@ -26,8 +26,6 @@ _TAIL = "repair or remove it, or train without it (on_bad_record: skip)"
 _LIMIT = "bad records:"
 _RAISE = "look at them, or raise max_bad_records"
 _UNREADABLE = "the file is damaged or cut off here, or may not be read"
-
-Tensors = dict[str, Any]
 
 
 def load_group(

@@ -85,7 +85,7 @@ def _run_in_processes(
     except BrokenProcessPool:
         raise DataError(
             "a worker process was killed, perhaps for want of memory: "
-            "start again with fewer --workers, it goes on from here"
+            "start again with fewer --workers"
         ) from None
     finally:
         lifeline.close()

@@ -15,8 +15,8 @@ from typing import Any
 import tensorflow as tf
 
 from input_pipeline.errors import DataError
+from input_pipeline.stream import Tensors
 
-Tensors = dict[str, Any]
 Numbered = tuple[tf.Tensor, Tensors]
 
 _FOREVER = tf.int64.max

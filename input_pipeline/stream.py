@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from input_pipeline.records import CHUNK_RECORDS, DatasetInfo, SplitInfo, shard_path
 
+Tensors = dict[str, Any]
+
 # Stand in for records that cannot be read; neither parses as an Example.
 UNREADABLE = b"\xffunreadable"
 UNCOUNTED = b"\xffuncounted"
@@ -104,7 +106,7 @@ class Records:
           end: int64 scalar.
           guarded: whether UNREADABLE or UNCOUNTED stand in for what is not as
             dataset_info.json says; else a chunk in which anything is not raises an
-            error, which takes half the time.
+            error, which costs less.
 
         Returns:
           A dataset of exactly end - begin records {"serialized": string, "place":
@@ -136,9 +138,6 @@ class Records:
             deterministic=True,
         )
         return read.unbatch()
-
-
-Tensors = dict[str, tf.Tensor]
 
 
 def _sound_chunk(chunk: Tensors) -> Tensors:

@@ -68,7 +68,13 @@ def parse(
 
 def bound(function: Callable[..., Any], parameter: str) -> Any:
     """Returns what the config hands to a function for a parameter, None if nothing."""
-    return gin.get_bindings(function).get(parameter)
+    try:
+        return gin.get_bindings(function).get(parameter)
+    except ValueError as error:  # gin knows no function that it has put in a scope
+        raise UserError(
+            f"Experiment.progressive changes {parameter}, which it cannot find in a "
+            "function of a scope: write @dataset.train_dataset without one"
+        ) from error
 
 
 def operative() -> str:
