@@ -10,6 +10,11 @@ from keras import ops
 from models.variants import require
 
 MeanReducer = Callable[[Any], Any]
+StatisticAssigner = Callable[[keras.Variable, Any], None]
+
+
+def _assign(statistic: keras.Variable, value: Any) -> None:
+    statistic.assign(value)
 
 
 @keras.saving.register_keras_serializable(package="efficientnet_x")
@@ -33,6 +38,11 @@ class BatchNormalization(keras.Layer):
             trainer that normalises over several. It is the trainer's, so not in the
             config.
         **kwargs: keras.Layer's.
+
+    Attributes:
+        assign_statistic: from a moving statistic and its new value to nothing. It
+            assigns at once; a trainer may put another function here, to average the
+            values of all layers over the replicas together.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class BatchNormalization(keras.Layer):
         self.epsilon = epsilon
         self.groups = groups
         self._reduce_mean = reduce_mean or (lambda means: means)
+        self.assign_statistic: StatisticAssigner = _assign
 
     def build(self, input_shape):
         """Create gamma, beta, moving_mean and moving_variance, in this order."""
@@ -157,7 +168,8 @@ class BatchNormalization(keras.Layer):
 
     def _move(self, statistic, value):
         """Move a moving statistic towards the batch's value."""
-        statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+        moved = statistic * self.momentum + value * (1.0 - self.momentum)
+        self.assign_statistic(statistic, moved)
 
     def compute_output_shape(self, input_shape):
         """Same shape."""

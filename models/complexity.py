@@ -4,6 +4,8 @@ Imports no framework, so that search can ask about hundreds of variants in a sec
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from models import scaling
 from models.scaling import BlockSpec
@@ -86,17 +88,55 @@ def layer_costs(
         ModelError: for a variant that cannot be built, or a value out of range.
     """
     require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
-    blocks = scaling.block_specs(variant)
-    sizes = scaling.feature_sizes(variant)
-    stem, head = scaling.stem_filters(variant), scaling.head_filters(variant)
+    return _layer_costs(
+        variant.resolution,
+        scaling.block_specs(variant),
+        stem_filters=scaling.stem_filters(variant),
+        head_filters=scaling.head_filters(variant),
+        num_classes=num_classes,
+    )
+
+
+def of_model(model: Any, resolution: int) -> Cost:
+    """Return the cost of a model that `build_model` returned.
+
+    Args:
+        model: a Keras model, whatever form it was built in.
+        resolution: height and width of the images in pixels.
+    """
+    filters = {
+        name: model.get_layer(name).weights[0].shape[-1]
+        for name in ("stem_conv", "head_conv")
+    }
+    blocks = [layer.spec for layer in model.layers if hasattr(layer, "spec")]
+    costs = _layer_costs(
+        resolution,
+        blocks,
+        stem_filters=filters["stem_conv"],
+        head_filters=filters["head_conv"],
+        num_classes=model.output_shape[-1],
+    )
+    return sum((cost for _, cost in costs), start=Cost())
+
+
+def _layer_costs(
+    resolution: int,
+    blocks: Sequence[BlockSpec],
+    *,
+    stem_filters: int,
+    head_filters: int,
+    num_classes: int,
+) -> tuple[tuple[str, Cost], ...]:
+    sizes = scaling.sizes_behind(resolution, blocks)
+    outputs = blocks[-1].output_filters
     return (
-        ("stem", _conv_bn(sizes[0], _STEM_KERNEL, _COLORS, stem)),
+        ("stem", _conv_bn(sizes[0], _STEM_KERNEL, _COLORS, stem_filters)),
         *(
             (f"block_{i}", block_cost(block, sizes[i]))
             for i, block in enumerate(blocks)
         ),
-        ("head", _conv_bn(sizes[-1], 1, blocks[-1].output_filters, head)),
-        ("classifier", _dense(head, num_classes)),
+        ("head", _conv_bn(sizes[-1], 1, outputs, head_filters)),
+        ("classifier", _dense(head_filters, num_classes)),
     )
 
 

@@ -142,10 +142,11 @@ def stage_of_block(variant: Variant) -> tuple[int, ...]:
 
 def feature_sizes(variant: Variant) -> tuple[int, ...]:
     """Return height (and width) in pixels behind the stem and behind every block."""
-    return _sizes(variant.resolution, block_specs(variant))
+    return sizes_behind(variant.resolution, block_specs(variant))
 
 
-def _sizes(resolution: int, blocks: Sequence[BlockSpec]) -> tuple[int, ...]:
+def sizes_behind(resolution: int, blocks: Sequence[BlockSpec]) -> tuple[int, ...]:
+    """Return the sizes behind the stem and every block, for images of a size."""
     sizes = [-(-resolution // 2)]
     for block in blocks:
         sizes.append(-(-sizes[-1] // block.reduction))
@@ -248,7 +249,7 @@ def check_resolution(name: str, resolution: int, blocks: Sequence[BlockSpec]) ->
         f"resolution {resolution} is too small for {name}: its strides divide it by "
         f"{total}, so {total} is the least",
     )
-    sizes = _sizes(resolution, blocks)[:-1]
+    sizes = sizes_behind(resolution, blocks)[:-1]
     for i, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
         _check_space_to_batch(i, block, size)
 

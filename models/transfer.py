@@ -8,11 +8,16 @@ from models.reshuffle import BatchToSpace, DepthToSpace
 from models.variants import require
 
 
+def is_ours(model: keras.Model) -> bool:
+    """Whether `build_model` made the model."""
+    names = {layer.name for layer in getattr(model, "layers", [])}
+    return {"stem_conv", "block_0", "head_conv", "classifier"} <= names
+
+
 def require_ours(model: keras.Model) -> None:
     """Raise ModelError unless `build_model` made the model."""
-    names = {layer.name for layer in getattr(model, "layers", [])}
     require(
-        {"stem_conv", "block_0", "head_conv", "classifier"} <= names,
+        is_ours(model),
         f"{getattr(model, 'name', model)!r} was not made by models.build_model",
     )
 

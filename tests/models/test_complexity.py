@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+import models
 from models import complexity, scaling, variants
 from models.complexity import Cost
 from models.variants import ModelError, get_variant
@@ -21,6 +22,20 @@ def test_totals_are_the_golden_ones(name):
     assert cost.macs_by_op == {
         OPS[op]: macs for op, macs in golden["macs_by_op"].items()
     }
+
+
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_a_model_tells_what_it_costs(block_size):
+    """As its variant does, at any resolution, whatever the form of its stem."""
+    changes = {"width_coefficient": 0.5, "depth_coefficient": 0.5}
+    variant = dataclasses.replace(get_variant("efficientnet-x-b0"), **changes)
+    model = models.build_model(
+        variant, num_classes=7, resolution=64, stem_block_size=block_size
+    )
+    for resolution in (64, 96):
+        other = dataclasses.replace(variant, resolution=resolution)
+        cost = complexity.of_model(model, resolution)
+        assert cost == complexity.total(other, num_classes=7)
 
 
 def test_every_variant_in_less_than_a_second():
