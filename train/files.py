@@ -1,5 +1,6 @@
 """Small files of a run, written whole or not at all, local or gs://."""
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,8 @@ def write_text(path: str, text: str) -> None:
             file.write(text)
         tf.io.gfile.rename(aside, path, overwrite=True)
     except tf.errors.OpError as error:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(aside)
         raise UserError(
             f"cannot write {path}: {error.message}; free some space, mend the "
             "permissions or name another folder"
@@ -47,14 +50,19 @@ def read_text(path: str) -> str | None:
         ) from error
 
 
+def read_json(path: str) -> dict[str, Any]:
+    """Returns a JSON object, an empty one when there is none that can be read."""
+    try:
+        return json.loads(read_text(path) or "{}")
+    except ValueError:  # somebody's half file
+        return {}
+
+
 def write_json(
     path: str, values: Mapping[str, Any], keep: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Writes a JSON object, with the keys `keep` of the one before, and returns it."""
-    try:
-        old = json.loads(read_text(path) or "{}")
-    except json.JSONDecodeError:  # somebody's half file holds nothing to keep
-        old = {}
+    old = read_json(path)
     merged = {key: old[key] for key in keep if key in old} | dict(values)
     write_text(path, json.dumps(merged, indent=2) + "\n")
     return merged
