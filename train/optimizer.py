@@ -1,11 +1,25 @@
-"""Optimizers that follow the reference where Keras' own do not."""
+"""Optimizers, each a function of the learning rate, with its settings for gin.
 
-from collections.abc import Sequence
+Keras' own where it has them, and where they do what their papers say.
+"""
+
+from collections.abc import Callable, Sequence
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
+from train import ranges
 from train.errors import UserError
+from train.layerwise import LAMB, LARS, Layerwise
+
+LearningRate = float | LearningRateSchedule
+
+_RANGES = {
+    **dict.fromkeys(("rho", "beta_1", "beta_2"), ranges.BETWEEN),
+    **dict.fromkeys(("epsilon", "trust_coefficient"), ranges.POSITIVE),
+    "momentum": ranges.BELOW_ONE,
+    "weight_decay": ranges.NOT_NEGATIVE,
+}
 
 
 class RMSprop(keras.optimizers.RMSprop):
@@ -22,24 +36,178 @@ class RMSprop(keras.optimizers.RMSprop):
         super().build(variables)
         for velocity in self._velocities:
             velocity.assign(keras.ops.ones_like(velocity))
-        self._count_steps_locally()
-
-    def _count_steps_locally(self) -> None:
-        # Keras' assign_add on the distributed counter becomes an all-to-all of int64,
-        # which TPUs refuse. Every replica adds the same one to its own copy instead.
-        counter = self.iterations
-        counter.assign_add = lambda value: counter.value.assign_add(value)
 
 
 def rmsprop(
-    learning_rate: float | LearningRateSchedule,
+    learning_rate: LearningRate,
     *,
     rho: float = 0.9,
     momentum: float = 0.9,
     epsilon: float = 1e-3,
 ) -> RMSprop:
     """The reference's optimizer: epsilon stands inside the square root."""
-    return RMSprop(learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
+    return _make(RMSprop, learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
+
+
+def sgd(
+    learning_rate: LearningRate, *, momentum: float = 0.9, nesterov: bool = False
+) -> keras.optimizers.SGD:
+    """Gradient descent with momentum; decay by Experiment.weight_decay."""
+    kind = keras.optimizers.SGD
+    return _make(kind, learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+def lars(
+    learning_rate: LearningRate,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    trust_coefficient: float = 1e-3,
+    epsilon: float = 1e-9,
+) -> LARS:
+    """Momentum for large batches; its learning rates are those of SGD times 10 to 100.
+
+    Args:
+      learning_rate: a number, or a schedule.
+      momentum: of the updates, in [0, 1).
+      weight_decay: added to the gradient of kernels, within the ratio.
+      trust_coefficient: length of a kernel's step at a learning rate of one, as a
+        share of the kernel's own length.
+      epsilon: keeps the ratio finite where there is no gradient.
+    """
+    return _make(
+        LARS,
+        learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        trust_coefficient=trust_coefficient,
+        epsilon=epsilon,
+    )
+
+
+def adamw(
+    learning_rate: LearningRate,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.05,
+) -> keras.optimizers.AdamW:
+    """Adam with decoupled decay (arXiv 1711.05101).
+
+    Args:
+      learning_rate: a number, or a schedule; a step decays by its rate of that step.
+      beta_1: of the mean of gradients, in (0, 1).
+      beta_2: of the mean of their squares, in (0, 1).
+      epsilon: added to the square root before the bias of the mean is corrected, so
+        that it counts for more in the first steps than in the paper's algorithm.
+      weight_decay: share of the weights that a step at a learning rate of one takes.
+    """
+    return _make(
+        keras.optimizers.AdamW,
+        learning_rate,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        weight_decay=weight_decay,
+    )
+
+
+def lion(
+    learning_rate: LearningRate,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.99,
+    weight_decay: float = 0.5,
+) -> keras.optimizers.Lion:
+    """The sign of a momentum, with decoupled decay (arXiv 2302.06675, algorithm 2).
+
+    The paper advises a tenth of AdamW's learning rate and ten times its decay.
+
+    Args:
+      learning_rate: a number, or a schedule; the length of every weight's step.
+      beta_1: share of the momentum in a step, in (0, 1); the rest is the gradient.
+      beta_2: of the momentum itself, in (0, 1).
+      weight_decay: as in `adamw`.
+    """
+    return _make(
+        keras.optimizers.Lion,
+        learning_rate,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        weight_decay=weight_decay,
+    )
+
+
+def lamb(
+    learning_rate: LearningRate,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-6,
+    weight_decay: float = 0.01,
+) -> LAMB:
+    """Adam for large batches: each kernel's step is as long as a share of the kernel.
+
+    Args:
+      learning_rate: a number, or a schedule; that share.
+      beta_1: as in `adamw`.
+      beta_2: as in `adamw`.
+      epsilon: added to the square root.
+      weight_decay: added to Adam's step of kernels, within the ratio.
+    """
+    return _make(
+        LAMB,
+        learning_rate,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        weight_decay=weight_decay,
+    )
+
+
+def check(optimizer: keras.Optimizer, l2: float) -> None:
+    """Refuses a recipe that decays weights in the loss and in the optimizer, too.
+
+    Args:
+      optimizer: of the run.
+      l2: Experiment.weight_decay.
+
+    Raises:
+      UserError: neither of the two is zero.
+    """
+    own = optimizer.weight_decay
+    if own and l2:
+        raise UserError(
+            f"the recipe decays weights twice: by {l2:g} in the loss and by {own:g} in "
+            "the optimizer; set Experiment.weight_decay or "
+            f"optimizer.{optimizer.name}.weight_decay to 0"
+        )
+
+
+def prepare(
+    optimizer: keras.Optimizer,
+    variables: Sequence[keras.Variable],
+    decayed: Sequence[keras.Variable],
+) -> None:
+    """Builds an optimizer for a training step that sums the gradients by itself.
+
+    Args:
+      optimizer: not built yet.
+      variables: that it shall update.
+      decayed: those of them that its own weight decay, if it has any, reaches.
+    """
+    reached = {id(v) for v in decayed}
+    spared = [v for v in variables if id(v) not in reached]
+    optimizer.exclude_from_weight_decay(var_list=spared)
+    optimizer.build(list(variables))
+    # Keras' own would be an all-to-all of int64 on the distributed counter, which TPUs
+    # refuse. Every replica adds the same one to its own copy instead.
+    counter = optimizer.iterations
+    counter.assign_add = lambda value: counter.value.assign_add(value)
+    # The step has summed the gradients over the replicas, to clip them and to log
+    # their norm. A second sum would multiply them by the number of replicas.
+    optimizer._all_reduce_sum_gradients = lambda gradients: gradients
 
 
 def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -> None:
@@ -53,9 +221,10 @@ def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -
       factors: in the order of the variables that it was built with.
 
     Raises:
-      UserError: the optimizer decays weights by itself, which would not be scaled.
+      UserError: the optimizer decays weights apart from its steps, which would not be
+        scaled.
     """
-    if optimizer.weight_decay:
+    if optimizer.weight_decay and not isinstance(optimizer, Layerwise):
         raise UserError(
             "learning_rate_factors do not reach the weight_decay of the optimizer "
             f"{optimizer.name}; use Experiment.weight_decay, which is part of the loss"
@@ -69,3 +238,13 @@ def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -
         update(gradient, variable, learning_rate * factor)
 
     optimizer.update_step = update_step
+
+
+def _make(
+    kind: Callable[..., keras.Optimizer], learning_rate: LearningRate, **settings
+) -> keras.Optimizer:
+    """Makes an optimizer; UserError where one of its numbers makes no sense."""
+    name = kind.__name__.lower()
+    ranges.require(f"optimizer.{name}", settings, _RANGES)
+    numbers = {k: float(settings[k]) for k in settings.keys() & _RANGES.keys()}
+    return kind(learning_rate, name=name, **settings | numbers)  # SGD takes no int

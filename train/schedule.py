@@ -5,6 +5,16 @@ import math
 import keras
 import tensorflow as tf
 
+from train import ranges
+
+_RANGES = {
+    "peak_per_256": ranges.POSITIVE,
+    "warmup_epochs": ranges.NOT_NEGATIVE,
+    "decay_rate": ranges.FRACTION,
+    "decay_epochs": ranges.POSITIVE,
+    "final_fraction": ranges.FRACTION,
+}
+
 
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
     """Linear from zero over `warmup_steps`, then what a subclass's `decayed` says.
@@ -47,15 +57,32 @@ class Exponential(Warmup):
 
 
 class Cosine(Warmup):
-    """Half a cosine from the peak at step 0 to zero at `train_steps`."""
+    """Half a cosine from the peak at step 0 to a share of it at `train_steps`."""
 
-    def __init__(self, peak: float, warmup_steps: int, train_steps: int):
+    def __init__(
+        self,
+        peak: float,
+        warmup_steps: int,
+        train_steps: int,
+        final_fraction: float = 0.0,
+    ):
         super().__init__(peak, warmup_steps)
         self.train_steps = train_steps
+        self.final_fraction = final_fraction
 
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns peak / 2 * (1 + cos(pi * step / train_steps))."""
-        return 0.5 * self.peak * (1.0 + tf.cos(math.pi * step / self.train_steps))
+        """Returns last + (peak - last) / 2 * (1 + cos(pi * step / train_steps))."""
+        last = self.final_fraction * self.peak
+        way = 1.0 + tf.cos(math.pi * step / self.train_steps)
+        return last + 0.5 * (self.peak - last) * way
+
+
+class Constant(Warmup):
+    """The peak, for good."""
+
+    def decayed(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns peak."""
+        return self.peak * tf.ones_like(step)
 
 
 def exponential(
@@ -78,8 +105,18 @@ def exponential(
       warmup_epochs: epochs of linear rise.
       decay_rate: factor at each stair.
       decay_epochs: epochs from stair to stair.
+
+    Raises:
+      UserError: a setting makes no sense.
     """
     del train_steps
+    _require(
+        "exponential",
+        peak_per_256=peak_per_256,
+        warmup_epochs=warmup_epochs,
+        decay_rate=decay_rate,
+        decay_epochs=decay_epochs,
+    )
     return Exponential(
         peak=peak_per_256 * global_batch_size / 256,
         warmup_steps=int(warmup_epochs * steps_per_epoch),
@@ -95,10 +132,42 @@ def cosine(
     train_steps: int,
     peak_per_256: float = 0.016,
     warmup_epochs: float = 5.0,
+    final_fraction: float = 0.0,
 ) -> Cosine:
-    """The reference's other schedule; arguments as in `exponential`."""
+    """The reference's other schedule; arguments and errors as in `exponential`.
+
+    It ends, behind the last of the `train_steps`, at `final_fraction` of the peak.
+    """
+    _require(
+        "cosine",
+        peak_per_256=peak_per_256,
+        warmup_epochs=warmup_epochs,
+        final_fraction=final_fraction,
+    )
     return Cosine(
         peak=peak_per_256 * global_batch_size / 256,
         warmup_steps=int(warmup_epochs * steps_per_epoch),
         train_steps=train_steps,
+        final_fraction=final_fraction,
     )
+
+
+def constant(
+    *,
+    global_batch_size: int,
+    steps_per_epoch: float,
+    train_steps: int,
+    peak_per_256: float = 0.016,
+    warmup_epochs: float = 5.0,
+) -> Constant:
+    """No decay behind the warmup; arguments and errors as in `exponential`."""
+    del train_steps
+    _require("constant", peak_per_256=peak_per_256, warmup_epochs=warmup_epochs)
+    return Constant(
+        peak=peak_per_256 * global_batch_size / 256,
+        warmup_steps=int(warmup_epochs * steps_per_epoch),
+    )
+
+
+def _require(schedule: str, **settings: float) -> None:
+    ranges.require(f"schedule.{schedule}", settings, _RANGES)

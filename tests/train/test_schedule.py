@@ -1,9 +1,15 @@
 """Learning rates against the values that the reference's own code computed."""
 
+import gin
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.train.golden import recipe
-from train import schedule
+from train import config, schedule
+from train.errors import UserError
+
+EVERY = (schedule.exponential, schedule.cosine, schedule.constant)
 
 BATCHES = (256, 1024, 2048, 4096)
 
@@ -38,10 +44,76 @@ def test_warmup_may_be_absent():
     assert float(rate(100)) == 0
 
 
-def test_config_makes_the_same_schedule_again():
-    rate = schedule.exponential(
-        global_batch_size=2048, steps_per_epoch=625.5, train_steps=1
+@pytest.mark.parametrize("make", EVERY)
+def test_warmup_is_linear_and_meets_the_decay(make):
+    """Decay counts from step 0: at the end of the warmup it is under way."""
+    short = {"global_batch_size": 512, "steps_per_epoch": 100.5, "train_steps": 1000}
+    rate = make(**short, peak_per_256=0.1, warmup_epochs=2)  # 201 steps
+    rising = [float(rate(step)) for step in (0, 1, 67, 200)]
+    assert rising == pytest.approx([0, 0.2 / 201, 0.2 / 3, 0.2 * 200 / 201], rel=1e-6)
+    unwarmed = make(**short, peak_per_256=0.1, warmup_epochs=0)
+    for step in (201, 202, 500, 999, 1000):
+        assert float(rate(step)) == float(unwarmed(step))
+    assert float(unwarmed(0)) == pytest.approx(0.2, rel=1e-6)
+
+
+def test_constant_stays_at_its_peak():
+    got = rates(schedule.constant, 2048, (3127, 3128, 10**5, 218_949))
+    assert got == pytest.approx([0.128 * 3127 / 3127.85, 0.128, 0.128, 0.128], rel=3e-4)
+    assert got[1] == got[2] == got[3]
+
+
+def test_cosine_ends_at_a_share_of_the_peak():
+    short = {"global_batch_size": 256, "steps_per_epoch": 10, "train_steps": 100}
+    rate = schedule.cosine(
+        **short, peak_per_256=1.0, warmup_epochs=0, final_fraction=0.1
     )
-    again = schedule.Exponential.from_config(rate.get_config())
+    got = [float(rate(step)) for step in (0, 25, 50, 75, 100)]
+    want = [0.1 + 0.45 * (1 + c) for c in (1, np.sqrt(0.5), 0, -np.sqrt(0.5), -1)]
+    assert got == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", EVERY)
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_steps_are_whole_numbers_of_either_size(make, dtype):
+    rate = make(global_batch_size=256, steps_per_epoch=3.5, train_steps=20)
+    compiled = tf.function(rate, jit_compile=True)
+    for step in (0, 3, 17, 19):
+        got = compiled(tf.constant(step, dtype))
+        assert got.dtype == tf.float32
+        assert float(got) == pytest.approx(float(rate(step)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "value"),
+    [
+        *((make, "peak_per_256", 0) for make in EVERY),
+        *((make, "warmup_epochs", -1) for make in EVERY),
+        (schedule.exponential, "decay_rate", 97),
+        (schedule.exponential, "decay_epochs", 0),
+        (schedule.cosine, "final_fraction", 1.5),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(make, setting, value):
+    message = rf"schedule\.{make.__name__}\.{setting} = {value}: it has to be a number"
+    with pytest.raises(UserError, match=message):
+        rates(lambda **sizes: make(**sizes, **{setting: value}), 256, [])
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_settings_come_from_gin(make):
+    name = make.__name__
+    bindings = [f"experiment.Experiment.learning_rate = @schedule.{name}"]
+    bindings += [f"schedule.{name}.peak_per_256 = 0.5"]
+    experiment = config.parse(["gin_configs/runs/mnist_cpu.gin"], bindings)
+    sizes = {"global_batch_size": 512, "steps_per_epoch": 10, "train_steps": 10}
+    assert experiment.learning_rate(**sizes).peak == 1.0
+    gin.clear_config()
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_config_makes_the_same_schedule_again(make):
+    rate = make(global_batch_size=2048, steps_per_epoch=625.5, train_steps=10_000)
+    again = type(rate).from_config(rate.get_config())
     for step in (0, 17, 5000):
         assert float(again(step)) == float(rate(step))
