@@ -35,7 +35,7 @@ from models.rewrites import input_form
 from train import config, errors
 from train.errors import UserError
 from train.experiment import Experiment
-from train.loop import readable_errors
+from train.faults import readable_errors
 from train.progressive import make_augment
 
 _MAX_IMAGES = 256

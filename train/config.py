@@ -38,6 +38,25 @@ SAVED = "operative_config.gin"
 # The step tells how many images were used up: another batch would shift the data.
 UNCHANGEABLE = ("experiment.Experiment.global_batch_size",)
 
+# These change what is saved, scored, watched and shown, and no number of the training.
+FREE = frozenset(
+    f"experiment.Experiment.{name}"
+    for name in (
+        "steps_per_loop",
+        "checkpoint_every_steps",
+        "eval_every_epochs",
+        "non_finite",
+        "keep_checkpoints",
+        "keep_checkpoint_every_hours",
+        "preemption_deadline_seconds",
+        "hang_timeout_minutes",
+        "peak_teraflops",
+        "profile_steps",
+        "example_images",
+        "max_roll_backs",
+    )
+)
+
 
 def parse(
     gin_files: Sequence[str], bindings: Iterable[str], *, model_dir: str | None = None
@@ -77,6 +96,14 @@ def bound(function: Callable[..., Any], parameter: str) -> Any:
         ) from error
 
 
+def setting(function: Callable[..., Any], parameter: str) -> Any:
+    """Returns what the config hands to a function, else the parameter's default."""
+    value = bound(function, parameter)
+    if value is not None:
+        return value
+    return inspect.signature(function).parameters[parameter].default
+
+
 def operative() -> str:
     """Returns every setting that has been used so far, defaults too, a line each."""
     text = gin.operative_config_str(max_line_length=10_000)
@@ -104,10 +131,10 @@ def compare(
                 "trainer sets it from another setting"
             )
     text = files.read_text(f"{model_dir}/{SAVED}")
-    if text is None or checkpoint.newest(model_dir) is None:
+    if text is None or not checkpoint.has_begun(model_dir):
         return
     old = settings(text)
-    changes = differences(old, new)
+    changes = [c for c in differences(old, new) if c.split(":")[0] not in FREE]
     if accept_changes:
         changes = [c for c in changes if c.split(":")[0] in UNCHANGEABLE]
     if changes:

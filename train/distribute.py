@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -13,15 +14,15 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
     Args:
       name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU of this
-        host, else the CPU), `multi_worker` (one process per host, told apart by
-        TF_CONFIG) or `tpu` (the host or pod slice that $TPU_NAME names).
+        host, else every logical CPU), `multi_worker` (one process per host, told apart
+        by TF_CONFIG) or `tpu` (the host or pod slice that $TPU_NAME names).
 
     Raises:
       UserError: the name is unknown, or what the strategy needs is not there.
     """
     makers = {
         "one_device": _one_device,
-        "mirrored": tf.distribute.MirroredStrategy,
+        "mirrored": _mirrored,
         "multi_worker": _multi_worker,
         "tpu": lambda: _tpu(os.environ.get("TPU_NAME")),
     }
@@ -36,6 +37,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 def _one_device() -> tf.distribute.Strategy:
     gpus = tf.config.list_logical_devices("GPU")
     return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+
+
+def _mirrored() -> tf.distribute.Strategy:
+    list_devices = tf.config.list_logical_devices
+    devices = list_devices("GPU") or list_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def _multi_worker() -> tf.distribute.Strategy:
@@ -73,21 +80,60 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one whose files are kept."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return True
-    resolver = strategy.cluster_resolver
-    if "chief" in resolver.cluster_spec().jobs:
-        return resolver.task_type == "chief"
-    return resolver.task_id == 0
+class Workers:
+    """The processes of a run: who leads, and how all come to do the same.
 
+    Of several strategies only `multi_worker` has more than one: a TPU slice is driven
+    by one process. All of them have to call the methods equally often, in one order.
 
-def writable(strategy: tf.distribute.Strategy, model_dir: str) -> str:
-    """Returns the folder that this process may write to.
-
-    Every worker has to take part in a save, but only the chief's files are kept.
+    Attributes:
+      number: of this process, from 0.
+      count: of processes.
+      leads: whether this process is the one that writes.
     """
-    if is_chief(strategy):
-        return model_dir
-    return f"{model_dir}/worker-{strategy.cluster_resolver.task_id}"
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.number, self.count, self.leads = 0, 1, True
+        self._strategy = strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            resolver = strategy.cluster_resolver
+            jobs = resolver.cluster_spec().as_dict()
+            # The chief, if there is a task of this name, comes before the workers.
+            before = {"chief": 0, "worker": len(jobs.get("chief", ()))}
+            self.number = before[resolver.task_type] + resolver.task_id
+            self.count = len(jobs.get("chief", ())) + len(jobs["worker"])
+            self.leads = self.number == 0
+        self._sum = tf.function(self._sum_over_replicas)
+
+    def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
+        def add() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            own = tf.identity(values)  # on the replica's device
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+        sums = self._strategy.run(add)
+        return self._strategy.experimental_local_results(sums)[0]
+
+    def totals(self, values: Sequence[int]) -> list[int]:
+        """Returns sums over all processes."""
+        if self.count == 1:
+            return list(values)
+        totals = self._sum(tf.constant(values, tf.int64)).numpy()
+        local = self._strategy.num_replicas_in_sync // self.count
+        return [int(total) // local for total in totals]
+
+    def share(self, value: int) -> int:
+        """Returns the leader's value on all processes."""
+        return self.totals([value if self.leads else 0])[0]
+
+
+def input_hosts(
+    strategy: tf.distribute.Strategy, workers: Workers
+) -> tuple[range, int]:
+    """Returns the input pipelines of this process, and how many all have."""
+    if workers.count > 1:
+        return range(workers.number, workers.number + 1), workers.count
+    hosts = 1
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        hosts = strategy.extended.num_hosts  # this process feeds the whole slice
+    return range(hosts), hosts

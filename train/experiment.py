@@ -12,6 +12,7 @@ from input_pipeline.records import DatasetInfo
 from models.transfer import part_of_variable
 from train import stages
 from train.errors import UserError
+from train.replica import BATCH_NORM
 
 _CALLABLES = ("build_model", "optimizer", "learning_rate", "train_data", "eval_data")
 _COUNTS = (
@@ -20,6 +21,7 @@ _COUNTS = (
     "steps_per_loop",
     "checkpoint_every_steps",
     "keep_checkpoints",
+    "accumulation_steps",
 )
 
 
@@ -54,9 +56,16 @@ class Experiment:
       checkpoint_every_steps: training steps between checkpoints.
       eval_every_epochs: passes between evaluations; the last step is always scored.
       keep_checkpoints: how many of the newest checkpoints stay.
+      keep_checkpoint_every_hours: beside these, one in so many hours stays for good;
+        None keeps none. The best one has a folder of its own anyway.
       seed: of initial weights, masks, data order, augmentation and mixing.
-      batch_norm_replicas: replicas that share the statistics of batch norm; None is
-        the reference's rule, see `train.replica.make_reduce_mean`.
+      batch_norm: how many replicas share the statistics of batch norm: "per_replica",
+        "global", a number, or "reference", see `train.replica.make_reduce_mean`.
+      clip_norm: the longest that the gradient may be, over all its variables; a longer
+        one is shortened. None leaves it as it is.
+      accumulation_steps: into so many micro-batches each replica cuts its part of the
+        batch, one after the other, to save memory. The update is that of the whole
+        batch, but batch norm sees one micro-batch at a time.
       pretrained: file or folder of the weights that a fresh run starts from, see
         `train.pretrained.load`; None starts from random ones.
       pretrained_averages: take the moving averages among these weights.
@@ -68,6 +77,17 @@ class Experiment:
         Evaluation always is at the model's own resolution.
       learning_rate_factors: factor of the learning rate by part of the model ("stem",
         "stage_1" ..., "head", "classifier"), 1 where nothing is said.
+      non_finite: what to do when loss, gradient or weights are infinite or not a
+        number: "stop", or "roll_back" to the last checkpoint and go on from there
+        behind the batch that did it.
+      max_roll_backs: how often in a run.
+      preemption_deadline_seconds: time from SIGTERM to the end of the process, in which
+        a checkpoint is written.
+      hang_timeout_minutes: a process that gets nowhere for so long ends, so that a
+        supervisor can start it again; None waits for ever.
+      peak_teraflops: of a replica, to tell how much of it is used; None looks it up.
+      profile_steps: first and last step of a profile for TensorBoard; None is none.
+      example_images: how many training images TensorBoard shows for each stage.
     """
 
     build_model: Callable[..., keras.Model]
@@ -91,13 +111,23 @@ class Experiment:
     checkpoint_every_steps: int = 1000
     eval_every_epochs: float = 10.0
     keep_checkpoints: int = 5
+    keep_checkpoint_every_hours: float | None = None
     seed: int = 0
-    batch_norm_replicas: int | None = None
+    batch_norm: str | int = "reference"
+    clip_norm: float | None = None
+    accumulation_steps: int = 1
     pretrained: str | None = None
     pretrained_averages: bool = True
     new_head: bool = False
     progressive: Sequence[Mapping[str, Any]] = ()
     learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    non_finite: str = "stop"
+    max_roll_backs: int = 3
+    preemption_deadline_seconds: float = 25.0
+    hang_timeout_minutes: float | None = 30.0
+    peak_teraflops: float | None = None
+    profile_steps: tuple[int, int] | None = None
+    example_images: int = 8
 
     def __post_init__(self):
         for name in _CALLABLES:
@@ -115,12 +145,13 @@ class Experiment:
                 name, type(value) in (int, float) and 0 <= value < 1, "in [0, 1)"
             )
         self._require("weight_decay", self.weight_decay >= 0, "0 or larger")
-        shared = self.batch_norm_replicas
+        shared = self.batch_norm
         self._require(
-            "batch_norm_replicas",
-            shared is None or (type(shared) is int and shared > 0),
-            "None or a whole number > 0",
+            "batch_norm",
+            shared in BATCH_NORM or (type(shared) is int and shared > 0),
+            f"{', '.join(map(repr, BATCH_NORM))} or a whole number > 0",
         )
+        self._require_guards()
         self._require(
             "pretrained",
             self.pretrained is None
@@ -153,6 +184,40 @@ class Experiment:
             value = getattr(self, name)
             raise UserError(f"Experiment.{name} = {value!r}: it has to be {what}")
 
+    def _require_guards(self) -> None:
+        """Refuses what is out of range of the settings that watch over a run."""
+        for name in (
+            "clip_norm",
+            "keep_checkpoint_every_hours",
+            "hang_timeout_minutes",
+            "peak_teraflops",
+        ):
+            value = getattr(self, name)
+            self._require(name, value is None or _is_positive(value), "None or > 0")
+        seconds = self.preemption_deadline_seconds
+        self._require("preemption_deadline_seconds", _is_positive(seconds), "> 0")
+        for name in ("max_roll_backs", "example_images"):
+            value = getattr(self, name)
+            self._require(
+                name, type(value) is int and value >= 0, "a whole number >= 0"
+            )
+        self._require(
+            "non_finite",
+            self.non_finite in ("stop", "roll_back"),
+            "'stop' or 'roll_back'",
+        )
+        steps = self.profile_steps
+        self._require(
+            "profile_steps",
+            steps is None
+            or (
+                isinstance(steps, tuple | list)
+                and [type(step) for step in steps] == [int, int]
+                and 0 <= steps[0] < steps[1]
+            ),
+            "None or the first and the last step, as in (100, 110)",
+        )
+
     def _require_stages_within_epochs(self) -> None:
         last = max(stages.read(self.progressive), default=0)
         if last > self.epochs:
@@ -176,6 +241,10 @@ class Experiment:
             self.steps_per_epoch(info),
             self.train_steps(info),
         )
+
+    def eval_interval(self, info: DatasetInfo) -> int:
+        """Returns the number of updates from one evaluation to the next."""
+        return max(1, round(self.eval_every_epochs * self.steps_per_epoch(info)))
 
     def eval_steps(self, info: DatasetInfo) -> int:
         """Returns the batches that hold the evaluation split, the last one padded."""
@@ -220,11 +289,23 @@ class Experiment:
 
     def check_replicas(self, num_replicas: int) -> None:
         """Raises UserError when the replicas do not divide the batches."""
-        for field in ("global_batch_size", "eval_batch_size"):
+        parts = {
+            "global_batch_size": num_replicas * self.accumulation_steps,
+            "eval_batch_size": num_replicas,
+        }
+        for field, count in parts.items():
             size = getattr(self, field)
-            if size % num_replicas:
+            if size % count:
+                steps = self.accumulation_steps
                 raise UserError(
                     f"Experiment.{field} = {size} does not divide by the "
-                    f"{num_replicas} replicas; the nearest that does is "
-                    f"{max(1, round(size / num_replicas)) * num_replicas}"
+                    f"{num_replicas} replicas"
+                    + f" x accumulation_steps = {steps}"
+                    * (count > num_replicas)
+                    + "; the nearest that does is "
+                    f"{max(1, round(size / count)) * count}"
                 )
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

@@ -17,9 +17,10 @@ import tensorflow as tf
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
 from models.rewrites import copy_weights, input_form
-from train import checkpoint, config, errors, files, loop, state
+from train import checkpoint, config, errors, evaluation, files, state
 from train.errors import UserError
 from train.experiment import Experiment
+from train.faults import readable_errors
 
 # Float noise between two programs of the same layers; a wrong weight, crop or
 # normalisation moves logits by far more.
@@ -79,7 +80,7 @@ def export(
     fold_batch_norm: bool = False,
     check_images: int = 1000,
 ) -> dict[str, Any]:
-    """Writes the averaged weights of the newest checkpoint as a SavedModel.
+    """Writes the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B:
       serving_default: image_bytes string[B], JPEG or PNG.
@@ -94,7 +95,7 @@ def export(
 
     Args:
       experiment: of the run.
-      model_dir: of the run.
+      model_dir: of the run; or its folder of the best checkpoint.
       export_dir: where the SavedModel goes; an older one there is replaced.
       fold_batch_norm: whether the SavedModel's convolutions do batch norm's work, by
         other weights and a bias.
@@ -121,7 +122,7 @@ def export(
             f"cannot write {aside}: {checkpoint.first_line(error)}; free some space, "
             "mend the permissions or name another --export_dir"
         ) from error
-    with loop.readable_errors():
+    with readable_errors():
         report, predictions = compare(experiment, info, model, aside, check_images)
     extra = f"{aside}/assets.extra"
     files.make_folder(extra)
@@ -262,6 +263,11 @@ def main() -> None:
     parser.add_argument("--model_dir", required=True, help="folder of a training run")
     parser.add_argument("--export_dir", required=True, help="folder to write")
     parser.add_argument(
+        "--best",
+        action="store_true",
+        help="take the checkpoint with the best top-1 instead of the newest",
+    )
+    parser.add_argument(
         "--gin_param", action="append", default=[], help="a setting that has changed"
     )
     parser.add_argument(
@@ -276,11 +282,11 @@ def main() -> None:
         experiment = config.parse([], arguments.gin_param, model_dir=model_dir)
         report = export(
             experiment,
-            model_dir,
+            f"{model_dir}/{evaluation.BEST}" if arguments.best else model_dir,
             export_dir,
             fold_batch_norm=arguments.fold_batch_norm,
         )
-        print(json.dumps(report))
+        print(json.dumps(files.plain(report)))
 
 
 if __name__ == "__main__":

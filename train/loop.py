@@ -1,31 +1,45 @@
 """The whole story of a run, top to bottom."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import orbit
 import tensorflow as tf
 
-from input_pipeline.dataset import explain
-from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, load_info
 from models.rewrites import input_form
-from train import checkpoint, distribute, files, state
+from train import checkpoint, distribute, evaluation, files, hardware, heartbeat, state
+from train.checkpoint import Checkpoints
+from train.errors import UserError
+from train.evaluation import Scorer
 from train.experiment import Experiment
-from train.progress import Progress, orbit_unheard, say
-from train.progressive import StagedTraining
-from train.step import Evaluator, Trainer
+from train.faults import readable_errors
+from train.preemption import Preemption
+from train.profiler import Profiler
+from train.progress import Progress, say
+from train.progressive import Stages
+from train.telemetry import Telemetry
+from train.training import Company, Training, restore
+from train.watchdog import Watchdog
 
 # What summary.json says of the training, which an evaluation alone leaves as it is.
-TRAINING = ("first_step", "seconds", "images_per_second", "train_skipped_records")
+TRAINING = (
+    "first_step",
+    "seconds",
+    "images_per_second",
+    "train_skipped_records",
+    "roll_backs",
+    "skipped_batches",
+)
+_SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
 
 def train_and_evaluate(
     experiment: Experiment,
     model_dir: str,
     *,
+    config_text: Callable[[], str] = lambda: "",
     before_restore: Callable[[], None] = lambda: None,
     after_restore: Callable[[], None] = lambda: None,
     with_evaluation: bool = True,
@@ -36,9 +50,11 @@ def train_and_evaluate(
 
     Args:
       experiment: what to do.
-      model_dir: folder for checkpoints, summaries and summary.json; local or gs://.
+      model_dir: folder for checkpoints, summaries and summary.json; local or gs://. All
+        processes of a run have the same.
+      config_text: the settings in use, for TensorBoard, once everything is built.
       before_restore: called when everything is built; what it raises ends the run.
-      after_restore: called on the chief when a checkpoint, if any, has been restored.
+      after_restore: called on the leader when a checkpoint, if any, has been restored.
       with_evaluation: whether to score every `eval_every_epochs` and at the end.
 
     Returns:
@@ -47,47 +63,93 @@ def train_and_evaluate(
     Raises:
       UserError, input_pipeline.errors.DataError, models.variants.ModelError: something
         that the user can mend.
+      train.errors.Restart: the same command goes on: SIGTERM has come, or another
+        process of the run is gone.
     """
     strategy, info = prepare(experiment)
+    workers = distribute.Workers(strategy)
     files.make_folder(model_dir)
-    with strategy.scope():
-        train_state = state.create(experiment, info)
-        evaluator = make_evaluator(experiment, info, strategy, train_state.models)
-    training = StagedTraining(experiment, info, train_state, strategy)
-    before_restore()
-
-    manager = make_manager(experiment, train_state, strategy, model_dir)
-    manager.restore_newest(strategy)
-    if distribute.is_chief(strategy):
-        after_restore()
-    step = first_step = int(train_state.step.numpy())
-    if not step and experiment.pretrained is not None:
+    with readable_errors(), contextlib.ExitStack() as stack:
+        watchdog = stack.enter_context(make_watchdog(experiment, model_dir, workers))
+        preemption = stack.enter_context(
+            Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
+        )
+        watchdog.phase("building", patience=_SLOW)
         with strategy.scope():
-            train_state.start_from_pretrained(experiment)
+            train_state = state.create(experiment, info)
+        stages = Stages(experiment, info, train_state, strategy)
+        scorer = Scorer(experiment, info, strategy, train_state.models)
+        before_restore()
 
-    progress = Progress(
-        step, experiment.train_steps(info), experiment.global_batch_size
-    )
-    controller = make_controller(
-        experiment, training.trainer, evaluator, manager, progress
-    )
-    say(opening(experiment, info, train_state.model, step))
-    scores: dict[str, Any] = {}
-    with readable_errors():
-        for stop in stops(experiment, info, step):
-            training.train(controller, progress, step, stop)  # ends with a checkpoint
-            step = stop
+        watchdog.phase("restoring")
+        checkpoints = stack.enter_context(
+            make_checkpoints(experiment, train_state, model_dir, workers)
+        )
+        with strategy.scope():
+            restored = resumes(model_dir, workers) and restore(checkpoints, workers)
+            if not restored:
+                train_state.start(experiment)
+        if not restored:
+            # There is always something to go back to; and a folder that cannot be
+            # written tells now.
+            checkpoints.save(wait=True)
+        if workers.leads:
+            tidy(model_dir, with_evaluation)
+            after_restore()
+
+        step = first_step = int(train_state.step.numpy())
+        last = experiment.train_steps(info)
+        progress = Progress(step, last, experiment.global_batch_size)
+        telemetry = stack.enter_context(
+            make_telemetry(experiment, strategy, model_dir, workers)
+        )
+        telemetry.start(step, config_text())
+        if step:
+            telemetry.event(step, "resumed")
+        company = Company(
+            workers=workers,
+            checkpoints=checkpoints,
+            telemetry=telemetry,
+            progress=progress,
+            watchdog=watchdog,
+            preemption=preemption,
+            profiler=stack.enter_context(make_profiler(experiment, model_dir, workers)),
+        )
+        run = Training(experiment, info, stages, model_dir, company)
+        say(opening(experiment, info, train_state.model, step))
+        scores: dict[str, Any] = {}
+        scored = workers.share(step in telemetry.evaluations())
+        for stop in stops(step, experiment.eval_interval(info), last, bool(scored)):
+            run.to(stop)  # ends with a checkpoint
             if with_evaluation:
-                with orbit_unheard():
-                    output = controller.evaluate(experiment.eval_steps(info))
-                path = checkpoint.latest(manager.directory)
-                scores = scored(output, path, experiment, info)
-                say(describe(scores))
+                scores = score(scorer, stop, model_dir, company)
+        watchdog.phase("waiting for the last checkpoint", run.step)
+        checkpoints.wait()
 
-    summary = {**identity(experiment, train_state.model, step), **scores}
-    if step > first_step:
+    summary = {**identity(experiment, train_state.model, run.step), **scores}
+    summary |= {
+        "roll_backs": int(train_state.roll_backs.numpy()),
+        "skipped_batches": int(train_state.skipped_batches.numpy()),
+    }
+    if run.step > first_step:
         summary |= {"first_step": first_step, **progress.summary()}
-    return files.write_json(f"{manager.directory}/summary.json", summary, TRAINING)
+    return write_summary(model_dir, summary, workers)
+
+
+def score(
+    scorer: Scorer, step: int, model_dir: str, company: Company
+) -> dict[str, Any]:
+    """Scores the state at a step, whose checkpoint is being written meanwhile."""
+    company.watchdog.phase(f"evaluation at step {step:,}", step, patience=_SLOW)
+    scores = scorer.score(f"{model_dir}/ckpt-{step}")
+    company.watchdog.phase(f"waiting for ckpt-{step}", step)
+    company.checkpoints.wait()
+    say(evaluation.describe(scores))
+    if company.workers.leads:
+        # Only then the scores count as taken: a kill in between has them taken again.
+        evaluation.keep_best(model_dir, scores)
+        company.telemetry.evaluation(step, scores)
+    return scores
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
@@ -96,17 +158,55 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     Arguments and errors are those of train_and_evaluate.
     """
     strategy, info = prepare(experiment)
+    workers = distribute.Workers(strategy)
     with strategy.scope():
         models, path, step = state.load_models(experiment, info, model_dir)
-        evaluator = make_evaluator(experiment, info, strategy, models)
-    with readable_errors():
-        output = evaluator.evaluate(tf.constant(experiment.eval_steps(info)))
-    scores = scored(output, path, experiment, info)
-    say(describe(scores))
+    scores = Scorer(experiment, info, strategy, models).score(path)
+    say(evaluation.describe(scores))
+    files.make_folder(model_dir)
     summary = {**identity(experiment, models["ema_"], step), **scores}
-    folder = distribute.writable(strategy, model_dir)
-    files.make_folder(folder)
-    return files.write_json(f"{folder}/summary.json", summary, TRAINING)
+    return write_summary(model_dir, summary, workers)
+
+
+def continuous_evaluate(
+    experiment: Experiment,
+    model_dir: str,
+    *,
+    poll_seconds: float = 10.0,
+    timeout_minutes: float = 120.0,
+) -> dict[str, Any]:
+    """Scores the checkpoints of a training job as they come, until its last one.
+
+    Args:
+      experiment: of the job.
+      model_dir: of the job.
+      poll_seconds: between two looks for a new checkpoint.
+      timeout_minutes: without a new checkpoint, after which the job counts as dead.
+
+    Returns:
+      The scores of the last checkpoint.
+
+    Raises:
+      UserError: there was no new checkpoint for too long; and as train_and_evaluate.
+    """
+    if experiment.strategy == "multi_worker":
+        raise UserError(
+            "--mode=continuous_eval runs in one process; set Experiment.strategy to "
+            "'one_device' or 'mirrored'"
+        )
+    strategy, info = prepare(experiment)
+    workers = distribute.Workers(strategy)
+    files.make_folder(model_dir)
+    with make_telemetry(experiment, strategy, model_dir, workers) as telemetry:
+        return evaluation.follow(
+            experiment,
+            info,
+            strategy,
+            model_dir,
+            telemetry=telemetry,
+            poll_seconds=poll_seconds,
+            timeout_seconds=60 * timeout_minutes,
+        )
 
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
@@ -118,131 +218,102 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     return strategy, info
 
 
-def make_evaluator(
+def make_checkpoints(
     experiment: Experiment,
-    info: DatasetInfo,
+    train_state: state.TrainState,
+    model_dir: str,
+    workers: distribute.Workers,
+) -> Checkpoints:
+    """Returns what saves and restores the state of this run."""
+    return Checkpoints(
+        train_state.variables(),
+        model_dir,
+        keep=experiment.keep_checkpoints,
+        keep_every_hours=experiment.keep_checkpoint_every_hours,
+        writes=workers.leads,
+    )
+
+
+def make_telemetry(
+    experiment: Experiment,
     strategy: tf.distribute.Strategy,
-    models: Mapping[str, keras.Model],
-) -> Evaluator:
-    """Returns what scores `models` on the evaluation split; under strategy.scope()."""
-    form = input_form(models["ema_"])
-
-    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        hosts = context.num_input_pipelines
-        replicas = context.num_replicas_in_sync // hosts
-        return experiment.eval_data(
-            data_dir=experiment.data_dir,
-            split=experiment.eval_split,
-            **form.arguments(),
-            batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
-            # One element a replica: all replicas of all hosts take as many.
-            num_batches=experiment.eval_steps(info) * replicas,
-            num_hosts=hosts,
-            host=context.input_pipeline_id,
-        )
-
-    dataset = strategy.distribute_datasets_from_function(make)
-    return Evaluator(models, strategy, dataset)
+    model_dir: str,
+    workers: distribute.Workers,
+) -> Telemetry:
+    """Returns what the numbers of this run are written to."""
+    peak = experiment.peak_teraflops
+    return Telemetry(
+        model_dir,
+        global_batch_size=experiment.global_batch_size,
+        replicas=strategy.num_replicas_in_sync,
+        peak_teraflops=hardware.peak_teraflops(strategy) if peak is None else peak,
+        writes=workers.leads,
+    )
 
 
-def stops(experiment: Experiment, info: DatasetInfo, step: int) -> Iterator[int]:
+def make_profiler(
+    experiment: Experiment, model_dir: str, workers: distribute.Workers
+) -> Profiler:
+    """Returns what profiles chosen steps of this run."""
+    steps = experiment.profile_steps
+    return Profiler(f"{model_dir}/train", steps, writes=workers.leads)
+
+
+def make_watchdog(
+    experiment: Experiment, model_dir: str, workers: distribute.Workers
+) -> Watchdog:
+    """Returns what ends this process when it gets nowhere."""
+    minutes = experiment.hang_timeout_minutes
+    return Watchdog(
+        model_dir,
+        host=workers.number,
+        hosts=workers.count,
+        timeout_seconds=None if minutes is None else 60 * minutes,
+    )
+
+
+def resumes(model_dir: str, workers: distribute.Workers) -> bool:
+    """Whether there is more than the start: that one is made again from the settings.
+
+    So a run that has saved nothing else may still change them.
+    """
+    return bool(workers.share(checkpoint.has_begun(model_dir)))
+
+
+def stops(step: int, interval: int, last: int, scored: bool) -> Iterator[int]:
     """Yields the steps at which training pauses for an evaluation, from `step` on.
 
-    The last one is yielded even when there is nothing left to train, so that a run
-    killed in its last evaluation still gets its scores.
+    Args:
+      step: where a process begins.
+      interval: from one evaluation to the next.
+      last: step of the run; it is yielded even when there is nothing left to train.
+      scored: whether `step` is; a process that was killed in an evaluation leaves it
+        to the next.
     """
-    every = max(
-        1, round(experiment.eval_every_epochs * experiment.steps_per_epoch(info))
-    )
-    last = experiment.train_steps(info)
+    if 0 < step < last and step % interval == 0 and not scored:
+        yield step
     while True:
-        step = min(last, (step // every + 1) * every)
+        step = min(last, (step // interval + 1) * interval)
         yield step
         if step == last:
             return
 
 
-def make_manager(
-    experiment: Experiment,
-    train_state: state.TrainState,
-    strategy: tf.distribute.Strategy,
-    model_dir: str,
-) -> checkpoint.CheckpointManager:
-    """Returns what saves and restores this run's checkpoints."""
-    return checkpoint.CheckpointManager(
-        train_state.variables(),
-        model_dir,
-        distribute.writable(strategy, model_dir),
-        max_to_keep=experiment.keep_checkpoints,
-        step_counter=train_state.step,
-        checkpoint_interval=experiment.checkpoint_every_steps,
-    )
+def tidy(model_dir: str, with_evaluation: bool) -> None:
+    """Removes what processes that were killed have left aside."""
+    for folder in (model_dir, heartbeat.folder(model_dir)):
+        files.remove_leftovers(folder)
+    if with_evaluation:  # else the best one may be that of a continuous evaluation
+        checkpoint.remove_leftovers(f"{model_dir}/{evaluation.BEST}")
 
 
-def make_controller(
-    experiment: Experiment,
-    trainer: Trainer,
-    evaluator: Evaluator,
-    manager: checkpoint.CheckpointManager,
-    progress: Progress,
-) -> orbit.Controller:
-    """Returns Orbit's outer loop: it trains, saves, scores and writes the curves."""
-    step = trainer.state.step
-
-    def show(output: Mapping[str, float]) -> None:
-        progress.update(int(step.numpy()), output)
-
-    with orbit_unheard():
-        return orbit.Controller(
-            strategy=trainer.strategy,
-            global_step=step,
-            trainer=trainer,
-            evaluator=evaluator,
-            steps_per_loop=experiment.steps_per_loop,
-            train_actions=[show],
-            checkpoint_manager=manager,
-            summary_dir=f"{manager.directory}/train",
-            eval_summary_dir=f"{manager.directory}/eval",
-        )
-
-
-@contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turns an error from inside the input pipeline into a DataError."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        text = explain(error)
-        if text is None:
-            raise
-        raise DataError(text) from error
-
-
-def scored(
-    output: Mapping[str, float], path: str, experiment: Experiment, info: DatasetInfo
+def write_summary(
+    model_dir: str, summary: dict[str, Any], workers: distribute.Workers
 ) -> dict[str, Any]:
-    """Returns the scores for summary.json: what was scored, on how many images."""
-    expected = info.split(experiment.eval_split).total
-    images = round(output["images"])
-    names = [
-        f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
-    ]
-    return {
-        "checkpoint": path,
-        "eval_images": images,
-        "eval_skipped_records": expected - images,
-        **{name: output[name] for name in names},
-    }
-
-
-def describe(scores: Mapping[str, Any]) -> str:
-    """Returns the scores as a person reads them."""
-    skipped = scores["eval_skipped_records"]
-    return (
-        f"{scores['checkpoint']}: top-1 {scores['ema_top1']:.2%} (average weights), "
-        f"{scores['top1']:.2%} (raw weights) on {scores['eval_images']:,} images"
-        + (f" ({skipped:,} broken records skipped)" if skipped else "")
-    )
+    """Returns the summary, which the leader writes."""
+    if not workers.leads:
+        return summary
+    return files.write_json(f"{model_dir}/summary.json", summary, TRAINING)
 
 
 def opening(

@@ -7,10 +7,10 @@ import json
 
 from absl import app, flags, logging
 
-from train import config, errors, loop
+from train import config, errors, files, loop
 from train.export import export
 
-MODES = ("train", "eval", "train_and_eval", "export")
+MODES = ("train", "eval", "train_and_eval", "continuous_eval", "export")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("gin_file", [], "A .gin file; later ones win.")
@@ -19,6 +19,12 @@ flags.DEFINE_string("model_dir", None, "Folder of this run; local or gs://.")
 flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
 flags.DEFINE_boolean(
     "accept_config_changes", False, "Go on with a run under other settings."
+)
+flags.DEFINE_float(
+    "eval_timeout_minutes",
+    120.0,
+    "continuous_eval gives up after so long without a new checkpoint.",
+    lower_bound=0.0,
 )
 flags.mark_flag_as_required("model_dir")
 
@@ -35,9 +41,13 @@ def run() -> None:
         experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param, model_dir=model_dir)
         if FLAGS.mode == "eval":
             report = loop.evaluate(experiment, model_dir)
+        elif FLAGS.mode == "continuous_eval":
+            report = loop.continuous_evaluate(
+                experiment, model_dir, timeout_minutes=FLAGS.eval_timeout_minutes
+            )
         else:
             report = export(experiment, model_dir, f"{model_dir}/export")
-    print(json.dumps(report))
+    print(json.dumps(files.plain(report)))
 
 
 def train(model_dir: str) -> dict:
@@ -45,6 +55,7 @@ def train(model_dir: str) -> dict:
     return loop.train_and_evaluate(
         config.parse(FLAGS.gin_file, FLAGS.gin_param),
         model_dir,
+        config_text=config.operative,
         before_restore=lambda: config.compare(
             model_dir, FLAGS.gin_param, accept_changes=FLAGS.accept_config_changes
         ),

@@ -42,6 +42,19 @@ class Sums:
         }
 
 
+def equal_on_replicas(value: float) -> tf.Variable:
+    """Makes a scalar that all replicas set to equal values, to be read from the first.
+
+    To be made under the strategy's scope.
+    """
+    return tf.Variable(
+        tf.constant(value),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
 def correct_in_top(
     k: int, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:

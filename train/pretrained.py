@@ -18,8 +18,7 @@ from train.errors import UserError
 
 Kind = Literal["reference", "timm", "run"]
 
-# How TensorFlow names the variables of a run in its files, see `train.checkpoint`.
-_RUN = re.compile(r"variables/((?:model|ema)\.S.*)/\.ATTRIBUTES/VARIABLE_VALUE")
+_RUN = re.compile("(model|ema)/")  # what the names of a run's weights begin with
 _TO_SAFETENSORS = (
     'python -c "import torch; from safetensors.torch import save_file; '
     "d = torch.load('{0}', 'cpu', weights_only=True); "
@@ -84,11 +83,12 @@ def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
     if path.endswith(".safetensors"):
         tensors = _read_safetensors(path)
     else:
-        tensors = _open_checkpoint(_prefix(path), path)
-    matches = filter(None, map(_RUN.fullmatch, tensors))
-    of_run = {match[1].replace(".S", "/"): match[0] for match in matches}
-    if of_run:
-        return "run", _Tensors(of_run, tensors.__getitem__)
+        prefix = _prefix(path)
+        tensors = _open_checkpoint(prefix, path)
+        of_run = {name: name for name in tensors if _RUN.match(name)}
+        if of_run:
+            checkpoint.record(prefix)  # raises if the index is not whole
+            return "run", _Tensors(of_run, tensors.__getitem__)
     if any(re.search("(^|/)blocks_0/", name) for name in tensors):
         return "reference", tensors
     if any(name.endswith("conv_stem.weight") for name in tensors):

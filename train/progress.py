@@ -1,12 +1,10 @@
 """What a person sees while a run goes on."""
 
-import contextlib
 import datetime
-import io
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 
 class Progress:
@@ -30,27 +28,47 @@ class Progress:
         say(line)
         self._stages.append([])
 
-    def update(self, step: int, output: Mapping[str, float]) -> None:
-        """Shows the loop that has just ended at `step`."""
+    def go_back(self, step: int) -> None:
+        """Goes on at an earlier step; the work on the undone ones stays counted."""
+        self._step = step
+        self.resume()
+
+    def update(self, step: int, numbers: Mapping[str, float | str]) -> None:
+        """Shows the loop that has just ended at `step`.
+
+        Args:
+          step: updates so far.
+          numbers: what `train.telemetry.Telemetry.loop` returned of it.
+        """
         seconds = max(time.monotonic() - self._mark, 1e-9)
-        images = (step - self._step) * self._global_batch_size
-        loops = self._stages[-1]
-        loops.append((images, seconds))
-        self._skipped += round(output["skipped_records"])
+        self._stages[-1].append(
+            ((step - self._step) * self._global_batch_size, seconds)
+        )
+        self._skipped += int(numbers["skipped_records"])
         self._step = step
         self.resume()
         parts = [
             f"step {step:,}/{self._train_steps:,} ({step / self._train_steps:.0%})",
-            f"loss {output['loss']:.4f}",
-            f"lr {output['learning_rate']:.6f}",
+            f"loss {numbers['loss']:.4f}",
+            f"lr {numbers['learning_rate']:.6f}",
+            *self._speed(numbers),
         ]
-        if len(loops) > 1:  # the first loop traces and compiles
-            left = (self._train_steps - step) * self._global_batch_size / _rate([loops])
-            parts.append(f"{images / seconds:,.0f} images/s")
-            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
         if self._skipped:
             parts.append(f"{self._skipped:,} broken records skipped")
         say("  ".join(parts), stays=step == self._train_steps)
+
+    def _speed(self, numbers: Mapping[str, float | str]) -> list[str]:
+        """Returns what there is to say of it: nothing where a loop has compiled."""
+        if "images_per_second" not in numbers:
+            return []
+        parts = [f"{numbers['images_per_second']:,.0f} images/s"]
+        if numbers["input_bound"]:
+            parts.append(f"{numbers['verdict']} ({numbers['input_wait']:.0%} wait)")
+        if "mfu" in numbers:
+            parts.append(f"mfu {numbers['mfu']:.0%}")
+        images = (self._train_steps - self._step) * self._global_batch_size
+        left = round(images / _rate(self._stages[-1:]))
+        return [*parts, f"{datetime.timedelta(seconds=left)} left"]
 
     def summary(self) -> dict[str, float]:
         """Returns what this process has to say of its training.
@@ -79,13 +97,3 @@ def say(line: str, *, stays: bool = True) -> None:
         line = line[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
     sys.stderr.flush()
-
-
-@contextlib.contextmanager
-def orbit_unheard() -> Iterator[None]:
-    """Keeps Orbit's print() of every loop, checkpoint and score off the screen.
-
-    It has no switch for them; Progress says the same, once.
-    """
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

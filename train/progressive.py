@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import orbit
+import numpy as np
 import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
+from models import complexity
 from models.resize import at_resolution, form_at_resolution
 from models.rewrites import InputForm, input_form
+from models.transfer import is_ours
 from train import config
 from train.errors import UserError
 from train.experiment import Experiment
-from train.progress import Progress, orbit_unheard
 from train.stages import Stage
 from train.state import TrainState
 from train.step import Trainer
@@ -23,11 +24,16 @@ from train.step import Trainer
 OWN = Stage()  # the recipe's own settings
 
 
-class StagedTraining:
-    """The training of a run from any step to any other.
+class Stages:
+    """The stages of a run; what each is depends on the step alone.
 
-    What a stage is depends on the step alone, and so does what it reads: a run that
-    is killed in the middle of one goes on exactly.
+    So does what it reads, but for batches that were passed over: a run that is killed
+    in the middle of a stage goes on exactly.
+
+    Attributes:
+      state: what all stages train.
+      strategy: of the training.
+      trainer: of the stage that was entered last.
     """
 
     def __init__(
@@ -46,52 +52,109 @@ class StagedTraining:
           UserError, models.variants.ModelError, input_pipeline.errors.DataError: see
             `make_trainer`.
         """
+        self.state = train_state
+        self.strategy = strategy
         self._experiment = experiment
-        self._state = train_state
-        self._strategy = strategy
         self._stages = experiment.stages(info)
         for stage in self._stages.values():
             form = stage_form(stage, train_state.model)
             make_augment(experiment, stage)
             make_mixing(experiment, stage, form, train_state.model)
         self.trainer = make_trainer(experiment, train_state, strategy, OWN)
-        self._ready = OWN, 0  # the stage and the step that the trainer stands at
+        self._stage = OWN
+        self._entered: int | None = None  # the stage, by the step that ends it
 
-    def train(
-        self, controller: orbit.Controller, progress: Progress, start: int, stop: int
-    ) -> None:
-        """Trains from step `start` to `stop`; every stage ends with a checkpoint."""
-        for last, stage in self._stages.items():
-            end = min(last, stop)
-            if start < end:
-                if self._ready != (stage, start):
-                    self._enter(stage, start)
-                    if len(self._stages) > 1:
-                        progress.begin_stage(self._describe(last))
-                controller.trainer = self.trainer
-                progress.resume()
-                with orbit_unheard():
-                    controller.train(end)
-                self._ready = stage, end
-                start = end
+    def __len__(self) -> int:
+        return len(self._stages)
 
-    def _enter(self, stage: Stage, step: int) -> None:
-        self.trainer.train_dataset = None  # frees its buffers at once
-        self.trainer = make_trainer(
-            self._experiment, self._state, self._strategy, stage, step
-        )
+    def end(self, step: int) -> int:
+        """Returns the step that ends the stage to which `step` belongs."""
+        return next(last for last in self._stages if step < last)
 
-    def _describe(self, last: int) -> str:
-        """Returns the line that a person reads when the stage up to a step begins."""
-        stage, number = self._stages[last], list(self._stages).index(last) + 1
-        pixels = stage_form(stage, self._state.model).resolution
+    def enter(self, step: int, batch: int) -> bool:
+        """Makes `trainer` ready for a step.
+
+        Args:
+          step: updates so far.
+          batch: number of the global batch that comes next.
+
+        Returns:
+          Whether another stage begins, or the first of this process.
+        """
+        last = self.end(step)
+        stage = self._stages[last]
+        if stage != self._stage:
+            self.trainer.feed(None, batch)
+            self.trainer = make_trainer(
+                self._experiment, self.state, self.strategy, stage, batch
+            )
+            self._stage = stage
+        if self.trainer.position != batch:
+            form = stage_form(stage, self.state.model)
+            with self.strategy.scope():
+                dataset = train_dataset(
+                    self._experiment, self.strategy, form, stage, batch
+                )
+            self.trainer.feed(dataset, batch)
+        begins = last != self._entered
+        self._entered = last
+        return begins
+
+    def describe(self, step: int) -> str:
+        """Returns the line that a person reads when the stage of a step begins."""
+        last = self.end(step)
+        number = list(self._stages).index(last) + 1
+        stage = self._stages[last]
+        pixels = stage_form(stage, self.state.model).resolution
         others = {k: v for k, v in stage.given().items() if k != "resolution"}
         return ", ".join(
             [
-                f"stage {number} of {len(self._stages)}, to step {last:,}: {pixels} px",
+                f"stage {number} of {len(self)}, to step {last:,}: {pixels} px",
                 *(f"{name} {value:g}" for name, value in others.items()),
             ]
         )
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of one image of this stage; None of another's model."""
+        model = self.state.model
+        if not is_ours(model):
+            return None
+        form = stage_form(self._stage, model)
+        return complexity.of_model(model, form.resolution).macs
+
+    def example_images(
+        self, batch: int, count: int, *, num_hosts: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first images of a global batch as the trainer has them made.
+
+        They are those of the first host, before mixing.
+
+        Args:
+          batch: number of the global batch.
+          count: how many images.
+          num_hosts: that share the data.
+
+        Returns:
+          (uint8[count, S, S, 3], int[count] labels; -1 marks a broken record).
+        """
+        experiment = self._experiment
+        form = stage_form(self._stage, self.state.model)
+        augment = make_augment(experiment, self._stage)
+        images = experiment.train_data(
+            data_dir=experiment.data_dir,
+            split=experiment.train_split,
+            resolution=form.resolution,
+            batch_size=count,
+            seed=experiment.seed,
+            start=batch * experiment.global_batch_size // num_hosts,
+            num_hosts=num_hosts,
+            host=0,
+            service=None,  # the images are the same wherever they are decoded
+            **({} if augment is None else {"augment": augment}),
+        )
+        element = next(images.as_numpy_iterator())
+        return element["image"], element["label"]
 
 
 def make_trainer(
@@ -99,9 +162,9 @@ def make_trainer(
     train_state: TrainState,
     strategy: tf.distribute.Strategy,
     stage: Stage,
-    step: int = 0,
+    start_batch: int = 0,
 ) -> Trainer:
-    """Returns what trains the state by the settings of a stage, from a step on.
+    """Returns what trains the state by the settings of a stage, from a batch on.
 
     Raises:
       UserError: the recipe has not what the stage has a setting for.
@@ -111,9 +174,11 @@ def make_trainer(
     with strategy.scope():
         model = stage_model(stage, train_state.model)
         form = input_form(model)
-        dataset = train_dataset(experiment, strategy, form, stage, step)
+        dataset = train_dataset(experiment, strategy, form, stage, start_batch)
         mixing = make_mixing(experiment, stage, form, model)
-        return Trainer(experiment, train_state, strategy, dataset, model, mixing)
+        trainer = Trainer(experiment, train_state, strategy, dataset, model, mixing)
+    trainer.position = start_batch
+    return trainer
 
 
 def train_dataset(

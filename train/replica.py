@@ -1,74 +1,163 @@
 """What a layer has to know of replicas, passed in from outside."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from models.batch_norm import BatchNormalization
 from train.errors import UserError
 
 
+class MicroBatch(threading.local):
+    """Which part of a replica's batch a replica works on, where it takes several.
+
+    MirroredStrategy traces every replica in a thread of its own, and changes from one
+    to the next in the middle: so each has its own number.
+    """
+
+    def __init__(self, count: int = 1):
+        self.count = count
+        self.number: int | tf.Tensor = 0
+
+
 class ReplicaSeedGenerator(keras.random.SeedGenerator):
-    """Random seeds that are a function of (seed, step, replica) and nothing else.
+    """Random seeds: a function of (seed, step, micro-batch, replica), no other state.
 
     Keras' own generator counts up a state variable. Replicas hold equal copies of it,
     so they drop the same units, and a checkpoint forgets it, so a resumed run draws
     other masks. Without a state both mistakes are impossible.
     """
 
-    def __init__(self, seed: int, step: tf.Variable):
+    def __init__(self, seed: int, step: tf.Variable, micro_batch: MicroBatch):
         super().__init__(seed)
         self._step = step
+        self._micro_batch = micro_batch
 
     def next(self, ordered: bool = True) -> tf.Tensor:
         """Returns int[2], the seed of this layer at this step on this replica."""
         del ordered  # there is no state to update in any order
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-        draw = self._step * context.num_replicas_in_sync + replica
+        number = tf.cast(self._micro_batch.number, tf.int64)
+        draw = self._step * self._micro_batch.count + number
+        draw = draw * context.num_replicas_in_sync + replica
         state = tf.convert_to_tensor(self.state)
         return tf.stack([state[0], tf.cast(draw, state.dtype)])
 
 
+class MovingStatistics:
+    """Batch norm's moving statistics, which the layers leave to the trainer to assign.
+
+    Each layer by itself would average its own over the replicas: two all-reduces a
+    layer. Together they are part of the one that sums the gradients.
+    """
+
+    def __init__(self, model: keras.Model):
+        """Takes over the layers of a model; other models of the same layers follow."""
+        self._noted = threading.local()  # see MicroBatch
+        layers = model._flatten_layers()  # Keras has no public way into the blocks
+        self._layers = [
+            layer
+            for layer in layers
+            if isinstance(layer, BatchNormalization) and layer.trainable
+        ]
+        for layer in self._layers:
+            layer.assign_statistic = self._note
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The statistics that training moves, layer by layer."""
+        return [
+            statistic
+            for layer in self._layers
+            for statistic in (layer.moving_mean, layer.moving_variance)
+        ]
+
+    def _note(self, statistic: keras.Variable, value: tf.Tensor) -> None:
+        values = getattr(self._noted, "values", None)
+        if values is None:  # somebody else calls the model
+            statistic.assign(value)
+        else:
+            values[statistic.path] = value
+
+    def of(self, function: Callable[[], Any]) -> tuple[Any, list[tf.Tensor]]:
+        """Returns what a forward pass returns, and what it moves the statistics to."""
+        values = self._noted.values = {}
+        try:
+            result = function()
+        finally:
+            self._noted.values = None
+        return result, [values[statistic.path] for statistic in self.variables]
+
+    def assign(self, values: Sequence[tf.Tensor]) -> None:
+        """Sets them to values that are equal on all replicas; in a replica."""
+        assign_equal([statistic.value for statistic in self.variables], values)
+
+
+def assign_equal(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+    """Sets variables to values that are equal on all replicas, without communication.
+
+    To be called in a replica context.
+    """
+
+    def assign_all(strategy, variables: Sequence, values: Sequence) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(
+                variable, lambda copy, v: copy.assign(v), args=(value,), group=False
+            )
+
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        assign_all, tf.distribute.get_strategy(), list(variables), list(values)
+    )
+
+
+BATCH_NORM = ("reference", "per_replica", "global")
+
+
 def make_reduce_mean(
-    strategy: tf.distribute.Strategy, *, replicas_per_group: int | None = None
+    strategy: tf.distribute.Strategy, batch_norm: str | int = "reference"
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Makes the mean over a group of replicas, for `BatchNormalization`.
 
     On a TPU it is CrossReplicaSum over groups of consecutive replicas, which nobody
-    could run here: its tests read the graph. Elsewhere tf.distribute reduces over all
-    replicas or none.
+    could run here: its tests read the graph. tf.distribute knows no groups elsewhere:
+    there each replica puts its value into its group's row of a sum over all replicas.
 
     Args:
       strategy: of the training.
-      replicas_per_group: that share the statistics of batch normalisation; None is the
-        authors' rule (their TpuBatchNormalization): each replica has its own up to 8
-        replicas, groups of max(8, replicas / 8) share them above.
+      batch_norm: how many replicas share the statistics of batch normalisation;
+        "per_replica" is one, "global" all, "reference" the authors' rule (their
+        TpuBatchNormalization): one up to 8 replicas, max(8, replicas / 8) above.
 
     Returns:
       Function of a tensor on this replica, to call within `strategy.run`; None where
       each replica is a group of its own.
 
     Raises:
-      UserError: the replicas do not divide into such groups, or the strategy has none.
+      UserError: the replicas do not divide into such groups.
     """
     replicas = strategy.num_replicas_in_sync
-    size = replicas_per_group or _authors_group_size(replicas)
-    if size == 1:
-        return None
+    sizes: dict[str | int, int] = {
+        "reference": _authors_group_size(replicas),
+        "per_replica": 1,
+        "global": replicas,
+    }
+    size = sizes.get(batch_norm, batch_norm)
+    assert isinstance(size, int)  # Experiment has checked the names
     if size < 1 or replicas % size:
         raise UserError(
             f"{replicas} replicas do not divide into groups of {size} for batch norm; "
-            f"set Experiment.batch_norm_replicas to a divisor of {replicas}"
+            f"set Experiment.batch_norm to 'per_replica', 'global' or a divisor of "
+            f"{replicas}"
         )
+    if size == 1:
+        return None
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return _tpu_mean(group_assignment(replicas, size))
-    if size != replicas:
-        raise UserError(
-            f"batch norm over groups of {size} of {replicas} replicas needs a TPU; set "
-            f"Experiment.batch_norm_replicas to 1 or {replicas}"
-        )
-    return _mean_of_all
+    return _mean_of_all if size == replicas else _mean_of_group(replicas // size, size)
 
 
 def _authors_group_size(replicas: int) -> int:
@@ -91,3 +180,14 @@ def _tpu_mean(groups: list[list[int]]) -> Callable[[tf.Tensor], tf.Tensor]:
 def _mean_of_all(value: tf.Tensor) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _mean_of_group(count: int, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    def reduce_mean(value: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        group = tf.cast(context.replica_id_in_sync_group, tf.int32) // size
+        rows = [tf.where(group == row, value, 0.0) for row in range(count)]
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack(rows))
+        return total[group] / size
+
+    return reduce_mean

@@ -2,28 +2,47 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
 from train import checkpoint, ema, pretrained, replica
+from train import optimizer as optimizers
 from train.errors import UserError
 from train.experiment import Experiment
-from train.optimizer import scale_learning_rates
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Model, its average, and optimizer; the step is the optimizer's counter.
+    """Model, its average, optimizer, and what tells the position in the data.
 
-    There are no random states: seeds follow from the step (see `train.replica`).
+    The step is the optimizer's counter. There are no random states: seeds follow from
+    the step (see `train.replica`).
+
+    Attributes:
+      model: what learns.
+      ema_model: its moving average.
+      optimizer: of the model.
+      skipped_batches: int64, batches that were passed over because they gave a loss
+        that is not finite: the next batch has the number step + skipped_batches.
+      roll_backs: int64, how often.
+      statistics: the model's moving statistics.
+      micro_batch: of a replica's batch, which is being worked on.
+      loops_can_reduce: whether batch norm may average over replicas inside a loop of a
+        graph.
     """
 
     model: keras.Model
     ema_model: keras.Model
     optimizer: keras.Optimizer
+    skipped_batches: tf.Variable
+    roll_backs: tf.Variable
+    statistics: replica.MovingStatistics
+    micro_batch: replica.MicroBatch
+    loops_can_reduce: bool
 
     @property
     def models(self) -> dict[str, keras.Model]:
@@ -35,10 +54,16 @@ class TrainState:
         """Updates done so far, an integer scalar."""
         return self.optimizer.iterations.value
 
-    def start_from_pretrained(self, experiment: Experiment) -> None:
+    @property
+    def next_batch(self) -> int:
+        """Number of the global batch that the next step takes."""
+        return int(self.step.numpy()) + int(self.skipped_batches.numpy())
+
+    def start(self, experiment: Experiment) -> None:
         """Sets the weights, and their average, that a fresh run starts from."""
-        load_pretrained(experiment, self.model)
-        ema.copy(self.model, self.ema_model)
+        if experiment.pretrained is not None:
+            load_pretrained(experiment, self.model)
+            ema.copy(self.model, self.ema_model)
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns everything that a checkpoint holds, by name."""
@@ -48,6 +73,8 @@ class TrainState:
         strip = f"{self.optimizer.name}/"
         return {
             "step": self.step,
+            "skipped_batches": self.skipped_batches,
+            "roll_backs": self.roll_backs,
             **by_path("model", self.model.weights),
             **by_path("ema", self.ema_model.weights),
             **by_path("optimizer", slots, strip=strip),
@@ -72,29 +99,63 @@ def by_path(
 
 def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     """Builds a fresh state; to be called under the strategy's scope."""
+    strategy = tf.distribute.get_strategy()
     optimizer = experiment.optimizer(experiment.make_learning_rate(info))
+    optimizers.check(optimizer, experiment.weight_decay)
     step = optimizer.iterations.value
-    model, ema_model = (_build(experiment, info, step) for _ in range(2))
-    optimizer.build(model.trainable_variables)
+    micro_batch = replica.MicroBatch(experiment.accumulation_steps)
+    make_seeds = functools.partial(
+        replica.ReplicaSeedGenerator, step=step, micro_batch=micro_batch
+    )
+    reduce_mean = replica.make_reduce_mean(strategy, experiment.batch_norm)
+    training: dict[str, Any] = {"make_seed_generator": make_seeds}
+    if reduce_mean is not None:
+        training["reduce_mean"] = reduce_mean
+    model, ema_model = (_build(experiment, info, training) for _ in range(2))
+    optimizers.prepare(optimizer, model.trainable_variables, decayed_variables(model))
     if experiment.learning_rate_factors:
-        scale_learning_rates(optimizer, experiment.factors_of(model))
+        optimizers.scale_learning_rates(optimizer, experiment.factors_of(model))
     ema.copy(model, ema_model)
-    return TrainState(model, ema_model, optimizer)
+    return TrainState(
+        model=model,
+        ema_model=ema_model,
+        optimizer=optimizer,
+        skipped_batches=_counter(),
+        roll_backs=_counter(),
+        statistics=replica.MovingStatistics(model),
+        micro_batch=micro_batch,
+        loops_can_reduce=reduce_mean is None
+        or isinstance(strategy, tf.distribute.TPUStrategy),
+    )
 
 
-def restore_models(
-    experiment: Experiment,
-    info: DatasetInfo,
-    path: str,
-    keys: Iterable[str] = ("", "ema_"),
+def decayed_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns the trainables outside batch norm: kernels and biases."""
+    return [v for v in model.trainable_variables if v.name not in ("gamma", "beta")]
+
+
+def _counter() -> tf.Variable:
+    return tf.Variable(
+        tf.constant(0, tf.int64),
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def build_models(
+    experiment: Experiment, info: DatasetInfo, keys: Iterable[str] = ("", "ema_")
 ) -> dict[str, keras.Model]:
-    """Returns models of the checkpoint at `path`, keyed as `TrainState.models`."""
-    models = {key: _build(experiment, info) for key in keys}
+    """Returns models for evaluation, keyed as `TrainState.models`."""
+    return {key: _build(experiment, info) for key in keys}
+
+
+def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
+    """Fills models, keyed as `TrainState.models`, from the checkpoint at `path`."""
     parts = {"": "model", "ema_": "ema"}
+    variables = {}
     for key, model in models.items():
-        variables = by_path(parts[key], model.weights)
-        checkpoint.restore(variables, path, partly=True)
-    return models
+        variables |= by_path(parts[key], model.weights)
+    checkpoint.restore(variables, path, partly=True)
 
 
 def load_pretrained(experiment: Experiment, model: keras.Model) -> None:
@@ -115,39 +176,32 @@ def load_models(
 ) -> tuple[dict[str, keras.Model], str, int]:
     """Returns models to score or to export, where they are from, and their step.
 
-    They hold the newest checkpoint. Before there is one they hold the weights that the
-    training would start from, if these are given; their step is 0.
+    They hold the newest whole checkpoint. Before there is any they hold the weights
+    that the training would start from, if these are given; their step is 0.
 
     Raises:
-      UserError: neither is there.
+      UserError: neither is there, or no checkpoint is whole or fits the models.
+      Restart: the storage does not answer now.
     """
-    if checkpoint.newest(model_dir) is None and experiment.pretrained is not None:
-        models = {key: _build(experiment, info) for key in keys}
+    models = build_models(experiment, info, keys)
+    if not checkpoint.candidates(model_dir) and experiment.pretrained is not None:
         for model in models.values():
             load_pretrained(experiment, model)
         return models, f"pretrained {experiment.pretrained}", 0
-    path = checkpoint.latest(model_dir)
-    models = restore_models(experiment, info, path, keys)
+    load = functools.partial(restore_into, models)
+    path, _ = checkpoint.take_latest(model_dir, load)
     return models, path, checkpoint.step(path)
 
 
 def _build(
-    experiment: Experiment, info: DatasetInfo, step: tf.Variable | None = None
+    experiment: Experiment,
+    info: DatasetInfo,
+    training: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """Builds the model; without a step it is not for training."""
-    training = {}
-    if step is not None:
-        make = functools.partial(replica.ReplicaSeedGenerator, step=step)
-        training["make_seed_generator"] = make
-        reduce_mean = replica.make_reduce_mean(
-            tf.distribute.get_strategy(),
-            replicas_per_group=experiment.batch_norm_replicas,
-        )
-        if reduce_mean is not None:
-            training["reduce_mean"] = reduce_mean
+    """Builds the model, with what it needs for training on several replicas."""
     try:
         model = experiment.build_model(
-            dtype=experiment.precision, seed=experiment.seed, **training
+            dtype=experiment.precision, seed=experiment.seed, **(training or {})
         )
     except TypeError as error:
         if "variants.Variant" in str(error) or "variants.StageSpec" in str(error):

@@ -1,14 +1,19 @@
 """Runs of twelve steps on real digits."""
 
+from typing import Any
+
 from train import config, loop
 
 TINY = "tests/data/train/tiny.gin"
 
 
-def experiment_of(data_dir, **changes):
+def experiment_of(data_dir, *, gin_file: Any = TINY, **changes):
+    return config.parse([gin_file], bindings(data_dir, changes))
+
+
+def bindings(data_dir, changes):
     settings = {"experiment.Experiment.data_dir": str(data_dir)} | changes
-    bindings = [f"{name} = {value!r}" for name, value in settings.items()]
-    return config.parse([TINY], bindings)
+    return [f"{name} = {value!r}" for name, value in settings.items()]
 
 
 def run(digits, model_dir, **changes):

@@ -1,5 +1,6 @@
 """gin: what our files mean, and what a misspelt name leads to."""
 
+import dataclasses
 import pathlib
 
 import gin
@@ -11,6 +12,7 @@ from models import VARIANTS
 from tests.train.runs import TINY
 from train import config, errors
 from train.errors import UserError
+from train.experiment import Experiment
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = [
@@ -300,6 +302,15 @@ def test_other_config_in_the_folder_is_refused(model_dir):
 def test_other_config_is_taken_when_accepted(model_dir):
     build(["experiment.Experiment.epochs = 3"])
     config.compare(model_dir, accept_changes=True)
+
+
+def test_what_changes_no_number_may_change(model_dir):
+    names = [name.rpartition(".")[2] for name in config.FREE]
+    assert {"keep_checkpoints", "hang_timeout_minutes", "profile_steps"} <= set(names)
+    assert set(names) <= {field.name for field in dataclasses.fields(Experiment)}
+    prefix = "experiment.Experiment"
+    build([f"{prefix}.keep_checkpoints = 9", f"{prefix}.profile_steps = (3, 4)"])
+    config.compare(model_dir)
 
 
 def test_batch_size_stays_even_then(model_dir):

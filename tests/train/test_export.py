@@ -75,9 +75,26 @@ def test_other_logits_are_refused(digits, finished, exported):
         saved(finished[0]),
         load_info(str(digits)),
     )
-    raw = state.restore_models(experiment, info, report["checkpoint"], [""])[""]
+    models = state.build_models(experiment, info, [""])
+    state.restore_into(models, report["checkpoint"])
     with pytest.raises(UserError, match="logits differ from the evaluation's by"):
-        export.compare(experiment, info, raw, folder, check_images=300)
+        export.compare(experiment, info, models[""], folder, check_images=300)
+
+
+def test_command_line_takes_the_best(finished, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(export, "export", lambda *a, **k: asked.append(a[1:]) or {})
+    flags = [f"--model_dir={finished[0]}", f"--export_dir={tmp_path}/e"]
+    for more in ([], ["--best"]):
+        monkeypatch.setattr(sys, "argv", ["export", *flags, *more])
+        export.main()
+    folders = [str(finished[0]), f"{finished[0]}/best"]
+    assert asked == [(folder, f"{tmp_path}/e") for folder in folders]
+    experiment = saved(finished[0])
+    info = load_info(experiment.data_dir)
+    _, path = export.averaged_model(experiment, info, folders[1])
+    assert path == f"{folders[1]}/ckpt-12"
+    assert capsys.readouterr().out == "{}\n{}\n"
 
 
 def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):

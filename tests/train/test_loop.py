@@ -1,12 +1,12 @@
 """The whole of a run on real digits: train, stop, go on, score, export, classify."""
 
+import functools
 import json
 import re
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,15 +14,16 @@ import tensorflow as tf
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
-from tests.train.runs import TINY, experiment_of, run
+from tests.train import processes
+from tests.train.runs import experiment_of, run
 from train import checkpoint, loop, state
-from train.errors import UserError
+from train.errors import Restart, UserError
+from train.preemption import Preemption
 
 
 def variables(model_dir) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(checkpoint.latest(str(model_dir)))
-    names = [n for n in reader.get_variable_to_shape_map() if n.startswith("variables")]
-    return {name.split("/")[1]: reader.get_tensor(name) for name in names}
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
 def assert_same_variables(one, other):
@@ -56,12 +57,13 @@ def test_checkpoint_holds_everything(finished):
     saved = variables(finished[0])
     model = experiment_of("unused").build_model()
     for part in ("model", "ema"):
-        held = [n for n in saved if n.startswith(f"{part}.S")]
+        held = [n for n in saved if n.startswith(f"{part}/")]
         assert len(held) == len(model.weights)
-    slots = [n for n in saved if n.startswith("optimizer.S")]
+    slots = [n for n in saved if n.startswith("optimizer/")]
     assert len(slots) == 2 * len(model.trainable_variables)
-    assert saved["step"] == 12
-    assert len(saved) == 2 * len(model.weights) + len(slots) + 1
+    counters = [saved[n] for n in ("step", "skipped_batches", "roll_backs")]
+    assert counters == [12, 0, 0]
+    assert len(saved) == 2 * len(model.weights) + len(slots) + 3
 
 
 def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path):
@@ -94,7 +96,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(
     def update_then_fill_disk(self, step, output):
         update(self, step, output)
         if step == 6:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
 
     try:
         with monkeypatch.context() as patch:
@@ -108,7 +110,9 @@ def test_full_disk_keeps_the_last_good_checkpoint(
     assert "File too large" in text
     assert f"the last good one is {tmp_path}/ckpt-4" in text
     left = sorted(path.name for path in tmp_path.glob("ckpt-*"))
-    assert left == ["ckpt-4.data-00000-of-00001", "ckpt-4.index"]
+    suffixes = ["data-00000-of-00001", "index", "json"]
+    assert left == [f"ckpt-{step}.{suffix}" for step in (0, 4) for suffix in suffixes]
+    assert not list(tmp_path.glob(".aside-*"))
     summary = run(digits, tmp_path)
     assert summary["first_step"] == 4
     assert_same_variables(finished[0], tmp_path)
@@ -173,47 +177,71 @@ def test_checkpoint_of_another_model(digits, finished):
     fault = (
         r"ckpt-12 does not fit this run: ema/block_0/.* has the shape .* there, .* here"
     )
+    models = state.build_models(experiment, load_info(str(digits)), ["ema_"])
     with pytest.raises(UserError, match=fault):
-        state.restore_models(experiment, load_info(str(digits)), path, ["ema_"])
+        state.restore_into(models, path)
 
 
-@pytest.mark.slow
-def test_two_replicas(digits, tmp_path, monkeypatch, logical_cpus):
-    """Equal weights on both; every image is scored once; masks are not the same."""
-    strategy = tf.distribute.MirroredStrategy(logical_cpus)
-    monkeypatch.setattr(loop.distribute, "make_strategy", lambda _: strategy)
-    states = []
-    create = loop.state.create
-    monkeypatch.setattr(
-        loop.state, "create", lambda *a: states.append(create(*a)) or states[-1]
+def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch):
+    """In the middle of a loop, at a step that no interval would save."""
+    steps = []
+
+    def requested(self):
+        steps.append(None)
+        return len(steps) == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "requested", property(requested))
+        with pytest.raises(Restart, match=r"SIGTERM at step (\d+); .*ckpt-\1 is wri"):
+            run(digits, tmp_path)
+    saved = checkpoint.step(checkpoint.latest(str(tmp_path)))
+    assert saved == 1
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    (event,) = [line for line in lines if line.get("event") == "preempted"]
+    assert (event["step"], event["checkpoint"]) == (saved, f"{tmp_path}/ckpt-{saved}")
+    assert json.loads((tmp_path / "hosts" / "host-0.json").read_text())["state"] == (
+        "stopped"
     )
-    shared = {"experiment.Experiment.batch_norm_replicas": 2}
-    summary = run(digits, tmp_path, **shared)
-    assert (summary["steps"], summary["eval_images"]) == (12, 1000)
-    (train_state,) = states
-    for model in train_state.models.values():
-        for variable in model.weights:
-            one, other = strategy.experimental_local_results(variable.value)
-            np.testing.assert_array_equal(one, other, err_msg=variable.path)
+    summary = run(digits, tmp_path)
+    assert summary["first_step"] == saved
+    assert_same_variables(finished[0], tmp_path)
+
+
+def test_settings_may_change_as_long_as_only_the_start_is_saved(digits, tmp_path):
+    """And a start that lies there is not gone on from: it may be another's."""
+
+    def interrupted(self, step, output):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Progress, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(digits, tmp_path, **{"experiment.Experiment.seed": 1})
+    seed_1 = variables(tmp_path)
+    assert seed_1["step"] == 0
+    one_step = {"experiment.Experiment.epochs": 0.005}
+    run(digits, tmp_path, **one_step)
+    assert variables(tmp_path)["step"] == 1
+    start = checkpoint.read(f"{tmp_path}/ckpt-0")
+    assert (start["model/classifier/kernel"] != seed_1["model/classifier/kernel"]).any()
 
 
 @pytest.mark.slow
-def test_sigkill_in_the_middle(digits, tmp_path):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_sigkill_in_the_middle(digits, tmp_path, devices):
     """The command line, killed for real; the same command ends at the same weights.
 
     Compared with a process of its own: these tests switch graph rewriting off.
     """
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    command = [
-        sys.executable,
-        "-m",
-        "train.main",
-        f"--gin_file={TINY}",
-        f"--gin_param=experiment.Experiment.data_dir = '{digits}'",
-    ]
-    subprocess.run([*command, f"--model_dir={whole}"], check=True)
-    command.append(f"--model_dir={folder}")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    changes = {
+        "experiment.Experiment.strategy": "mirrored",
+        "experiment.Experiment.batch_norm": "global",
+    }
+    make = functools.partial(processes.command, digits, devices=devices)
+    processes.run(make(whole, changes))
+    command = make(folder, changes)
+    with processes.started(command) as (process,):
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("step 6/12"):
@@ -224,3 +252,24 @@ def test_sigkill_in_the_middle(digits, tmp_path):
     assert "going on at step 4" in done.stderr
     assert json.loads(done.stdout)["first_step"] == 4
     assert_same_variables(whole, folder)
+
+
+@pytest.mark.slow
+def test_two_replicas(digits, tmp_path, monkeypatch, logical_cpus):
+    """Equal weights on both; every image is scored once."""
+    states = []
+    create = state.create
+    monkeypatch.setattr(
+        state, "create", lambda *a: states.append(create(*a)) or states[-1]
+    )
+    settings = {
+        "experiment.Experiment.batch_norm": "global",
+        "experiment.Experiment.strategy": "mirrored",
+    }
+    summary = run(digits, tmp_path, **settings)
+    assert (summary["steps"], summary["eval_images"]) == (12, 1000)
+    (train_state,) = states
+    for model in train_state.models.values():
+        for variable in model.weights:
+            one, other = variable.value.values
+            np.testing.assert_array_equal(one, other, err_msg=variable.path)

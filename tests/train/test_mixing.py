@@ -11,7 +11,7 @@ from input_pipeline.mixing import mixup_cutmix
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models.initializers import derive_seed
 from tests.train.runs import experiment_of
-from train import progressive, state, step
+from train import losses, progressive, state, step
 from train.stages import Stage
 
 SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 400, (0,)),))
@@ -44,9 +44,9 @@ def batch_of(labels):
 
 def train(trainer, batch):
     """Returns what a loop of one step says."""
-    trainer.train_loop_begin()
+    trainer.begin_loop()
     tf.function(lambda: trainer.strategy.run(trainer.replica_step, args=(batch,)))()
-    return trainer.train_loop_end()
+    return trainer.end_loop()
 
 
 def expected(trainer, batch, number):
@@ -59,10 +59,10 @@ def expected(trainer, batch, number):
     )
     assert not np.array_equal(images, tf.cast(batch["image"], tf.float32))
     logits = trainer.state.model(images, training=True)
-    losses = -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=1)
+    per_image = -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=1)
     hits = np.argmax(targets, axis=1) == np.argmax(logits, axis=1)
-    decay = 1e-5 * step.l2(step.decayed_variables(trainer.state.model))
-    return float(tf.reduce_mean(losses) + decay), hits.mean()
+    decay = 1e-5 * losses.l2(state.decayed_variables(trainer.state.model))
+    return float(tf.reduce_mean(per_image) + decay), hits.mean()
 
 
 def test_loss_is_that_of_the_mixed_images():
@@ -71,17 +71,17 @@ def test_loss_is_that_of_the_mixed_images():
     for number in range(2):
         loss, top1 = expected(trainer, batch, number)
         found = train(trainer, batch)
-        assert found["loss"] == pytest.approx(loss, rel=1e-5)
-        assert found["top1"] == top1
-        assert found["loss"] != pytest.approx(plain["loss"], rel=1e-4)
+        assert found.loss == pytest.approx(loss, rel=1e-5)
+        assert found.top1 == top1
+        assert found.loss != pytest.approx(plain.loss, rel=1e-4)
 
 
 def test_masked_images_and_their_partners_stay_as_they_are():
     """Image i and 7 - i are a pair, and there is none of two images."""
     batch = batch_of([3, -1, 4, -1, 5, -1, 2, -1])
     mixed, plain = train(make_trainer(mixing), batch), train(make_trainer(None), batch)
-    assert mixed["skipped_records"] == 4
-    assert mixed == plain
+    assert mixed.skipped_records == 4
+    assert (mixed.loss, mixed.gradient_norm) == (plain.loss, plain.gradient_norm)
 
 
 def test_masked_images_have_no_gradient():
@@ -89,9 +89,9 @@ def test_masked_images_have_no_gradient():
     targets = tf.stack([tf.zeros([10]), tf.fill([10], 0.1)])
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = step.soft_cross_entropy(targets, logits)
-    gradient = tf.convert_to_tensor(tape.gradient(losses, logits)).numpy()
-    assert losses.numpy()[0] == 0
+        per_image = losses.soft_cross_entropy(targets, logits)
+    gradient = tf.convert_to_tensor(tape.gradient(per_image, logits)).numpy()
+    assert per_image.numpy()[0] == 0
     np.testing.assert_array_equal(gradient[0], np.zeros(10))
     assert np.abs(gradient[1]).max() > 0.01
 

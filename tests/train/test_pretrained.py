@@ -8,7 +8,7 @@ from models.variants import ModelError
 from tests.golden import DATA, read_json
 from tests.peers import timm_weights
 from tests.train import tiny
-from train import pretrained
+from train import checkpoint, pretrained
 from train.errors import UserError
 from train.state import by_path
 
@@ -147,12 +147,13 @@ def of_run(tmp_path):
     held = {"step": tf.Variable(tf.constant(8))}
     for part, model in parts:
         held |= by_path(part, model.weights)
-    saved = tf.train.Checkpoint(variables=held)
-    saved.write(f"{tmp_path}/ckpt-8")
-    for model in pair:
-        for v in model.weights:
-            v.assign(v + 1)
-    saved.write(f"{tmp_path}/ckpt-12")
+    with checkpoint.Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
+        checkpoints.save()
+        held["step"].assign(12)
+        for model in pair:
+            for v in model.weights:
+                v.assign(v + 1)
+        checkpoints.save()
     return tmp_path, *pair
 
 
@@ -208,6 +209,17 @@ def test_another_run(of_run):
         f"{folder}: stem_conv/kernel has the shape (3, 3, 3, 8), not (3, 3, 3, 32) in "
         "efficientnet-x-b0; of the table, no variant would fit"
     )
+
+
+@pytest.mark.parametrize("file", ["index", "json", "data-00000-of-00001"])
+def test_a_run_with_a_wrong_byte(of_run, file):
+    folder, *_ = of_run
+    path = folder / f"ckpt-12.{file}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert refused(f"{folder}/ckpt-12").startswith("cannot read ")
+    read_all(f"{folder}/ckpt-8")
 
 
 # Files that are not there, or are something else

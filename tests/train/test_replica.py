@@ -7,7 +7,12 @@ import tensorflow as tf
 from models.batch_norm import BatchNormalization
 from models.layers import Dropout
 from train.errors import UserError
-from train.replica import ReplicaSeedGenerator, group_assignment, make_reduce_mean
+from train.replica import (
+    MicroBatch,
+    ReplicaSeedGenerator,
+    group_assignment,
+    make_reduce_mean,
+)
 
 # Masks
 
@@ -23,7 +28,9 @@ def masks(logical_cpus):
             layer = Dropout(
                 0.5,
                 seed=seed,
-                make_seed_generator=lambda s: ReplicaSeedGenerator(s, counter),
+                make_seed_generator=lambda s: ReplicaSeedGenerator(
+                    s, counter, MicroBatch()
+                ),
             )
         dropped = strategy.run(lambda: layer(tf.ones([64]), training=True))
         return [m.numpy() for m in strategy.experimental_local_results(dropped)]
@@ -91,33 +98,36 @@ def test_groups_of_a_pod(replicas, size):
 
 
 def test_groups_of_a_given_size():
-    assert tpu_groups(4, replicas_per_group=2) == ([[0, 1], [2, 3]], 2.0)
-    assert tpu_groups(8, replicas_per_group=8) == ([[0, 1, 2, 3, 4, 5, 6, 7]], 8.0)
-    assert tpu_groups(256, replicas_per_group=1) is None
+    assert tpu_groups(4, batch_norm=2) == ([[0, 1], [2, 3]], 2.0)
+    assert tpu_groups(8, batch_norm=8) == ([[0, 1, 2, 3, 4, 5, 6, 7]], 8.0)
+    assert tpu_groups(256, batch_norm=1) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "replicas", "size", "message"),
     [
-        (tf.distribute.TPUStrategy, 12, None, "12 replicas do not divide into .* of 8"),
+        (
+            tf.distribute.TPUStrategy,
+            12,
+            "reference",
+            "12 replicas do not divide into .* of 8",
+        ),
         (tf.distribute.TPUStrategy, 8, 16, "8 replicas do not divide into .* of 16"),
         (tf.distribute.TPUStrategy, 8, -2, "8 replicas do not divide into .* of -2"),
-        (tf.distribute.MirroredStrategy, 4, 2, "2 of 4 .* needs a TPU; .* 1 or 4"),
-        (tf.distribute.MirroredStrategy, 16, None, "8 of 16 .* a TPU; .* 1 or 16"),
+        (tf.distribute.MirroredStrategy, 4, 3, "4 replicas do not .* of 3"),
+        (tf.distribute.MirroredStrategy, 12, "reference", "12 .* into groups of 8"),
     ],
 )
 def test_groups_that_cannot_be(kind, replicas, size, message):
     with pytest.raises(UserError, match=message):
-        make_reduce_mean(strategy_of(kind, replicas), replicas_per_group=size)
+        make_reduce_mean(strategy_of(kind, replicas), batch_norm=size)
 
 
 def batch_norm_step(strategy, shards):
     """[outputs, dx, dgamma, dbeta] and moving statistics, of each replica."""
     with strategy.scope():
         layer = BatchNormalization(
-            reduce_mean=make_reduce_mean(
-                strategy, replicas_per_group=strategy.num_replicas_in_sync
-            )
+            reduce_mean=make_reduce_mean(strategy, batch_norm="global")
         )
         layer.build((None, 5))
         layer.gamma.assign([0.5, 1, 2, 3, 4])

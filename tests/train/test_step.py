@@ -11,7 +11,7 @@ import models
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import weights
 from tests.train.golden import Table, recipe, train_step
-from train import ema, state, step
+from train import ema, losses, state, step
 from train.experiment import Experiment
 from train.optimizer import rmsprop
 
@@ -75,11 +75,11 @@ def three_steps(golden_weights, golden_pixels):
     update = tf.function(lambda: strategy.run(trainer.replica_step, args=(batch,)))
     seen = []
     for _ in range(3):
-        trainer.train_loop_begin()
+        trainer.begin_loop()
         update()
         seen.append(
             {
-                "loss": trainer.train_loop_end()["loss"],
+                "loss": trainer.end_loop().loss,
                 "w_norms": norms(train_state.model),
                 "ema_norms": norms(train_state.ema_model),
                 "step": int(train_state.step.numpy()),
@@ -123,9 +123,9 @@ def test_losses(three_steps):
     golden = [g["loss"] for g in train_step()["steps"]]
     assert golden[0] == pytest.approx(7.25431, abs=1e-5)
     # Gradients carry float noise of a percent: it shows in the third loss.
-    losses = [s["loss"] for s in seen]
-    assert losses[:2] == pytest.approx(golden[:2], abs=2e-4)
-    assert losses[2] == pytest.approx(golden[2], abs=1e-2)
+    found = [s["loss"] for s in seen]
+    assert found[:2] == pytest.approx(golden[:2], abs=2e-4)
+    assert found[2] == pytest.approx(golden[2], abs=1e-2)
 
 
 @pytest.mark.parametrize("key", ["w_norms", "ema_norms"])
@@ -139,7 +139,7 @@ def test_counts(three_steps):
     golden = train_step()
     assert [s["step"] for s in seen] == [1, 2, 3]
     model = trainer.state.model
-    assert len(step.decayed_variables(model)) == golden["n_wd_vars"]
+    assert len(state.decayed_variables(model)) == golden["n_wd_vars"]
     assert len(ema.averaged_variables(model)) == golden["n_ema"]
     assert len(model.trainable_variables) == golden["n_trainable"]
 
@@ -148,26 +148,18 @@ def test_counts(three_steps):
 def test_label_smoothing(smoothing, key):
     golden = recipe()["ls_loss"]
     labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
-    losses = step.cross_entropy(labels, logits, smoothing)
-    assert float(tf.reduce_mean(losses)) == pytest.approx(golden[key], rel=1e-6)
+    per_image = losses.cross_entropy(labels, logits, smoothing)
+    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=1e-6)
 
 
 def test_masked_images_cost_nothing():
     logits = tf.random.stateless_normal([3, 10], seed=(1, 2))
-    alone = step.cross_entropy(tf.constant([4]), logits[1:2], 0.1)
-    losses = step.cross_entropy(tf.constant([-1, 4, -1]), logits, 0.1)
-    np.testing.assert_array_equal(losses, [0, alone.numpy()[0], 0])
+    alone = losses.cross_entropy(tf.constant([4]), logits[1:2], 0.1)
+    per_image = losses.cross_entropy(tf.constant([-1, 4, -1]), logits, 0.1)
+    np.testing.assert_array_equal(per_image, [0, alone.numpy()[0], 0])
 
 
 def test_l2():
     golden = recipe()["l2_loss"]
     variable = keras.Variable(golden["x"])
-    assert float(step.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)
-
-
-def test_loss_that_is_not_finite_stops_the_run(three_steps):
-    trainer = three_steps[1]
-    trainer.train_loop_begin()
-    trainer._sums.add(steps=1.0, loss=float("nan"))
-    with pytest.raises(step.UserError, match="the loss is nan between steps 2 and 3"):
-        trainer.train_loop_end()
+    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)

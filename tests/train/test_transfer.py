@@ -135,7 +135,7 @@ def test_factors_of_every_variable(digits):
         ("learning_rate_factors", 0.5, "a mapping from parts of the model"),
         ("pretrained", 5, "None or a path"),
         ("pretrained", "", "None or a path"),
-        ("batch_norm_replicas", 0, "None or a whole number > 0"),
+        ("batch_norm", 0, "'global' or a whole number > 0"),
     ],
 )
 def test_errors(digits, field, value, message):

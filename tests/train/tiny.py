@@ -1,5 +1,7 @@
 """A network of two blocks, an augmentation: what a loop is tested with, in seconds."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from models import variants
@@ -33,3 +35,46 @@ def brighten(image: tf.Tensor, seed: tf.Tensor, *, magnitude: int = 9) -> tf.Ten
     """Adds up to `magnitude` grey levels: an augmentation of few operations."""
     level = tf.random.stateless_uniform([], seed, 0, magnitude + 1, tf.int32)
     return tf.cast(tf.minimum(tf.cast(image, tf.int32) + level, 255), tf.uint8)
+
+
+def made_up(
+    *,
+    resolution: int,
+    batch_size: int,
+    start: int,
+    num_hosts: int,
+    host: int,
+    global_batch_size: int = 16,
+    **_,
+) -> tf.data.Dataset:
+    """Batches whose images are the same on any number of hosts and replicas.
+
+    Those of input_pipeline are not: each host shuffles records of its own.
+    """
+    share = global_batch_size // num_hosts  # of this host
+    parts = share // batch_size  # replicas of a host take turns
+
+    def batch(number: Any) -> dict[str, tf.Tensor]:
+        place = number // parts * global_batch_size + host * share
+        index = (
+            place + number % parts * batch_size + tf.range(batch_size, dtype="int64")
+        )
+        return tf.vectorized_map(image, index)
+
+    def image(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        seed = tf.stack([tf.constant(5, tf.int64), index])
+        label = tf.random.stateless_uniform([], seed, 0, 10, tf.int32)
+        noise = tf.random.stateless_uniform(
+            [resolution, resolution, 3], seed, 0, 128, tf.int32
+        )
+        return {"image": tf.cast(noise + 10 * label, tf.uint8), "label": label}
+
+    return tf.data.Dataset.range(start // batch_size, tf.int64.max).map(batch)
+
+
+def poisoned(
+    images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, **_
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A mixing whose targets are not numbers where an image is all white."""
+    white = tf.reduce_any(tf.reduce_all(images > 250, axis=[1, 2, 3]))
+    return images, tf.where(white, float("nan"), targets)

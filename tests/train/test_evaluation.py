@@ -1,0 +1,191 @@
+"""Scores of a job's checkpoints as they come, and the best of them."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.train import processes
+from tests.train.runs import experiment_of, run
+from train import checkpoint, evaluation, loop
+from train.errors import UserError
+
+SCORES = evaluation.SCORES
+
+
+def rows(model_dir):
+    lines = (model_dir / "eval.jsonl").read_text().splitlines()
+    return {row["step"]: row for row in map(json.loads, lines)}
+
+
+@pytest.fixture
+def job(finished, tmp_path):
+    """The checkpoints 0, 4, 8 and 12 of a job that has scored nothing."""
+    shutil.copytree(finished[0], tmp_path / "job")
+    shutil.rmtree(tmp_path / "job" / "best")
+    (tmp_path / "job" / "eval.jsonl").unlink()
+    return tmp_path / "job"
+
+
+def follow(digits, job, **options):
+    options = {"poll_seconds": 0.01, "timeout_minutes": 0.01} | options
+    return loop.continuous_evaluate(experiment_of(digits), str(job), **options)
+
+
+def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job):
+    scores = follow(digits, job)
+    assert [scores[name] for name in SCORES] == [finished[1][name] for name in SCORES]
+    assert (scores["steps"], scores["checkpoint"]) == (12, f"{job}/ckpt-12")
+    found = rows(job)
+    assert sorted(found) == [0, 4, 8, 12]
+    assert [row["checkpoint"] for _, row in sorted(found.items())] == [
+        f"{job}/ckpt-{step}" for step in (0, 4, 8, 12)
+    ]
+    top1 = {step: row["ema_top1"] for step, row in found.items()}
+    best = max(sorted(top1), key=lambda step: top1[step])
+    kept = json.loads((job / "best" / f"scores-ckpt-{best}.json").read_text())
+    assert (kept["ema_top1"], kept["checkpoint"]) == (top1[best], f"{job}/ckpt-{best}")
+    assert len(list((job / "best").glob("scores-*"))) == 1
+    assert checkpoint.candidates(f"{job}/best") == [f"{job}/best/ckpt-{best}"]
+    copied, original = (
+        checkpoint.read(f"{folder}/ckpt-{best}") for folder in (f"{job}/best", job)
+    )
+    assert {name: value.tobytes() for name, value in copied.items()} == {
+        name: value.tobytes() for name, value in original.items()
+    }
+
+
+def test_nothing_is_scored_twice(digits, job, monkeypatch):
+    follow(digits, job)
+    before = (job / "eval.jsonl").read_bytes()
+    monkeypatch.setattr(evaluation.Scorer, "score", None)
+    assert follow(digits, job)["checkpoint"] == f"{job}/ckpt-12"
+    assert (job / "eval.jsonl").read_bytes() == before
+
+
+def test_damaged_and_vanishing_ones_are_passed_over(digits, job, monkeypatch, capsys):
+    data = job / "ckpt-4.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-10])
+    restore_into = evaluation.state.restore_into
+
+    def restore_then_rotate(models, path):
+        if path.endswith("ckpt-8"):
+            checkpoint.delete(path)
+        restore_into(models, path)
+
+    monkeypatch.setattr(evaluation.state, "restore_into", restore_then_rotate)
+    follow(digits, job)
+    assert sorted(rows(job)) == [0, 12]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]
+    assert len(warnings) == 2
+    for step, warning in zip((4, 8), warnings, strict=True):
+        assert f"ckpt-{step} is passed over: cannot read" in warning
+
+
+def test_a_job_that_stands_still(digits, job):
+    for step in (8, 12):
+        checkpoint.delete(f"{job}/ckpt-{step}")
+    with pytest.raises(UserError, match=r"no new checkpoint in .*/job for"):
+        follow(digits, job)
+    assert sorted(rows(job)) == [0, 4]
+
+
+def test_best_needs_more_than_before(finished, tmp_path):
+    scores = {**finished[1], "checkpoint": f"{finished[0]}/ckpt-4", "ema_top1": 0.5}
+    assert evaluation.keep_best(str(tmp_path), scores)
+    same = scores | {"checkpoint": f"{finished[0]}/ckpt-8"}
+    assert not evaluation.keep_best(str(tmp_path), same)
+    assert evaluation.keep_best(str(tmp_path), same | {"ema_top1": 0.6})
+    folder = f"{tmp_path}/best"
+    assert checkpoint.candidates(folder) == [f"{folder}/ckpt-8"]
+    # A best one that was lost is replaced by the next, whatever its score.
+    checkpoint.delete(f"{folder}/ckpt-8")
+    assert evaluation.keep_best(str(tmp_path), scores | {"ema_top1": 0.1})
+
+
+def test_training_keeps_the_best(finished):
+    model_dir, summary = finished
+    kept = json.loads((model_dir / "best" / "scores-ckpt-12.json").read_text())
+    assert {name: kept[name] for name in SCORES} == {
+        name: summary[name] for name in SCORES
+    }
+    assert {name: rows(model_dir)[12][name] for name in SCORES} == {
+        name: summary[name] for name in SCORES
+    }
+
+
+def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
+    """At step 5, whose checkpoint was written; and not again when it was scored."""
+    every = {"experiment.Experiment.eval_every_epochs": 0.025}
+    score = evaluation.Scorer.score
+
+    def killed(self, path):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation.Scorer, "score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(digits, tmp_path, **every)
+    assert checkpoint.newest(str(tmp_path)) == f"{tmp_path}/ckpt-5"
+    assert not (tmp_path / "eval.jsonl").exists()
+
+    scored = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            evaluation.Scorer,
+            "score",
+            lambda self, path: scored.append(path) or score(self, path),
+        )
+        run(digits, tmp_path, **every)
+        run(digits, tmp_path, **every)
+    last = f"{tmp_path}/ckpt-12"
+    assert scored == [f"{tmp_path}/ckpt-{step}" for step in (5, 10, 12)] + [last]
+    assert sorted(rows(tmp_path)) == [5, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("step", "scored", "expected"),
+    [
+        (0, False, [10, 20, 25]),
+        (7, False, [10, 20, 25]),
+        (10, False, [10, 20, 25]),
+        (10, True, [20, 25]),
+        (20, False, [20, 25]),
+        (25, True, [25]),
+        (25, False, [25]),
+    ],
+)
+def test_stops(step, scored, expected):
+    assert list(loop.stops(step, 10, 25, scored)) == expected
+
+
+@pytest.mark.slow
+def test_beside_a_training_that_is_killed(digits, tmp_path):
+    """Both are processes; the training loses one life on the way."""
+    changes = {
+        "experiment.Experiment.epochs": 0.5,
+        "experiment.Experiment.checkpoint_every_steps": 10,
+        "experiment.Experiment.keep_checkpoints": 2,
+    }
+    train = processes.command(digits, tmp_path, changes, "--mode=train")
+    evaluate = processes.command(digits, tmp_path, changes, "--mode=continuous_eval")
+    with processes.started(evaluate) as (evaluator,):
+        with processes.started(train) as (first,):
+            assert first.stderr is not None
+            for line in first.stderr:
+                if line.startswith("step 40/100"):
+                    first.kill()
+        processes.run(train)
+        output, said = evaluator.communicate(timeout=120)
+    assert evaluator.returncode == 0, said
+    assert json.loads(output)["steps"] == 100
+    found = rows(tmp_path)
+    assert 100 in found
+    assert len(found) >= 3
+    alone = processes.command(digits, tmp_path, changes, "--mode=eval")
+    done = subprocess.run(alone, capture_output=True, text=True, check=True)
+    again = json.loads(done.stdout)
+    assert {name: again[name] for name in SCORES} == {
+        name: found[100][name] for name in SCORES
+    }

@@ -1,0 +1,93 @@
+"""A step in several parts is the sum of its parts, each with masks of its own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.train.runs import experiment_of
+from tests.train.test_mixing import INFO, batch_of
+from train import replica, state, step
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    """Of three micro-batches of four images, with dropout and stochastic depth."""
+    settings = {"accumulation_steps": 3, "global_batch_size": 12}
+    experiment = experiment_of(
+        "unused", **{f"experiment.Experiment.{k}": v for k, v in settings.items()}
+    )
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        train_state = state.create(experiment, INFO)
+        return step.Trainer(experiment, train_state, strategy, dataset=None)
+
+
+def images_and_targets(trainer):
+    batch = batch_of([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, -1])
+    return batch["image"], trainer.targets(batch["label"])
+
+
+def in_replica(trainer, function):
+    return tf.function(lambda: trainer.strategy.run(function), autograph=False)()
+
+
+def sum_of_parts(trainer, numbers):
+    images, targets = images_and_targets(trainer)
+
+    def part(number):
+        trainer.state.micro_batch.number = number
+        begin, end = 4 * number, 4 * number + 4
+        return trainer._part(images[begin:end], targets[begin:end])
+
+    parts = [in_replica(trainer, lambda n=n: part(n)) for n in numbers]
+    trainer.state.micro_batch.number = 0
+    return tf.nest.map_structure(lambda *values: sum(values), *parts)
+
+
+@pytest.mark.parametrize("in_a_loop", [True, False])
+def test_sums(trainer, in_a_loop, monkeypatch):
+    """Where batch norm reduces over replicas, the loop of the graph is unrolled."""
+    images, targets = images_and_targets(trainer)
+    changed = dataclasses.replace(trainer.state, loops_can_reduce=in_a_loop)
+    monkeypatch.setattr(trainer, "state", changed)
+    sums = in_replica(trainer, lambda: trainer._sums_of(images, targets))
+    expected = sum_of_parts(trainer, [0, 1, 2])
+    pairs = zip(tf.nest.flatten(sums), tf.nest.flatten(expected), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert len(sums["statistics"]) == 14
+    assert float(sums["loss"]) > 1
+
+
+def test_update_averages_the_statistics(trainer):
+    """The moving statistics move once a step, to the mean of the parts."""
+    expected = sum_of_parts(trainer, [0, 1, 2])["statistics"]
+    images, targets = images_and_targets(trainer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "targets", lambda _: targets)
+        batch = {"image": images, "label": tf.zeros([12], tf.int32)}
+        in_replica(trainer, lambda: trainer.replica_step(batch))
+    moved = trainer.state.statistics.variables
+    for statistic, value in zip(moved, expected, strict=True):
+        np.testing.assert_allclose(statistic, value / 3, rtol=1e-5, atol=1e-6)
+
+
+def test_each_part_has_masks_of_its_own():
+    counter, micro_batch = tf.Variable(tf.constant(7, tf.int64)), replica.MicroBatch(3)
+    seeds = replica.ReplicaSeedGenerator(1, counter, micro_batch)
+    drawn = []
+    for number in range(3):
+        micro_batch.number = number
+        drawn.append(seeds.next().numpy().tolist())
+    assert drawn == [[1, 21], [1, 22], [1, 23]]
+
+
+def test_others_may_call_the_model(trainer):
+    """Outside of a step, training mode moves the statistics at once."""
+    images, _ = images_and_targets(trainer)
+    statistic = trainer.state.statistics.variables[0]
+    before = statistic.numpy()
+    trainer.state.model(images, training=True)
+    assert (statistic.numpy() != before).all()

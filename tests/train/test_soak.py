@@ -1,0 +1,128 @@
+"""Runs that are killed again and again, and end where an undisturbed one does."""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from tests.train import processes
+from tests.train.test_loop import assert_same_variables
+from train.errors import RESTART
+
+E = "experiment.Experiment"
+# Long enough for 20 lives; a checkpoint every 10 steps, an evaluation every 40.
+SETTINGS = {
+    f"{E}.epochs": 6.0,
+    f"{E}.steps_per_loop": 5,
+    f"{E}.checkpoint_every_steps": 10,
+    f"{E}.keep_checkpoints": 3,
+    f"{E}.eval_every_epochs": 0.2,
+    f"{E}.preemption_deadline_seconds": 60.0,
+}
+STEPS = 1200
+MOMENTS = ["training"] * 6 + ["evaluation"] * 5 + ["checkpointing"] * 6 + ["start"] * 3
+SCORES = [f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")]
+
+
+def wait_for(moment, lines, model_dir, chance, alone) -> None:
+    """Returns at a random instant of training, evaluation or checkpointing."""
+    begun = alone
+    for line in lines:
+        if line.startswith("step "):
+            step = int(line.split()[1].split("/")[0].replace(",", ""))
+            evaluates = step % 40 == 0
+            if moment == "training" and chance.random() < 0.2:
+                time.sleep(chance.uniform(0, 0.1))
+                return
+            if moment == "evaluation" and evaluates:
+                time.sleep(chance.uniform(0, 0.3))
+                return
+            if moment == "checkpointing" and chance.random() < 0.5:
+                deadline = time.monotonic() + 0.5
+                while time.monotonic() < deadline:
+                    if list(model_dir.glob(".aside-*")):
+                        time.sleep(chance.uniform(0, 0.01))
+                        return
+        # Before they have found each other, TensorFlow keeps SIGTERM to itself.
+        begun = begun or "starting from" in line or "going on" in line
+        if moment == "start" and begun and chance.random() < 0.5:
+            return
+
+
+def live_once(command, workers, model_dir, chance, moment) -> tuple[str, str] | None:
+    """Starts a run and sends one signal; None if the run ended before."""
+    kind = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    with processes.started(command, workers=workers) as group:
+        leader, victim = group[0], chance.choice(group)
+        assert leader.stderr is not None
+        wait_for(moment, leader.stderr, model_dir, chance, workers == 1)
+        if leader.poll() is not None:
+            return None
+        victim.send_signal(kind)
+        for process in group:
+            _, text = process.communicate(timeout=120)
+            # SIGTERM kills a process that is only just starting.
+            allowed = {RESTART, 0, -signal.SIGTERM}
+            if process is victim and kind == signal.SIGKILL:
+                allowed = {-signal.SIGKILL}
+            assert process.returncode in allowed, text
+    return moment, kind.name
+
+
+def harass(digits, folder, *, signals, workers, seed):
+    """Runs under so many signals; returns what was sent, and the summaries of both."""
+    strategy = "multi_worker" if workers > 1 else "one_device"
+    settings = SETTINGS | {f"{E}.strategy": strategy}
+    whole, killed = folder / "whole", folder / "killed"
+    processes.run(
+        processes.command(digits, whole, settings), workers=workers, timeout=1200
+    )
+    command = processes.command(digits, killed, settings)
+    chance, sent = random.Random(seed), []
+    moments = MOMENTS * 2
+    chance.shuffle(moments)
+    for moment in moments[:signals]:
+        event = live_once(command, workers, killed, chance, moment)
+        assert event is not None, f"the run ended after {len(sent)} signals"
+        sent.append(event)
+    processes.run(command, workers=workers, timeout=1200)
+    assert_same_variables(whole, killed)
+    summaries = [
+        json.loads((path / "summary.json").read_text()) for path in (whole, killed)
+    ]
+    assert [summaries[1][name] for name in SCORES] == [
+        summaries[0][name] for name in SCORES
+    ]
+    assert summaries[1]["steps"] == STEPS
+    assert summaries[1]["first_step"] > 0
+    assert_one_history(whole, killed)
+    return Counter(sent)
+
+
+def assert_one_history(whole, killed) -> None:
+    """The numbers of all lives together are those of the undisturbed run."""
+
+    def history(model_dir, file, names):
+        lines = map(json.loads, (model_dir / file).read_text().splitlines())
+        return {
+            line["step"]: [line[name] for name in names]
+            for line in lines
+            if line["kind"] != "event"
+        }
+
+    assert history(whole, "eval.jsonl", SCORES) == history(killed, "eval.jsonl", SCORES)
+    lived = history(killed, "metrics.jsonl", ["learning_rate"])
+    assert history(whole, "metrics.jsonl", ["learning_rate"]).keys() <= lived.keys()
+
+
+@pytest.mark.slow
+def test_one_process(digits, tmp_path):
+    print(harass(digits, tmp_path, signals=20, workers=1, seed=1))
+
+
+@pytest.mark.slow
+def test_two_processes(digits, tmp_path):
+    print(harass(digits, tmp_path, signals=20, workers=2, seed=2))

@@ -1,0 +1,257 @@
+"""Scores: of a state in memory, of a checkpoint, of every checkpoint of a job."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import orbit
+import tensorflow as tf
+
+from input_pipeline.records import DatasetInfo
+from models.rewrites import input_form
+from train import checkpoint, files, losses, metrics, state
+from train.errors import UserError
+from train.experiment import Experiment
+from train.faults import readable_errors
+from train.progress import say
+from train.telemetry import Telemetry
+
+BEST = "best"  # folder of the best checkpoint and its scores
+SCORES = tuple(
+    f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
+)
+
+
+class Evaluator(orbit.StandardEvaluator):
+    """Scores raw and averaged weights in one pass; padding does not count."""
+
+    def __init__(
+        self,
+        models: Mapping[str, keras.Model],
+        strategy: tf.distribute.Strategy,
+        dataset,
+    ):
+        """Args: models by the prefix of their scores ("" and "ema_"), and the data."""
+        options = orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
+        super().__init__(dataset, options)
+        self._models = models
+        self._strategy = strategy
+        scores = ("loss", "top1", "top5")
+        self._sums = metrics.Sums(
+            ["images", *(prefix + score for prefix in models for score in scores)]
+        )
+
+    def eval_begin(self) -> None:
+        """Forgets the evaluation before."""
+        self._sums.reset()
+
+    def eval_step(self, iterator) -> None:
+        """Scores one global batch."""
+        self._strategy.run(self.replica_step, args=(next(iterator),))
+
+    @tf.autograph.experimental.do_not_convert
+    def replica_step(self, batch: Mapping[str, tf.Tensor]) -> None:
+        """Adds up this replica's part of the batch."""
+        labels = batch["label"]
+        images = labels >= 0
+        sums = {"images": tf.math.count_nonzero(images)}
+        for prefix, model in self._models.items():
+            logits = model(batch["image"], training=False)
+            per_image = losses.cross_entropy(labels, logits, label_smoothing=0.0)
+            sums[prefix + "loss"] = tf.reduce_sum(per_image)
+            for k in (1, 5):
+                hits = metrics.correct_in_top(k, labels, logits, images)
+                sums[f"{prefix}top{k}"] = hits
+        self._sums.add(**sums)
+
+    def eval_end(self) -> dict[str, float]:
+        """Returns images (their number) and the mean of every score over them."""
+        sums = self._sums.read()
+        images = sums.pop("images")
+        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
+
+
+class Scorer:
+    """Scores raw and averaged weights on the evaluation split, every image once."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        info: DatasetInfo,
+        strategy: tf.distribute.Strategy,
+        models: Mapping[str, keras.Model],
+    ):
+        """Args: the run, and the models by the prefix of their scores."""
+        self._steps = tf.constant(experiment.eval_steps(info))
+        self._expected = info.split(experiment.eval_split).total
+        with strategy.scope():
+            dataset = eval_dataset(experiment, info, strategy, models["ema_"])
+            self._evaluator = Evaluator(models, strategy, dataset)
+
+    def score(self, path: str) -> dict[str, Any]:
+        """Returns the scores for summary.json: of what, on how many images.
+
+        Args:
+          path: of the checkpoint whose weights the models hold.
+
+        Raises:
+          DataError: a record cannot be read.
+          Restart: another process of the run is gone.
+        """
+        with readable_errors():
+            output = self._evaluator.evaluate(self._steps)
+        images = round(output["images"])
+        return {
+            "checkpoint": path,
+            "eval_images": images,
+            "eval_skipped_records": self._expected - images,
+            **{name: output[name] for name in SCORES},
+        }
+
+
+def eval_dataset(
+    experiment: Experiment,
+    info: DatasetInfo,
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+) -> tf.distribute.DistributedDataset:
+    """Returns the evaluation split as batches of the form that the model takes."""
+    form = input_form(model)
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        hosts = context.num_input_pipelines
+        replicas = context.num_replicas_in_sync // hosts
+        return experiment.eval_data(
+            data_dir=experiment.data_dir,
+            split=experiment.eval_split,
+            **form.arguments(),
+            batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
+            # One element a replica: all replicas of all hosts take as many.
+            num_batches=experiment.eval_steps(info) * replicas,
+            num_hosts=hosts,
+            host=context.input_pipeline_id,
+        )
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+def describe(scores: Mapping[str, Any]) -> str:
+    """Returns the scores as a person reads them."""
+    skipped = scores["eval_skipped_records"]
+    return (
+        f"{scores['checkpoint']}: top-1 {scores['ema_top1']:.2%} (average weights), "
+        f"{scores['top1']:.2%} (raw weights) on {scores['eval_images']:,} images"
+        + (f" ({skipped:,} broken records skipped)" if skipped else "")
+    )
+
+
+def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
+    """Copies a checkpoint to `best/` if none has a higher top-1 of averaged weights.
+
+    A copy outlives the rotation of the training, which may be another process. Equal
+    scores leave the earlier one. Scores come before their checkpoint, and go after it:
+    a process that is killed leaves no checkpoint that is taken for another.
+
+    Returns:
+      Whether it is the best so far.
+
+    Raises:
+      UserError: the folder cannot be written.
+      checkpoint.Damaged: the checkpoint is gone, or not whole.
+    """
+    path, folder = scores["checkpoint"], f"{model_dir}/{BEST}"
+    kept = checkpoint.newest(folder)
+    before = {} if kept is None else files.read_json(_scores_file(kept))
+    best = before.get("ema_top1")
+    if best is not None and best >= scores["ema_top1"]:
+        return False
+    files.make_folder(folder)
+    copy = f"{folder}/ckpt-{checkpoint.step(path)}"
+    files.write_json(_scores_file(copy), scores)
+    checkpoint.copy(path, folder)
+    for other in checkpoint.candidates(folder):
+        if other != copy:
+            checkpoint.delete(other)
+            files.remove(_scores_file(other))
+    return True
+
+
+def _scores_file(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/scores-{name}.json"
+
+
+def follow(
+    experiment: Experiment,
+    info: DatasetInfo,
+    strategy: tf.distribute.Strategy,
+    model_dir: str,
+    *,
+    telemetry: Telemetry,
+    poll_seconds: float,
+    timeout_seconds: float,
+) -> dict[str, Any]:
+    """Scores every new checkpoint of a job until its last step is scored.
+
+    A checkpoint that vanishes or is damaged while it is read is passed over with a
+    warning. Those that were scored before, by this process or one before it, are not
+    scored again.
+
+    Args:
+      experiment: of the job.
+      info: of its data.
+      strategy: for the evaluation; it need not be the job's.
+      model_dir: of the job.
+      telemetry: gets the scores.
+      poll_seconds: between two looks for a new checkpoint.
+      timeout_seconds: without a new checkpoint, after which the job counts as dead.
+
+    Returns:
+      The scores of the last checkpoint, and its step.
+
+    Raises:
+      UserError: there was no new checkpoint for too long.
+    """
+    last_step = experiment.train_steps(info)
+    with strategy.scope():
+        models = state.build_models(experiment, info)
+    scorer = Scorer(experiment, info, strategy, models)
+    checkpoint.remove_leftovers(f"{model_dir}/{BEST}")
+    scores = telemetry.evaluations()
+    done = max(scores, default=-1)
+    since = time.monotonic()
+    while done < last_step:
+        found = [(checkpoint.step(p), p) for p in checkpoint.candidates(model_dir)]
+        new = sorted(pair for pair in found if pair[0] > done)
+        if not new:
+            _check_patience(since, timeout_seconds, model_dir)
+            time.sleep(poll_seconds)
+            continue
+        step, path = new[0]
+        try:
+            with strategy.scope():
+                state.restore_into(models, path)
+            scores[step] = scorer.score(path)
+            say(describe(scores[step]))
+            keep_best(model_dir, scores[step])
+        except checkpoint.Damaged as fault:
+            say(f"warning: {path} is passed over: {fault}")
+        if step in scores:
+            telemetry.evaluation(step, scores[step])
+        done, since = max(done, step), time.monotonic()
+    if done not in scores:
+        raise UserError(
+            f"the last checkpoint of {model_dir} cannot be read; run the training "
+            "again: it goes on from the one before"
+        )
+    return {"steps": done, **scores[done]}
+
+
+def _check_patience(since: float, timeout_seconds: float, model_dir: str) -> None:
+    waited = time.monotonic() - since
+    if waited > timeout_seconds:
+        raise UserError(
+            f"no new checkpoint in {model_dir} for {waited / 60:.0f} minutes: the "
+            "training seems to have ended; start it again, then this command"
+        )
