@@ -9,7 +9,8 @@ DATA := data/mnist
 RUN := runs/mnist
 RUNTIME_LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
-INSTALL := .venv/bin/uv pip install --quiet --python $(PY) --require-hashes
+# --compile-bytecode: else every process may compile what it imports, 8 s for TensorFlow.
+INSTALL := .venv/bin/uv pip install --quiet --compile-bytecode --python $(PY) --require-hashes
 
 .PHONY: help setup train test lint types soak peers lock clean
 
@@ -38,8 +39,8 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
 test: lint types .venv/.installed  ## Lint, types, import directions, all tests but the slow ones.
-	@# The longest files first: the last one to end decides.
-	$(PY) -m pytest -q -n 2 --dist loadfile tests/train tests/input_pipeline tests/models tests/benchmarks
+	@# The longest files first, not those of the most tests: the last one to end decides.
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/input_pipeline tests/models tests/benchmarks
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .

@@ -174,6 +174,7 @@ for batch in dataset.train_dataset(
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_continued_bit_for_bit(tiny):
     augment = functools.partial(rand_augment, num_layers=1, magnitude=10)
 

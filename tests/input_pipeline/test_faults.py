@@ -191,7 +191,13 @@ def test_a_damaged_file_is_named_with_the_first_record_lost(damaged, kind):
 @pytest.mark.parametrize(
     ("kind", "lost"),
     # Behind a damaged length the rest of a chunk of 16 is lost.
-    [("cut off", 1), ("length", 16), ("data", 1), ("empty", 40), ("a record more", 1)],
+    [
+        ("cut off", 1),
+        ("length", 16),
+        pytest.param("data", 1, marks=pytest.mark.slow),
+        pytest.param("empty", 40, marks=pytest.mark.slow),
+        pytest.param("a record more", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_of_a_damaged_file_only_what_is_lost_is_masked(damaged, kind, lost, capfd):
     data_dir = damaged(kind)

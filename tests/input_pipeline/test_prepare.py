@@ -125,6 +125,7 @@ def test_user_errors_are_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch)
     assert len(lines) == 4
 
 
+@pytest.mark.slow
 def test_an_error_on_the_command_line(tmp_path):
     result = subprocess.run(
         command("imagefolder", "--source", tmp_path / "no", "--output", tmp_path),

@@ -84,6 +84,7 @@ def test_no_dispatcher_and_no_address(tiny):
             )
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_dispatcher_says_that_it_waits(serve):
     process = serve("worker", "--dispatcher", "localhost:1", stderr=subprocess.PIPE)
     line = process.stderr.readline()
@@ -141,6 +142,7 @@ def assert_equal(ours: Iterator, wanted: Iterator, count: int) -> None:
         np.testing.assert_array_equal(got["image"], want["image"])
 
 
+@pytest.mark.slow
 def test_a_fleet_of_processes_makes_the_batches_of_one_and_may_lose_a_worker(
     tiny, serve
 ):

@@ -83,6 +83,7 @@ def test_finished_run_is_only_scored_again(digits, finished, tmp_path):
     assert summary["ema_loss"] == finished[1]["ema_loss"]
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_the_last_good_checkpoint(
     digits, finished, tmp_path, monkeypatch
 ):
@@ -207,6 +208,7 @@ def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch):
     assert_same_variables(finished[0], tmp_path)
 
 
+@pytest.mark.slow
 def test_settings_may_change_as_long_as_only_the_start_is_saved(digits, tmp_path):
     """And a start that lies there is not gone on from: it may be another's."""
 

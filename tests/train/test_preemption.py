@@ -112,6 +112,7 @@ def test_deadline_ends_a_call_that_does_not_return():
     ]
 
 
+@pytest.mark.slow
 def test_deadline_ends_a_loop_inside_tensorflow():
     status, seconds, stderr = terminated(LONG_GRAPH)
     assert status == 75

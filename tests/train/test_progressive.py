@@ -90,7 +90,7 @@ slow = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "step", [4, pytest.param(5, marks=slow), 8, pytest.param(9, marks=slow)]
+    "step", [4, *(pytest.param(step, marks=slow) for step in (5, 8, 9))]
 )
 def test_goes_on_exactly_inside_and_between_stages(
     step, digits, undisturbed, tmp_path, capsys

@@ -58,6 +58,7 @@ def test_pretrained_weights_are_scored_before_any_training(
     assert scores["loss"] == pytest.approx(scores["ema_loss"])
 
 
+@pytest.mark.slow
 def test_frozen_parts_and_factors_in_a_run(experiment, digits, finished, tmp_path):
     model_dir = str(tmp_path / "run")
     summary = loop.train_and_evaluate(experiment, model_dir)

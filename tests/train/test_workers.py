@@ -51,6 +51,7 @@ def alone(digits, tmp_path_factory):
     return trained(digits, tmp_path_factory.mktemp("alone"))
 
 
+@pytest.mark.slow
 def test_two_devices(digits, alone, tmp_path):
     assert_same(alone, trained(digits, tmp_path, devices=2, batch_norm="global"))
 
