@@ -23,14 +23,14 @@ from train import config, errors, loop, progressive, state
 from train.experiment import Experiment
 from train.step import Trainer
 
-# x-b0 as it is but for the size of its images: 40 steps of 64 of them, and a checkpoint
+# x-b0 as it is but for the size of its images: 80 steps of 64 of them, and a checkpoint
 # as rare as it is in long runs.
 X_B0 = (
     "efficientnet_x.build_model.width_coefficient = None",
     "efficientnet_x.build_model.depth_coefficient = None",
     "efficientnet_x.build_model.resolution = 64",
     "experiment.Experiment.global_batch_size = 64",
-    "experiment.Experiment.epochs = 0.64",
+    "experiment.Experiment.epochs = 1.28",
     "experiment.Experiment.steps_per_loop = 10",
     "experiment.Experiment.checkpoint_every_steps = 1000",
 )
