@@ -9,13 +9,14 @@ DATA := data/mnist
 RUN := runs/mnist
 RUNTIME_LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
+TPU_COMPILER := .venv-tpu-compiler
 # --compile-bytecode: else every process may compile what it imports, 8 s for TensorFlow.
-INSTALL := .venv/bin/uv pip install --quiet --compile-bytecode --python $(PY) --require-hashes
+INSTALL := .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes --python
 
-.PHONY: help setup train test lint types soak peers lock clean
+.PHONY: help setup tpu-compiler train test lint types soak peers lock clean
 
 help:  ## List the targets.
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets do it, too).
 
@@ -25,8 +26,17 @@ setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets 
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --require-hashes -r requirements-setup.txt
 	# pip, where uv cannot (a package mirror that is configured for pip alone).
-	$(INSTALL) -r $(RUNTIME_LOCK) -r $(DEV_LOCK) || \
+	$(INSTALL) $(PY) -r $(RUNTIME_LOCK) -r $(DEV_LOCK) || \
 	  .venv/bin/pip install --quiet --require-hashes -r $(RUNTIME_LOCK) -r $(DEV_LOCK)
+	@touch $@
+
+tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for train.preflight (1.1 GB).
+
+# An environment of its own: on a TPU VM, TensorFlow needs another libtpu.
+$(TPU_COMPILER)/.installed: .venv/.installed requirements-tpu-compiler.txt
+	$(PYTHON) -m venv $(TPU_COMPILER)
+	$(INSTALL) $(TPU_COMPILER)/bin/python -r requirements-tpu-compiler.txt || \
+	  $(TPU_COMPILER)/bin/pip install --quiet --require-hashes -r requirements-tpu-compiler.txt
 	@touch $@
 
 train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5 minutes).
@@ -38,9 +48,10 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 	@echo "Data: $(DATA)   run: $(RUN)   scores: $(RUN)/summary.json   SavedModel: $(RUN)/export"
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
-test: lint types .venv/.installed  ## Lint, types, import directions, all tests but the slow ones.
+test: lint types $(TPU_COMPILER)/.installed  ## Lint, types, import directions, all tests but the slow ones.
 	@# The longest files first, not those of the most tests: the last one to end decides.
-	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/input_pipeline tests/models tests/benchmarks
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/input_pipeline \
+	  tests/tpu_compiler tests/models tests/benchmarks
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .
@@ -50,18 +61,18 @@ lint: .venv/.installed
 types: .venv/.installed
 	.venv/bin/pyright
 
-soak: .venv/.installed  ## The long proofs: every test marked slow.
+soak: $(TPU_COMPILER)/.installed  ## The long proofs: every test marked slow.
 	$(PY) -m pytest -q -m "slow and not peers"
 
 peers: .venv/.peers  ## Compare with timm's own code (installs torch: 5 GB).
 	$(PY) -m pytest -q -m peers
 
 .venv/.peers: .venv/.installed requirements-peers.txt
-	$(INSTALL) -r requirements-peers.txt
+	$(INSTALL) $(PY) -r requirements-peers.txt
 	@touch $@
 
 lock: .venv/.installed  ## Lock the requirements anew, at the newest versions allowed.
-	set -e; for name in requirements requirements-dev requirements-peers requirements-setup requirements-gpu; do \
+	set -e; for name in requirements requirements-dev requirements-peers requirements-setup requirements-gpu requirements-tpu-compiler; do \
 	  $(COMPILE) $$name.in -o $$name.txt; done
 	$(COMPILE) requirements-tpu.in --override requirements-tpu.override -o requirements-tpu.txt
 

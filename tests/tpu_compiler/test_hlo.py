@@ -1,0 +1,283 @@
+"""The text of an optimised module: its costs, its loops and its collectives."""
+
+import pytest
+
+from tpu_compiler import hlo
+from tpu_compiler.costs import Collective, costs
+
+HEADER = """\
+HloModule step, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
+
+FileNames
+1 "layers.py"
+2 "heads.py"
+
+FunctionNames
+1 "stem"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=7 end_line=7 column=0 end_column=0}
+2 {file_name_id=2 function_name_id=1 line=12 end_line=12 column=0 end_column=0}
+
+StackFrames
+1 {file_location_id=2 parent_frame_id=1}
+
+"""
+
+STRAIGHT = (
+    HEADER
+    + """\
+%fused (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %t = f32[8,128]{1,0:T(8,128)} tanh(%a), backend_config={"estimated_cycles":"9"}
+}
+
+ENTRY %main.3 (x.1: f32[8,128]) -> (f32[8,128], /*index=1*/f32[8,128]) {
+  %x.1 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %c = f32[]{:T(256)} constant(0.5)
+  %scalar = f32[]{:T(256)} add(%c, %c), metadata={op_name="stem/one"}
+  %fusion.1 = f32[8,128]{1,0:T(8,128)(2,1)} fusion(%x.1), kind=kLoop, calls=%fused, \
+metadata={op_name="stem/conv(1)" stack_frame_id=1}, \
+backend_config={"window_config":{"estimated_cycles":"1200","x":["4"]}}
+  %copy-start = (f32[8,128]{1,0}, f32[8,128]{1,0}, u32[]{:S(2)}) copy-start(%fusion.1)
+  %copy-done = f32[8,128]{1,0:T(8,128)S(1)} copy-done(%copy-start)
+  %room = f32[8,128]{1,0} custom-call(), custom_call_target="AllocateBuffer"
+  %add.2 = f32[8,128]{1,0:T(8,128)} add(%copy-done, %x.1), \
+metadata={op_name="head/add" source_file="own.py" source_line=3}, \
+backend_config={"estimated_cycles":"300"}
+  ROOT %tuple = (f32[8,128]{1,0:T(8,128)}, /*index=1*/f32[8,128]{1,0:T(8,128)}) \
+tuple(%fusion.1, %add.2)
+}
+"""
+)
+
+
+def test_a_straight_program():
+    found = costs(STRAIGHT, num_replicas=1)
+    assert found.cycles == 1500  # not the 9 inside the fusion
+    assert found.uncosted == {"copy": 1}  # a pair, but neither numbers nor room
+    assert found.unknown_loops == ()
+    by_name = {one.name: one for one in found.instructions}
+    assert list(by_name) == ["scalar", "fusion.1", "copy-start", "copy-done", "add.2"]
+    fusion, add = by_name["fusion.1"], by_name["add.2"]
+    assert (fusion.opcode, fusion.shape) == ("fusion", "f32[8,128]{1,0:T(8,128)(2,1)}")
+    assert (fusion.cycles, fusion.repeats, fusion.total_cycles) == (1200, 1, 1200)
+    assert fusion.op_name == "stem/conv(1)"
+    assert (fusion.source_file, fusion.source_line) == ("heads.py", 12)
+    assert (add.source_file, add.source_line) == ("own.py", 3)
+    assert by_name["copy-done"].cycles is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ("f32[8,128]{1,0:T(8,128)}", 4096),
+        ("bf16[3]{0:T(512)(128)(2,1)}", 6),
+        ("pred[16]{0}", 16),
+        ("s4[16]{0}", 8),
+        ("f8e4m3fn[16]{0}", 16),
+        ("c64[2]", 16),
+        ("f32[]{:T(256)}", 4),
+        ("f32[0,4]", 0),
+        ("(f32[2]{0}, /*index=1*/(bf16[2]{0}, s32[]))", 8 + 4 + 4),
+        ("token[]", 0),
+    ],
+)
+def test_tensor_bytes(shape, size):
+    assert hlo.tensor_bytes(shape) == size
+
+
+@pytest.mark.parametrize("text", ["", "HloModule m", "func.func @main() {\n}"])
+def test_another_text_is_no_module(text):
+    with pytest.raises(ValueError, match="no ENTRY"):
+        hlo.parse(text)
+
+
+def loop(
+    condition="compare(%i.1, %limit), direction=LT",
+    limit="constant(7)",
+    step="add(%i, %one)",
+    start="constant(0)",
+):
+    """A loop over (counter, data) whose body takes 100 cycles, with one of 3 before."""
+    return f"""\
+HloModule loop
+
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {{
+  %p = (s32[]{{:T(256)}}, f32[8]{{0}}) parameter(0)
+  %one = s32[]{{:T(256)}} constant(1)
+  %i = s32[]{{:T(256)}} get-tuple-element(%p), index=0
+  %d = f32[8]{{0}} get-tuple-element(%p), index=1
+  %next = s32[]{{:T(256)}} {step}
+  %f = f32[8]{{0}} tanh(%d), backend_config={{"estimated_cycles":"100"}}
+  ROOT %out = (s32[]{{:T(256)}}, f32[8]{{0}}) tuple(%next, %f)
+}}
+
+%condition (p.1: (s32[], f32[8])) -> pred[] {{
+  %p.1 = (s32[]{{:T(256)}}, f32[8]{{0}}) parameter(0)
+  %limit = s32[]{{:T(256)}} {limit}
+  %i.1 = s32[]{{:T(256)}} get-tuple-element(%p.1), index=0
+  %d.1 = f32[8]{{0}} get-tuple-element(%p.1), index=1
+  ROOT %goes = pred[]{{:T(1024)}} {condition}
+}}
+
+ENTRY %main (x: f32[8], n: s32[]) -> f32[8] {{
+  %x = f32[8]{{0}} parameter(0)
+  %n = s32[]{{:T(256)}} parameter(1)
+  %start = s32[]{{:T(256)}} {start}
+  %begin = s32[]{{:T(256)}} copy(%start)
+  %copy = f32[8]{{0}} copy(%x), backend_config={{"estimated_cycles":"3"}}
+  %state = (s32[]{{:T(256)}}, f32[8]{{0}}) tuple(%begin, %copy)
+  %while.1 = (s32[]{{:T(256)}}, f32[8]{{0}}) while(%state), condition=%condition, \
+body=%body
+  ROOT %y = f32[8]{{0}} get-tuple-element(%while.1), index=1
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds"),
+    [
+        ({}, 7),
+        ({"condition": "compare(%i.1, %limit), direction=LE"}, 8),
+        ({"condition": "compare(%limit, %i.1), direction=GT"}, 7),
+        ({"condition": "compare(%i.1, %limit), direction=NE"}, 7),
+        ({"step": "add(%i, %i)", "start": "constant(1)"}, 3),
+        ({"step": "multiply(%i, %i)", "start": "constant(2)"}, 2),
+        ({"start": "constant(9)"}, 0),
+        (
+            {
+                "step": "subtract(%i, %one)",
+                "start": "constant(5)",
+                "limit": "constant(-1)",
+                "condition": "compare(%i.1, %limit), direction=GT",
+            },
+            6,
+        ),
+    ],
+)
+def test_a_loop_that_counts(changes, rounds):
+    found = costs(loop(**changes), num_replicas=1)
+    assert found.cycles == 3 + 100 * rounds
+    assert found.unknown_loops == ()
+    [tanh] = [one for one in found.instructions if one.opcode == "tanh"]
+    assert tanh.repeats == rounds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": "copy(%n)"},
+        {"step": "divide(%i, %one)"},
+        {"step": "subtract(%i, %one)"},  # for ever, or until it overflows
+        {"condition": "compare(%d.1, %d.1), direction=LT"},
+    ],
+)
+def test_a_loop_that_does_not_tell_counts_once(changes):
+    found = costs(loop(**changes), num_replicas=1)
+    assert found.unknown_loops == ("while.1",)
+    assert found.cycles == 103
+
+
+def test_a_loop_in_a_loop_multiplies_its_rounds():
+    """Seven rounds of: 3 cycles, and seven rounds of 100."""
+    inner, _, entry = loop().partition("ENTRY %main (x: f32[8], n: s32[])")
+    middle = """\
+%middle (p.2: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p.2 = (s32[]{:T(256)}, f32[8]{0}) parameter(0)
+  %one.2 = s32[]{:T(256)} constant(1)
+  %i.2 = s32[]{:T(256)} get-tuple-element(%p.2), index=0
+  %next.2 = s32[]{:T(256)} add(%i.2, %one.2)
+  %d.2 = f32[8]{0} get-tuple-element(%p.2), index=1
+  %start.2 = s32[]{:T(256)} constant(0)
+  %copy.2 = f32[8]{0} copy(%d.2), backend_config={"estimated_cycles":"3"}
+  %state.2 = (s32[]{:T(256)}, f32[8]{0}) tuple(%start.2, %copy.2)
+  %while.2 = (s32[]{:T(256)}, f32[8]{0}) while(%state.2), condition=%condition, \
+body=%body
+  %f.2 = f32[8]{0} get-tuple-element(%while.2), index=1
+  ROOT %out.2 = (s32[]{:T(256)}, f32[8]{0}) tuple(%next.2, %f.2)
+}
+
+"""
+    outer = "ENTRY %main (x: f32[8], n: s32[])" + entry.replace("%body", "%middle")
+    found = costs(inner + middle + outer, num_replicas=1)
+    assert found.unknown_loops == ()
+    assert found.cycles == 3 + 7 * (3 + 7 * 100)
+
+
+CONDITIONAL = """\
+HloModule conditional
+
+%yes (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %a = f32[8]{0} tanh(%p), backend_config={"estimated_cycles":"10"}
+}
+
+%no (p.1: f32[8]) -> f32[8] {
+  %p.1 = f32[8]{0} parameter(0)
+  ROOT %b = f32[8]{0} sine(%p.1), backend_config={"estimated_cycles":"70"}
+}
+
+%called (p.2: f32[8]) -> f32[8] {
+  %p.2 = f32[8]{0} parameter(0)
+  ROOT %e = f32[8]{0} negate(%p.2), backend_config={"estimated_cycles":"5"}
+}
+
+ENTRY %main (w: pred[], x: f32[8]) -> f32[8] {
+  %w = pred[]{:T(1024)} parameter(0)
+  %x = f32[8]{0} parameter(1)
+  %if = f32[8]{0} conditional(%w, %x, %x), BRANCHES
+  ROOT %c = f32[8]{0} call(%if), to_apply=%called
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        "true_computation=%yes, false_computation=%no",
+        "branch_computations={%yes, %no}",
+    ],
+)
+def test_of_a_conditional_the_costliest_branch_counts(branches):
+    found = costs(CONDITIONAL.replace("BRANCHES", branches), num_replicas=1)
+    assert [one.name for one in found.instructions] == ["b", "e"]
+    assert found.cycles == 75
+
+
+COLLECTIVES = """\
+HloModule collectives
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %s = f32[] add(%a, %b)
+}
+
+%inner (q: f32[4]) -> f32[4] {
+  %q = f32[4]{0} parameter(0)
+  ROOT %r = f32[4]{0} all-reduce(%q), replica_groups={{0,1},{2,3}}, to_apply=%sum
+}
+
+ENTRY %main (x: f32[8], y: bf16[2]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %y = bf16[2]{0} parameter(1)
+  %one = (f32[8]{0}, bf16[2]{0}) all-reduce(%x, %y), replica_groups={}, to_apply=%sum
+  %two = f32[8]{0} all-reduce-start(%x), replica_groups=[1,4]<=[4], to_apply=%sum
+  %three = f32[8]{0} all-reduce-done(%two)
+  %gather = f32[32]{0} all-gather(%x), replica_groups=[2,2]<=[2,2]T(1,0), dimensions={0}
+  %call = f32[4]{0} call(%x), to_apply=%inner
+  ROOT %out = f32[8]{0} add(%x, %three), backend_config={"estimated_cycles":"2"}
+}
+"""
+
+
+def test_collectives_anywhere_and_pairs_once():
+    found = costs(COLLECTIVES, num_replicas=4)
+    assert found.collectives == (
+        Collective("all-gather", count=1, operand_bytes=32, group_size=2),
+        Collective("all-reduce", count=1, operand_bytes=16, group_size=2),
+        Collective("all-reduce", count=2, operand_bytes=32 + 4 + 32, group_size=4),
+    )
+    assert found.uncosted == {"all-reduce": 3, "all-gather": 1}
+    assert found.cycles == 2

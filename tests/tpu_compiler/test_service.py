@@ -1,0 +1,364 @@
+"""The pool, its processes and the cache, with a process that only plays compiler."""
+
+import concurrent.futures
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tpu_compiler
+from tests.tpu_compiler.conftest import eventually, is_alive
+from tpu_compiler import Compiler, CompilerError, Topology, process
+
+ROOT = Path(tpu_compiler.__file__).parent.parent
+
+
+def compile(fake, text, topology="v3", replicas=1, *, seconds=20.0):
+    return tpu_compiler.compile(
+        text.encode(),
+        topology,
+        replicas,
+        timeout_seconds=seconds,
+        cache_dir=fake.cache,
+        name="step",
+    )
+
+
+def test_a_report(fake):
+    report = compile(fake, "compile", "v3:2x2x1", 8)
+    assert report.compiled
+    assert report.verdict == "compiled"
+    assert report.topology == Topology("v3", (2, 2, 1))
+    assert report.num_replicas == 8
+    assert report.cycles == 940
+    assert report.milliseconds == pytest.approx(1e-3)  # at 940 MHz
+    assert report.memory is not None
+    assert report.needed_bytes == report.memory.total == 100 + 90 - 80 + 7 + 3
+    assert report.hbm_bytes == 15854 * 2**20
+    assert report.versions == {"jax": "1.0", "jaxlib": "1.0", "libtpu": "1.0"}
+    assert (report.seconds, report.from_cache) == (1.5, False)
+    assert [one.name for one in report.costliest(10)] == ["y"]
+    assert report.hlo_path is not None
+    assert report.hlo_path.parent == fake.cache
+
+
+def test_what_the_process_is_told(fake, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_something")
+    monkeypatch.setenv("PYTHONHOME", "elsewhere")
+    monkeypatch.setenv("SOMEBODYS_OWN", "kept")
+    compile(fake, "compile once", "v4:2x2x1", 4)
+    [request] = fake.requests
+    assert request["topology"] == "v4:2x2x1"
+    assert request["chip_config"] == "megacore"
+    assert request["num_replicas"] == 4
+    assert request["module"] == "compile once"
+    environment = request["environment"]
+    assert not {"XLA_FLAGS", "PYTHONHOME", "TPU_COMPILER_PYTHON"} & set(environment)
+    assert environment["PYTHONPATH"] == str(ROOT)
+    assert environment["ALLOW_MULTIPLE_LIBTPU_LOAD"] == "1"
+    assert environment["SOMEBODYS_OWN"] == "kept"
+    assert request["session"] == request["pid"]  # so Ctrl-C does not reach it
+
+
+def test_out_of_memory(fake):
+    for from_cache in (False, True):
+        report = compile(fake, "large")
+        assert report.verdict == "out_of_memory"
+        assert "needs 32.00 GiB" in report.message
+        assert report.needed_bytes == 32 * 2**30
+        assert report.largest_buffers[0].location == "head/Tanh"
+        assert report.from_cache is from_cache
+        assert report.milliseconds is None
+        assert report.hlo_path is None
+    assert len(fake.requests) == 1
+
+
+def test_refused(fake):
+    for from_cache in (False, True):
+        report = compile(fake, "dynamic")
+        assert report.verdict == "refused"
+        assert report.message == "a dynamic shape"
+        assert (report.op, report.location) == ("stablehlo.tanh", "stem/Tanh")
+        assert report.from_cache is from_cache
+        assert report.needed_bytes is None
+    assert len(fake.requests) == 1
+
+
+def test_the_same_again_comes_from_the_cache_within_milliseconds(fake):
+    first = compile(fake, "compile")
+    started = time.monotonic()
+    again = compile(fake, "compile")
+    assert time.monotonic() - started < 0.1  # that of a new process is more
+    assert again.from_cache
+    assert again.costs == first.costs
+    assert again.memory == first.memory
+    assert again.hlo_path == first.hlo_path
+    assert len(fake.requests) == 1
+
+
+def test_what_is_not_the_same_is_compiled(fake):
+    compile(fake, "compile")
+    compile(fake, "compile more")
+    compile(fake, "compile", "v5e")
+    compile(fake, "compile", "v3:1x1", 2)
+    fake.set_version("1.1")
+    process._environment.cache_clear()
+    report = compile(fake, "compile")
+    assert report.versions["libtpu"] == "1.1"
+    assert len(fake.requests) == 5
+    compile(fake, "compile", "v3:1x1", 1)  # the same but for its name
+    assert len(fake.requests) == 5
+
+
+def _truncate_hlo(folder):
+    [path] = folder.glob("*.hlo.gz")
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def _garble_hlo(folder):
+    [path] = folder.glob("*.hlo.gz")
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def _remove_hlo(folder):
+    [path] = folder.glob("*.hlo.gz")
+    path.unlink()
+
+
+def _replace_entry(text):
+    def corrupt(folder):
+        [path] = folder.glob("*.json")
+        path.write_text(text)
+
+    return corrupt
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [
+        _truncate_hlo,
+        _garble_hlo,
+        _remove_hlo,
+        _replace_entry(""),
+        _replace_entry("[]"),
+        _replace_entry('{"answer": 3, "hlo": null}'),
+        _replace_entry('{"answer": {}, "hlo": null}'),
+    ],
+)
+def test_a_corrupt_entry_is_compiled_anew_with_a_warning(fake, capfd, corrupt):
+    good = compile(fake, "compile")
+    assert capfd.readouterr().err == ""
+    corrupt(fake.cache)
+    mended = compile(fake, "compile")
+    warning = capfd.readouterr().err
+    assert warning.startswith(f"warning: {fake.cache}")
+    assert warning.endswith("compiled anew\n")
+    assert not mended.from_cache
+    assert mended.costs == good.costs
+    assert compile(fake, "compile").from_cache
+    assert capfd.readouterr().err == ""
+
+
+def test_leftovers_of_killed_processes_go_after_a_day(fake):
+    fake.cache.mkdir()
+    old, new = fake.cache / "a.part-1", fake.cache / "b.part-2"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (0, time.time() - 25 * 3600))
+    compile(fake, "compile")
+    assert not old.exists()
+    assert new.exists()
+    assert len(list(fake.cache.glob("*.part-*"))) == 1
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(fake, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CompilerError, match=r"cannot use .*file/below .*name another"):
+        Compiler(cache_dir=tmp_path / "file" / "below")
+
+
+def test_an_answer_that_cannot_be_kept_is_one_line(fake, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "entry")
+
+    monkeypatch.setattr("tpu_compiler.cache.os.replace", full)
+    with pytest.raises(CompilerError, match="step: cannot write to entry: No space"):
+        compile(fake, "compile")
+    assert list(fake.cache.iterdir()) == []
+
+
+def test_the_default_folder_is_the_users(fake, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    report = tpu_compiler.compile(b"compile", "v3", timeout_seconds=20)
+    assert report.hlo_path is not None
+    assert report.hlo_path.parent == tmp_path / "xdg/efficientnet-x/tpu_compiler"
+
+
+def test_a_time_out_names_the_module_and_goes_on_with_a_new_process(fake):
+    with Compiler(cache_dir=fake.cache) as compiler:
+        late = compiler.compile(b"hang", "v3", timeout_seconds=0.2, name="step")
+        next_one = compiler.compile(b"compile", "v3", timeout_seconds=20)
+        with pytest.raises(CompilerError, match=r"^step: .*within 0\.2 seconds"):
+            late.result()
+        assert next_one.result().compiled
+        hung, other = fake.requests
+        assert hung["pid"] != other["pid"]
+        assert eventually(lambda: not is_alive(hung["pid"]))
+    assert eventually(lambda: not is_alive(other["pid"]))
+    with pytest.raises(CompilerError):  # it was not kept
+        compile(fake, "hang", seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("killed", r"has died \(SIGKILL, perhaps for want of memory\)"),
+        ("abort", r"has died \(SIGABRT\): Check failed: !x$"),
+        ("exit", r"has died \(exit status 1\): ModuleNotFoundError: .*'jax'$"),
+        ("unknown", "^step: INVALID_ARGUMENT: no such topology$"),
+    ],
+)
+def test_a_process_that_dies_is_an_error_and_the_pool_goes_on(fake, word, message):
+    with Compiler(cache_dir=fake.cache) as compiler:
+        for _ in range(2):  # it is not kept
+            future = compiler.compile(
+                word.encode(), "v3", timeout_seconds=20, name="step"
+            )
+            with pytest.raises(CompilerError, match=message):
+                future.result()
+        assert compiler.compile(b"compile", "v3", timeout_seconds=20).result().compiled
+    assert [request["module"] for request in fake.requests] == [word, word, "compile"]
+    assert sorted(path.suffix for path in fake.cache.iterdir()) == [".gz", ".json"]
+
+
+def test_a_process_serves_many_and_several_serve_at_once(fake):
+    with Compiler(2, cache_dir=fake.cache) as compiler:
+        futures = [
+            compiler.compile(f"slow {i}".encode(), "v3", timeout_seconds=20)
+            for i in range(6)
+        ]
+        assert all(future.result().compiled for future in futures)
+    assert len(fake.requests) == 6
+    assert len({request["pid"] for request in fake.requests}) == 2
+    assert not any(is_alive(request["pid"]) for request in fake.requests)
+
+
+def test_its_end_waits_for_what_was_asked(fake):
+    with Compiler(cache_dir=fake.cache) as compiler:
+        futures = [compiler.compile(b"slow", "v3", timeout_seconds=20)]
+        futures += [compiler.compile(b"slow more", "v3", timeout_seconds=20)]
+    assert all(future.done() and future.result().compiled for future in futures)
+
+
+def test_an_exception_stops_what_runs(fake):
+    futures = []
+
+    def interrupted():
+        with Compiler(cache_dir=fake.cache) as compiler:
+            futures.extend(
+                compiler.compile(text, "v3", timeout_seconds=50, name="step")
+                for text in (b"hang", b"hang more")
+            )
+            assert eventually(lambda: fake.requests)
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - started < 10
+    with pytest.raises(CompilerError, match=r"^step: the compilation was stopped$"):
+        futures[0].result()
+    with pytest.raises((CompilerError, concurrent.futures.CancelledError)):
+        futures[1].result()
+    assert not is_alive(fake.requests[0]["pid"])
+    assert list(fake.cache.iterdir()) == []
+
+
+def test_more_replicas_than_devices_are_refused(fake):
+    with pytest.raises(
+        CompilerError, match="step: 9 replicas on v3:2x2x1, which has 8"
+    ):
+        compile(fake, "compile", "v3:2x2x1", 9)
+    with pytest.raises(CompilerError, match="0 replicas"):
+        compile(fake, "compile", "v3", 0)
+    assert fake.requests == []
+
+
+def test_no_environment_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TPU_COMPILER_PYTHON", str(tmp_path / "bin/python"))
+    with pytest.raises(CompilerError, match="not installed: make tpu-compiler"):
+        Compiler(cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_it_needs_the_standard_library_alone(fake):
+    code = (
+        "import sys, tpu_compiler, tpu_compiler.__main__; "
+        "names = {name.partition('.')[0] for name in sys.modules}; "
+        "print(sorted(names - set(sys.stdlib_module_names) - {'__main__'}))"
+    )
+    # -S: without what this environment's .pth files import.
+    command = [sys.executable, "-S", "-c", code]
+    found = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "['tpu_compiler']\n"
+
+
+def command(fake, path, *arguments):
+    return [
+        *(sys.executable, "-S", "-m", "tpu_compiler", str(path), "--topology=v3"),
+        *(f"--cache_dir={fake.cache}", *arguments),
+    ]
+
+
+def test_ctrl_c_leaves_no_process(fake, tmp_path):
+    path = tmp_path / "step.mlir"
+    path.write_text("hang")
+    process = subprocess.Popen(
+        command(fake, path),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert eventually(lambda: fake.requests)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output, errors) == (130, "", "stopped\n")
+    assert not is_alive(fake.requests[0]["pid"])
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "expected"),
+    [
+        ("compile", 0, "compiled: compiles and fits\n"),
+        ("large", 1, "out_of_memory: needs 32.00 GiB of HBM on each device, which has"),
+        ("dynamic", 1, "refused: a dynamic shape: stablehlo.tanh at stem/Tanh\n"),
+    ],
+)
+def test_the_command(fake, tmp_path, text, status, expected):
+    path = tmp_path / "step.mlir"
+    path.write_text(text)
+    ran = subprocess.run(command(fake, path), cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (status, "")
+    assert ran.stdout.startswith(expected)
+
+
+def test_the_commands_errors_are_one_line(fake, tmp_path):
+    path = tmp_path / "step.mlir"
+    for text in (None, "killed"):
+        if text:
+            path.write_text(text)
+        ran = subprocess.run(
+            command(fake, path), cwd=ROOT, capture_output=True, text=True
+        )
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr.startswith(f"error: {path}: ")
+        assert ran.stderr.count("\n") == 1

@@ -1,0 +1,109 @@
+"""What the compiler has answered, on disk.
+
+An entry is KEY.json, the worker's answer, and the optimised HLO that it names. What can
+be read from the two is not kept: reading is fast, and may improve.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tpu_compiler.errors import CompilerError
+
+_LEFTOVER_SECONDS = 24 * 3600.0
+
+
+def default_folder() -> Path:
+    """Returns the folder for those who name none."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "efficientnet-x" / "tpu_compiler"
+
+
+class Cache:
+    """Answers by what was asked. Several processes may use one folder at once."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+        except OSError as error:
+            raise CompilerError(
+                f"cannot use {folder} for compiled modules: {error.strerror}; mend the "
+                "permissions or name another folder"
+            ) from error
+
+    def key(self, module: bytes, asked: dict[str, Any]) -> str:
+        """Returns what an answer is kept under.
+
+        Args:
+          module: the bytes that are compiled.
+          asked: how, and by which versions. The worker's code counts, too.
+        """
+        how = json.dumps([asked, _worker_digest()], sort_keys=True)
+        return hashlib.sha256(how.encode() + b"\0" + module).hexdigest()
+
+    def load(self, key: str) -> tuple[dict[str, Any], Path | None] | None:
+        """Returns an answer and the path of its HLO, None when there is none."""
+        path = self.folder / f"{key}.json"
+        try:
+            entry = json.loads(path.read_text())
+            answer, hlo = entry["answer"], entry["hlo"]
+            if hlo is None:
+                return answer, None
+            if (self.folder / hlo["name"]).stat().st_size == hlo["bytes"]:
+                return answer, self.folder / hlo["name"]
+            problem = f"{hlo['name']} has another size"
+        except FileNotFoundError as error:
+            if error.filename == str(path):
+                return None
+            problem = f"{error.filename} is missing"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = str(error) or type(error).__name__
+        self.warn(key, problem)
+        return None
+
+    def warn(self, key: str, problem: object) -> None:
+        """Says that an entry is of no use."""
+        path = self.folder / f"{key}.json"
+        print(f"warning: {path}: {problem}; compiled anew", file=sys.stderr)
+
+    def aside(self, key: str) -> Path:
+        """Returns a path to write to before `store`."""
+        return self.folder / f"{key}.part-{uuid.uuid4().hex}"
+
+    def store(self, key: str, answer: dict[str, Any], hlo: Path) -> Path | None:
+        """Keeps an answer and the HLO that was written aside; returns its path now."""
+        named, path = None, None
+        if hlo.exists():
+            data = hlo.read_bytes()
+            # By its content: two processes that compile the same do not mix.
+            digest = hashlib.sha256(data).hexdigest()[:16]
+            path = self.folder / f"{key}-{digest}.hlo.gz"
+            named = {"name": path.name, "bytes": len(data)}
+            os.replace(hlo, path)
+        aside = self.aside(key)
+        aside.write_text(json.dumps({"answer": answer, "hlo": named}))
+        os.replace(aside, self.folder / f"{key}.json")
+        return path
+
+    def _remove_leftovers(self) -> None:
+        """Removes what processes that were killed have left aside."""
+        before = time.time() - _LEFTOVER_SECONDS
+        for path in self.folder.glob("*.part-*"):
+            with contextlib.suppress(FileNotFoundError):  # another process's work
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+
+@functools.cache
+def _worker_digest() -> str:
+    source = Path(__file__).with_name("worker.py").read_bytes()
+    return hashlib.sha256(source).hexdigest()

@@ -1,0 +1,5 @@
+"""What goes wrong besides the compiler's own verdicts."""
+
+
+class CompilerError(Exception):
+    """One line for a person: what is wrong, where, and how to mend it."""

@@ -1,0 +1,185 @@
+"""Compiles modules: from the cache, else by worker processes."""
+
+import concurrent.futures
+import functools
+import queue
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tpu_compiler import process, report
+from tpu_compiler.cache import Cache, default_folder
+from tpu_compiler.errors import CompilerError
+from tpu_compiler.process import Worker
+from tpu_compiler.report import Report
+from tpu_compiler.topology import Topology
+
+
+class Compiler:
+    """A pool of compilers, a context; at its end it waits for what was asked.
+
+    If an exception ends it, Ctrl-C for one, it stops what still runs and leaves no
+    process behind.
+    """
+
+    def __init__(self, workers: int = 1, *, cache_dir: str | Path | None = None):
+        """Prepares; a worker starts with the first module that is not in the cache.
+
+        Args:
+          workers: processes that compile at the same time. A small module takes one
+            0.5 GB of memory, a network's training step 3 GB.
+          cache_dir: for the answers; by default in the user's folder of caches.
+
+        Raises:
+          CompilerError: the compiler is not installed, or the folder cannot be used.
+        """
+        self._environment = process.environment()
+        self._cache = Cache(Path(cache_dir) if cache_dir else default_folder())
+        self._workers = [Worker(self._environment) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = concurrent.futures.ThreadPoolExecutor(workers)
+
+    def compile(
+        self,
+        module: bytes,
+        topology: Topology | str,
+        num_replicas: int = 1,
+        *,
+        timeout_seconds: float,
+        name: str = "the module",
+    ) -> "concurrent.futures.Future[Report]":
+        """Compiles a module for a slice of TPUs, each replica on one of its devices.
+
+        Args:
+          module: StableHLO: its text, bytecode or a portable artifact.
+          topology: the slice, or its name such as v3:4x4.
+          num_replicas: of the program; at most as many as the slice has devices.
+          timeout_seconds: for the compilation, not for the wait until a worker is free.
+          name: of the module, for the errors.
+
+        Returns:
+          A future of the report. Its `result` raises CompilerError when there is none:
+          out of time, a worker that died, a slice that the compiler does not know.
+
+        Raises:
+          CompilerError: no such topology, or more replicas than it has devices.
+        """
+        if isinstance(topology, str):
+            topology = Topology.parse(topology)
+        if not 1 <= num_replicas <= topology.num_devices:
+            raise CompilerError(
+                f"{name}: {num_replicas} replicas on {topology}, which has "
+                f"{topology.num_devices} devices; take a larger slice"
+            )
+        asked = {
+            "topology": topology.compiler_name,
+            "chip_config": topology.generation.chip_config,
+            "num_replicas": num_replicas,
+        }
+        key = self._cache.key(module, asked | self._environment.versions)
+        read = functools.partial(
+            report.read,
+            topology=topology,
+            num_replicas=num_replicas,
+            versions=self._environment.versions,
+        )
+        if kept := self._kept(key, read):
+            future: concurrent.futures.Future[Report] = concurrent.futures.Future()
+            future.set_result(kept)
+            return future
+
+        def run() -> Report:
+            answer, path = self._run(module, asked, key, name, timeout_seconds)
+            return read(answer, path, from_cache=False)
+
+        return self._threads.submit(run)
+
+    def _kept(self, key: str, read: Callable[..., Report]) -> Report | None:
+        """Returns a report from the cache, None when it has none that can be read."""
+        try:
+            entry = self._cache.load(key)
+            return read(*entry, from_cache=True) if entry else None
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:
+            self._cache.warn(key, error)
+            return None
+
+    def _run(
+        self,
+        module: bytes,
+        asked: dict[str, Any],
+        key: str,
+        name: str,
+        timeout_seconds: float,
+    ) -> tuple[dict[str, Any], Path | None]:
+        """Has a worker compile; returns its answer and the HLO's path, now kept."""
+        worker, hlo = self._idle.get(), self._cache.aside(key)
+        try:
+            with tempfile.NamedTemporaryFile(suffix=".stablehlo") as file:
+                file.write(module)
+                file.flush()
+                request = {"module": file.name, "hlo": str(hlo), **asked}
+                answer = worker.ask(request, name=name, timeout_seconds=timeout_seconds)
+            return answer, self._cache.store(key, answer, hlo)
+        except OSError as error:
+            raise CompilerError(
+                f"{name}: cannot write to {error.filename or self._cache.folder}: "
+                f"{error.strerror}; free some space or mend the permissions"
+            ) from error
+        finally:
+            self._idle.put(worker)
+            hlo.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Compiler":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._threads.shutdown(wait=True)
+        finally:  # a Ctrl-C may have ended the waiting
+            for worker in self._workers:
+                worker.kill()
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            for worker in self._workers:
+                worker.close()
+
+
+def compile(
+    module: bytes,
+    topology: Topology | str,
+    num_replicas: int = 1,
+    *,
+    timeout_seconds: float,
+    cache_dir: str | Path | None = None,
+    name: str = "the module",
+) -> Report:
+    """Compiles one module; see `Compiler`, which is faster for several.
+
+    Raises:
+      CompilerError: there is no report, and why.
+    """
+    with Compiler(cache_dir=cache_dir) as compiler:
+        return compiler.compile(
+            module,
+            topology,
+            num_replicas,
+            timeout_seconds=timeout_seconds,
+            name=name,
+        ).result()
