@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from input_pipeline.errors import DataError
 from models.variants import ModelError
+from tpu_compiler import CompilerError
 
 RESTART = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -31,7 +32,7 @@ def reported() -> Iterator[None]:
     """Prints as one line why a run ends, and exits with the status that says so."""
     try:
         yield
-    except (UserError, DataError, ModelError) as error:
+    except (UserError, DataError, ModelError, CompilerError) as error:
         _end_live_line()
         # gin adds lines about the call that it made.
         sys.exit(f"error: {str(error).splitlines()[0]}")

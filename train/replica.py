@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.batch_norm import BatchNormalization
 from train.errors import UserError
+from train.virtual_slice import VirtualSlice, sum_in_groups
 
 
 class MicroBatch(threading.local):
@@ -37,15 +38,16 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
         self._micro_batch = micro_batch
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """Returns int[2], the seed of this layer at this step on this replica."""
+        """Returns int32[2], the seed of this layer at this step on this replica."""
         del ordered  # there is no state to update in any order
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         number = tf.cast(self._micro_batch.number, tf.int64)
         draw = self._step * self._micro_batch.count + number
         draw = draw * context.num_replicas_in_sync + replica
-        state = tf.convert_to_tensor(self.state)
-        return tf.stack([state[0], tf.cast(draw, state.dtype)])
+        # From int64 Keras takes a remainder, 1,700 scalar instructions a mask on a TPU.
+        state = tf.cast(tf.convert_to_tensor(self.state), tf.int32)
+        return tf.stack([state[0], tf.cast(draw, tf.int32)])
 
 
 class MovingStatistics:
@@ -122,9 +124,9 @@ def make_reduce_mean(
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Makes the mean over a group of replicas, for `BatchNormalization`.
 
-    On a TPU it is CrossReplicaSum over groups of consecutive replicas, which nobody
-    could run here: its tests read the graph. tf.distribute knows no groups elsewhere:
-    there each replica puts its value into its group's row of a sum over all replicas.
+    On a TPU it is a sum over groups of consecutive replicas, which nobody could run
+    here: its tests read the graph, and XLA compiles it. tf.distribute knows no groups
+    elsewhere: there each replica puts its value into its group's row of a sum over all.
 
     Args:
       strategy: of the training.
@@ -155,8 +157,8 @@ def make_reduce_mean(
         )
     if size == 1:
         return None
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        return _tpu_mean(group_assignment(replicas, size))
+    if reduces_in_groups(strategy):
+        return _mean_in_groups(strategy, group_assignment(replicas, size))
     return _mean_of_all if size == replicas else _mean_of_group(replicas // size, size)
 
 
@@ -169,9 +171,19 @@ def group_assignment(replicas: int, size: int) -> list[list[int]]:
     return [list(range(i, i + size)) for i in range(0, replicas, size)]
 
 
-def _tpu_mean(groups: list[list[int]]) -> Callable[[tf.Tensor], tf.Tensor]:
+def reduces_in_groups(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a step is one program, in which some of the replicas can sum up."""
+    return isinstance(strategy, tf.distribute.TPUStrategy | VirtualSlice)
+
+
+def _mean_in_groups(
+    strategy: tf.distribute.Strategy, groups: list[list[int]]
+) -> Callable[[tf.Tensor], tf.Tensor]:
     def reduce_mean(value: tf.Tensor) -> tf.Tensor:
-        total = tf.raw_ops.CrossReplicaSum(input=value, group_assignment=groups)
+        if isinstance(strategy, VirtualSlice):
+            total = sum_in_groups(value, groups)
+        else:
+            total = tf.raw_ops.CrossReplicaSum(input=value, group_assignment=groups)
         return total / len(groups[0])
 
     return reduce_mean

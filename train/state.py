@@ -124,8 +124,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
         roll_backs=_counter(),
         statistics=replica.MovingStatistics(model),
         micro_batch=micro_batch,
-        loops_can_reduce=reduce_mean is None
-        or isinstance(strategy, tf.distribute.TPUStrategy),
+        loops_can_reduce=reduce_mean is None or replica.reduces_in_groups(strategy),
     )
 
 

@@ -1,0 +1,64 @@
+import pytest
+
+from train.batch_search import MULTIPLE, largest
+
+GIGA = 10**9
+
+
+@pytest.mark.parametrize("fixed", [0, 3 * GIGA])
+@pytest.mark.parametrize("each", [GIGA // 1000, GIGA // 64, GIGA])
+@pytest.mark.parametrize("first", [8, 64, 4096])
+def test_finds_the_end_of_a_line(fixed, each, first):
+    calls = []
+
+    def needs(images):
+        calls.append(images)
+        return fixed + each * images
+
+    found = largest(needs, first, 16 * GIGA)
+    end = (16 * GIGA - fixed) / each
+    assert found <= end < max(1.06 * found, found + MULTIPLE + 1)
+    assert found % MULTIPLE == 0
+    assert len(calls) == len(set(calls)) <= 8
+
+
+def test_a_compiler_that_does_not_say_how_much_is_missing():
+    sizes = {}
+
+    def needs(images):
+        sizes[images] = GIGA + images * GIGA // 50
+        return sizes[images] if sizes[images] <= 16 * GIGA else None
+
+    found = largest(needs, 1024, 16 * GIGA, tries=12)
+    assert 700 <= found <= 750
+
+
+def test_steps_and_cliffs():
+    """What the compiler rounds up, and a jump in the middle."""
+
+    def needs(images):
+        return -(-images // 128) * GIGA + (4 * GIGA if images > 640 else 0)
+
+    found = largest(needs, 64, 12 * GIGA, tries=12)
+    assert found <= 1024
+    assert needs(found) <= 12 * GIGA
+    assert found >= 640
+
+
+def test_nothing_fits():
+    assert largest(lambda images: 20 * GIGA + images, 64, 16 * GIGA) == 0
+
+
+def test_a_compiler_that_saves_near_the_limit():
+    """As the TPU's does: what is planned may even shrink."""
+    calls = []
+
+    def needs(images):
+        calls.append(images)
+        return int(60_000 * images) if images < 250_000 else 15_000_000_000 + images
+
+    def truth(images):
+        return needs(images) if images < 330_000 else 17_000_000_000 + images
+
+    found = largest(truth, 4096, 16_600_000_000)
+    assert 330_000 / 1.06 < found < 330_000

@@ -1,0 +1,77 @@
+"""What it costs the hosts of a slice to feed it with images."""
+
+import math
+import time
+from typing import Any
+
+from models.rewrites import InputForm
+from tpu_compiler import Topology
+from train.experiment import Experiment
+
+# vCPUs of a TPU VM that has four chips, as slices of several hosts are made of;
+# cloud.google.com/tpu/docs/v2 to v6e, from memory.
+CHIPS_PER_HOST = 4
+HOST_CORES = {"v2": 96, "v3": 96, "v4": 240, "v5e": 112, "v5p": 208, "v6e": 180}
+
+_BATCH = 32
+_WARM_UP = 8  # batches until all stages are at work
+_SECONDS = 3.0
+
+
+def cpu_ms_per_image(experiment: Experiment, form: InputForm) -> float:
+    """Measures for some seconds what an image costs here, from record to batch.
+
+    Args:
+      experiment: whose training data, with its augmentation, is read.
+      form: of the images that the model takes.
+
+    Returns:
+      Milliseconds of one core.
+
+    Raises:
+      input_pipeline.errors.DataError: the data cannot be read.
+    """
+    dataset = experiment.train_data(
+        data_dir=experiment.data_dir,
+        split=experiment.train_split,
+        **form.arguments(),
+        batch_size=_BATCH,
+        seed=experiment.seed,
+        start=0,
+        num_hosts=1,
+        host=0,
+    )
+    batches = iter(dataset)  # endless
+    for _ in range(_WARM_UP):
+        next(batches)
+    began, cpu, images = time.monotonic(), time.process_time(), 0
+    while time.monotonic() - began < _SECONDS:
+        next(batches)
+        images += _BATCH
+    return 1e3 * (time.process_time() - cpu) / images
+
+
+def verdict(
+    images_per_second: float | None, topology: Topology, cpu_ms: float | None
+) -> dict[str, Any]:
+    """Returns what each host has to make, and whether its cores can.
+
+    Args:
+      images_per_second: of the whole slice; None is unknown.
+      topology: the slice.
+      cpu_ms: of one core, for an image; None is unknown.
+    """
+    hosts = math.ceil(max(topology.num_chips, 1) / CHIPS_PER_HOST)
+    cores = HOST_CORES[topology.name]
+    demand = None if images_per_second is None else images_per_second / hosts
+    supply = None if not cpu_ms else cores * 1e3 / cpu_ms
+    return {
+        "hosts": hosts,
+        "images_per_second_per_host": demand,
+        "input": {
+            "cpu_ms_per_image": cpu_ms,
+            "cores_per_host": cores,
+            "images_per_second_per_host": supply,
+            "keeps_up": None if demand is None or supply is None else supply >= demand,
+        },
+    }

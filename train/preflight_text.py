@@ -1,0 +1,147 @@
+"""What `train.preflight` says to a person."""
+
+from typing import Any
+
+COVERS = (
+    "the trainer's own step functions, for one replica of the slice, lowered by "
+    "TensorFlow's bridge for the CPU and compiled by XLA's compiler for this TPU: "
+    "whether they compile, the memory they take, and the compiler's estimate of their "
+    "cycles",
+)
+LEAVES_OUT = (
+    "TPUStrategy was not run, nor any TPU: its own bridge may lower an op otherwise",
+    "the time of all-reduces and of asynchronous copies, of which the compiler makes "
+    "no estimate",
+    "waiting for images, evaluations, checkpoints, start and preemptions",
+    "the milliseconds are rough, the ratio of two similar networks is better: see the "
+    "README",
+)
+
+
+def describe(report: dict[str, Any]) -> str:
+    """Returns the whole report as lines of text."""
+    return "\n".join(
+        [
+            *_run(report),
+            "",
+            *_table(report),
+            *_problems(report),
+            *_warnings(report),
+            "",
+            *_outlook(report),
+            "",
+            *(f"It covers {line}." for line in report["covers"]),
+            "It leaves out:",
+            *(f"- {line};" for line in report["leaves_out"]),
+        ]
+    )
+
+
+def _run(report: dict[str, Any]) -> list[str]:
+    size, replicas = report["global_batch_size"], report["replicas"]
+    versions = ", ".join(f"{k} {v}" for k, v in report["compiler"].items())
+    return [
+        f"{report['variant']}, {report['resolution']} px, {report['precision']}: "
+        f"{size:,} images a step on {replicas:,} replicas ({size // replicas:,} each)",
+        f"{report['topology']}: {report['hosts']:,} hosts, {report['chips']:,} chips, "
+        f"{_gib(report['hbm_limit_bytes'])} of HBM a replica; compiled by {versions}",
+    ]
+
+
+def _table(report: dict[str, Any]) -> list[str]:
+    """Returns a row for each program, its columns aligned."""
+    head = ("", "compiles", "fits", "HBM", "left", "a step", "all-reduces", "bound")
+    rows: list[tuple[str, ...]] = [head]
+    for step in report["steps"]:
+        needed, ms = step.get("hbm_bytes"), step.get("estimated_step_ms")
+        left = "" if needed is None else _gib(report["hbm_limit_bytes"] - needed)
+        floors = step.get("floors_ms", {})
+        rows.append(
+            (
+                step["name"],
+                "yes" if step["compiles"] else "NO",
+                "yes" if step["fits"] else "NO",
+                "" if needed is None else _gib(needed),
+                left,
+                "" if ms is None else f"{ms:.1f} ms",
+                str(step.get("all_reduces", "")),
+                ", ".join(f"{k} >= {v:.1f} ms" for k, v in floors.items()),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    for step in report["steps"]:
+        if kinds := step.get("hbm_bytes_by_kind"):
+            parts = [f"{k.replace('_', ' ')} {_gib(v)}" for k, v in kinds.items()]
+            lines.append(f"HBM of the {step['name']}: {', '.join(parts)}")
+    return [line.rstrip() for line in lines]
+
+
+def _problems(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for step in report["steps"]:
+        problem = step["problem"]
+        if problem is None:
+            continue
+        lines.append(f"{step['name']}: {problem['message']}")
+        lines += [
+            f"  {name}: {problem[name]}"
+            for name in ("op", "layer", "source")
+            if problem.get(name)
+        ]
+        lines += [
+            f"  {_gib(buffer['bytes'])}  {buffer['shape']}  {buffer['at']}"
+            for buffer in problem.get("largest_buffers", ())
+        ]
+    return ["", *lines] if lines else []
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for step in report["steps"]:
+        lines += [
+            f"{step['name']}: a size that depends on values, {one['shape']} of "
+            f"{one['op']}, {one['layer']} {one['source']}".rstrip()
+            for one in step.get("dynamic_shapes", ())
+        ]
+        lines += [
+            f"{step['name']}: how often loop {name} runs is not known; it counts once"
+            for name in step.get("loops_of_unknown_length", ())
+        ]
+    return ["", *lines] if lines else []
+
+
+def _outlook(report: dict[str, Any]) -> list[str]:
+    lines = []
+    if largest := report["largest_global_batch_size"]:
+        each = largest // report["replicas"]
+        lines.append(f"Largest batch known to fit: {largest:,}, {each:,} a replica")
+    elif largest == 0:
+        lines.append("No batch fits")
+    if report["hours"] is None:
+        return lines
+    rate = report["images_per_second"]
+    lines.append(
+        f"Estimate: {rate:,.0f} images/s, {report['estimated_step_ms']:.1f} ms a step; "
+        f"{report['epochs']:g} epochs are {report['train_steps']:,} steps, "
+        f"{report['hours']:.1f} hours"
+    )
+    fed, demand = report["input"], report["images_per_second_per_host"]
+    line = f"Each host has to make {demand:,.0f} images/s"
+    if fed["keeps_up"] is None:
+        line += "; whether it can was not measured (--input_cpu_ms)"
+    else:
+        can = "enough" if fed["keeps_up"] else "TOO FEW"
+        line += (
+            f"; its {fed['cores_per_host']} cores make "
+            f"{fed['images_per_second_per_host']:,.0f} at "
+            f"{fed['cpu_ms_per_image']:.2f} ms of a core each: {can}"
+        )
+    return [*lines, line]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
