@@ -20,7 +20,7 @@ RUN case "$ACCELERATOR" in \
     && .venv/bin/pip install --quiet --no-cache-dir --require-hashes -r requirements-setup.txt \
     # --no-deps: the lock is complete, and on a TPU it leaves out on purpose what
     # tf-models-official asks for (stock tensorflow, which would overwrite tensorflow-tpu).
-    && .venv/bin/uv pip install --quiet --no-cache --python .venv/bin/python \
+    && .venv/bin/uv pip install --quiet --compile-bytecode --no-cache --python .venv/bin/python \
       --require-hashes --no-deps -r "$lock"
 
 FROM python:3.11-slim-bookworm
@@ -30,6 +30,7 @@ COPY --from=packages /app/.venv .venv
 COPY models models
 COPY input_pipeline input_pipeline
 COPY train train
+COPY tpu_compiler tpu_compiler
 COPY gin_configs gin_configs
 USER trainer
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
