@@ -51,7 +51,7 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 test: lint types $(TPU_COMPILER)/.installed  ## Lint, types, import directions, all tests but the slow ones.
 	@# The longest files first, not those of the most tests: the last one to end decides.
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/input_pipeline \
-	  tests/tpu_compiler tests/models tests/benchmarks
+	  tests/tpu_compiler tests/search tests/models tests/benchmarks
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .
@@ -67,7 +67,7 @@ soak: $(TPU_COMPILER)/.installed  ## The long proofs: every test marked slow.
 peers: .venv/.peers  ## Compare with timm's own code (installs torch: 5 GB).
 	$(PY) -m pytest -q -m peers
 
-.venv/.peers: .venv/.installed requirements-peers.txt
+.venv/.peers: $(TPU_COMPILER)/.installed requirements-peers.txt
 	$(INSTALL) $(PY) -r requirements-peers.txt
 	@touch $@
 

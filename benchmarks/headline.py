@@ -1,0 +1,247 @@
+"""The paper's comparison, by the compiler of TPUs: a table and one line of JSON.
+
+python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
+
+EfficientNet-X beside EfficientNet, RegNetY and ResNeSt of equal published accuracy, all
+compiled for one core of a TPU v3 in inference; no TPU is run. RegNetY and ResNeSt are
+timm's own code (`make peers` installs it). RegNetY's grouped convolutions, which the
+compiler does badly as written, are compiled in another form of the same results, too,
+and the faster form counts.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, peers
+from benchmarks.peers import PEERS, Peer, Row
+from models import catalogue, get_variant
+from search import latency
+from tpu_compiler import Compiler, CompilerError, Report, Topology
+from tpu_compiler.process import environment
+from train.errors import UserError, reported
+
+_TIMEOUT_SECONDS = 3600.0
+_DTYPE = "bfloat16"
+_PAPER = (
+    "abstract of arXiv 2102.05610, measured on TPUv3 and V100: up to more than 2X "
+    "faster than EfficientNet, up to 7X than RegNet and ResNeSt"
+)
+_CONDITIONS = (
+    "inference of one batch, pixels to logits; weights are arguments, their values do "
+    "not matter",
+    "ours: pixels are uint8 NHWC and are normalised in the program, weights float32; "
+    "timm's: pixels are bfloat16 NCHW and normalised before, weights bfloat16, "
+    "convolutions' kernels laid out as HWIO; batch norm is not folded in either",
+    "accuracies are published ones, none was measured here, and recipes differ",
+    "ratio: milliseconds of the faster of their forms / milliseconds of ours",
+    "a RegNetY or ResNeSt stands beside the smallest EfficientNet-X that is published "
+    "to be at least as accurate, an EfficientNet beside the X of its number, as in the "
+    "paper",
+)
+_DOES_NOT_SHOW = (
+    "no TPU was run: milliseconds are sums of the compiler's cycle estimates and weak "
+    "by themselves; ratios of networks are good to about 8 %, and a few pixels more "
+    "or less can cost much more than that; not GPUs; not training; other equal forms "
+    "of their networks, which may be faster"
+)
+_NOTES = (
+    "ms: of one batch by the compiler's estimates for one device; no TPU was run. "
+    "Ratios are good to 8 %.",
+    "ratio: theirs / ours, higher is better for ours; of their two forms the faster "
+    "counts.",
+    "top-1: % on ImageNet as published by others, measured by none of this.",
+    "padded: groups of convolutions filled up to 128 channels. rewritten: the first "
+    "layers in another form.",
+)
+
+
+class Estimates:
+    """Compiles networks one after another for one device, from the cache if known.
+
+    Attributes:
+      not_compiled: why there is no estimate, by network and form.
+    """
+
+    def __init__(self, compiler: Compiler, topology: Topology, batch: int):
+        self._compiler, self._topology, self._batch = compiler, topology, batch
+        self._known: dict[tuple[str, str], float | None] = {}
+        self.not_compiled: dict[str, str] = {}
+
+    def ours(self, name: str, form: str) -> float | None:
+        """Returns the estimated milliseconds of a network of ours."""
+
+        def report() -> Report:
+            return latency.whole(
+                name,
+                self._compiler,
+                self._topology,
+                batch=self._batch,
+                dtype=_DTYPE,
+                **peers.OUR_FORMS[form],
+            )
+
+        return self._milliseconds(name, form, report)
+
+    def theirs(self, peer: Peer, form: str) -> float | None:
+        """Returns the estimated milliseconds of a network of others."""
+        if not peer.of_timm:
+            return self.ours(peer.name, "as published")
+
+        def report() -> Report:
+            return self._compiler.compile(
+                stablehlo(peer, form, self._batch),
+                self._topology,
+                timeout_seconds=_TIMEOUT_SECONDS,
+                name=peer.name,
+            ).result()
+
+        return self._milliseconds(peer.name, form, report)
+
+    def _milliseconds(
+        self, name: str, form: str, report: Callable[[], Report]
+    ) -> float | None:
+        key = name, form
+        if key not in self._known:
+            _progress(f"{name}, {form}")
+            self._known[key] = None
+            try:
+                compiled = report()
+            except CompilerError as error:
+                self.not_compiled[f"{name}, {form}"] = str(error)
+            else:
+                self._known[key] = compiled.milliseconds
+                if not compiled.compiled:
+                    self.not_compiled[f"{name}, {form}"] = compiled.message
+        return self._known[key]
+
+
+def stablehlo(peer: Peer, form: str, batch: int) -> bytes:
+    """Has timm's code written as StableHLO by a process that may load torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.mlir"
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
+        command += [peer.name, str(path), f"--resolution={peer.resolution}"]
+        command += [f"--batch={batch}", f"--dtype={_DTYPE}", *peers.THEIR_FORMS[form]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+            raise UserError(
+                f"{peer.name}: timm's network does not become StableHLO: {last}"
+            )
+        return path.read_bytes()
+
+
+_TABLE = "{:<16} {:>4} {:>6}  {:<18} {:>6}  {:>8} {:>7}  {:>8} {:>9}  {:>6} {:>9}"
+
+
+def table(compared: Iterable[Row]) -> str:
+    """Returns the rows for people."""
+    heads = "theirs", "px", "top-1", "ours", "top-1", "theirs", "padded"
+    heads = *heads, "ours", "rewritten", "ratio", "rewritten"
+    lines = [_cells(row) for row in compared]
+    return "\n".join(_TABLE.format(*cells).rstrip() for cells in [heads, *lines])
+
+
+def _cells(row: Row) -> tuple[Any, ...]:
+    def number(value: float | None, digits: int) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    own = max(p.top1 for p in catalogue.published(get_variant(row.ours)))
+    return (
+        row.peer.name,
+        row.peer.resolution,
+        number(row.published and row.published.top1, 2),
+        row.ours,
+        number(own, 2),
+        *(number(row.theirs_ms.get(form), 2) for form in peers.THEIR_FORMS),
+        *(number(row.ours_ms.get(form), 2) for form in peers.OUR_FORMS),
+        *(number(row.ratio(form), 2) for form in peers.OUR_FORMS),
+    )
+
+
+def _progress(line: str) -> None:
+    print(f"compiling {line}", file=sys.stderr, flush=True)
+
+
+def _peers(text: str) -> list[Peer]:
+    """Returns the peers of a comma-separated list, in the table's order."""
+    asked, known = text.split(","), {peer.name for peer in PEERS}
+    for name in asked:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                f"no peer {name!r}; known are {', '.join(sorted(known))}"
+            )
+    return [peer for peer in PEERS if peer.name in asked]
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peers", type=_peers, default=list(PEERS), help="names; default: all"
+    )
+    parser.add_argument("--topology", default="v3", help="one device of it is used")
+    parser.add_argument("--batch", type=_positive, default=64, help="images at once")
+    return parser.parse_args(argv)
+
+
+def _check_installed(asked: Iterable[Peer]) -> tuple[str, ...]:
+    """Returns the packages that these peers need, if they are here."""
+    needed = ("timm", "torch") if any(peer.of_timm for peer in asked) else ()
+    if not all(map(importlib.util.find_spec, needed)):
+        raise UserError(
+            "RegNetY and ResNeSt are timm's, on torch: `make peers` installs both "
+            "(5 GB); --peers=efficientnet-b0 compares without them"
+        )
+    return needed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    options = _parse(argv)
+    hardware = machine.describe()  # before this benchmark is part of the load
+    with reported():
+        topology = Topology.parse(options.topology)
+        packages = ("tensorflow", "keras", "jax", *_check_installed(options.peers))
+        with Compiler() as compiler:
+            estimates = Estimates(compiler, topology, options.batch)
+            compared = peers.rows(options.peers, estimates.theirs, estimates.ours)
+    print(table(compared), "", *_NOTES, sep="\n")
+    report = {
+        "benchmark": "headline",
+        "rows": [row.as_json() for row in compared],
+        "summary": peers.summary(compared),
+        "paper": _PAPER,
+        "not_compiled": estimates.not_compiled,
+        "not_asked_for": [p.name for p in PEERS if p not in options.peers],
+        "settings": {
+            "topology": str(topology),
+            "devices": 1,
+            "batch": options.batch,
+            "dtype": _DTYPE,
+        },
+        "conditions": _CONDITIONS,
+        "machine": hardware,
+        "versions": environment().versions | {p: metadata.version(p) for p in packages},
+        "does_not_show": _DOES_NOT_SHOW,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

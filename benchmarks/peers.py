@@ -1,0 +1,216 @@
+"""Other people's networks beside ours of equal published accuracy, and the ratios."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from models import VARIANTS, catalogue, get_variant
+from models.catalogue import Published
+
+# Ours in the form as published, and with the same results from rewritten first layers.
+OUR_FORMS: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "rewritten stem": {"stem_block_size": 4, "input_layout": "HWCN"},
+}
+THEIR_FORMS = {"as written": (), "groups padded": ("--pad_groups",)}
+_X = tuple(f"efficientnet-x-b{number}" for number in range(8))
+_FAMILIES = {
+    "efficientnet": "EfficientNet",
+    "regnety": "RegNetY",
+    "resnest": "ResNeSt",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A network to compare with.
+
+    Attributes:
+      name: timm's, or one of our table of variants.
+      resolution: in pixels, at which the accuracies were published.
+      published: its accuracies on ImageNet, by recipe.
+      ours: what it is compared with by name; else the fastest, that is the smallest, of
+        EfficientNet-X that is published to be at least as accurate.
+      forms: in which it is compiled; keys of THEIR_FORMS.
+    """
+
+    name: str
+    resolution: int
+    published: tuple[Published, ...]
+    ours: str | None = None
+    forms: tuple[str, ...] = ("as written",)
+
+    @property
+    def of_timm(self) -> bool:
+        """Whether it is timm's code, and not ours."""
+        return self.name not in VARIANTS
+
+
+def _regnet(number: str, pycls: float, deit: float) -> Peer:
+    """Returns a RegNetY, which was published with a plain recipe and a newer one."""
+    return Peer(
+        name=f"regnety_{number}",
+        resolution=224,
+        published=(
+            Published(pycls, "100 epochs, plain", "pycls, MODEL_ZOO.md"),
+            Published(deit, "300 epochs, DeiT's recipe", _DEIT, _REMEMBERED),
+        ),
+        forms=tuple(THEIR_FORMS),
+    )
+
+
+def _resnest(name: str, resolution: int, top1: float) -> Peer:
+    published = Published(
+        top1, "its authors' recipe", "README of zhanghang1989/ResNeSt"
+    )
+    return Peer(name=name, resolution=resolution, published=(published,))
+
+
+def _efficientnet(number: int) -> Peer:
+    """Returns an EfficientNet, which the paper compares with the X of its number."""
+    variant = get_variant(f"efficientnet-b{number}")
+    best = max(catalogue.published(variant), key=lambda entry: entry.top1)
+    return Peer(
+        name=variant.name,
+        resolution=variant.resolution,
+        published=(best,),
+        ours=_X[number],
+    )
+
+
+_DEIT = "DeiT paper, arXiv 2012.12877"
+_REMEMBERED = "as remembered, not checked against a copy of the paper"
+# The same network by both routes: what the routes themselves add.
+CONTROL = Peer(
+    name="efficientnet_b0", resolution=224, published=(), ours="efficientnet-b0"
+)
+PEERS = (
+    *map(_efficientnet, range(5)),
+    _regnet("040", 79.4, 80.0),
+    _regnet("080", 79.9, 81.7),
+    _regnet("160", 80.4, 82.9),
+    _resnest("resnest50d", 224, 81.04),
+    _resnest("resnest101e", 256, 82.83),
+    _resnest("resnest200e", 320, 83.88),
+    CONTROL,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A network of others beside one of ours of equal accuracy.
+
+    Attributes:
+      peer: the other network.
+      published: its accuracy; None of the control.
+      ours: our network's name.
+      theirs_ms: estimated milliseconds by form; None of a form that did not compile.
+      ours_ms: the same of ours.
+    """
+
+    peer: Peer
+    published: Published | None
+    ours: str
+    theirs_ms: dict[str, float | None]
+    ours_ms: dict[str, float | None]
+
+    def ratio(self, form: str) -> float | None:
+        """Their fastest form's time over that of a form of ours; None if not measured.
+
+        If one of their forms did not compile there is no ratio: it might be the faster.
+        """
+        ours, theirs = self.ours_ms.get(form), list(self.theirs_ms.values())
+        known = [ms for ms in theirs if ms is not None]
+        if ours is None or not known or len(known) < len(theirs):
+            return None
+        return min(known) / ours
+
+    def _alone(self, form: str) -> "Row":
+        """Returns the row of one of their forms."""
+        return dataclasses.replace(self, theirs_ms={form: self.theirs_ms[form]})
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns everything about the row."""
+        return {
+            "theirs": self.peer.name,
+            "resolution": self.peer.resolution,
+            "theirs_published": self.published and dataclasses.asdict(self.published),
+            "ours": self.ours,
+            "ours_published": [
+                dataclasses.asdict(entry)
+                for entry in catalogue.published(get_variant(self.ours))
+            ],
+            "theirs_ms": {f: _rounded(ms) for f, ms in self.theirs_ms.items()},
+            "ours_ms": {f: _rounded(ms) for f, ms in self.ours_ms.items()},
+            "ratio": {form: _rounded(self.ratio(form)) for form in self.ours_ms},
+            "ratio_of_each_form": {
+                theirs: {
+                    ours: _rounded(self._alone(theirs).ratio(ours))
+                    for ours in self.ours_ms
+                }
+                for theirs in self.theirs_ms
+            },
+        }
+
+
+def opponent(peer: Peer, published: Published) -> str | None:
+    """Returns which of ours a network is compared with; None: none is as accurate."""
+    if peer.ours:
+        return peer.ours
+    for name in _X:
+        (own,) = catalogue.published(get_variant(name))
+        if own.top1 >= published.top1:
+            return name
+    return None
+
+
+def rows(
+    peers: Iterable[Peer],
+    theirs: Callable[[Peer, str], float | None],
+    ours: Callable[[str, str], float | None],
+) -> list[Row]:
+    """Compares.
+
+    Args:
+      peers: the networks of others.
+      theirs: from one of them and a form to estimated milliseconds, None if it does
+        not compile.
+      ours: the same from a name of ours.
+
+    Returns:
+      A row for each of a network's accuracies; one without an opponent has none.
+    """
+    found = []
+    for peer in peers:
+        their_ms = {form: theirs(peer, form) for form in peer.forms}
+        for published in peer.published or (None,):
+            name = peer.ours if published is None else opponent(peer, published)
+            if name is not None:
+                forms = ["as published"] if peer is CONTROL else list(OUR_FORMS)
+                our_ms = {form: ours(name, form) for form in forms}
+                found.append(Row(peer, published, name, their_ms, our_ms))
+    return found
+
+
+def summary(compared: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Returns by family the least, median and largest ratio to ours as published."""
+    ratios: dict[str, list[float]] = {}
+    for row in compared:
+        ratio = row.ratio("as published")
+        if row.peer is not CONTROL and ratio is not None:
+            family = next(f for f in _FAMILIES if row.peer.name.startswith(f))
+            ratios.setdefault(_FAMILIES[family], []).append(ratio)
+    return {
+        family: {
+            "rows": len(values),
+            "min": _rounded(min(values)),
+            "median": _rounded(statistics.median(values)),
+            "max": _rounded(max(values)),
+        }
+        for family, values in ratios.items()
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

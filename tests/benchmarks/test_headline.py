@@ -1,0 +1,208 @@
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks import headline, peers
+from models import catalogue, get_variant
+from models.catalogue import Published
+from tpu_compiler import CompilerError
+
+BY_NAME = {peer.name: peer for peer in peers.PEERS}
+REGNET, RESNEST = BY_NAME["regnety_040"], BY_NAME["resnest50d"]
+needs_timm = pytest.mark.skipif(
+    not importlib.util.find_spec("timm"), reason="needs timm"
+)
+
+
+class FakeReport:
+    def __init__(self, milliseconds):
+        self.milliseconds = milliseconds
+        self.compiled = milliseconds is not None
+        self.message = "compiles and fits" if self.compiled else "needs 20 GiB"
+
+
+def row(theirs, ours):
+    return peers.Row(REGNET, REGNET.published[0], "efficientnet-x-b1", theirs, ours)
+
+
+def test_the_faster_of_their_forms_counts():
+    compared = row({"as written": 60.0, "groups padded": 24.0}, {"as published": 16.0})
+    assert compared.ratio("as published") == 1.5
+    assert compared.as_json()["ratio_of_each_form"] == {
+        "as written": {"as published": 3.75},
+        "groups padded": {"as published": 1.5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"as written": 60.0, "groups padded": None}, {"as published": 16.0}),
+        ({"as written": None}, {"as published": 16.0}),
+        ({"as written": 60.0}, {"as published": None}),
+        ({"as written": 60.0}, {}),
+    ],
+)
+def test_no_claim_where_a_form_is_missing(theirs, ours):
+    assert row(theirs, ours).ratio("as published") is None
+
+
+def test_opponents_are_at_least_as_accurate():
+    for peer in peers.PEERS:
+        if not peer.name.startswith("efficientnet"):
+            for published in peer.published:
+                name = peers.opponent(peer, published)
+                assert name is not None
+                number = int(name[-1])
+                top1s = [
+                    catalogue.published(get_variant(f"efficientnet-x-b{i}"))[0].top1
+                    for i in (number - 1, number)
+                ]
+                assert top1s[0] < published.top1 <= top1s[1]
+    assert [
+        peers.opponent(peer, peer.published[0])
+        for peer in (BY_NAME[f"efficientnet-b{i}"] for i in range(5))
+    ] == [f"efficientnet-x-b{i}" for i in range(5)]
+    assert peers.opponent(RESNEST, Published(99.0, "", "")) is None
+
+
+def test_rows_one_per_accuracy():
+    found = peers.rows(
+        [REGNET, peers.CONTROL],
+        lambda peer, form: float(len(form)),
+        lambda name, form: 5.0,
+    )
+    assert [(r.peer.name, r.published and r.published.top1, r.ours) for r in found] == [
+        ("regnety_040", 79.4, "efficientnet-x-b1"),
+        ("regnety_040", 80.0, "efficientnet-x-b2"),
+        ("efficientnet_b0", None, "efficientnet-b0"),
+    ]
+    assert [r.ratio("as published") for r in found] == [2.0, 2.0, 2.0]
+    assert found[2].ratio("rewritten stem") is None
+    assert peers.summary(found) == {
+        "RegNetY": {"rows": 2, "min": 2.0, "median": 2.0, "max": 2.0}
+    }
+
+
+def test_table():
+    theirs = {"as written": 54.647, "groups padded": 22.664}
+    ours = {"as published": 18.161, "rewritten stem": None}
+    head, line = headline.table([row(theirs, ours)]).splitlines()
+    assert line.split() == [
+        *("regnety_040", "224", "79.40", "efficientnet-x-b1", "79.40"),
+        *("54.65", "22.66", "18.16", "-", "1.25", "-"),
+    ]
+    assert head.split()[-2:] == ["ratio", "rewritten"]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Milliseconds by network and stem; what was asked comes in order."""
+    asked = []
+    milliseconds = {"efficientnet-b0": 16.0, "efficientnet-x-b0": 10.0}
+
+    def whole(name, compiler, topology, *, batch, dtype, **form):
+        asked.append((name, str(topology), batch, dtype, form))
+        if form:
+            raise CompilerError("out of time")
+        return FakeReport(milliseconds[name])
+
+    class Compiler:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(headline.latency, "whole", whole)
+    monkeypatch.setattr(headline, "Compiler", Compiler)
+    environment = types.SimpleNamespace(versions={"libtpu": "1"})
+    monkeypatch.setattr(headline, "environment", lambda: environment)
+    return asked
+
+
+def test_command(compiled, capsys):
+    headline.main(["--peers=efficientnet-b0", "--topology=v4", "--batch=8"])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (only,) = report["rows"]
+    assert only["theirs"] == "efficientnet-b0"
+    assert only["theirs_published"]["top1"] == 77.1
+    assert only["ratio"] == {"as published": 1.6, "rewritten stem": None}
+    assert report["summary"]["EfficientNet"]["max"] == 1.6
+    assert report["not_compiled"] == {
+        "efficientnet-x-b0, rewritten stem": "out of time"
+    }
+    assert report["versions"]["libtpu"] == "1"
+    assert "resnest50d" in report["not_asked_for"]
+    stem = {"stem_block_size": 4, "input_layout": "HWCN"}
+    assert compiled == [
+        ("efficientnet-b0", "v4", 8, "bfloat16", {}),
+        ("efficientnet-x-b0", "v4", 8, "bfloat16", {}),
+        ("efficientnet-x-b0", "v4", 8, "bfloat16", stem),
+    ]
+
+
+def test_without_torch_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as raised:
+        headline.main(["--peers=resnest50d"])
+    assert "make peers" in str(raised.value.code)
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--peers=resnest50", "no peer 'resnest50'"),
+        ("--batch=0", "0 is not 1 or more"),
+        ("--topology=v9", "unknown TPU topology 'v9'"),
+    ],
+)
+def test_a_mistake_is_named(flag, said, compiled, capsys):
+    with pytest.raises(SystemExit) as raised:
+        headline.main(["--peers=efficientnet-b0", flag])
+    assert said in capsys.readouterr().err + str(raised.value.code)
+    assert not compiled
+
+
+@pytest.mark.peers
+@needs_timm
+@pytest.mark.parametrize("network", ["regnety_040", "regnety_080", "resnest50d"])
+def test_every_form_gives_timms_logits(network, tmp_path):
+    path = tmp_path / "logits.npz"
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.timm_process"]
+    subprocess.run([*command, network, "64", str(path)], check=True)
+    with np.load(path) as arrays:
+        results = dict(arrays)
+    kernels, expected = results.pop("padded kernels", None), results.pop("torch")
+    assert expected.std() > 0.1
+    assert np.abs(expected[0] - expected[1]).max() > 0.01
+    for logits in results.values():
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    if network == "regnety_080":  # groups of 56 channels: 3, 8, 16 and 36
+        expected_kernels = [(2, 256), (4, 512), (8, 1024), (18, 2304)]
+        assert kernels.tolist() == [[g, c, 128] for g, c in expected_kernels]
+
+
+@pytest.mark.peers
+@needs_timm
+@pytest.mark.parametrize("form", peers.THEIR_FORMS)
+def test_stablehlo_has_no_weights(form):
+    text = headline.stablehlo(REGNET, form, batch=2).decode()
+    groups = {"as written": 17, "groups padded": 9}[form]
+    assert f"feature_group_count = {groups} " in text
+    assert "tensor<2x3x224x224xbf16>" in text
+    assert "dense_resource" not in text
+    assert len(text) < 500_000  # of 20 million weights none is there
+
+
+@pytest.mark.peers
+@needs_timm
+def test_a_network_that_cannot_be_written_is_named():
+    peer = peers.Peer(name="resnest50d", resolution=224, published=())
+    with pytest.raises(headline.UserError, match=r"resnest50d.*only RegNets"):
+        headline.stablehlo(peer, "groups padded", batch=1)
