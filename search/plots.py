@@ -88,7 +88,7 @@ def latency(path: Path, rows: Sequence[Row], title: str) -> None:
     ideal = "ideal, by kind of layer"
     _bars(parts[0], ideal, layers, _COLORS, lambda row: row.ideal_seconds)
     if blocks:
-        estimate = "the TPU compiler's estimate, by kind of block"
+        estimate = "estimated block by block, by kind of block"
         seconds = operator.attrgetter("estimated_seconds")
         _bars(parts[1], estimate, blocks, _OF_PARTS, seconds)
     _save(figure, path)
@@ -128,7 +128,8 @@ def _roof(panel: Any, rows: Sequence[Row]) -> None:
         color="0.4",
     )
     panel.set_xlim(low, high)
-    panel.set_ylim(top=peak * 2.5)
+    points = [row.achieved_flops or row.ideal_flops for row in drawn]
+    panel.set_ylim(min(points) / 2e12, peak * 2.5)
     panel.set_axisbelow(True)
     panel.grid(which="major", color="0.92")
     for axis in (panel.xaxis, panel.yaxis):

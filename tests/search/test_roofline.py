@@ -10,7 +10,7 @@ import pytest
 import tpu_compiler
 from models import complexity, variants
 from models.variants import VARIANTS, ModelError, get_variant
-from search import analysis, hardware, latency, roofline
+from search import analysis, hardware, latency, plots, roofline
 from search.analysis import analyse
 from search.hardware import Hardware
 from search.layers import layers
@@ -265,6 +265,25 @@ def test_command_with_estimates(tmp_path, capsys, estimates):
             assert float(row["achieved_flops_per_second"]) == pytest.approx(achieved)
             ideal = float(row["ideal_flops_per_second"])
             assert float(row["efficiency"]) == pytest.approx(achieved / ideal)
+
+
+@pytest.mark.parametrize("factor", [0.5, 100])
+def test_no_point_lies_outside_the_picture(tmp_path, monkeypatch, factor):
+    """Whether blocks pass the roof, or stay far below it."""
+    ideal = analyse(get_variant("efficientnet-x-b0"), V3, batch=2)
+    seconds = {row.part: factor * row.ideal_seconds for row in ideal if not row.name}
+    seconds["network"] = seconds.pop("")
+    rows = analyse(get_variant("efficientnet-x-b0"), V3, batch=2, estimates=seconds)
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
+    plots.roofline(tmp_path / "roofline.png", rows, "a title")
+    (panel,) = drawn[0].axes
+    low, high = panel.get_ylim()
+    points = [row.achieved_flops or row.ideal_flops for row in rows if row.flops]
+    assert low < min(points) / 1e12
+    assert max(points) / 1e12 < high
+    left, right = panel.get_xlim()
+    assert all(left < row.intensity < right for row in rows if row.flops)
 
 
 def test_a_network_that_does_not_fit(tmp_path, capsys, estimates):
