@@ -84,8 +84,11 @@ def _kept(kind: str, of: Block | Variant, form: Form) -> bytes:
         program = _lower(kind, of, form)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".part-{uuid.uuid4().hex}")
-    aside.write_bytes(gzip.compress(program))
-    os.replace(aside, path)
+    try:
+        aside.write_bytes(gzip.compress(program))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
     return program
 
 

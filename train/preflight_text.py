@@ -1,7 +1,9 @@
 """What `train.preflight` says to a person."""
 
+import textwrap
 from typing import Any
 
+_WIDTH = 100
 COVERS = (
     "the trainer's own step functions, for one replica of the slice, lowered by "
     "TensorFlow's bridge for the CPU and compiled by XLA's compiler for this TPU: "
@@ -30,11 +32,15 @@ def describe(report: dict[str, Any]) -> str:
             "",
             *_outlook(report),
             "",
-            *(f"It covers {line}." for line in report["covers"]),
+            *(_wrapped(f"It covers {line}.") for line in report["covers"]),
             "It leaves out:",
-            *(f"- {line};" for line in report["leaves_out"]),
+            *(_wrapped(f"- {line}") for line in report["leaves_out"]),
         ]
     )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
 
 
 def _run(report: dict[str, Any]) -> list[str]:
