@@ -1,5 +1,6 @@
 """Batch normalisation with a gradient of its own, over groups and replicas."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,35 @@ StatisticAssigner = Callable[[keras.Variable, Any], None]
 
 def _assign(statistic: keras.Variable, value: Any) -> None:
     statistic.assign(value)
+
+
+def _relu(z):
+    return ops.relu(z), lambda dy: ops.where(z > 0, dy, 0.0)
+
+
+def _silu(z):
+    gate = ops.sigmoid(z)
+    return z * gate, lambda dy: dy * (gate * (1 + z * (1 - gate)))
+
+
+# From z to its activation, and the function from a gradient behind it to that of z.
+_ACTIVATIONS = {keras.activations.relu: _relu, keras.activations.silu: _silu}
+
+
+def has_gradient(activation: Callable) -> bool:
+    """Whether BatchNormalization can be called with this activation of Keras'."""
+    return activation in _ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """What normalises a batch: a float32 for each logical channel."""
+
+    mean: Any
+    variance: Any
+    inverse: Any  # of the standard deviation
+    scale: Any  # normalised = x * scale + offset
+    offset: Any
 
 
 @keras.saving.register_keras_serializable(package="efficientnet_x")
@@ -88,17 +118,37 @@ class BatchNormalization(keras.Layer):
         self.moving_mean = add("moving_mean", "zeros", **statistic)
         self.moving_variance = add("moving_variance", "ones", **statistic)
 
-    def call(self, inputs, training=None):
-        """Normalise by the batch's statistics in training, else by the moving ones."""
+    def call(self, inputs, training=None, activation=None):
+        """Normalise by the batch's statistics in training, else by the moving ones.
+
+        Args:
+            inputs: float[N, ..., C].
+            training: whether the batch's statistics are used.
+            activation: one of Keras' that `has_gradient` accepts.
+
+        Returns:
+            The inputs normalised. With an activation a pair: the activation of that,
+            and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
+            saves the gradient a reading of the inputs and of what comes from above.
+        """
         if not (training and self.trainable):
-            return self._normalize_by_moving(inputs)
+            outputs = self._normalize_by_moving(inputs)
+            if activation is None:
+                return outputs
+            outputs = activation(outputs)
+            return outputs, _over_pixels(ops.mean, outputs)
+
+        def normalize(*arguments):
+            if activation is None:
+                return self._normalize_by_batch(*arguments)
+            return self._activate_by_batch(_ACTIVATIONS[activation], *arguments)
+
         # Copies are tensors: what has a custom gradient may not read variables.
         parameters = map(ops.copy, (self.gamma, self.beta, self.moving_mean))
-        normalize = ops.custom_gradient(self._normalize_by_batch)
-        outputs, mean, variance = normalize(inputs, *parameters)
+        *outputs, mean, variance = ops.custom_gradient(normalize)(inputs, *parameters)
         self._move(self.moving_mean, mean)
         self._move(self.moving_variance, variance)
-        return outputs
+        return outputs[0] if activation is None else tuple(outputs)
 
     def _normalize_by_moving(self, inputs):
         """Apply what the layer is in inference: one factor and one term per channel."""
@@ -117,39 +167,105 @@ class BatchNormalization(keras.Layer):
             (outputs, mean, variance), and the function from their gradients to those
             of the arguments.
         """
-        # The result does not depend on where zero is, but far from it E[x^2] - E[x]^2
-        # and x * scale + offset lose their digits. So zero is put where the batch is
-        # expected, at the moving mean: it is known before the batch is read, and all
-        # replicas agree on it. From there scale and offset are as exact as to subtract
-        # the batch's mean, and without XLA one reading of the activations less.
-        x = ops.cast(inputs, "float32") - self._tile(shift)
-        means = self._reduce_mean(self._two_means(x, ops.square(x)))
-        mean, mean_of_squares = ops.unstack(means)
-        # Rounding can bring the difference below zero, where rsqrt is not a number.
-        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
-        inverse = ops.rsqrt(variance + self.epsilon)
-        scale = gamma * inverse
-        outputs = x * self._tile(scale) + self._tile(beta - mean * scale)
+        x = self._shifted(inputs, shift)
+        batch = self._measure(x, gamma, beta)
 
         def gradient(*upstream):
             # An argument per output in TensorFlow, a tuple of them in JAX. Only the
             # moving statistics take mean and variance, so these have no gradient.
             dy = ops.cast(keras.tree.flatten(upstream)[0], "float32")
             # Anew, to keep from the forward pass the inputs only, in their own dtype.
-            x = ops.cast(inputs, "float32") - self._tile(shift)
-            dy_mean, dy_x_mean = ops.unstack(self._two_means(dy, dy * x))
-            means = ops.stack([dy_mean, (dy_x_mean - mean * dy_mean) * inverse])
-            # Of one replica: the optimizer adds up the replicas.
-            dbeta, dgamma = ops.unstack(means * self._count(x))
-            # scale * (dy - mean of dy - normalised * mean of dy * normalised)
-            dy_mean, dy_normalized_mean = ops.unstack(self._reduce_mean(means))
-            slope = scale * inverse * dy_normalized_mean
-            offset = slope * mean - scale * dy_mean
-            dx = dy * self._tile(scale) - x * self._tile(slope) + self._tile(offset)
+            x = self._shifted(inputs, shift)
+            means = self._two_means(dy, dy * x)
+            dgamma, dbeta, slope, offset = self._means_to_gradients(means, batch, x)
+            dx = dy * self._tile(batch.scale) - x * self._tile(slope) + offset
             return ops.cast(dx, inputs.dtype), dgamma, dbeta, ops.zeros_like(shift)
 
-        outputs = ops.cast(outputs, self.compute_dtype)
-        return (outputs, mean + shift, variance), gradient
+        outputs = ops.cast(self._normalized(x, batch), self.compute_dtype)
+        return (outputs, batch.mean + shift, batch.variance), gradient
+
+    def _activate_by_batch(self, activate, inputs, gamma, beta, shift):
+        """Normalise by the batch's statistics, activate, and average over the pixels.
+
+        Squeeze-and-excite turns the means into factors, and its gradient is known only
+        when all pixels were read. To sum up the gradient over the batch would take
+        another reading. But it is linear: what comes back through the means is one
+        number for each sample and channel, and can be multiplied in after summation.
+        So all sums are made, sample by sample, in the reading that
+        squeeze-and-excite's gradient needs, where XLA fuses them.
+
+        Returns:
+            (outputs, means, mean, variance), and the function from their gradients to
+            those of the arguments.
+        """
+        x = self._shifted(inputs, shift)
+        batch = self._measure(x, gamma, beta)
+        outputs, _ = activate(self._normalized(x, batch))
+
+        def gradient(*upstream):
+            dy, dmeans = keras.tree.flatten(upstream)[:2]
+            x, dy = self._shifted(inputs, shift), ops.cast(dy, "float32")
+            # What a mean's gradient gives to each of its pixels.
+            pixels = ops.cast(math.prod(ops.shape(x)[1:-1]), "float32")
+            dpixel = ops.cast(dmeans, "float32") / pixels
+            _, through = activate(self._normalized(x, batch))
+            direct = through(dy)
+            sums = [
+                _over_pixels(ops.sum, direct)
+                + dpixel * _over_pixels(ops.sum, through(ops.ones_like(x))),
+                _over_pixels(ops.sum, direct * x)
+                + dpixel * _over_pixels(ops.sum, through(x)),
+            ]
+            means = self._two_means(*sums) / pixels
+            dgamma, dbeta, slope, offset = self._means_to_gradients(means, batch, x)
+            scale = self._tile(batch.scale)
+            # Factors of a sample first: so XLA reads fewer numbers for each pixel.
+            dx = through(dy * scale + dpixel * scale) - x * self._tile(slope) + offset
+            return ops.cast(dx, inputs.dtype), dgamma, dbeta, ops.zeros_like(shift)
+
+        means = _over_pixels(ops.mean, outputs)
+        outputs, means = (ops.cast(v, self.compute_dtype) for v in (outputs, means))
+        return (outputs, means, batch.mean + shift, batch.variance), gradient
+
+    def _shifted(self, inputs, shift):
+        """Put zero where the batch is expected, at the moving mean, in float32.
+
+        The result does not depend on where zero is, but far from it E[x^2] - E[x]^2
+        and x * scale + offset lose their digits. The moving mean is known before the
+        batch is read, and all replicas agree on it. From there scale and offset are as
+        exact as to subtract the batch's mean, and without XLA one reading of the
+        activations less.
+        """
+        return ops.cast(inputs, "float32") - self._tile(shift)
+
+    def _measure(self, x, gamma, beta) -> _Batch:
+        """Return the statistics of the batch and of those of other replicas."""
+        means = self._reduce_mean(self._two_means(x, ops.square(x)))
+        mean, mean_of_squares = ops.unstack(means)
+        # Rounding can bring the difference below zero, where rsqrt is not a number.
+        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
+        inverse = ops.rsqrt(variance + self.epsilon)
+        scale = gamma * inverse
+        return _Batch(mean, variance, inverse, scale, beta - mean * scale)
+
+    def _normalized(self, x, batch: _Batch):
+        return x * self._tile(batch.scale) + self._tile(batch.offset)
+
+    def _means_to_gradients(self, means, batch: _Batch, x):
+        """Return (dgamma, dbeta, slope, offset) of the means of dy and dy * x.
+
+        The inputs' gradient is dy * scale - x * slope + offset, offset tiled.
+        """
+        dy_mean, dy_x_mean = ops.unstack(means)
+        dy_normalized = (dy_x_mean - batch.mean * dy_mean) * batch.inverse
+        means = ops.stack([dy_mean, dy_normalized])
+        # Of one replica: the optimizer adds up the replicas.
+        dbeta, dgamma = ops.unstack(means * self._count(x))
+        # scale * (dy - mean of dy - normalised * mean of dy * normalised)
+        dy_mean, dy_normalized = ops.unstack(self._reduce_mean(means))
+        slope = batch.scale * batch.inverse * dy_normalized
+        offset = slope * batch.mean - batch.scale * dy_mean
+        return dgamma, dbeta, slope, self._tile(offset)
 
     def _two_means(self, first, second):
         """Mean of two tensors for each logical channel: float[2, C / groups]."""
@@ -183,3 +299,8 @@ class BatchNormalization(keras.Layer):
             "groups": self.groups,
         }
         return {**super().get_config(), **own}
+
+
+def _over_pixels(reduce, x):
+    """Reduce over all axes but those of samples and channels, which stay."""
+    return reduce(x, axis=tuple(range(1, len(x.shape) - 1)), keepdims=True)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.batch_norm import BatchNormalization, MeanReducer
+from models.batch_norm import BatchNormalization, MeanReducer, has_gradient
 from models.initializers import derive_seed, kernel_initializer
 from models.layers import SeedGeneratorMaker, StochasticDepth
 from models.reshuffle import SpaceToDepth
@@ -131,10 +131,15 @@ class SqueezeExcite(keras.Layer):
         """Build both convolutions, on one pixel."""
         _build_chain(self.forward_layers, (input_shape[0], 1, 1, input_shape[-1]))
 
-    def call(self, inputs):
-        """Return the inputs scaled."""
-        mean = ops.mean(inputs, axis=(1, 2), keepdims=True)
-        return inputs * run_chain(self.forward_layers, mean)
+    def call(self, inputs, mean=None):
+        """Return the inputs scaled; their mean over the pixels may be known."""
+        if mean is None:
+            mean = ops.mean(inputs, axis=(1, 2), keepdims=True)
+            return inputs * run_chain(self.forward_layers, mean)
+        factors = ops.cast(run_chain(self.forward_layers, mean), "float32")
+        # In float32, so that the factors' gradient is summed as batch norm's sums are:
+        # XLA then has one reading for all of them.
+        return ops.cast(ops.cast(inputs, "float32") * factors, inputs.dtype)
 
     def compute_output_shape(self, input_shape):
         """Same shape."""
@@ -230,16 +235,27 @@ class _Block(keras.Layer):
         if self._stochastic_depth is not None:
             self._stochastic_depth.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Expand, project, and add the inputs where the shapes allow it."""
-        outputs = run_chain(self._projection, self.expand(inputs))
+        outputs = run_chain(self._projection, self.expand(inputs, training))
         if self._stochastic_depth is not None:
             outputs = self._stochastic_depth(outputs)
         return outputs + inputs if self.spec.has_skip else outputs
 
-    def expand(self, inputs):
+    def expand(self, inputs, training=None):
         """Run the block up to and with squeeze-and-excite, before the projection."""
-        return run_chain(self._expansion, inputs)
+        if not (training and self._has_joint_gradient()):
+            return run_chain(self._expansion, inputs)
+        *before, batch_norm, activation, squeeze_excite = self._expansion
+        x = run_chain(before, inputs)
+        x, mean = batch_norm(x, training=training, activation=activation.activation)
+        return squeeze_excite(x, mean)
+
+    def _has_joint_gradient(self) -> bool:
+        """Whether batch norm, activation and squeeze-and-excite end the expansion."""
+        if self._make.batch_norm is None or not self.spec.se_filters:
+            return False
+        return has_gradient(self._expansion[-2].activation)
 
     def compute_output_shape(self, input_shape):
         """Shape after the projection."""

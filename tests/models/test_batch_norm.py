@@ -154,6 +154,98 @@ def test_computes_in_float32_over_bfloat16():
     assert_close([layer.moving_mean], [moved], atol=1e-6)
 
 
+# With an activation and its mean over the pixels
+
+ACTIVATIONS = [keras.activations.relu, keras.activations.silu]
+each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def squeeze_excite(y, mean):
+    """A product as squeeze-and-excite's: its factors depend on all pixels."""
+    mixed = ops.matmul(mean, normal(shape=(y.shape[-1],) * 2, seed=3))
+    return y * ops.cast(ops.sigmoid(mixed), y.dtype)
+
+
+def joint(layer, x, training, activation):
+    return layer(x, training=training, activation=activation)
+
+
+def separate(layer, x, training, activation):
+    y = activation(layer(x, training=training))
+    return y, ops.mean(y, axis=tuple(range(1, y.ndim - 1)), keepdims=True)
+
+
+def gradients_behind(call, layer, x, dy, training, activation):
+    """Outputs, means, dx, dgamma, dbeta."""
+    x, weights = tf.convert_to_tensor(x), [layer.gamma.value, layer.beta.value]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, mean = call(layer, x, training, activation)
+        z = squeeze_excite(y, mean)
+    return [y, mean, *tape.gradient(z, [x, *weights], tf.cast(dy, z.dtype))]
+
+
+@each_activation
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((8, 6, 5, 8), 1), ((8, 6, 5, 8), 4), ((3, 1, 1, 8), 2)]
+)
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_activation_and_mean_at_once(shape, groups, training, activation, jit_compile):
+    x = normal(0.7, 2.0, shape)
+    found = []
+    for call in (joint, separate):
+        layer = built(BatchNormalization(groups=groups), x)
+        run = tf.function(
+            lambda x, dy, call=call, layer=layer: gradients_behind(
+                call, layer, x, dy, training, activation
+            ),
+            jit_compile=jit_compile,
+            autograph=False,
+        )
+        found.append([*run(x, upstream(x)), *layer.get_weights()])
+    assert_close(*found, atol=2e-5)
+    assert np.abs(array(found[0][2])).max() > 0.1
+
+
+@each_activation
+def test_activation_over_bfloat16(activation):
+    x = ops.cast(normal(0.5, 1.0, (8, 16, 16, 5)), "bfloat16")
+    ours, exact = (built(BatchNormalization(dtype=d), x) for d in ("bfloat16", None))
+    y, mean = ours(x, training=True, activation=activation)
+    assert y.dtype == mean.dtype == "bfloat16"
+    expected = separate(exact, ops.cast(x, "float32"), True, activation)
+    # One rounding: of the activation, not of what is normalised, too.
+    assert_close([y, mean], expected, rtol=2**-8, atol=1e-5)
+    dx = gradients_behind(joint, ours, x, upstream(x), True, activation)[2]
+    assert dx.dtype == "bfloat16"
+
+
+@each_activation
+def test_activation_reduces_once_forward_and_once_backward(activation):
+    x, calls = normal(0.7), []
+
+    def reduce_mean(means):
+        calls.append(means)
+        return means
+
+    for call in (joint, separate):
+        layer = built(BatchNormalization(reduce_mean=reduce_mean), x)
+        gradients_behind(call, layer, x, upstream(x), True, activation)
+    assert_close(calls[:2], calls[2:])
+
+
+def test_activation_of_a_frozen_layer():
+    x, found = normal(0.7), []
+    for call in (joint, separate):
+        layer = built(BatchNormalization(), x)
+        layer.trainable = False
+        found.append(
+            gradients_behind(call, layer, x, upstream(x), True, ACTIVATIONS[1])
+        )
+    assert_close(*found)
+
+
 # The layer's states
 
 

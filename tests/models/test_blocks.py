@@ -3,9 +3,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from models import scaling
+from models import blocks, scaling
 from models.blocks import FusedMBConv, MBConv, SqueezeExcite
 
 MBCONV = scaling.BlockSpec(
@@ -119,6 +120,33 @@ def test_parts_of_a_fused_mbconv():
         "project/kernel",
     ]
     assert block.weights[0].shape == (3, 3, 8, 48)
+
+
+@pytest.mark.parametrize("name", ["skip", "stride", "fused", "fused space to depth"])
+def test_training_step_is_that_of_the_layers_one_by_one(name, monkeypatch):
+    found = []
+    for joint in (True, False):
+        asked = []
+        monkeypatch.setattr(
+            blocks, "has_gradient", lambda a, j=joint, asked=asked: asked.append(a) or j
+        )
+        block = make(SPECS[name], seed=3)
+        x = tf.constant(inputs())
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = block(x, training=True)
+            loss = tf.reduce_sum(y * tf.sin(tf.range(1.0, y.shape[-1] + 1)))
+        sources = [x, *(v.value for v in block.trainable_weights)]
+        found.append([y, *tape.gradient(loss, sources), *block.get_weights()])
+        assert asked == [keras.activations.get(SPECS[name].activation)]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_activation_without_a_gradient_of_ours():
+    block = make(dataclasses.replace(MBCONV, activation="gelu"))
+    assert np.isfinite(block(inputs(), training=True)).all()
+    assert not blocks.has_gradient(keras.activations.gelu)
 
 
 def test_training_reaches_the_parts():
