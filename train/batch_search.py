@@ -11,7 +11,7 @@ _FARTHEST = 8  # times what was tried, at most, at once
 def largest(
     needs: Callable[[int], int | None], first: int, limit: int, *, tries: int = 8
 ) -> int:
-    """Returns the largest number of images that is known to fit; 0 is none.
+    """Returns the largest number of images that is known to fit; 0: not even one does.
 
     Memory grows about in a line with the images, so a few points on it lead to the end;
     but near the limit the compiler saves what it did not before.
@@ -44,7 +44,9 @@ def _guess(
     known: dict[int, int], limit: int, fits: int, too_many: int | None
 ) -> int | None:
     """Returns what to try next, None when that would tell little."""
-    if too_many is not None and too_many - fits <= MULTIPLE:
+    if too_many is not None and too_many <= MULTIPLE:
+        return (fits + too_many) // 2 if too_many - fits > 1 else None  # each counts
+    if too_many is not None and fits and too_many - fits <= MULTIPLE:
         return None
     if too_many is not None and fits and too_many <= _CLOSE * fits:
         return None
@@ -58,8 +60,7 @@ def _guess(
         target = middle  # so near the limit it is no line any more
     margin = (too_many - fits) / 8
     target = min(max(target, fits + margin), too_many - margin)
-    images = _round(target, above=fits)
-    return images if images < too_many else None
+    return _round(target, above=fits)
 
 
 def _on_the_line(known: dict[int, int], limit: int) -> float | None:

@@ -74,8 +74,11 @@ def parse(
     """
     gin.clear_config()
     gin.add_config_file_search_path(str(ROOT))
+    bindings = list(bindings)
     if model_dir is not None and not gin_files:
         _parse(gin.parse_config, _saved(model_dir), f"{model_dir}/{SAVED}")
+    elif not gin_files and not bindings:
+        raise UserError(f"no config is given; --gin_file names one, {_gin_files()}")
     for path in gin_files:
         if not any(tf.io.gfile.exists(str(f)) for f in (path, ROOT / path)):
             raise UserError(f"there is no gin file {path}; {_gin_files()}")
@@ -123,13 +126,8 @@ def compare(
     Raises:
       UserError: says which settings differ, or which had no effect.
     """
+    check_effect(bindings)
     new = settings(operative())
-    for name in settings("\n".join(bindings)):
-        if "." in name and name not in new:
-            raise UserError(
-                f"--gin_param={name!r} has no effect: this run does not use it, or the "
-                "trainer sets it from another setting"
-            )
     text = files.read_text(f"{model_dir}/{SAVED}")
     if text is None or not checkpoint.has_begun(model_dir):
         return
@@ -143,6 +141,17 @@ def compare(
             "Take another --model_dir, the old settings, or --accept_config_changes to "
             f"go on with the new ones (not for {', '.join(UNCHANGEABLE)})"
         )
+
+
+def check_effect(bindings: Iterable[str]) -> None:
+    """Raises UserError when one of the bindings set nothing in a run that is built."""
+    used = settings(operative())
+    for name in settings("\n".join(bindings)):
+        if "." in name and name not in used:
+            raise UserError(
+                f"--gin_param={name!r} has no effect: this run does not use it, or the "
+                "trainer sets it from another setting"
+            )
 
 
 def save(model_dir: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tpu_compiler.topology import GENERATIONS
+
 # Peak TFLOP/s of one device, dense (half of what NVIDIA prints "with sparsity"), in
 # bfloat16, or in float16 where the device has no bfloat16 (V100, T4). The first pattern
 # that is found in the device's name counts. From NVIDIA's data sheets of each product,
@@ -25,18 +27,8 @@ GPU_TERAFLOPS = (
     (r"\bT4\b", 65.0),
 )
 
-# Peak bfloat16 TFLOP/s of one TPU replica, by what the accelerator type begins with:
-# cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p and v6e. Those pages count by chip. On
-# v2 and v3 a replica is one of a chip's two cores, from v4 on it is the whole chip. Not
-# measured here: nobody has run this on a TPU.
-TPU_TERAFLOPS = {
-    "v2": 45.0 / 2,
-    "v3": 123.0 / 2,
-    "v4": 275.0,
-    "v5litepod": 197.0,
-    "v5p": 459.0,
-    "v6e": 918.0,
-}
+# What an accelerator type begins with, where that is not the generation's name.
+_TPU_ALIASES = {"v5litepod": "v5e"}
 
 
 def peak_teraflops(strategy: tf.distribute.Strategy) -> float | None:
@@ -48,11 +40,16 @@ def peak_teraflops(strategy: tf.distribute.Strategy) -> float | None:
     devices = strategy.extended.worker_devices
     kinds = {tf.DeviceSpec.from_string(name).device_type for name in devices}
     if kinds == {"TPU"}:
-        generation = os.environ.get("TPU_ACCELERATOR_TYPE", "").split("-")[0]
-        return TPU_TERAFLOPS.get(generation)
+        return _of_tpu(os.environ.get("TPU_ACCELERATOR_TYPE", ""))
     if kinds == {"GPU"}:
         return _of_gpus(tf.config.list_physical_devices("GPU"))
     return None
+
+
+def _of_tpu(accelerator_type: str) -> float | None:
+    name = accelerator_type.partition("-")[0]
+    generation = GENERATIONS.get(_TPU_ALIASES.get(name, name))
+    return None if generation is None else generation.peak_flops / 1e12
 
 
 def _of_gpus(gpus: Sequence[tf.config.PhysicalDevice]) -> float | None:

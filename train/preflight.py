@@ -5,19 +5,17 @@ python -m train.preflight --gin_file=gin_configs/models/efficientnet_x_b0.gin \
   --gin_param="experiment.Experiment.data_dir = 'gs://bucket/imagenet'"
 
 The compiler is that of TPUs; `make tpu-compiler` installs it. A step takes it minutes,
-and nothing the second time. The exit status is 0 when everything compiles and fits, 1
-when something does not or a setting is wrong.
+and the second time only as long as TensorFlow traces it. The exit status is 0 when
+everything compiles and fits, 1 when something does not or a setting is wrong.
 """
 
 import dataclasses
-import functools
-import inspect
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import keras
 from absl import app, flags, logging
 
 from input_pipeline.errors import DataError
@@ -25,159 +23,11 @@ from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo, load_info
 from models import complexity
 from models.rewrites import input_form
 from models.transfer import is_ours
-from tpu_compiler import Compiler, Report, Topology
-from train import batch_search, config, errors, feeding, preflight_text
+from tpu_compiler import Compiler, Topology
+from train import config, errors, feeding, preflight_text
 from train.experiment import Experiment
-from train.programs import CannotLower, Program, Programs, layer_of
+from train.judge import Judge, Step
 from train.progress import say
-from train.progressive import OWN
-from train.stages import Stage
-
-ROOT = Path(__file__).parent.parent
-_TIMEOUT_SECONDS = 3600.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One of the run's programs, and what the compiler says of it.
-
-    Attributes:
-      name: such as "train step".
-      stage: of the run that it belongs to; None is the evaluation's.
-      program: None when XLA has no form of it.
-      report: of the compiler; None without a program.
-      problem: why it does not compile or fit, by "message", and, where known, "op",
-        "layer" and "source"; None when it does both.
-    """
-
-    name: str
-    stage: Stage | None
-    program: Program | None
-    report: Report | None
-    problem: dict[str, Any] | None
-
-    @property
-    def compiles(self) -> bool:
-        """Whether there is such a program for a TPU, however large."""
-        return self.report is not None and self.report.verdict != "refused"
-
-    @property
-    def fits(self) -> bool:
-        """Whether there is, and a core has the memory for it."""
-        return self.report is not None and self.report.compiled
-
-
-class Preflight:
-    """Judges a run's programs for a slice."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        info: DatasetInfo,
-        topology: Topology,
-        compiler: Compiler,
-    ):
-        """Builds the model.
-
-        Raises:
-          UserError, models.variants.ModelError, input_pipeline.errors.DataError: as
-            `train.main` would.
-        """
-        self.experiment, self.info, self.topology = experiment, info, topology
-        self.programs = Programs(experiment, info, topology.num_devices)
-        self.stages = experiment.stages(info)
-        self._compiler = compiler
-
-    def steps(self) -> list[Step]:
-        """Compiles the update of every stage, and the evaluation's step."""
-        wanted: dict[str, tuple[Stage | None, Callable[[], Program]]] = {}
-        different = list(dict.fromkeys(self.stages.values()))
-        for number, stage in enumerate(different, start=1):
-            name = f"train step {number}" if len(different) > 1 else "train step"
-            wanted[name] = stage, functools.partial(self.programs.train_step, stage)
-        wanted["evaluation step"] = None, self.programs.eval_step
-
-        # All are asked for at once: the service works at as many as it has processes.
-        asked = [
-            (name, stage, self._ask(name, lower))
-            for name, (stage, lower) in wanted.items()
-        ]
-        return [self._judge(name, stage, answer) for name, stage, answer in asked]
-
-    def _ask(self, name: str, lower: Callable[[], Program]):
-        """Returns a program and the future of its report, or why there is none."""
-        say(f"lowering the {name}", stays=False)
-        try:
-            program = lower()
-        except CannotLower as error:
-            return error
-        say(
-            f"compiling the {name} for {self.topology.num_devices:,} replicas on "
-            f"{self.topology}: minutes, once",
-            stays=False,
-        )
-        return program, self._compiler.compile(
-            program.stablehlo,
-            self.topology,
-            self.topology.num_devices,
-            timeout_seconds=_TIMEOUT_SECONDS,
-            name=f"the {name}",
-        )
-
-    def _judge(self, name: str, stage: Stage | None, answer) -> Step:
-        if isinstance(answer, CannotLower):
-            problem = {
-                "message": f"XLA has no {answer.op}" if answer.op else str(answer),
-                "op": answer.op,
-                **self.place(answer.node or "", answer.source),
-            }
-            return Step(name, stage, None, None, problem)
-        program, future = answer
-        report = future.result()
-        problem = None
-        if report.verdict == "refused":
-            place = self.place(report.location)
-            problem = {"message": report.message, "op": report.op, **place}
-        elif report.verdict == "out_of_memory":
-            largest = [
-                {"bytes": buffer.bytes, "shape": buffer.shape, "at": buffer.location}
-                for buffer in report.largest_buffers[:5]
-            ]
-            problem = {"message": report.message, "largest_buffers": largest}
-        return Step(name, stage, program, report, problem)
-
-    def place(self, node: str, source: str | None = None) -> dict[str, str]:
-        """Returns which layer a node of the graph belongs to, and where that is."""
-        layer = layer_of(node.split(" (")[0], self.programs.model)
-        if layer is None:
-            return {"layer": node, "source": source or ""}
-        kind = type(layer)
-        path = Path(inspect.getsourcefile(kind) or "")
-        if path.is_relative_to(ROOT):
-            path = path.relative_to(ROOT)
-        line = inspect.getsourcelines(kind)[1]
-        return {
-            "layer": f"{layer.name} ({kind.__name__})",
-            "source": source or f"{path}:{line}",
-        }
-
-    def largest_batch(self, step: Step) -> int:
-        """Returns the largest global batch with which a train step is known to fit."""
-        assert step.program is not None
-        assert step.report is not None
-        accumulation = self.experiment.accumulation_steps
-
-        def needs(images: int) -> int | None:
-            name = f"train step with {images:,} images a core"
-            lower = functools.partial(
-                self.programs.train_step, step.stage or OWN, images * accumulation
-            )
-            found = self._judge(name, step.stage, self._ask(name, lower)).report
-            return None if found is None else found.needed_bytes
-
-        first = step.program.images // accumulation
-        images = batch_search.largest(needs, first, step.report.hbm_bytes)
-        return images * accumulation * self.topology.num_devices
 
 
 def preflight(
@@ -189,6 +39,8 @@ def preflight(
     search: bool = True,
     reads_data: bool = True,
     cpu_ms: float | None = None,
+    timeout_seconds: float = 3600.0,
+    when_built: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Returns what is known of a run on a slice before its launch.
 
@@ -200,16 +52,29 @@ def preflight(
       search: whether to look for the largest batch that fits, by more compilations.
       reads_data: whether to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
+      timeout_seconds: of each compilation.
+      when_built: called before anything is compiled, when the model and, if it is read,
+        the data are there; what it raises ends the preflight.
 
     Raises:
       UserError, models.variants.ModelError, input_pipeline.errors.DataError: as
         `train.main` would.
       tpu_compiler.CompilerError: the compiler does not answer.
     """
-    judge = Preflight(experiment, info, topology, compiler)
+    judge = Judge(experiment, info, topology, compiler, timeout_seconds=timeout_seconds)
+    by_fleet = config.setting(experiment.train_data, "service") is not None
+    if reads_data:
+        # First: what is wrong with the data, a compilation need not wait for.
+        if not by_fleet:
+            judge.open_data()
+        if cpu_ms is None:
+            say("measuring the input pipeline", stays=False)
+            form = input_form(judge.programs.model)
+            cpu_ms = feeding.cpu_ms_per_image(experiment, form)
+    when_built()
     steps = judge.steps()
     training = [step for step in steps if step.stage is not None]
-    worst = max(training, key=lambda step: _needed(step) or sys.maxsize)
+    worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
     report: dict[str, Any] = {
         "variant": judge.programs.model.name,
         "resolution": input_form(judge.programs.model).resolution,
@@ -220,30 +85,26 @@ def preflight(
         "global_batch_size": experiment.global_batch_size,
         "compiles": all(step.compiles for step in steps),
         "fits": all(step.fits for step in steps),
-        "hbm_bytes": _needed(worst),
+        "hbm_bytes": max((s.needed_bytes or 0 for s in steps), default=0) or None,
         "hbm_limit_bytes": topology.generation.hbm_bytes,
         "largest_global_batch_size": None,
         "steps": [_of_step(step, judge) for step in steps],
     }
     if search and worst.compiles:
         report["largest_global_batch_size"] = judge.largest_batch(worst)
-    report |= _schedule(judge, training)
-    if cpu_ms is None and reads_data:
-        say("measuring the input pipeline", stays=False)
-        cpu_ms = feeding.cpu_ms_per_image(experiment, input_form(judge.programs.model))
-    report |= feeding.verdict(report["images_per_second"], topology, cpu_ms)
+    report |= schedule(judge, training)
+    report |= feeding.verdict(
+        report["peak_images_per_second"], topology, cpu_ms, by_fleet=by_fleet
+    )
     return report | {
+        "unanswered": judge.unanswered,
         "covers": preflight_text.COVERS,
         "leaves_out": preflight_text.LEAVES_OUT,
         "compiler": next((s.report.versions for s in steps if s.report), {}),
     }
 
 
-def _needed(step: Step) -> int | None:
-    return None if step.report is None else step.report.needed_bytes
-
-
-def _of_step(step: Step, judge: Preflight) -> dict[str, Any]:
+def _of_step(step: Step, judge: Judge) -> dict[str, Any]:
     """Returns what is known of one program."""
     found: dict[str, Any] = {
         "name": step.name,
@@ -260,17 +121,17 @@ def _of_step(step: Step, judge: Preflight) -> dict[str, Any]:
         return found
     report = step.report
     found |= {
-        "hbm_bytes": report.needed_bytes,
+        "hbm_bytes": step.needed_bytes,
+        "hbm_bytes_beside": step.beside,
         "compile_seconds": round(report.seconds, 1),
     }
     if report.memory is None or report.costs is None:
         return found
-    reduces = [one for one in report.collectives if one.kind == "all-reduce"]
     return found | {
         "hbm_bytes_by_kind": dataclasses.asdict(report.memory),
         "estimated_step_ms": report.milliseconds,
         **_floors(step, judge),
-        "all_reduces": sum(one.count for one in reduces),
+        "all_reduces": step.all_reduces,
         "collectives": [dataclasses.asdict(one) for one in report.collectives],
         "without_estimate": report.costs.uncosted,
         "dynamic_shapes": [
@@ -286,7 +147,7 @@ def _of_step(step: Step, judge: Preflight) -> dict[str, Any]:
     }
 
 
-def _floors(step: Step, judge: Preflight) -> dict[str, Any]:
+def _floors(step: Step, judge: Judge) -> dict[str, Any]:
     """Returns the least time that a step could take, by arithmetic and by memory."""
     assert step.program is not None
     assert step.report is not None
@@ -296,10 +157,7 @@ def _floors(step: Step, judge: Preflight) -> dict[str, Any]:
     floors = {"memory": 1e3 * memory}
     if is_ours(model):
         macs = complexity.of_model(model, step.program.resolution).macs
-        # A backward pass is two products for each of the forward pass; the evaluation
-        # scores raw and averaged weights.
-        passes = 2 if step.stage is None else 3
-        flops = 2 * passes * macs * step.program.images
+        flops = 2 * passes(step, model) * macs * step.program.images
         floors["compute"] = 1e3 * flops / generation.peak_flops
     return {
         "floors_ms": floors,
@@ -307,35 +165,40 @@ def _floors(step: Step, judge: Preflight) -> dict[str, Any]:
     }
 
 
-def _schedule(judge: Preflight, training: list[Step]) -> dict[str, Any]:
+def passes(step: Step, model: keras.Model) -> int:
+    """Returns how often a step does the arithmetic of a forward pass, at least."""
+    if step.stage is None:
+        return 2  # it scores raw and averaged weights
+    # A backward pass is two products for each of the forward pass; of parts that are
+    # frozen it may have none.
+    frozen = any(
+        not layer.trainable and layer.weights
+        for layer in model._flatten_layers(include_self=False)
+    )
+    return 1 if frozen else 3
+
+
+def schedule(judge: Judge, training: list[Step]) -> dict[str, Any]:
     """Returns the time of the whole run, by the estimates of its stages."""
-    milliseconds = {
-        step.stage: None if step.report is None else step.report.milliseconds
-        for step in training
+    experiment, answers = judge.experiment, {step.stage: step for step in training}
+    known: dict[str, Any] = {
+        "train_steps": max(judge.stages),
+        "epochs": experiment.epochs,
+        "all_reduces": max(step.all_reduces for step in training),
     }
-    total, before = 0.0, 0
+    times = ("estimated_step_ms", "images_per_second", "peak_images_per_second")
+    total, before, each = 0.0, 0, []
     for end, stage in judge.stages.items():
-        each = milliseconds[stage]
-        if each is None:
-            return dict.fromkeys(
-                ("estimated_step_ms", "images_per_second", "hours", "all_reduces")
-            ) | {"train_steps": end}
-        total += (end - before) * each
+        report = answers[stage].report
+        if report is None or report.milliseconds is None:
+            return known | dict.fromkeys((*times, "hours"))
+        each.append(report.milliseconds)
+        total += (end - before) * report.milliseconds
         before = end
     step_ms = total / before
-    reduces = [
-        sum(one.count for one in step.report.collectives if one.kind == "all-reduce")
-        for step in training
-        if step.report is not None
-    ]
-    return {
-        "train_steps": before,
-        "epochs": judge.experiment.epochs,
-        "estimated_step_ms": step_ms,
-        "images_per_second": judge.experiment.global_batch_size / step_ms * 1e3,
-        "hours": total / 3.6e6,
-        "all_reduces": max(reduces),
-    }
+    a_second = experiment.global_batch_size * 1e3
+    rates = step_ms, a_second / step_ms, a_second / min(each)
+    return known | dict(zip(times, rates, strict=True)) | {"hours": total / 3.6e6}
 
 
 def data_of(
@@ -373,9 +236,10 @@ flags.DEFINE_float(
     None,
     "What an image costs a core of a host, by benchmarks.input there; by default it is "
     "measured here, where the data can be read.",
-    lower_bound=0.0,
+    lower_bound=1e-6,
 )
 flags.DEFINE_integer("workers", 2, "Compilations at the same time.", lower_bound=1)
+flags.DEFINE_float("timeout_minutes", 60.0, "Of each compilation.", lower_bound=0.1)
 flags.mark_flag_as_required("topology")
 
 
@@ -388,6 +252,11 @@ def main(argv: list[str]) -> None:
         topology = Topology.parse(FLAGS.topology)
         experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param)
         experiment, info = data_of(experiment, FLAGS.train_images)
+
+        def check_effect() -> None:
+            if FLAGS.train_images is None:
+                config.check_effect(FLAGS.gin_param)
+
         report = preflight(
             experiment,
             info,
@@ -396,6 +265,8 @@ def main(argv: list[str]) -> None:
             search=FLAGS.search,
             reads_data=FLAGS.train_images is None,
             cpu_ms=FLAGS.input_cpu_ms,
+            timeout_seconds=60 * FLAGS.timeout_minutes,
+            when_built=check_effect,
         )
     print(json.dumps(report) if FLAGS.json else preflight_text.describe(report))
     sys.exit(0 if report["compiles"] and report["fits"] else 1)

@@ -81,9 +81,20 @@ def _table(report: dict[str, Any]) -> list[str]:
     ]
     for step in report["steps"]:
         if kinds := step.get("hbm_bytes_by_kind"):
-            parts = [f"{k.replace('_', ' ')} {_gib(v)}" for k, v in kinds.items()]
-            lines.append(f"HBM of the {step['name']}: {', '.join(parts)}")
+            lines.append(f"HBM of the {step['name']}: {_by_kind(step, kinds)}")
     return [line.rstrip() for line in lines]
+
+
+def _by_kind(step: dict[str, Any], kinds: dict[str, int]) -> str:
+    """Returns the parts that add up to what a step needs."""
+    parts = {
+        "variables and batch": kinds["arguments"],
+        "results": kinds["outputs"] - kinds["aliased"],
+        "temporaries": kinds["temporaries"],
+        "program": kinds["generated_code"],
+        "the training beside it": step["hbm_bytes_beside"],
+    }
+    return " + ".join(f"{_gib(size)} {name}" for name, size in parts.items() if size)
 
 
 def _problems(report: dict[str, Any]) -> list[str]:
@@ -126,27 +137,42 @@ def _outlook(report: dict[str, Any]) -> list[str]:
         each = largest // report["replicas"]
         lines.append(f"Largest batch known to fit: {largest:,}, {each:,} a replica")
     elif largest == 0:
-        lines.append("No batch fits")
+        lines.append("No batch fits, not even one image a replica")
+    lines += [f"Not known to fit: {reason}" for reason in report["unanswered"]]
     if report["hours"] is None:
         return lines
     rate = report["images_per_second"]
     lines.append(
         f"Estimate: {rate:,.0f} images/s, {report['estimated_step_ms']:.1f} ms a step; "
         f"{report['epochs']:g} epochs are {report['train_steps']:,} steps, "
-        f"{report['hours']:.1f} hours"
+        + _duration(report["hours"])
     )
+    return [*lines, _feeding(report)]
+
+
+def _duration(hours: float) -> str:
+    for unit, length in (("hours", 1.0), ("minutes", 60.0)):
+        if hours * length >= 1:
+            return f"{hours * length:,.1f} {unit}"
+    return f"{3600 * hours:.1f} seconds"
+
+
+def _feeding(report: dict[str, Any]) -> str:
+    """Returns what the hosts have to make, and what their cores can."""
     fed, demand = report["input"], report["images_per_second_per_host"]
-    line = f"Each host has to make {demand:,.0f} images/s"
-    if fed["keeps_up"] is None:
-        line += "; whether it can was not measured (--input_cpu_ms)"
-    else:
-        can = "enough" if fed["keeps_up"] else "TOO FEW"
-        line += (
-            f"; its {fed['cores_per_host']} cores make "
-            f"{fed['images_per_second_per_host']:,.0f} at "
-            f"{fed['cpu_ms_per_image']:.2f} ms of a core each: {can}"
-        )
-    return [*lines, line]
+    line = f"Each host has to be given {demand:,.0f} images/s"
+    if report["peak_images_per_second"] > 1.001 * report["images_per_second"]:
+        line += " in the fastest stage"
+    if fed["cpu_ms_per_image"] is None:
+        return f"{line}; what an image costs was not measured (--input_cpu_ms)"
+    each = f"{fed['cpu_ms_per_image']:.2f} ms of a core each"
+    if fed["by_fleet"]:
+        return f"{line}; at {each} that is {fed['cores_needed_per_host']:,.0f} cores"
+    can = "enough" if fed["keeps_up"] else "TOO FEW"
+    return (
+        f"{line}; its {fed['cores_per_host']} cores make "
+        f"{fed['images_per_second_per_host']:,.0f} at {each}: {can}"
+    )
 
 
 def _gib(size: int) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,7 @@ import tensorflow as tf
 from input_pipeline.records import DatasetInfo
 from models.rewrites import InputForm, input_form
 from train import progressive, state
+from train.config import ROOT
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.progressive import OWN
@@ -23,17 +25,19 @@ class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
 
     Attributes:
       op: its type, such as "EagerPyFunc"; None where TensorFlow does not say.
+      reason: in a line.
       node: its name in the graph, which begins with those of model and layer.
       source: "file:line" of the call that made it, outside TensorFlow and Keras.
     """
 
     def __init__(self, message: str):
         """Args: message: of TensorFlow."""
-        op = re.search(r"No registered '(\w+)'", message)
-        node = re.search(r"\{\{node ([^}]+)\}\}", message)
-        self.op = op[1] if op else None
-        self.node = node[1] if node else None
+        op = re.search(r"No registered '(\w+)'|with op (\w+)", message)
+        node = re.search(r"\{\{node ([^}]+)\}\}|node `([^`]+)`", message)
+        self.op = op and (op[1] or op[2])
+        self.node = node and (node[1] or node[2])
         self.source = _own_source(message)
+        self.reason = _reason(message)
         super().__init__(message)
 
 
@@ -42,7 +46,7 @@ class Program:
     """A step for one replica of many.
 
     Attributes:
-      stablehlo: of TensorFlow's bridge for the CPU, serialized.
+      stablehlo: of TensorFlow's bridge for the CPU, as text.
       images: of a replica, a step.
       resolution: of these, in pixels.
     """
@@ -121,33 +125,55 @@ class Programs:
 
         program = tf.function(step, jit_compile=True, autograph=False)
         try:
-            lower = program.experimental_get_compiler_ir(*specs)
-            stablehlo = lower(stage="stablehlo_serialized")
+            with tf.device("CPU:0"):  # whose bridge it is, also where there is a GPU
+                lower = program.experimental_get_compiler_ir(*specs)
+                text = lower(stage="stablehlo")
         except (ValueError, tf.errors.OpError) as error:
             if "tf2xla conversion failed" not in str(error):
                 raise
             raise CannotLower(str(error)) from error
-        return Program(stablehlo, images, form.resolution)
+        # Its name counts the functions that this process has traced.
+        # (With a dynamic shape, it is MLIR's generic form.)
+        name = r"(^module @|sym_name = \")a_inference_step_\d+__[.\d]*"
+        text, count = re.subn(name, r"\1step", text, flags=re.M)
+        assert count == 1, "TensorFlow writes StableHLO in another way"
+        return Program(text.encode(), images, form.resolution)
 
 
-def layer_of(node: str, model: keras.Model) -> keras.layers.Layer | None:
-    """Returns the innermost layer in whose call a node of a graph was made.
+def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers in whose calls a node of a graph was made, outermost first.
 
     Args:
-      node: its name, as in "model_1/block_4/se/reduce/convolution".
+      node: its name, as in "model_1/block_4_1/squeeze_excite/reduce/convolution".
       model: whose layers are looked at.
     """
-    layers = {layer.name: layer for layer in model._flatten_layers()}
-    for part in reversed(node.split("/")):
+    found: list[keras.layers.Layer] = []
+    for part in node.split("/"):
+        inside = found[-1] if found else model
+        children = inside._flatten_layers(include_self=False, recursive=False)
+        by_name = {layer.name: layer for layer in children}
         # A scope that is entered again is numbered on.
         for name in (part, re.sub(r"_\d+$", "", part)):
-            if name in layers:
-                return layers[name]
-    return None
+            if name in by_name:
+                found.append(by_name[name])
+                break
+    return found
+
+
+def _reason(message: str) -> str:
+    """Returns what is wrong, without the lists of nodes and of Python's calls."""
+    if found := re.search(r"No registered '(\w+)'", message):
+        return f"XLA has no {found[1]}"
+    first = message.strip().splitlines()[0].removeprefix("Failed getting HLO text: '")
+    return re.sub(r"node `[^`]+` with op (\w+)", r"\1", first).rstrip(".")
 
 
 def _own_source(message: str) -> str | None:
     """Returns the last line that TensorFlow lists outside installed packages."""
     found = re.findall(r'File "([^"]+)", line (\d+)', message)
     own = [(file, line) for file, line in found if "site-packages/" not in file]
-    return ":".join(own[-1]) if own else None
+    if not own:
+        return None
+    file, line = own[-1]
+    path = Path("/", file)  # TensorFlow drops the first slash
+    return f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}"

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -56,10 +56,7 @@ class Stages:
         self.strategy = strategy
         self._experiment = experiment
         self._stages = experiment.stages(info)
-        for stage in self._stages.values():
-            form = stage_form(stage, train_state.model)
-            make_augment(experiment, stage)
-            make_mixing(experiment, stage, form, train_state.model)
+        check(self._stages.values(), experiment, train_state.model)
         self.trainer = make_trainer(experiment, train_state, strategy, OWN)
         self._stage = OWN
         self._entered: int | None = None  # the stage, by the step that ends it
@@ -155,6 +152,19 @@ class Stages:
         )
         element = next(images.as_numpy_iterator())
         return element["image"], element["label"]
+
+
+def check(stages: Iterable[Stage], experiment: Experiment, model: keras.Model) -> None:
+    """Refuses, before a run begins, what a later stage of it could not do.
+
+    Raises:
+      UserError, models.variants.ModelError, input_pipeline.errors.DataError: see
+        `make_trainer`.
+    """
+    for stage in stages:
+        form = stage_form(stage, model)
+        make_augment(experiment, stage)
+        make_mixing(experiment, stage, form, model)
 
 
 def make_trainer(

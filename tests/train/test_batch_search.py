@@ -46,7 +46,28 @@ def test_steps_and_cliffs():
 
 
 def test_nothing_fits():
-    assert largest(lambda images: 20 * GIGA + images, 64, 16 * GIGA) == 0
+    calls = []
+
+    def needs(images):
+        calls.append(images)
+        return 20 * GIGA + images
+
+    assert largest(needs, 64, 16 * GIGA) == 0
+    assert calls[-1] == 1
+
+
+@pytest.mark.parametrize("first", [4, 5, 6, 8, 9, 16, 64])
+@pytest.mark.parametrize("end", [1, 2, 3, 5, 7])
+def test_few_images_count_each(first, end):
+    calls = []
+
+    def needs(images):
+        calls.append(images)
+        return images * GIGA
+
+    found = largest(needs, first, end * GIGA)
+    assert found == (end if end < first else max(end, first))
+    assert len(calls) == len(set(calls)) <= 8
 
 
 def test_a_compiler_that_saves_near_the_limit():

@@ -1,9 +1,12 @@
+import concurrent.futures
 import dataclasses
 import json
 import math
 import os
 import subprocess
 import sys
+import types
+from typing import Any
 
 import keras
 import pytest
@@ -15,10 +18,15 @@ from models.batch_norm import BatchNormalization
 from models.rewrites import input_form
 from tests.train.runs import bindings, experiment_of
 from tests.train.tiny import with_layer
-from tpu_compiler import Compiler, Topology
+from tpu_compiler import Compiler, CompilerError, Topology
+from tpu_compiler.topology import GENERATIONS
 from train import feeding, preflight, preflight_text
 from train.config import ROOT
-from train.preflight import Preflight
+from train.errors import UserError
+from train.judge import Judge, Step
+from train.programs import Program, layers_of
+from train.progressive import stage_form
+from train.stages import Stage
 from train.virtual_slice import VirtualSlice
 
 LARGE = {
@@ -66,11 +74,18 @@ def test_a_slice_compiles_and_fits(slice_of_32):
     assert evaluation["name"] == "evaluation step"
     assert (train["images_per_replica"], train["resolution"]) == (8, 32)
     assert train["problem"] is evaluation["problem"] is None
-    assert 0 < report["hbm_bytes"] == train["hbm_bytes"] < report["hbm_limit_bytes"]
+    most = max(train["hbm_bytes"], evaluation["hbm_bytes"])
+    assert 0 < report["hbm_bytes"] == most < report["hbm_limit_bytes"]
     assert report["hbm_limit_bytes"] == 15854 * 2**20
     kinds = train["hbm_bytes_by_kind"]
     whole = sum(kinds.values()) - kinds["peak"] - 2 * kinds["aliased"]
     assert train["hbm_bytes"] == whole
+    # The optimizer's slots lie there while an evaluation runs.
+    beside = kinds["arguments"] - evaluation["hbm_bytes_by_kind"]["arguments"]
+    assert evaluation["hbm_bytes_beside"] == beside > 0
+    kinds = evaluation["hbm_bytes_by_kind"]
+    whole = sum(kinds.values()) - kinds["peak"] - 2 * kinds["aliased"]
+    assert evaluation["hbm_bytes"] == whole + beside
     assert train["dynamic_shapes"] == train["loops_of_unknown_length"] == []
 
 
@@ -109,14 +124,15 @@ def test_time_and_its_bounds(slice_of_32, digits):
     milliseconds = report["estimated_step_ms"]
     assert milliseconds == step["estimated_step_ms"]
     assert report["images_per_second"] == pytest.approx(256e3 / milliseconds)
-    steps = int(0.06 * 4000 / 256) or 1
-    assert report["train_steps"] == steps
-    assert report["hours"] == pytest.approx(steps * milliseconds / 3.6e6)
+    assert report["train_steps"] == 1
+    assert report["hours"] == pytest.approx(milliseconds / 3.6e6)
     fed = report["images_per_second_per_host"]
     assert fed == pytest.approx(report["images_per_second"] / 4)
     assert report["input"] == {
+        "by_fleet": False,
         "cpu_ms_per_image": 2.0,
         "cores_per_host": 96,
+        "cores_needed_per_host": pytest.approx(fed * 2e-3),
         "images_per_second_per_host": 48_000,
         "keeps_up": False,
     }
@@ -181,12 +197,28 @@ def test_an_op_that_xla_has_not_is_named(look):
     assert problem["op"] == "EagerPyFunc"
     assert problem["layer"] == "calls_back (Calls)"
     file, line = problem["source"].rsplit(":", 1)
-    assert file.endswith("tests/train/test_preflight.py")
+    assert file == "tests/train/test_preflight.py"
     with open(__file__) as source:
         assert "tf.py_function" in source.read().splitlines()[int(line) - 1]
     text = preflight_text.describe(report)
     assert "train step: XLA has no EagerPyFunc" in text
     assert "  layer: calls_back (Calls)" in text
+
+
+class Counts(keras.layers.Layer):
+    """Asks for as many numbers as its inputs say."""
+
+    def call(self, x):
+        count = tf.cast(tf.reduce_sum(x), tf.int32)
+        return x + tf.cast(tf.reduce_sum(tf.range(count)), x.dtype)
+
+
+def test_a_size_that_has_to_be_known(look):
+    report = look("v3", build_model=with_layer(lambda: Counts(name="counts")))
+    problem = report["steps"][0]["problem"]
+    assert problem["message"] == "Input 1 to Range must be a compile-time constant"
+    assert (problem["op"], problem["layer"]) == ("Range", "counts (Counts)")
+    assert problem["source"].startswith("tests/train/test_preflight.py:")
 
 
 def test_a_dynamic_shape_is_named(look):
@@ -218,15 +250,175 @@ def test_stages_are_programs_of_their_own(digits, compiler):
             "experiment.Experiment.epochs": 0.12,
         },
     )
-    judge = Preflight(
-        experiment, load_info(str(digits)), Topology.parse("v3"), compiler
+    judge = Judge(experiment, load_info(str(digits)), Topology.parse("v3"), compiler)
+    first, second = judge.stages.values()
+    program = judge.programs.train_step(first)
+    assert (program.resolution, program.images) == (16, 20)
+    assert b"tensor<20x16x16x3xui8>" in program.stablehlo
+    assert stage_form(second, judge.programs.model).resolution == 32
+    # Nor does it depend on what was lowered before: the compiler's cache goes by it.
+    assert judge.programs.train_step(first) == program
+
+
+class FakeCompiler(Compiler):
+    """Needs 1 GiB and 0.25 GiB an image of a micro-batch; may die of too many."""
+
+    def __init__(self, micro_batches=1, dies=False):
+        self.asked, self.micro_batches, self.dies = [], micro_batches, dies
+
+    def compile(
+        self, module, topology, num_replicas=1, *, timeout_seconds=0.0, name=""
+    ):
+        images = int(module) // self.micro_batches
+        self.asked.append((images, timeout_seconds))
+        answer = concurrent.futures.Future()
+        found = report(needed=2**30 + images * 2**28)
+        if self.dies and not found.compiled:
+            answer.set_exception(CompilerError(f"{name}: the process has died"))
+        else:
+            answer.set_result(found)
+        return answer
+
+
+def report(*, needed=0, milliseconds=None, all_reduces=0) -> Any:
+    limit = GENERATIONS["v3"].hbm_bytes
+    fits = needed <= limit
+    return types.SimpleNamespace(
+        verdict="compiled" if fits else "out_of_memory",
+        compiled=fits,
+        needed_bytes=needed,
+        hbm_bytes=limit,
+        message=f"needs {needed}",
+        largest_buffers=(),
+        memory=None,
+        costs=None,
+        milliseconds=milliseconds,
+        collectives=[
+            types.SimpleNamespace(kind="all-reduce", count=all_reduces),
+            types.SimpleNamespace(kind="all-gather", count=1),
+        ],
     )
-    first, second = [
-        judge.programs.train_step(stage) for stage in judge.stages.values()
+
+
+def judge_of(digits, compiler=None, **changes):
+    changes = {f"experiment.Experiment.{name}": v for name, v in changes.items()}
+    return Judge(
+        experiment_of(digits, **changes),
+        load_info(str(digits)),
+        Topology.parse("v3"),
+        compiler or FakeCompiler(),
+        timeout_seconds=7.0,
+    )
+
+
+@pytest.mark.parametrize(("micro_batches", "dies"), [(1, False), (2, False), (1, True)])
+def test_largest_batch(digits, micro_batches, dies, monkeypatch):
+    compiler = FakeCompiler(micro_batches, dies)
+    judge = judge_of(digits, compiler, accumulation_steps=micro_batches)
+
+    def program(stage=None, images=20):
+        return Program(str(images).encode(), images, 32)
+
+    monkeypatch.setattr(judge.programs, "train_step", program)
+    monkeypatch.setattr(judge.programs, "eval_step", program)
+    train, _ = judge.steps()
+    before = len(compiler.asked)
+    # (15.48 - 1) * 4 images fit.
+    assert judge.largest_batch(train) == 56 * micro_batches
+    tried = [images for images, _ in compiler.asked[before:]]
+    assert 20 // micro_batches not in tried, "what is known is not asked for again"
+    assert len(tried) == len(set(tried)) < 8
+    assert {seconds for _, seconds in compiler.asked} == {7.0}
+    too_many = [n for n in tried if n > 56]
+    assert too_many
+    assert judge.unanswered == [
+        f"the train step with {n} images a replica: the process has died"
+        for n in too_many * dies
     ]
-    assert (first.resolution, second.resolution) == (16, 32)
-    assert (first.images, second.images) == (20, 20)
-    assert first.stablehlo != second.stablehlo
+
+
+def test_schedule_of_stages(digits):
+    rows = [{"until_epoch": 0.06, "resolution": 16}]
+    judge = judge_of(digits, progressive=rows, epochs=0.12)
+    assert list(judge.stages) == [12, 24]
+    first, second = judge.stages.values()
+
+    def steps(*milliseconds):
+        answers = [
+            report(milliseconds=each, all_reduces=n)
+            for each, n in zip(milliseconds, (3, 2), strict=True)
+        ]
+        return [
+            Step("", stage, None, answer, None)
+            for stage, answer in zip((first, second), answers, strict=True)
+        ]
+
+    known = {"train_steps": 24, "epochs": 0.12, "all_reduces": 3}
+    assert preflight.schedule(judge, steps(1.0, 4.0)) == known | {
+        "estimated_step_ms": 2.5,
+        "images_per_second": 8000.0,
+        "peak_images_per_second": 20000.0,
+        "hours": pytest.approx(12 * 5 / 3.6e6),
+    }
+    unknown = preflight.schedule(judge, steps(None, 4.0))
+    assert unknown == known | dict.fromkeys(
+        ["estimated_step_ms", "images_per_second", "peak_images_per_second", "hours"]
+    )
+
+
+def test_arithmetic_of_frozen_parts_is_not_a_floor(digits):
+    step = Step("", Stage(), None, None, None)
+    model = experiment_of(digits).build_model()
+    assert preflight.passes(step, model) == 3
+    assert preflight.passes(dataclasses.replace(step, stage=None), model) == 2
+    model.get_layer("block_0").trainable = False
+    assert preflight.passes(step, model) == 1
+
+
+def test_a_stage_that_the_trainer_would_refuse(digits):
+    rows = [{"until_epoch": 0.06, "mixup_alpha": 0.2}]
+    with pytest.raises(UserError, match=r"mixup_alpha, but Experiment\.mixing is None"):
+        judge_of(digits, progressive=rows)
+
+
+def test_the_layer_that_a_node_belongs_to(digits):
+    judge = judge_of(digits)
+    node = "gradient_tape/tiny_1/block_0_1/squeeze_excite_1/reduce_1/convolution/Conv"
+    layers = layers_of(node, judge.programs.model)
+    assert [one.name for one in layers] == ["block_0", "squeeze_excite", "reduce"]
+    assert (
+        layers[-1]
+        is judge.programs.model.get_layer("block_0")._expansion[-1].forward_layers[0]
+    )
+    place = judge.place(node)
+    assert place["layer"] == "block_0/squeeze_excite/reduce (Conv2D)"
+    file, line = place["source"].split(":")
+    assert file == "models/blocks.py"
+    source = (ROOT / file).read_text().splitlines()[int(line) - 1 :]
+    assert "class SqueezeExcite" in "".join(source[:2])
+    assert judge.place("somewhere/else")["layer"] == "somewhere/else"
+
+
+@pytest.mark.parametrize(
+    ("topology", "cores", "hosts"),
+    [("v3", 12, 1), ("v3:2x2", 96, 1), ("v5e", 28, 1), ("v3:4x4", 96, 4)],
+)
+def test_cores_of_a_host(topology, cores, hosts):
+    found = feeding.verdict(1000.0, Topology.parse(topology), 2.0)
+    assert (found["hosts"], found["input"]["cores_per_host"]) == (hosts, cores)
+    assert found["input"]["cores_needed_per_host"] == 2.0 / hosts
+    assert found["input"]["keeps_up"]
+    fleet = feeding.verdict(1e6, Topology.parse(topology), 2.0, by_fleet=True)
+    assert fleet["input"]["keeps_up"] is None
+    assert fleet["input"]["cores_needed_per_host"] == 2000 / hosts
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(100.0, "100.0 hours"), (0.5, "30.0 minutes"), (0.001, "3.6 seconds")],
+)
+def test_durations(hours, said):
+    assert preflight_text._duration(hours) == said
 
 
 def test_replicas_that_do_not_divide_the_batch(look):
@@ -305,6 +497,10 @@ def test_the_command(digits, tmp_path):
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: unknown TPU topology 'v9:4x4'; known are")
     assert "Traceback" not in refused.stderr
+    setting = "randaugment.rand_augment.magnitude"
+    unused = run("--topology=v3:4x4", f"--gin_param={setting} = 1")
+    assert unused.returncode == 1
+    assert "rand_augment.magnitude' has no effect" in unused.stderr
     elsewhere = run(
         "--topology=v3:4x4", "--gin_param=experiment.Experiment.data_dir='x'"
     )
