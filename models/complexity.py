@@ -11,7 +11,7 @@ from models import scaling
 from models.scaling import BlockSpec
 from models.variants import Variant, require
 
-_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _COLORS, _STEM_KERNEL = 3, 3
 
 
@@ -62,9 +62,9 @@ class Cost:
 
     def activation_bytes(self, dtype: str = "bfloat16") -> int:
         """Size of the activations in "bfloat16", "float16" or "float32"."""
-        known = ", ".join(_BYTES)
-        require(dtype in _BYTES, f"dtype must be one of {known}, not {dtype!r}")
-        return self.activation_elements * _BYTES[dtype]
+        known = ", ".join(BYTES)
+        require(dtype in BYTES, f"dtype must be one of {known}, not {dtype!r}")
+        return self.activation_elements * BYTES[dtype]
 
 
 def total(variant: Variant, num_classes: int = 1000) -> Cost:

@@ -152,7 +152,7 @@ def _check(
     """Refuse what no model can be built of."""
     specs = scaling.block_specs(variant)
     for name in (variant.activation, *(spec.activation for spec in specs)):
-        _check_activation(name)
+        check_activation(name)
     require(
         type(num_classes) is int and num_classes >= 1,
         f"num_classes must be an integer of 1 or more, not {num_classes!r}",
@@ -318,7 +318,7 @@ def _override(variant: Variant, **fields: float | str | None) -> Variant:
 _NO_ACTIVATIONS = ("get", "serialize", "deserialize", "threshold", "glu")
 
 
-def _check_activation(name: Any) -> None:
+def check_activation(name: Any) -> None:
     """Refuse what Keras does not know by this name."""
     known = [
         key

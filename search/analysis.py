@@ -1,17 +1,19 @@
 """A network under the roof of a device, by layers, blocks and as a whole."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from models.complexity import BYTES
 from models.scaling import block_specs
-from models.variants import Variant
+from models.variants import Variant, require
+from search.estimates import Estimate
 from search.hardware import Hardware
 from search.layers import Layer, layers
-from tpu_compiler import Compiler, CompilerError, Topology
 
-BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-_NETWORK = "network"
+# Of an activation. What is served takes its variables in float32 and the image's pixels
+# in uint8 whatever the dtype of the arithmetic.
+_WEIGHT_BYTES, _PIXEL_BYTES = 4, 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +23,12 @@ class Row:
     Attributes:
         network: name of the variant.
         level: what the row is about.
-        part: "stem", "block_0", ..., "head"; "" for the network.
-        name: of the layer; "" for the others.
-        kind: of the layer, see `search.layers`; of a part "stem", "depthwise", "fused"
-            or "head"; "" for the network.
+        part: "stem", "block_0", ..., "head"; "" for the network, and for what takes
+            time and is not named by the compiler.
+        name: of the layer; "" for the others, and for what else a part does.
+        kind: of the layer, see `search.layers`; "other" for what takes time in a part
+            and is no layer, such as a copy; of a part "stem", "depthwise", "fused" or
+            "head"; "" for the network.
         flops: W, two for each multiply-accumulate, of the whole batch.
         bytes: Q, of the whole batch.
         ideal_seconds: W / C_ideal.
@@ -33,7 +37,10 @@ class Row:
         memory_bound_flops: those of the layers that are bound by memory.
         peak_flops: of the device, a second.
         bytes_per_second: of the device's memory.
-        estimated_seconds: by the TPU's compiler, None where it does not tell.
+        estimated_seconds: by the TPU's compiler, None where it does not tell. Those of
+            the layers add up to the blocks' and the network's.
+        fused_into: the layer, as block_1/depthwise, whose fusion computes this one; it
+            has the time of both.
     """
 
     network: str
@@ -48,11 +55,12 @@ class Row:
     peak_flops: float
     bytes_per_second: float
     estimated_seconds: float | None = None
+    fused_into: str = ""
 
     @property
     def intensity(self) -> float:
-        """I, FLOPs per byte."""
-        return self.flops / self.bytes
+        """I, FLOPs per byte; 0 where nothing is computed."""
+        return self.flops / self.bytes if self.flops else 0.0
 
     @property
     def ridge(self) -> float:
@@ -81,9 +89,10 @@ class Row:
 
     @property
     def efficiency(self) -> float | None:
-        """E; None where no latency is known."""
-        achieved = self.achieved_flops
-        return None if achieved is None else achieved / self.ideal_flops
+        """E; None where no latency is known, or nothing is there to compare it with."""
+        if not (self.estimated_seconds and self.bytes):
+            return None
+        return self.ideal_seconds / self.estimated_seconds
 
 
 def analyse(
@@ -92,7 +101,7 @@ def analyse(
     *,
     batch: int,
     dtype: str = "bfloat16",
-    estimates: Mapping[str, float] | None = None,
+    estimate: Estimate | None = None,
 ) -> tuple[Row, ...]:
     """Put a network under the roof of a device.
 
@@ -100,24 +109,27 @@ def analyse(
         variant: the network.
         hardware: the device.
         batch: images at a time on the device, 1 or more.
-        dtype: of activations and weights: "bfloat16", "float16" or "float32".
-        estimates: seconds by part and of the "network", as `estimate` returns them.
+        dtype: of the arithmetic and the activations: "bfloat16", "float16" or
+            "float32".
+        estimate: of the time that the network takes there, where it is known.
 
     Returns:
         Rows of all layers, then of the blocks (stem and head among them), then of the
         network.
 
     Raises:
-        ModelError: the variant cannot be built.
+        ModelError: the variant cannot be built, or the batch is out of range.
         HardwareError: the device has no known peak for the dtype.
     """
-    estimates = estimates or {}
+    require(batch >= 1, f"batch must be 1 or more, not {batch}")
     roof = {
         "network": variant.name,
         "peak_flops": hardware.peak(dtype),
         "bytes_per_second": hardware.bytes_per_second,
     }
     rows = [_layer_row(layer, batch, BYTES[dtype], roof) for layer in layers(variant)]
+    if estimate is not None:
+        rows = [*(_timed(row, estimate) for row in rows), *_others(estimate, roof)]
     blocks = [
         _sum(
             [row for row in rows if row.part == part],
@@ -125,48 +137,24 @@ def analyse(
             level="block",
             part=part,
             kind=kind,
-            estimated_seconds=estimates.get(part),
         )
         for part, kind in _kinds_of_parts(variant)
     ]
-    network = _sum(
-        rows, roof, level="network", estimated_seconds=estimates.get(_NETWORK)
+    return (*rows, *blocks, _sum(rows, roof, level="network"))
+
+
+def _layer_row(layer: Layer, batch: int, activation_bytes: int, roof: Any) -> Row:
+    input_bytes = _PIXEL_BYTES if layer.kind == "stem" else activation_bytes
+    moved = (
+        layer.input_elements * input_bytes + layer.output_elements * activation_bytes
     )
-    return (*rows, *blocks, network)
-
-
-def estimate(
-    variant: Variant, topology: Topology, compiler: Compiler, *, batch: int, dtype: str
-) -> dict[str, float]:
-    """Return the TPU compiler's estimates in seconds, by part and of the "network".
-
-    Raises:
-        CompilerError: it has none, as when the network does not fit.
-    """
-    from search import latency  # loads the frameworks
-
-    options = {"batch": batch, "dtype": dtype}
-    whole = latency.whole(variant, compiler, topology, **options)
-    if whole.milliseconds is None:
-        raise CompilerError(
-            f"{variant.name} on one device of {topology}: {whole.message}; change the "
-            "batch, or ask for --no_estimate"
-        )
-    milliseconds = {_NETWORK: whole.milliseconds}
-    for part in latency.parts(variant, compiler, topology, **options):
-        milliseconds[part.name] = part.milliseconds
-    return {name: ms / 1e3 for name, ms in milliseconds.items()}
-
-
-def _layer_row(layer: Layer, batch: int, bytes_each: int, roof: Any) -> Row:
-    activations = layer.input_elements + layer.output_elements
     row = Row(
         level="layer",
         part=layer.part,
         name=layer.name,
         kind=layer.kind,
         flops=2 * layer.macs * batch,
-        bytes=bytes_each * (activations * batch + layer.weights),
+        bytes=moved * batch + layer.weights * _WEIGHT_BYTES,
         ideal_seconds_by_layer=0,
         memory_bound_flops=0,
         **roof,
@@ -178,6 +166,33 @@ def _layer_row(layer: Layer, batch: int, bytes_each: int, roof: Any) -> Row:
     )
 
 
+def _timed(row: Row, estimate: Estimate) -> Row:
+    """Return the row of a layer with its time."""
+    place = row.part, row.name
+    return dataclasses.replace(
+        row,
+        estimated_seconds=estimate.seconds(place),
+        fused_into="/".join(estimate.fused.get(place, ())),
+    )
+
+
+def _others(estimate: Estimate, roof: Any) -> Iterator[Row]:
+    """Yield the rows of what takes time and belongs to no layer."""
+    for part, name in estimate.cycles:
+        if not name:
+            yield Row(
+                level="layer",
+                part=part,
+                kind="other",
+                flops=0,
+                bytes=0,
+                ideal_seconds_by_layer=0,
+                memory_bound_flops=0,
+                estimated_seconds=estimate.seconds((part, name)),
+                **roof,
+            )
+
+
 def _sum(rows: Sequence[Row], roof: Any, **fields: Any) -> Row:
     """Return the row of several layers together."""
     return Row(
@@ -185,6 +200,8 @@ def _sum(rows: Sequence[Row], roof: Any, **fields: Any) -> Row:
         bytes=sum(row.bytes for row in rows),
         ideal_seconds_by_layer=sum(row.ideal_seconds_by_layer for row in rows),
         memory_bound_flops=sum(row.memory_bound_flops for row in rows),
+        # None if no layer has any.
+        estimated_seconds=sum(row.estimated_seconds or 0 for row in rows) or None,
         **roof,
         **fields,
     )

@@ -39,7 +39,7 @@ class Hardware:
         if dtype not in self.peak_flops:
             raise HardwareError(
                 f"no peak of {self.name} is known for {dtype!r}; choose "
-                f"--dtype={' or '.join(self.peak_flops)}"
+                f"{' or '.join(self.peak_flops)}"
             )
         return self.peak_flops[dtype]
 

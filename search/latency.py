@@ -1,38 +1,39 @@
-"""Estimate the latency of inference on one TPU core, without a TPU.
+"""Estimate the latency of inference on one device of a TPU, without a TPU.
 
     python -m search.latency --variants=efficientnet-b0,efficientnet-x-b0
-        --topology=v3:2x2x1 --batch=64 --dtype=bfloat16 --blocks
+        --topology=v3 --batch=64 --dtype=bfloat16 --blocks
 
-The networks are compiled by XLA's TPU compiler, which `make tpu-compiler` installs: a
+A device runs one replica: a core of a v2 or v3 chip, a whole chip from v4 on. The
+networks are compiled by XLA's TPU compiler, which `make tpu-compiler` installs: a
 minute each, and nothing the second time. With --blocks their parts are compiled, too,
-each by itself, and equal ones once: a network made of known blocks costs milliseconds.
+each by itself, and equal ones once. --blocks=only compiles no whole network, so that
+one of known blocks costs milliseconds:
+
+    python -m search.latency --variants=efficientnet-x-b0 --blocks=only
+        --stages="{4: {'num_repeat': 5}}" --block_changes="{3: {'fused': False}}"
+
 The exit status is 0 when everything compiles and fits, 1 when something does not, 2
 when there is no answer.
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
 import json
 import signal
 import sys
-import weakref
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from models.scaling import BlockSpec
-from models.variants import ModelError, Variant
-from search import latency_text, lowering
-from search.parts import Block, Form, Kind, Piece, pieces, resolved
+from models.variants import ModelError, Variant, change
+from search import asking, latency_text
+from search.arguments import changes, names, positive
+from search.parts import Block, Form, Kind, Piece, resolved
 from tpu_compiler import Compiler, CompilerError, Report, Topology
+from tpu_compiler.cache import default_folder
+from tpu_compiler.process import environment
 
-_TIMEOUT_SECONDS = 3600.0
-
-_Future = concurrent.futures.Future[Report]
-# What a compiler was asked for, so that a known part costs no look at the disk.
-_ASKED: weakref.WeakKeyDictionary[Compiler, dict[Hashable, _Future]] = (
-    weakref.WeakKeyDictionary()
-)
+Blocks = Literal["no", "yes", "only"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ def whole(
         CompilerError: the compiler does not answer.
     """
     form = Form.of(batch=batch, dtype=dtype, **build_options)
-    return _ask_whole(resolved(variant), compiler, topology, form).result()
+    return asking.whole(resolved(variant), compiler, topology, form).result()
 
 
 def parts(
@@ -113,59 +114,20 @@ def parts(
         CompilerError: the compiler does not answer, or a part does not compile or fit.
     """
     form = Form.of(batch=batch, dtype=dtype, **build_options)
-    return _parts(_ask_parts(resolved(variant), compiler, topology, form))
+    asked = asking.parts(resolved(variant), compiler, topology, form)
+    reports = [(piece, answer.result()) for piece, answer in asked]
+    for piece, report in reports:
+        if not report.compiled:
+            raise CompilerError(f"{_misfit(piece, report)} ({report.topology.device})")
+    return [_part(piece, report) for piece, report in reports]
 
 
-def _ask_whole(
-    variant: Variant, compiler: Compiler, topology: Topology | str, form: Form
-) -> _Future:
-    module = lowering.network(variant, **vars(form))
-    return _ask(compiler, topology, module, lambda: module, variant.name)
-
-
-def _ask_parts(
-    variant: Variant, compiler: Compiler, topology: Topology | str, form: Form
-) -> list[tuple[Piece, _Future]]:
-    """Ask for all parts before the first one is waited for."""
-
-    def ask(piece: Piece) -> _Future:
-        key = piece.of, form.of_piece(piece.kind)
-        name = f"{piece.name} of {variant.name}"
-        return _ask(
-            compiler, topology, key, lambda: lowering.part(piece, **vars(form)), name
-        )
-
-    return [(piece, ask(piece)) for piece in pieces(variant, form)]
-
-
-def _ask(
-    compiler: Compiler,
-    topology: Topology | str,
-    key: Hashable,
-    lower: Callable[[], bytes],
-    name: str,
-) -> _Future:
-    """Have a program compiled that this process has not asked for under this key."""
-    asked = _ASKED.setdefault(compiler, {})
-    known = asked.get((str(topology), key))
-    if known is None or (known.done() and known.exception() is not None):
-        known = compiler.compile(
-            lower(), topology, timeout_seconds=_TIMEOUT_SECONDS, name=name
-        )
-        asked[str(topology), key] = known
-    return known
-
-
-def _parts(asked: Sequence[tuple[Piece, _Future]]) -> list[Part]:
-    return [_part(piece, future.result()) for piece, future in asked]
+def _misfit(piece: Piece, report: Report) -> str:
+    return f"{piece.name} by itself: {report.message}"
 
 
 def _part(piece: Piece, report: Report) -> Part:
-    if report.milliseconds is None:
-        raise CompilerError(
-            f"{piece.name} by itself does not compile for one device of "
-            f"{report.topology}: {report.message}"
-        )
+    assert report.milliseconds is not None
     return Part(
         name=piece.name,
         kind=piece.kind,
@@ -185,70 +147,75 @@ def estimate(
     topology: Topology,
     form: Form,
     *,
-    blocks: bool,
+    blocks: Blocks,
 ) -> dict[str, Any]:
     """Return what is known of some networks' inference on one device, ready for JSON.
 
     Args:
-        variants: the networks, one or more; compiled at once by all workers.
+        variants: the networks; compiled at once by all workers.
         compiler: of TPUs.
         topology: whose device.
         form: of all networks.
-        blocks: whether to compile the parts, too.
+        blocks: whether to compile the parts, too, or them only.
+
+    Returns:
+        What was asked, and "networks" in their order. What was not asked for, or has no
+        answer because something does not compile or fit, is None there.
 
     Raises:
         ModelError: a variant cannot be built in this form.
         CompilerError: the compiler does not answer.
     """
-    asked = {
-        variant.name: _ask_whole(variant, compiler, topology, form)
-        for variant in variants
-    }
-    asked_parts = {
-        variant.name: _ask_parts(variant, compiler, topology, form)
-        for variant in variants
-        if blocks
-    }
-    reports = {name: future.result() for name, future in asked.items()}
+    asked = [
+        (
+            None if blocks == "only" else asking.whole(one, compiler, topology, form),
+            None if blocks == "no" else asking.parts(one, compiler, topology, form),
+        )
+        for one in variants
+    ]
     networks = []
-    for variant in variants:
-        report = reports[variant.name]
-        network = _of_network(variant, report, form)
-        if blocks and report.compiled:
-            network |= _of_parts(_parts(asked_parts[variant.name]), report)
+    for variant, (whole, parts) in zip(variants, asked, strict=True):
+        network = {"name": variant.name, "resolution": variant.resolution}
+        network |= _of_whole(whole and whole.result(), form)
+        if parts is not None:
+            reports = [(piece, answer.result()) for piece, answer in parts]
+            network |= _of_parts(reports, network["milliseconds"])
         networks.append(network)
     return {
         "topology": str(topology),
+        "device": topology.device,
         "devices": 1,
         "clock_hz": topology.generation.clock_hz,
         "hbm_limit_bytes": topology.generation.hbm_bytes,
         **dataclasses.asdict(form),
         "networks": networks,
         "worth": latency_text.WORTH,
-        "compiler": next(iter(reports.values())).versions,
+        "compiler": environment().versions,
     }
 
 
-def _of_network(variant: Variant, report: Report, form: Form) -> dict[str, Any]:
-    milliseconds, costs = report.milliseconds, report.costs
+def _of_whole(report: Report | None, form: Form) -> dict[str, Any]:
+    milliseconds, costs = report and report.milliseconds, report and report.costs
     return {
-        "name": variant.name,
-        "resolution": variant.resolution,
-        "compiles": report.verdict != "refused",
-        "fits": report.compiled,
-        "message": report.message,
+        "compiles": report and report.verdict != "refused",
+        "fits": report and report.compiled,
+        "message": report and report.message,
         "milliseconds": milliseconds,
         "images_per_second": milliseconds and form.batch / milliseconds * 1e3,
-        "cycles": report.cycles,
-        "hbm_bytes": report.needed_bytes,
+        "cycles": report and report.cycles,
+        "hbm_bytes": report and report.needed_bytes,
         "bytes_moved": costs and costs.hbm_bytes,
         "without_estimate": costs and costs.uncosted,
     }
 
 
-def _of_parts(parts: Sequence[Part], report: Report) -> dict[str, Any]:
+def _of_parts(
+    reports: Sequence[tuple[Piece, Report]], whole_ms: float | None
+) -> dict[str, Any]:
     """Return the parts of a network, their sum, and how far off it is."""
-    total = sum(part.milliseconds for part in parts)
+    misfits = [_misfit(*one) for one in reports if not one[1].compiled]
+    parts = [] if misfits else [_part(*one) for one in reports]
+    total = None if misfits else sum(part.milliseconds for part in parts)
     return {
         "parts": [
             {
@@ -261,14 +228,15 @@ def _of_parts(parts: Sequence[Part], report: Report) -> dict[str, Any]:
                 "strides": part.spec and part.spec.strides,
                 "expand_ratio": part.spec and part.spec.expand_ratio,
                 "milliseconds": part.milliseconds,
-                "share": part.milliseconds / total,
+                "share": total and part.milliseconds / total,
                 "cycles": part.report.cycles,
                 "bytes_moved": part.report.costs and part.report.costs.hbm_bytes,
             }
             for part in parts
         ],
+        "parts_message": misfits[0] if misfits else None,
         "sum_of_parts_ms": total,
-        "error_of_sum": report.milliseconds and total / report.milliseconds - 1,
+        "error_of_sum": total and whole_ms and total / whole_ms - 1,
     }
 
 
@@ -279,36 +247,54 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--variants", required=True, help="names, separated by commas")
-    add("--topology", default="v3:2x2x1", help="whose device; default: %(default)s")
-    add("--batch", type=int, default=64, help="images at once; default: %(default)s")
+    add("--variants", type=names, required=True, help="names, separated by commas")
+    add("--topology", default="v3", help="whose device; default: %(default)s")
+    add("--batch", type=positive, default=64, help="images at once; default: 64")
     add("--dtype", default="bfloat16", help="or float32; default: %(default)s")
-    add("--blocks", action="store_true", help="the time of every part, and their sum")
+    add(
+        "--blocks",
+        nargs="?",
+        choices=Blocks.__args__,
+        const="yes",
+        default="no",
+        help="the time of every part, and their sum; only: of no whole network",
+    )
     add("--json", action="store_true", help="print one JSON object instead of text")
-    add("--workers", type=int, default=2, help="compilations at once; default: 2")
+    add("--workers", type=positive, default=2, help="compilations at once; default: 2")
     form = parser.add_argument_group("the form of the networks, see build_model")
     add = form.add_argument
-    add("--num_classes", type=int, default=1000)
+    add("--num_classes", type=positive, default=1000)
     add("--fold_batch_norm", action="store_true")
     add("--stem_block_size", type=int, default=1)
     add("--stem_reshuffle", default="device")
     add("--input_layout", default="NHWC")
+    other = parser.add_argument_group("other networks, all changed alike")
+    add = other.add_argument
+    help = "fields by the stage's number from 1: \"{3: {'kernel_size': 3}}\""
+    add("--stages", type=changes, default={}, help=help)
+    help = "fields by the block's index from 0: \"{5: {'fused': True}}\""
+    add("--block_changes", type=changes, default={}, help=help)
     return parser.parse_args(argv)
 
 
 def _estimate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the estimates that the command line asks for."""
-    names = dict.fromkeys(filter(None, map(str.strip, arguments.variants.split(","))))
-    variants = [resolved(name) for name in names]
-    if not variants:
-        raise ModelError("--variants names none; as in --variants=efficientnet-x-b0")
-    if arguments.workers < 1:
-        raise CompilerError(f"--workers must be 1 or more, not {arguments.workers}")
+    changed = {"stages": arguments.stages, "block_changes": arguments.block_changes}
+    variants = [
+        change(resolved(name), arguments.stages, arguments.block_changes)
+        for name in arguments.variants
+    ]
     fields = [field.name for field in dataclasses.fields(Form)]
     form = Form(**{name: getattr(arguments, name) for name in fields})
     topology = Topology.parse(arguments.topology)
     with Compiler(arguments.workers) as compiler:
-        return estimate(variants, compiler, topology, form, blocks=arguments.blocks)
+        found = estimate(variants, compiler, topology, form, blocks=arguments.blocks)
+    return found | changed
+
+
+def _succeeded(network: dict[str, Any]) -> bool:
+    """Whether all that was asked of a network compiles and fits."""
+    return network["fits"] is not False and network.get("parts_message") is None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -320,13 +306,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = error.filename or default_folder().parent
+        print(
+            f"error: {where}: {error.strerror}; mend that, or name another folder for "
+            "caches by XDG_CACHE_HOME",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     print(json.dumps(found, indent=2) if arguments.json else latency_text.text(found))
-    return 0 if all(network["fits"] for network in found["networks"]) else 1
+    return 0 if all(map(_succeeded, found["networks"])) else 1
 
 
 if __name__ == "__main__":

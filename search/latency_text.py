@@ -1,8 +1,11 @@
 """What `search.latency` says to people."""
 
+import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from search.parts import Form
 
 WORTH = (
     "the sum of the cycles that XLA's TPU compiler estimates, by the clock: nothing "
@@ -14,16 +17,32 @@ WORTH = (
 _SUM = (
     "each part was compiled by itself, with its tensors laid out as suits it. What is "
     "fused across a border, and copies between neighbours that want other layouts, "
-    "make the sum differ: over B0 to B4 of EfficientNet, X, X-TPU and X-GPU (v3, batch "
-    "64, bfloat16) it is 0 to 4.0 % below the whole, 1.8 % on average."
+    "make the sum differ"
+)
+# By `python -m benchmarks.latency`.
+_LOOKED_AT = (
+    "over B0 to B4 of EfficientNet, X, X-TPU and X-GPU it is 0 to 4.0 % below the "
+    "whole, 1.8 % on average"
+)
+_NOT_LOOKED_AT = (
+    "how far was looked at on v3 at batch 64 in bfloat16, networks of the table in "
+    "their plain form, and not under these conditions. At batch 1 it was 13 % above "
+    "the whole for X-B0"
 )
 _WIDTH = 100
 _NETWORK = "{:<24}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}"
+# What is said of the form only where it is another.
+_USUAL = {
+    field.name: field.default
+    for field in dataclasses.fields(Form)
+    if field.default is not dataclasses.MISSING
+}
+_UNCHANGED: dict[str, Any] = {"stages": {}, "block_changes": {}}
 _PART = "  {:<10}  {:<9}  {:>10}  {:>12}  {:>6}  {:>6}  {:>8}  {:>6}"
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Return what `search.latency.estimate` found, for people."""
+    """Return what `python -m search.latency --json` prints, for people."""
     return "\n".join(_lines(found))
 
 
@@ -31,61 +50,78 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     networks = found["networks"]
     versions = ", ".join(f"{name} {of}" for name, of in found["compiler"].items())
     yield (
-        f"Inference on one device of {found['topology']}, batch {found['batch']}, "
-        f"{found['dtype']}; {versions}"
+        f"Inference on {found['device']} ({found['topology']}), batch "
+        f"{found['batch']}, {found['dtype']}; {versions}"
     )
-    yield from _options(found)
+    yield from _settings(found)
     yield _NETWORK.format(
         *("network", "pixels", "ms", "images/s", "ratio", "Mcycles", "HBM MiB")
     )
     for network in networks:
-        yield _row(network, networks[0]["milliseconds"])
+        yield _row(network, found["batch"], _milliseconds(networks[0]))
     for network in networks:
         if "parts" in network:
             yield from _parts(network)
     yield ""
     yield _wrapped(f"ms: {WORTH}")
     yield _wrapped(f"ratio: how many times as fast as {networks[0]['name']}.")
-    limit = found["hbm_limit_bytes"] / 2**20
-    yield _wrapped(f"HBM: all that the program needs, of {limit:,.0f} MiB.")
-    if any("parts" in network for network in networks):
-        yield _wrapped(f"sum: {_SUM}")
+    if any(network["hbm_bytes"] for network in networks):
+        limit = found["hbm_limit_bytes"] / 2**20
+        yield _wrapped(f"HBM: all that the program needs, of {limit:,.0f} MiB.")
+    if any(network.get("sum_of_parts_ms") for network in networks):
+        known = _LOOKED_AT if _looked_at(found) else _NOT_LOOKED_AT
+        yield _wrapped(f"sum: {_SUM}; {known}.")
 
 
-def _options(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line on the form of the networks where it is not the usual one."""
-    usual = {
-        "num_classes": 1000,
-        "fold_batch_norm": False,
-        "stem_block_size": 1,
-        "stem_reshuffle": "device",
-        "input_layout": "NHWC",
-    }
-    others = [f"{k}={found[k]}" for k, value in usual.items() if found[k] != value]
-    if others:
-        yield f"Built with {', '.join(others)}"
+def _settings(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines on the networks and their form where these are not the usual ones."""
+    for head, usual in (("Changed by", _UNCHANGED), ("Built with", _USUAL)):
+        others = [f"{k}={found[k]}" for k, value in usual.items() if found[k] != value]
+        if others:
+            yield f"{head} {', '.join(others)}"
 
 
-def _row(network: Mapping[str, Any], first: float | None) -> str:
-    milliseconds = network["milliseconds"]
+def _looked_at(found: Mapping[str, Any]) -> bool:
+    """Whether the conditions are those under which the sum was looked at."""
+    generation = found["topology"].partition(":")[0]
+    conditions = generation, found["batch"], found["dtype"]
+    return conditions == ("v3", 64, "bfloat16") and not any(_settings(found))
+
+
+def _is_sum(network: Mapping[str, Any]) -> bool:
+    """Whether the network itself was not compiled."""
+    return network["fits"] is None
+
+
+def _milliseconds(network: Mapping[str, Any]) -> float | None:
+    return network["sum_of_parts_ms" if _is_sum(network) else "milliseconds"]
+
+
+def _row(network: Mapping[str, Any], batch: int, first: float | None) -> str:
+    milliseconds, name = _milliseconds(network), network["name"]
     if milliseconds is None:
-        return (
-            f"{network['name']:<24}  {network['resolution']:>6}  {network['message']}"
-        )
+        why = network["parts_message" if _is_sum(network) else "message"]
+        return f"{name:<24}  {network['resolution']:>6}  {why}"
+    cycles = network["cycles"]
+    if _is_sum(network):
+        cycles = sum(part["cycles"] for part in network["parts"])
     return _NETWORK.format(
-        network["name"],
+        name,
         network["resolution"],
         f"{milliseconds:.3f}",
-        f"{network['images_per_second']:,.0f}",
+        f"{batch / milliseconds * 1e3:,.0f}",
         f"{first / milliseconds:.2f}" if first else "",
-        f"{network['cycles'] / 1e6:.3f}",
-        f"{network['hbm_bytes'] / 2**20:,.1f}",
+        f"{cycles / 1e6:.3f}",
+        "a sum" if _is_sum(network) else f"{network['hbm_bytes'] / 2**20:,.1f}",
     )
 
 
 def _parts(network: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield network["name"]
+    if network["parts_message"]:
+        yield f"  no sum: {network['parts_message']}"
+        return
     yield _PART.format(
         *("part", "kind", "pixels", "channels", "stride", "expand", "ms", "share")
     )
@@ -102,8 +138,9 @@ def _parts(network: Mapping[str, Any]) -> Iterator[str]:
         )
     blank = ("",) * 5
     yield _PART.format("sum", *blank, f"{network['sum_of_parts_ms']:.3f}", "100.0%")
-    yield _PART.format("whole", *blank, f"{network['milliseconds']:.3f}", "")
-    yield f"  error of the sum: {network['error_of_sum']:+.1%}"
+    if network["milliseconds"] is not None:
+        yield _PART.format("whole", *blank, f"{network['milliseconds']:.3f}", "")
+        yield f"  error of the sum: {network['error_of_sum']:+.1%}"
 
 
 def _wrapped(note: str) -> str:

@@ -31,7 +31,7 @@ class Layer:
     Batch norm, activation functions, pooling, squeeze-and-excite's product and the
     residual's sum are no layers: a compiler fuses them with the convolution beside
     them. What a depthwise convolution writes, for example, is its normalised output,
-    and the projection reads it once.
+    and the projection reads it once. With the sum, it also reads the block's input.
 
     Attributes:
         name: in its part, as in the model: "expand", "depthwise", ...
@@ -39,7 +39,8 @@ class Layer:
         kind: "fused" is the k x k convolution of a fused MBConv, "space_to_depth" the
             learned one; "reshuffle" moves pixels and computes nothing.
         macs: multiply-accumulates.
-        input_elements: numbers that it reads, the weights apart.
+        input_elements: numbers that it reads, the weights apart; of the stem those
+            are the image's pixels.
         output_elements: numbers that it writes.
         weights: kernel and bias, and batch norm's gamma and beta; the same for any
             number of images.
@@ -69,14 +70,18 @@ def layers(variant: Variant, num_classes: int = 1000) -> tuple[Layer, ...]:
     stem, head = scaling.stem_filters(variant), scaling.head_filters(variant)
     pixels = _Tensor(variant.resolution, _COLORS)
     chain = [_conv("conv", "stem", "stem", pixels, _Tensor(sizes[0], stem), 3)]
-    parts = 1
+    # Before the first block and behind the last one, pixels are in their place.
+    around = [1, *(block.space_to_batch for block in blocks), 1]
     for i, block in enumerate(blocks):
-        tensor = _Tensor(sizes[i], block.input_filters)
-        chain += _change_parts(f"block_{i}", tensor, parts, block.space_to_batch)
-        chain += _block_layers(f"block_{i}", block, sizes[i])
-        parts = block.space_to_batch
+        part, (before, n, behind) = f"block_{i}", around[i : i + 3]
+        if n not in (1, before):
+            x = _Tensor(sizes[i], block.input_filters)
+            chain.append(_move("space_to_batch", part, x, x))
+        chain += _block_layers(part, block, sizes[i])
+        if n not in (1, behind):
+            x = _Tensor(sizes[i + 1], block.output_filters)
+            chain.append(_move("batch_to_space", part, x, x))
     last = _Tensor(sizes[-1], blocks[-1].output_filters)
-    chain += _change_parts("head", last, parts, 1)
     chain.append(_conv("conv", "head", "conv_1x1", last, last.with_channels(head), 1))
     pooled, logits = _Tensor(1, head), _Tensor(1, num_classes)
     classifier = _conv(
@@ -108,7 +113,7 @@ class _Tensor:
 def _block_layers(part: str, block: BlockSpec, size: int) -> Iterator[Layer]:
     """Yield a block's layers, for the size of the tensor that enters."""
     n = block.space_to_batch
-    x = _Tensor(size // n, block.input_filters, samples=n**2)
+    entering = x = _Tensor(size // n, block.input_filters, samples=n**2)
     if block.space_to_depth != "none":
         folded = x.shrunk(2).with_channels(block.folded_filters)
         if block.space_to_depth == "conv":
@@ -127,7 +132,9 @@ def _block_layers(part: str, block: BlockSpec, size: int) -> Iterator[Layer]:
     if block.se_filters:
         yield from _squeeze_excite(part, small, block.se_filters)
     output = small.with_channels(block.output_filters)
-    yield _conv("project", part, "conv_1x1", small, output, 1)
+    project = _conv("project", part, "conv_1x1", small, output, 1)
+    added = entering.elements if block.has_skip else 0
+    yield dataclasses.replace(project, input_elements=project.input_elements + added)
 
 
 def _squeeze_excite(part: str, x: _Tensor, filters: int) -> Iterator[Layer]:
@@ -179,14 +186,6 @@ def _depthwise(part: str, source: _Tensor, target: _Tensor, kernel_size: int) ->
         output_elements=target.elements,
         weights=(kernel_size**2 + 2) * target.channels,
     )
-
-
-def _change_parts(part: str, x: _Tensor, old: int, new: int) -> Iterator[Layer]:
-    """Yield the ways out of and into the batch domain in front of a block."""
-    if old != new and old > 1:
-        yield _move("batch_to_space", part, x, x)
-    if old != new and new > 1:
-        yield _move("space_to_batch", part, x, x)
 
 
 def _move(name: str, part: str, source: _Tensor, target: _Tensor) -> Layer:

@@ -1,31 +1,43 @@
 """Networks and their parts as StableHLO of inference, lowered by TensorFlow.
 
 What was lowered once is kept on disk under all that decides on it, so that neither a
-network nor a part that is known needs TensorFlow at all.
+network nor a part that is known needs TensorFlow at all: see `search.kept`.
 """
 
 import dataclasses
 import functools
-import gzip
 import hashlib
 import json
 import os
 import re
-import uuid
-import zlib
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import models
-from models.variants import Variant
+from models.variants import ModelError, Variant, require
+from search import kept
 from search.parts import POLICIES, Block, Form, Piece, resolved
-from tpu_compiler.cache import default_folder
 
+# All of models/ that building a network imports.
+_BUILDING = (
+    "__init__",
+    "batch_norm",
+    "blocks",
+    "efficientnet_x",
+    "initializers",
+    "layers",
+    "reshuffle",
+    "rewrites",
+    "scaling",
+    "transfer",
+    "variants",
+)
 # What decides on a program beside what is asked.
 _SOURCES = (
-    *Path(models.__file__).parent.glob("*.py"),
+    *(Path(models.__file__).with_name(f"{name}.py") for name in _BUILDING),
     *(Path(__file__).with_name(name) for name in ("lowering.py", "parts.py")),
 )
 
@@ -46,9 +58,11 @@ def network(
 
     Raises:
         ModelError: no such variant, or a value out of range.
+        CompilerError: the folder of what was lowered cannot be used.
     """
     form = Form.of(batch=batch, dtype=dtype, **build_options)
-    return _kept("network", resolved(variant), form)
+    variant = resolved(variant)
+    return _program("network", variant.name, variant, form)
 
 
 def part(piece: Piece, *, batch: int, dtype: str, **build_options: Any) -> bytes:
@@ -67,28 +81,22 @@ def part(piece: Piece, *, batch: int, dtype: str, **build_options: Any) -> bytes
 
     Raises:
         ModelError: a value out of range.
+        CompilerError: the folder of what was lowered cannot be used.
     """
     form = Form.of(batch=batch, dtype=dtype, **build_options)
-    return _kept(piece.kind, piece.of, form.of_piece(piece.kind))
+    return _program(piece.kind, piece.name, piece.of, form.of_piece(piece.kind))
 
 
-def _kept(kind: str, of: Block | Variant, form: Form) -> bytes:
+def _program(kind: str, name: str, of: Block | Variant, form: Form) -> bytes:
     """Return a program that was lowered before, else lower it."""
     what = dataclasses.asdict(of) | {"name": kind}  # rows of the table may be equal
     asked = [kind, what, dataclasses.asdict(form), _versions()]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    path = default_folder().with_name("lowered") / f"{key}.mlir.gz"
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
+    program = kept.load(key)
+    if program is None:
+        print(f"lowering {name}", file=sys.stderr, flush=True)
         program = _lower(kind, of, form)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".part-{uuid.uuid4().hex}")
-    try:
-        aside.write_bytes(gzip.compress(program))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        kept.store(key, program)
     return program
 
 
@@ -96,7 +104,7 @@ def _kept(kind: str, of: Block | Variant, form: Form) -> bytes:
 def _versions() -> list[str]:
     """Return what changes with the code that builds and lowers."""
     code = hashlib.sha256()
-    for path in sorted(_SOURCES):
+    for path in _SOURCES:
         code.update(path.read_bytes())
     packages = ("tensorflow", "tensorflow-tpu", "tensorflow-cpu", "keras")
     found = [one for name in packages for one in metadata.distributions(name=name)]
@@ -107,17 +115,39 @@ def _lower(kind: str, of: Block | Variant, form: Form) -> bytes:
     """Have TensorFlow lower a program."""
     # Its notes on the CPU and on missing GPUs bury what a person has to read.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _keras_on_tensorflow()
     import tensorflow as tf  # takes seconds
 
-    if isinstance(of, Block):
-        call, argument = _block(of, form)
-    else:
-        call, argument = _network(kind, of, form)
-    program = tf.function(call, jit_compile=True, autograph=False)
-    text = program.experimental_get_compiler_ir(argument)(stage="stablehlo")
+    try:
+        # Else a GPU has the variables, and the program is that of the GPU's bridge.
+        with tf.device("CPU:0"):
+            if isinstance(of, Block):
+                call, argument = _block(of, form)
+            else:
+                call, argument = _network(kind, of, form)
+            program = tf.function(call, jit_compile=True, autograph=False)
+            text = program.experimental_get_compiler_ir(argument)(stage="stablehlo")
+    except tf.errors.ResourceExhaustedError as error:
+        raise ModelError(
+            f"the weights need more memory than there is here: {error.message}"
+        ) from error
     # The name counts the functions that this process has traced.
     text = _replace_once(r"^module @\S+", "module @inference", text)
     return _with_free_layouts(kind, text).encode()
+
+
+def _keras_on_tensorflow() -> None:
+    """Import Keras on TensorFlow, whatever the user's settings for it are."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    backend = keras.config.backend()
+    require(
+        backend == "tensorflow",
+        f"TensorFlow lowers the networks, and Keras is running on {backend} already: "
+        "take a process of its own, or KERAS_BACKEND=tensorflow",
+    )
 
 
 def _with_free_layouts(kind: str, text: str) -> str:
@@ -168,8 +198,10 @@ def _block(of: Block, form: Form) -> tuple[Callable, Any]:
     import tensorflow as tf
 
     from models.blocks import FusedMBConv, MBConv, run_chain
+    from models.efficientnet_x import check_activation
     from models.reshuffle import BatchToSpace, SpaceToBatch
 
+    check_activation(of.spec.activation)  # of a whole network, build_model does it
     n, fold = of.spec.space_to_batch, 2 if of.of_patches else 1
     size, filters = of.input_size // fold, of.spec.input_filters * fold**2
     outside = (form.batch, size, size, filters)

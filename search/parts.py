@@ -22,6 +22,8 @@ POLICIES = {"bfloat16": "mixed_bfloat16", "float32": "float32"}
 
 Kind = Literal["stem", "depthwise", "fused", "head"]
 
+LARGEST = 2**31 - 1  # what a size in a compiler's shapes is sure to hold
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
@@ -46,10 +48,12 @@ class Form:
     input_layout: str = "NHWC"
 
     def __post_init__(self):
-        require(
-            type(self.batch) is int and self.batch >= 1,
-            f"batch must be an integer of 1 or more, not {self.batch!r}",
-        )
+        for name in ("batch", "num_classes"):
+            value = getattr(self, name)
+            require(
+                type(value) is int and 1 <= value <= LARGEST,
+                f"{name} must be an integer of 1 to {LARGEST:,}, not {value!r}",
+            )
         known = ", ".join(POLICIES)
         require(
             self.dtype in POLICIES, f"dtype must be one of {known}, not {self.dtype!r}"

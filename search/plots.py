@@ -1,7 +1,6 @@
 """Pictures of the analysis: layers under the roof, and time by kind of layer."""
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from search.analysis import Row
@@ -23,20 +23,26 @@ _COLORS = {
     "squeeze_excite": "#cc79a7",
     "classifier": "#999999",
     "reshuffle": "#e69f00",
+    "other": "#f0e442",
 }
-_OF_PARTS = {
-    "stem": _COLORS["stem"],
-    "depthwise": _COLORS["depthwise"],
-    "fused": _COLORS["fused"],
-    "head": _COLORS["classifier"],
+_STAR: dict[str, Any] = {
+    "linestyle": "",
+    "marker": "*",
+    "markersize": 14,
+    "color": "gold",
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.6,
 }
 _COLUMNS = 3  # panels beside one another
 _PANEL = (5.2, 4.4)  # inches
+_LEAST_WIDTH = 7.0  # that a legend needs
 _DPI = 150
 
 
 def roofline(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Draw every network's layers at the roof, and what its blocks make of it.
+    """Draw every network's layers under the roof by what they achieve.
+
+    A layer whose time is not known, or is in another's, is drawn at the roof.
 
     Args:
         path: of the PNG.
@@ -46,14 +52,14 @@ def roofline(path: Path, rows: Sequence[Row], title: str) -> None:
     networks = list(dict.fromkeys(row.network for row in rows))
     columns = min(_COLUMNS, len(networks))
     lines = math.ceil(len(networks) / columns)
-    figure = Figure(
-        (_PANEL[0] * columns, _PANEL[1] * lines + 1.2), layout="constrained"
-    )
+    size = max(_PANEL[0] * columns, _LEAST_WIDTH), _PANEL[1] * lines + 1.2
+    figure = Figure(size, layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for panel, network in zip(panels.flat, networks, strict=False):
         _roof(panel, rows)
-        _points(panel, [row for row in rows if row.network == network])
-        panel.set_title(network, fontsize=11)
+        mine = [row for row in rows if row.network == network]
+        _points(panel, mine)
+        panel.set_title(f"{network}: layers {_height(mine)}", fontsize=10)
         panel.set_xlabel("operational intensity (FLOPs per byte)")
         panel.tick_params(labelbottom=True)  # also where none stands below
     for panel in panels.flat[len(networks) :]:
@@ -65,32 +71,46 @@ def roofline(path: Path, rows: Sequence[Row], title: str) -> None:
         handles=_roofline_legend(rows),
         loc="outside lower center",
         ncols=min(5, 3 * columns),
-        title="circles: layers at the roof, their area the share of the FLOPs",
+        title="circles: layers, their area the share of the network's FLOPs",
     )
     _save(figure, path)
 
 
 def latency(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Draw every network's time as a bar: ideal by layers, and estimated by blocks.
+    """Draw every network's time by kind of layer as a bar: ideal, and as estimated.
 
     Args:
         path: of the PNG.
         rows: of networks on the same device.
         title: of the picture.
     """
-    blocks = [row for row in rows if row.level == "block" and row.estimated_seconds]
     layers = [row for row in rows if row.level == "layer"]
-    networks = len({row.network for row in rows})
-    columns = 2 if blocks else 1
-    figure = Figure((7.0 * columns, 2.2 + 0.45 * networks), layout="constrained")
-    figure.suptitle(f"Latency: {title}")
-    parts = figure.subfigures(1, columns, squeeze=False)[0]
-    ideal = "ideal, by kind of layer"
-    _bars(parts[0], ideal, layers, _COLORS, lambda row: row.ideal_seconds)
-    if blocks:
-        estimate = "estimated block by block, by kind of block"
-        seconds = operator.attrgetter("estimated_seconds")
-        _bars(parts[1], estimate, blocks, _OF_PARTS, seconds)
+    networks = list(dict.fromkeys(row.network for row in rows))
+    panels: dict[str, Callable[[Row], float]] = {
+        "ideal: every layer at the roof": lambda row: row.ideal_seconds
+    }
+    if any(row.estimated_seconds for row in layers):
+        title_of_estimates = "estimated: a fusion counts for the layer of its root"
+        panels[title_of_estimates] = lambda row: row.estimated_seconds or 0.0
+    size = _LEAST_WIDTH * len(panels), 2.2 + 0.45 * len(networks)
+    figure = Figure(size, layout="constrained")
+    figure.suptitle(f"Latency by kind of layer: {title}")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for panel, (name, seconds) in zip(axes, panels.items(), strict=True):
+        panel.set_title(name, fontsize=11)
+        _bars(panel, networks, layers, seconds)
+    axes[0].invert_yaxis()  # the first network on top
+    present = {row.kind for row in layers if row.ideal_seconds or row.estimated_seconds}
+    figure.legend(
+        handles=[
+            Patch(color=color, label=_words(kind))
+            for kind, color in _COLORS.items()
+            if kind in present
+        ],
+        loc="outside lower center",
+        ncols=4 * len(panels),
+        frameon=False,
+    )
     _save(figure, path)
 
 
@@ -137,91 +157,80 @@ def _roof(panel: Any, rows: Sequence[Row]) -> None:
 
 
 def _points(panel: Any, rows: Sequence[Row]) -> None:
-    """Draw layers by their work, blocks and the network by what they achieve."""
+    """Draw a network and its layers at what they achieve."""
     layers = [row for row in rows if row.level == "layer" and row.flops]
     total = sum(row.flops for row in layers)
-    panel.scatter(
-        [row.intensity for row in layers],
-        [row.ideal_flops / 1e12 for row in layers],
-        s=[12 + 1500 * row.flops / total for row in layers],
-        c=[_COLORS[row.kind] for row in layers],
-        alpha=0.55,
-        linewidths=0.4,
-        edgecolors="white",
-        zorder=2,
-    )
-    for row in rows:
-        if row.level == "layer" or row.achieved_flops is None:
-            continue
-        whole = row.level == "network"
-        panel.plot(
+    for row in layers:
+        panel.scatter(
             row.intensity,
-            row.achieved_flops / 1e12,
-            marker="*" if whole else "D",
-            markersize=14 if whole else 5,
-            color="gold" if whole else _OF_PARTS[row.kind],
-            markeredgecolor="black",
-            markeredgewidth=0.6,
-            zorder=4 if whole else 3,
+            (row.achieved_flops or row.ideal_flops) / 1e12,
+            s=12 + 1500 * row.flops / total,
+            facecolors="none" if row.fused_into else _COLORS[row.kind],
+            edgecolors=_COLORS[row.kind] if row.fused_into else "white",
+            linewidths=0.9 if row.fused_into else 0.4,
+            alpha=0.65,
+            zorder=2,
         )
+    (network,) = (row for row in rows if row.level == "network")
+    if network.achieved_flops is not None:
+        place = network.intensity, network.achieved_flops / 1e12
+        panel.plot(*place, zorder=3, **_STAR)
+
+
+def _height(rows: Sequence[Row]) -> str:
+    """Return where the layers of a network are drawn."""
+    timed = any(row.estimated_seconds for row in rows)
+    return "as estimated" if timed else "at the roof"
 
 
 def _roofline_legend(rows: Sequence[Row]) -> list[Line2D]:
     """Return an entry for all that is in the picture."""
 
-    def entry(label: str, marker: str, color: str, size: float = 8, **kwargs: Any):
-        style: dict[str, Any] = {"linestyle": "", "markersize": size, **kwargs}
-        return Line2D([], [], label=label, marker=marker, color=color, **style)
+    def circle(label: str, color: str, **style: Any) -> Line2D:
+        circle: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 8}
+        return Line2D([], [], label=label, color=color, **circle, **style)
 
     present = {row.kind for row in rows if row.level == "layer" and row.flops}
     entries = [
-        entry(_words(kind), "o", _COLORS[kind], alpha=0.7)
-        for kind in _COLORS
+        circle(_words(kind), color, alpha=0.7)
+        for kind, color in _COLORS.items()
         if kind in present
     ]
-    if any(row.achieved_flops for row in rows if row.level == "block"):
-        entries.append(entry("blocks, estimated", "D", "0.6", 6, mec="black"))
-    if any(row.achieved_flops for row in rows if row.level == "network"):
-        entries.append(entry("network, estimated", "*", "gold", 13, mec="black"))
+    if any(row.fused_into for row in rows):
+        label = "in another layer's fusion, at the roof"
+        entries.append(circle(label, "0.4", markerfacecolor="none"))
+    if any(row.estimated_seconds for row in rows):
+        entries.append(Line2D([], [], label="whole network", **_STAR))
     return entries
 
 
 def _bars(
-    figure: Any,
-    title: str,
+    panel: Any,
+    networks: Sequence[str],
     rows: Sequence[Row],
-    colors: dict[Any, str],
     seconds: Callable[[Row], float],
 ) -> None:
     """Stack the milliseconds of each kind, a bar for each network."""
-    panel = figure.subplots()
-    panel.set_title(title)
-    networks = list(dict.fromkeys(row.network for row in rows))
-    ends = [0.0] * len(networks)
-    for kind, color in colors.items():
-        widths = [
-            1e3
-            * sum(seconds(r) for r in rows if r.kind == kind and r.network == network)
-            for network in networks
-        ]
-        if not any(widths):
-            continue
-        panel.barh(networks, widths, 0.65, ends, color=color, label=_words(kind))
-        ends = [end + width for end, width in zip(ends, widths, strict=True)]
-    for place, end in enumerate(ends):
+    for place, network in enumerate(networks):
+        end = 0.0
+        for kind, color in _COLORS.items():
+            some = [row for row in rows if (row.network, row.kind) == (network, kind)]
+            width = 1e3 * sum(map(seconds, some))
+            if width:  # the limits would stick to a bar without any
+                panel.barh(place, width, 0.65, end, color=color)
+            end += width
         panel.annotate(
-            f"{end:.2f}",
+            f"{end:.2f}" if end else "no estimate",
             (end, place),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
         )
-    panel.invert_yaxis()  # the first network on top
+    panel.set_yticks(range(len(networks)), networks)
     panel.margins(x=0.12)
     panel.set_xlim(left=0)
     panel.set_xlabel("ms")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
 
 
 def _words(kind: str) -> str:

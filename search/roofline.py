@@ -13,27 +13,40 @@ layer, a block or a network, Q the bytes that it reads from memory and writes to
     execution efficiency     E       = C / C_ideal
     latency                          = W / (C_ideal * E)
 
-W and Q are arithmetic (`search.layers`). The latency of blocks and networks on a TPU is
-the estimate of XLA's TPU compiler, where it is installed; of a GPU it is not known
-here, and so neither is E.
+W and Q are arithmetic (`search.layers`). The latency on a TPU is the estimate of XLA's
+TPU compiler, where it is installed (`search.estimates`); on a GPU it is not known here,
+and so neither is E.
+
+The exit status is 0 when all is well, 1 when the compiler has no estimate of a network,
+as it does not fit, 2 when there is no answer.
 """
 
 import argparse
+import contextlib
 import csv
+import dataclasses
+import os
 import signal
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.complexity import BYTES
 from models.variants import ModelError, Variant, get_variant
+from search import asking
 from search import hardware as devices
-from search.analysis import BYTES, Row, analyse, estimate
+from search.analysis import Row, analyse
+from search.arguments import names, positive
+from search.estimates import Estimate, estimate
 from search.hardware import Hardware, HardwareError
-from tpu_compiler import Compiler, CompilerError
+from search.parts import Form
+from search.roofline_text import text
+from tpu_compiler import Compiler, CompilerError, Report
 
-_WIDTH = 100
+_FILES = ("roofline.csv", "roofline.png", "latency.png")
+_WORKERS = 2  # compilations at once
 
 
 def write_csv(path: Path, rows: Iterable[Row], conditions: Mapping[str, Any]) -> None:
@@ -65,68 +78,12 @@ def _columns(row: Row) -> dict[str, Any]:
         "estimated_ms": _scaled(row.estimated_seconds, 1e3),
         "achieved_flops_per_second": row.achieved_flops,
         "efficiency": row.efficiency,
+        "fused_into": row.fused_into,
     }
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
-
-
-_LINE = "{:<22}  {:>8}  {:>7}  {:>6}  {:>8}  {:>8}  {:>9}  {:>5}  {:<7}  {:>12}"
-_LEGEND = (
-    "W: FLOPs, two for each multiply-accumulate. Q: bytes of activations and weights, "
-    "each layer's read and written once; batch norm, activation functions, "
-    "squeeze-and-excite's product and the residual's sum count as fused. I = W / Q.",
-    "ideal: W / min(I * bandwidth, peak) of the whole network. by layer: the sum of "
-    "the layers' own ideals. memory-bound: share of W in layers below the ridge.",
-)
-_ESTIMATED = (
-    "estimated: XLA's TPU compiler's cycles by the clock, not a measurement: ratios of "
-    "similar networks are good to 6-8 %, milliseconds are not. E = ideal / estimated; "
-    "it passes 1 where the compiler keeps activations on the chip."
-)
-
-
-def table(networks: Iterable[Row]) -> str:
-    """Return the rows of networks as a table for people."""
-    header = _LINE.format(
-        *("network", "W GFLOP", "Q MB", "I", "ideal ms", "by layer", "estimated"),
-        *("E", "bound", "memory-bound"),
-    )
-    return "\n".join([header, *map(_line, networks)])
-
-
-def _line(row: Row) -> str:
-    return _LINE.format(
-        row.network,
-        f"{row.flops / 1e9:.2f}",
-        f"{row.bytes / 1e6:.0f}",
-        f"{row.intensity:.1f}",
-        f"{row.ideal_seconds * 1e3:.2f}",
-        f"{row.ideal_seconds_by_layer * 1e3:.2f}",
-        _number(_scaled(row.estimated_seconds, 1e3)),
-        _number(row.efficiency),
-        row.bound,
-        f"{row.memory_bound_flops / row.flops:.0%}",
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _notes(hardware: Hardware, dtype: str, why_not: str) -> str:
-    peak, bandwidth = hardware.peak(dtype), hardware.bytes_per_second
-    device = (
-        f"{hardware.name}: {hardware.device}, {peak / 1e12:g} TFLOP/s in {dtype}, "
-        f"{bandwidth / 1e9:g} GB/s, ridge at {peak / bandwidth:.0f} FLOPs per byte "
-        f"({hardware.source})."
-    )
-    estimated = f"Not estimated: {why_not}." if why_not else _ESTIMATED
-    return "\n".join(
-        textwrap.fill(note, _WIDTH, subsequent_indent=" " * 4, break_on_hyphens=False)
-        for note in (device, *_LEGEND, estimated)
-    )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -135,17 +92,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-    def positive(text: str) -> int:
-        if int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-        return int(text)
-
-    def names(text: str) -> list[str]:
-        found = dict.fromkeys(filter(None, map(str.strip, text.split(","))))
-        if not found:
-            raise argparse.ArgumentTypeError("no name given")
-        return list(found)
 
     parser.add_argument(
         "--variants", type=names, required=True, help="names, separated by commas"
@@ -172,66 +118,124 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _estimates(
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What the compiler says of some networks.
+
+    Attributes:
+        estimates: by network.
+        refused: why there is none of a network, by network.
+        why_not: why none was even asked for, or "".
+    """
+
+    estimates: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
+    why_not: str = ""
+
+
+def _find(
     variants: Sequence[Variant], hardware: Hardware, arguments: argparse.Namespace
-) -> tuple[dict[str, dict[str, float]], str]:
-    """Return the estimates by network, or why there are none."""
+) -> _Found:
+    """Estimate all networks, as far as that is possible."""
     if arguments.no_estimate:
-        return {}, "by --no_estimate"
+        return _Found(why_not="by --no_estimate")
     if hardware.topology is None:
-        return {}, "there is no model of a GPU's latency here"
+        return _Found(why_not="there is no model of a GPU's latency here")
     try:
-        compiler = Compiler()
+        compiler = Compiler(_WORKERS)
     except CompilerError as error:
-        return {}, str(error)
-    options = {"batch": arguments.batch, "dtype": arguments.dtype}
+        return _Found(why_not=str(error))
+    form = Form(batch=arguments.batch, dtype=arguments.dtype)
+    found = _Found()
     with compiler:
-        return {
-            variant.name: estimate(variant, hardware.topology, compiler, **options)
-            for variant in variants
-        }, ""
+        asked = [
+            asking.whole(one, compiler, hardware.topology, form) for one in variants
+        ]
+        for variant, future in zip(variants, asked, strict=True):
+            try:
+                report = future.result()
+            except CompilerError as error:
+                found.refused[variant.name] = str(error)
+                continue
+            if report.compiled:
+                found.estimates[variant.name] = estimate(variant, report)
+            else:
+                found.refused[variant.name] = _refusal(report)
+    return found
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    """Analyse, write the files and print the table."""
-    variants = [get_variant(name) for name in arguments.variants]
-    hardware = devices.find(arguments.hardware)
-    hardware.peak(arguments.dtype)  # to refuse it before anything is compiled
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    estimates, why_not = _estimates(variants, hardware, arguments)
-    conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
-    rows = [
-        row
-        for variant in variants
-        for row in analyse(
-            variant, hardware, estimates=estimates.get(variant.name), **conditions
-        )
-    ]
+def _refusal(report: Report) -> str:
+    """Return why a network has no estimate, and what helps."""
+    if report.verdict == "out_of_memory":
+        return f"it {report.message}; a smaller batch may fit"
+    return (
+        f"{report.message} ({report.location})" if report.location else report.message
+    )
+
+
+@contextlib.contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """Make a folder to write to; what it holds at the end moves to the real one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".roofline-", dir=folder) as name:
+        aside = Path(name)
+        yield aside
+        for path in sorted(aside.iterdir()):
+            os.replace(path, folder / path.name)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Analyse, write the files and print the table; return the exit status."""
     from search import plots  # loads matplotlib
 
-    conditions = {"hardware": hardware.name, **conditions}
-    title = "{hardware}, batch {batch}, {dtype}".format(**conditions)
-    write_csv(arguments.output / "roofline.csv", rows, conditions)
-    plots.roofline(arguments.output / "roofline.png", rows, title)
-    plots.latency(arguments.output / "latency.png", rows, title)
-    print(table(row for row in rows if row.level == "network"))
-    print(f"\n{_notes(hardware, arguments.dtype, why_not)}")
-    print(f"Written to {arguments.output}: roofline.csv, roofline.png, latency.png")
+    variants = [get_variant(name) for name in arguments.variants]
+    hardware = devices.find(arguments.hardware)
+    conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
+    for variant in variants:  # refused before anything is compiled
+        analyse(variant, hardware, **conditions)
+    with _aside(arguments.output) as aside:
+        found = _find(variants, hardware, arguments)
+        rows = [
+            row
+            for one in variants
+            for row in analyse(
+                one, hardware, estimate=found.estimates.get(one.name), **conditions
+            )
+        ]
+        conditions = {"hardware": hardware.name, **conditions}
+        title = "{hardware}, batch {batch}, {dtype}".format(**conditions)
+        write_csv(aside / _FILES[0], rows, conditions)
+        plots.roofline(aside / _FILES[1], rows, title)
+        plots.latency(aside / _FILES[2], rows, title)
+    networks = (row for row in rows if row.level == "network")
+    print(
+        text(
+            networks,
+            hardware,
+            arguments.dtype,
+            refused=found.refused,
+            why_not=found.why_not,
+        )
+    )
+    print(f"Written to {arguments.output}: {', '.join(_FILES)}")
+    return 1 if found.refused else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+    """Run the command line; return the exit status."""
     arguments = _parse(argv)
     try:
-        _run(arguments)
+        return _run(arguments)
     except (ModelError, HardwareError, CompilerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         where = error.filename or arguments.output
-        print(f"error: cannot write {where}: {error.strerror}", file=sys.stderr)
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

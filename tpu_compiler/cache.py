@@ -12,33 +12,42 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tpu_compiler.errors import CompilerError
 
-_LEFTOVER_SECONDS = 24 * 3600.0
+LEFTOVER_SECONDS = 24 * 3600.0
 
 
 def default_folder() -> Path:
-    """Returns the folder for those who name none."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Returns the folder for those who name none.
+
+    Raises:
+      CompilerError: the user has no home.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if home == "~/.cache":
+        raise CompilerError(
+            "this user has no home folder to keep compiled modules in; name a folder "
+            "for caches by XDG_CACHE_HOME"
+        )
     return Path(home) / "efficientnet-x" / "tpu_compiler"
 
 
 class Cache:
-    """Answers by what was asked. Several processes may use one folder at once."""
+    """Answers by what was asked. Several processes may use one folder at once.
+
+    From a folder that cannot be written to, what it has can be loaded.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
         except OSError as error:
-            raise CompilerError(
-                f"cannot use {folder} for compiled modules: {error.strerror}; mend the "
-                "permissions or name another folder"
-            ) from error
+            raise self.unusable(error) from error
 
     def key(self, module: bytes, asked: dict[str, Any]) -> str:
         """Returns what an answer is kept under.
@@ -75,12 +84,29 @@ class Cache:
         path = self.folder / f"{key}.json"
         print(f"warning: {path}: {problem}; compiled anew", file=sys.stderr)
 
-    def aside(self, key: str) -> Path:
-        """Returns a path to write to before `store`."""
-        return self.folder / f"{key}.part-{uuid.uuid4().hex}"
+    def unusable(self, error: OSError) -> CompilerError:
+        """Returns what a person has to mend when a file here cannot be written."""
+        return CompilerError(
+            f"cannot use {self.folder} for compiled modules: {error.strerror}; free "
+            "some space, mend the permissions or name another folder by cache_dir or "
+            "XDG_CACHE_HOME"
+        )
+
+    @contextlib.contextmanager
+    def aside(self, key: str) -> Iterator[Path]:
+        """Gives a path to write to before `store`; what is there in the end goes."""
+        path = self.folder / f"{key}.part-{uuid.uuid4().hex}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def store(self, key: str, answer: dict[str, Any], hlo: Path) -> Path | None:
-        """Keeps an answer and the HLO that was written aside; returns its path now."""
+        """Keeps an answer and the HLO that was written aside; returns its path now.
+
+        And removes what processes that were killed have left aside.
+        """
+        remove_older(self.folder, "*.part-*", LEFTOVER_SECONDS)
         named, path = None, None
         if hlo.exists():
             data = hlo.read_bytes()
@@ -89,18 +115,20 @@ class Cache:
             path = self.folder / f"{key}-{digest}.hlo.gz"
             named = {"name": path.name, "bytes": len(data)}
             os.replace(hlo, path)
-        aside = self.aside(key)
-        aside.write_text(json.dumps({"answer": answer, "hlo": named}))
-        os.replace(aside, self.folder / f"{key}.json")
+        with self.aside(key) as aside:
+            aside.write_text(json.dumps({"answer": answer, "hlo": named}))
+            os.replace(aside, self.folder / f"{key}.json")
         return path
 
-    def _remove_leftovers(self) -> None:
-        """Removes what processes that were killed have left aside."""
-        before = time.time() - _LEFTOVER_SECONDS
-        for path in self.folder.glob("*.part-*"):
-            with contextlib.suppress(FileNotFoundError):  # another process's work
-                if path.stat().st_mtime < before:
-                    path.unlink()
+
+def remove_older(folder: Path, pattern: str, seconds: float) -> None:
+    """Removes the files of a folder that nobody has touched for so long."""
+    before = time.time() - seconds
+    for path in folder.glob(pattern):
+        # Another process was faster, or it is another user's.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
 
 @functools.cache

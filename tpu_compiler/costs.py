@@ -41,7 +41,8 @@ class Instruction:
       opcode: such as fusion, convolution or copy.
       shape: of its result, with layout.
       cycles: of one run, as the compiler estimates it; None where it does not.
-      hbm_bytes: that one run reads from HBM and writes to it, without padding.
+      hbm_bytes: that one run reads from HBM and writes to it, without padding. Of a
+        pair the start reads and the done writes.
       repeats: how often it runs: more than once inside a loop.
       op_name: the layer that it belongs to, or "".
       source_file: of the layer's code, or "" where the module does not tell.
@@ -183,8 +184,7 @@ def _instruction(
     program: Program, computation: str, line: Line, repeats: int
 ) -> Instruction:
     file, number = program.source(line) or ("", 0)
-    lines = program.computations[computation]
-    moved = [line.shape, *(lines[name].shape for name in line.operand_names)]
+    moved = _moved(program.computations[computation], line)
     return Instruction(
         name=line.name,
         opcode=line.opcode,
@@ -196,6 +196,21 @@ def _instruction(
         source_file=file,
         source_line=number,
     )
+
+
+def _moved(lines: dict[str, Line], line: Line) -> list[str]:
+    """Returns the shapes of what an instruction reads and writes.
+
+    Between the start and the done of a pair goes a tuple, which holds what is read once
+    more, and where the result will be: (f32[8]{0:S(1)}, f32[8]{0}, u32[]{:S(2)}). Where
+    in it each stands differs from opcode to opcode.
+    """
+    read = [lines[name].shape for name in line.operand_names]
+    if line.opcode.endswith("-start"):
+        return read
+    if line.opcode.endswith("-done"):
+        return [line.shape]
+    return [*read, line.shape]
 
 
 def _collectives(program: Program, num_replicas: int) -> tuple[Collective, ...]:

@@ -4,6 +4,7 @@ The module does not say it. But a loop that counts does so with whole numbers th
 begin as constants, which can be followed from one round to the next.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from tpu_compiler.hlo import Line, Program
 
 _MOST_ROUNDS = 10_000
-_NUMBER = re.compile(r"(?:[su]\d+|pred)\[\]")
+_NUMBER = re.compile(r"(?:([su])(\d+)|pred)\[\]")
 
 # A value is a number, a list for a tuple, or None where it is not known.
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -22,7 +23,7 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "EQ": lambda a, b: a == b,
     "NE": lambda a, b: a != b,
 }
-_ARITHMETIC: dict[str, Callable[..., Any]] = {
+_ARITHMETIC: dict[str, Callable[..., int]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
@@ -35,6 +36,8 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "bitcast": lambda a: a,
     "reshape": lambda a: a,
 }
+_PACKING = ("parameter", "tuple", "get-tuple-element")
+_KNOWN = ("constant", "fusion", "call", "compare", *_ARITHMETIC)
 
 
 def trip_count(program: Program, computation: str, loop: Line) -> int | None:
@@ -47,50 +50,86 @@ def trip_count(program: Program, computation: str, loop: Line) -> int | None:
     """
     [condition] = loop.called("condition")
     [body] = loop.called("body")
-    state = _value(program, computation, loop.operand_names[0], None)
+    values = _Values(program)
+    state = values.of(computation, loop.operand_names[0], None)
     for rounds in range(_MOST_ROUNDS):
-        goes_on = _result(program, condition, [state])
+        goes_on = values.result(condition, [state])
         if goes_on is None:
             return None
         if not goes_on:
             return rounds
-        state = _result(program, body, [state])
+        state = values.result(body, [state])
     return None
 
 
-def _result(program: Program, computation: str, arguments: list[Any] | None) -> Any:
-    """Returns the value of a computation."""
-    for name, line in program.computations[computation].items():
-        if line.is_root:
-            return _value(program, computation, name, arguments)
-    return None
+class _Values:
+    """The values of a module's instructions, as far as they follow from constants."""
 
+    def __init__(self, program: Program):
+        self._program = program
+        self._needed = functools.cache(self._find_needed)  # the same in each round
 
-def _value(
-    program: Program, computation: str, name: str, arguments: list[Any] | None
-) -> Any:
-    """Returns the value of an instruction, given those of the parameters."""
-    line = program.computations[computation][name]
-
-    def operands() -> list[Any]:
-        return [_value(program, computation, n, arguments) for n in line.operand_names]
-
-    if line.opcode == "parameter":
-        return None if arguments is None else arguments[int(line.operands)]
-    if line.opcode == "tuple":
-        return operands()
-    if line.opcode == "get-tuple-element":
-        [whole] = operands()
-        index = re.search(r"\bindex=(\d+)", line.attributes)
-        return whole[int(index[1])] if isinstance(whole, list) and index else None
-    if not _NUMBER.match(line.shape):  # no counter; what it is made of may be long
+    def result(self, computation: str, arguments: list[Any] | None) -> Any:
+        """Returns the value of a computation."""
+        for name, line in self._program.computations[computation].items():
+            if line.is_root:
+                return self.of(computation, name, arguments)
         return None
-    if line.opcode == "constant":
-        return _constant(line.operands)
-    if line.opcode in ("fusion", "call"):
-        [inner] = line.called("calls") or line.called("to_apply")
-        return _result(program, inner, operands())
-    return _computed(line, operands())
+
+    def of(self, computation: str, name: str, arguments: list[Any] | None) -> Any:
+        """Returns the value of an instruction, given those of the parameters."""
+        found: dict[str, Any] = {}
+        for line, operand_names in self._needed(computation, name):
+            operands = [found.get(operand) for operand in operand_names]
+            found[line.name] = self._value(line, operands, arguments)
+        return found[name]
+
+    def _find_needed(self, computation: str, name: str) -> list[tuple[Line, list[str]]]:
+        """Returns the instructions that one follows from, in the order they run in.
+
+        Each comes with the names of its operands. There are none where the value will
+        not be known anyway: what it is made of may be long.
+        """
+        lines = self._program.computations[computation]
+        needed: dict[str, list[str]] = {}
+        pending = [name]
+        while pending:
+            line = lines[pending.pop()]
+            if line.name not in needed:
+                needed[line.name] = line.operand_names if _can_be_known(line) else []
+                pending += needed[line.name]
+        return [(lines[name], needed[name]) for name in lines if name in needed]
+
+    def _value(
+        self, line: Line, operands: list[Any], arguments: list[Any] | None
+    ) -> Any:
+        """Returns the value of an instruction, given those of its operands."""
+        if line.opcode == "parameter":
+            return None if arguments is None else arguments[int(line.operands)]
+        if line.opcode == "tuple":
+            return operands
+        if line.opcode == "get-tuple-element":
+            return _element(line, operands[0])
+        if not _can_be_known(line):
+            return None
+        if line.opcode == "constant":
+            return _constant(line.operands)
+        if line.opcode in ("fusion", "call"):
+            [inner] = line.called("calls") or line.called("to_apply")
+            return self.result(inner, operands)
+        return _computed(line, operands)
+
+
+def _can_be_known(line: Line) -> bool:
+    """Whether an instruction packs values or makes a whole number."""
+    return line.opcode in _PACKING or (
+        line.opcode in _KNOWN and _NUMBER.match(line.shape) is not None
+    )
+
+
+def _element(line: Line, whole: Any) -> Any:
+    index = re.search(r"\bindex=(\d+)", line.attributes)
+    return whole[int(index[1])] if isinstance(whole, list) and index else None
 
 
 def _constant(text: str) -> int | None:
@@ -99,12 +138,21 @@ def _constant(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
-def _computed(line: Line, operands: list[Any]) -> Any:
+def _computed(line: Line, operands: list[Any]) -> int | None:
     """Returns what an operation makes of numbers."""
     if not all(isinstance(operand, int) for operand in operands):
         return None
     if line.opcode == "compare":
         direction = re.search(r"\bdirection=(\w+)", line.attributes)
         return _COMPARISONS[direction[1]](*operands) if direction else None
-    operation = _ARITHMETIC.get(line.opcode)
-    return operation(*operands) if operation else None
+    return _wrapped(_ARITHMETIC[line.opcode](*operands), line.shape)
+
+
+def _wrapped(number: int, shape: str) -> int:
+    """Returns what is left of a number in the bits that a shape has for it."""
+    match = _NUMBER.match(shape)
+    if match is None or match[1] is None:  # a truth value
+        return number != 0
+    span = 2 ** int(match[2])
+    number %= span
+    return number - span if match[1] == "s" and number >= span // 2 else number

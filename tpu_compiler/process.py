@@ -19,6 +19,7 @@ from tpu_compiler.errors import CompilerError
 
 PACKAGES = ("jax", "jaxlib", "libtpu")
 START_SECONDS = 120.0
+_POLL_SECONDS = 3600.0  # `poll` cannot count for weeks
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Not the caller's: they would change what the compiler does, unseen by the cache.
@@ -152,14 +153,20 @@ class Worker:
                 raise EOFError
             # -P: nothing from the folder that the caller happens to be in. A session
             # of its own: Ctrl-C is for the caller, which ends its workers.
-            self._process = subprocess.Popen(
-                [self._environment.python, "-P", "-m", "tpu_compiler.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=kept | _SETTINGS,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [self._environment.python, "-P", "-m", "tpu_compiler.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    env=kept | _SETTINGS,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise CompilerError(
+                    f"cannot start {self._environment.python}: {error.strerror}; mend "
+                    "the installation: make tpu-compiler"
+                ) from error
         try:
             self._line(self._process, START_SECONDS)
         except TimeoutError as error:
@@ -177,8 +184,10 @@ class Worker:
         poll.register(process.stdout, select.POLLIN)
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            if left <= 0:
                 raise TimeoutError
+            if not poll.poll(min(left, _POLL_SECONDS) * 1000):
+                continue
             chunk = os.read(process.stdout.fileno(), 2**16)
             if not chunk:
                 raise EOFError

@@ -69,8 +69,9 @@ class Report:
       seconds: that the compilation took, also where it comes from the cache.
       from_cache: whether it does.
       memory: of one device; None unless compiled.
-      needed_bytes: of HBM on one device, which has `hbm_bytes`; rounded to 0.01 GiB if
-        out of memory, None if refused.
+      needed_bytes: of HBM on one device, which has `hbm_bytes`; None if refused. If out
+        of memory it is more than that: what the compiler says, rounded to 0.01 GiB, or
+        a byte more than there is.
       largest_buffers: if out of memory; of the compiler's plan, or of the module itself
         where the compiler saw before planning that it cannot fit. The largest first.
       dynamic: the first results whose size depends on values up to a bound, which the
@@ -174,13 +175,13 @@ def read(
             hlo_path=hlo_path,
         )
     text = answer["refusal"]
-    if need := verdicts.out_of_memory(text):
+    limit = topology.generation.hbm_bytes
+    if needed := verdicts.out_of_memory(text, limit):
         largest = verdicts.buffers(text) or verdicts.module_tensors(answer["largest"])
         return report(
             "out_of_memory",
-            f"needs {need[0] / 2**30:.2f} GiB of HBM on each device, which has "
-            f"{need[1] / 2**30:.2f}",
-            needed_bytes=need[0],
+            _too_much(needed, limit),
+            needed_bytes=needed,
             largest_buffers=largest,
         )
     if answer.get("op"):  # found by a look at the module
@@ -188,3 +189,11 @@ def read(
         return report("refused", text, op=answer["op"], location=where)
     found = verdicts.refused(text)
     return report("refused", found.message, op=found.op, location=found.location)
+
+
+def _too_much(needed: int, limit: int) -> str:
+    """Says that a device has too little HBM, in GiB."""
+    need, has = f"{needed / 2**30:.2f}", f"{limit / 2**30:.2f}"
+    if need == has:
+        return f"needs a little more HBM on each device than the {has} GiB that it has"
+    return f"needs {need} GiB of HBM on each device, which has {has}"

@@ -1,9 +1,10 @@
 """Compiles modules: from the cache, else by worker processes."""
 
 import concurrent.futures
+import errno
 import functools
+import os
 import queue
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ class Compiler:
           out of time, a worker that died, a slice that the compiler does not know.
 
         Raises:
-          CompilerError: no such topology, or more replicas than it has devices.
+          CompilerError: no such topology, more replicas than it has devices, or no
+            time.
         """
         if isinstance(topology, str):
             topology = Topology.parse(topology)
@@ -75,6 +77,11 @@ class Compiler:
             raise CompilerError(
                 f"{name}: {num_replicas} replicas on {topology}, which has "
                 f"{topology.num_devices} devices; take a larger slice"
+            )
+        if not timeout_seconds > 0:
+            raise CompilerError(
+                f"{name}: a time limit of {timeout_seconds:g} seconds; allow more than "
+                "0"
             )
         asked = {
             "topology": topology.compiler_name,
@@ -124,22 +131,22 @@ class Compiler:
         timeout_seconds: float,
     ) -> tuple[dict[str, Any], Path | None]:
         """Has a worker compile; returns its answer and the HLO's path, now kept."""
-        worker, hlo = self._idle.get(), self._cache.aside(key)
+        worker = self._idle.get()
         try:
-            with tempfile.NamedTemporaryFile(suffix=".stablehlo") as file:
-                file.write(module)
-                file.flush()
-                request = {"module": file.name, "hlo": str(hlo), **asked}
+            with self._cache.aside(key) as source, self._cache.aside(key) as hlo:
+                source.write_bytes(module)  # fails at once where nothing can be kept
+                request = {"module": str(source), "hlo": str(hlo), **asked}
                 answer = worker.ask(request, name=name, timeout_seconds=timeout_seconds)
-            return answer, self._cache.store(key, answer, hlo)
+                return answer, self._cache.store(key, answer, hlo)
         except OSError as error:
-            raise CompilerError(
-                f"{name}: cannot write to {error.filename or self._cache.folder}: "
-                f"{error.strerror}; free some space or mend the permissions"
-            ) from error
+            raise self._cache.unusable(error) from error
+        except CompilerError as error:
+            # The last words of a worker, which do not say where: it writes the HLO.
+            if (full := os.strerror(errno.ENOSPC)) in str(error):
+                raise self._cache.unusable(OSError(errno.ENOSPC, full)) from error
+            raise
         finally:
             self._idle.put(worker)
-            hlo.unlink(missing_ok=True)
 
     def __enter__(self) -> "Compiler":
         return self

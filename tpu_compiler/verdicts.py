@@ -7,8 +7,8 @@ _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"([\d.]+)([BKMGT])"
 # Said before the program is planned, and after: the compiler has both.
 _OUT_OF_MEMORY = (
-    re.compile(rf"required for HLO temporaries \({_SIZE}\) exceeds .* \({_SIZE}\)"),
-    re.compile(rf"Used {_SIZE} of {_SIZE} hbm"),
+    re.compile(rf"required for HLO temporaries \({_SIZE}\) exceeds"),
+    re.compile(rf"Used {_SIZE} of \S+ hbm"),
 )
 _BUFFER = re.compile(
     rf"^ *\d+\. Size: {_SIZE}\n"
@@ -53,14 +53,15 @@ class Refused:
     location: str
 
 
-def out_of_memory(text: str) -> tuple[int, int] | None:
-    """Returns the bytes of HBM that are needed and that there are.
+def out_of_memory(text: str, hbm_bytes: int) -> int | None:
+    """Returns the bytes of HBM that are needed; more than there are.
 
-    None when the text is about something else. The compiler rounds to 0.01 of a unit.
+    None when the text is about something else. The compiler rounds to 0.01 of a unit,
+    so that it may write less than there are.
     """
     for pattern in _OUT_OF_MEMORY:
         if match := pattern.search(text):
-            return _bytes(match[1], match[2]), _bytes(match[3], match[4])
+            return max(_bytes(match[1], match[2]), hbm_bytes + 1)
     return None
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import pickle
 import re
@@ -11,10 +12,10 @@ import pytest
 
 from models import variants
 from models.variants import ModelError, StageSpec, change
-from search import latency, lowering
+from search import latency, latency_text, lowering
 from search.parts import Form, pieces
 from tests.train import tiny
-from tpu_compiler import Compiler
+from tpu_compiler import Compiler, CompilerError, Topology
 from tpu_compiler.cache import default_folder
 
 OPTIONS: dict[str, Any] = {"batch": 16, "dtype": "bfloat16"}
@@ -196,21 +197,15 @@ def test_a_part_does_not_depend_on_the_form_of_others():
         assert same == (before.name not in ("stem", "head"))
 
 
-def test_a_broken_file_is_lowered_anew(cache):
-    program = lowering.network(tiny.variant(), **OPTIONS)
-    assert default_folder().is_relative_to(cache)
-    for path in default_folder().with_name("lowered").iterdir():
-        path.write_bytes(path.read_bytes()[:-9])
-    assert lowering.network(tiny.variant(), **OPTIONS) == program
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"resolutions": 64}, "inference has no option 'resolutions': Another"),
         ({"stem_blocksize": 2}, "did you mean stem_block_size"),
         ({"dtype": "int8"}, "dtype must be one of bfloat16, float32, not 'int8'"),
-        ({"batch": 0}, "batch must be an integer of 1 or more, not 0"),
+        ({"batch": 0}, "batch must be an integer of 1 to 2,147,483,647, not 0"),
+        ({"batch": 2**31}, "batch must be an integer of 1 to 2,147,483,647, not 2147"),
+        ({"num_classes": 10**20}, "num_classes must be an integer of 1 to"),
         ({"stem_block_size": 4}, "block 0, which efficientnet-b0 has not; use 2"),
     ],
 )
@@ -223,20 +218,86 @@ def test_what_cannot_be_lowered(compiler, options, message):
     ("arguments", "message"),
     [
         (["--variants=efficientnet-x-b9"], "unknown variant 'efficientnet-x-b9': did"),
-        (["--variants=,"], "--variants names none"),
         (["--topology=v9:2x2"], "unknown TPU topology 'v9:2x2'; known are v2"),
         (["--dtype=float64"], "dtype must be one of bfloat16, float32, not"),
-        (["--batch=0"], "batch must be an integer of 1 or more, not 0"),
-        (["--workers=0"], "--workers must be 1 or more, not 0"),
         (["--stem_block_size=3"], "stem_block_size must be 1, 2 or 4, not 3"),
+        (["--stages={8: {'fused': True}}"], "efficientnet-x-b0 has no stage 8, only"),
+        (["--stages={1: {'fuse': True}}"], "stage 1: a stage has no field 'fuse'; did"),
+        (
+            ["--blocks=only", "--block_changes={16: {'skip': False}}"],
+            "efficientnet-x-b0 has no block 16, only 0 to 15",
+        ),
     ],
 )
 def test_mistakes_on_the_command_line(capsys, arguments, message):
-    assert latency.main(["--variants=efficientnet-x-b0", *arguments]) == 2
+    common = ["--variants=efficientnet-x-b0", "--batch=1"]
+    assert latency.main([*common, *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"error: {message}")
+    *progress, line = err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert all(line.startswith(("lowering ", "compiling ")) for line in progress)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--variants=,", "argument --variants: no name given"),
+        ("--workers=0", "argument --workers: 0 is not 1 or more"),
+        ("--batch=99999999999999999999", "argument --batch: 9+ is more than 2,147"),
+        ("--stages=3", "argument --stages: 3 is not of the form {3: {'kernel_size"),
+        ("--blocks=all", "argument --blocks: invalid choice: 'all'"),
+    ],
+)
+def test_arguments_that_are_none(capsys, argument, message):
+    with pytest.raises(SystemExit) as raised:
+        latency.main(["--variants=efficientnet-x-b0", argument])
+    assert raised.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_folder_that_cannot_be_used(monkeypatch, tmp_path, capsys):
+    (tmp_path / "efficientnet-x").mkdir()
+    (tmp_path / "efficientnet-x" / "lowered").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert latency.main(["--variants=efficientnet-x-b0", "--batch=1"]) == 2
+    err = capsys.readouterr().err
+    where = tmp_path / "efficientnet-x" / "lowered"
+    assert err.startswith(f"error: cannot use {where} for lowered programs: Not a dir")
+    assert "free some space" in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_without_a_name(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(latency, "Compiler", full)
+    assert latency.main(["--variants=efficientnet-x-b0"]) == 2
+    where = default_folder().parent
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {where}: No space left on device; mend that, or ")
+
+
+def test_one_device_whatever_the_slice(parts, deep, compiler):
+    asked = compiler.asked
+    for topology in ("v3:2x2x1", Topology.parse("v3:4x4")):
+        assert latency.parts(deep, compiler, topology, **OPTIONS) == parts
+    assert compiler.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("topology", "device"),
+    [
+        ("v2", "one core of a v2 chip"),
+        ("v3:2x2x1", "one core of a v3 chip"),
+        ("v4:2x2x1", "one v4 chip"),
+        ("v5e", "one v5e chip"),
+    ],
+)
+def test_a_core_or_a_chip(topology, device):
+    assert Topology.parse(topology).device == device
+    assert Topology.parse(topology).one_device.num_devices == 1
 
 
 @pytest.fixture
@@ -246,7 +307,7 @@ def command(monkeypatch, capsys, deep):
     monkeypatch.setattr(variants, "VARIANTS", known)
 
     def run(*arguments):
-        common = ["--variants=deep,tiny", "--topology=v3", "--batch=16", "--blocks"]
+        common = ["--variants=deep,tiny", "--topology=v3:2x2x1", "--batch=16"]
         status = latency.main([*common, *arguments])
         return status, capsys.readouterr().out
 
@@ -254,10 +315,11 @@ def command(monkeypatch, capsys, deep):
 
 
 def test_the_command(parts, command):
-    status, printed = command("--json")
+    status, printed = command("--json", "--blocks")
     assert status == 0
     found = json.loads(printed)
-    assert (found["topology"], found["devices"], found["batch"]) == ("v3", 1, 16)
+    assert (found["topology"], found["devices"], found["batch"]) == ("v3:2x2x1", 1, 16)
+    assert found["device"] == "one core of a v3 chip"
     assert "ratios" in found["worth"]
     deep, shallow = found["networks"]
     assert deep["images_per_second"] == pytest.approx(16e3 / deep["milliseconds"])
@@ -270,18 +332,117 @@ def test_the_command(parts, command):
     error = sum(each) / deep["milliseconds"] - 1
     assert deep["error_of_sum"] == pytest.approx(error)
 
-    status, text = command()
+    status, text = command("--blocks")
     assert status == 0
-    assert "Inference on one device of v3, batch 16, bfloat16; jax" in text
+    head = "Inference on one core of a v3 chip (v3:2x2x1), batch 16, bfloat16; jax"
+    assert head in text
     assert re.search(r"^ +block_0 +depthwise +16->8 +8->8 +2 +2 +\d", text, re.M)
     assert f"error of the sum: {deep['error_of_sum']:+.1%}" in text
     assert "The milliseconds themselves are weak" in " ".join(text.split())
 
 
+def test_parts_only_of_a_changed_network(parts, command, monkeypatch):
+    """No whole network is lowered or compiled."""
+    monkeypatch.setattr(lowering, "network", None)
+    asked = ["--blocks=only", "--stages={2: {'num_repeat': 2}}"]
+    status, printed = command(*asked, "--json")
+    assert status == 0
+    found = json.loads(printed)
+    assert found["stages"] == {"2": {"num_repeat": 2}}
+    deep, shallow = found["networks"]
+    assert deep["parts"] == shallow["parts"]
+    assert [part["name"] for part in deep["parts"]][-2:] == ["block_2", "head"]
+    total = sum(part.milliseconds for part in [*parts[:4], parts[-1]])
+    assert deep["sum_of_parts_ms"] == pytest.approx(total)
+    assert deep["milliseconds"] is deep["fits"] is deep["error_of_sum"] is None
+
+    status, text = command(*asked)
+    assert status == 0
+    assert "\nChanged by stages={2: {'num_repeat': 2}}\n" in text
+    assert re.search(
+        rf"^deep +32 +{total:.3f} +[\d,]+ +1.00 +[\d.]+ +a sum$", text, re.M
+    )
+    assert "whole  " not in text
+    assert "HBM: " not in text
+
+
 def test_a_batch_too_large(command):
-    status, text = command(f"--batch={2**22}")
+    """What does not fit has a row that says so; parts that do are shown."""
+    status, text = command(f"--batch={2**22}", "--blocks")
     assert status == 1
     assert re.search(r"^deep +32  needs [\d.]+ GiB of HBM on each device", text, re.M)
+    assert re.search(r"^  no sum: \w+ by itself: needs [\d.]+ GiB", text, re.M)
+    status, printed = command(f"--batch={2**22}", "--blocks=only", "--json")
+    assert status == 1
+    deep = json.loads(printed)["networks"][0]
+    assert deep["parts"] == []
+    assert deep["sum_of_parts_ms"] is None
+    assert " by itself: needs" in deep["parts_message"]
+
+
+def test_a_part_that_does_not_fit(deep, compiler):
+    message = r"by itself: needs [\d.]+ GiB .* \(one core of a v3 chip\)"
+    with pytest.raises(CompilerError, match=message):
+        latency.parts(deep, compiler, "v3", batch=2**22, dtype="bfloat16")
+
+
+@pytest.fixture
+def found():
+    """Dict: what the command finds where the error of sums was looked at."""
+    network = {
+        "name": "efficientnet-b0",
+        "resolution": 224,
+        "fits": False,
+        "message": "needs 20.00 GiB",
+        "milliseconds": None,
+        "hbm_bytes": 20 * 2**30,
+        "parts": [],
+        "parts_message": None,
+        "sum_of_parts_ms": 16.0,
+    }
+    return {
+        "topology": "v3:2x2",
+        "device": "one core of a v3 chip",
+        "hbm_limit_bytes": 2**34,
+        **vars(Form(batch=64, dtype="bfloat16")),
+        "stages": {},
+        "block_changes": {},
+        "networks": [network],
+        "compiler": {"jax": "1"},
+    }
+
+
+def test_parts_of_a_network_that_does_not_fit(found):
+    text = latency_text.text(found)
+    assert "efficientnet-b0              224  needs 20.00 GiB\n" in text
+    assert re.search(r"^  sum +16.000 +100.0%\n\nms: ", text, re.M)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"topology": "v4"},
+        {"batch": 1},
+        {"dtype": "float32"},
+        {"fold_batch_norm": True},
+        {"stages": {1: {"fused": True}}},
+    ],
+)
+def test_the_error_of_the_sum_is_told_of_what_was_looked_at(found, other):
+    def note(found):
+        return " ".join(latency_text.text(found).partition("\nsum: ")[2].split())
+
+    assert "4.0 % below the whole, 1.8 % on average." in note(found)
+    assert "1.8 %" not in note(found | other)
+    assert "not under these conditions. At batch 1 it was 13 %" in note(found | other)
+
+
+def test_what_takes_long_is_said(deep, cache, capsys):
+    options = {"batch": 3, "dtype": "bfloat16"}
+    for says in ("lowering deep\ncompiling deep\n", ""):
+        with Compiler() as compiler:
+            latency.whole(deep, compiler, "v3", **options)
+        assert capsys.readouterr().err == says
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
+import collections
+import concurrent.futures
+import contextlib
 import csv
-import dataclasses
 import re
 import subprocess
 import sys
@@ -7,36 +9,22 @@ import types
 
 import pytest
 
-import tpu_compiler
-from models import complexity, variants
+from models import complexity
+from models.scaling import block_specs
 from models.variants import VARIANTS, ModelError, get_variant
-from search import analysis, hardware, latency, plots, roofline
+from search import asking, hardware, plots, roofline
 from search.analysis import analyse
+from search.estimates import Estimate
 from search.hardware import Hardware
 from search.layers import layers
+from search.parts import Form
+from tests.search.made_up import changed, failed, report, short, straight
+from tpu_compiler import CompilerError
 from tpu_compiler.topology import GENERATIONS
 
 # 100 FLOP/s and 10 bytes a second: the ridge is at 10 FLOPs per byte.
 TOY = Hardware("toy", "a toy", {"bfloat16": 100.0, "float32": 50.0}, 10.0, "made up")
 V3 = hardware.find("tpu-v3")
-
-
-def short(name="efficientnet-b0", stages=1, resolution=8):
-    full = get_variant(name)
-    return dataclasses.replace(full, stages=full.stages[:stages], resolution=resolution)
-
-
-def changed():
-    """Pixels moved, a block in the batch domain, and one with neither."""
-    return variants.change(
-        short("efficientnet-x-b0", stages=3, resolution=32),
-        stages={
-            1: {"space_to_depth": "reshuffle", "se_ratio": 0},
-            2: {"num_repeat": 1, "expand_ratio": 1},
-            3: {"num_repeat": 1, "fused": False},
-        },
-        blocks={2: {"space_to_batch": 2}},
-    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +54,7 @@ def test_layers_by_hand():
     assert (fold.kind, fold.macs, fold.weights) == ("reshuffle", 0, 0)
     assert fold.input_elements == fold.output_elements == 16 * 16 * 32
     there = found["block_2", "space_to_batch"]
-    back = found["head", "batch_to_space"]
+    back = found["block_2", "batch_to_space"]
     assert there.input_elements == there.output_elements == 8 * 8 * 24
     assert back.input_elements == back.output_elements == 4 * 4 * 40
     reduce = found["block_2", "squeeze_excite/reduce"]
@@ -81,43 +69,82 @@ def test_layers_by_hand():
     assert (fused.kind, fused.macs) == ("fused", 64 * 9 * 64 * 16)
 
 
+def test_the_way_out_of_the_batch_ends_the_block_that_leaves():
+    mine = [layer.name for layer in layers(changed()) if layer.part == "block_2"]
+    assert (mine[0], mine[-1]) == ("space_to_batch", "batch_to_space")
+
+
+def test_a_residual_is_read_with_the_projection():
+    skips = [block.has_skip for block in block_specs(get_variant("efficientnet-b0"))]
+    assert skips[:3] == [False, False, True]
+    found = {layer.part: layer for layer in layers(get_variant("efficientnet-b0"))}
+    del found["stem"], found["head"]  # the last layer of a block is its projection
+    assert found["block_1"].input_elements == 56 * 56 * 96
+    assert found["block_2"].input_elements == 56 * 56 * (144 + 24)
+
+
 def test_roofline_by_hand():
-    rows = analyse(short(), TOY, batch=2, estimates={"block_0": 2076.8})
+    cycles = {("block_0", "depthwise"): 2000, ("block_0", "project"): 656}
+    rows = analyse(short(), TOY, batch=2, estimate=Estimate(cycles, {}, 1.0))
     by_name = {(row.part, row.name): row for row in rows if row.level == "layer"}
     stem = by_name["stem", "conv"]  # 3x3 with stride 2, 8x8x3 -> 4x4x32
     assert stem.flops == 2 * 2 * 16 * 27 * 32
-    assert stem.bytes == 2 * (2 * (8 * 8 * 3 + 16 * 32) + 27 * 32 + 2 * 32) == 4672
-    assert stem.intensity == 55296 / 4672  # 11.8
-    assert (stem.bound, stem.ideal_flops) == ("compute", 100)
-    assert stem.ideal_seconds == 552.96
+    assert stem.bytes == 2 * (8 * 8 * 3 + 2 * 16 * 32) + 4 * (27 * 32 + 2 * 32) == 6144
+    assert (stem.intensity, stem.bound, stem.ideal_flops) == (9, "memory", 90)
+    assert stem.ideal_seconds == 614.4
     depthwise = by_name["block_0", "depthwise"]
     assert depthwise.flops == 2 * 2 * 16 * 32 * 9
-    assert depthwise.bytes == 2 * (2 * (512 + 512) + 9 * 32 + 2 * 32) == 4800
-    assert (depthwise.bound, depthwise.ideal_flops) == ("memory", 38.4)
-    assert depthwise.ideal_seconds == 480
+    assert depthwise.bytes == 2 * 2 * (512 + 512) + 4 * (9 * 32 + 2 * 32) == 5504
+    assert depthwise.ideal_seconds == 550.4
+    assert depthwise.efficiency == 550.4 / 2000
+    assert depthwise.achieved_flops == 18432 / 2000
     (block,) = [row for row in rows if row.part == "block_0" and row.level == "block"]
     assert block.kind == "depthwise"
     assert block.flops == 18432 + 2 * 1024 + 32768  # SE 32 -> 8 -> 32; 32 -> 16
-    assert block.bytes == 4800 + 688 + 736 + 4160
+    assert block.bytes == 5504 + 1216 + 1312 + 5248
     assert block.memory_bound_flops == block.flops
-    assert block.ideal_seconds == block.ideal_seconds_by_layer == 1038.4
+    assert block.ideal_seconds == block.ideal_seconds_by_layer == 1328
     assert block.efficiency == pytest.approx(0.5)
     assert block.achieved_flops == pytest.approx(block.intensity * 10 / 2)
 
 
+def test_more_images_share_the_weights():
+    stem, *_ = analyse(short(), TOY, batch=8)
+    assert stem.bytes == 8 * (8 * 8 * 3 + 2 * 16 * 32) + 4 * (27 * 32 + 2 * 32) == 13440
+    assert (stem.bound, stem.ideal_flops) == ("compute", 100)
+    assert stem.ideal_seconds == 8 * 2 * 16 * 27 * 32 / 100
+
+
 def test_latency_is_w_over_ideal_compute_times_efficiency():
-    rows = analyse(short(), TOY, batch=2, estimates={"block_0": 2076.8, "network": 9e5})
+    cycles = {("stem", "conv"): 900, ("block_0", "project"): 700, ("stem", ""): 50}
+    rows = analyse(short(), TOY, batch=2, estimate=Estimate(cycles, {}, 1.0))
     known = [row for row in rows if row.efficiency is not None]
-    assert [row.level for row in known] == ["block", "network"]
+    levels = ["layer", "layer", "block", "block", "network"]
+    assert [row.level for row in known] == levels
     for row in known:
         seconds = row.flops / (row.ideal_flops * (row.efficiency or 0))
         assert seconds == pytest.approx(row.estimated_seconds)
+    (other,) = [row for row in rows if row.kind == "other"]
+    assert (other.part, other.flops, other.bytes, other.intensity) == ("stem", 0, 0, 0)
+    assert (other.estimated_seconds, other.efficiency) == (50, None)
+    blocks = [row.estimated_seconds for row in rows if row.level == "block"]
+    assert blocks == [950, 700, None]
 
 
-def test_float32_moves_twice_the_bytes():
-    half, full = (analyse(short(), TOY, batch=2, dtype=d)[-1] for d in TOY.peak_flops)
-    assert (full.bytes, full.flops) == (2 * half.bytes, half.flops)
-    assert full.ridge == half.ridge / 2
+def test_float32_doubles_the_activations_alone():
+    half, full = (analyse(short(), TOY, batch=2, dtype=d) for d in TOY.peak_flops)
+    for narrow, wide, layer in zip(half, full, layers(short()), strict=False):
+        activations = layer.output_elements
+        if layer.kind != "stem":  # which reads pixels
+            activations += layer.input_elements
+        assert wide.bytes - narrow.bytes == 2 * 2 * activations
+        assert wide.flops == narrow.flops
+    assert full[-1].ridge == half[-1].ridge / 2
+
+
+def test_a_batch_out_of_range():
+    with pytest.raises(ModelError, match="batch must be 1 or more, not 0"):
+        analyse(short(), TOY, batch=0)
 
 
 def of_kind(rows, kind):
@@ -238,61 +265,149 @@ def test_command_without_a_compiler(tmp_path, capsys, monkeypatch):
 
 
 @pytest.fixture
-def estimates(monkeypatch):
-    """Every part takes a millisecond, and a network ten."""
+def compiled(tmp_path, monkeypatch):
+    """Function: what the compiler says of a network; else a microsecond a layer."""
+    answers, log = {}, []
 
-    def parts(variant, *_, **options):
-        assert options == {"batch": 2, "dtype": "bfloat16"}
-        names = dict.fromkeys(layer.part for layer in layers(variant))
-        return [types.SimpleNamespace(name=n, milliseconds=1.0) for n in names]
+    class Future(concurrent.futures.Future):
+        def result(self, timeout=None):
+            log.append("waited")
+            return super().result(timeout)
 
-    whole = types.SimpleNamespace(milliseconds=10.0, message="compiles")
-    monkeypatch.setattr(latency, "parts", parts)
-    monkeypatch.setattr(latency, "whole", lambda *_, **__: whole)
-    return whole
+    def ask(variant, compiler, topology, form):
+        assert (str(topology), form) == ("v3", Form(batch=2, dtype="bfloat16"))
+        log.append(variant.name)
+        future, answer = Future(), answers.get(variant.name)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            path = tmp_path / f"{variant.name}.hlo.gz"
+            future.set_result(answer or report(path, straight(variant)))
+        return future
+
+    monkeypatch.setattr(asking, "whole", ask)
+    monkeypatch.setattr(roofline, "Compiler", contextlib.nullcontext)
+    return types.SimpleNamespace(answers=answers, log=log)
 
 
-def test_command_with_estimates(tmp_path, capsys, estimates):
-    assert run(tmp_path, "--variants=efficientnet-x-b0") == 0
+BOTH = ["efficientnet-b0", "efficientnet-x-b0"]
+
+
+def test_command_with_estimates(tmp_path, capsys, compiled):
+    assert run(tmp_path, f"--variants={','.join(BOTH)}") == 0
+    assert compiled.log == [*BOTH, "waited", "waited"]
     text = capsys.readouterr().out
     assert "estimated: XLA's TPU compiler's cycles" in text
-    rows = read(tmp_path)
-    for row in rows:
-        milliseconds = {"layer": "", "block": "1.0", "network": "10.0"}[row["level"]]
-        assert row["estimated_ms"] == milliseconds
-        if milliseconds:
-            achieved = float(row["w_flops"]) / float(milliseconds) * 1e3
-            assert float(row["achieved_flops_per_second"]) == pytest.approx(achieved)
-            ideal = float(row["ideal_flops_per_second"])
-            assert float(row["efficiency"]) == pytest.approx(achieved / ideal)
+    assert "a fusion counts for the layer of its root" in text
+    for name in BOTH:
+        rows = [row for row in read(tmp_path) if row["network"] == name]
+        count = len(layers(get_variant(name)))
+        times = {"layer": 0.0, "block": 0.0, "network": 0.0}
+        for row in rows:
+            times[row["level"]] += float(row["estimated_ms"])
+        for total in times.values():
+            assert total == pytest.approx(count * 1e-3 + 0.5e-3, rel=1e-12)
+        (other,) = [row for row in rows if row["kind"] == "other"]
+        assert (other["part"], other["estimated_ms"]) == ("head", "0.0005")
+        assert (other["w_flops"], other["efficiency"]) == ("0", "")
+        for row in rows:
+            if row["kind"] != "other":
+                achieved = float(row["w_flops"]) / float(row["estimated_ms"]) * 1e3
+                found = float(row["achieved_flops_per_second"])
+                assert found == pytest.approx(achieved)
+                ideal = float(row["ideal_flops_per_second"])
+                assert float(row["efficiency"]) == pytest.approx(achieved / ideal)
+
+
+def test_networks_without_an_estimate(tmp_path, capsys, compiled):
+    """The analysis of the others goes on."""
+    lacking = {
+        "efficientnet-b0": (
+            failed("out_of_memory", message="needs 20.00 GiB"),
+            "it needs 20.00 GiB; a smaller batch may fit",
+        ),
+        "efficientnet-b1": (
+            failed("refused", message="no such op", location="block_3"),
+            "no such op (block_3)",
+        ),
+        "efficientnet-b2": (CompilerError("out of time"), "out of time"),
+    }
+    compiled.answers.update((name, answer) for name, (answer, _) in lacking.items())
+    assert run(tmp_path, f"--variants={','.join(lacking)},efficientnet-x-b0") == 1
+    text, error = capsys.readouterr()
+    assert error == ""
+    times = collections.defaultdict(set)
+    for row in read(tmp_path):
+        times[row["network"]].add(row["estimated_ms"])
+    for name, (_, reason) in lacking.items():
+        assert f"\n{name} is not estimated: {reason}.\n" in text
+        assert times.pop(name) == {""}
+    (known,) = times.values()
+    assert "" not in known
+
+
+def test_stopped(tmp_path, capsys, compiled, monkeypatch):
+    """Nothing half written is left, and what was there stays."""
+    assert run(tmp_path, "--variants=efficientnet-b0") == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert set(before) == {"roofline.csv", "roofline.png", "latency.png"}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "latency", stop)
+    capsys.readouterr()
+    assert run(tmp_path, "--variants=efficientnet-x-b0") == 130
+    assert capsys.readouterr() == ("", "stopped\n")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys, compiled):
+    (tmp_path / "out").write_text("a file")
+    assert run(tmp_path, "--variants=efficientnet-b0") == 2
+    error = f"error: {tmp_path / 'out'}: File exists\n"
+    assert capsys.readouterr() == ("", error)
+    assert compiled.log == []
+
+
+def test_an_error_without_a_file(tmp_path, capsys, compiled, monkeypatch):
+    def fail(*_):
+        raise OSError("cannot encode")
+
+    monkeypatch.setattr(plots, "latency", fail)
+    assert run(tmp_path, "--variants=efficientnet-b0") == 2
+    error = f"error: {tmp_path / 'out'}: cannot encode\n"
+    assert capsys.readouterr() == ("", error)
 
 
 @pytest.mark.parametrize("factor", [0.5, 100])
 def test_no_point_lies_outside_the_picture(tmp_path, monkeypatch, factor):
-    """Whether blocks pass the roof, or stay far below it."""
+    """Whether layers pass the roof, or stay far below it."""
     ideal = analyse(get_variant("efficientnet-x-b0"), V3, batch=2)
-    seconds = {row.part: factor * row.ideal_seconds for row in ideal if not row.name}
-    seconds["network"] = seconds.pop("")
-    rows = analyse(get_variant("efficientnet-x-b0"), V3, batch=2, estimates=seconds)
+    cycles = {
+        (row.part, row.name): int(factor * row.ideal_seconds * 1e12)
+        for row in ideal
+        if row.name != "expand" and row.level == "layer"
+    }
+    fused = {("block_5", "expand"): ("block_5", "depthwise")}
+    times = Estimate(cycles, fused, 1e12)
+    rows = analyse(get_variant("efficientnet-x-b0"), V3, batch=2, estimate=times)
     drawn = []
     monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
     plots.roofline(tmp_path / "roofline.png", rows, "a title")
     (panel,) = drawn[0].axes
     low, high = panel.get_ylim()
-    points = [row.achieved_flops or row.ideal_flops for row in rows if row.flops]
-    assert low < min(points) / 1e12
-    assert max(points) / 1e12 < high
+    points = {
+        (row.intensity, (row.achieved_flops or row.ideal_flops) / 1e12)
+        for row in rows
+        if row.flops and row.level == "layer"
+    }
     left, right = panel.get_xlim()
-    assert all(left < row.intensity < right for row in rows if row.flops)
-
-
-def test_a_network_that_does_not_fit(tmp_path, capsys, estimates):
-    estimates.milliseconds, estimates.message = None, "needs 20.00 GiB"
-    assert run(tmp_path, "--variants=efficientnet-x-b0") == 2
-    assert capsys.readouterr().err == (
-        "error: efficientnet-x-b0 on one device of v3: needs 20.00 GiB; change the "
-        "batch, or ask for --no_estimate\n"
-    )
+    assert all(left < x < right and low < y < high for x, y in points)
+    circles = {tuple(each.get_offsets()[0]) for each in panel.collections}
+    assert circles == points
+    hollow = [each for each in panel.collections if not len(each.get_facecolors())]
+    assert len(hollow) == 1
 
 
 @pytest.mark.parametrize(
@@ -306,11 +421,7 @@ def test_a_network_that_does_not_fit(tmp_path, capsys, estimates):
         (
             ["--variants=efficientnet-b0", "--hardware=gpu-v100"],
             "error: no peak of gpu-v100 is known for 'bfloat16'; choose "
-            "--dtype=float16 or float32",
-        ),
-        (
-            ["--variants=efficientnet-b0", f"--output={__file__}", "--no_estimate"],
-            "error: cannot write ",
+            "float16 or float32",
         ),
     ],
 )
@@ -320,7 +431,9 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, error):
     assert line.startswith(error)
 
 
-@pytest.mark.parametrize("mistake", ["--variants=,", "--batch=0", "--dtype=int8"])
+@pytest.mark.parametrize(
+    "mistake", ["--variants=,", "--batch=0", f"--batch={10**20}", "--dtype=int8"]
+)
 def test_arguments_out_of_range(tmp_path, capsys, mistake):
     with pytest.raises(SystemExit, match="2"):
         run(tmp_path, "--variants=efficientnet-b0", mistake)
@@ -338,15 +451,3 @@ def test_arithmetic_loads_no_framework():
         "assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.slow
-def test_estimates_of_the_compiler():
-    variant = short(resolution=32)
-    with tpu_compiler.Compiler() as compiler:
-        topology = tpu_compiler.Topology.parse("v3")
-        options = {"batch": 2, "dtype": "bfloat16"}
-        seconds = analysis.estimate(variant, topology, compiler, **options)
-    assert list(seconds) == ["network", "stem", "block_0", "head"]
-    rows = analyse(variant, V3, batch=2, estimates=seconds)
-    assert all(0 < (row.efficiency or 0) < 1 for row in rows if row.level != "layer")

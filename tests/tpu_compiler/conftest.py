@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import tpu_compiler
+
+ROOT = Path(tpu_compiler.__file__).parent.parent
 FAKE = Path(__file__).with_name("fake_worker.py")
 
 
@@ -51,6 +54,26 @@ def eventually(condition, seconds=10.0):
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
+
+
+def compile(fake, text, topology="v3", replicas=1, *, seconds=20.0):
+    """Compiles for a fake environment, with its cache."""
+    return tpu_compiler.compile(
+        text.encode(),
+        topology,
+        replicas,
+        timeout_seconds=seconds,
+        cache_dir=fake.cache,
+        name="step",
+    )
+
+
+def command(fake, path, *arguments):
+    """The command line that does so."""
+    return [
+        *(sys.executable, "-S", "-m", "tpu_compiler", str(path), "--topology=v3"),
+        *(f"--cache_dir={fake.cache}", *arguments),
+    ]
 
 
 @pytest.fixture

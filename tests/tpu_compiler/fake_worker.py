@@ -22,10 +22,18 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   ROOT %y = f32[8]{0} tanh(%x), backend_config={"estimated_cycles":"940"}
 }
 """
-OUT_OF_MEMORY = (
-    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total "
-    "memory required for HLO temporaries (32.00G) exceeds available HBM (15.48G)."
-)
+OUT_OF_MEMORY = {
+    "large": "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, "
+    "the total memory required for HLO temporaries (32.00G) exceeds available HBM "
+    "(15.48G).",
+    "tight": "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: XLA:TPU compile permanent "
+    "error. Ran out of memory in memory space hbm. Used 15.48G of 15.48G hbm. Exceeded "
+    "hbm capacity by 1.0M.",
+}
+LAST_WORDS = {
+    "exit": "ModuleNotFoundError: No module named 'jax'",
+    "full": "OSError: [Errno 28] No space left on device",
+}
 LARGEST = {
     "bytes": 2**34,
     "shape": "tensor<65536x65536xf32>",
@@ -54,8 +62,9 @@ def answer(word, request):
     if word == "slow":
         time.sleep(0.3)
         return compiled(request)
-    if word == "large":
-        return {"refusal": OUT_OF_MEMORY, "largest": [LARGEST], "seconds": 1.0}
+    if word in OUT_OF_MEMORY:
+        refusal = OUT_OF_MEMORY[word]
+        return {"refusal": refusal, "largest": [LARGEST], "seconds": 1.0}
     if word == "dynamic":
         found = {"op": "stablehlo.tanh", "location": 'loc("stem/Tanh")'}
         return {"refusal": "a dynamic shape", "seconds": 1.0, **found}
@@ -68,8 +77,8 @@ def answer(word, request):
         print("F1125 10:06:07.7 31879 shape.cc:8] Check failed: !x", file=sys.stderr)
         print("*** SIGABRT ***", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGABRT)
-    if word == "exit":
-        print("ModuleNotFoundError: No module named 'jax'", file=sys.stderr)
+    if word in LAST_WORDS:
+        print(LAST_WORDS[word], file=sys.stderr)
         sys.exit(1)
     return {"error": "INVALID_ARGUMENT: no such topology\nmore", "seconds": 0.0}
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import tpu_compiler
 from tests.tpu_compiler import modules
 from tests.tpu_compiler.conftest import eventually, is_alive
-from tpu_compiler import Compiler, CompilerError
+from tpu_compiler import Compiler, CompilerError, Topology
 from tpu_compiler.costs import Collective
 from tpu_compiler.topology import GENERATIONS, MIB
 
@@ -63,6 +64,16 @@ def test_a_matrix_product(compile):
     assert report.hlo_path is not None
     text = gzip.decompress(report.hlo_path.read_bytes()).decode()
     assert text.startswith("HloModule matmul, is_scheduled=true")
+
+
+@pytest.mark.parametrize("topology", ["v4", "v5e"])
+def test_what_is_copied_aside_moves_once(compile, topology):
+    """The weights go into the core's own memory while something else works."""
+    report = compile(modules.MATMUL, topology)
+    moved = {one.opcode: one.hbm_bytes for one in report.instructions}
+    assert moved["copy-start"] == 2 * 1024 * 2048
+    assert moved["copy-done"] == 0
+    assert report.costs.hbm_bytes == report.memory.arguments + report.memory.outputs
 
 
 def test_one_device_is_as_fast_in_a_slice(compile):
@@ -116,6 +127,9 @@ def test_the_hbm_of_each_generation_is_what_the_compiler_enforces(compile, gener
     report = compile(modules.largest_argument(limit - 1), generation)
     assert report.verdict == "out_of_memory"
     assert report.needed_bytes == pytest.approx(limit * MIB, abs=0.006 * 2**30)
+    assert report.needed_bytes > report.hbm_bytes
+    words = re.findall(r"\d+\.\d\d|a little more", report.message)
+    assert len(set(words)) == 2  # it does not say: needs 15.48 GiB and has 15.48
     # Planned already, so it is the compiler that lists the buffers.
     assert report.largest_buffers[0].bytes == pytest.approx(limit * MIB, rel=1e-3)
     assert report.largest_buffers[0].shape.startswith(f"f32[{limit - 1},1024,256]")
@@ -179,7 +193,16 @@ def test_what_is_no_module_is_refused(compile, module, message):
 
 def test_a_slice_that_cannot_be_is_an_error(compile):
     with pytest.raises(CompilerError, match="no TPU slice v3:3x3: "):
-        compile(modules.MATMUL, "v3:3x3")
+        compile(modules.MATMUL, Topology("v3", (3, 3)))
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_compiler_knows_the_slices_that_there_are(compile, generation):
+    """What is no module is refused after the slice was found."""
+    slices = GENERATIONS[generation].slices
+    for sides in {*slices[:10], slices[-1]}:
+        report = compile("nothing of the kind", Topology(generation, sides))
+        assert report.verdict == "refused"
 
 
 def test_two_at_once(tmp_path):

@@ -1,32 +1,16 @@
-"""The pool, its processes and the cache, with a process that only plays compiler."""
+"""The pool and its processes, with a process that only plays compiler."""
 
 import concurrent.futures
-import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-import tpu_compiler
-from tests.tpu_compiler.conftest import eventually, is_alive
-from tpu_compiler import Compiler, CompilerError, Topology, process
-
-ROOT = Path(tpu_compiler.__file__).parent.parent
-
-
-def compile(fake, text, topology="v3", replicas=1, *, seconds=20.0):
-    return tpu_compiler.compile(
-        text.encode(),
-        topology,
-        replicas,
-        timeout_seconds=seconds,
-        cache_dir=fake.cache,
-        name="step",
-    )
+from tests.tpu_compiler.conftest import ROOT, command, compile, eventually, is_alive
+from tpu_compiler import Compiler, CompilerError, Topology
 
 
 def test_a_report(fake):
@@ -78,6 +62,15 @@ def test_out_of_memory(fake):
     assert len(fake.requests) == 1
 
 
+def test_out_of_memory_by_less_than_the_compiler_tells(fake):
+    report = compile(fake, "tight")
+    assert report.verdict == "out_of_memory"
+    assert report.needed_bytes == report.hbm_bytes + 1
+    assert report.message == (
+        "needs a little more HBM on each device than the 15.48 GiB that it has"
+    )
+
+
 def test_refused(fake):
     for from_cache in (False, True):
         report = compile(fake, "dynamic")
@@ -87,116 +80,6 @@ def test_refused(fake):
         assert report.from_cache is from_cache
         assert report.needed_bytes is None
     assert len(fake.requests) == 1
-
-
-def test_the_same_again_comes_from_the_cache_within_milliseconds(fake):
-    first = compile(fake, "compile")
-    started = time.monotonic()
-    again = compile(fake, "compile")
-    assert time.monotonic() - started < 0.1  # that of a new process is more
-    assert again.from_cache
-    assert again.costs == first.costs
-    assert again.memory == first.memory
-    assert again.hlo_path == first.hlo_path
-    assert len(fake.requests) == 1
-
-
-def test_what_is_not_the_same_is_compiled(fake):
-    compile(fake, "compile")
-    compile(fake, "compile more")
-    compile(fake, "compile", "v5e")
-    compile(fake, "compile", "v3:1x1", 2)
-    fake.set_version("1.1")
-    process._environment.cache_clear()
-    report = compile(fake, "compile")
-    assert report.versions["libtpu"] == "1.1"
-    assert len(fake.requests) == 5
-    compile(fake, "compile", "v3:1x1", 1)  # the same but for its name
-    assert len(fake.requests) == 5
-
-
-def _truncate_hlo(folder):
-    [path] = folder.glob("*.hlo.gz")
-    path.write_bytes(path.read_bytes()[:-5])
-
-
-def _garble_hlo(folder):
-    [path] = folder.glob("*.hlo.gz")
-    path.write_bytes(b"x" * path.stat().st_size)
-
-
-def _remove_hlo(folder):
-    [path] = folder.glob("*.hlo.gz")
-    path.unlink()
-
-
-def _replace_entry(text):
-    def corrupt(folder):
-        [path] = folder.glob("*.json")
-        path.write_text(text)
-
-    return corrupt
-
-
-@pytest.mark.parametrize(
-    "corrupt",
-    [
-        _truncate_hlo,
-        _garble_hlo,
-        _remove_hlo,
-        _replace_entry(""),
-        _replace_entry("[]"),
-        _replace_entry('{"answer": 3, "hlo": null}'),
-        _replace_entry('{"answer": {}, "hlo": null}'),
-    ],
-)
-def test_a_corrupt_entry_is_compiled_anew_with_a_warning(fake, capfd, corrupt):
-    good = compile(fake, "compile")
-    assert capfd.readouterr().err == ""
-    corrupt(fake.cache)
-    mended = compile(fake, "compile")
-    warning = capfd.readouterr().err
-    assert warning.startswith(f"warning: {fake.cache}")
-    assert warning.endswith("compiled anew\n")
-    assert not mended.from_cache
-    assert mended.costs == good.costs
-    assert compile(fake, "compile").from_cache
-    assert capfd.readouterr().err == ""
-
-
-def test_leftovers_of_killed_processes_go_after_a_day(fake):
-    fake.cache.mkdir()
-    old, new = fake.cache / "a.part-1", fake.cache / "b.part-2"
-    for path in (old, new):
-        path.write_text("half")
-    os.utime(old, (0, time.time() - 25 * 3600))
-    compile(fake, "compile")
-    assert not old.exists()
-    assert new.exists()
-    assert len(list(fake.cache.glob("*.part-*"))) == 1
-
-
-def test_a_folder_that_cannot_be_used_is_one_line(fake, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CompilerError, match=r"cannot use .*file/below .*name another"):
-        Compiler(cache_dir=tmp_path / "file" / "below")
-
-
-def test_an_answer_that_cannot_be_kept_is_one_line(fake, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "entry")
-
-    monkeypatch.setattr("tpu_compiler.cache.os.replace", full)
-    with pytest.raises(CompilerError, match="step: cannot write to entry: No space"):
-        compile(fake, "compile")
-    assert list(fake.cache.iterdir()) == []
-
-
-def test_the_default_folder_is_the_users(fake, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    report = tpu_compiler.compile(b"compile", "v3", timeout_seconds=20)
-    assert report.hlo_path is not None
-    assert report.hlo_path.parent == tmp_path / "xdg/efficientnet-x/tpu_compiler"
 
 
 def test_a_time_out_names_the_module_and_goes_on_with_a_new_process(fake):
@@ -220,6 +103,10 @@ def test_a_time_out_names_the_module_and_goes_on_with_a_new_process(fake):
         ("killed", r"has died \(SIGKILL, perhaps for want of memory\)"),
         ("abort", r"has died \(SIGABRT\): Check failed: !x$"),
         ("exit", r"has died \(exit status 1\): ModuleNotFoundError: .*'jax'$"),
+        (
+            "full",
+            r"^cannot use .*/cache for compiled modules: No space left .*; free",
+        ),
         ("unknown", "^step: INVALID_ARGUMENT: no such topology$"),
     ],
 )
@@ -279,6 +166,17 @@ def test_an_exception_stops_what_runs(fake):
     assert list(fake.cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_no_time_is_refused(fake, seconds):
+    with pytest.raises(CompilerError, match=r"^step: a time limit of .*more than 0$"):
+        compile(fake, "compile", seconds=seconds)
+    assert fake.requests == []
+
+
+def test_time_without_end(fake):
+    assert compile(fake, "slow", seconds=float("inf")).compiled
+
+
 def test_more_replicas_than_devices_are_refused(fake):
     with pytest.raises(
         CompilerError, match="step: 9 replicas on v3:2x2x1, which has 8"
@@ -308,13 +206,6 @@ def test_it_needs_the_standard_library_alone(fake):
         command, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert found.stdout == "['tpu_compiler']\n"
-
-
-def command(fake, path, *arguments):
-    return [
-        *(sys.executable, "-S", "-m", "tpu_compiler", str(path), "--topology=v3"),
-        *(f"--cache_dir={fake.cache}", *arguments),
-    ]
 
 
 def test_ctrl_c_leaves_no_process(fake, tmp_path):

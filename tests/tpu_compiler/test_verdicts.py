@@ -3,7 +3,10 @@
 import pytest
 
 from tpu_compiler import verdicts
+from tpu_compiler.topology import GENERATIONS
 from tpu_compiler.verdicts import Buffer, Refused
+
+V3 = GENERATIONS["v3"].hbm_bytes
 
 EARLY = """\
 RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total \
@@ -46,16 +49,12 @@ Total hbm usage >= 17.02G:
 
 
 def test_out_of_memory_before_planning():
-    needed, available = verdicts.out_of_memory(EARLY) or (0, 0)
-    assert needed == 32 * 2**30
-    assert available == round(15.48 * 2**30)
+    assert verdicts.out_of_memory(EARLY, V3) == 32 * 2**30
     assert verdicts.buffers(EARLY) == ()
 
 
 def test_out_of_memory_after_planning():
-    needed, available = verdicts.out_of_memory(PLANNED) or (0, 0)
-    assert needed == round(16.5 * 2**30)
-    assert available == round(15.48 * 2**30)
+    assert verdicts.out_of_memory(PLANNED, V3) == round(16.5 * 2**30)
     assert verdicts.buffers(PLANNED) == (
         Buffer(round(15.5 * 2**30), "f32[15853,1024,256]{2,1,0:T(8,128)}", ""),
         Buffer(2**30, "f32[256,1024,1024]{2,1,0:T(8,128)}", "stem/Add"),
@@ -63,9 +62,16 @@ def test_out_of_memory_after_planning():
     )
 
 
+def test_what_does_not_fit_needs_more_than_there_is():
+    """The compiler's 15.48 GiB are less than the 15854 MiB that it allows."""
+    text = PLANNED.replace("Used 16.50G", "Used 15.48G")
+    assert round(15.48 * 2**30) < V3
+    assert verdicts.out_of_memory(text, V3) == V3 + 1
+
+
 def test_other_messages_are_about_other_things():
     text = "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom: Ran out of memory"
-    assert verdicts.out_of_memory(text) is None
+    assert verdicts.out_of_memory(text, V3) is None
     message = "CompileTimeScopedVmemOom: Ran out of memory"
     assert verdicts.refused(text) == Refused(message, "", "")
 
