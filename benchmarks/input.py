@@ -36,6 +36,7 @@ from input_pipeline.faults import load_group
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import load_info, parse, shard_path
 from input_pipeline.stream import Records, finite, stream
+from search.arguments import positive
 
 _BATCH = 64
 _SHUFFLE_BUFFER = 1024
@@ -374,12 +375,6 @@ def _host_feeds(cpu_ms: float) -> dict[str, Any]:
     }
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.input",
@@ -393,13 +388,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", choices=_PEERS, help="whom to measure beside ours")
     parser.add_argument(
         "--images",
-        type=_positive,
+        type=positive,
         default=_SHUFFLE_BUFFER,
         help=f"in a repeat; best a multiple of {_SHUFFLE_BUFFER}, the shuffle buffer",
     )
-    parser.add_argument("--repeats", type=_positive, default=7)
-    parser.add_argument("--resolution", type=_positive, default=224)
-    parser.add_argument("--num_layers", type=_positive, default=2, help="RandAugment's")
+    parser.add_argument("--repeats", type=positive, default=7)
+    parser.add_argument("--resolution", type=positive, default=224)
+    parser.add_argument("--num_layers", type=positive, default=2, help="RandAugment's")
     parser.add_argument("--magnitude", type=float, default=10, help="RandAugment's")
     parser.add_argument("--no_augment", dest="augments", action="store_false")
     return parser

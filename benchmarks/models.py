@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks import machine
 from models import complexity, get_variant
+from search.arguments import positive
 from train import errors
 
 # No framework is imported up here: torch's compiler crashes in a process that has
@@ -445,12 +446,6 @@ def _parse() -> Settings:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-    def positive(text: str) -> int:
-        if int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-        return int(text)
-
     parser.add_argument("--batch", type=positive, default=8, help="images a call")
     parser.add_argument("--size", type=positive, default=224, help="in pixels")
     parser.add_argument("--repeats", type=positive, default=10)

@@ -1,4 +1,4 @@
-"""Other people's networks beside ours of equal published accuracy, and the ratios."""
+"""Other people's networks beside ours of near published accuracy, and the ratios."""
 
 import dataclasses
 import statistics
@@ -99,7 +99,7 @@ PEERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A network of others beside one of ours of equal accuracy.
+    """A network of others beside one of ours of near or equal accuracy.
 
     Attributes:
       peer: the other network.
@@ -141,12 +141,12 @@ class Row:
                 dataclasses.asdict(entry)
                 for entry in catalogue.published(get_variant(self.ours))
             ],
-            "theirs_ms": {f: _rounded(ms) for f, ms in self.theirs_ms.items()},
-            "ours_ms": {f: _rounded(ms) for f, ms in self.ours_ms.items()},
-            "ratio": {form: _rounded(self.ratio(form)) for form in self.ours_ms},
+            "theirs_ms": {f: _thousandths(ms) for f, ms in self.theirs_ms.items()},
+            "ours_ms": {f: _thousandths(ms) for f, ms in self.ours_ms.items()},
+            "ratio": {form: _thousandths(self.ratio(form)) for form in self.ours_ms},
             "ratio_of_each_form": {
                 theirs: {
-                    ours: _rounded(self._alone(theirs).ratio(ours))
+                    ours: _thousandths(self._alone(theirs).ratio(ours))
                     for ours in self.ours_ms
                 }
                 for theirs in self.theirs_ms
@@ -204,13 +204,14 @@ def summary(compared: Iterable[Row]) -> dict[str, dict[str, Any]]:
     return {
         family: {
             "rows": len(values),
-            "min": _rounded(min(values)),
-            "median": _rounded(statistics.median(values)),
-            "max": _rounded(max(values)),
+            "min": _thousandths(min(values)),
+            "median": _thousandths(statistics.median(values)),
+            "max": _thousandths(max(values)),
         }
         for family, values in ratios.items()
     }
 
 
-def _rounded(value: float | None) -> float | None:
+def _thousandths(value: float | None) -> float | None:
+    """Rounds to three decimals."""
     return None if value is None else round(value, 3)

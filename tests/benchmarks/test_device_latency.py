@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import subprocess
@@ -5,28 +6,42 @@ import sys
 
 import pytest
 
-from benchmarks import device_latency
-from benchmarks.device_latency import Found, Timing, peer, ratios
+from benchmarks import device_latency, isolated
+from benchmarks.device_case import Case, Device, peer
+from benchmarks.device_latency import Row, ratios
+from benchmarks.isolated import Failed
 from models import complexity
 from models.variants import VARIANTS, get_variant
 
 B0, X_B0 = "efficientnet-b0", "efficientnet-x-b0"
 TIMM = "timm efficientnet_b0, eager"
+OURS = "ours, jax"
 
 
-def timing(variant, seconds, *, library="ours, jax", batch=1):
-    return Timing(variant=variant, library=library, batch=batch, seconds=seconds)
+def case(variant, *, form="jax", batch=1, repeats=4):
+    return Case(
+        variant=get_variant(variant),
+        form=form,
+        batch=batch,
+        dtype="bfloat16",
+        repeats=repeats,
+    )
+
+
+def row(variant, outcome, **kwargs):
+    return Row(case(variant, **kwargs), outcome)
 
 
 def test_ratios_compare_medians_of_equal_batches_and_networks():
-    timings = [
-        timing(B0, [3.0, 9.0, 6.0]),
-        timing(B0, [20.0], batch=16),
-        timing(X_B0, [4.0, 5.0, 3.0]),
-        timing(X_B0, [10.0], batch=16),
-        timing(B0, [12.0], library=TIMM),
+    rows = [
+        row(B0, [3.0, 9.0, 6.0]),
+        row(B0, [20.0], batch=16),
+        row(X_B0, [4.0, 5.0, 3.0]),
+        row(X_B0, [10.0], batch=16),
+        row(B0, [12.0], form="eager"),
+        row(B0, Failed("no memory"), form="eager", batch=16),
     ]
-    assert ratios(timings) == {
+    assert ratios(rows) == {
         f"{B0} / {X_B0}, batch 1": 1.5,
         f"{B0} / {X_B0}, batch 16": 2.0,
         f"{B0} / {TIMM}, batch 1": 0.5,
@@ -34,10 +49,9 @@ def test_ratios_compare_medians_of_equal_batches_and_networks():
 
 
 def test_figures_of_a_model():
-    figures = timing(B0, [0.004, 0.002, 0.003], batch=6).describe(224)
-    assert figures == {
+    assert row(B0, [0.004, 0.002, 0.003], batch=6).describe() == {
         "variant": B0,
-        "library": "ours, jax",
+        "library": OURS,
         "pixels": 224,
         "batch": 6,
         "milliseconds": {"min": 2.0, "median": 3.0, "max": 4.0},
@@ -60,72 +74,130 @@ def test_peers_are_the_same_networks():
 
 
 def test_calls_are_warmed_up_and_counted():
-    settings = device_latency._parse(["--repeats=4"])
     calls = []
-    seconds = settings.seconds("a model", lambda: calls.append(1) or 1.0)
+    seconds = case(B0).seconds(lambda: calls.append(1) or 1.0)
     assert len(seconds) == 4
     assert len(calls) == 4 + 5
-    with pytest.raises(FloatingPointError, match="a model: the sum of the logits is"):
-        settings.seconds("a model", lambda: float("nan"))
+    with pytest.raises(FloatingPointError, match="the sum of the logits is nan"):
+        case(B0).seconds(lambda: float("nan"))
 
 
-def run(capsys, monkeypatch, ours, timm, *arguments):
-    """Returns the report where the processes' answers are given."""
-    answers = {"_measure_ours": ours, "_measure_timm": timm}
-    monkeypatch.setattr(
-        device_latency, "_in_process", lambda f, *_: answers[f.__name__]
+def test_a_process_that_fails_says_why():
+    environment = {"SAID": "in the process"}
+    assert isolated.call("os", "getenv", "SAID", environment=environment) == (
+        "in the process"
     )
-    installed = timm is not None
-    for name in ("timm", "torch"):
-        monkeypatch.setitem(sys.modules, name, sys if installed else None)
-    monkeypatch.setattr(device_latency.importlib.metadata, "version", lambda _: "1")
-    device_latency.main([f"--variants={B0},{X_B0}", *arguments])
-    (line,) = capsys.readouterr().out.splitlines()
-    return json.loads(line)
+    assert "SAID" not in os.environ
+    assert isolated.call("os", "listdir", "nowhere", environment={}) == Failed(
+        "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere'"
+    )
+    too_large = isolated.call("numpy", "zeros", 2**57, environment={})
+    assert too_large.reason.startswith("MemoryError: Unable to allocate 1.00 EiB")
+    assert isolated.call("os", "abort", environment={}) == Failed(
+        "its process was killed, perhaps for want of memory"
+    )
 
 
-def test_report_on_a_gpu_with_timm(capsys, monkeypatch):
-    ours = Found("gpu", "NVIDIA A100", [timing(B0, [1.0]), timing(X_B0, [0.5])])
-    timm = Found("gpu", "NVIDIA A100", [timing(B0, [4.0], library=TIMM)])
-    report = run(capsys, monkeypatch, ours, timm, "--size=96")
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Function: answers of processes -> the exit status and the report.
+
+    The answers are by library: its device, then by (network, batch), timm's of both
+    forms alike. timm is installed where it has answers.
+    """
+
+    def run(jax, torch, *flags):
+        def call(module, function, *arguments, environment):
+            answers = jax if module == "benchmarks.device_jax" else torch
+            if function == "device":
+                return answers["device"]
+            return answers[arguments[0].variant.name, arguments[0].batch]
+
+        monkeypatch.setattr(
+            device_latency, "_isolated", lambda *a: call(*a, environment={})
+        )
+        for name in ("timm", "torch"):
+            monkeypatch.setitem(sys.modules, name, sys if torch else None)
+        monkeypatch.setattr(device_latency.importlib.metadata, "version", lambda _: "1")
+        status = device_latency.main([f"--variants={B0}, {X_B0}", *flags])
+        (line,) = capsys.readouterr().out.splitlines()
+        return status, json.loads(line)
+
+    return run
+
+
+GPU = Device("gpu", "NVIDIA A100")
+JAX = {"device": GPU, (B0, 1): [1.0], (X_B0, 1): [0.5]}
+
+
+def test_report_on_a_gpu_with_timm(run):
+    torch = {"device": GPU, (B0, 1): [4.0]}
+    status, report = run(JAX, torch, "--batches=1", "--size=96", "--torch=eager")
+    assert status == 0
     assert report["device"] == "NVIDIA A100"
     assert "note" not in report
     assert report["timm"] == "measured on NVIDIA A100"
-    assert [one["library"] for one in report["latency"]] == [
-        *("ours, jax", "ours, jax"),
-        TIMM,
-    ]
+    assert [one["library"] for one in report["latency"]] == [OURS, OURS, TIMM]
     assert {one["pixels"] for one in report["latency"]} == {96}
     assert report["ratios"][f"{B0} / {TIMM}, batch 1"] == 0.25
     assert set(report["versions"]) == {"jax", "keras", "torch", "timm"}
 
 
 @pytest.mark.parametrize(
-    ("platform", "timm", "reason"),
+    ("platform", "torch", "said", "expected"),
     [
-        ("tpu", Found("tpu", "", []), "not measured: its torch has no TPU"),
-        ("gpu", "not measured: this torch sees no GPU", None),
-        ("gpu", None, "not installed: make peers"),
+        ("tpu", {"device": GPU}, "not measured: its torch has no TPU", 0),
+        ("gpu", {"device": Failed("no GPU")}, "failed: no GPU", 1),
+        ("gpu", None, "not installed: make peers", 0),
     ],
 )
-def test_report_without_timm(capsys, monkeypatch, platform, timm, reason):
-    ours = Found(platform, "a device", [timing(B0, [1.0]), timing(X_B0, [0.5])])
-    report = run(capsys, monkeypatch, ours, timm)
-    assert report["timm"] == (reason or timm)
-    assert [one["library"] for one in report["latency"]] == ["ours, jax"] * 2
+def test_report_without_timm(run, platform, torch, said, expected):
+    jax = JAX | {"device": Device(platform, "a device")}
+    status, report = run(jax, torch, "--batches=1")
+    assert status == expected
+    assert report["timm"] == said
+    assert [one["library"] for one in report["latency"]] == [OURS] * 2
     assert report["ratios"] == {f"{B0} / {X_B0}, batch 1": 2.0}
     assert set(report["versions"]) == {"jax", "keras"}
+
+
+def test_a_failure_costs_its_own_row(run):
+    jax = JAX | {(B0, 8): Failed("out of memory"), (X_B0, 8): [3.0]}
+    torch = {"device": GPU, (B0, 1): Failed("no C compiler"), (B0, 8): [2.0]}
+    status, report = run(jax, torch, "--batches=1, 8", "--torch=compiled")
+    assert status == 1
+    outcomes = [
+        one.get("failed", one.get("milliseconds", {}).get("median"))
+        for one in report["latency"]
+    ]
+    assert outcomes == [1e3, "out of memory", 500.0, 3e3, "no C compiler", 2e3]
+    assert report["ratios"] == {f"{B0} / {X_B0}, batch 1": 2.0}
+    assert report["timm"] == "measured on NVIDIA A100"
+
+
+def test_no_device_is_a_line(run, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(SystemExit) as ended:
+        run({"device": Failed("AssertionError")}, None)
+    (line,) = str(ended.value.code).splitlines()
+    assert line.startswith("error: JAX finds no device (AssertionError): pip install")
+    assert line.endswith("or change JAX_PLATFORMS, which is 'cuda'")
 
 
 @pytest.mark.parametrize(
     ("mistake", "error"),
     [
         ("--variants=efficientnet-b9", "error: unknown variant 'efficientnet-b9'"),
-        ("--batches=0", "0 is not 1 or more"),
-        ("--torch=lazy", "lazy is not eager or compiled"),
+        (f"--variants={B0},efficientnet-b9", "error: unknown variant"),
+        ("--variants= , ", "no name given"),
+        ("--size=16", "error: resolution 16 is too small for efficientnet-b0"),
+        ("--batches=1,0", "0 is not 1 or more"),
+        ("--batches=a", "a is not a whole number"),
+        ("--torch=eager,lazy", "lazy is not eager or compiled"),
     ],
 )
-def test_mistakes(mistake, error, capsys):
+def test_mistakes(mistake, error, capsys, monkeypatch):
+    monkeypatch.setattr(device_latency, "_isolated", None)  # nothing is measured
     with pytest.raises(SystemExit) as ended:
         device_latency.main([mistake])
     assert error in f"{ended.value.code} {capsys.readouterr().err}"
@@ -133,24 +205,28 @@ def test_mistakes(mistake, error, capsys):
 
 def test_without_jax(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    monkeypatch.setattr(device_latency.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SystemExit, match="error: JAX is not installed: pip install"):
         device_latency.main([])
 
 
-def test_our_model_on_this_cpu():
+def on_this_cpu(*flags):
+    """Returns the report and what was said beside it, of images of 32 pixels."""
     command = [sys.executable, "-m", "benchmarks.device_latency"]
-    small = ["--batches=2", "--size=32", "--repeats=2", f"--variants={X_B0}"]
     # Quick to compile, and no GPU, should there be one.
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(
-        [*command, *small],
+        [*command, "--size=32", "--repeats=2", *flags],
         env={**os.environ, **quick},
         check=True,
         capture_output=True,
         text=True,
     )
-    report = json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_our_model_on_this_cpu():
+    report, said = on_this_cpu("--batches=2", f"--variants={X_B0}")
     assert report["device"] == "cpu"
     assert report["note"] == "a CPU: these are no figures of an accelerator"
     (figures,) = report["latency"]
@@ -159,4 +235,20 @@ def test_our_model_on_this_cpu():
     assert 0 < spread["min"] <= spread["median"] <= spread["max"]
     rate = 2 / spread["median"] * 1e3
     assert figures["images_per_second"] == pytest.approx(rate, rel=1e-2)
-    assert f"{X_B0}, ours, jax, batch 2: " in done.stderr
+    assert f"{X_B0}, {OURS}, batch 2: " in said
+
+
+@pytest.mark.peers
+@pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="needs timm")
+def test_timms_model_beside_ours_on_this_cpu():
+    report, _ = on_this_cpu("--batches=1", f"--variants={B0}", "--torch=eager")
+    assert report["timm"] == "measured on cpu"
+    assert report["note"].startswith("a CPU")
+    ours, theirs = report["latency"]
+    assert (ours["library"], theirs["library"]) == (OURS, TIMM)
+    assert (theirs["variant"], theirs["pixels"], theirs["batch"]) == (B0, 32, 1)
+    medians = [one["milliseconds"]["median"] for one in (ours, theirs)]
+    assert report["ratios"] == {
+        f"{B0} / {TIMM}, batch 1": pytest.approx(medians[0] / medians[1], rel=1e-3)
+    }
+    assert set(report["versions"]) == {"jax", "keras", "torch", "timm"}

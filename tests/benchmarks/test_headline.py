@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import headline, peers
+from benchmarks import headline, peers, timm_stablehlo
 from models import catalogue, get_variant
 from models.catalogue import Published
 from tpu_compiler import CompilerError
@@ -127,8 +127,11 @@ def compiled(monkeypatch):
 
 
 def test_command(compiled, capsys):
-    headline.main(["--peers=efficientnet-b0", "--topology=v4", "--batch=8"])
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    status = headline.main(["--peers=efficientnet-b0", "--topology=v4", "--batch=8"])
+    assert status == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert "-: efficientnet-x-b0, rewritten stem: out of time" in lines
+    report = json.loads(last)
     (only,) = report["rows"]
     assert only["theirs"] == "efficientnet-b0"
     assert only["theirs_published"]["top1"] == 77.1
@@ -137,7 +140,8 @@ def test_command(compiled, capsys):
     assert report["not_compiled"] == {
         "efficientnet-x-b0, rewritten stem": "out of time"
     }
-    assert report["versions"]["libtpu"] == "1"
+    assert report["compiler"] == {"libtpu": "1"}
+    assert set(report["versions"]) == {"tensorflow", "keras"}
     assert "resnest50d" in report["not_asked_for"]
     stem = {"stem_block_size": 4, "input_layout": "HWCN"}
     assert compiled == [
@@ -145,6 +149,40 @@ def test_command(compiled, capsys):
         ("efficientnet-x-b0", "v4", 8, "bfloat16", {}),
         ("efficientnet-x-b0", "v4", 8, "bfloat16", stem),
     ]
+
+
+def test_all_compile(compiled, capsys, monkeypatch):
+    monkeypatch.setattr(headline.latency, "whole", lambda *_, **__: FakeReport(10.0))
+    assert headline.main(["--peers= efficientnet-b1, efficientnet-b0,"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith("-") for line in lines)
+    rows = json.loads(last)["rows"]
+    assert [one["theirs"] for one in rows] == ["efficientnet-b0", "efficientnet-b1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError(13, "Permission denied", "/caches/lowered"),
+            "error: cannot use /caches/lowered: Permission denied; free some space or "
+            "mend the permissions",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            "error: cannot use the cache: No space left on device; free some space or "
+            "mend the permissions",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_a_line(compiled, monkeypatch, error, line):
+    def whole(*_, **__):
+        raise error
+
+    monkeypatch.setattr(headline.latency, "whole", whole)
+    with pytest.raises(SystemExit) as raised:
+        headline.main(["--peers=efficientnet-b0"])
+    assert raised.value.code == line
 
 
 def test_without_torch_it_says_how_to_get_it(monkeypatch):
@@ -158,6 +196,7 @@ def test_without_torch_it_says_how_to_get_it(monkeypatch):
     ("flag", "said"),
     [
         ("--peers=resnest50", "no peer 'resnest50'"),
+        ("--peers=,", "no name given"),
         ("--batch=0", "0 is not 1 or more"),
         ("--topology=v9", "unknown TPU topology 'v9'"),
     ],
@@ -167,6 +206,61 @@ def test_a_mistake_is_named(flag, said, compiled, capsys):
         headline.main(["--peers=efficientnet-b0", flag])
     assert said in capsys.readouterr().err + str(raised.value.code)
     assert not compiled
+
+
+NETWORK = ["regnety_040", "network.mlir", "--resolution=224"]
+
+
+@pytest.mark.parametrize("flag", ["--batch=0", "--resolution=0"])
+def test_a_network_of_nothing(flag, capsys):
+    with pytest.raises(SystemExit):
+        timm_stablehlo.main([*NETWORK, flag])
+    assert f"argument {flag[:-2]}: 0 is not 1 or more" in capsys.readouterr().err
+
+
+def test_a_network_without_timm(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as raised:
+        timm_stablehlo.main(NETWORK)
+    assert raised.value.code == "error: regnety_040 needs jax, timm, torch: make peers"
+
+
+def test_a_network_that_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(timm_stablehlo, "_stablehlo", lambda *_, **__: "module {}")
+    nowhere = tmp_path / "nowhere/network.mlir"
+    with pytest.raises(SystemExit) as raised:
+        timm_stablehlo.main(["regnety_040", str(nowhere), "--resolution=64"])
+    assert raised.value.code == (
+        f"error: {nowhere}: No such file or directory; name another file"
+    )
+    timm_stablehlo.main(["regnety_040", str(tmp_path / "it"), "--resolution=64"])
+    assert (tmp_path / "it").read_text() == "module {}"
+
+
+@pytest.mark.peers
+@needs_timm
+@pytest.mark.parametrize(
+    ("network", "flags", "said"),
+    [
+        ("regnety_04", (), "timm has no such network; nearest: regnety_004"),
+        ("regnetx_004", ("--pad_groups",), "only RegNets with squeeze-and-excite"),
+        ("convnext_atto", (), "in terms of jax"),
+    ],
+)
+def test_a_network_that_is_not_for_this(network, flags, said, tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
+    output = tmp_path / "network.mlir"
+    done = subprocess.run(
+        [*command, network, str(output), "--resolution=64", "--batch=1", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {network}: ")
+    assert said in line
+    assert not output.exists()
 
 
 @pytest.mark.peers

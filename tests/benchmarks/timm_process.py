@@ -11,7 +11,7 @@ import numpy as np
 import timm
 import torch
 
-from benchmarks import timm_stablehlo
+from benchmarks import timm_networks
 
 
 def randomise(model):
@@ -29,7 +29,7 @@ def randomise(model):
 
 def by_jax(model, images):
     """Returns the logits of a network's translation."""
-    logits, weights = timm_stablehlo.translate(model, images)
+    logits, weights = timm_networks.translate(model, images)
     arrays = [tensor.detach().numpy() for tensor in [*weights, images]]
     return np.asarray(jax.jit(logits)(*arrays))
 
@@ -53,7 +53,7 @@ def main(network, resolution, target):
     images = torch.randn(2, 3, resolution, resolution)
     results = {"torch": by_torch(model, images), "jax": by_jax(model, images)}
     if network.startswith("regnet"):
-        timm_stablehlo.pad_groups(model)
+        timm_networks.pad_groups(model)
         results["padded, torch"] = by_torch(model, images)
         results["padded, jax"] = by_jax(model, images)
         results["padded kernels"] = np.array(kernels(model))
