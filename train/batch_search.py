@@ -6,6 +6,7 @@ MULTIPLE = 8  # images of a core: a tile of a TPU's memory has 8 rows
 _CLOSE = 1.05  # between the largest that fits and the smallest known not to
 _BEYOND = 1.15  # times what fits, at least, while all do
 _FARTHEST = 8  # times what was tried, at most, at once
+_NEARBY = 1.5  # the same once half of the memory is full
 
 
 def largest(
@@ -52,15 +53,16 @@ def _guess(
         return None
     target = _on_the_line(known, limit)
     if too_many is None:
-        # One that does not fit shows where the end is.
+        # One that does not fit shows where the end is. The line does not: the compiler
+        # saves when memory is short, at the price of time, and it becomes flat.
         target = max(target or 0, _BEYOND * fits)
-        return _round(min(target, _FARTHEST * max(known)), above=fits)
-    middle = (fits + too_many) / 2
-    if target is None or too_many < 1.5 * fits:
-        target = middle  # so near the limit it is no line any more
-    margin = (too_many - fits) / 8
-    target = min(max(target, fits + margin), too_many - margin)
-    return _round(target, above=fits)
+        farthest = _NEARBY if known[fits] > limit / 2 else _FARTHEST
+        return _round(min(target, farthest * fits), above=fits)
+    middle, gap = (fits + too_many) / 2, too_many - fits
+    if target is None or (fits and abs(target - middle) > gap / 4):
+        target = middle
+    margin = gap / 8  # nothing is known to fit: the line may lead far down
+    return _round(min(max(target, fits + margin), too_many - margin), above=fits)
 
 
 def _on_the_line(known: dict[int, int], limit: int) -> float | None:

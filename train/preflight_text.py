@@ -81,7 +81,9 @@ def _table(report: dict[str, Any]) -> list[str]:
     ]
     for step in report["steps"]:
         if kinds := step.get("hbm_bytes_by_kind"):
-            lines.append(f"HBM of the {step['name']}: {_by_kind(step, kinds)}")
+            lines.append(
+                _wrapped(f"HBM of the {step['name']}: {_by_kind(step, kinds)}")
+            )
     return [line.rstrip() for line in lines]
 
 
@@ -94,7 +96,9 @@ def _by_kind(step: dict[str, Any], kinds: dict[str, int]) -> str:
         "program": kinds["generated_code"],
         "the training beside it": step["hbm_bytes_beside"],
     }
-    return " + ".join(f"{_gib(size)} {name}" for name, size in parts.items() if size)
+    shown = {name: _gib(size) for name, size in parts.items()}
+    nothing = _gib(0)
+    return " + ".join(f"{v} {name}" for name, v in shown.items() if v != nothing)
 
 
 def _problems(report: dict[str, Any]) -> list[str]:

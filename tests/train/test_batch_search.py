@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from train.batch_search import MULTIPLE, largest
@@ -43,6 +44,21 @@ def test_steps_and_cliffs():
     assert found <= 1024
     assert needs(found) <= 12 * GIGA
     assert found >= 640
+
+
+def test_what_a_network_needed():
+    """efficientnet-x-b0 on a v3 core, bytes by images, and straight lines between."""
+    gib = {64: 1.13, 512: 6.02, 1376: 14.36, 1576: 14.43, 3600: 15.4, 3720: 16.25}
+    gib |= {4032: 17.37, 4384: 26.23, 4792: 34.06}
+    calls = []
+
+    def needs(images):
+        calls.append(images)
+        return int(2**30 * np.interp(images, list(gib), list(gib.values())))
+
+    found = largest(needs, 64, int(15.48 * 2**30))
+    assert found <= 3611 < 1.1 * found
+    assert len(calls) == len(set(calls)) <= 8
 
 
 def test_nothing_fits():
