@@ -176,7 +176,11 @@ class Judge:
             problem = {"message": report.message, "op": report.op, **place}
         elif report.verdict == "out_of_memory":
             largest = [
-                {"bytes": buffer.bytes, "shape": buffer.shape, "at": buffer.location}
+                {
+                    "bytes": buffer.bytes,
+                    "shape": buffer.shape,
+                    "layer": self.place(buffer.location)["layer"],
+                }
                 for buffer in report.largest_buffers[:5]
             ]
             problem = {"message": report.message, "largest_buffers": largest}
@@ -187,9 +191,12 @@ class Judge:
 
         A layer of Keras' own has the place of the layer around it that is not.
         """
-        layers = layers_of(node.split(" (")[0], self.programs.model)
+        node, _, where = node.partition(" (")  # ... of a call inside TensorFlow
+        layers = layers_of(node, self.programs.model)
         if not layers:
-            return {"layer": node, "source": source or ""}
+            inside = "site-packages/" in where
+            place = f"{node} ({where}" if where and not inside else node
+            return {"layer": place, "source": source or ""}
         path = "/".join(layer.name for layer in layers)
         sources = [_source(type(layer)) for layer in layers]
         own = [one for one in sources if "site-packages/" not in one]

@@ -29,7 +29,6 @@ def describe(report: dict[str, Any]) -> str:
             *_table(report),
             *_problems(report),
             *_warnings(report),
-            "",
             *_outlook(report),
             "",
             *(_wrapped(f"It covers {line}.") for line in report["covers"]),
@@ -113,10 +112,10 @@ def _problems(report: dict[str, Any]) -> list[str]:
             for name in ("op", "layer", "source")
             if problem.get(name)
         ]
-        lines += [
-            f"  {_gib(buffer['bytes'])}  {buffer['shape']}  {buffer['at']}"
-            for buffer in problem.get("largest_buffers", ())
-        ]
+        largest = problem.get("largest_buffers", ())
+        lines += dict.fromkeys(
+            f"  {_gib(one['bytes'])}  {one['shape']}  {one['layer']}" for one in largest
+        )
     return ["", *lines] if lines else []
 
 
@@ -136,22 +135,29 @@ def _warnings(report: dict[str, Any]) -> list[str]:
 
 
 def _outlook(report: dict[str, Any]) -> list[str]:
+    lines = _largest(report)
+    if report["hours"] is not None:
+        lines += _estimates(report)
+    return ["", *lines] if lines else []
+
+
+def _largest(report: dict[str, Any]) -> list[str]:
     lines = []
     if largest := report["largest_global_batch_size"]:
         each = largest // report["replicas"]
         lines.append(f"Largest batch known to fit: {largest:,}, {each:,} a replica")
     elif largest == 0:
         lines.append("No batch fits, not even one image a replica")
-    lines += [f"Not known to fit: {reason}" for reason in report["unanswered"]]
-    if report["hours"] is None:
-        return lines
-    rate = report["images_per_second"]
-    lines.append(
-        f"Estimate: {rate:,.0f} images/s, {report['estimated_step_ms']:.1f} ms a step; "
-        f"{report['epochs']:g} epochs are {report['train_steps']:,} steps, "
-        + _duration(report["hours"])
-    )
-    return [*lines, _feeding(report)]
+    return [*lines, *(f"Not known to fit: {why}" for why in report["unanswered"])]
+
+
+def _estimates(report: dict[str, Any]) -> list[str]:
+    return [
+        f"Estimate: {report['images_per_second']:,.0f} images/s, "
+        f"{report['estimated_step_ms']:.1f} ms a step; {report['epochs']:g} epochs are "
+        f"{report['train_steps']:,} steps, {_duration(report['hours'])}",
+        _feeding(report),
+    ]
 
 
 def _duration(hours: float) -> str:

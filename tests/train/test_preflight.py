@@ -20,7 +20,7 @@ from tests.train.runs import bindings, experiment_of
 from tests.train.tiny import with_layer
 from tpu_compiler import Compiler, CompilerError, Topology
 from tpu_compiler.topology import GENERATIONS
-from train import feeding, preflight, preflight_text
+from train import config, feeding, preflight, preflight_text
 from train.config import ROOT
 from train.errors import UserError
 from train.judge import Judge, Step
@@ -167,7 +167,9 @@ def test_a_batch_too_large_for_hbm(look):
     assert evaluation["fits"]
     assert report["hbm_bytes"] > report["hbm_limit_bytes"]
     assert train["problem"]["message"].startswith("needs ")
-    assert train["problem"]["largest_buffers"][0]["bytes"] > 2**30
+    largest = train["problem"]["largest_buffers"]
+    assert largest[0]["bytes"] > 2**30
+    assert not any("site-packages" in buffer["layer"] for buffer in largest)
     assert report["estimated_step_ms"] is report["hours"] is None
     text = preflight_text.describe(report)
     assert f"{size:,} images" in text
@@ -506,3 +508,48 @@ def test_the_command(digits, tmp_path):
     )
     assert elsewhere.returncode == 1
     assert "--train_images=1281167" in elsewhere.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("topology", "batch", "milliseconds"), [("v3", 64, 44.6), ("v3:4x4", 2048, 45.0)]
+)
+def test_the_readmes_network(topology, batch, milliseconds):
+    """Minutes on two cores, unless the user's cache knows the answer."""
+    files = ["models/efficientnet_x_b0.gin", "runs/imagenet_tpu.gin"]
+    settings = {"data_dir": "nowhere", "global_batch_size": batch}
+    experiment = config.parse(
+        [f"gin_configs/{file}" for file in files],
+        [f"experiment.Experiment.{k} = {v!r}" for k, v in settings.items()]
+        + [f"experiment.Experiment.eval_batch_size = {batch}"],
+    )
+    experiment, info = preflight.data_of(experiment, 1_281_167)
+    with Compiler(2) as compiler:
+        report = preflight.preflight(
+            experiment,
+            info,
+            Topology.parse(topology),
+            compiler,
+            search=False,
+            reads_data=False,
+        )
+    assert (report["compiles"], report["fits"]) == (True, True)
+    assert report["replicas"] == batch // 64
+    assert report["estimated_step_ms"] == pytest.approx(milliseconds, rel=0.02)
+    assert report["hbm_bytes"] == pytest.approx(1.13 * 2**30, rel=0.05)
+    model = experiment.build_model()
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, BatchNormalization)
+    ]
+    reductions = {one["group_size"]: one for one in report["steps"][0]["collectives"]}
+    if topology == "v3":
+        assert reductions == {}
+        return
+    assert set(reductions) == {8, 32}
+    assert reductions[8]["count"] == 2 * len(layers) == 92
+    # Of this size, XLA makes two of the one for gradients, loss and statistics.
+    assert report["all_reduces"] == 94
+    values = 1 + sum(math.prod(weight.shape) for weight in model.weights)
+    assert reductions[32]["operand_bytes"] == 4 * values
