@@ -16,17 +16,9 @@ tf.config.set_logical_device_configuration(
 # Most of a test's time is the making of graphs that run for a moment.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
-# What TensorFlow has made is slow to free, and the more of it the slower: half a minute
-# for that of a file of tests. So each test's is freed at once.
+# What TensorFlow has made is slow to free, and the more of it the slower: minutes for
+# that of all tests. A process of theirs needs 1 GB without.
 gc.disable()
-
-
-@pytest.fixture(autouse=True)
-def _collect_garbage():
-    """Frees what a test has made, and looks at nothing else."""
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -134,6 +134,7 @@ def test_mixed_images_say_their_shares(data_dir):
     assert any(len(shown.shares) == 2 for shown in images)
 
 
+@pytest.mark.slow
 def test_a_bad_record_is_black_and_said_to_be_bad(data_dir, tmp_path):
     bad = records.make_example(
         b"no JPEG", label=1, height=1, width=1, filename="", synset="", text=""

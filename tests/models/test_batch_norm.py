@@ -188,9 +188,13 @@ def gradients_behind(call, layer, x, dy, training, activation):
 @each_activation
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
-    ("shape", "groups"), [((8, 6, 5, 8), 1), ((8, 6, 5, 8), 4), ((3, 1, 1, 8), 2)]
+    ("shape", "groups", "jit_compile"),
+    [
+        ((8, 6, 5, 8), 1, False),
+        ((8, 6, 5, 8), 4, True),
+        ((3, 1, 1, 8), 2, False),
+    ],
 )
-@pytest.mark.parametrize("jit_compile", [True, False])
 def test_activation_and_mean_at_once(shape, groups, training, activation, jit_compile):
     x = normal(0.7, 2.0, shape)
     found = []

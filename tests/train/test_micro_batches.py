@@ -46,7 +46,9 @@ def sum_of_parts(trainer, numbers):
     return tf.nest.map_structure(lambda *values: sum(values), *parts)
 
 
-@pytest.mark.parametrize("in_a_loop", [True, False])
+@pytest.mark.parametrize(
+    "in_a_loop", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_sums(trainer, in_a_loop, monkeypatch):
     """Where batch norm reduces over replicas, the loop of the graph is unrolled."""
     images, targets = images_and_targets(trainer)

@@ -447,7 +447,8 @@ def test_reductions_of_a_slice():
     assert hlo.count("divide(") == 1
 
 
-def test_what_an_image_costs_here(digits):
+def test_what_an_image_costs_here(digits, monkeypatch):
+    monkeypatch.setattr(feeding, "_SECONDS", 0.3)
     experiment = experiment_of(digits)
     form = input_form(experiment.build_model())
     assert 0.01 < feeding.cpu_ms_per_image(experiment, form) < 50

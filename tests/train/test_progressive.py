@@ -86,12 +86,8 @@ def test_only_the_last_trainer_keeps_its_data(undisturbed):
     assert [dataset is None for dataset in datasets] == [True, True, True, False]
 
 
-slow = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "step", [4, *(pytest.param(step, marks=slow) for step in (5, 8, 9))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 5, 8, 9])
 def test_goes_on_exactly_inside_and_between_stages(
     step, digits, undisturbed, tmp_path, capsys
 ):
