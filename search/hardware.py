@@ -57,15 +57,16 @@ def find(name: str) -> Hardware:
 
 
 def _tpu(name: str) -> Hardware:
-    generation = GENERATIONS[name]
+    topology = Topology.parse(name)
+    generation = topology.generation
     return Hardware(
         name=f"tpu-{name}",
-        device="one core of a chip" if generation.devices_per_chip == 2 else "one chip",
+        device=topology.device,
         peak_flops={"bfloat16": generation.peak_flops},
         bytes_per_second=generation.hbm_bytes_per_second,
         source="published, cloud.google.com/tpu/docs; all bandwidths but v5e's from "
         "memory",
-        topology=Topology.parse(name),
+        topology=topology,
     )
 
 

@@ -16,7 +16,7 @@ tf.config.set_logical_device_configuration(
 # Most of a test's time is the making of graphs that run for a moment.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
-# What TensorFlow has made is slow to free, and the more of it the slower: minutes for
+# What TensorFlow has made is slow to free, and the more of it the slower: a minute for
 # that of all tests. A process of theirs needs 1 GB without.
 gc.disable()
 

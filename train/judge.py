@@ -89,7 +89,8 @@ class Judge:
         self.experiment, self.info, self.topology = experiment, info, topology
         self.programs = Programs(experiment, info, topology.num_devices)
         self.stages = experiment.stages(info)
-        progressive.check(self.stages.values(), experiment, self.programs.model)
+        # The trainer makes one of the recipe's own settings, too, whatever the stages.
+        progressive.check((OWN, *self.stages.values()), experiment, self.programs.model)
         self._compiler, self._timeout_seconds = compiler, timeout_seconds
         self.unanswered: list[str] = []  # of the search
 

@@ -53,8 +53,9 @@ def preflight(
       reads_data: whether to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
-      when_built: called before anything is compiled, when the model and, if it is read,
-        the data are there; what it raises ends the preflight.
+      when_built: called before anything is compiled, once the model and all data are
+        there; not where the data is not read, or a fleet reads it. What it raises ends
+        the preflight.
 
     Raises:
       UserError, models.variants.ModelError, input_pipeline.errors.DataError: as
@@ -67,11 +68,11 @@ def preflight(
         # First: what is wrong with the data, a compilation need not wait for.
         if not by_fleet:
             judge.open_data()
+            when_built()
         if cpu_ms is None:
             say("measuring the input pipeline", stays=False)
             form = input_form(judge.programs.model)
             cpu_ms = feeding.cpu_ms_per_image(experiment, form)
-    when_built()
     steps = judge.steps()
     training = [step for step in steps if step.stage is not None]
     worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
@@ -85,7 +86,7 @@ def preflight(
         "global_batch_size": experiment.global_batch_size,
         "compiles": all(step.compiles for step in steps),
         "fits": all(step.fits for step in steps),
-        "hbm_bytes": max((s.needed_bytes or 0 for s in steps), default=0) or None,
+        "hbm_bytes": max(step.needed_bytes or 0 for step in steps) or None,
         "hbm_limit_bytes": topology.generation.hbm_bytes,
         "largest_global_batch_size": None,
         "steps": [_of_step(step, judge) for step in steps],
@@ -252,11 +253,6 @@ def main(argv: list[str]) -> None:
         topology = Topology.parse(FLAGS.topology)
         experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param)
         experiment, info = data_of(experiment, FLAGS.train_images)
-
-        def check_effect() -> None:
-            if FLAGS.train_images is None:
-                config.check_effect(FLAGS.gin_param)
-
         report = preflight(
             experiment,
             info,
@@ -266,7 +262,7 @@ def main(argv: list[str]) -> None:
             reads_data=FLAGS.train_images is None,
             cpu_ms=FLAGS.input_cpu_ms,
             timeout_seconds=60 * FLAGS.timeout_minutes,
-            when_built=check_effect,
+            when_built=lambda: config.check_effect(FLAGS.gin_param),
         )
     print(json.dumps(report) if FLAGS.json else preflight_text.describe(report))
     sys.exit(0 if report["compiles"] and report["fits"] else 1)
