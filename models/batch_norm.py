@@ -219,7 +219,7 @@ class BatchNormalization(keras.Layer):
             means = self._two_means(*sums) / pixels
             dgamma, dbeta, slope, offset = self._means_to_gradients(means, batch, x)
             scale = self._tile(batch.scale)
-            # Factors of a sample first: so XLA reads fewer numbers for each pixel.
+            # The second product is one of each sample, not of each pixel.
             dx = through(dy * scale + dpixel * scale) - x * self._tile(slope) + offset
             return ops.cast(dx, inputs.dtype), dgamma, dbeta, ops.zeros_like(shift)
 
