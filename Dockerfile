@@ -27,9 +27,11 @@ FROM python:3.11-slim-bookworm
 RUN useradd --create-home trainer
 WORKDIR /app
 COPY --from=packages /app/.venv .venv
+COPY common common
 COPY models models
 COPY input_pipeline input_pipeline
 COPY train train
+COPY preflight preflight
 COPY tpu_compiler tpu_compiler
 COPY gin_configs gin_configs
 USER trainer

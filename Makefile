@@ -30,7 +30,7 @@ setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets 
 	  .venv/bin/pip install --quiet --require-hashes -r $(RUNTIME_LOCK) -r $(DEV_LOCK)
 	@touch $@
 
-tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for train.preflight (1.1 GB).
+tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for preflight.report (1.1 GB).
 
 # An environment of its own: on a TPU VM, TensorFlow needs another libtpu.
 $(TPU_COMPILER)/.installed: .venv/.installed requirements-tpu-compiler.txt
@@ -50,8 +50,8 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 
 test: lint types $(TPU_COMPILER)/.installed  ## Lint, types, import directions, all tests but the slow ones.
 	@# The longest files first, not those of the most tests: the last one to end decides.
-	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/input_pipeline \
-	  tests/tpu_compiler tests/search tests/models tests/benchmarks
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/preflight tests/input_pipeline \
+	  tests/tpu_compiler tests/performance tests/models tests/common tests/benchmarks
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .

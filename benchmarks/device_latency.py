@@ -25,13 +25,13 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks import isolated, machine
-from benchmarks.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
-from benchmarks.isolated import Failed
+from benchmarks.support import isolated, machine
+from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
+from benchmarks.support.isolated import Failed
+from common import errors
+from common.cli import names, positive
 from models import complexity, scaling
 from models.variants import Variant, get_variant
-from search.arguments import names, positive
-from train import errors
 
 # No framework is imported up here, and none beside another: each takes memory of the
 # device for itself.
@@ -163,7 +163,11 @@ def _significant(value: float) -> float:
 
 def _measure(case: Case, *arguments: Any) -> Row:
     """Time a case in a process of its own, and say what came of it."""
-    module = "benchmarks.device_jax" if case.is_ours else "benchmarks.device_torch"
+    module = (
+        "benchmarks.support.device_jax"
+        if case.is_ours
+        else "benchmarks.support.device_torch"
+    )
     row = Row(case, _isolated(module, "seconds", case, *arguments))
     if isinstance(row.outcome, Failed):
         line = f"failed: {row.outcome.reason}"
@@ -182,7 +186,7 @@ def _measure_ours(settings: Settings) -> tuple[Device, list[Row]]:
     """
     if importlib.util.find_spec("jax") is None:
         raise errors.UserError(f"JAX is not installed: {_JAX}")
-    device = _isolated("benchmarks.device_jax", "device")
+    device = _isolated("benchmarks.support.device_jax", "device")
     if isinstance(device, Failed):
         asked = os.environ.get("JAX_PLATFORMS")
         raise errors.UserError(
@@ -201,7 +205,7 @@ def _measure_timm(settings: Settings, platform: str) -> tuple[str, list[Row]]:
     cases = [c for c in settings.cases(settings.torch) if peer(c.variant.name)]
     if not cases:
         return "not measured: it has none of these networks", []
-    device = _isolated("benchmarks.device_torch", "device", platform)
+    device = _isolated("benchmarks.support.device_torch", "device", platform)
     if isinstance(device, Failed):
         return f"failed: {device.reason}", []
     return f"measured on {device.name}", [_measure(case, platform) for case in cases]

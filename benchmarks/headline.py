@@ -23,14 +23,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, peers
-from benchmarks.peers import PEERS, Peer, Row
+from benchmarks.support import machine, peers
+from benchmarks.support.peers import PEERS, Peer, Row
+from common.cli import names, positive
+from common.errors import UserError, reported
 from models import catalogue, get_variant
-from search import latency
-from search.arguments import names, positive
+from performance import latency
 from tpu_compiler import Compiler, CompilerError, Report, Topology
 from tpu_compiler.process import environment
-from train.errors import UserError, reported
 
 _TIMEOUT_SECONDS = 3600.0
 _DTYPE = "bfloat16"

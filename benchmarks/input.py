@@ -29,14 +29,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from benchmarks import machine
+from benchmarks.support import machine
+from common.cli import positive
 from input_pipeline import dataset, preprocess
+from input_pipeline.bad_records import load_group
 from input_pipeline.errors import DataError
-from input_pipeline.faults import load_group
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import load_info, parse, shard_path
 from input_pipeline.stream import Records, finite, stream
-from search.arguments import positive
 
 _BATCH = 64
 _SHUFFLE_BUFFER = 1024

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from benchmarks import machine
+from benchmarks.support import machine
+from common.cli import names, positive
+from common.errors import reported
 from models import get_variant
-from search import latency
-from search.arguments import names, positive
-from search.parts import Form
+from performance import latency
+from performance.segments import Form
 from tpu_compiler import Compiler, Topology
-from train.errors import reported
 
 _FAMILIES = {
     "efficientnet": "EfficientNet",

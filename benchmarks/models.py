@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.support import machine
+from common import errors
+from common.cli import positive
 from models import complexity, get_variant
-from search.arguments import positive
-from train import errors
 
 # No framework is imported up here: torch's compiler crashes in a process that has
 # loaded TensorFlow, so each has a process of its own, which imports this file, too.
@@ -186,10 +186,10 @@ class _KerasSide(_Side):
             return self._peer()
         if not row.folded:
             return self._ours(row)
-        from models import rewrites
+        from models import stem_forms
 
         folded = self._ours(row, fold_batch_norm=True)
-        rewrites.copy_weights(self._ours(row), folded)
+        stem_forms.copy_weights(self._ours(row), folded)
         return folded
 
     def _ours(self, row: Row, **arguments: Any) -> Any:

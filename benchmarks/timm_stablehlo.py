@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.arguments import positive
-from train.errors import UserError, reported  # without TensorFlow
+from common.cli import positive
+from common.errors import UserError, reported  # without TensorFlow
 
 _NEEDED = ("jax", "timm", "torch")
 
@@ -22,7 +22,7 @@ def _stablehlo(network: str, **options: Any) -> str:
     """Returns the text; UserError if there is none."""
     if not all(map(importlib.util.find_spec, _NEEDED)):
         raise UserError(f"{network} needs {', '.join(_NEEDED)}: make peers")
-    from benchmarks import timm_networks  # loads them
+    from benchmarks.support import timm_networks  # loads them
 
     try:
         return timm_networks.stablehlo(network, **options)

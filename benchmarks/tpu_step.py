@@ -26,13 +26,14 @@ from unittest import mock
 import keras
 from keras import ops
 
-from benchmarks import machine
+from benchmarks.support import machine
+from common import errors
+from common.cli import positive
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import blocks
-from search.arguments import positive
+from preflight.lowered_steps import Programs
 from tpu_compiler import Compiler, Report, Topology
-from train import config, errors
-from train.programs import Programs
+from train import config
 
 _SPLIT = SplitInfo((ShardInfo("none", 1_281_167, ()),))
 _IMAGENET = DatasetInfo("imagenet", 0, (), {"train": _SPLIT, "validation": _SPLIT})

@@ -18,10 +18,11 @@ import time
 import keras
 import tensorflow as tf
 
-from models.rewrites import input_form
-from train import config, errors, loop, progressive, state
+from common import errors
+from models.input_form import input_form
+from train import config, datasets, run, state
 from train.experiment import Experiment
-from train.step import Trainer
+from train.trainer import Trainer
 
 # x-b0 as it is but for the size of its images: 80 steps of 64 of them, and a checkpoint
 # as rare as it is in long runs.
@@ -38,11 +39,11 @@ X_B0 = (
 
 def bare_rate(experiment: Experiment, steps: int) -> float:
     """Returns images/s of the step alone."""
-    strategy, info = loop.prepare(experiment)
+    strategy, info = run.prepare(experiment)
     with strategy.scope():
         train_state = state.create(experiment, info)
         form = input_form(train_state.model)
-        dataset = progressive.train_dataset(experiment, strategy, form)
+        dataset = datasets.train_dataset(experiment, strategy, form)
         trainer = Trainer(experiment, train_state, strategy, dataset)
     batch = next(iter(dataset))
 
@@ -64,7 +65,7 @@ def bare_rate(experiment: Experiment, steps: int) -> float:
 def whole_rate(experiment: Experiment) -> float:
     """Returns images/s of a run."""
     with tempfile.TemporaryDirectory() as model_dir:
-        summary = loop.train_and_evaluate(experiment, model_dir, with_evaluation=False)
+        summary = run.train_and_evaluate(experiment, model_dir, with_evaluation=False)
     return summary["images_per_second"]
 
 

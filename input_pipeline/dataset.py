@@ -5,14 +5,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from input_pipeline.bad_records import MASKED, POLICIES, explain, limited, load_group
 from input_pipeline.errors import DataError
-from input_pipeline.faults import (
-    MASKED,
-    POLICIES,
-    explain,
-    limited,
-    load_group,
-)
 from input_pipeline.preprocess import eval_image, train_image
 from input_pipeline.records import DatasetInfo, load_info, parse
 from input_pipeline.service import distributed

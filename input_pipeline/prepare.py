@@ -15,7 +15,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import existing, imagefolder, imagenet, mnist, sharding
+from input_pipeline.preparation import (
+    dataset_writer,
+    imagefolder,
+    imagenet,
+    mnist,
+    tfrecords,
+)
 from input_pipeline.preparation.plan import Plan
 from input_pipeline.records import DatasetInfo
 
@@ -40,7 +46,7 @@ def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
       DataError: the folder cannot be used, or holds another dataset.
     """
     plan = mnist.plan(train_shards)
-    outcome = sharding.write(plan, output, workers=1, skip_bad_images=False)
+    outcome = dataset_writer.write(plan, output, workers=1, skip_bad_images=False)
     return _closing_line(outcome, output)
 
 
@@ -78,7 +84,7 @@ def _imagenet(arguments: argparse.Namespace) -> str:
 
 
 def _tfrecords(arguments: argparse.Namespace) -> str:
-    info, is_new = existing.describe(
+    info, is_new = tfrecords.describe(
         arguments.source,
         label_offset=arguments.label_offset,
         labels=arguments.labels,
@@ -91,7 +97,7 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
 
 
 def _write(plan: Plan, arguments: argparse.Namespace) -> str:
-    outcome = sharding.write(
+    outcome = dataset_writer.write(
         plan,
         arguments.output,
         workers=arguments.workers,
@@ -104,7 +110,7 @@ def _write(plan: Plan, arguments: argparse.Namespace) -> str:
     return _closing_line(outcome, arguments.output)
 
 
-def _closing_line(outcome: sharding.Outcome, output: str) -> str:
+def _closing_line(outcome: dataset_writer.Outcome, output: str) -> str:
     if not outcome.written:
         line = f"{output} holds the whole dataset already: nothing to do"
     else:
@@ -132,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error))
     except (OSError, tf.errors.OpError) as error:
         folder = getattr(arguments, "output", None) or arguments.source
-        return _fail(f"cannot write {folder}: {sharding.reason_of(error)}")
+        return _fail(f"cannot write {folder}: {dataset_writer.reason_of(error)}")
     except KeyboardInterrupt:
         _say("interrupted: the same command goes on from here")
         return 130

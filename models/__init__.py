@@ -3,17 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from models.variants import (
-    VARIANTS,
-    ModelError,
-    StageSpec,
-    Variant,
-    change,
-    get_variant,
-)
+from models.errors import ModelError
+from models.variants import VARIANTS, StageSpec, Variant, change, get_variant
 
 if TYPE_CHECKING:
-    from models import rewrites, transfer, weights
+    from models import stem_forms, transfer, weight_loading
     from models.efficientnet_x import build_model
 
 __all__ = [
@@ -24,9 +18,9 @@ __all__ = [
     "build_model",
     "change",
     "get_variant",
-    "rewrites",
+    "stem_forms",
     "transfer",
-    "weights",
+    "weight_loading",
 ]
 
 
@@ -34,6 +28,6 @@ def __getattr__(name: str) -> Any:
     """Import Keras, which takes seconds, only for the names that need it."""
     if name == "build_model":
         return importlib.import_module("models.efficientnet_x").build_model
-    if name in ("rewrites", "transfer", "weights"):
+    if name in ("stem_forms", "transfer", "weight_loading"):
         return importlib.import_module(f"models.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

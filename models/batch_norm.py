@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.variants import require
+from models.errors import require
 
 MeanReducer = Callable[[Any], Any]
 StatisticAssigner = Callable[[keras.Variable, Any], None]

@@ -10,9 +10,9 @@ from keras import ops
 from models.batch_norm import BatchNormalization, MeanReducer, has_gradient
 from models.initializers import derive_seed, kernel_initializer
 from models.layers import SeedGeneratorMaker, StochasticDepth
-from models.reshuffle import SpaceToDepth
-from models.rewrites import ConvOfPatches, StemOfPatches
 from models.scaling import BlockSpec
+from models.space_to_depth import SpaceToDepth
+from models.stem_forms import ConvOfPatches, StemOfPatches
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 

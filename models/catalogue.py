@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from models import complexity, scaling
-from models.variants import VARIANTS, ModelError, Variant, get_variant
+from models.errors import ModelError
+from models.variants import VARIANTS, Variant, get_variant
 
 _WIDTH = 100
 _LINE = "{:<22}  {:>6}  {:>8}  {:>7}  {:>14}  {:>6}  {}"

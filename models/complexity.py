@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from models import scaling
+from models.errors import require
 from models.scaling import BlockSpec
-from models.variants import Variant, require
+from models.variants import Variant
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _COLORS, _STEM_KERNEL = 3, 3

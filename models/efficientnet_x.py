@@ -6,22 +6,16 @@ from typing import Any
 
 import keras
 
+from common.checks import is_number, nearest_names
 from models import scaling, transfer
 from models.batch_norm import MeanReducer
 from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
+from models.errors import require
 from models.initializers import classifier_initializer, derive_seed
+from models.input_form import InputForm, check_patches
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
-from models.reshuffle import BatchToSpace, SpaceToBatch, SpaceToDepth
-from models.rewrites import InputForm, check_patches
-from models.variants import (
-    Dialect,
-    Variant,
-    change,
-    get_variant,
-    is_number,
-    nearest_names,
-    require,
-)
+from models.space_to_depth import BatchToSpace, SpaceToBatch, SpaceToDepth
+from models.variants import Dialect, Variant, change, get_variant
 
 
 def build_model(
@@ -65,13 +59,14 @@ def build_model(
         batch_norm_epsilon: added to the variance; instead of the variant's.
         dialect: "reference" or "timm", see Variant; instead of the variant's.
         fold_batch_norm: convolutions with a bias in place of batch norm. The weights
-            come from a model that has it, through `models.rewrites.copy_weights`.
+            come from a model that has it, through `models.stem_forms.copy_weights`.
         stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
-            numbers by another convolution of the same weights, see `models.rewrites`.
+            numbers by another convolution of the same weights, see `models.stem_forms`.
             2 suits every variant, 4 those whose block 0 has the learned
             space-to-depth. It has to divide the resolution.
         stem_reshuffle: who moves the pixels of a patch into the channels: the
-            "device", or the "host" before they are fed (`models.rewrites.to_patches`).
+            "device", or the "host" before they are fed
+            (`models.stem_forms.to_patches`).
         input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
             keeps them. Keras' own fit and predict take the first axis for the batch:
             they refuse such a model.

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.variants import require
+from models.errors import require
 
 MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)

@@ -6,10 +6,10 @@ import keras
 
 from models import scaling
 from models.blocks import run_chain
+from models.errors import require
+from models.input_form import InputForm, check_patches, input_form
 from models.layers import Dropout, FromHWCN
-from models.rewrites import InputForm, check_patches, input_form
-from models.transfer import require_ours
-from models.variants import require
+from models.parts import require_ours
 
 
 def at_resolution(

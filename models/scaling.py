@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from models.variants import StageSpec, Variant, replace_fields, require
+from models.errors import require
+from models.variants import StageSpec, Variant, replace_fields
 
 # TPUs tile channels by 8, and the reference rounds every width to that.
 _FILTER_DIVISOR = 8

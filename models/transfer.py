@@ -4,49 +4,9 @@ from collections.abc import Iterable
 
 import keras
 
-from models.reshuffle import BatchToSpace, DepthToSpace
-from models.variants import require
-
-
-def is_ours(model: keras.Model) -> bool:
-    """Whether `build_model` made the model."""
-    names = {layer.name for layer in getattr(model, "layers", [])}
-    return {"stem_conv", "block_0", "head_conv", "classifier"} <= names
-
-
-def require_ours(model: keras.Model) -> None:
-    """Raise ModelError unless `build_model` made the model."""
-    require(
-        is_ours(model),
-        f"{getattr(model, 'name', model)!r} was not made by models.build_model",
-    )
-
-
-def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
-    """Return the layers with weights by part, in the order of the computation.
-
-    Args:
-        model: what `build_model` returned.
-
-    Returns:
-        "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
-    """
-    require_ours(model)
-    found: dict[str, list[keras.Layer]] = {}
-    for layer in model.layers:
-        if layer.weights:
-            found.setdefault(_part(layer), []).append(layer)
-    return found
-
-
-def part_of_variable(model: keras.Model) -> dict[str, str]:
-    """Return the part of every weight, by the weight's path."""
-    return {
-        variable.path: part
-        for part, layers in parts(model).items()
-        for layer in layers
-        for variable in layer.weights
-    }
+from models.errors import require
+from models.parts import parts, require_ours
+from models.space_to_depth import BatchToSpace, DepthToSpace
 
 
 def freeze(model: keras.Model, names: Iterable[str]) -> None:
@@ -103,10 +63,3 @@ def feature_extractor(model: keras.Model) -> keras.Model:
             outputs[-1], n = layer.output, layer.spec.space_to_batch
     named = {f"reduction_{n}": tensor for n, tensor in enumerate(outputs, start=1)}
     return keras.Model(model.input, named, name=f"{model.name}_features")
-
-
-def _part(layer: keras.Layer) -> str:
-    """Return the part that a layer of the model belongs to."""
-    if hasattr(layer, "spec"):
-        return f"stage_{layer.stage}"
-    return layer.name.split("_")[0]

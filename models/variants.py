@@ -6,24 +6,16 @@ in -timm, timm 1.0.31, models/efficientnet.py.
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from common.checks import is_number, nearest_names
+from models.errors import ModelError, require
+
 SpaceToDepth = Literal["none", "conv", "reshuffle", "leave"]
 Dialect = Literal["reference", "timm"]
-
-
-class ModelError(ValueError):
-    """A request for a model that does not exist or cannot be built."""
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ModelError(message) unless the condition holds."""
-    if not condition:
-        raise ModelError(message)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,11 +228,6 @@ def replace_fields(stage: StageSpec, fields: Mapping[str, Any], where: str):
         raise ModelError(f"{where}: {error}") from error
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 # fmt: off
 # num_repeat, kernel_size, strides, expand_ratio, output_filters, activation
 _X_STAGES = (
@@ -357,14 +344,3 @@ def get_variant(name: str) -> Variant:
     raise ModelError(
         f"unknown variant {name!r}: {hint}`python -m models.catalogue` lists all names"
     )
-
-
-def nearest_names(name: str, names: Iterable[str]) -> list[str]:
-    """Return up to three of the names like this one; of equally near ones the first."""
-
-    def likeness(known: str) -> float:
-        return difflib.SequenceMatcher(None, name.lower(), known).ratio()
-
-    # get_close_matches breaks ties by the alphabet backwards: b7 before b0.
-    near = [known for known in names if likeness(known) > 0.6]
-    return sorted(near, key=likeness, reverse=True)[:3]

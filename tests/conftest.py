@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.golden import WEIGHT_GAIN, read_json, weight
+from input_pipeline.prepare import prepare_mnist
+from tests.support.golden import WEIGHT_GAIN, read_json, weight
 
 # Two devices for the tests of replicas; it has to be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -53,3 +54,11 @@ def golden_pixels():
         return pixels.astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The folder of the prepared digits."""
+    folder = tmp_path_factory.mktemp("mnist")
+    prepare_mnist(str(folder))
+    return folder

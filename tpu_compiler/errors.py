@@ -1,5 +1,7 @@
 """What goes wrong besides the compiler's own verdicts."""
 
+from common.errors import UserError
 
-class CompilerError(Exception):
+
+class CompilerError(UserError):
     """One line for a person: what is wrong, where, and how to mend it."""

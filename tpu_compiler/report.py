@@ -5,10 +5,10 @@ import gzip
 from pathlib import Path
 from typing import Any, Literal
 
-from tpu_compiler import verdicts
+from tpu_compiler import compiler_errors
+from tpu_compiler.compiler_errors import Buffer
 from tpu_compiler.costs import Collective, Costs, Instruction, costs
 from tpu_compiler.topology import Topology
-from tpu_compiler.verdicts import Buffer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ def read(
             "compiles and fits",
             memory=memory,
             dynamic=tuple(
-                Dynamic(one["op"], one["shape"], verdicts.place(one["location"]))
+                Dynamic(one["op"], one["shape"], compiler_errors.place(one["location"]))
                 for one in answer["dynamic"]
             ),
             needed_bytes=memory.total,
@@ -176,8 +176,10 @@ def read(
         )
     text = answer["refusal"]
     limit = topology.generation.hbm_bytes
-    if needed := verdicts.out_of_memory(text, limit):
-        largest = verdicts.buffers(text) or verdicts.module_tensors(answer["largest"])
+    if needed := compiler_errors.out_of_memory(text, limit):
+        largest = compiler_errors.buffers(text) or compiler_errors.module_tensors(
+            answer["largest"]
+        )
         return report(
             "out_of_memory",
             _too_much(needed, limit),
@@ -185,9 +187,9 @@ def read(
             largest_buffers=largest,
         )
     if answer.get("op"):  # found by a look at the module
-        where = verdicts.place(answer["location"])
+        where = compiler_errors.place(answer["location"])
         return report("refused", text, op=answer["op"], location=where)
-    found = verdicts.refused(text)
+    found = compiler_errors.refused(text)
     return report("refused", found.message, op=found.op, location=found.location)
 
 

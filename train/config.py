@@ -12,8 +12,9 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from train import checkpoint, files
-from train.errors import UserError
+from common import gfiles
+from common.errors import UserError
+from train.checkpoints import directory
 from train.experiment import Experiment
 
 # What every .gin file of ours may speak of, under the names that they use. A binding
@@ -128,8 +129,8 @@ def compare(
     """
     check_effect(bindings)
     new = settings(operative())
-    text = files.read_text(f"{model_dir}/{SAVED}")
-    if text is None or not checkpoint.has_begun(model_dir):
+    text = gfiles.read_text(f"{model_dir}/{SAVED}")
+    if text is None or not directory.has_begun(model_dir):
         return
     old = settings(text)
     changes = [c for c in differences(old, new) if c.split(":")[0] not in FREE]
@@ -156,7 +157,7 @@ def check_effect(bindings: Iterable[str]) -> None:
 
 def save(model_dir: str) -> None:
     """Writes the operative config beside the checkpoints."""
-    files.write_text(f"{model_dir}/{SAVED}", operative())
+    gfiles.write_text(f"{model_dir}/{SAVED}", operative())
 
 
 def settings(text: str) -> dict[str, str]:
@@ -176,7 +177,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def _saved(model_dir: str) -> str:
-    text = files.read_text(f"{model_dir}/{SAVED}")
+    text = gfiles.read_text(f"{model_dir}/{SAVED}")
     if text is None:
         raise UserError(
             f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"

@@ -8,14 +8,16 @@ import keras
 import orbit
 import tensorflow as tf
 
+from common import gfiles
+from common.console import say
+from common.errors import UserError
 from input_pipeline.records import DatasetInfo
-from models.rewrites import input_form
-from train import checkpoint, files, losses, metrics, state
-from train.errors import UserError
+from train import losses, metrics, state
+from train.checkpoints import bundle, directory
+from train.datasets import eval_dataset
 from train.experiment import Experiment
-from train.faults import readable_errors
-from train.progress import say
-from train.telemetry import Telemetry
+from train.fault_tolerance.graph_errors import readable_errors
+from train.telemetry.telemetry import Telemetry
 
 BEST = "best"  # folder of the best checkpoint and its scores
 SCORES = tuple(
@@ -110,32 +112,6 @@ class Scorer:
         }
 
 
-def eval_dataset(
-    experiment: Experiment,
-    info: DatasetInfo,
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-) -> tf.distribute.DistributedDataset:
-    """Returns the evaluation split as batches of the form that the model takes."""
-    form = input_form(model)
-
-    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        hosts = context.num_input_pipelines
-        replicas = context.num_replicas_in_sync // hosts
-        return experiment.eval_data(
-            data_dir=experiment.data_dir,
-            split=experiment.eval_split,
-            **form.arguments(),
-            batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
-            # One element a replica: all replicas of all hosts take as many.
-            num_batches=experiment.eval_steps(info) * replicas,
-            num_hosts=hosts,
-            host=context.input_pipeline_id,
-        )
-
-    return strategy.distribute_datasets_from_function(make)
-
-
 def describe(scores: Mapping[str, Any]) -> str:
     """Returns the scores as a person reads them."""
     skipped = scores["eval_skipped_records"]
@@ -161,19 +137,19 @@ def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
       checkpoint.Damaged: the checkpoint is gone, or not whole.
     """
     path, folder = scores["checkpoint"], f"{model_dir}/{BEST}"
-    kept = checkpoint.newest(folder)
-    before = {} if kept is None else files.read_json(_scores_file(kept))
+    kept = directory.newest(folder)
+    before = {} if kept is None else gfiles.read_json(_scores_file(kept))
     best = before.get("ema_top1")
     if best is not None and best >= scores["ema_top1"]:
         return False
-    files.make_folder(folder)
-    copy = f"{folder}/ckpt-{checkpoint.step(path)}"
-    files.write_json(_scores_file(copy), scores)
-    checkpoint.copy(path, folder)
-    for other in checkpoint.candidates(folder):
+    gfiles.make_folder(folder)
+    copy = f"{folder}/ckpt-{bundle.step(path)}"
+    gfiles.write_json(_scores_file(copy), scores)
+    bundle.copy(path, folder)
+    for other in directory.candidates(folder):
         if other != copy:
-            checkpoint.delete(other)
-            files.remove(_scores_file(other))
+            bundle.delete(other)
+            gfiles.remove(_scores_file(other))
     return True
 
 
@@ -217,12 +193,12 @@ def follow(
     with strategy.scope():
         models = state.build_models(experiment, info)
     scorer = Scorer(experiment, info, strategy, models)
-    checkpoint.remove_leftovers(f"{model_dir}/{BEST}")
+    bundle.remove_leftovers(f"{model_dir}/{BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
     since = time.monotonic()
     while done < last_step:
-        found = [(checkpoint.step(p), p) for p in checkpoint.candidates(model_dir)]
+        found = [(bundle.step(p), p) for p in directory.candidates(model_dir)]
         new = sorted(pair for pair in found if pair[0] > done)
         if not new:
             _check_patience(since, timeout_seconds, model_dir)
@@ -235,7 +211,7 @@ def follow(
             scores[step] = scorer.score(path)
             say(describe(scores[step]))
             keep_best(model_dir, scores[step])
-        except checkpoint.Damaged as fault:
+        except bundle.Damaged as fault:
             say(f"warning: {path} is passed over: {fault}")
         if step in scores:
             telemetry.evaluation(step, scores[step])

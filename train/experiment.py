@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline.records import DatasetInfo
-from models.transfer import part_of_variable
-from train import stages
-from train.errors import UserError
-from train.replica import BATCH_NORM
+from models.parts import part_of_variable
+from train import stage_rows
+from train.distribution.replica import BATCH_NORM
 
 _CALLABLES = ("build_model", "optimizer", "learning_rate", "train_data", "eval_data")
 _COUNTS = (
@@ -47,7 +47,7 @@ class Experiment:
       global_batch_size: images per training step, over all replicas.
       eval_batch_size: images per evaluation step, over all replicas.
       epochs: passes over the training split; may be a fraction.
-      strategy: see `train.distribute.make_strategy`.
+      strategy: see `train.distribution.strategies.make_strategy`.
       precision: dtype policy of the layers; variables and logits are float32 always.
       label_smoothing: share of the target that is spread over all classes.
       weight_decay: factor of sum(v^2) / 2 over trainables outside batch norm.
@@ -60,7 +60,8 @@ class Experiment:
         None keeps none. The best one has a folder of its own anyway.
       seed: of initial weights, masks, data order, augmentation and mixing.
       batch_norm: how many replicas share the statistics of batch norm: "per_replica",
-        "global", a number, or "reference", see `train.replica.make_reduce_mean`.
+        "global", a number, or "reference", see
+        `train.distribution.replica.make_reduce_mean`.
       clip_norm: the longest that the gradient may be, over all its variables; a longer
         one is shortened. None leaves it as it is.
       accumulation_steps: into so many micro-batches each replica cuts its part of the
@@ -72,8 +73,8 @@ class Experiment:
       new_head: leave their classifier out, for other classes.
       progressive: stages that come before the recipe's own settings, first to last: a
         mapping each, as in {"until_epoch": 87.5, "resolution": 128, "magnitude": 5}.
-        What a stage may set beside its end, `train.stages.Stage` says; the rest, and
-        what is left of the run behind the last one, is as everywhere in the recipe.
+        What a stage may set beside its end, `train.stage_rows.Stage` says; the rest,
+        and what is left of the run behind the last one, is as everywhere in the recipe.
         Evaluation always is at the model's own resolution.
       learning_rate_factors: factor of the learning rate by part of the model ("stem",
         "stage_1" ..., "head", "classifier"), 1 where nothing is said.
@@ -219,7 +220,7 @@ class Experiment:
         )
 
     def _require_stages_within_epochs(self) -> None:
-        last = max(stages.read(self.progressive), default=0)
+        last = max(stage_rows.read(self.progressive), default=0)
         if last > self.epochs:
             raise UserError(
                 f"Experiment.progressive ends at epoch {last}, behind the end of the "
@@ -234,10 +235,10 @@ class Experiment:
         """Returns the number of updates of the whole run."""
         return max(1, int(self.epochs * self.steps_per_epoch(info)))
 
-    def stages(self, info: DatasetInfo) -> dict[int, stages.Stage]:
+    def stages(self, info: DatasetInfo) -> dict[int, stage_rows.Stage]:
         """Returns the stages of the run by the step that ends each; one at least."""
-        return stages.by_last_step(
-            stages.read(self.progressive),
+        return stage_rows.by_last_step(
+            stage_rows.read(self.progressive),
             self.steps_per_epoch(info),
             self.train_steps(info),
         )

@@ -14,13 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common import errors, gfiles
+from common.errors import UserError
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
-from models.rewrites import copy_weights, input_form
-from train import checkpoint, config, errors, evaluation, files, state
-from train.errors import UserError
+from models.input_form import input_form
+from models.stem_forms import copy_weights
+from train import config, evaluation, state
+from train.checkpoints import bundle
 from train.experiment import Experiment
-from train.faults import readable_errors
+from train.fault_tolerance.graph_errors import readable_errors
 
 # Float noise between two programs of the same layers; a wrong weight, crop or
 # normalisation moves logits by far more.
@@ -119,21 +122,23 @@ def export(
         tf.saved_model.save(servable, aside, signatures=servable.signature_functions)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"cannot write {aside}: {checkpoint.first_line(error)}; free some space, "
+            f"cannot write {aside}: {bundle.first_line(error)}; free some space, "
             "mend the permissions or name another --export_dir"
         ) from error
     with readable_errors():
         report, predictions = compare(experiment, info, model, aside, check_images)
     extra = f"{aside}/assets.extra"
-    files.make_folder(extra)
-    files.write_text(f"{extra}/labels.txt", "".join(f"{n}\n" for n in info.label_names))
-    files.write_text(f"{extra}/predictions.csv", predictions)
+    gfiles.make_folder(extra)
+    gfiles.write_text(
+        f"{extra}/labels.txt", "".join(f"{n}\n" for n in info.label_names)
+    )
+    gfiles.write_text(f"{extra}/predictions.csv", predictions)
     report |= {
         "checkpoint": path,
         "export_dir": export_dir,
         "label_offset": info.label_offset,
     }
-    files.write_json(f"{extra}/check.json", report)
+    gfiles.write_json(f"{extra}/check.json", report)
     if tf.io.gfile.exists(export_dir):
         tf.io.gfile.rmtree(export_dir)
     tf.io.gfile.rename(aside, export_dir)
@@ -286,7 +291,7 @@ def main() -> None:
             export_dir,
             fold_batch_norm=arguments.fold_batch_norm,
         )
-        print(json.dumps(files.plain(report)))
+        print(json.dumps(gfiles.plain(report)))
 
 
 if __name__ == "__main__":

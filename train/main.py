@@ -7,7 +7,8 @@ import json
 
 from absl import app, flags, logging
 
-from train import config, errors, files, loop
+from common import errors, gfiles
+from train import config, run
 from train.export import export
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval", "export")
@@ -29,7 +30,7 @@ flags.DEFINE_float(
 flags.mark_flag_as_required("model_dir")
 
 
-def run() -> None:
+def dispatch() -> None:
     """Does what the flags say."""
     model_dir = FLAGS.model_dir.rstrip("/")
     if not model_dir:
@@ -40,19 +41,19 @@ def run() -> None:
         # On what training has left; its config stands in where no file is named.
         experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param, model_dir=model_dir)
         if FLAGS.mode == "eval":
-            report = loop.evaluate(experiment, model_dir)
+            report = run.evaluate(experiment, model_dir)
         elif FLAGS.mode == "continuous_eval":
-            report = loop.continuous_evaluate(
+            report = run.continuous_evaluate(
                 experiment, model_dir, timeout_minutes=FLAGS.eval_timeout_minutes
             )
         else:
             report = export(experiment, model_dir, f"{model_dir}/export")
-    print(json.dumps(files.plain(report)))
+    print(json.dumps(gfiles.plain(report)))
 
 
 def train(model_dir: str) -> dict:
     """Trains, and returns the content of summary.json."""
-    return loop.train_and_evaluate(
+    return run.train_and_evaluate(
         config.parse(FLAGS.gin_file, FLAGS.gin_param),
         model_dir,
         config_text=config.operative,
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> None:
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     with errors.reported():
-        run()
+        dispatch()
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from train import ranges
-from train.errors import UserError
+from common import checks
+from common.errors import UserError
 from train.layerwise import LAMB, LARS, Layerwise
 
 LearningRate = float | LearningRateSchedule
 
 _RANGES = {
-    **dict.fromkeys(("rho", "beta_1", "beta_2"), ranges.BETWEEN),
-    **dict.fromkeys(("epsilon", "trust_coefficient"), ranges.POSITIVE),
-    "momentum": ranges.BELOW_ONE,
-    "weight_decay": ranges.NOT_NEGATIVE,
+    **dict.fromkeys(("rho", "beta_1", "beta_2"), checks.BETWEEN),
+    **dict.fromkeys(("epsilon", "trust_coefficient"), checks.POSITIVE),
+    "momentum": checks.BELOW_ONE,
+    "weight_decay": checks.NOT_NEGATIVE,
 }
 
 
@@ -245,6 +245,6 @@ def _make(
 ) -> keras.Optimizer:
     """Makes an optimizer; UserError where one of its numbers makes no sense."""
     name = kind.__name__.lower()
-    ranges.require(f"optimizer.{name}", settings, _RANGES)
+    checks.require(f"optimizer.{name}", settings, _RANGES)
     numbers = {k: float(settings[k]) for k in settings.keys() & _RANGES.keys()}
     return kind(learning_rate, name=name, **settings | numbers)  # SGD takes no int

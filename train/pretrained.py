@@ -11,10 +11,10 @@ import safetensors
 import safetensors.numpy
 import tensorflow as tf
 
-from models import weights
-from models.variants import ModelError
-from train import checkpoint
-from train.errors import UserError
+from common.errors import UserError
+from models import weight_loading
+from models.errors import ModelError
+from train.checkpoints import bundle, directory
 
 Kind = Literal["reference", "timm", "run"]
 
@@ -52,13 +52,15 @@ def load(
     kind, tensors = read(path)
     try:
         if kind == "reference":
-            weights.load_reference(model, tensors, averaged=averaged, new_head=new_head)
+            weight_loading.load_reference(
+                model, tensors, averaged=averaged, new_head=new_head
+            )
         elif kind == "timm":
-            weights.load_timm(model, tensors, new_head=new_head)
+            weight_loading.load_timm(model, tensors, new_head=new_head)
         else:
             part = "ema/" if averaged else "model/"
             own = {n.removeprefix(part): n for n in tensors if n.startswith(part)}
-            weights.load_by_path(
+            weight_loading.load_by_path(
                 model, _Tensors(own, tensors.__getitem__), new_head=new_head
             )
     except ModelError as error:
@@ -87,7 +89,7 @@ def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
         tensors = _open_checkpoint(prefix, path)
         of_run = {name: name for name in tensors if _RUN.match(name)}
         if of_run:
-            checkpoint.record(prefix)  # raises if the index is not whole
+            bundle.record(prefix)  # raises if the index is not whole
             return "run", _Tensors(of_run, tensors.__getitem__)
     if any(re.search("(^|/)blocks_0/", name) for name in tensors):
         return "reference", tensors
@@ -156,7 +158,7 @@ def _reading(path: str) -> Iterator[None]:
         IndexError,  # cut off
     ) as error:
         raise UserError(
-            f"cannot read {path}: {checkpoint.first_line(error)}; fetch it again"
+            f"cannot read {path}: {bundle.first_line(error)}; fetch it again"
         ) from error
 
 
@@ -167,7 +169,7 @@ def _prefix(path: str) -> str:
     if gfile.exists(f"{prefix}.index"):
         return prefix
     if gfile.isdir(path):
-        return checkpoint.newest(path) or _only_checkpoint(path)
+        return directory.newest(path) or _only_checkpoint(path)
     if not gfile.exists(path):
         raise UserError(f"there is no checkpoint, file or folder {path}")
     if path.endswith((".pth", ".pt", ".bin", ".tar")):

@@ -5,14 +5,14 @@ import math
 import keras
 import tensorflow as tf
 
-from train import ranges
+from common import checks
 
 _RANGES = {
-    "peak_per_256": ranges.POSITIVE,
-    "warmup_epochs": ranges.NOT_NEGATIVE,
-    "decay_rate": ranges.FRACTION,
-    "decay_epochs": ranges.POSITIVE,
-    "final_fraction": ranges.FRACTION,
+    "peak_per_256": checks.POSITIVE,
+    "warmup_epochs": checks.NOT_NEGATIVE,
+    "decay_rate": checks.FRACTION,
+    "decay_epochs": checks.POSITIVE,
+    "final_fraction": checks.FRACTION,
 }
 
 
@@ -170,4 +170,4 @@ def constant(
 
 
 def _require(schedule: str, **settings: float) -> None:
-    ranges.require(f"schedule.{schedule}", settings, _RANGES)
+    checks.require(f"schedule.{schedule}", settings, _RANGES)

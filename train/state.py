@@ -8,10 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline.records import DatasetInfo
-from train import checkpoint, ema, pretrained, replica
+from train import ema, pretrained
 from train import optimizer as optimizers
-from train.errors import UserError
+from train.checkpoints import bundle, directory, manager
+from train.distribution import replica
 from train.experiment import Experiment
 
 
@@ -20,7 +22,7 @@ class TrainState:
     """Model, its average, optimizer, and what tells the position in the data.
 
     The step is the optimizer's counter. There are no random states: seeds follow from
-    the step (see `train.replica`).
+    the step (see `train.distribution.replica`).
 
     Attributes:
       model: what learns.
@@ -124,7 +126,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
         roll_backs=_counter(),
         statistics=replica.MovingStatistics(model),
         micro_batch=micro_batch,
-        loops_can_reduce=reduce_mean is None or replica.reduces_in_groups(strategy),
+        loops_can_reduce=reduce_mean is None or replica.sums_in_groups(strategy),
     )
 
 
@@ -154,7 +156,7 @@ def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
     variables = {}
     for key, model in models.items():
         variables |= by_path(parts[key], model.weights)
-    checkpoint.restore(variables, path, partly=True)
+    manager.restore(variables, path, partly=True)
 
 
 def load_pretrained(experiment: Experiment, model: keras.Model) -> None:
@@ -183,13 +185,13 @@ def load_models(
       Restart: the storage does not answer now.
     """
     models = build_models(experiment, info, keys)
-    if not checkpoint.candidates(model_dir) and experiment.pretrained is not None:
+    if not directory.candidates(model_dir) and experiment.pretrained is not None:
         for model in models.values():
             load_pretrained(experiment, model)
         return models, f"pretrained {experiment.pretrained}", 0
     load = functools.partial(restore_into, models)
-    path, _ = checkpoint.take_latest(model_dir, load)
-    return models, path, checkpoint.step(path)
+    path, _ = directory.take_latest(model_dir, load)
+    return models, path, bundle.step(path)
 
 
 def _build(

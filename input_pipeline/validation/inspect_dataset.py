@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import parallel, records
+from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.records import MISSING_LABEL, DatasetInfo, SplitInfo
+from input_pipeline.validation.duplicates import check_repeats
 from input_pipeline.validation.findings import Findings, Kind, Place
 from input_pipeline.validation.inspect_shard import ShardReport, Task, inspect_shard
-from input_pipeline.validation.repeats import check_repeats
 
 SMALL = 32  # pixels
 _SHARD_NAME = re.compile(r"-\d+-of-\d+|\.tfrecord")
@@ -129,7 +129,9 @@ def _inspect_shards(
     ]
     total = sum(split.total for split in splits.values())
     reports = iter(
-        parallel.run(inspect_shard, tasks, workers=workers, total=total, unit="records")
+        worker_pool.run(
+            inspect_shard, tasks, workers=workers, total=total, unit="records"
+        )
     )
     return {
         name: [next(reports) for _ in split.shards] for name, split in splits.items()

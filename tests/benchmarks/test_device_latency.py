@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from benchmarks import device_latency, isolated
-from benchmarks.device_case import Case, Device, peer
+from benchmarks import device_latency
 from benchmarks.device_latency import Row, ratios
-from benchmarks.isolated import Failed
+from benchmarks.support import isolated
+from benchmarks.support.device_case import Case, Device, peer
+from benchmarks.support.isolated import Failed
 from models import complexity
 from models.variants import VARIANTS, get_variant
 
@@ -108,7 +109,7 @@ def run(monkeypatch, capsys):
 
     def run(jax, torch, *flags):
         def call(module, function, *arguments, environment):
-            answers = jax if module == "benchmarks.device_jax" else torch
+            answers = jax if module == "benchmarks.support.device_jax" else torch
             if function == "device":
                 return answers["device"]
             return answers[arguments[0].variant.name, arguments[0].batch]

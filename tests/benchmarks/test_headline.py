@@ -7,7 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import headline, peers, timm_stablehlo
+from benchmarks import headline, timm_stablehlo
+from benchmarks.support import peers
 from models import catalogue, get_variant
 from models.catalogue import Published
 from tpu_compiler import CompilerError

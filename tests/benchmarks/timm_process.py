@@ -11,7 +11,7 @@ import numpy as np
 import timm
 import torch
 
-from benchmarks import timm_networks
+from benchmarks.support import timm_networks
 
 
 def randomise(model):

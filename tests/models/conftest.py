@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models import build_model
-from tests.golden import DATA, read_json
 from tests.models import nets
+from tests.support.golden import DATA, read_json
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import keras
 import numpy as np
 from keras.ops import zeros
 
-from models import build_model, weights
+from models import build_model, weight_loading
 from tests.models.nets import FORMS, QUIET, tiny
 
 
 def inference(given, name, variant, **form):
     """Returns a model with the given weights, and its logits."""
     model = build_model(variant, **QUIET, **form)
-    for i, variable in enumerate(weights.in_reference_order(model)):
+    for i, variable in enumerate(weight_loading.in_reference_order(model)):
         variable.assign(given[f"{name}/weights/{i}"])
     learning, rest = values_of(model)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from models.batch_norm import BatchNormalization
-from models.variants import ModelError
+from models.errors import ModelError
 
 EPSILON = 1e-3
 

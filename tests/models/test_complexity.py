@@ -6,8 +6,9 @@ import pytest
 import models
 from models import complexity, scaling, variants
 from models.complexity import Cost
-from models.variants import ModelError, get_variant
-from tests.golden import read_json
+from models.errors import ModelError
+from models.variants import get_variant
+from tests.support.golden import read_json
 
 GOLDEN = read_json("models/variants.json")["variants"]
 OPS = {"Conv2D": "conv", "DepthwiseConv2dNative": "depthwise", "MatMul": "dense"}

@@ -8,10 +8,11 @@ import tensorflow as tf
 from keras import ops
 
 import models
-from models import complexity, scaling, weights
+from models import complexity, scaling, weight_loading
 from models.batch_norm import BatchNormalization
 from models.blocks import FusedMBConv, MBConv
-from models.variants import ModelError, change, get_variant
+from models.errors import ModelError
+from models.variants import change, get_variant
 from tests.models import nets
 
 GOLDEN_NAMES = ["efficientnet-x-b0", "efficientnet-x-tpu-b1"]
@@ -30,7 +31,7 @@ def golden_model(golden_weights):
         model = models.build_model(
             name, resolution=size, survival_prob=1.0, dropout_rate=0.0
         )
-        variables = weights.in_reference_order(model)
+        variables = weight_loading.in_reference_order(model)
         for variable, value in zip(variables, golden_weights(name), strict=True):
             variable.assign(value)
         return model
@@ -86,10 +87,12 @@ def test_endpoints(name, golden_model, golden_endpoints, golden_pixels):
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_training_mode(name, golden_model, golden_arrays, golden_pixels):
     model = golden_model(name, 64)
-    before = [array(v) for v in weights.in_reference_order(model)]
+    before = [array(v) for v in weight_loading.in_reference_order(model)]
     pooled, logits = pooled_and_logits(model)(golden_pixels(8, 64), training=True)
-    after = [array(v) for v in weights.in_reference_order(model)]
-    for variable, value in zip(weights.in_reference_order(model), before, strict=True):
+    after = [array(v) for v in weight_loading.in_reference_order(model)]
+    for variable, value in zip(
+        weight_loading.in_reference_order(model), before, strict=True
+    ):
         variable.assign(value)  # for the tests that share the model
     golden = golden_arrays(name)
     np.testing.assert_allclose(logits, golden["train_logits"], atol=2e-4, rtol=0)
@@ -327,7 +330,7 @@ def test_serialisation_round_trip(tiny, random_pixels):
     config = keras.saving.serialize_keras_object(model)
     copy = keras.saving.deserialize_keras_object(config)
     copy.set_weights(model.get_weights())
-    assert len(weights.in_reference_order(copy)) == len(model.weights)
+    assert len(weight_loading.in_reference_order(copy)) == len(model.weights)
     for training in (False, True):  # the seeds are in the config
         np.testing.assert_array_equal(
             array(copy(random_pixels, training=training)),

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from models.errors import ModelError
 from models.layers import Dropout, Normalize, StochasticDepth
-from models.reshuffle import BatchToSpace
-from models.variants import ModelError
+from models.space_to_depth import BatchToSpace
 
 
 def array(tensor):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import models
-from models import weights
+from models import weight_loading
 from tests.models.nets import FORMS, QUIET, tiny
 
 
@@ -46,7 +46,7 @@ def randomised(**form):
 
 
 def entries(name, model, pixels):
-    variables = weights.in_reference_order(model)
+    variables = weight_loading.in_reference_order(model)
     values = {f"{name}/weights/{i}": v.numpy() for i, v in enumerate(variables)}
     return {f"{name}/pixels": pixels, **values}
 

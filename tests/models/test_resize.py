@@ -3,20 +3,20 @@ import numpy as np
 import pytest
 
 import models
-from models import resize, rewrites
+from models import input_form, resize, stem_forms
+from models.errors import ModelError
 from models.layers import Dropout
-from models.variants import ModelError
 from tests.models import nets
 
 forms = pytest.mark.parametrize("form", nets.FORMS.values(), ids=nets.FORMS)
 
 
 def pixels_for(model):
-    form = rewrites.input_form(model)
+    form = input_form.input_form(model)
     shape = (2, form.resolution, form.resolution, 3)
     pixels = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
     if form.patch_size > 1:
-        pixels = rewrites.to_patches(pixels, form.patch_size)
+        pixels = stem_forms.to_patches(pixels, form.patch_size)
     return pixels.transpose(1, 2, 3, 0) if form.layout == "HWCN" else pixels
 
 
@@ -28,14 +28,14 @@ def array(tensor):
 def test_same_variables_and_the_numbers_of_a_model_of_that_size(form, tiny):
     model = models.build_model(tiny, **nets.QUIET | form)
     own = array(model(pixels_for(model)))
-    size = 2 * rewrites.input_form(model).resolution
+    size = 2 * input_form.input_form(model).resolution
     resized = resize.at_resolution(model, size)
     assert all(a is b for a, b in zip(resized.weights, model.weights, strict=True))
     assert resized.name == model.name
-    assert rewrites.input_form(resized).resolution == size
+    assert input_form.input_form(resized).resolution == size
     expected = models.build_model(tiny, **nets.QUIET | form | {"resolution": size})
     assert resized.input_shape == expected.input_shape
-    rewrites.copy_weights(model, expected)
+    stem_forms.copy_weights(model, expected)
     pixels = pixels_for(resized)
     np.testing.assert_array_equal(array(resized(pixels)), array(expected(pixels)))
     np.testing.assert_array_equal(array(model(pixels_for(model))), own)

@@ -4,8 +4,9 @@ import re
 import pytest
 
 from models import scaling, variants
-from models.variants import ModelError, get_variant
-from tests.golden import read_json
+from models.errors import ModelError
+from models.variants import get_variant
+from tests.support.golden import read_json
 
 GOLDEN = read_json("models/variants.json")["variants"]
 X_B0 = get_variant("efficientnet-x-b0")

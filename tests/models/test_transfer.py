@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 import models
-from models import transfer
-from models.variants import ModelError, change
+from models import parts, transfer
+from models.errors import ModelError
+from models.variants import change
 
 
 def array(tensor):
@@ -14,9 +15,9 @@ def array(tensor):
 
 def test_parts_of_every_weight(built):
     model = built("efficientnet-x-b0")
-    parts = transfer.parts(model)
+    found = parts.parts(model)
     stages = [1, 2, 2, 3, 3, 4, 1]
-    assert {part: len(layers) for part, layers in parts.items()} == {
+    assert {part: len(layers) for part, layers in found.items()} == {
         "stem": 2,
         **{
             f"stage_{n}": blocks
@@ -26,7 +27,7 @@ def test_parts_of_every_weight(built):
         "classifier": 1,
     }
     assert sum(stages) == 16
-    of_variable = transfer.part_of_variable(model)
+    of_variable = parts.part_of_variable(model)
     assert set(of_variable) == {v.path for v in model.weights}
     assert of_variable["stem_conv/kernel"] == "stem"
     assert of_variable["block_3/expand/kernel"] == "stage_3"
@@ -37,7 +38,7 @@ def test_parts_of_every_weight(built):
 def test_frozen_parts_do_not_move(tiny, random_pixels):
     frozen = ("stem", "stage_1", "stage_3")
     model = models.build_model(tiny, frozen=frozen, survival_prob=1.0)
-    part_of = transfer.part_of_variable(model)
+    part_of = parts.part_of_variable(model)
     learning = {part_of[v.path] for v in model.trainable_variables}
     assert learning == {"stage_2", "head", "classifier"}
     before = {v.path: v.numpy() for v in model.weights}
@@ -61,7 +62,7 @@ def test_frozen_parts_survive_serialisation(tiny, random_pixels):
     assert [v.path for v in copy.trainable_variables] == paths
     before = {v.path: v.numpy() for v in copy.weights}
     copy(random_pixels, training=True)
-    part_of = transfer.part_of_variable(copy)
+    part_of = parts.part_of_variable(copy)
     moved = {
         part_of[v.path] for v in copy.weights if (v.numpy() != before[v.path]).any()
     }

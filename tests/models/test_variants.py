@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from models import scaling, variants
-from models.variants import ModelError, change, get_variant
+from models.errors import ModelError
+from models.variants import change, get_variant
 
 X_B0 = get_variant("efficientnet-x-b0")
 

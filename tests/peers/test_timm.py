@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from tests.peers import timm_weights
 from train import pretrained
-from train.errors import UserError
 
 pytestmark = [
     pytest.mark.peers,

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from tests.golden import read_json
+from tests.support.golden import read_json
 
 # By the name that timm has for the network: ours, and the gain of normal weights that
 # keeps its activations in range.
@@ -70,12 +70,11 @@ def normalized(images):
 def our_logits(network, size, state):
     """Returns the logits of our network with the weights of timm's."""
     import models  # not where timm runs: no Keras there
-    from models import weights
 
     variant = models.get_variant(NETWORKS[network][0])
     if network == "efficientnet_b0":  # timm's own training, not the authors'
         timms = {"dialect": "timm", "batch_norm_epsilon": 1e-5}
         variant = dataclasses.replace(variant, **timms)
     model = models.build_model(variant, num_classes=NUM_CLASSES, resolution=size)
-    weights.load_timm(model, state)
+    models.weight_loading.load_timm(model, state)
     return np.asarray(model(pixels(size)))

@@ -205,7 +205,7 @@ def test_it_needs_the_standard_library_alone(fake):
     found = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert found.stdout == "['tpu_compiler']\n"
+    assert found.stdout == "['common', 'tpu_compiler']\n"
 
 
 def test_ctrl_c_leaves_no_process(fake, tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tpu_compiler import verdicts
+from tpu_compiler import compiler_errors
+from tpu_compiler.compiler_errors import Buffer, Refused
 from tpu_compiler.topology import GENERATIONS
-from tpu_compiler.verdicts import Buffer, Refused
 
 V3 = GENERATIONS["v3"].hbm_bytes
 
@@ -49,13 +49,13 @@ Total hbm usage >= 17.02G:
 
 
 def test_out_of_memory_before_planning():
-    assert verdicts.out_of_memory(EARLY, V3) == 32 * 2**30
-    assert verdicts.buffers(EARLY) == ()
+    assert compiler_errors.out_of_memory(EARLY, V3) == 32 * 2**30
+    assert compiler_errors.buffers(EARLY) == ()
 
 
 def test_out_of_memory_after_planning():
-    assert verdicts.out_of_memory(PLANNED, V3) == round(16.5 * 2**30)
-    assert verdicts.buffers(PLANNED) == (
+    assert compiler_errors.out_of_memory(PLANNED, V3) == round(16.5 * 2**30)
+    assert compiler_errors.buffers(PLANNED) == (
         Buffer(round(15.5 * 2**30), "f32[15853,1024,256]{2,1,0:T(8,128)}", ""),
         Buffer(2**30, "f32[256,1024,1024]{2,1,0:T(8,128)}", "stem/Add"),
         Buffer(2**19, "u8[524288]{0}", ""),
@@ -66,14 +66,14 @@ def test_what_does_not_fit_needs_more_than_there_is():
     """The compiler's 15.48 GiB are less than the 15854 MiB that it allows."""
     text = PLANNED.replace("Used 16.50G", "Used 15.48G")
     assert round(15.48 * 2**30) < V3
-    assert verdicts.out_of_memory(text, V3) == V3 + 1
+    assert compiler_errors.out_of_memory(text, V3) == V3 + 1
 
 
 def test_other_messages_are_about_other_things():
     text = "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom: Ran out of memory"
-    assert verdicts.out_of_memory(text, V3) is None
+    assert compiler_errors.out_of_memory(text, V3) is None
     message = "CompileTimeScopedVmemOom: Ran out of memory"
-    assert verdicts.refused(text) == Refused(message, "", "")
+    assert compiler_errors.refused(text) == Refused(message, "", "")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_other_messages_are_about_other_things():
     ],
 )
 def test_refused(text, expected):
-    assert verdicts.refused(text) == expected
+    assert compiler_errors.refused(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,4 +131,4 @@ def test_refused(text, expected):
     ],
 )
 def test_place(location, expected):
-    assert verdicts.place(location) == expected
+    assert compiler_errors.place(location) == expected

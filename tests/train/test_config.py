@@ -7,11 +7,12 @@ import gin
 import pytest
 import tensorflow as tf
 
+from common import errors
+from common.errors import UserError
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import VARIANTS
-from tests.train.runs import TINY
-from train import config, errors
-from train.errors import UserError
+from tests.support.runs import TINY
+from train import config
 from train.experiment import Experiment
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train.golden import recipe
+from tests.support.recipe import recipe
 from train import ema, metrics
 
 

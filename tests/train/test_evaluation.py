@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from tests.train import processes
-from tests.train.runs import experiment_of, run
-from train import checkpoint, evaluation, loop
-from train.errors import UserError
+from common.errors import UserError
+from tests.support import processes
+from tests.support.runs import experiment_of, run_tiny
+from train import evaluation, run
+from train.checkpoints import bundle, directory
 
 SCORES = evaluation.SCORES
 
@@ -30,7 +31,7 @@ def job(finished, tmp_path):
 
 def follow(digits, job, **options):
     options = {"poll_seconds": 0.01, "timeout_minutes": 0.01} | options
-    return loop.continuous_evaluate(experiment_of(digits), str(job), **options)
+    return run.continuous_evaluate(experiment_of(digits), str(job), **options)
 
 
 def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monkeypatch):
@@ -47,9 +48,9 @@ def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monke
     kept = json.loads((job / "best" / f"scores-ckpt-{best}.json").read_text())
     assert (kept["ema_top1"], kept["checkpoint"]) == (top1[best], f"{job}/ckpt-{best}")
     assert len(list((job / "best").glob("scores-*"))) == 1
-    assert checkpoint.candidates(f"{job}/best") == [f"{job}/best/ckpt-{best}"]
+    assert directory.candidates(f"{job}/best") == [f"{job}/best/ckpt-{best}"]
     copied, original = (
-        checkpoint.read(f"{folder}/ckpt-{best}") for folder in (f"{job}/best", job)
+        bundle.read(f"{folder}/ckpt-{best}") for folder in (f"{job}/best", job)
     )
     assert {name: value.tobytes() for name, value in copied.items()} == {
         name: value.tobytes() for name, value in original.items()
@@ -69,7 +70,7 @@ def test_damaged_and_vanishing_ones_are_passed_over(digits, job, monkeypatch, ca
 
     def restore_then_rotate(models, path):
         if path.endswith("ckpt-8"):
-            checkpoint.delete(path)
+            bundle.delete(path)
         restore_into(models, path)
 
     monkeypatch.setattr(evaluation.state, "restore_into", restore_then_rotate)
@@ -83,7 +84,7 @@ def test_damaged_and_vanishing_ones_are_passed_over(digits, job, monkeypatch, ca
 
 def test_a_job_that_stands_still(digits, job):
     for step in (8, 12):
-        checkpoint.delete(f"{job}/ckpt-{step}")
+        bundle.delete(f"{job}/ckpt-{step}")
     with pytest.raises(UserError, match=r"no new checkpoint in .*/job for"):
         follow(digits, job)
     assert sorted(rows(job)) == [0, 4]
@@ -96,9 +97,9 @@ def test_best_needs_more_than_before(finished, tmp_path):
     assert not evaluation.keep_best(str(tmp_path), same)
     assert evaluation.keep_best(str(tmp_path), same | {"ema_top1": 0.6})
     folder = f"{tmp_path}/best"
-    assert checkpoint.candidates(folder) == [f"{folder}/ckpt-8"]
+    assert directory.candidates(folder) == [f"{folder}/ckpt-8"]
     # A best one that was lost is replaced by the next, whatever its score.
-    checkpoint.delete(f"{folder}/ckpt-8")
+    bundle.delete(f"{folder}/ckpt-8")
     assert evaluation.keep_best(str(tmp_path), scores | {"ema_top1": 0.1})
 
 
@@ -125,8 +126,8 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation.Scorer, "score", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(digits, tmp_path, **every)
-    assert checkpoint.newest(str(tmp_path)) == f"{tmp_path}/ckpt-5"
+            run_tiny(digits, tmp_path, **every)
+    assert directory.newest(str(tmp_path)) == f"{tmp_path}/ckpt-5"
     assert not (tmp_path / "eval.jsonl").exists()
 
     scored = []
@@ -136,7 +137,7 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
             "score",
             lambda self, path: scored.append(path) or score(self, path),
         )
-        run(digits, tmp_path, **every)
+        run_tiny(digits, tmp_path, **every)
     assert scored == [f"{tmp_path}/ckpt-{step}" for step in (5, 10, 12)]
     assert sorted(rows(tmp_path)) == [5, 10, 12]
 
@@ -154,7 +155,7 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
     ],
 )
 def test_stops(step, scored, expected):
-    assert list(loop.stops(step, 10, 25, scored)) == expected
+    assert list(run.stops(step, 10, 25, scored)) == expected
 
 
 @pytest.mark.slow

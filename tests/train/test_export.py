@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline.records import load_info
 from train import classify, config, export, state
-from train.errors import UserError
 
 
 def saved(model_dir):

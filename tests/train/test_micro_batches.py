@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train.runs import experiment_of
+from tests.support.runs import experiment_of
 from tests.train.test_mixing import INFO, batch_of
-from train import replica, state, step
+from train import state
+from train.distribution import replica
+from train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def trainer():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
         train_state = state.create(experiment, INFO)
-        return step.Trainer(experiment, train_state, strategy, dataset=None)
+        return Trainer(experiment, train_state, strategy, dataset=None)
 
 
 def images_and_targets(trainer):

@@ -10,9 +10,9 @@ import tensorflow as tf
 from input_pipeline.mixing import mixup_cutmix
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models.initializers import derive_seed
-from tests.train.runs import experiment_of
-from train import losses, progressive, state, step
-from train.stages import Stage
+from tests.support.runs import experiment_of
+from train import datasets, losses, stages, state, trainer
+from train.stage_rows import Stage
 
 SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 400, (0,)),))
 INFO = DatasetInfo("some", 0, tuple("0123456789"), {"train": SPLIT})
@@ -31,7 +31,7 @@ def make_trainer(mixing, strategy=None, **changes):
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
         train_state = state.create(experiment, INFO)
-        return step.Trainer(
+        return trainer.Trainer(
             experiment, train_state, strategy, dataset=None, mixing=mixing
         )
 
@@ -131,7 +131,7 @@ def test_mixing_gets_the_form_of_the_images(layout, stem_block_size):
         f"{build}.stem_reshuffle": "host" if stem_block_size > 1 else "device",
     }
     model = experiment_of("unused", **changes).build_model()
-    form = progressive.stage_form(Stage(resolution=48), model)
+    form = stages.stage_form(Stage(resolution=48), model)
     seen = []
 
     def record(images, targets, seed, *, layout, patch_size):
@@ -139,7 +139,7 @@ def test_mixing_gets_the_form_of_the_images(layout, stem_block_size):
         return images, targets
 
     experiment = dataclasses.replace(experiment_of("unused"), mixing=record)
-    progressive.make_mixing(experiment, Stage(), form, model)
+    datasets.make_mixing(experiment, Stage(), form, model)
     n = stem_block_size
     image = [48 // n, 48 // n, 3 * n * n]
     shape = [2, *image] if layout == "NHWC" else [*image, 2]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train.golden import Table, recipe
+from common.errors import UserError
+from tests.support.recipe import Table, recipe
 from train import config, optimizer, schedule
-from train.errors import UserError
 
 UPDATES = 5
 

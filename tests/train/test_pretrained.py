@@ -4,12 +4,13 @@ import safetensors.numpy
 import tensorflow as tf
 
 import models
-from models.variants import ModelError
-from tests.golden import DATA, read_json
+from common.errors import UserError
+from models.errors import ModelError
 from tests.peers import timm_weights
-from tests.train import tiny
-from train import checkpoint, pretrained
-from train.errors import UserError
+from tests.support import tiny
+from tests.support.golden import DATA, read_json
+from train import pretrained
+from train.checkpoints import manager
 from train.state import by_path
 
 AVERAGE = "/ExponentialMovingAverage"
@@ -147,7 +148,7 @@ def of_run(tmp_path):
     held = {"step": tf.Variable(tf.constant(8))}
     for part, model in parts:
         held |= by_path(part, model.weights)
-    with checkpoint.Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
+    with manager.Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
         checkpoints.save()
         held["step"].assign(12)
         for model in pair:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train.golden import recipe
+from common.errors import UserError
+from tests.support.recipe import recipe
 from train import config, schedule
-from train.errors import UserError
 
 EVERY = (schedule.exponential, schedule.cosine, schedule.constant)
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from tests.train import processes
-from tests.train.test_loop import assert_same_variables
-from train.errors import RESTART
+from common.errors import RESTART
+from tests.support import processes
+from tests.train.test_run import assert_same_variables
 
 E = "experiment.Experiment"
 # Long enough for 20 lives; a checkpoint every 10 steps, an evaluation every 40.

@@ -1,88 +1,183 @@
-import math
+"""A run of three stages: the same state, other images; exact through every stop."""
+
+import functools
+import shutil
 
 import pytest
 
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
-from tests.train.runs import experiment_of
-from train import stages
-from train.errors import UserError
-from train.stages import Stage
+from common.errors import UserError
+from models.errors import ModelError
+from models.input_form import InputForm
+from tests.train.test_run import assert_same_variables
+from train import config, datasets, evaluation, run, stages, state
+from train.stage_rows import Stage
 
-ROWS = [
-    {"until_epoch": 2, "resolution": 16, "magnitude": 5, "dropout_rate": 0.1},
-    {"until_epoch": 3.5, "mixup_alpha": 0.0, "cutmix_alpha": 0.5},
-]
-FIRST = Stage(resolution=16, magnitude=5, dropout_rate=0.1)
-SECOND = Stage(mixup_alpha=0.0, cutmix_alpha=0.5)
+AUGMENT = "dataset.train_dataset.augment = @randaugment.rand_augment"
+GIN = "tests/data/train/progressive.gin"
 
 
-def test_rows():
-    assert stages.read(ROWS) == {2: FIRST, 3.5: SECOND}
-    assert stages.read(()) == {}
-    assert FIRST.given() == {"resolution": 16, "magnitude": 5, "dropout_rate": 0.1}
-    assert SECOND.given("mixup_alpha", "resolution") == {"mixup_alpha": 0.0}
+def experiment_of(data_dir, *bindings):
+    folder = f"experiment.Experiment.data_dir = '{data_dir}'"
+    return config.parse([GIN], [folder, *bindings])
+
+
+def run_stages(digits, model_dir, *, with_evaluation=False):
+    experiment = experiment_of(digits)
+    return run.train_and_evaluate(
+        experiment, str(model_dir), with_evaluation=with_evaluation
+    )
+
+
+def staged_training(experiment):
+    strategy, info = run.prepare(experiment)
+    with strategy.scope():
+        train_state = state.create(experiment, info)
+    return stages.Stages(experiment, info, train_state, strategy)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(digits, tmp_path_factory):
+    """The folder of a whole run, its summary, its trainers and its evaluator."""
+    model_dir = tmp_path_factory.mktemp("progressive")
+    trainers, evaluators = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, made in (
+            (stages, "Trainer", trainers),
+            (evaluation, "Evaluator", evaluators),
+        ):
+            patch.setattr(module, name, recording(getattr(module, name), made))
+        summary = run_stages(digits, model_dir, with_evaluation=True)
+    return model_dir, summary, trainers, evaluators
+
+
+def recording(make, made):
+    """Returns a maker that keeps what it makes, and of what data."""
+
+    def record(*args):
+        shape = next(a for a in args if hasattr(a, "element_spec")).element_spec
+        made.append((make(*args), shape["image"].shape))
+        return made[-1][0]
+
+    return record
+
+
+def test_sizes_of_images(undisturbed):
+    """The first trainer is of the recipe's settings and steps aside for a stage."""
+    _, summary, trainers, evaluators = undisturbed
+    shapes = [shape.as_list() for _, shape in trainers]
+    assert shapes == [[20, size, size, 3] for size in (32, 16, 24, 32)]
+    assert [shape.as_list() for _, shape in evaluators] == [[300, 32, 32, 3]]
+    assert (summary["resolution"], summary["eval_images"]) == (32, 1000)
+
+
+def test_all_stages_train_the_same_variables(undisturbed):
+    states = [trainer.state for trainer, _ in undisturbed[2]]
+    assert len({id(state) for state in states}) == 1
+    models = [trainer._model for trainer, _ in undisturbed[2]]
+    assert [m.input_shape[1] for m in models] == [32, 16, 24, 32]
+    for model in models:
+        assert [id(v) for v in model.weights] == [id(v) for v in models[0].weights]
+    rates = [model.get_layer("dropout").rate for model in models]
+    assert rates == [0.2, 0.2, 0.1, 0.2]
+
+
+def test_only_the_last_trainer_keeps_its_data(undisturbed):
+    datasets = [trainer.dataset for trainer, _ in undisturbed[2]]
+    assert [dataset is None for dataset in datasets] == [True, True, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 5, 8, 9])
+def test_goes_on_exactly_inside_and_between_stages(
+    step, digits, undisturbed, tmp_path, capsys
+):
+    for file in undisturbed[0].glob(f"ckpt-{step}.*"):
+        shutil.copy(file, tmp_path)
+    summary = run_stages(digits, tmp_path)
+    assert (summary["first_step"], summary["steps"]) == (step, 12)
+    assert_same_variables(undisturbed[0], tmp_path)
+    number = 1 + (step >= 5) + (step >= 9)
+    lines = capsys.readouterr().err.splitlines()
+    said = [line.split(":")[0] for line in lines if line.startswith("stage")]
+    ends = {1: 5, 2: 9, 3: 12}
+    assert said == [f"stage {n} of 3, to step {ends[n]}" for n in range(number, 4)]
+
+
+def test_what_a_stage_says(digits):
+    training = staged_training(experiment_of(digits))
+    assert [training.describe(last - 1) for last in (5, 9, 12)] == [
+        "stage 1 of 3, to step 5: 16 px, magnitude 5, mixup_alpha 0",
+        "stage 2 of 3, to step 9: 24 px, dropout_rate 0.1",
+        "stage 3 of 3, to step 12: 32 px",
+    ]
+
+
+def test_magnitude_of_a_stage(digits):
+    """The same crops in another light, by no more than the magnitude."""
+    experiment = experiment_of(digits)
+    strategy, _ = run.prepare(experiment)
+    form = InputForm(16, 1, "NHWC")
+
+    def images(magnitude):
+        stage = Stage(magnitude=magnitude)
+        data = datasets.train_dataset(experiment, strategy, form, stage)
+        return next(iter(data))["image"].numpy().astype(int)
+
+    plain = images(0)
+    assert (images(5) - plain).max() == 5
+    assert 5 < (images(None) - plain).max() <= 9
+    assert (images(5) >= plain).all()
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("settings", "bindings", "error", "message"),
     [
-        ("a text", "= 'a text': it has to be a list of mappings"),
-        ([{"until_epoch": 1}, 5], ", stage 2: 5 is no mapping"),
-        ([{"resolution": 16}], ", stage 1 does not say its until_epoch"),
         (
-            [{"until_epoch": 1, "resolutoin": 16}],
-            ", stage 1 has no 'resolutoin'; nearest: resolution$",
+            {"resolution": 2},
+            [],
+            ModelError,
+            "resolution 2 is too small for tiny: its strides divide it by 4",
         ),
-        ([{"until_epoch": 1, "x": 1}], "nearest: until_epoch, resolution, magnitude"),
-        ([{"until_epoch": 0}], "stage 1: until_epoch 0 has to be above 0"),
         (
-            [{"until_epoch": 2}, {"until_epoch": 2}],
-            "stage 2: until_epoch 2 has to be above 2",
+            {"resolution": 18},
+            ["efficientnet_x.build_model.stem_block_size = 4"],
+            ModelError,
+            "stem_block_size 4",
         ),
-        ([{"until_epoch": math.nan}], "until_epoch = nan: it has to be a number above"),
-        ([{"until_epoch": 1, "resolution": 16.0}], "= 16.0: .* whole number of pixels"),
-        ([{"until_epoch": 1, "resolution": 0}], "= 0: .* whole number of pixels"),
-        ([{"until_epoch": 1, "magnitude": True}], "= True: it has to be 0 or larger"),
-        ([{"until_epoch": 1, "dropout_rate": 1}], r"dropout_rate = 1: .* in \[0, 1\)"),
-        ([{"until_epoch": 1, "mixup_alpha": -1}], "mixup_alpha = -1: .* 0 or larger"),
+        (
+            {"magnitude": 5},
+            ["dataset.train_dataset.augment = None"],
+            UserError,
+            "sets magnitude, but the augment of Experiment.train_data is None",
+        ),
+        (
+            {"magnitude": 5},
+            ["dataset.train_dataset.augment = @autoaugment.auto_augment"],
+            UserError,
+            "sets magnitude, but the augment of .* has no magnitude",
+        ),
+        (
+            {"mixup_alpha": 0.1},
+            ["experiment.Experiment.mixing = None"],
+            UserError,
+            "sets mixup_alpha, but Experiment.mixing is None",
+        ),
     ],
 )
-def test_rows_that_make_no_sense(rows, message):
-    with pytest.raises(UserError, match=f"^Experiment.progressive.*{message}"):
-        stages.read(rows)
+def test_what_cannot_be_is_refused_before_the_first_step(
+    settings, bindings, error, message, digits, tmp_path
+):
+    rows = [{"until_epoch": 0.02}, {"until_epoch": 0.04} | settings]
+    rows = f"experiment.Experiment.progressive = {rows}"
+    experiment = experiment_of(digits, rows, *bindings)
+    unreached = functools.partial(pytest.fail, "the run began")
+    with pytest.raises(error, match=message):
+        run.train_and_evaluate(experiment, str(tmp_path), before_restore=unreached)
 
 
-def test_ends_are_whole_steps_and_the_recipe_takes_the_rest():
-    read = stages.read(ROWS)
-    assert stages.by_last_step(read, 10.3, 50) == {21: FIRST, 36: SECOND, 50: Stage()}
-    assert stages.by_last_step({}, 10.3, 50) == {50: Stage()}
-
-
-def test_stages_up_to_the_end_of_the_run_leave_nothing():
-    assert stages.by_last_step(stages.read(ROWS), 10.3, 36) == {21: FIRST, 36: SECOND}
-    # 3.5 epochs are 36 steps, and a half that makes no step.
-    assert list(stages.by_last_step(stages.read(ROWS), 10.4, 36)) == [21, 36]
-
-
-def test_a_stage_without_a_step():
-    with pytest.raises(UserError, match=r"stage 2 ends at epoch 3\.5, which is step 1"):
-        stages.by_last_step(stages.read(ROWS), 0.3, 50)
-
-
-def test_an_experiment_has_one_stage_unless_it_says_more():
-    split = SplitInfo((ShardInfo("train-00000-of-00001", 400, (0,)),))
-    info = DatasetInfo("some", 0, ("a",), {"train": split})
-    epochs = {"experiment.Experiment.epochs": 4}
-    assert experiment_of("unused", **epochs).stages(info) == {80: Stage()}
-    rows = {"experiment.Experiment.progressive": ROWS}
-    found = experiment_of("unused", **epochs, **rows).stages(info)
-    assert found == {40: FIRST, 70: SECOND, 80: Stage()}
-
-
-def test_stages_end_within_the_run():
-    changes = {
-        "experiment.Experiment.epochs": 3,
-        "experiment.Experiment.progressive": ROWS,
-    }
-    with pytest.raises(UserError, match=r"ends at epoch 3\.5, behind .*epochs = 3"):
-        experiment_of("unused", **changes)
+def test_settings_that_only_stages_or_steps_use_are_operative(digits, tmp_path):
+    """Else a binding of them would be refused, and a change not noticed."""
+    bindings = ["mixing.mixup_cutmix.switch_prob = 0.3", AUGMENT]
+    bindings.append("randaugment.rand_augment.magnitude = 9")
+    staged_training(experiment_of(digits, *bindings))
+    config.compare(str(tmp_path), bindings)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline.records import load_info
-from models.rewrites import InputForm, input_form
-from models.transfer import part_of_variable
-from tests.train.runs import TINY, experiment_of
-from train import config, export, loop, state
-from train.errors import UserError
+from models.input_form import InputForm, input_form
+from models.parts import part_of_variable
+from tests.support.runs import TINY, experiment_of
+from train import config, export, run, state
 from train.optimizer import rmsprop, scale_learning_rates
 
 TRANSFER = """
@@ -47,7 +47,7 @@ def test_pretrained_weights_are_scored_before_any_training(
 ):
     """Also: images that the host rearranged give the scores of those it did not."""
     assert input_form(experiment.build_model()) == InputForm(32, 2, "HWCN")
-    scores = loop.evaluate(experiment, str(tmp_path / "empty"))
+    scores = run.evaluate(experiment, str(tmp_path / "empty"))
     assert (scores["checkpoint"], scores["steps"]) == (
         f"pretrained {finished[0]}",
         0,
@@ -61,7 +61,7 @@ def test_pretrained_weights_are_scored_before_any_training(
 @pytest.mark.slow
 def test_frozen_parts_and_factors_in_a_run(experiment, digits, finished, tmp_path):
     model_dir = str(tmp_path / "run")
-    summary = loop.train_and_evaluate(experiment, model_dir)
+    summary = run.train_and_evaluate(experiment, model_dir)
     assert summary["first_step"] == 0
     info = load_info(str(digits))
     before = state.load_models(experiment, info, str(finished[0]), ["ema_"])[0]["ema_"]

@@ -1,0 +1,143 @@
+"""Small files of a run, written whole or not at all, local or gs://."""
+
+import contextlib
+import json
+import math
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common.console import say
+from common.errors import UserError
+
+# What `write_text` writes before it renames it.
+_ASIDE = re.compile(r".+\.part-[0-9a-f]{32}", re.DOTALL)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes `path` by renaming a finished copy; UserError when it cannot be."""
+    aside = f"{path}.part-{uuid.uuid4().hex}"  # several workers may write at once
+    try:
+        with tf.io.gfile.GFile(aside, "w") as file:
+            file.write(text)
+        tf.io.gfile.rename(aside, path, overwrite=True)
+    except tf.errors.OpError as error:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(aside)
+        raise UserError(
+            f"cannot write {path}: {error.message}; free some space, mend the "
+            "permissions or name another folder"
+        ) from error
+
+
+def remove(path: str) -> None:
+    """Removes a file if it is there; UserError when it cannot be."""
+    try:
+        tf.io.gfile.remove(path)
+    except tf.errors.NotFoundError:
+        return
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot remove {path}: {error.message}; mend the permissions"
+        ) from error
+
+
+def remove_leftovers(folder: str, *, older_than_seconds: float = 3600.0) -> None:
+    """Removes what a `write_text` that was killed has left in a folder.
+
+    Whatever cannot be removed is a warning only: it does no harm but take space.
+
+    Args:
+      folder: those below it are not searched; it need not exist.
+      older_than_seconds: by the clock of the disk against that of this machine; what
+        is younger may be the file that another process is writing now.
+    """
+    before = time.time() - older_than_seconds
+    try:
+        for name in tf.io.gfile.listdir(folder):
+            if _ASIDE.fullmatch(name):
+                _remove_if_older(f"{folder}/{name}", before)
+    except tf.errors.NotFoundError:
+        return
+    except tf.errors.OpError as error:
+        reason = error.message.partition("\n")[0]
+        say(f"warning: what was left aside in {folder} stays: {reason}")
+
+
+def _remove_if_older(path: str, before: float) -> None:
+    """Removes a file last written before a moment, in seconds since 1970."""
+    with contextlib.suppress(tf.errors.NotFoundError):  # it has just got its name
+        status = tf.io.gfile.stat(path)
+        if not status.is_directory and status.mtime_nsec < before * 1e9:
+            tf.io.gfile.remove(path)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and its parents; UserError when it cannot be."""
+    try:
+        tf.io.gfile.makedirs(path)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.message}; name another one"
+        ) from error
+
+
+def read_text(path: str) -> str | None:
+    """Returns the content of `path`, None when there is no such file."""
+    try:
+        if not tf.io.gfile.exists(path):
+            return None
+        with tf.io.gfile.GFile(path) as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot read {path}: {error.message}; mend the permissions"
+        ) from error
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Returns a JSON object, an empty one when there is none that can be read."""
+    try:
+        return json.loads(read_text(path) or "{}")
+    except ValueError:  # somebody's half file
+        return {}
+
+
+def write_json(
+    path: str, values: Mapping[str, Any], keep: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Writes a JSON object in place of the one before.
+
+    Args:
+      path: of the file.
+      values: of the object. What is not finite is null in the file, see `plain`.
+      keep: keys that the one before keeps where `values` have none.
+
+    Returns:
+      The whole of it; `values` as they were given, so that a NaN stays a number.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    old = read_json(path)
+    merged = {key: old[key] for key in keep if key in old} | dict(values)
+    write_text(path, json.dumps(plain(merged), indent=2, allow_nan=False) + "\n")
+    return merged
+
+
+def plain(value: Any) -> Any:
+    """Returns what strict JSON can say: null for a number that is not finite."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)

@@ -1,0 +1,289 @@
+"""The writer of prepared datasets: parallel, restartable, the same bytes on every run.
+
+A Plan says which image goes where, so it decides every byte of the output, whatever the
+number of processes. Each file of records appears whole or not at all; a run that was
+killed is finished by the same command, which keeps the files that are there. The plan's
+digest lies beside them, so that files of two plans never mix. dataset_info.json comes
+last.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from input_pipeline import records, worker_pool
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.jpeg import BadImageError
+from input_pipeline.preparation.plan import (
+    LABEL_OFFSET,
+    Class,
+    File,
+    Item,
+    Plan,
+    Source,
+    summary,
+)
+from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+
+PLAN_FILENAME = "prepare_plan.json"
+# In a folder without a plan they are someone else's.
+_FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(records.INFO_FILENAME)}")
+_TEMPORARY = r"\.tmp-[0-9a-f]{32}"  # as records.write_shard names them
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Files written and kept, and the images that were left out, each with its why."""
+
+    info: DatasetInfo
+    written: int
+    kept: int
+    left_out: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One file to be made. `skip` leaves out images that cannot be used."""
+
+    path: str
+    source: Source
+    items: Sequence[Item]
+    classes: tuple[Class, ...]
+    skip: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    shard: ShardInfo
+    is_new: bool
+    left_out: tuple[str, ...]
+
+
+def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Outcome:
+    """Writes a dataset, or what is missing of it.
+
+    Args:
+      plan: what to write.
+      output: the folder, on a disk or in a bucket; made if need be.
+      workers: processes.
+      skip_bad_images: leave them out instead of stopping at the first.
+
+    Raises:
+      DataError: the folder cannot be used, or holds another dataset; an image is bad.
+    """
+    files = plan.files()
+    tasks = [
+        _Task(
+            tf.io.gfile.join(output, file.filename),
+            plan.splits[file.split].source,
+            file.items,
+            plan.classes,
+            skip_bad_images,
+        )
+        for file in files
+    ]
+    ours = [PLAN_FILENAME, records.INFO_FILENAME, *(file.filename for file in files)]
+    _claim(output, summary(plan), ours)
+    try:
+        done = worker_pool.run(
+            _complete,
+            tasks,
+            workers=workers,
+            total=sum(len(file.items) for file in files),
+            unit="images",
+        )
+    finally:
+        _remove_leftovers(output, ours)
+    info = _info(plan, files, done)
+    write_info_once(info, output)
+    written = sum(one.is_new for one in done)
+    left_out = tuple(line for one in done for line in one.left_out)
+    return Outcome(info, written, len(done) - written, left_out)
+
+
+def _info(plan: Plan, files: Sequence[File], done: Sequence[_Done]) -> DatasetInfo:
+    shards: dict[str, list[ShardInfo]] = {}
+    for file, one in zip(files, done, strict=True):
+        shards.setdefault(file.split, []).append(one.shard)
+    splits = {split: SplitInfo(tuple(of_split)) for split, of_split in shards.items()}
+    names = tuple(one.name for one in plan.classes)
+    return DatasetInfo(plan.name, LABEL_OFFSET, names, splits)
+
+
+def _claim(output: str, plan: dict[str, object], ours: Sequence[str]) -> None:
+    """Makes the folder this plan's own; a DataError if it is another one's."""
+    if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
+        raise DataError(f"{output} is a file: choose a folder for --output")
+    tf.io.gfile.makedirs(output)
+    present = set(tf.io.gfile.listdir(output))
+    if PLAN_FILENAME in present:
+        _compare(plan, _read_plan(output), output)
+    elif taken := [name for name in present if _FOREIGN.fullmatch(name)]:
+        raise DataError(
+            f"{output} holds another dataset already ({min(taken)}): "
+            "choose another folder, or delete it"
+        )
+    else:
+        _write_whole(tf.io.gfile.join(output, PLAN_FILENAME), json.dumps(plan))
+    _remove_leftovers(output, ours)
+
+
+def _read_plan(output: str) -> dict[str, object]:
+    path = tf.io.gfile.join(output, PLAN_FILENAME)
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            return dict(json.loads(file.read()))
+    except (ValueError, TypeError):
+        raise DataError(
+            f"{path} cannot be read: delete {output} and prepare the dataset again"
+        ) from None
+
+
+def _compare(ours: dict[str, object], theirs: dict[str, object], output: str) -> None:
+    """A DataError that names the first difference between two plans."""
+    for key, value in ours.items():
+        if theirs.get(key) != value:
+            difference = f"{key}: {_plain(theirs.get(key))} there, {_plain(value)} now"
+            if key == "digest":
+                difference = "names or sizes of its images are others now"
+            raise DataError(
+                f"{output} holds another dataset, begun from other images or with "
+                f"other options ({difference}): choose another folder, or delete it"
+            )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return " + ".join(f"{number} {name}" for name, number in value.items())
+    return str(value)
+
+
+def _remove_leftovers(output: str, ours: Sequence[str]) -> None:
+    """Removes the unfinished files of processes that were killed."""
+    for name in tf.io.gfile.listdir(output):
+        found = re.fullmatch(f"(.*){_TEMPORARY}", name)
+        if found and found[1] in ours:
+            tf.io.gfile.remove(tf.io.gfile.join(output, name))
+
+
+def _write_whole(path: str, text: str) -> None:
+    temporary = f"{path}.tmp-{os.urandom(16).hex()}"
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(text + "\n")
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def write_info_once(info: DatasetInfo, folder: str) -> bool:
+    """Writes dataset_info.json unless it is there, the same; returns whether it did."""
+    try:
+        if records.load_info(folder) == info:
+            return False
+    except DataError:
+        pass  # it is not there, or damaged
+    records.write_info(info, folder)
+    return True
+
+
+def reason_of(error: OSError | tf.errors.OpError) -> str:
+    """In one line, without the path: TensorFlow's messages are "path; reason"."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return " ".join(str(error.message).rpartition("; ")[2].split())
+
+
+def _complete(task: _Task, advance: worker_pool.Advance) -> _Done:
+    """Keeps the file if it is whole, else writes it."""
+    kept = _keep(task)
+    if kept is not None:
+        advance(len(task.items))
+        return kept
+    left_out: list[str] = []
+    try:
+        shard = records.write_shard(task.path, _examples(task, left_out, advance))
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"cannot write {task.path}: {reason_of(error)}") from None
+    return _Done(shard, True, tuple(left_out))
+
+
+def _keep(task: _Task) -> _Done | None:
+    """What is there already; None if it is not there, damaged, or not this task's."""
+    if not tf.io.gfile.exists(task.path):
+        return None
+    found: list[str] = []
+    try:
+        shard = records.index_shard(
+            task.path, lambda content: found.append(_stored_filename(content))
+        )
+    except DataError:
+        return None
+    present = set(found)
+    absent = [item for item in task.items if _printable(item.filename) not in present]
+    left_out = [_fault(task, item) for item in absent]
+    if len(found) + len(absent) != len(task.items) or None in left_out:
+        return None
+    return _Done(shard, False, tuple(line for line in left_out if line))
+
+
+def _stored_filename(content: bytes) -> str:
+    features = tf.train.Example.FromString(content).features.feature
+    return features["image/filename"].bytes_list.value[0].decode()
+
+
+def _fault(task: _Task, item: Item) -> str | None:
+    """Why the image cannot be used, if so. It is a DataError unless it may be skipped.
+
+    An image that was left out before is looked at again: nothing else says why.
+    """
+    try:
+        task.source.load(item)
+    except BadImageError as error:
+        return _report(task, item, error)
+    return None
+
+
+def _examples(
+    task: _Task, left_out: list[str], advance: worker_pool.Advance
+) -> Iterator[bytes]:
+    """The serialized records of a file; adds to `left_out` what it leaves out."""
+    for item in task.items:
+        try:
+            image = task.source.load(item)
+        except BadImageError as error:
+            left_out.append(_report(task, item, error))
+        else:
+            one = task.classes[item.label]
+            yield records.make_example(
+                image.encoded,
+                label=LABEL_OFFSET + item.label,
+                height=image.height,
+                width=image.width,
+                filename=_printable(item.filename),
+                synset=one.synset,
+                text=one.name,
+            )
+        advance(1)
+    if len(left_out) == len(task.items):
+        raise DataError(
+            f"none of the {len(left_out)} images for {task.path} can be used, for one "
+            f"{left_out[0]}: mend them, or choose fewer --shards and another --output"
+        )
+
+
+def _report(task: _Task, item: Item, error: BadImageError) -> str:
+    """Names a bad image and its fault: as a DataError, unless it may be skipped."""
+    fault = f"{_printable(task.source.describe(item))} {error}"
+    if not task.skip:
+        raise DataError(
+            f"{fault}: start again with --on_bad_image skip to leave such images "
+            "out, or mend it and prepare the dataset into a new folder"
+        )
+    return fault
+
+
+def _printable(name: str) -> str:
+    """A file name that need not be UTF-8, with its odd bytes written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

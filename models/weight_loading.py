@@ -1,0 +1,388 @@
+"""The weights of a model: listed in the reference's order, loaded from other people."""
+
+import collections
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+from models.blocks import FusedMBConv, MBConv
+from models.errors import ModelError, require
+from models.parts import require_ours
+from models.reference_variables import variables, variables_of
+from models.variants import VARIANTS
+
+_T = TypeVar("_T")
+
+# Attributes that hold a layer's weights, in the order in which the reference makes
+# them; no layer has both a kernel and a gamma.
+_ROLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
+
+def in_reference_order(model: keras.Model) -> list[keras.Variable]:
+    """List a model's weights in the order of the reference's checkpoints.
+
+    This is the order of the forward computation, with the moving statistics of a
+    batch normalisation after its gamma and beta.
+
+    Args:
+        model: what `build_model` returned.
+
+    Returns:
+        All its weights, trainable or not; no state of random generators.
+
+    Raises:
+        ModelError: if the model was not made by `build_model`.
+    """
+    # A functional model lists its layers by depth, which for a chain is the order of
+    # the computation; inside a block, forward_layers says it.
+    layers = getattr(model, "layers", [])
+    ours = any(isinstance(layer, MBConv | FusedMBConv) for layer in layers)
+    found = [v for layer in layers for v in _variables(layer)]
+    require(
+        ours and {id(v) for v in found} == {id(v) for v in model.weights},
+        f"{getattr(model, 'name', model)!r} was not made by models.build_model",
+    )
+    return found
+
+
+def _variables(layer: keras.Layer) -> Iterator[keras.Variable]:
+    """Yield a layer's variables, depth first, in the order of the computation."""
+    for part in getattr(layer, "forward_layers", ()):
+        yield from _variables(part)
+    for role in _ROLES:
+        variable = getattr(layer, role, None)
+        if variable is not None:
+            yield variable
+
+
+def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """Map the reference's names (`models.reference_variables`) to a model's weights.
+
+    Args:
+        model: what `build_model` returned.
+
+    Returns:
+        All its weights, in the reference's order.
+
+    Raises:
+        ModelError: if the model was not made by `build_model`, or if its batch
+            normalisation was folded into the convolutions.
+    """
+    require_ours(model)
+    found = in_reference_order(model)
+    blocks = [la.spec for la in model.layers if isinstance(la, MBConv | FusedMBConv)]
+    specs = variables_of(
+        stem_filters=blocks[0].input_filters,
+        blocks=blocks,
+        head_filters=model.get_layer("head_conv").filters,
+        num_classes=model.get_layer("classifier").units,
+    )
+    _require_batch_norm(model)
+    return {spec.name: v for spec, v in zip(specs, found, strict=True)}
+
+
+def _require_batch_norm(model: keras.Model) -> None:
+    names = {layer.name for layer in model.layers}
+    require(
+        "stem_conv" not in names or "stem_bn" in names,
+        f"{model.name} has its batch normalisation folded into the convolutions; load "
+        "into a plain model, then use models.stem_forms.copy_weights",
+    )
+
+
+# Loading: nothing in the model changes before everything is known to fit.
+
+
+def load_reference(
+    model: keras.Model,
+    tensors: Mapping[str, Any],
+    *,
+    averaged: bool = True,
+    new_head: bool = False,
+) -> None:
+    """Load a TF1 checkpoint of the authors' EfficientNet or EfficientNet-X.
+
+    Args:
+        model: what `build_model` returned.
+        tensors: arrays by their names there, whatever the prefix. Only the network's
+            are read: neither an optimizer's slots nor counters.
+        averaged: take the moving averages of the weights, where there are any.
+        new_head: leave the classifier as it is, for other classes.
+
+    Raises:
+        ModelError: if the tensors are not the model's, or have no averages.
+    """
+    plain, averages = _reference_keys(tensors)
+    require(
+        bool(plain or averages),
+        "no tensor has a name of the authors', such as stem/conv2d/kernel",
+    )
+    if averaged:
+        require(
+            bool(averages),
+            "the tensors have no averages; averaged=False loads the raw weights",
+        )
+    else:
+        require(bool(plain), "the tensors are averages alone; averaged=True loads them")
+    _load(
+        model,
+        by_reference_name(model),
+        {**plain, **averages} if averaged else plain,
+        lambda key: np.asarray(tensors[key]),
+        classifier="head/dense/",
+        new_head=new_head,
+    )
+
+
+def load_timm(
+    model: keras.Model, tensors: Mapping[str, Any], *, new_head: bool = False
+) -> None:
+    """Load a state dict of timm 1.0.31.
+
+    Those of efficientnet_x_b3, efficientnet_x_b5 and efficientnet_h_b5 fit the
+    variants efficientnet-x-b3-timm and so on, those of tf_efficientnet_b0 to _b7
+    efficientnet-b0 to -b7.
+
+    The weights of efficientnet_b0 and so on, without "tf_", have the same names and
+    shapes but were trained with other padding and another epsilon. They fit, and are
+    right in a model that was built with `dialect="timm", batch_norm_epsilon=1e-5`
+    alone.
+
+    Args:
+        model: what `build_model` returned.
+        tensors: arrays in torch's layout by their names there, whatever the prefix,
+            or these under the key "state_dict".
+        new_head: leave the classifier as it is, for other classes.
+
+    Raises:
+        ModelError: if the tensors are not the model's.
+    """
+    tensors = tensors.get("state_dict", tensors)
+    _load(
+        model,
+        by_reference_name(model),
+        _timm_keys(tensors),
+        lambda key: _from_torch(key, np.asarray(tensors[key])),
+        classifier="head/dense/",
+        new_head=new_head,
+        layout=" in TensorFlow's layout",
+    )
+
+
+def load_by_path(
+    model: keras.Model, tensors: Mapping[str, Any], *, new_head: bool = False
+) -> None:
+    """Load what was saved from a model of ours, by the paths of its variables.
+
+    Args:
+        model: what `build_model` returned.
+        tensors: arrays by path, such as "stem_conv/kernel".
+        new_head: leave the classifier as it is, for other classes.
+
+    Raises:
+        ModelError: if the tensors are not the model's.
+    """
+    if not any(path.startswith("stem_conv/bias") for path in tensors):
+        _require_batch_norm(model)
+    _load(
+        model,
+        {v.path: v for v in model.weights},
+        {path: path for path in tensors},
+        lambda path: np.asarray(tensors[path]),
+        classifier="classifier/",
+        new_head=new_head,
+    )
+
+
+def _load(
+    model: keras.Model,
+    targets: Mapping[str, keras.Variable],
+    keys: Mapping[str, str],
+    read: Callable[[str], np.ndarray],
+    *,
+    classifier: str,
+    new_head: bool,
+    layout: str = "",
+) -> None:
+    """Fill variables, all or none.
+
+    Args:
+        model: for its name.
+        targets: the variables by a name.
+        keys: by the same name, what the file calls it.
+        read: from a key to the tensor, in the variable's layout.
+        classifier: how the names of the classifier begin.
+        new_head: leave it as it is.
+        layout: said of the tensors' shapes.
+    """
+    if new_head:
+        targets, keys = _without(targets, classifier), _without(keys, classifier)
+    values = {name: read(key) for name, key in keys.items()}
+    faults = _faults(targets, keys, values, f"{layout}, not", f"in {model.name}")
+    if faults:
+        if all(name.startswith(classifier) for name in faults):
+            hint = "all else fits: new_head=True leaves the classifier out"
+        else:
+            shapes = (v.shape for v in _without(values, classifier).values())
+            hint = _fitting(shapes, but=model.name)
+        raise ModelError(f"{next(iter(faults.values()))}; {hint}")
+    for name, variable in targets.items():
+        variable.assign(values[name].astype("float32"))
+
+
+def _faults(
+    targets: Mapping[str, keras.Variable],
+    keys: Mapping[str, str],
+    values: Mapping[str, np.ndarray],
+    but: str,
+    there: str,
+) -> dict[str, str]:
+    """Say by name what keeps the values from being the variables'."""
+    faults = {}
+    for name, variable in targets.items():
+        expected = tuple(variable.shape)
+        if name not in values:
+            faults[name] = f"there is no tensor for {name} of shape {expected}"
+        elif not _is_real(values[name]):
+            kind = values[name].dtype
+            faults[name] = f"{keys[name]} holds {kind} that are no finite real numbers"
+        elif values[name].shape != expected:
+            shape = values[name].shape
+            faults[name] = f"{keys[name]} has the shape {shape}{but} {expected} {there}"
+    for name in values:
+        if name not in targets:
+            faults[name] = f"{keys[name]} has no place {there}"
+    return faults
+
+
+def _is_real(value: np.ndarray) -> bool:
+    """Whether these are real numbers that float32 can hold."""
+    if value.dtype.kind not in "fiu":
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(value.astype("float32")).all())
+
+
+def _without(entries: Mapping[str, _T], prefix: str) -> dict[str, _T]:
+    """Return the entries whose names begin otherwise."""
+    return {name: e for name, e in entries.items() if not name.startswith(prefix)}
+
+
+def _fitting(shapes: Iterable[tuple[int, ...]], but: str) -> str:
+    """Say which variants have weights of these shapes, the classifier's left out.
+
+    One of the model's own name has been changed in the model.
+    """
+    wanted = collections.Counter(shapes)
+    fitting = [
+        name
+        for name, variant in VARIANTS.items()
+        if wanted == collections.Counter(v.shape for v in variables(variant)[:-2])
+    ]
+    if but in fitting:
+        return f"{but} as it is in the table would fit: this one was changed"
+    return f"of the table, {' or '.join(fitting) or 'no variant'} would fit"
+
+
+# The authors' names.
+_NETWORK = re.compile(r"(?:^|/)((?:stem|head|blocks_\d+)/.*)")
+_AVERAGE = "/ExponentialMovingAverage"
+_REFERENCE_ROLES = (*_ROLES, "depthwise_kernel")
+
+
+def _reference_keys(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the keys of the raw weights and of the averages, by name."""
+    plain: dict[str, str] = {}
+    averages: dict[str, str] = {}
+    for key in names:
+        match = _NETWORK.search(key)
+        # What ends otherwise is an optimizer's.
+        if match and key.removesuffix(_AVERAGE).split("/")[-1] in _REFERENCE_ROLES:
+            name = match[1].removesuffix(_AVERAGE)
+            name = re.sub("(tpu_)?batch_normalization", "tpu_batch_normalization", name)
+            keys = averages if key.endswith(_AVERAGE) else plain
+            _add(keys, name, key)
+    return plain, averages
+
+
+# timm's names.
+_OUTER_LAYERS = {
+    "conv_stem": "stem/conv2d",
+    "bn1": "stem/tpu_batch_normalization",
+    "conv_head": "head/conv2d",
+    "bn2": "head/tpu_batch_normalization",
+    "classifier": "head/dense",
+}
+# One table for its three kinds of block, as none of them has both of a name.
+_BLOCK_LAYERS = {
+    "conv_s2d": "space2depth/conv2d",
+    "bn_s2d": "space2depth/tpu_batch_normalization",
+    "conv_exp": "conv2d",
+    "conv_pw": "conv2d",
+    "conv_dw": "depthwise_conv2d",
+    "conv_pwl": "conv2d_1",
+    "bn1": "tpu_batch_normalization",
+    "bn2": "tpu_batch_normalization_1",
+    "bn3": "tpu_batch_normalization_2",
+    "se.conv_reduce": "se/conv2d",
+    "se.conv_expand": "se/conv2d_1",
+}
+_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
+_BATCH_NORM_ROLES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def _timm_keys(names: Iterable[str]) -> dict[str, str]:
+    """Return the keys by the reference's name."""
+    names = [name for name in names if not name.endswith("num_batches_tracked")]
+    stems = [name for name in names if name.endswith("conv_stem.weight")]
+    require(bool(stems), "there is no conv_stem.weight as in timm's EfficientNets")
+    prefix = stems[0].removesuffix("conv_stem.weight")
+    keys = {key.removeprefix(prefix): key for key in names if key.startswith(prefix)}
+    # timm numbers the blocks of each stage anew; the reference has no stages.
+    places = {match.groups() for match in map(_TIMM_BLOCK.match, keys) if match}
+    in_order = sorted(places, key=lambda place: tuple(map(int, place)))
+    numbers = {place: i for i, place in enumerate(in_order)}
+    found: dict[str, str] = {}
+    for name, key in keys.items():
+        _add(found, _name_of_timm(name, numbers), key)
+    return found
+
+
+def _name_of_timm(name: str, numbers: Mapping[tuple[str, ...], int]) -> str:
+    """Return the reference's name for timm's, or timm's own where there is none."""
+    match = _TIMM_BLOCK.match(name)
+    scope = f"blocks_{numbers[match.groups()]}/" if match else ""
+    layer, _, role = name[match.end() if match else 0 :].rpartition(".")
+    layer = (_BLOCK_LAYERS if match else _OUTER_LAYERS).get(layer)
+    if layer is None:
+        return name
+    if "batch_normalization" in layer:
+        role = _BATCH_NORM_ROLES.get(role, role)
+    elif role == "weight":
+        role = "depthwise_kernel" if layer == "depthwise_conv2d" else "kernel"
+    return f"{scope}{layer}/{role}"
+
+
+def _from_torch(key: str, value: np.ndarray) -> np.ndarray:
+    """Return a tensor in TensorFlow's layout."""
+    if value.ndim == 2:
+        return value.T
+    if value.ndim == 4:
+        # [outputs, inputs, height, width]; a depthwise one has no inputs but itself.
+        depthwise = key.endswith("conv_dw.weight")
+        return value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    return value
+
+
+def _add(keys: dict[str, str], name: str, key: str) -> None:
+    """Note a key by its name."""
+    require(name not in keys, f"{keys.get(name)} and {key} are both {name}")
+    keys[name] = key

@@ -1,0 +1,178 @@
+"""The steps of a run as StableHLO: what its devices would be given, without them."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from input_pipeline.records import DatasetInfo
+from models.input_form import InputForm, input_form
+from preflight.compile_only import VirtualSlice
+from train import datasets, stages, state
+from train.config import ROOT
+from train.evaluation import Evaluator
+from train.experiment import Experiment
+from train.stage_rows import BASE_STAGE, Stage
+from train.trainer import Trainer
+
+
+class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
+    """XLA has no form of an op, on any device.
+
+    Attributes:
+      op: its type, such as "EagerPyFunc"; None where TensorFlow does not say.
+      reason: in a line.
+      node: its name in the graph, which begins with those of model and layer.
+      source: "file:line" of the call that made it, outside TensorFlow and Keras.
+    """
+
+    def __init__(self, message: str):
+        """Args: message: of TensorFlow."""
+        op = re.search(r"No registered '(\w+)'|with op (\w+)", message)
+        node = re.search(r"\{\{node ([^}]+)\}\}|node `([^`]+)`", message)
+        self.op = op and (op[1] or op[2])
+        self.node = node and (node[1] or node[2])
+        self.source = _own_source(message)
+        self.reason = _reason(message)
+        super().__init__(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A step for one replica of many.
+
+    Attributes:
+      stablehlo: of TensorFlow's bridge for the CPU, as text.
+      images: of a replica, a step.
+      resolution: of these, in pixels.
+    """
+
+    stablehlo: bytes
+    images: int
+    resolution: int
+
+
+class Programs:
+    """Builds what `train.main` would build on a slice, and lowers its steps.
+
+    Attributes:
+      model: that is trained.
+    """
+
+    def __init__(self, experiment: Experiment, info: DatasetInfo, num_replicas: int):
+        """Builds the state; nothing else is as large.
+
+        Raises:
+          UserError, models.errors.ModelError, input_pipeline.errors.DataError: a
+            setting does not fit the others, the data or the replicas.
+        """
+        experiment.check_replicas(num_replicas)
+        self._experiment = experiment
+        self._strategy = VirtualSlice(num_replicas)
+        with self._strategy.scope():
+            self._state = state.create(experiment, info)
+        self.model = self._state.model
+
+    def train_step(self, stage: Stage = BASE_STAGE, replica_images: int | None = None):
+        """Lowers the update of a stage.
+
+        Args:
+          stage: of the run.
+          replica_images: on each replica; None is as the recipe has it.
+
+        Returns:
+          The `Program`.
+
+        Raises:
+          CannotLower: XLA does not have one of its ops.
+        """
+        experiment, strategy = self._experiment, self._strategy
+        if replica_images is not None:
+            size = replica_images * strategy.num_replicas_in_sync
+            experiment = dataclasses.replace(experiment, global_batch_size=size)
+        form = stages.stage_form(stage, self.model)
+        with strategy.scope():
+            model = stages.stage_model(stage, self.model)
+            mixing = datasets.make_mixing(experiment, stage, form, model)
+            trainer = Trainer(experiment, self._state, strategy, None, model, mixing)
+        return self._lower(trainer.replica_step, form, experiment.global_batch_size)
+
+    def eval_step(self) -> Program:
+        """Lowers the scoring of a batch; see train_step."""
+        with self._strategy.scope():
+            evaluator = Evaluator(self._state.models, self._strategy, None)
+        size = self._experiment.eval_batch_size
+        return self._lower(evaluator.replica_step, input_form(self.model), size)
+
+    def _lower(
+        self,
+        replica_step: Callable[[Mapping[str, tf.Tensor]], None],
+        form: InputForm,
+        global_batch_size: int,
+    ) -> Program:
+        images = global_batch_size // self._strategy.num_replicas_in_sync
+        shape = list(form.image_shape)
+        shape.insert(form.batch_axis, images)
+        specs = tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([images], tf.int32)
+
+        def step(image: tf.Tensor, label: tf.Tensor) -> None:
+            batch = {"image": image, "label": label}
+            self._strategy.run(replica_step, args=(batch,))
+
+        program = tf.function(step, jit_compile=True, autograph=False)
+        try:
+            with tf.device("CPU:0"):  # whose bridge it is, also where there is a GPU
+                lower = program.experimental_get_compiler_ir(*specs)
+                text = lower(stage="stablehlo")
+        except (ValueError, tf.errors.OpError) as error:
+            if "tf2xla conversion failed" not in str(error):
+                raise
+            raise CannotLower(str(error)) from error
+        # Its name counts the functions that this process has traced.
+        # (With a dynamic shape, it is MLIR's generic form.)
+        name = r"(^module @|sym_name = \")a_inference_step_\d+__[.\d]*"
+        text, count = re.subn(name, r"\1step", text, flags=re.M)
+        assert count == 1, "TensorFlow writes StableHLO in another way"
+        return Program(text.encode(), images, form.resolution)
+
+
+def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers in whose calls a node of a graph was made, outermost first.
+
+    Args:
+      node: its name, as in "model_1/block_4_1/squeeze_excite/reduce/convolution".
+      model: whose layers are looked at.
+    """
+    found: list[keras.layers.Layer] = []
+    for part in node.split("/"):
+        inside = found[-1] if found else model
+        children = inside._flatten_layers(include_self=False, recursive=False)
+        by_name = {layer.name: layer for layer in children}
+        # A scope that is entered again is numbered on.
+        for name in (part, re.sub(r"_\d+$", "", part)):
+            if name in by_name:
+                found.append(by_name[name])
+                break
+    return found
+
+
+def _reason(message: str) -> str:
+    """Returns what is wrong, without the lists of nodes and of Python's calls."""
+    if found := re.search(r"No registered '(\w+)'", message):
+        return f"XLA has no {found[1]}"
+    first = message.strip().splitlines()[0].removeprefix("Failed getting HLO text: '")
+    return re.sub(r"node `[^`]+` with op (\w+)", r"\1", first).rstrip(".")
+
+
+def _own_source(message: str) -> str | None:
+    """Returns the last line that TensorFlow lists outside installed packages."""
+    found = re.findall(r'File "([^"]+)", line (\d+)', message)
+    own = [(file, line) for file, line in found if "site-packages/" not in file]
+    if not own:
+        return None
+    file, line = own[-1]
+    path = Path("/", file)  # TensorFlow drops the first slash
+    return f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}"

@@ -1,0 +1,158 @@
+import pytest
+import tensorflow as tf
+
+from input_pipeline import records
+from input_pipeline.errors import DataError
+from input_pipeline.preparation import dataset_writer, imagefolder
+from tests.input_pipeline.images import digests, encoded, write_files
+
+SHARDS = [f"train-{i:05d}-of-00003" for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Two classes of six images."""
+    files = {f"{n}/{i}.jpg": encoded(i) for n in "ab" for i in range(6)}
+    return write_files(tmp_path_factory.mktemp("source"), files)
+
+
+@pytest.fixture
+def plan(source):
+    return imagefolder.plan(str(source), shards=3)[0]
+
+
+def write(plan, output) -> dataset_writer.Outcome:
+    return dataset_writer.write(plan, str(output), workers=1, skip_bad_images=False)
+
+
+def test_a_second_run_changes_nothing(plan, tmp_path):
+    first = write(plan, tmp_path)
+    assert (first.written, first.kept) == (3, 0)
+    assert sorted(digests(tmp_path)) == [
+        "dataset_info.json",
+        "prepare_plan.json",
+        *SHARDS,
+    ]
+    for shard in first.info.splits["train"].shards:
+        assert records.index_shard(records.shard_path(str(tmp_path), shard)) == shard
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = write(plan, tmp_path)
+    assert (second.written, second.kept, second.info) == (0, 3, first.info)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def drop_a_record(path):
+    first = next(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    records.write_shard(str(path), [bytes(first)])
+
+
+def exchange(path):
+    path.write_bytes(path.with_name(SHARDS[2]).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p.unlink(), damage, cut, drop_a_record, exchange]
+)
+def test_only_what_is_missing_or_wrong_is_written(plan, tmp_path, spoil):
+    write(plan, tmp_path)
+    whole = digests(tmp_path)
+    spoil(tmp_path / SHARDS[1])
+    assert digests(tmp_path) != whole
+    outcome = write(plan, tmp_path)
+    assert (outcome.written, outcome.kept) == (1, 2)
+    assert digests(tmp_path) == whole
+
+
+def test_a_damaged_description_is_written_again(plan, tmp_path):
+    write(plan, tmp_path)
+    whole = digests(tmp_path)
+    (tmp_path / records.INFO_FILENAME).write_text("{")
+    assert write(plan, tmp_path).written == 0
+    assert digests(tmp_path) == whole
+
+
+def test_leftovers_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path):
+    tail = f".tmp-{'0f' * 16}"
+    foreign = {f"train-00000-of-00009{tail}", f"{SHARDS[0]}.tmp-1", f"notes{tail}"}
+    for name in [SHARDS[0] + tail, records.INFO_FILENAME + tail, *foreign]:
+        (tmp_path / name).write_bytes(b"half")
+    write(plan, tmp_path)
+    assert {name for name in digests(tmp_path) if ".tmp-" in name} == foreign
+
+
+def test_plans_do_not_mix(plan, source, tmp_path):
+    write(plan, tmp_path)
+    whole = digests(tmp_path)
+
+    def refusal(**options) -> str:
+        other, _ = imagefolder.plan(str(source), **options)
+        with pytest.raises(DataError, match="choose another folder, or delete it") as e:
+            write(other, tmp_path)
+        return str(e.value)
+
+    assert "(files: 3 train there, 4 train now)" in refusal(shards=4)
+    said = refusal(shards=3, validation_fraction=0.5)
+    assert "(images: 12 train there, 6 train + 6 validation now)" in said
+    image = source / "a" / "0.jpg"
+    content = image.read_bytes()
+    image.write_bytes(content + b"\0")
+    assert "(names or sizes of its images are others now)" in refusal(shards=3)
+    image.write_bytes(content)
+    assert digests(tmp_path) == whole
+    (tmp_path / dataset_writer.PLAN_FILENAME).write_text("[]x")
+    with pytest.raises(DataError, match=r"prepare_plan.json cannot be read: delete"):
+        write(plan, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "validation-00000-of-01024"])
+def test_another_dataset_is_not_touched(plan, tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(DataError, match=f"holds another dataset already .{name}.: "):
+        write(plan, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_numbers_of_files_that_are_impossible(source, tmp_path):
+    for shards in (13, 0):
+        other, _ = imagefolder.plan(str(source), shards=shards)
+        with pytest.raises(DataError, match=rf"12 train images in {shards} files: cho"):
+            write(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_no_half_file_and_is_gone_on_with(
+    plan, tmp_path, tmp_path_factory, monkeypatch
+):
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+
+    class Full(tf.io.TFRecordWriter):
+        count = 0
+
+        def write(self, record):
+            Full.count += 1
+            if Full.count == 7:
+                raise tf.errors.ResourceExhaustedError(
+                    None, None, "x.tmp-0; No space\nleft"
+                )
+            super().write(record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io, "TFRecordWriter", Full)
+        with pytest.raises(DataError) as error:
+            write(plan, tmp_path)
+    assert str(error.value) == f"cannot write {tmp_path}/{SHARDS[1]}: No space left"
+    assert sorted(digests(tmp_path)) == ["prepare_plan.json", SHARDS[0]]
+    outcome = write(plan, tmp_path)
+    assert (outcome.written, outcome.kept) == (2, 1)
+    write(plan, undisturbed)
+    assert digests(tmp_path) == digests(undisturbed)

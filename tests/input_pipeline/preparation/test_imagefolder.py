@@ -1,0 +1,248 @@
+import os
+
+import pytest
+import tensorflow as tf
+
+from input_pipeline import prepare, records
+from input_pipeline.errors import DataError
+from input_pipeline.preparation import dataset_writer, imagefolder
+from input_pipeline.preparation.plan import Item
+from tests.input_pipeline.images import digests, encoded, stored, write_files
+
+
+def run(*arguments) -> int:
+    return prepare.main(["imagefolder", "--workers", "1", *map(str, arguments)])
+
+
+def counts(source, **options) -> dict[str, int]:
+    plan, _ = imagefolder.plan(str(source), **options)
+    return {name: len(split.items) for name, split in plan.splits.items()}
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Two classes of 20 JPEGs each, straight in the folder."""
+    files = {f"{name}/{i:02d}.jpg": encoded(i) for name in "ab" for i in range(20)}
+    return write_files(tmp_path / "flat", files)
+
+
+def test_every_image_is_stored_under_its_class(tmp_path, capsys):
+    files = {
+        "train/dog/x.jpg": encoded(1),
+        "train/dog/deep/er/x.JPEG": encoded(2),
+        "train/cat/x.png": encoded(3, "PNG"),
+        "train/cat/no_suffix": encoded(4, "BMP"),
+        "train/cat/wrong.png": encoded(5),
+        "train/Übermaß/猫 'a'\n.webp": encoded(6, "WEBP"),
+        "val/dog/x.jpg": encoded(7, mode="CMYK"),
+        "test/cat/x.gif": encoded(8, "GIF"),
+        # What people's folders hold besides.
+        "train/.DS_Store": b"x",
+        "train/dog/.hidden.jpg": b"x",
+        "train/dog/Thumbs.db": b"x",
+        "train/cat/notes.txt": b"BM is no bitmap",
+        "train/README": b"x",
+    }
+    source = write_files(tmp_path / "pets", files)
+    output = tmp_path / "out"
+    assert run("--source", source, "--output", output) == 0
+    assert capsys.readouterr().out == (
+        f"wrote {output}: 6 train records, 1 validation records, 1 test records in "
+        "1 + 1 + 1 files; passed over 3 other files\n"
+    )
+    info = records.load_info(str(output))
+    assert info.name == "pets"
+    assert info.label_names == ("cat", "dog", "Übermaß")
+    assert info.label_offset == 1
+    train = stored(output, "train")
+    assert {name: fields[:2] for name, fields in train.items()} == {
+        "train/dog/x.jpg": (2, "dog"),
+        "train/dog/deep/er/x.JPEG": (2, "dog"),
+        "train/cat/x.png": (1, "cat"),
+        "train/cat/no_suffix": (1, "cat"),
+        "train/cat/wrong.png": (1, "cat"),
+        "train/Übermaß/猫 'a'\n.webp": (3, "Übermaß"),
+    }
+    for name in ("train/dog/x.jpg", "train/dog/deep/er/x.JPEG", "train/cat/wrong.png"):
+        assert train[name][2] == files[name]
+    others = [*train.values(), *stored(output, "validation").values()]
+    for _, _, image in [*others, *stored(output, "test").values()]:
+        assert tf.io.decode_jpeg(image).shape == (16, 20, 3)
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    source = tmp_path / "in"
+    (source / "a").mkdir(parents=True)
+    try:
+        with open(os.fsencode(source / "a") + b"/\xff.jpg", "wb") as file:
+            file.write(encoded(1))
+    except OSError:
+        pytest.skip("the file system allows UTF-8 alone")
+    for _ in range(2):
+        assert run("--source", source, "--output", tmp_path / "out") == 0
+    assert list(stored(tmp_path / "out", "train")) == ["a/\\xff.jpg"]
+
+
+def test_images_are_shuffled_and_dealt_out_evenly(flat, tmp_path):
+    plan, _ = imagefolder.plan(str(flat), shards=3)
+    names = [item.filename for item in plan.splits["train"].items]
+    assert names != sorted(names)
+    assert sorted(names) == [f"{n}/{i:02d}.jpg" for n in "ab" for i in range(20)]
+    assert [len(file.items) for file in plan.files()] == [13, 13, 14]
+    for file in plan.files():
+        assert {item.label for item in file.items} == {0, 1}
+
+
+def test_the_default_number_of_files():
+    def shards(images: int, size: int) -> int:
+        return imagefolder.default_shards([Item("", 0, 0, size)] * images)
+
+    assert shards(1, 100) == shards(31, 100) == 1
+    assert shards(32, 100) == 2
+    assert shards(5000, 30_000) == 16
+    assert shards(1_281_167, 112_000) == 913  # ImageNet: 157 MB each
+
+
+def test_a_fraction_of_each_class_is_held_out(flat, tmp_path):
+    assert counts(flat) == {"train": 40}
+    plan, _ = imagefolder.plan(str(flat), validation_fraction=0.25)
+    train, held = (plan.splits[name].items for name in ("train", "validation"))
+    assert [sum(i.label == label for i in held) for label in (0, 1)] == [5, 5]
+    assert len({item.filename for item in [*train, *held]}) == 40
+    again, _ = imagefolder.plan(str(flat), validation_fraction=0.25)
+    assert again.splits["validation"].items == held
+    one_each = write_files(tmp_path / "one", {"a/x.jpg": b"x", "b/x.jpg": b"x"})
+    with pytest.raises(DataError, match="of so few images is none"):
+        counts(one_each, validation_fraction=0.9)
+    with pytest.raises(DataError, match="choose 0 up to below 1"):
+        counts(flat, validation_fraction=1.0)
+    split = {"train/a/x.jpg": b"x", "val/a/x.jpg": b"x"}
+    with pytest.raises(DataError, match="a validation folder already"):
+        counts(write_files(tmp_path / "s", split), validation_fraction=0.1)
+
+
+def test_splits_are_told_from_classes(tmp_path):
+    def layout(*folders: str) -> dict[str, int]:
+        root = tmp_path / "-".join(folders).replace("/", "_")
+        return counts(write_files(root, {f"{f}/x.jpg": b"x" for f in folders}))
+
+    assert layout("train/a", "validation/a") == {"train": 1, "validation": 1}
+    assert layout("train/a") == {"train": 1}
+    assert layout("train", "plane") == {"train": 2}  # of the railway
+    assert layout("val/a", "test/a") == {"train": 2}
+    with pytest.raises(DataError, match="holds the splits train, val and meta: move"):
+        layout("train/a", "val/a", "meta/a")
+    with pytest.raises(DataError, match="holds val and validation"):
+        layout("train/a", "val/a", "validation/a")
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    with pytest.raises(DataError, match=r"there is no folder .*/none: name one"):
+        counts(tmp_path / "none")
+    loose = write_files(tmp_path / "loose", {"x.jpg": b"x"})
+    with pytest.raises(DataError, match="holds no class folders: --source needs DIR"):
+        counts(loose)
+    hollow = write_files(tmp_path / "hollow", {"a/x.jpg": b"x", "b/x.txt": b"x"})
+    with pytest.raises(DataError, match=r"class folder .*/hollow/b holds no image"):
+        counts(hollow)
+    more = {"train/a/x.jpg": b"x", "val/a/x.jpg": b"x", "val/b/x.jpg": b"x"}
+    with pytest.raises(
+        DataError, match=r"1 classes in validation .* train \(b\): move"
+    ):
+        counts(write_files(tmp_path / "more", more))
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path, flat):
+    (flat / "a" / "round").symlink_to(flat)
+    (flat / "c").symlink_to(write_files(tmp_path / "far", {"x.jpg": b"x"}))
+    plan, _ = imagefolder.plan(str(flat))
+    names = [item.filename for item in plan.splits["train"].items]
+    assert len(plan.classes) == 3
+    assert "c/x.jpg" in names
+    assert len(names) == 41
+    (flat / "b" / "dead.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        DataError, match=r"cannot read .*dead.jpg, a link perhaps: No s"
+    ):
+        counts(flat)
+
+
+def test_a_file_that_cannot_be_read_is_named_and_never_left_out(flat, tmp_path):
+    plan, _ = imagefolder.plan(str(flat))
+    (flat / "a" / "00.jpg").unlink()
+    with pytest.raises(DataError, match=f"^cannot read {flat}/a/00.jpg: No such file"):
+        dataset_writer.write(
+            plan, str(tmp_path / "out"), workers=1, skip_bad_images=True
+        )
+
+
+def test_a_folder_that_cannot_be_read_is_named(flat, monkeypatch):
+    def scandir(path):
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=f"cannot read the folder {flat}/b: Permission"):
+        counts(flat)
+
+
+def test_bad_images_stop_the_work_or_are_left_out(flat, tmp_path, capsys):
+    write_files(flat, {"a/bad.jpg": b"<html>", "b/new.heic": b"ftypheic"})
+    output = tmp_path / "out"
+    arguments = ("--source", flat, "--output", output, "--shards", 4)
+    assert run(*arguments) == 1
+    stopped = capsys.readouterr().err
+    assert stopped.startswith(f"error: {flat}/")
+    assert "is not a whole image (one of JPEG, PNG" in stopped
+    assert "start again with --on_bad_image skip" in stopped
+    assert stopped.count("\n") == 1
+    assert not (output / records.INFO_FILENAME).exists()
+    # The very command that the error names goes on from there.
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    skipped = capsys.readouterr()
+    lines = sorted(skipped.err.splitlines())
+    assert lines[0].startswith(f"left out: {flat}/a/bad.jpg is not a whole image")
+    assert lines[1].startswith(f"left out: {flat}/b/new.heic is not a whole image")
+    assert len(lines) == 2
+    assert "40 train records" in skipped.out
+    assert skipped.out.endswith("; left out 2 images\n")
+    before = digests(output)
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    again = capsys.readouterr()
+    assert sorted(again.err.splitlines()) == lines
+    assert again.out == (
+        f"{output} holds the whole dataset already: nothing to do; left out 2 images\n"
+    )
+    assert run(*arguments) == 1  # they are errors again
+    assert digests(output) == before
+
+
+def test_a_file_of_bad_images_alone_is_an_error(tmp_path, capsys):
+    bad = {f"a/{i}.jpg": b"" for i in range(3)}
+    source = write_files(tmp_path / "in", bad)
+    output = tmp_path / "out"
+    arguments = ("--source", source, "--output", output, "--on_bad_image", "skip")
+    assert run(*arguments) == 1
+    assert "none of the 3 images for" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == ["prepare_plan.json"]
+
+
+def test_many_left_out_images_are_counted(tmp_path, capsys):
+    files = {f"a/{i}.jpg": b"" for i in range(25)} | {"a/good.jpg": encoded(1)}
+    source = write_files(tmp_path / "in", files)
+    arguments = ("--source", source, "--output", tmp_path / "out", "--shards", 1)
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "left out: 5 more images"
+
+
+@pytest.mark.parametrize("output", ["", "out", "dog/out"])
+def test_an_output_in_the_source_is_refused(tmp_path, capsys, output):
+    (tmp_path / "dog").mkdir()
+    arguments = ["--source", str(tmp_path), "--output", str(tmp_path / output)]
+    assert prepare.main(["imagefolder", *arguments]) == 1
+    assert "would be taken for a class: choose a folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["dog"]

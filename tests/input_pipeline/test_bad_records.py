@@ -1,0 +1,290 @@
+import os
+import pathlib
+import re
+import tempfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline import bad_records, dataset, preprocess
+from input_pipeline.errors import DataError
+from tests.input_pipeline.builders import DATA, example, jpeg, write_dataset
+
+
+def huge() -> bytes:
+    encoded = jpeg(0)
+    place = encoded.index(b"\xff\xc0") + 5  # SOF0: length, precision, height, width
+    side = (20_000).to_bytes(2, "big")
+    return encoded[:place] + side + side + encoded[place + 4 :]
+
+
+def without(field: str) -> bytes:
+    message = tf.train.Example.FromString(example(0))
+    del message.features.feature[field]
+    return message.SerializeToString()
+
+
+PHOTO = (DATA / "cat.jpg").read_bytes()
+SCAN = PHOTO.index(b"\xff\xda")
+BAD = {
+    "no bytes": (example(0, encoded=b""), "image/encoded is missing or empty"),
+    "no image": (without("image/encoded"), "image/encoded is missing or empty"),
+    "no label": (without("image/class/label"), "image/class/label is missing"),
+    "label 0": (example(0, label=0), "its label 0 is outside 1..5"),
+    "label 6": (example(0, label=6), "its label 6 is outside 1..5"),
+    "text": (example(0, encoded=b"hello"), "its image is not a JPEG"),
+    "png": (
+        example(0, encoded=tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy()),
+        "its image is not a JPEG",
+    ),
+    "not an example": (b"\xff\xff\xff", "it is not a tf.train.Example"),
+    "only a header": (
+        example(0, encoded=jpeg(0)[:20]),
+        "its JPEG header is damaged or cut off",
+    ),
+    "huge": (example(0, encoded=huge()), "its header claims 20000 x 20000 pixels"),
+    "cut off": (
+        example(0, encoded=PHOTO[: len(PHOTO) // 2]),
+        "its JPEG data is damaged or cut off",
+    ),
+    "garbage body": (
+        example(0, encoded=PHOTO[: SCAN + 14] + b"garbage" * 1000),
+        "its JPEG data is damaged or cut off",
+    ),
+}
+RECORDS = [content for content, _ in BAD.values()]
+
+
+def options(data_dir: str, policy: str) -> dict:
+    return {
+        "data_dir": data_dir,
+        "resolution": 16,
+        "batch_size": 3 * len(BAD),
+        "on_bad_record": policy,
+    }
+
+
+def labels(batch) -> list[int]:
+    return batch["label"].numpy().tolist()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> str:
+    """A good record on either side of every bad one."""
+    folder = tmp_path_factory.mktemp("it's mixed")
+    contents = [c for bad in RECORDS for c in (example(1), bad, example(2))]
+    write_dataset(folder, {"train-0": contents, "validation-0": contents})
+    return str(folder)
+
+
+def test_skip_masks_exactly_the_bad_records_and_names_each(mixed, capfd):
+    (batch,) = dataset.eval_dataset(**options(mixed, "skip"))
+    assert labels(batch) == [1, -1, 2] * len(BAD)
+    images = batch["image"].numpy()
+    assert (images[1::3] == 0).all()
+    good = preprocess.eval_image(tf.constant(jpeg(1)), 16).numpy()
+    assert all((image == good).all() for image in images[::3])
+    lines = [x for x in capfd.readouterr().err.splitlines() if "bad record" in x]
+    assert len(lines) == len(BAD)
+    for number, (_, reason) in enumerate(BAD.values()):
+        (line,) = [x for x in lines if f"validation-0, record {3 * number + 1}:" in x]
+        assert reason in line
+        assert line.endswith("; masked")
+
+
+def test_skip_in_training_keeps_every_other_image(mixed, capfd):
+    def train(**more):
+        return dataset.train_dataset(
+            **options(mixed, "skip"), seed=0, shuffle_buffer=100, **more
+        )
+
+    plain = next(iter(train()))
+    inverted = next(iter(train(augment=lambda image, seed: 255 - image)))
+    assert sorted(labels(plain)) == sorted([1, -1, 2] * len(BAD))
+    masked = plain["label"].numpy() == -1
+    assert (plain["image"].numpy()[masked] == 0).all()
+    assert (inverted["image"].numpy()[masked] == 0).all()
+    np.testing.assert_array_equal(
+        inverted["image"].numpy()[~masked], 255 - plain["image"].numpy()[~masked]
+    )
+    assert "train-0, record 1:" in capfd.readouterr().err
+
+
+def test_stop_names_each_bad_record_and_its_fault(mixed):
+    batches = iter(dataset.eval_dataset(**{**options(mixed, "stop"), "batch_size": 1}))
+    for number, (_, reason) in enumerate(BAD.values()):
+        assert labels(next(batches)) == [1]
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            next(batches)
+        line = dataset.explain(error.value)
+        assert line is not None
+        assert line.startswith(
+            f"bad record: {mixed}/validation-0, record {3 * number + 1}: "
+        )
+        assert reason in line
+        assert line.endswith("train without it (on_bad_record: skip)")
+        assert "\n" not in line
+        assert labels(next(batches)) == [2]
+
+
+def test_stop_in_training(dataset_of):
+    data_dir = dataset_of([*(example(i) for i in range(5)), BAD["cut off"][0]])
+    batches = dataset.train_dataset(
+        **{**options(data_dir, "stop"), "batch_size": 6}, seed=0
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        next(iter(batches))
+    line = dataset.explain(error.value)
+    assert line is not None
+    assert "train-0, record 5: its JPEG data is damaged or cut off" in line
+
+
+def test_a_split_of_nothing_but_bad_records_ends(dataset_of, capfd):
+    data_dir = dataset_of([b"\xff\xff"] * 3)
+    (batch,) = dataset.eval_dataset(**{**options(data_dir, "skip"), "batch_size": 4})
+    assert labels(batch) == [-1] * 4
+    assert capfd.readouterr().err.count("bad record") == 3
+
+
+RECORD = len(example(0)) + 16
+DAMAGE = {
+    "cut off": (lambda b: b[:-7], 39, "the file is damaged or cut off here"),
+    "length": (lambda b: b"??" + b[2:], 0, "the file is damaged or cut off here"),
+    "data": (
+        lambda b: b[: 20 * RECORD + 40] + b"??" + b[20 * RECORD + 42 :],
+        20,
+        "the file is damaged or cut off here",
+    ),
+    "a record lost": (lambda b: b[:-RECORD], 39, "the file is damaged or cut off here"),
+    "empty": (lambda b: b"", 0, "the file is damaged or cut off here"),
+    "a record more": (lambda b: b + b[:RECORD], 39, "the file goes on behind its last"),
+}
+
+
+@pytest.fixture
+def damaged(dataset_of):
+    """Makes 40 equal records, and one kind of damage."""
+
+    def make(kind: str) -> str:
+        data_dir = dataset_of([example(0)] * 40)
+        for split in ("train", "validation"):
+            path = pathlib.Path(data_dir) / f"{split}-0"
+            path.write_bytes(DAMAGE[kind][0](path.read_bytes()))
+        return data_dir
+
+    return make
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_named_with_the_first_record_lost(damaged, kind):
+    _, number, reason = DAMAGE[kind]
+    data_dir = damaged(kind)
+    batches = dataset.eval_dataset(**{**options(data_dir, "stop"), "batch_size": 40})
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        list(batches)
+    line = dataset.explain(error.value)
+    assert line is not None
+    assert f"{data_dir}/validation-0, record {number}: {reason}" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    # Behind a damaged length the rest of a chunk of 16 is lost.
+    [
+        ("cut off", 1),
+        ("length", 16),
+        pytest.param("data", 1, marks=pytest.mark.slow),
+        pytest.param("empty", 40, marks=pytest.mark.slow),
+        pytest.param("a record more", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_of_a_damaged_file_only_what_is_lost_is_masked(damaged, kind, lost, capfd):
+    data_dir = damaged(kind)
+    arguments = {**options(data_dir, "skip"), "batch_size": 40}
+    (evaluated,) = dataset.eval_dataset(**arguments)
+    assert labels(evaluated).count(-1) == lost
+    assert capfd.readouterr().err.count("bad record") == lost
+    trained = next(iter(dataset.train_dataset(**arguments, seed=0)))
+    assert labels(trained).count(-1) == lost
+
+
+def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
+    data_dir = dataset_of([example(0), b"\xff", example(2)])
+    for host in range(5):
+        (batch,) = dataset.train_dataset(
+            **{**options(data_dir, "skip"), "batch_size": 6},
+            seed=0,
+            shuffle_buffer=6,
+            num_hosts=5,
+            host=host,
+        ).take(1)
+        assert set(labels(batch)) <= {0, -1, 2}
+    assert "train-0, record 1: it is not a tf.train.Example" in capfd.readouterr().err
+
+
+def test_a_missing_file_says_so(dataset_of):
+    data_dir = dataset_of([example(0)] * 4)
+    batches = dataset.train_dataset(**options(data_dir, "stop"), seed=0)
+    (pathlib.Path(data_dir) / "train-0").unlink()
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        next(iter(batches))
+    line = dataset.explain(error.value)
+    assert line is not None
+    assert "train-0, record " in line
+    assert re.search(r"cannot be opened \(.*No such file", line)
+
+
+def test_a_file_without_permission_says_so():
+    # pytest's own folders are closed to others, and root may read everything.
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        path.chmod(0o755)
+        write_dataset(path, {"train-0": [example(0)] * 4, "train-1": [example(1)] * 4})
+        (path / "train-1").chmod(0)
+        batches = iter(dataset.train_dataset(**options(folder, "stop"), seed=0))
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(tf.errors.InvalidArgumentError) as error:
+                next(batches)
+            line = dataset.explain(error.value)
+        finally:
+            if root:
+                os.seteuid(0)
+    assert line is not None
+    assert re.search(r"train-1, record .* cannot be opened \(.*ermission denied", line)
+
+
+def test_skipping_has_a_limit(mixed, capfd):
+    arguments = {**options(mixed, "skip"), "batch_size": 3}
+    enough = dataset.eval_dataset(**arguments, max_bad_records=len(BAD))
+    assert sum(labels(batch).count(-1) for batch in enough) == len(BAD)
+    too_few = iter(dataset.eval_dataset(**arguments, max_bad_records=len(BAD) - 1))
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        list(too_few)
+    assert dataset.explain(error.value) == (
+        f"bad records: more than {len(BAD) - 1} records could not be used; look at "
+        "them, or raise max_bad_records"
+    )
+
+
+def test_the_limit_counts_each_pass_for_itself(mixed):
+    found = tf.constant([[-1, 0], [1, -1]] * 3)
+    groups = tf.data.Dataset.from_tensor_slices(found).map(lambda x: {"label": x})
+    assert len(list(bad_records.limited(groups, 2, records_per_pass=4))) == 6
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(bad_records.limited(groups, 2, records_per_pass=6))
+    # Each group is two passes.
+    assert len(list(bad_records.limited(groups, 1, records_per_pass=1))) == 6
+
+
+def test_what_explain_does_not_know():
+    assert bad_records.explain(KeyError("x")) is None
+    assert bad_records.explain(DataError("a line")) == "a line"
+
+
+def test_an_unknown_policy(tiny):
+    with pytest.raises(DataError, match=r"'ignore': choose stop or skip"):
+        dataset.eval_dataset(**options(tiny, "ignore"))

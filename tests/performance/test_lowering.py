@@ -1,0 +1,141 @@
+import errno
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+import tensorflow as tf
+
+from models.errors import ModelError
+from models.variants import change
+from performance import lowered_cache, lowering
+from performance.segments import Form, pieces
+from tests.performance.test_latency import batch_domain, learned_space_to_depth
+from tests.support import tiny
+from tpu_compiler import CompilerError
+from tpu_compiler.cache import default_folder
+
+DAY = 24 * 3600
+FORM = Form(batch=1, dtype="float32")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Folder: where what was lowered is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return default_folder().with_name("lowered")
+
+
+def test_a_broken_file_is_lowered_anew(folder, capsys):
+    program = lowering.network(tiny.variant(), batch=1, dtype="float32")
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert lowering.network(tiny.variant(), batch=1, dtype="float32") == program
+    assert capsys.readouterr().err == "lowering tiny\n" * 2
+    assert lowering.network(tiny.variant(), batch=1, dtype="float32") == program
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("broken", [b"", b"no gzip"])
+def test_what_is_not_kept(folder, broken):
+    lowered_cache.store("key", b"program")
+    assert lowered_cache.load("key") == b"program"
+    assert lowered_cache.load("another") is None
+    (folder / "key.mlir.gz").write_bytes(broken)
+    assert lowered_cache.load("key") is None
+
+
+def test_what_nobody_reads_goes(folder):
+    lowered_cache.store("read", b"program")
+    lowered_cache.store("unread", b"program")
+    ages = {"read.mlir.gz": 91, "unread.mlir.gz": 91, "old.part-1": 2, "new.part-1": 0}
+    for name, days in ages.items():
+        (folder / name).touch()
+        then = time.time() - days * DAY
+        os.utime(folder / name, (then, then))
+    assert lowered_cache.load("read") == b"program"
+    lowered_cache.store("new", b"program")
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"read.mlir.gz", "new.mlir.gz", "new.part-1"}
+
+
+def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lowered_cache.os, "replace", full)
+    message = rf"cannot use {folder} for .*: No space left on device; free some space"
+    with pytest.raises(CompilerError, match=message):
+        lowered_cache.store("key", b"program")
+    assert list(folder.iterdir()) == []
+
+
+# In a process of its own: this one has imported what tests need.
+_IMPORTED = """
+import pickle, sys
+from performance import lowering
+from performance.segments import Form, pieces
+form = Form(batch=1, dtype="float32")
+batch_domain, learned = pickle.load(open(sys.argv[1], "rb"))
+lowering._lower("network", batch_domain, form)
+piece = pieces(learned, form)[1]
+lowering._lower(piece.kind, piece.of, form)
+print(*(name for name in sys.modules if name.split(".")[0] == "models"))
+"""
+
+
+def test_what_decides_on_a_program(tmp_path):
+    """What lowering imports of models is looked at for changes, and nothing else.
+
+    It works, too, where the user's Keras is on another backend.
+    """
+    path = tmp_path / "variants"
+    path.write_bytes(pickle.dumps((batch_domain(), learned_space_to_depth())))
+    command = [sys.executable, "-W", "ignore", "-c", _IMPORTED, str(path)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    names = {name.removeprefix("models").lstrip(".") for name in done.stdout.split()}
+    assert {name or "__init__" for name in names} == set(lowering._BUILDING)
+
+
+def test_keras_on_another_backend_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ModelError, match="Keras is running on jax already: take a"):
+        lowering.network(tiny.variant(), batch=1, dtype="float32")
+
+
+@pytest.mark.parametrize("name", ["rely", "glu"])
+def test_an_activation_that_a_block_cannot_have(name):
+    changed = change(tiny.variant(), stages={2: {"activation": name}})
+    with pytest.raises(ModelError, match=f"unknown activation '{name}'; did you mean"):
+        lowering._lower("fused", pieces(changed, FORM)[2].of, FORM)
+
+
+def test_weights_that_do_not_fit_here(monkeypatch):
+    def huge(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "shape[65536,65536]")
+
+    monkeypatch.setattr(lowering, "_block", huge)
+    with pytest.raises(ModelError, match=r"than there is here: shape\[65536,65536\]"):
+        lowering._lower("fused", pieces(tiny.variant(), FORM)[2].of, FORM)
+
+
+def test_the_cpu_lowers_wherever_variables_would_be(monkeypatch, logical_cpus):
+    """A second device stands for a GPU."""
+    devices = []
+
+    def block(*asked):
+        devices.append(tf.Variable(tf.zeros([])).device)
+        return made(*asked)
+
+    made = lowering._block
+    monkeypatch.setattr(lowering, "_block", block)
+    piece = pieces(tiny.variant(), FORM)[1]
+    here = lowering._lower(piece.kind, piece.of, FORM)
+    with tf.device(logical_cpus[1]):
+        assert lowering._lower(piece.kind, piece.of, FORM) == here
+    assert [name.rpartition(":")[2] for name in devices] == ["0", "0"]

@@ -1,0 +1,347 @@
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+from input_pipeline.records import load_info
+from models import complexity
+from models.batch_norm import BatchNormalization
+from preflight import report, text
+from tests.support.runs import bindings, experiment_of
+from tests.support.tiny import with_layer
+from tpu_compiler import Compiler, Topology
+from train import config
+from train.config import ROOT
+
+LARGE = {
+    "experiment.Experiment.global_batch_size": 256,
+    "experiment.Experiment.eval_batch_size": 256,
+}
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory):
+    with Compiler(2, cache_dir=tmp_path_factory.mktemp("cache")) as compiler:
+        yield compiler
+
+
+@pytest.fixture(scope="module")
+def look(digits, compiler):
+    """Function: a slice and changes of the recipe -> the report."""
+
+    def run(topology, changes=LARGE, build_model=None, **options):
+        experiment = experiment_of(digits, **changes)
+        if build_model is not None:
+            experiment = dataclasses.replace(experiment, build_model=build_model)
+        return report.preflight(
+            experiment,
+            load_info(str(digits)),
+            Topology.parse(topology),
+            compiler,
+            **{"search": False, "reads_data": False, **options},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def slice_of_32(look):
+    return look("v3:4x4", cpu_ms=2.0)
+
+
+def test_a_slice_compiles_and_fits(slice_of_32):
+    report = slice_of_32
+    assert (report["compiles"], report["fits"]) == (True, True)
+    assert (report["chips"], report["replicas"], report["hosts"]) == (16, 32, 4)
+    train, evaluation = report["steps"]
+    assert train["name"] == "train step"
+    assert evaluation["name"] == "evaluation step"
+    assert (train["images_per_replica"], train["resolution"]) == (8, 32)
+    assert train["problem"] is evaluation["problem"] is None
+    most = max(train["hbm_bytes"], evaluation["hbm_bytes"])
+    assert 0 < report["hbm_bytes"] == most < report["hbm_limit_bytes"]
+    assert report["hbm_limit_bytes"] == 15854 * 2**20
+    kinds = train["hbm_bytes_by_kind"]
+    whole = sum(kinds.values()) - kinds["peak"] - 2 * kinds["aliased"]
+    assert train["hbm_bytes"] == whole
+    # The optimizer's slots lie there while an evaluation runs.
+    beside = kinds["arguments"] - evaluation["hbm_bytes_by_kind"]["arguments"]
+    assert evaluation["hbm_bytes_beside"] == beside > 0
+    kinds = evaluation["hbm_bytes_by_kind"]
+    whole = sum(kinds.values()) - kinds["peak"] - 2 * kinds["aliased"]
+    assert evaluation["hbm_bytes"] == whole + beside
+    assert train["dynamic_shapes"] == train["loops_of_unknown_length"] == []
+
+
+def test_the_gradients_all_reduce_is_compiled(slice_of_32, look, digits):
+    """One for all gradients, loss and statistics; two for each shared batch norm."""
+    model = experiment_of(digits).build_model()
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, BatchNormalization)
+    ]
+    train, evaluation = slice_of_32["steps"]
+    sizes = {(one["group_size"], one["count"]) for one in train["collectives"]}
+    assert sizes == {(32, 1), (8, 2 * len(layers))}
+    assert slice_of_32["all_reduces"] == train["all_reduces"] == 1 + 2 * len(layers)
+    assert evaluation["all_reduces"] == 0
+
+    alone = look("v3:4x4", LARGE | {"experiment.Experiment.batch_norm": "per_replica"})
+    [reduction] = alone["steps"][0]["collectives"]
+    values = 1 + sum(math.prod(weight.shape) for weight in model.weights)
+    assert reduction == {
+        "kind": "all-reduce",
+        "count": 1,
+        "operand_bytes": 4 * values,
+        "group_size": 32,
+    }
+
+
+def test_time_and_its_bounds(slice_of_32, digits):
+    report, step = slice_of_32, slice_of_32["steps"][0]
+    macs = complexity.of_model(experiment_of(digits).build_model(), 32).macs
+    floor = 1e3 * 6 * macs * 8 / 61.5e12
+    assert step["floors_ms"]["compute"] == pytest.approx(floor)
+    assert step["bound"] == "memory"
+    assert step["estimated_step_ms"] > step["floors_ms"]["memory"] > floor
+    milliseconds = report["estimated_step_ms"]
+    assert milliseconds == step["estimated_step_ms"]
+    assert report["images_per_second"] == pytest.approx(256e3 / milliseconds)
+    assert report["train_steps"] == 1
+    assert report["hours"] == pytest.approx(milliseconds / 3.6e6)
+    fed = report["images_per_second_per_host"]
+    assert fed == pytest.approx(report["images_per_second"] / 4)
+    assert report["input"] == {
+        "by_fleet": False,
+        "cpu_ms_per_image": 2.0,
+        "cores_per_host": 96,
+        "cores_needed_per_host": pytest.approx(fed * 2e-3),
+        "images_per_second_per_host": 48_000,
+        "keeps_up": False,
+    }
+
+
+def test_what_a_person_reads(slice_of_32):
+    said = text.describe(slice_of_32)
+    lines = said.splitlines()
+    assert lines[0] == (
+        "tiny, 32 px, float32: 256 images a step on 32 replicas (8 each)"
+    )
+    assert lines[1].startswith("v3:4x4: 4 hosts, 16 chips, 15.48 GiB of HBM a replica;")
+    assert "libtpu 0.0.52" in lines[1]
+    (row,) = [line.split() for line in lines if line.startswith("train step ")]
+    assert row[2:4] == ["yes", "yes"]
+    assert "its 96 cores make 48,000 at 2.00 ms of a core each: TOO FEW" in said
+    assert "- TPUStrategy was not run" in said
+
+
+def test_a_batch_too_large_for_hbm(look):
+    size = 2**20
+    report = look(
+        "v3",
+        {
+            "experiment.Experiment.global_batch_size": size,
+            "experiment.Experiment.eval_batch_size": 64,
+        },
+    )
+    assert (report["compiles"], report["fits"]) == (True, False)
+    train, evaluation = report["steps"]
+    assert (train["compiles"], train["fits"]) == (True, False)
+    assert evaluation["fits"]
+    assert report["hbm_bytes"] > report["hbm_limit_bytes"]
+    assert train["problem"]["message"].startswith("needs ")
+    largest = train["problem"]["largest_buffers"]
+    assert largest[0]["bytes"] > 2**30
+    assert not any("site-packages" in buffer["layer"] for buffer in largest)
+    assert report["estimated_step_ms"] is report["hours"] is None
+    said = text.describe(report)
+    assert f"{size:,} images" in said
+    assert "train step: needs " in said
+
+
+class Calls(keras.layers.Layer):
+    """Calls the host back, which no TPU can."""
+
+    def call(self, x):
+        y = tf.py_function(lambda value: value, [x], x.dtype)
+        return tf.ensure_shape(y, x.shape)
+
+
+class Chooses(keras.layers.Layer):
+    """Has as many rows as there are positive sums."""
+
+    def call(self, x):
+        rows = tf.boolean_mask(x, tf.reduce_sum(x, axis=1) > 0)
+        return x + tf.reduce_sum(rows, axis=0)
+
+
+def test_an_op_that_xla_has_not_is_named(look):
+    report = look("v3", build_model=with_layer(lambda: Calls(name="calls_back")))
+    assert report["compiles"] is False
+    problem = report["steps"][0]["problem"]
+    assert problem["op"] == "EagerPyFunc"
+    assert problem["layer"] == "calls_back (Calls)"
+    file, line = problem["source"].rsplit(":", 1)
+    assert file == "tests/preflight/test_report.py"
+    with open(__file__) as source:
+        assert "tf.py_function" in source.read().splitlines()[int(line) - 1]
+    said = text.describe(report)
+    assert "train step: XLA has no EagerPyFunc" in said
+    assert "  layer: calls_back (Calls)" in said
+
+
+class Counts(keras.layers.Layer):
+    """Asks for as many numbers as its inputs say."""
+
+    def call(self, x):
+        count = tf.cast(tf.reduce_sum(x), tf.int32)
+        return x + tf.cast(tf.reduce_sum(tf.range(count)), x.dtype)
+
+
+def test_a_size_that_has_to_be_known(look):
+    report = look("v3", build_model=with_layer(lambda: Counts(name="counts")))
+    problem = report["steps"][0]["problem"]
+    assert problem["message"] == "Input 1 to Range must be a compile-time constant"
+    assert (problem["op"], problem["layer"]) == ("Range", "counts (Counts)")
+    assert problem["source"].startswith("tests/preflight/test_report.py:")
+
+
+def test_a_dynamic_shape_is_named(look):
+    """Forward it compiles, padded to its bound; backward XLA has no name for it."""
+    report = look("v3", build_model=with_layer(lambda: Chooses(name="chooses")))
+    train, evaluation = report["steps"]
+    assert (train["compiles"], evaluation["compiles"]) == (False, True)
+    assert "of a dynamic shape, tensor<?x" in train["problem"]["message"]
+    assert "bounds<256>" in train["problem"]["message"]
+    layer = {"layer": "chooses (Chooses)"}
+    assert train["problem"].items() >= layer.items()
+    shape = evaluation["dynamic_shapes"][0]
+    assert shape.items() >= layer.items()
+    assert "bounds<256" in shape["shape"]
+    said = text.describe(report)
+    assert "train step: an operation of a dynamic shape" in said
+    assert "evaluation step: a size that depends on values" in said
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(100.0, "100.0 hours"), (0.5, "30.0 minutes"), (0.001, "3.6 seconds")],
+)
+def test_durations(hours, said):
+    assert text._duration(hours) == said
+
+
+def test_replicas_that_do_not_divide_the_batch(look):
+    with pytest.raises(
+        Exception, match="global_batch_size = 20 does not divide by the 8"
+    ):
+        look("v3:2x2", {})
+
+
+@pytest.mark.slow
+def test_the_largest_batch(look):
+    changes = {
+        "experiment.Experiment.global_batch_size": 4096,
+        "experiment.Experiment.eval_batch_size": 64,
+    }
+    report = look("v3", changes, search=True)
+    largest = report["largest_global_batch_size"]
+    assert largest > 4096
+    changes["experiment.Experiment.global_batch_size"] = largest
+    assert look("v3", changes)["fits"]
+    changes["experiment.Experiment.global_batch_size"] = int(largest * 1.06) // 8 * 8
+    assert not look("v3", changes)["fits"]
+
+
+@pytest.mark.slow
+def test_the_command(digits, tmp_path):
+    def run(*arguments):
+        settings = bindings(digits, LARGE)
+        return subprocess.run(
+            [sys.executable, "-m", "preflight", "--nosearch"]
+            + ["--gin_file=tests/data/train/tiny.gin"]
+            + [f"--gin_param={setting}" for setting in settings]
+            + list(arguments),
+            cwd=ROOT,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    done = run("--topology=v3:4x4", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["input"]["cpu_ms_per_image"] > 0
+    assert {
+        "compiles",
+        "fits",
+        "hbm_bytes",
+        "estimated_step_ms",
+        "all_reduces",
+        "replicas",
+    } <= report.keys()
+    refused = run("--topology=v9:4x4")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: unknown TPU topology 'v9:4x4'; known are")
+    assert "Traceback" not in refused.stderr
+    setting = "randaugment.rand_augment.magnitude"
+    unused = run("--topology=v3:4x4", f"--gin_param={setting} = 1")
+    assert unused.returncode == 1
+    assert "rand_augment.magnitude' has no effect" in unused.stderr
+    elsewhere = run(
+        "--topology=v3:4x4", "--gin_param=experiment.Experiment.data_dir='x'"
+    )
+    assert elsewhere.returncode == 1
+    assert "--train_images=1281167" in elsewhere.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("topology", "batch", "milliseconds"), [("v3", 64, 44.6), ("v3:4x4", 2048, 45.0)]
+)
+def test_the_readmes_network(topology, batch, milliseconds):
+    """Minutes on two cores, unless the user's cache knows the answer."""
+    files = ["models/efficientnet_x_b0.gin", "runs/imagenet_tpu.gin"]
+    settings = {"data_dir": "nowhere", "global_batch_size": batch}
+    experiment = config.parse(
+        [f"gin_configs/{file}" for file in files],
+        [f"experiment.Experiment.{k} = {v!r}" for k, v in settings.items()]
+        + [f"experiment.Experiment.eval_batch_size = {batch}"],
+    )
+    experiment, info = report.data_of(experiment, 1_281_167)
+    with Compiler(2) as compiler:
+        found = report.preflight(
+            experiment,
+            info,
+            Topology.parse(topology),
+            compiler,
+            search=False,
+            reads_data=False,
+        )
+    assert (found["compiles"], found["fits"]) == (True, True)
+    assert found["replicas"] == batch // 64
+    assert found["estimated_step_ms"] == pytest.approx(milliseconds, rel=0.02)
+    assert found["hbm_bytes"] == pytest.approx(1.13 * 2**30, rel=0.05)
+    model = experiment.build_model()
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, BatchNormalization)
+    ]
+    reductions = {one["group_size"]: one for one in found["steps"][0]["collectives"]}
+    if topology == "v3":
+        assert reductions == {}
+        return
+    assert set(reductions) == {8, 32}
+    assert reductions[8]["count"] == 2 * len(layers) == 92
+    # Of this size, XLA makes two of the one for gradients, loss and statistics.
+    assert found["all_reduces"] == 94
+    values = 1 + sum(math.prod(weight.shape) for weight in model.weights)
+    assert reductions[32]["operand_bytes"] == 4 * values

@@ -1,0 +1,14 @@
+"""`train.main` on several CPUs: python -m tests.support.several_devices 2 ..."""
+
+import sys
+
+import tensorflow as tf
+from absl import app
+
+from train import main
+
+if __name__ == "__main__":
+    devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, devices)
+    app.run(main.main)

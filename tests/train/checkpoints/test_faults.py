@@ -1,0 +1,447 @@
+"""Checkpoints that are damaged or cannot be written; processes that are killed."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.errors import UserError
+from tests.support.saved import (
+    FILES,
+    all_files,
+    assert_holds,
+    files,
+    flip,
+    restored,
+    saves,
+    set_to,
+    steps,
+    values_of,
+    variables,
+)
+from train.checkpoints import bundle, directory, manager
+from train.checkpoints.manager import Checkpoints
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two checkpoints, of the steps 10 and 20."""
+    saves(tmp_path / "run", 10, 20)
+    return tmp_path / "run"
+
+
+def vector(*values):
+    return tf.Variable(tf.constant(values))
+
+
+# What is not there, or not whole
+
+
+def test_none_there(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert directory.candidates(str(folder)) == []
+        assert directory.newest(str(folder)) is None
+        assert restored(folder) is None
+        with pytest.raises(UserError, match=r"no checkpoint in .*; train first \(pyth"):
+            directory.latest(str(folder))
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_file_deleted_by_hand(folder, suffix, capsys):
+    (folder / f"ckpt-20{suffix}").unlink()
+    assert directory.newest(str(folder)) == f"{folder}/ckpt-10"
+    assert restored(folder) == 10
+    warning = (
+        f"warning: the checkpoint {folder}/ckpt-20 is damaged ({folder}/ckpt-20{suffix}"
+        "; No such file or directory); taking ckpt-10\n"
+    )
+    assert capsys.readouterr().err == ("" if suffix == ".index" else warning)
+
+
+def test_reason_is_said(folder, capsys):
+    flip(folder / "ckpt-20.data-00000-of-00001", 40)
+    assert directory.newest(str(folder)) == f"{folder}/ckpt-20"  # it only looks whole
+    with pytest.raises(bundle.Damaged, match=r"^cannot read the checkpoint .*-20: "):
+        manager.restore(variables(), f"{folder}/ckpt-20")
+    assert restored(folder) == 10
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: the checkpoint {folder}/ckpt-20 is damaged (")
+    assert "Checksum does not match" in warning
+    with open(folder / "ckpt-20.index", "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(bundle.Damaged, match=r"its index_bytes is \d+, not \d+; del"):
+        bundle.read(f"{folder}/ckpt-20")
+    record = json.loads((folder / "ckpt-10.json").read_text())
+    (folder / "ckpt-10.json").write_text(json.dumps(record | {"tensors": 4}))
+    with pytest.raises(bundle.Damaged, match="it holds 3 tensors, not 4; del"):
+        bundle.read(f"{folder}/ckpt-10")
+    (folder / "ckpt-20.json").write_text("{}")
+    with pytest.raises(bundle.Damaged, match=r"its record lacks 'tensors'; delete"):
+        bundle.read(f"{folder}/ckpt-20")
+    (folder / "ckpt-20.json").write_text("[]")
+    with pytest.raises(bundle.Damaged):
+        bundle.read(f"{folder}/ckpt-20")
+
+
+def test_record_is_of_this_step(folder):
+    for suffix in FILES:
+        shutil.copy(folder / f"ckpt-10{suffix}", folder / f"ckpt-30{suffix}")
+    with pytest.raises(bundle.Damaged, match="its step is 30, not 10"):
+        bundle.read(f"{folder}/ckpt-30")
+    assert restored(folder) == 20
+
+
+def test_all_damaged_is_an_error_and_not_a_start_from_zero(folder):
+    flip(folder / "ckpt-10.index", 3)
+    (folder / "ckpt-20.data-00000-of-00001").write_bytes(b"12345")
+    for call in (lambda: restored(folder), lambda: directory.latest(str(folder))):
+        with pytest.raises(UserError, match=r"/ckpt-20: its data_bytes is 5, not 154;"):
+            call()
+    with pytest.raises(UserError, match=r"is whole; the newest, .* to begin anew$"):
+        restored(folder)
+    assert directory.newest(str(folder)) is None
+
+
+def test_folder_that_may_not_be_looked_into(folder, monkeypatch):
+    """It is not taken for an empty one."""
+    denied = tf.errors.PermissionDeniedError(None, None, "permission denied")
+    monkeypatch.setattr(bundle.gfile, "listdir", lambda _: raise_(denied))
+    for call in (directory.candidates, directory.newest, restored):
+        with pytest.raises(UserError, match=r"cannot look into .*: permission denied"):
+            call(str(folder))
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            lambda h: h.update({"model/w": vector(1.0)}),
+            r"model/w has the shape \[7, 5\] there, \[1\] here",
+        ),
+        (
+            lambda h: h.update({"ema/w": vector(1.0, 2.0, 3.0)}),
+            r"ema/w has the type bfloat16 there, float32 here; another",
+        ),
+        (
+            lambda h: h.update({"w/x": vector(1.0)}),
+            r"w/x has the shape none there, \[1\] here",
+        ),
+        (
+            lambda h: h.pop("ema/w"),
+            r"ema/w has the shape \[3\] there, none here \(and 1 more\)",
+        ),
+    ],
+)
+def test_other_variables_are_named(folder, change, fault):
+    """And are no reason to take the checkpoint before; nothing is changed."""
+    held = variables(5)
+    change(held)
+    before = {name: v.numpy() for name, v in held.items()}
+    with pytest.raises(UserError, match=rf"{folder}/ckpt-20 does not fit.* {fault}"):
+        manager.restore(held, f"{folder}/ckpt-20")
+    with pytest.raises(UserError, match=fault):
+        Checkpoints(held, str(folder), keep=9).restore_newest()
+    for name, value in before.items():
+        np.testing.assert_array_equal(held[name].numpy(), value)
+
+
+def test_damaged_changes_nothing(folder):
+    flip(folder / "ckpt-20.data-00000-of-00001", 153)
+    held = variables(5)
+    with pytest.raises(bundle.Damaged):
+        manager.restore(held, f"{folder}/ckpt-20")
+    assert_holds(held, 5)
+
+
+def test_part_may_be_restored(folder):
+    held = {"ema/w": variables()["ema/w"]}
+    manager.restore(held, f"{folder}/ckpt-20", partly=True)
+    assert held["ema/w"].numpy().tobytes() == values_of(20)["ema/w"].tobytes()
+
+
+# File systems that refuse
+
+
+@pytest.fixture
+def full_disk():
+    """Function: files cannot grow beyond 100 bytes from now on, until it is undone."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(size=100):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_full_disk(folder, full_disk):
+    held = variables(30)
+    with Checkpoints(held, str(folder), keep=9) as checkpoints:
+        checkpoints.restore_newest()
+        undo = full_disk()
+        set_to(held, 30)
+        checkpoints.save()  # it fails when somebody looks
+        assert checkpoints.saved_step == 30
+        with pytest.raises(UserError) as caught:
+            checkpoints.wait()
+        undo()
+        text = str(caught.value)
+        assert text.startswith(
+            f"cannot write a checkpoint to {folder}: {folder}/.aside"
+        )
+        assert "File too large" in text
+        assert text.endswith(f"the last good one is {folder}/ckpt-20")
+        assert "\n" not in text
+        assert files(folder) == all_files(10, 20)
+        assert checkpoints.saved_step == 20
+        checkpoints.check()  # it is said once
+        checkpoints.save(wait=True)  # and there is space again
+    assert restored(folder) == 30
+
+
+@pytest.mark.parametrize("look", ["check", "save", "leave"])
+def test_whoever_looks_first_says_that_a_write_has_failed(folder, full_disk, look):
+    held = variables(30)
+
+    def run():
+        with Checkpoints(held, str(folder), keep=9) as checkpoints:
+            checkpoints.save()
+            while look == "check":
+                checkpoints.check()
+            if look == "save":
+                set_to(held, 31)
+                checkpoints.save()
+
+    undo = full_disk()
+    with pytest.raises(UserError, match="File too large"):
+        run()
+    undo()
+    assert files(folder) == all_files(10, 20)
+
+
+def save_and_fall(folder):
+    with Checkpoints(variables(30), str(folder), keep=9) as checkpoints:
+        checkpoints.save()
+        raise ZeroDivisionError
+
+
+def test_failed_write_does_not_hide_what_ended_the_run(folder, full_disk, capsys):
+    full_disk()
+    with pytest.raises(ZeroDivisionError):
+        save_and_fall(folder)
+    assert capsys.readouterr().err.startswith("warning: cannot write a checkpoint to ")
+
+
+def test_leaving_waits_whatever_has_ended_the_run(folder):
+    with pytest.raises(ZeroDivisionError):
+        save_and_fall(folder)
+    assert restored(folder) == 30
+
+
+@pytest.fixture
+def nobody():
+    """Function: become somebody who owns nothing here, if root runs the tests."""
+    before = os.geteuid()
+
+    def become():
+        if before == 0:
+            os.seteuid(65534)
+
+    yield become
+    os.seteuid(before)
+
+
+def test_read_only_folder(folder, nobody, monkeypatch):
+    monkeypatch.chdir(folder)  # the way there is closed to nobody
+    folder.chmod(0o555)
+    held = variables()
+    nobody()
+    with Checkpoints(held, ".", keep=9) as checkpoints:
+        assert checkpoints.restore_newest() == "./ckpt-20"
+        set_to(held, 30)
+        with pytest.raises(UserError) as caught:
+            checkpoints.save(wait=True)
+    assert "Permission denied; free some space or mend the perm" in str(caught.value)
+    assert str(caught.value).endswith("the last good one is ./ckpt-20")
+    os.seteuid(os.getuid())
+    assert files(folder) == all_files(10, 20)
+
+
+def test_leftovers_that_cannot_be_removed(folder, nobody, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / f".aside-{'0a' * 16}").mkdir()
+    folder.chmod(0o555)
+    nobody()
+    with pytest.raises(UserError, match=r"cannot remove what was left in \.: .* mend"):
+        Checkpoints(variables(), ".", keep=9)
+
+
+def test_folder_that_vanishes(folder):
+    """The next checkpoint makes it again: nothing else would be left of the run."""
+    held = variables()
+    with Checkpoints(held, str(folder), keep=9) as checkpoints:
+        checkpoints.restore_newest()
+        shutil.rmtree(folder)
+        set_to(held, 30)
+        checkpoints.save()
+    assert files(folder) == all_files(30)
+    assert restored(folder) == 30
+
+
+def test_folder_that_vanishes_while_it_is_written_to(folder, monkeypatch):
+    def vanish(path, directory):
+        shutil.rmtree(folder)
+        return commit(path, directory)
+
+    commit = bundle._commit
+    monkeypatch.setattr(bundle, "_commit", vanish)
+    with pytest.raises(UserError, match=r"No such file.*the last good one is none yet"):
+        saves(folder, 30)
+
+
+def test_folder_that_becomes_a_file(folder):
+    held = variables(30)
+    with Checkpoints(held, str(folder), keep=9) as checkpoints:
+        shutil.rmtree(folder)
+        folder.write_text("")
+        with pytest.raises(UserError, match=str(folder)):
+            checkpoints.save(wait=True)
+
+
+# Long proofs
+
+
+def damages(seed, count):
+    """Yields what is done to one of the files: cut off, or one byte changed."""
+    source = random.Random(seed)
+
+    def cut(content):
+        return content[: source.randrange(len(content))]
+
+    def change(content):
+        place = source.randrange(len(content))
+        other = content[place] ^ source.randrange(1, 256)
+        return content[:place] + bytes([other]) + content[place + 1 :]
+
+    for kind in (cut, change):
+        for _ in range(count):
+            yield kind, source.choice(FILES)
+
+
+@pytest.mark.slow
+def test_damage_of_any_kind(folder, capsys):
+    """The newest as it was, or the one before and a word about it; or an error."""
+    taken = []
+    for kind, suffix in damages(seed=1, count=100):
+        path = folder / f"ckpt-20{suffix}"
+        other = folder / f"ckpt-10{suffix}"
+        whole = path.read_bytes()
+        path.write_bytes(kind(whole))
+        capsys.readouterr()
+        step = restored(folder)  # compares every value
+        taken.append((kind.__name__, suffix, step))
+        warned = f"{folder}/ckpt-20 is damaged" in capsys.readouterr().err
+        assert warned == (step == 10), taken[-1]
+        if step == 10:
+            whole_too = other.read_bytes()
+            other.write_bytes(whole_too[:-1])
+            with pytest.raises(UserError, match=r"is whole; the newest, .*ckpt-20: "):
+                restored(folder)
+            other.write_bytes(whole_too)
+        path.write_bytes(whole)
+    assert {step for *_, step in taken} <= {10, 20}
+    # Only the time in the record may differ and not matter.
+    assert all(t[:2] == ("change", ".json") for t in taken if t[2] == 20)
+    assert sum(t[2] == 10 for t in taken) > 180
+
+
+SAVE_UNTIL_KILLED = """
+import itertools, os, sys
+from tests.support import saved
+for _ in sys.stdin:
+    if os.fork() == 0:
+        held = saved.variables()
+        checkpoints = saved.Checkpoints(held, sys.argv[1], keep=2)
+        checkpoints.restore_newest()
+        print(os.getpid(), flush=True)
+        for step in itertools.count(int(held["step"].numpy()) + 1):
+            saved.set_to(held, step)
+            checkpoints.save()
+    print(os.wait()[1], flush=True)
+"""
+
+
+@contextlib.contextmanager
+def saving_processes(folder):
+    """Lends a function that starts a process that saves, and one that kills it."""
+    command = [sys.executable, "-c", SAVE_UNTIL_KILLED, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        asked, answers = process.stdin, process.stdout
+        assert asked is not None
+        assert answers is not None
+
+        def start():
+            asked.write("\n")
+            return int(answers.readline())
+
+        def kill(pid):
+            os.kill(pid, signal.SIGKILL)
+            assert int(answers.readline()) == signal.SIGKILL
+
+        yield start, kill
+        asked.close()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path):
+    source = random.Random(1)
+    before = cut_short = 0
+    with saving_processes(tmp_path) as (start, kill):
+        for _ in range(40):
+            pid = start()
+            time.sleep(source.uniform(0, 0.2))
+            kill(pid)
+            cut_short += any(name.startswith(".aside-") for name in files(tmp_path))
+            step = restored(tmp_path) or 0  # compares, and removes what lies aside
+            assert step >= before
+            before = step
+            for number in steps(tmp_path):
+                held = variables()
+                manager.restore(held, f"{tmp_path}/ckpt-{number}")
+                assert_holds(held, number)
+    assert cut_short >= 10
+    assert before > 100
+    saves(tmp_path, before + 1, keep=2)  # which removes what deletions left
+    assert files(tmp_path) == all_files(before, before + 1)
+
+
+SAVE_AND_END = """
+import sys
+from tests.support import saved
+saved.Checkpoints(saved.variables(7), sys.argv[1], keep=2).save()
+"""
+
+
+@pytest.mark.slow
+def test_end_of_the_interpreter_waits_for_a_write(tmp_path):
+    command = [sys.executable, "-c", SAVE_AND_END, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=120)
+    assert files(tmp_path) == all_files(7)
+    assert restored(tmp_path) == 7

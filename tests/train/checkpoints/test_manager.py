@@ -1,0 +1,433 @@
+"""What is saved, what of it stays, and who gets it back."""
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+
+from common.errors import UserError
+from tests.support.saved import (
+    FILES,
+    all_files,
+    assert_holds,
+    files,
+    flip,
+    restored,
+    saves,
+    set_to,
+    steps,
+    values_of,
+    variables,
+)
+from train.checkpoints import bundle, directory
+from train.checkpoints.manager import Checkpoints
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two checkpoints, of the steps 10 and 20."""
+    saves(tmp_path / "run", 10, 20)
+    return tmp_path / "run"
+
+
+# What is written
+
+
+def test_format(folder):
+    before = time.time()
+    saves(folder, 30)
+    assert files(folder) == all_files(10, 20, 30)
+    reader = tf.train.load_checkpoint(f"{folder}/ckpt-30")
+    expected = values_of(30)
+    assert reader.get_variable_to_shape_map().keys() == expected.keys()
+    for name, value in expected.items():
+        assert reader.get_tensor(name).tobytes() == value.tobytes()
+    index = (folder / "ckpt-30.index").read_bytes()
+    record = json.loads((folder / "ckpt-30.json").read_text())
+    assert before <= record.pop("time") <= time.time()
+    assert record == {
+        "step": 30,
+        "tensors": 3,
+        "data_bytes": 8 + 4 * 35 + 2 * 3,
+        "index_bytes": len(index),
+        "index_sha256": hashlib.sha256(index).hexdigest(),
+    }
+
+
+def test_newest_is_found_and_restored(folder):
+    assert directory.candidates(str(folder)) == [
+        f"{folder}/ckpt-20",
+        f"{folder}/ckpt-10",
+    ]
+    assert directory.newest(str(folder)) == f"{folder}/ckpt-20"
+    assert bundle.step(directory.latest(str(folder))) == 20
+    assert restored(folder) == 20
+
+
+def test_steps_are_numbers_and_not_words(tmp_path):
+    saves(tmp_path, 9, 10, 100)
+    assert steps(tmp_path) == [100, 10, 9]
+
+
+def test_read(folder):
+    path = f"{folder}/ckpt-10"
+    values = bundle.read(path)
+    assert values.keys() == values_of(10).keys()
+    assert values["model/w"].tobytes() == values_of(10)["model/w"].tobytes()
+    assert values["step"] == 10
+    assert bundle.read(path, ["step"]) == {"step": 10}
+
+
+def test_save_does_not_wait_and_takes_the_values_of_its_time(tmp_path, monkeypatch):
+    go_on = threading.Event()
+    write = bundle.write
+
+    def write_later(*arguments):
+        assert go_on.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(bundle, "write", write_later)
+    held = variables(10)
+    with Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
+        assert checkpoints.save() == f"{tmp_path}/ckpt-10"
+        assert checkpoints.saved_step == 10
+        set_to(held, 11)
+        checkpoints.check()
+        assert steps(tmp_path) == []
+        go_on.set()
+        checkpoints.wait()
+        assert steps(tmp_path) == [10]
+        assert restored(tmp_path) == 10
+        assert checkpoints.save(wait=True) == f"{tmp_path}/ckpt-11"
+        assert steps(tmp_path) == [11, 10]
+    assert_holds(held, 11)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_no_later_update_reaches_what_was_saved(tmp_path, jit_compile):
+    """In-place updates begin at once, and go on while the file is written."""
+    held = {"step": tf.Variable(tf.constant(0, tf.int64))} | {
+        f"w{i}": tf.Variable(tf.zeros([300_000])) for i in range(4)
+    }
+
+    @tf.function(jit_compile=jit_compile)
+    def update():
+        for variable in held.values():
+            variable.assign_add(tf.ones_like(variable))
+        for variable in held.values():
+            variable.assign(variable * 2)
+            variable.assign_sub(tf.cast(variable / 2, variable.dtype))
+
+    update()
+    with Checkpoints(held, str(tmp_path), keep=99) as checkpoints:
+        for _ in range(15):
+            checkpoints.save()
+            for _ in range(5):
+                update()
+    assert steps(tmp_path) == list(range(71, 0, -5))
+    for path in directory.candidates(str(tmp_path)):
+        for name, value in bundle.read(path).items():
+            assert (value == bundle.step(path)).all(), (path, name)
+
+
+def test_nothing_is_written_twice(folder):
+    held = variables(20)
+    with Checkpoints(held, str(folder), keep=9) as checkpoints:
+        checkpoints.restore_newest()
+        before = (folder / "ckpt-20.json").stat().st_mtime_ns
+        assert checkpoints.save(wait=True) == f"{folder}/ckpt-20"
+    assert (folder / "ckpt-20.json").stat().st_mtime_ns == before
+
+
+def test_worker_only_counts(folder):
+    held = variables(30)
+    before = files(folder)
+    with Checkpoints(held, str(folder), keep=1, writes=False) as checkpoints:
+        assert checkpoints.save(wait=True) == f"{folder}/ckpt-30"
+        assert checkpoints.saved_step == 30
+    assert files(folder) == before
+
+
+def test_two_replicas(tmp_path, logical_cpus):
+    strategy = tf.distribute.MirroredStrategy(logical_cpus)
+    with strategy.scope():
+        held = variables(10)
+        with Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
+            checkpoints.save()
+            set_to(held, 11)
+    with Checkpoints(held, str(tmp_path), keep=2) as checkpoints:
+        checkpoints.save()
+        with strategy.scope():
+            set_to(held, 0)
+            assert checkpoints.restore_newest() == f"{tmp_path}/ckpt-11"
+            for name, value in values_of(11).items():
+                for replica in strategy.experimental_local_results(held[name]):
+                    assert replica.numpy().tobytes() == value.tobytes()
+    assert bundle.read(f"{tmp_path}/ckpt-10")["model/w"].tobytes() == (
+        values_of(10)["model/w"].tobytes()
+    )
+
+
+def test_file_system_that_is_no_disk():
+    """TensorFlow's own in memory, as gs:// is one: nothing goes past tf.io.gfile."""
+    folder = "ram://bucket/run"
+    saves(folder, 10, 20, 30, keep=2)
+    assert sorted(tf.io.gfile.listdir(folder)) == all_files(20, 30)
+    assert restored(folder) == 30
+    with tf.io.gfile.GFile(f"{folder}/ckpt-30.data-00000-of-00001", "w") as file:
+        file.write("half")
+    assert restored(folder) == 20
+    assert bundle.copy(f"{folder}/ckpt-20", f"{folder}/best") == (
+        f"{folder}/best/ckpt-20"
+    )
+    assert sorted(tf.io.gfile.listdir(f"{folder}/best")) == all_files(20)
+
+
+def test_every_file_is_there_when_the_index_appears(folder, monkeypatch):
+    """The order of all that happens under final names, over a damaged checkpoint."""
+    flip(folder / "ckpt-20.index", 9)
+    done = []
+    rename, remove = bundle.gfile.rename, bundle.gfile.remove
+
+    def note_rename(source, target, overwrite):
+        done.append(f"rename {target.rpartition('/')[2]}")
+        rename(source, target, overwrite)
+
+    def note_remove(path):
+        done.append(f"remove {path.rpartition('/')[2]}")
+        remove(path)
+
+    monkeypatch.setattr(bundle.gfile, "rename", note_rename)
+    monkeypatch.setattr(bundle.gfile, "remove", note_remove)
+    saves(folder, 20, keep=1)
+    assert done == [
+        "remove ckpt-20.index",
+        "rename ckpt-20.data-00000-of-00001",
+        "rename ckpt-20.json",
+        "rename ckpt-20.index",
+        "remove ckpt-10.index",
+        "remove ckpt-10.json",
+        "remove ckpt-10.data-00000-of-00001",
+    ]
+    assert files(folder) == all_files(20)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_cut_short_between_two_names(folder, monkeypatch, renames):
+    """Then nothing is found of it, and the step may be written again."""
+    rename = bundle.gfile.rename
+    left = iter([rename] * renames)
+
+    def rename_or_fail(*arguments, **options):
+        next(left, fail)(*arguments, **options)
+
+    def fail(*arguments, **options):
+        raise tf.errors.AbortedError(None, None, "killed")
+
+    monkeypatch.setattr(bundle.gfile, "rename", rename_or_fail)
+    with pytest.raises(UserError, match="killed"):
+        saves(folder, 30)
+    monkeypatch.undo()
+    beginning = [f"ckpt-30{suffix}" for suffix in FILES[:renames]]
+    assert files(folder) == sorted([*all_files(10, 20), *beginning])
+    assert restored(folder) == 20
+    saves(folder, 30)
+    assert files(folder) == all_files(10, 20, 30)
+    assert restored(folder) == 30
+
+
+def test_what_reads_back_otherwise_is_not_committed(folder, monkeypatch):
+    """A disk that changes a bit on its way."""
+    save = tf.raw_ops.SaveV2
+
+    def save_other(prefix, tensors, **options):
+        save(prefix=prefix, tensors=[tensors[0], tensors[1] + 1, tensors[2]], **options)
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", save_other)
+    with pytest.raises(UserError) as caught:
+        saves(folder, 30)
+    assert str(caught.value) == (
+        f"cannot write a checkpoint to {folder}: model/w reads back other than it was "
+        "written; free some space or mend the permissions, then run the same command; "
+        f"the last good one is {folder}/ckpt-20"
+    )
+    assert files(folder) == all_files(10, 20)
+
+
+# What stays
+
+
+def test_rotation(tmp_path):
+    saves(tmp_path, 1, 2, 3, 4, keep=2)
+    assert files(tmp_path) == all_files(3, 4)
+
+
+def test_some_stay_for_their_age(tmp_path, monkeypatch):
+    now = 1e9
+
+    def later():
+        nonlocal now
+        now += 1800
+        return now
+
+    monkeypatch.setattr(bundle.time, "time", later)
+    saves(tmp_path, *range(10), keep=1, keep_every_hours=2)
+    assert steps(tmp_path) == [9, 8, 4, 0]
+
+
+@pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
+def test_rotation_neither_counts_nor_deletes_damaged_ones(folder, file):
+    flip(folder / f"ckpt-20.{file}", 7)
+    held = variables()
+    with Checkpoints(held, str(folder), keep=2) as checkpoints:
+        checkpoints.restore_newest()
+        for step in (12, 14):
+            set_to(held, step)
+            checkpoints.save()
+    assert steps(folder) == [20, 14, 12]
+
+
+def test_mended_by_being_written_again(folder, capsys):
+    flip(folder / "ckpt-20.data-00000-of-00001", 7)
+    held = variables()
+    with Checkpoints(held, str(folder), keep=1) as checkpoints:
+        checkpoints.restore_newest()
+        set_to(held, 20)
+        checkpoints.save()
+    assert files(folder) == all_files(20)
+    capsys.readouterr()
+    assert restored(folder) == 20
+    assert capsys.readouterr().err == ""
+
+
+def test_deletion_that_was_cut_short_is_finished(folder):
+    (folder / "ckpt-10.index").unlink()
+    (folder / "ckpt-10.json").unlink()
+    (folder / "ckpt-40.data-00000-of-00001").write_bytes(b"")  # to be written again
+    saves(folder, 30)
+    left = [*all_files(20, 30), "ckpt-40.data-00000-of-00001"]
+    assert files(folder) == left
+
+
+def test_what_was_just_written_stays(tmp_path):
+    saves(tmp_path, 30)
+    saves(tmp_path, 20, keep=1)
+    assert steps(tmp_path) == [30, 20]
+
+
+def test_only_leftovers_are_removed(folder):
+    aside = folder / f".aside-{'0a' * 16}"
+    mine = folder / ".aside-mine"
+    for made in (aside, mine):
+        made.mkdir()
+        (made / "ckpt-30.index").write_text("half")
+    for name in ("ckpt-best.index", "ckpt-020.index", "ckpt-30.json", "notes"):
+        (folder / name).write_text("mine")
+    before = set(files(folder))
+    assert restored(folder) == 20
+    assert before - set(files(folder)) == {aside.name}
+    assert (mine / "ckpt-30.index").exists()
+
+
+def test_worker_removes_nothing(folder):
+    (folder / f".aside-{'0a' * 16}").mkdir()
+    before = files(folder)
+    Checkpoints(variables(), str(folder), keep=1, writes=False)
+    assert files(folder) == before
+
+
+# Several workers
+
+
+def test_workers_follow_the_chief(folder):
+    shared = []
+    flip(folder / "ckpt-20.data-00000-of-00001", 3)
+    chief, worker = variables(), variables()
+    Checkpoints(chief, str(folder), keep=9).restore_newest(
+        share=lambda step: shared.append(step) or step
+    )
+    follower = Checkpoints(worker, str(folder), keep=9, writes=False)
+    asked = []
+    follower.restore_newest(
+        share=lambda step: asked.append(step) or shared[0], leads=False
+    )
+    assert (shared, asked, follower.saved_step) == ([10], [-1], 10)
+    assert_holds(chief, 10)
+    assert_holds(worker, 10)
+
+
+def follow(folder, step):
+    held = variables(5)
+    path = Checkpoints(held, str(folder), keep=9, writes=False).restore_newest(
+        share=lambda _: step, leads=False
+    )
+    return held, path
+
+
+def test_worker_of_a_chief_that_begins(folder):
+    held, path = follow(folder, -1)
+    assert path is None
+    assert_holds(held, 5)
+
+
+def test_worker_of_another_directory(tmp_path):
+    with pytest.raises(UserError, match="all hosts need the same directory"):
+        follow(tmp_path, 20)
+
+
+def test_worker_learns_that_the_chief_fails(folder):
+    for step in (10, 20):
+        flip(folder / f"ckpt-{step}.index", 3)
+    shared = []
+    with pytest.raises(UserError, match="is whole"):
+        Checkpoints(variables(), str(folder), keep=9).restore_newest(
+            share=lambda step: shared.append(step) or step
+        )
+    with pytest.raises(UserError, match=r"the chief can restore no checkpoint"):
+        follow(folder, *shared)
+
+
+# Copies
+
+
+def test_copy(folder, tmp_path):
+    best = tmp_path / "best"
+    assert bundle.copy(f"{folder}/ckpt-10", str(best)) == f"{best}/ckpt-10"
+    assert files(best) == all_files(10)
+    assert restored(best) == 10
+    before = (best / "ckpt-10.index").stat().st_mtime_ns
+    bundle.copy(f"{folder}/ckpt-10", str(best))
+    assert (best / "ckpt-10.index").stat().st_mtime_ns == before
+    flip(best / "ckpt-10.data-00000-of-00001", 3)
+    bundle.copy(f"{folder}/ckpt-10", str(best))
+    assert restored(best) == 10
+
+
+def test_copy_of_what_is_damaged(folder, tmp_path):
+    flip(folder / "ckpt-10.data-00000-of-00001", 3)
+    for path in (f"{folder}/ckpt-10", f"{folder}/ckpt-15"):
+        with pytest.raises(bundle.Damaged, match=path):
+            bundle.copy(path, str(tmp_path / "best"))
+    assert steps(tmp_path / "best") == []
+
+
+@pytest.mark.parametrize("copied", [0, 1, 2, 3])
+def test_copy_of_what_vanishes(folder, tmp_path, monkeypatch, copied):
+    copy = bundle.gfile.copy
+    left = iter(range(copied))
+
+    def copy_until(source, target):
+        if next(left, None) is None:
+            bundle.delete(f"{folder}/ckpt-10")
+        copy(source, target)
+
+    monkeypatch.setattr(bundle.gfile, "copy", copy_until)
+    with contextlib.ExitStack() as stack:
+        if copied < 3:
+            stack.enter_context(pytest.raises(bundle.Damaged, match="ckpt-10: "))
+        bundle.copy(f"{folder}/ckpt-10", str(tmp_path / "best"))
+    assert files(tmp_path / "best") == (all_files(10) if copied == 3 else [])

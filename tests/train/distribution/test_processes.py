@@ -1,0 +1,95 @@
+"""Replicas and processes against one device that sees the same global batch."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support import processes
+from tests.support.runs import run_tiny
+from tests.train.test_run import variables
+
+EXPERIMENT = "experiment.Experiment"
+MADE_UP = "tests/data/train/made_up.gin"
+
+
+def trained(digits, folder, *, devices=1, workers=1, **changes):
+    """Losses, gradients' norms and last variables of three steps."""
+    changes["strategy"] = "one_device"
+    if devices > 1 or workers > 1:
+        changes["strategy"] = "mirrored" if workers == 1 else "multi_worker"
+    settings = {f"{EXPERIMENT}.{name}": value for name, value in changes.items()}
+    if devices == workers == 1:
+        run_tiny(digits, folder, gin_file=MADE_UP, **settings)
+    else:
+        command = processes.command(
+            digits, folder, settings, "--mode=train", gin_file=MADE_UP, devices=devices
+        )
+        processes.run(command, workers=workers)
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    loops = [line for line in lines if line["kind"] == "train"]
+    assert [loop["step"] for loop in loops] == [1, 2, 3]
+    curves = {
+        name: [loop[name] for loop in loops] for name in ("loss", "gradient_norm")
+    }
+    return curves, variables(folder)
+
+
+def assert_same(one, other):
+    for name, curve in one[0].items():
+        np.testing.assert_allclose(curve, other[0][name], rtol=2e-5, err_msg=name)
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_allclose(
+            value, other[1][name], rtol=1e-4, atol=2e-5, err_msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def alone(digits, tmp_path_factory):
+    """One device, whose batch norm sees the global batch."""
+    return trained(digits, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.slow
+def test_two_devices(digits, alone, tmp_path):
+    assert_same(alone, trained(digits, tmp_path, devices=2, batch_norm="global"))
+
+
+def test_two_processes(digits, alone, tmp_path):
+    together = trained(digits, tmp_path, workers=2, batch_norm="global")
+    assert_same(alone, together)
+    assert not list(tmp_path.glob("worker-*"))
+
+
+@pytest.fixture(scope="module")
+def halved(digits, tmp_path_factory):
+    """One device that takes two halves of the global batch, one after the other."""
+    return trained(digits, tmp_path_factory.mktemp("halved"), accumulation_steps=2)
+
+
+@pytest.mark.slow
+def test_micro_batches_differ_by_their_batch_norm_alone(alone, halved):
+    assert halved[0]["loss"][0] != alone[0]["loss"][0]
+    assert halved[0]["loss"][0] == pytest.approx(alone[0]["loss"][0], rel=0.1)
+
+
+@pytest.mark.slow
+def test_replicas_by_themselves_are_micro_batches(digits, halved, tmp_path):
+    assert_same(halved, trained(digits, tmp_path, devices=2, batch_norm="per_replica"))
+
+
+@pytest.mark.slow
+def test_groups_of_two_of_four_are_two_micro_batches(digits, halved, tmp_path):
+    assert_same(halved, trained(digits, tmp_path, devices=4, batch_norm=2))
+
+
+@pytest.mark.slow
+def test_micro_batches_with_shared_batch_norm(digits, tmp_path):
+    """Two devices of two micro-batches: the statistics of the i-th ones together."""
+    shared = {"batch_norm": "global", "accumulation_steps": 2}
+    two = trained(digits, tmp_path / "two", devices=2, **shared)
+    own = {"batch_norm": "per_replica", "accumulation_steps": 2}
+    other = trained(digits, tmp_path / "own", devices=2, **own)
+    assert two[0]["loss"][0] != other[0]["loss"][0]
+    assert two[0]["loss"][0] == pytest.approx(other[0]["loss"][0], rel=0.1)

@@ -1,0 +1,468 @@
+import datetime
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common import gfiles
+from common.errors import UserError
+from train.telemetry import telemetry, writers
+
+MACS = 1e9
+
+
+def output(step, **changes):
+    """A loop of 10 steps of 0.1 s, but for one of 1.1 s: 80 images in 2 s."""
+    values = {
+        "step": step,
+        "steps": 10,
+        "seconds": 2.0,
+        "step_seconds": np.array([0.1] * 9 + [1.1]),
+        "wait_seconds": 0.1,
+        "loss": 1.5 + step,
+        "top1": 0.25,
+        "learning_rate": 0.5,
+        "gradient_norm": 2.0,
+        "gradient_norm_max": 3.0,
+        "weight_norm": 40.0,
+        "ema_decay": 0.99,
+        "skipped_records": 2,
+        "images": 80,
+    }
+    return telemetry.LoopOutput(**values | changes)
+
+
+def make(folder, **settings):
+    defaults = {"global_batch_size": 8, "replicas": 2, "peak_teraflops": 0.5}
+    return telemetry.Telemetry(str(folder), **defaults | settings)
+
+
+def loops(numbers, *steps, **changes):
+    for step in steps:
+        numbers.loop(output(step, **changes), macs_per_image=MACS)
+
+
+def lines(path):
+    """What a strict parser reads."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    texts = path.read_text().splitlines()
+    return [json.loads(text, parse_constant=refuse) for text in texts]
+
+
+def steps(path, kind="train"):
+    return [line["step"] for line in lines(path) if line["kind"] == kind]
+
+
+def curves(folder):
+    """What TensorBoard shows of a folder."""
+    events = EventAccumulator(str(folder), {"scalars": 0, "tensors": 0, "images": 0})
+    return events.Reload()
+
+
+def points(folder, tag="scores/loss"):
+    return [(point.step, point.value) for point in curves(folder).Scalars(tag)]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(telemetry.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_numbers_of_a_loop(tmp_path):
+    numbers = make(tmp_path).loop(output(20), macs_per_image=MACS)
+    assert numbers == pytest.approx(
+        {
+            "loss": 21.5,
+            "top1": 0.25,
+            "learning_rate": 0.5,
+            "gradient_norm": 2.0,
+            "gradient_norm_max": 3.0,
+            "weight_norm": 40.0,
+            "ema_decay": 0.99,
+            "skipped_records": 2,
+            "steps": 10,
+            "images_seen": 160,
+            "images_per_second": 40.0,
+            "step_ms_p50": 100.0,
+            "step_ms_p90": 200.0,
+            "step_ms_p99": 1010.0,
+            "step_ms_max": 1100.0,
+            "input_wait": 0.05,
+            "input_bound": 0,
+            "verdict": "compute bound",
+            "mfu": 40 * 6 * 1e9 / (2 * 0.5e12),
+        }
+    )
+
+
+def test_a_loop_that_waits_for_more_than_a_tenth_is_input_bound(tmp_path):
+    for wait, bound in ((0.2, 0), (0.21, 1), (2.0, 1)):
+        waited = output(20, wait_seconds=wait)
+        numbers = make(tmp_path).loop(waited, macs_per_image=MACS)
+        assert numbers["input_wait"] == pytest.approx(wait / 2)
+        assert numbers["input_bound"] == bound
+        assert numbers["verdict"] == ("compute bound", "input bound")[bound]
+
+
+def test_nothing_is_said_of_the_speed_of_a_loop_that_compiles(tmp_path):
+    with make(tmp_path) as shown:
+        first = shown.loop(output(10), macs_per_image=MACS, is_first=True)
+        shown.loop(output(20), macs_per_image=MACS)
+    names = {"steps", "images_seen", *telemetry.TAGS} - first.keys()
+    speed = {"images_per_second", "mfu", "input_wait", "input_bound"}
+    speed |= {f"step_ms_{name}" for name in ("p50", "p90", "p99", "max")}
+    assert names - {"save_seconds"} == speed
+    assert "verdict" not in first
+    assert points(tmp_path / "train", "speed/images_per_second") == [(20, 40)]
+
+
+def test_an_unknown_peak_leaves_the_mfu_out(tmp_path):
+    with make(tmp_path, peak_teraflops=None) as shown:
+        assert "mfu" not in shown.loop(output(20), macs_per_image=MACS)
+    assert "mfu" not in lines(tmp_path / "metrics.jsonl")[0]
+    assert "speed/mfu" not in curves(tmp_path / "train").Tags()["scalars"]
+
+
+def test_tensorboard_and_the_lines_say_the_same(tmp_path):
+    with make(tmp_path) as shown:
+        shown.start(0, "a.b = 1\n\n```c = 2```")
+        numbers = shown.loop(output(20), macs_per_image=MACS, save_seconds=0.5)
+        shown.event(20, "preempted", deadline=30.0, where=("a", 1))
+    board = curves(tmp_path / "train")
+    assert sorted(board.Tags()["scalars"]) == sorted(telemetry.TAGS.values())
+    for name, tag in telemetry.TAGS.items():
+        (point,) = board.Scalars(tag)
+        assert point.step == 20
+        assert point.value == pytest.approx(numbers[name])
+    (text,) = board.Tensors("config")
+    assert text.step == 0
+    assert text.tensor_proto.string_val[0] == b"    a.b = 1\n    \n    ```c = 2```"
+
+    train, event = lines(tmp_path / "metrics.jsonl")
+    time = datetime.datetime.fromisoformat(train.pop("time"))
+    assert time.utcoffset() == datetime.timedelta(0)
+    assert train == {"kind": "train", "step": 20, **numbers}
+    event.pop("time")
+    assert event == {
+        "kind": "event",
+        "step": 20,
+        "event": "preempted",
+        "deadline": 30.0,
+        "where": ["a", 1],
+    }
+
+
+def test_a_checkpoint_counts_for_the_loop_that_it_held_up(tmp_path):
+    with make(tmp_path) as shown:
+        for step, seconds in ((10, 1.5), (20, 0.0), (30, 0.25)):
+            numbers = shown.loop(
+                output(step, steps=step),
+                macs_per_image=MACS,
+                is_first=step == 10,
+                save_seconds=seconds,
+            )
+            assert numbers.get("images_per_second") == (None if step == 10 else 40)
+    written = lines(tmp_path / "metrics.jsonl")
+    assert [line.get("save_seconds") for line in written] == [1.5, None, 0.25]
+    assert "save_seconds" not in written[1]
+    assert [line["steps"] for line in written] == [10, 20, 30]
+    saves = points(tmp_path / "train", "speed/save_seconds")
+    assert saves == [(10, 1.5), (30, 0.25)]
+
+
+def test_example_images(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, [2, 4, 6, 3], np.uint8)
+    with make(tmp_path) as shown:
+        shown.images(5, images, ["a cat", "a dog"])
+    board = curves(tmp_path / "train")
+    assert board.Tags()["images"] == ["examples/0", "examples/1"]
+    for place in range(2):
+        (shown,) = board.Images(f"examples/{place}")
+        assert (shown.step, shown.height, shown.width) == (5, 4, 6)
+        pixels = tf.io.decode_png(shown.encoded_image_string).numpy()
+        np.testing.assert_array_equal(pixels, images[place])
+    (text,) = board.Tensors("examples/captions")
+    assert text.tensor_proto.string_val[0] == b"0. a cat\n1. a dog"
+
+
+def test_an_evaluation_replaces_the_one_of_its_step(tmp_path):
+    scores = {"checkpoint": "ckpt-10", "eval_images": 5, "ema_top1": np.float32(0.5)}
+    with make(tmp_path) as shown:
+        shown.evaluation(10, scores)
+        shown.evaluation(20, {"ema_top1": 0.6})
+    with make(tmp_path) as shown:  # killed before it could say that it had scored 10
+        shown.evaluation(10, scores | {"ema_top1": 0.75})
+        assert shown.evaluations() == {
+            20: {"ema_top1": 0.6},
+            10: scores | {"ema_top1": 0.75},
+        }
+    assert steps(tmp_path / "eval.jsonl", "eval") == [20, 10]
+    assert curves(tmp_path / "eval").Tags()["scalars"] == ["scores/ema_top1"]
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not (tmp_path / "train").exists()
+
+
+def test_two_jobs_score_one_run(tmp_path):
+    with make(tmp_path) as training, make(tmp_path) as follower:
+        training.start(0, "")
+        training.evaluation(10, {"top1": 0.1})
+        follower.evaluation(20, {"top1": 0.2})
+        training.evaluation(30, {"top1": 0.3})
+    assert steps(tmp_path / "eval.jsonl", "eval") == [10, 20, 30]
+
+
+def test_a_job_that_only_trains_leaves_the_scores_alone(tmp_path):
+    with make(tmp_path) as follower:
+        follower.evaluation(20, {"top1": 0.2})
+    with make(tmp_path) as training:
+        training.start(10, "")
+        loops(training, 20)
+    assert len(list((tmp_path / "eval").iterdir())) == 1
+    assert points(tmp_path / "eval", "scores/top1") == [(20, pytest.approx(0.2))]
+
+
+def killed_run(folder):
+    """A process that dies at step 40, in the middle of writing two files."""
+    killed = make(folder)
+    killed.start(0, "first = 1")
+    loops(killed, 10, 20, 30)
+    killed.event(30, "damaged_checkpoint", path="x")
+    killed.evaluation(20, {"top1": 0.2})
+    killed.evaluation(40, {"top1": 0.4})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 4')
+    (events,) = (folder / "train").iterdir()
+    events.write_bytes(events.read_bytes()[:-5])
+
+
+def test_a_resumed_run_takes_back_what_a_killed_one_wrote_beyond(tmp_path):
+    killed_run(tmp_path)
+    loss = [(10, 11.5), (20, 21.5), (30, 31.5)]
+    assert points(tmp_path / "train")[:2] == loss[:2]
+    resumed = make(tmp_path)
+    resumed.start(10, "second = 2")
+    assert steps(tmp_path / "metrics.jsonl") == [10]
+    assert steps(tmp_path / "metrics.jsonl", "event") == [30]
+    assert points(tmp_path / "train") == loss[:1]
+    loops(resumed, 20, loss=7.0)
+    resumed.evaluation(20, {"top1": 0.3})
+    resumed.close()
+    assert steps(tmp_path / "metrics.jsonl") == [10, 20]
+    assert lines(tmp_path / "metrics.jsonl")[-1]["loss"] == 7
+    assert points(tmp_path / "train") == [(10, 11.5), (20, 7)]
+    configs = [text.step for text in curves(tmp_path / "train").Tensors("config")]
+    assert configs == [0, 10]
+    # The scores of step 40 stand in the lines until it is scored again.
+    assert steps(tmp_path / "eval.jsonl", "eval") == [40, 20]
+    assert points(tmp_path / "eval", "scores/top1") == [(20, pytest.approx(0.3))]
+
+
+def test_a_run_without_a_checkpoint_starts_all_over(tmp_path):
+    killed_run(tmp_path)
+    with make(tmp_path) as resumed:
+        resumed.start(0, "second = 2")
+        loops(resumed, 5)
+    assert steps(tmp_path / "metrics.jsonl") == [5]
+    assert points(tmp_path / "train") == [(5, 6.5)]
+
+
+def test_going_back_within_a_process(tmp_path):
+    with make(tmp_path) as shown:
+        shown.start(0, "")
+        loops(shown, 10, 20, 30)
+        shown.event(33, "rolled_back", to=10)
+        shown.go_back(10)
+        assert steps(tmp_path / "metrics.jsonl") == [10]
+        assert points(tmp_path / "train") == [(10, 11.5)]
+        loops(shown, 20, loss=7.0)
+    assert steps(tmp_path / "metrics.jsonl") == [10, 20]
+    assert steps(tmp_path / "metrics.jsonl", "event") == [33]
+    assert points(tmp_path / "train") == [(10, 11.5), (20, 7)]
+
+
+def test_what_is_not_finite_is_null_for_strict_parsers(tmp_path):
+    with make(tmp_path) as shown:
+        loops(shown, 10, loss=math.nan, gradient_norm=np.float32("inf"))
+        shown.event(10, "non_finite", losses=np.array([1, np.nan]), x={"y": -math.inf})
+    train, event = lines(tmp_path / "metrics.jsonl")
+    assert train["loss"] is None
+    assert train["gradient_norm"] is None
+    assert event["losses"] == [1, None]
+    assert event["x"] == {"y": None}
+    ((_, loss),) = points(tmp_path / "train")
+    assert math.isnan(loss)
+
+
+def test_only_the_chief_writes(tmp_path):
+    with make(tmp_path, writes=False) as shown:
+        shown.start(0, "")
+        assert shown.loop(output(10), macs_per_image=MACS)["images_per_second"] == 40
+        shown.evaluation(10, {"top1": 0.1})
+        shown.images(10, np.zeros([1, 4, 4, 3], np.uint8), [""])
+        shown.event(10, "preempted")
+        shown.go_back(0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_loops_are_written_every_half_minute_and_events_at_once(tmp_path, clock):
+    file = tmp_path / "metrics.jsonl"
+    with make(tmp_path) as shown:
+        shown.start(0, "")
+        loops(shown, 10)
+        clock[0] += 29
+        loops(shown, 20)
+        assert not file.exists() or steps(file) == []
+        clock[0] += 2
+        loops(shown, 30)
+        assert steps(file) == [10, 20, 30]
+        assert [step for step, _ in points(tmp_path / "train")] == [10, 20, 30]
+        loops(shown, 40)
+        assert steps(file) == [10, 20, 30]
+        shown.event(41, "x")
+        assert steps(file) == [10, 20, 30, 40]
+        loops(shown, 50)
+    assert steps(file) == [10, 20, 30, 40, 50]
+
+
+def test_a_slow_disk_is_written_to_less_often(tmp_path, clock, monkeypatch):
+    def slow(path, text):
+        clock[0] += 2
+        write(path, text)
+
+    write = gfiles.write_text
+    monkeypatch.setattr(gfiles, "write_text", slow)
+    with make(tmp_path) as shown:
+        shown.event(0, "x")
+        for seconds, expected in ((199, []), (2, [1, 2])):
+            clock[0] += seconds
+            loops(shown, len(expected) or 1)
+            assert steps(tmp_path / "metrics.jsonl") == expected
+
+
+@pytest.fixture
+def full_disk():
+    """Function: no file may grow beyond so many bytes; None lifts that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        size = before[0] if size is None else size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    limit(None)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch, full_disk):
+    def write(shown, *steps):
+        for step in steps:
+            clock[0] += 60
+            loops(shown, step)
+
+    said = []
+    monkeypatch.setattr(telemetry.console, "say", said.append)
+    noise = np.random.default_rng(0).integers(0, 256, [1, 64, 64, 3], np.uint8)
+    with make(tmp_path) as shown:
+        shown.start(0, "")
+        shown.event(0, "x", text="x" * 50_000)  # metrics.jsonl is the larger file
+        write(shown, 10, 20, 30, 40)
+        shown.images(50, noise, ["noise"])
+        (events,) = (tmp_path / "train").iterdir()
+        room = events.stat().st_size + 4000  # for a part of them
+        full_disk(room)
+        write(shown, 50, 60, 70)
+        assert events.stat().st_size == room
+        full_disk(None)
+        write(shown, 80, 90)
+    metrics, board = f"{tmp_path}/metrics.jsonl", f"{tmp_path}/train"
+    assert len(said) == 4
+    assert all(line.startswith("warning: ") for line in said[:2])
+    assert sum("Training goes on" in line for line in said[:2]) == 2
+    assert {*said[2:]} == {f"{path} is written again" for path in (metrics, board)}
+    expected = list(range(10, 100, 10))
+    assert steps(tmp_path / "metrics.jsonl") == expected
+    assert [step for step, _ in points(tmp_path / "train")] == expected
+    assert len(curves(tmp_path / "train").Images("examples/0")) == 1
+
+
+def test_a_folder_that_stays_broken_is_said_at_the_end(tmp_path, clock, capsys):
+    (tmp_path / "train").write_text("not a folder")
+    with make(tmp_path) as shown:
+        shown.start(0, "")
+        for step in (10, 20, 30):
+            clock[0] += 60
+            loops(shown, step)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"warning: {tmp_path}/train")
+    assert last.startswith("warning: the newest numbers are lost: ")
+    assert steps(tmp_path / "metrics.jsonl") == [10, 20, 30]
+
+
+def test_lines_that_say_nothing_are_dropped(tmp_path):
+    good = b'{"kind": "train", "step": 1, "x": NaN}\n'
+    bad = b'\xff\x00\n{"kind": "train"}\n[1]\n\n{"kind": "tr\n'
+    (tmp_path / "metrics.jsonl").write_bytes(good + bad + good)
+    with make(tmp_path) as shown:
+        shown.event(2, "x")
+    assert steps(tmp_path / "metrics.jsonl") == [1, 1]
+    assert len(lines(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_scores_that_cannot_be_read_are_not_taken_for_none(tmp_path):
+    (tmp_path / "eval.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"cannot read .*eval\.jsonl"):
+        make(tmp_path).evaluations()
+
+
+KILLED = """
+import os, sys
+from tests.train.telemetry import test_telemetry
+shown = test_telemetry.make(sys.argv[1])
+shown.start(0, "")
+print("ready", flush=True)
+step = 0
+while True:
+    step += 1
+    test_telemetry.loops(shown, step)
+    shown.event(step, "x")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.02, 0.5])
+def test_a_run_that_is_killed_for_real(tmp_path, seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ".", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    with process:
+        assert process.stdout
+        process.stdout.readline()
+        signal.sigtimedwait([], seconds)
+        process.kill()
+    written = writers.read_lines(f"{tmp_path}/metrics.jsonl")
+    seen = [line["step"] for line in written if line["kind"] == "train"]
+    assert seen == list(range(1, len(seen) + 1))
+    with make(tmp_path) as resumed:
+        resumed.start(2, "")
+        loops(resumed, 3, loss=7.0)
+    assert steps(tmp_path / "metrics.jsonl") == [*seen[:2], 3]
+    *before, last = points(tmp_path / "train")
+    assert last == (3, 7)
+    # The kill may have come between the one file and the other.
+    assert [step for step, _ in before] in (seen[:2], seen[:1])

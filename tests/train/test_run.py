@@ -1,0 +1,278 @@
+"""The whole of a run on real digits: train, stop, go on, score, export, classify."""
+
+import functools
+import json
+import re
+import resource
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.errors import Restart, UserError
+from input_pipeline.errors import DataError
+from input_pipeline.records import load_info
+from tests.support import processes
+from tests.support.runs import experiment_of, run_tiny
+from train import run, state
+from train.checkpoints import bundle, directory
+from train.fault_tolerance.preemption import Preemption
+
+
+def variables(model_dir) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(directory.latest(str(model_dir)))
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def assert_same_variables(one, other):
+    one, other = variables(one), variables(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_summary(finished):
+    model_dir, summary = finished
+    assert json.loads((model_dir / "summary.json").read_text()) == summary
+    assert summary["variant"] == "tiny"
+    assert summary["steps"] == 12
+    assert summary["images_seen"] == 240
+    assert summary["first_step"] == 0
+    assert summary["eval_images"] == 1000
+    assert summary["eval_skipped_records"] == 0
+    assert summary["checkpoint"] == f"{model_dir}/ckpt-12"
+    assert summary["seconds"] > 0
+    assert summary["images_per_second"] > 0
+    for who in ("", "ema_"):
+        assert 0 <= summary[who + "top1"] <= summary[who + "top5"] <= 1
+    model = experiment_of("unused").build_model()
+    assert summary["parameters"] == sum(
+        v.numpy().size for v in model.trainable_variables
+    )
+
+
+def test_checkpoint_holds_everything(finished):
+    saved = variables(finished[0])
+    model = experiment_of("unused").build_model()
+    for part in ("model", "ema"):
+        held = [n for n in saved if n.startswith(f"{part}/")]
+        assert len(held) == len(model.weights)
+    slots = [n for n in saved if n.startswith("optimizer/")]
+    assert len(slots) == 2 * len(model.trainable_variables)
+    counters = [saved[n] for n in ("step", "skipped_batches", "roll_backs")]
+    assert counters == [12, 0, 0]
+    assert len(saved) == 2 * len(model.weights) + len(slots) + 3
+
+
+def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "copy")
+    (tmp_path / "copy" / "summary.json").unlink()
+    scores = run.evaluate(experiment_of(digits), str(tmp_path / "copy"))
+    for key in ("top1", "top5", "ema_top1", "ema_top5", "eval_images", "steps"):
+        assert scores[key] == finished[1][key]
+    assert scores["checkpoint"] == str(tmp_path / "copy" / "ckpt-12")
+
+
+def test_finished_run_is_only_scored_again(digits, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "copy")
+    summary = run_tiny(digits, tmp_path / "copy")
+    assert summary["steps"] == 12
+    assert summary["seconds"] == finished[1]["seconds"]  # of the run that trained
+    assert summary["ema_loss"] == finished[1]["ema_loss"]
+
+
+@pytest.mark.slow
+def test_full_disk_keeps_the_last_good_checkpoint(
+    digits, finished, tmp_path, monkeypatch
+):
+    """And the run goes on from there, to the same end, bit for bit.
+
+    A limit on the size of files stands in for a disk without space.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    update = run.Progress.update
+
+    def update_then_fill_disk(self, step, output):
+        update(self, step, output)
+        if step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(run.Progress, "update", update_then_fill_disk)
+            with pytest.raises(UserError) as caught:
+                run_tiny(digits, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    text = str(caught.value)
+    assert f"cannot write a checkpoint to {tmp_path}" in text
+    assert "File too large" in text
+    assert f"the last good one is {tmp_path}/ckpt-4" in text
+    left = sorted(path.name for path in tmp_path.glob("ckpt-*"))
+    suffixes = ["data-00000-of-00001", "index", "json"]
+    assert left == [f"ckpt-{step}.{suffix}" for step in (0, 4) for suffix in suffixes]
+    assert not list(tmp_path.glob(".aside-*"))
+    summary = run_tiny(digits, tmp_path)
+    assert summary["first_step"] == 4
+    assert_same_variables(finished[0], tmp_path)
+    scores = ("top1", "top5", "loss", "ema_top1", "ema_top5", "ema_loss")
+    assert [summary[s] for s in scores] == [finished[1][s] for s in scores]
+
+
+def damage(digits, folder, split) -> None:
+    """Copies the digits and blanks the first JPEG of every shard of a split."""
+    shutil.copytree(digits, folder)
+    for shard in folder.glob(f"{split}-*"):
+        records = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
+        example = tf.train.Example.FromString(records[0])
+        encoded = example.features.feature["image/encoded"].bytes_list
+        # Of the same length: dataset_info.json knows where the records begin.
+        encoded.value[0] = encoded.value[0][:20].ljust(len(encoded.value[0]), b"\0")
+        records[0] = example.SerializeToString()
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for record in records:
+                writer.write(bytes(record))
+
+
+def test_broken_jpeg_stops_training_and_is_named(digits, tmp_path):
+    data = tmp_path / "data"
+    damage(digits, data, "train")
+    with pytest.raises(DataError) as caught:
+        # Unshuffled, so that the first batch meets it.
+        run_tiny(data, tmp_path / "run", **{"dataset.train_dataset.shuffle_buffer": 1})
+    text = str(caught.value)
+    assert re.search(rf"{data}/train-0000\d-of-00008, record 0", text)
+    assert "on_bad_record" in text
+    assert "\n" not in text
+
+
+def test_broken_jpeg_is_skipped_and_counted(digits, finished, tmp_path):
+    damage(digits, tmp_path / "data", "validation")
+    experiment = experiment_of(tmp_path / "data")
+    with pytest.raises(DataError, match=r"validation-00000-of-00002, record 0"):
+        run.evaluate(experiment, str(finished[0]))
+    shutil.copytree(finished[0], tmp_path / "run")
+    experiment = experiment_of(
+        tmp_path / "data", **{"dataset.eval_dataset.on_bad_record": "skip"}
+    )
+    summary = run.evaluate(experiment, str(tmp_path / "run"))
+    assert (summary["eval_images"], summary["eval_skipped_records"]) == (998, 2)
+
+
+def test_more_labels_than_classes(digits, tmp_path):
+    with pytest.raises(UserError, match=r"has 10 labels but the model has 7 classes"):
+        run_tiny(digits, tmp_path, **{"efficientnet_x.build_model.num_classes": 7})
+
+
+def test_no_data(tmp_path):
+    with pytest.raises(DataError, match=r"input_pipeline\.prepare"):
+        run_tiny(tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_checkpoint_of_another_model(digits, finished):
+    wider = {"efficientnet_x.build_model.width_coefficient": 2.0}
+    experiment = experiment_of(digits, **wider)
+    path = directory.latest(str(finished[0]))
+    fault = (
+        r"ckpt-12 does not fit this run: ema/block_0/.* has the shape .* there, .* here"
+    )
+    models = state.build_models(experiment, load_info(str(digits)), ["ema_"])
+    with pytest.raises(UserError, match=fault):
+        state.restore_into(models, path)
+
+
+def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch):
+    """In the middle of a loop, at a step that no interval would save."""
+    steps = []
+
+    def requested(self):
+        steps.append(None)
+        return len(steps) == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "requested", property(requested))
+        with pytest.raises(Restart, match=r"SIGTERM at step (\d+); .*ckpt-\1 is wri"):
+            run_tiny(digits, tmp_path)
+    saved = bundle.step(directory.latest(str(tmp_path)))
+    assert saved == 1
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    (event,) = [line for line in lines if line.get("event") == "preempted"]
+    assert (event["step"], event["checkpoint"]) == (saved, f"{tmp_path}/ckpt-{saved}")
+    assert json.loads((tmp_path / "hosts" / "host-0.json").read_text())["state"] == (
+        "stopped"
+    )
+    summary = run_tiny(digits, tmp_path)
+    assert summary["first_step"] == saved
+    assert_same_variables(finished[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_settings_may_change_as_long_as_only_the_start_is_saved(digits, tmp_path):
+    """And a start that lies there is not gone on from: it may be another's."""
+
+    def interrupted(self, step, output):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Progress, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_tiny(digits, tmp_path, **{"experiment.Experiment.seed": 1})
+    seed_1 = variables(tmp_path)
+    assert seed_1["step"] == 0
+    one_step = {"experiment.Experiment.epochs": 0.005}
+    run_tiny(digits, tmp_path, **one_step)
+    assert variables(tmp_path)["step"] == 1
+    start = bundle.read(f"{tmp_path}/ckpt-0")
+    assert (start["model/classifier/kernel"] != seed_1["model/classifier/kernel"]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_sigkill_in_the_middle(digits, tmp_path, devices):
+    """The command line, killed for real; the same command ends at the same weights.
+
+    Compared with a process of its own: these tests switch graph rewriting off.
+    """
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    changes = {
+        "experiment.Experiment.strategy": "mirrored",
+        "experiment.Experiment.batch_norm": "global",
+    }
+    make = functools.partial(processes.command, digits, devices=devices)
+    processes.run(make(whole, changes))
+    command = make(folder, changes)
+    with processes.started(command) as (process,):
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step 6/12"):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert directory.newest(str(folder)) == f"{folder}/ckpt-4"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "going on at step 4" in done.stderr
+    assert json.loads(done.stdout)["first_step"] == 4
+    assert_same_variables(whole, folder)
+
+
+@pytest.mark.slow
+def test_two_replicas(digits, tmp_path, monkeypatch, logical_cpus):
+    """Equal weights on both; every image is scored once."""
+    states = []
+    create = state.create
+    monkeypatch.setattr(
+        state, "create", lambda *a: states.append(create(*a)) or states[-1]
+    )
+    settings = {
+        "experiment.Experiment.batch_norm": "global",
+        "experiment.Experiment.strategy": "mirrored",
+    }
+    summary = run_tiny(digits, tmp_path, **settings)
+    assert (summary["steps"], summary["eval_images"]) == (12, 1000)
+    (train_state,) = states
+    for model in train_state.models.values():
+        for variable in model.weights:
+            one, other = variable.value.values
+            np.testing.assert_array_equal(one, other, err_msg=variable.path)

@@ -1,0 +1,168 @@
+"""Three training steps of x-b0 against the reference's: loss, weights, average."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import models
+from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from models import weight_loading
+from tests.support.recipe import Table, recipe, train_step
+from train import ema, losses, state
+from train.experiment import Experiment
+from train.optimizer import rmsprop
+from train.trainer import Trainer
+
+SPLIT = SplitInfo((ShardInfo("train-00000-of-00001", 8, (0,)),))
+INFO = DatasetInfo(
+    name="eight",
+    label_offset=0,
+    label_names=tuple(map(str, range(1000))),
+    splits={"train": SPLIT, "validation": SPLIT},
+)
+
+
+def unused(**_):
+    raise AssertionError("no data set is read here")
+
+
+def make_experiment(**changes) -> Experiment:
+    settings = {
+        "build_model": functools.partial(
+            models.build_model,
+            "efficientnet-x-b0",
+            resolution=64,
+            survival_prob=1.0,
+            dropout_rate=0.0,
+        ),
+        "optimizer": rmsprop,
+        "learning_rate": lambda **_: Table([*train_step()["lr"], 0.0]),
+        "train_data": unused,
+        "eval_data": unused,
+        "data_dir": "",
+        "global_batch_size": 8,
+        "eval_batch_size": 8,
+        "epochs": 3,
+        "precision": "float32",
+    }
+    return Experiment(**(settings | changes))
+
+
+def norms(model) -> np.ndarray:
+    variables = weight_loading.in_reference_order(model)
+    return np.array([np.linalg.norm(v.numpy().ravel()) for v in variables])
+
+
+@pytest.fixture(scope="module")
+def three_steps(golden_weights, golden_pixels):
+    """Losses, and norms of weights and averages, after each of three steps."""
+    experiment = make_experiment()
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        train_state = state.create(experiment, INFO)
+        trainer = Trainer(experiment, train_state, strategy, dataset=None)
+    batch = {
+        "image": tf.constant(golden_pixels(8, 64)),
+        "label": tf.constant(train_step()["labels"]),
+    }
+    values = golden_weights("efficientnet-x-b0")
+    assign(train_state.model, values)
+    norms_at_start = gradient_norms(trainer, batch)
+    assign(train_state.model, values)  # the moving statistics have moved
+    ema.copy(train_state.model, train_state.ema_model)
+    update = tf.function(lambda: strategy.run(trainer.replica_step, args=(batch,)))
+    seen = []
+    for _ in range(3):
+        trainer.begin_loop()
+        update()
+        seen.append(
+            {
+                "loss": trainer.end_loop().loss,
+                "w_norms": norms(train_state.model),
+                "ema_norms": norms(train_state.ema_model),
+                "step": int(train_state.step.numpy()),
+            }
+        )
+    return seen, trainer, norms_at_start
+
+
+def assign(model, values):
+    for variable, value in zip(
+        weight_loading.in_reference_order(model), values, strict=True
+    ):
+        variable.assign(value)
+
+
+def gradient_norms(trainer, batch) -> np.ndarray:
+    """Norms of the loss' gradients, in the reference's order."""
+    model = trainer.state.model
+    ordered = [v for v in weight_loading.in_reference_order(model) if v.trainable]
+
+    @tf.function
+    def compute():
+        with tf.GradientTape() as tape:
+            logits = model(batch["image"], training=True)
+            loss = trainer._loss(trainer.targets(batch["label"]), logits)
+        gradients = tape.gradient(loss, [v.value for v in ordered])
+        return [tf.norm(gradient) for gradient in gradients]
+
+    return np.array([float(norm) for norm in compute()])
+
+
+def test_gradients_at_the_first_step(three_steps):
+    expected = np.array(train_step()["grad_norms_step0"])
+    # A bias before a batch norm has no gradient but float noise.
+    errors = np.abs(three_steps[2] - expected) / (expected + 1e-3)
+    assert len(errors) == 204
+    assert np.median(errors) < 1e-3
+    assert errors.max() < 1e-2
+
+
+def test_losses(three_steps):
+    seen = three_steps[0]
+    golden = [g["loss"] for g in train_step()["steps"]]
+    assert golden[0] == pytest.approx(7.25431, abs=1e-5)
+    # Gradients carry float noise of a percent: it shows in the third loss.
+    found = [s["loss"] for s in seen]
+    assert found[:2] == pytest.approx(golden[:2], abs=2e-4)
+    assert found[2] == pytest.approx(golden[2], abs=1e-2)
+
+
+@pytest.mark.parametrize("key", ["w_norms", "ema_norms"])
+def test_weights_and_averages(three_steps, key):
+    for seen, golden in zip(three_steps[0], train_step()["steps"], strict=True):
+        np.testing.assert_allclose(seen[key], golden[key], rtol=3e-4, atol=3e-5)
+
+
+def test_counts(three_steps):
+    seen, trainer, _ = three_steps
+    golden = train_step()
+    assert [s["step"] for s in seen] == [1, 2, 3]
+    model = trainer.state.model
+    assert len(state.decayed_variables(model)) == golden["n_wd_vars"]
+    assert len(ema.averaged_variables(model)) == golden["n_ema"]
+    assert len(model.trainable_variables) == golden["n_trainable"]
+
+
+@pytest.mark.parametrize(("smoothing", "key"), [(0.1, "loss_ls0.1"), (0, "loss_ls0")])
+def test_label_smoothing(smoothing, key):
+    golden = recipe()["ls_loss"]
+    labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
+    per_image = losses.cross_entropy(labels, logits, smoothing)
+    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=1e-6)
+
+
+def test_masked_images_cost_nothing():
+    logits = tf.random.stateless_normal([3, 10], seed=(1, 2))
+    alone = losses.cross_entropy(tf.constant([4]), logits[1:2], 0.1)
+    per_image = losses.cross_entropy(tf.constant([-1, 4, -1]), logits, 0.1)
+    np.testing.assert_array_equal(per_image, [0, alone.numpy()[0], 0])
+
+
+def test_l2():
+    golden = recipe()["l2_loss"]
+    variable = keras.Variable(golden["x"])
+    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)

@@ -1,0 +1,376 @@
+"""The three files of a checkpoint: written aside, verified, then committed.
+
+`ckpt-<step>.data-00000-of-00001` and `ckpt-<step>.index` are a tensor bundle of
+TensorFlow's, which tf.train.load_checkpoint reads, with plain names of tensors. The
+index vouches for every tensor by a CRC, and `ckpt-<step>.json`, the record, for the
+index by its SHA-256.
+
+A checkpoint exists if its index does: that one gets its name last and loses it first.
+So a process that is killed leaves the old state or the new one, and nothing between.
+So does a machine that loses its power: each file is on the disk before it is renamed,
+each name before the next. A checkpoint that was written is there, or the disk has
+lied; what was under way has no index, or lies aside. On gs:// a file is there for good
+once it is closed.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common.errors import Restart, UserError
+
+DATA, RECORD, INDEX = ".data-00000-of-00001", ".json", ".index"
+_COMMIT_ORDER = (DATA, RECORD, INDEX)
+_ASIDE = re.compile(r"\.aside-[0-9a-f]{32}")
+# A storage that does not answer now tells nothing about what it holds.
+_BUSY = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+)
+_DENIED = (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)
+# What os.fsync, or os.open of a folder, says where there is no such thing.
+_CANNOT_SYNC = (
+    errno.EACCES,
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+)
+
+gfile = tf.io.gfile
+
+
+class Damaged(UserError):  # noqa: N818 (a state, whoever finds it)
+    """A checkpoint that is not what was once written, or is gone."""
+
+    def __init__(self, path: str, reason: str):
+        """Makes it of the checkpoint's path and what is wrong there."""
+        super().__init__(
+            f"cannot read the checkpoint {path}: {reason}; delete its files to use the "
+            "one before, or copy them there again"
+        )
+        self.path = path
+        self.reason = reason
+
+
+def step(path: str) -> int:
+    """Returns the number of updates that the checkpoint at `path` has seen."""
+    return int(path.rpartition("-")[2])
+
+
+def first_line(error: Exception) -> str:
+    """Returns the part of an error that a person reads."""
+    text = getattr(error, "message", None) or str(error)
+    text = re.sub(r"\{\{.*?\}\} ?|\[Op:\w+\]", "", text)  # names of graph nodes
+    return (
+        str(text).strip().splitlines()[0] if str(text).strip() else type(error).__name__
+    )
+
+
+def steps(directory: str, suffix: str = INDEX) -> set[int]:
+    """Returns the steps of the checkpoints in a folder that have this file."""
+    pattern = re.compile(r"ckpt-(0|[1-9]\d*)" + re.escape(suffix))
+    return {int(m[1]) for m in map(pattern.fullmatch, _listed(directory)) if m}
+
+
+def record(path: str) -> dict[str, Any]:
+    """Returns the record of the checkpoint at `path`, which its files fit.
+
+    This is cheap: of the tensors only the number of their bytes is looked at.
+
+    Raises:
+      Damaged: a file is missing or is not what the record says.
+      UserError: it may not be read.
+      Restart: the storage does not answer now.
+    """
+    with _reading(path):
+        found = json.loads(_content(f"{path}{RECORD}"))
+        fitting = _describe(path, found["tensors"], float(found["time"]))
+        for key, value in fitting.items():
+            if found[key] != value:
+                raise Damaged(path, f"its {key} is {value}, not {found[key]}")
+        return fitting
+
+
+def read(path: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads tensors of a checkpoint; not one byte can differ from what was written.
+
+    Args:
+      path: of the checkpoint, what stands before .index.
+      names: of tensors that it holds, see `shapes_and_types`; None reads all.
+
+    Raises:
+      Damaged: the record, the index or one of these tensors is not whole.
+      UserError, Restart: see `record`.
+    """
+    return dict(_tensors(path, names))
+
+
+def shapes_and_types(path: str) -> dict[str, tuple[list[int], str]]:
+    """Returns shape and dtype of every tensor of a checkpoint; raises as `read`."""
+    reader = _open(path)
+    dtypes = reader.get_variable_to_dtype_map()
+    return {
+        name: (list(shape), dtypes[name].name)
+        for name, shape in reader.get_variable_to_shape_map().items()
+    }
+
+
+def write(values: Mapping[str, np.ndarray], directory: str) -> str:
+    """Writes a checkpoint and reads it back before it gets its name.
+
+    Args:
+      values: by name; "step", an integer scalar, is one of them.
+      directory: where to, local or gs://; it is made if need be. No other process
+        writes there.
+
+    Returns:
+      The path of the checkpoint, which replaces one of the same step.
+
+    Raises:
+      UserError: the file system refuses, or returns something else.
+      Restart: the storage does not answer when it is to be read back.
+    """
+    with _writing(directory) as aside:
+        path = f"{aside}/ckpt-{int(values['step'])}"
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=path,
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=[tf.constant(value) for value in values.values()],
+            )
+        with gfile.GFile(f"{path}{RECORD}", "w") as file:
+            file.write(json.dumps(_describe(path, len(values), time.time())))
+        for name, value in _tensors(path, values):
+            if value.tobytes() != values[name].tobytes():
+                raise OSError(f"{name} reads back other than it was written")
+        return _commit(path, directory)
+
+
+def copy(path: str, directory: str) -> str:
+    """Copies a checkpoint as `write` writes one.
+
+    Args:
+      path: of the checkpoint.
+      directory: where to, as for `write`.
+
+    Returns:
+      The path of the copy. If it is there already, nothing happens.
+
+    Raises:
+      Damaged: the checkpoint is not whole, or vanishes meanwhile.
+      UserError: the file system refuses, or returns something else.
+      Restart: the storage does not answer when it is read.
+    """
+    source = record(path)
+    name = path.rpartition("/")[2]
+    with contextlib.suppress(Damaged):  # no such copy, or no good one
+        if record(f"{directory}/{name}") == source:
+            _verify(f"{directory}/{name}")
+            return f"{directory}/{name}"
+    try:
+        with _writing(directory) as aside:
+            for suffix in _COMMIT_ORDER:
+                gfile.copy(f"{path}{suffix}", f"{aside}/{name}{suffix}")
+            _verify(f"{aside}/{name}")
+            return _commit(f"{aside}/{name}", directory)
+    except UserError:
+        _verify(path)  # if it is to blame, this says so
+        raise
+
+
+def delete(path: str) -> None:
+    """Deletes a checkpoint, or what is left of it; UserError when it cannot be."""
+    try:
+        for suffix in reversed(_COMMIT_ORDER):
+            _remove(f"{path}{suffix}")
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot delete the old checkpoint {path}: {first_line(error)}; mend the "
+            "permissions"
+        ) from error
+
+
+def remove_leftovers(directory: str) -> None:
+    """Removes what writers that were killed have left aside in `directory`.
+
+    To be called when the one process that writes there begins. Another that still
+    lives, by somebody's mistake, fails and does no harm.
+    """
+    try:
+        for name in _listed(directory):
+            if _ASIDE.fullmatch(name):
+                gfile.rmtree(f"{directory}/{name}")
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot remove what was left in {directory}: {first_line(error)}; mend "
+            "the permissions"
+        ) from error
+
+
+def _listed(directory: str) -> list[str]:
+    """Returns the names of what lies in a folder; none if there is no folder."""
+    try:
+        # Not isdir: it takes a bucket that it may not look at for an empty one.
+        if not gfile.exists(directory):
+            return []
+        return [name.rstrip("/") for name in gfile.listdir(directory)]
+    except _BUSY as error:
+        raise Restart(f"cannot read {directory} now: {first_line(error)}") from error
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot look into {directory}: {first_line(error)}; mend the permissions "
+            "or name another folder"
+        ) from error
+
+
+def _open(path: str) -> Any:
+    """Returns TensorFlow's reader of a checkpoint with a good record."""
+    expected = record(path)["tensors"]
+    with _reading(path):
+        try:
+            # Not load_checkpoint, which would look into a folder of this name first.
+            reader = tf.compat.v1.train.NewCheckpointReader(path)
+        except tf.errors.OpError as error:
+            # It does not say why. The index was whole: if it still is, that was the
+            # storage.
+            record(path)
+            raise tf.errors.UnavailableError(None, None, first_line(error)) from error
+        found = len(reader.get_variable_to_shape_map())
+    if found != expected:
+        raise Damaged(path, f"it holds {found} tensors, not {expected}")
+    return reader
+
+
+def _tensors(
+    path: str, names: Iterable[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields what `read` returns, one by one for the sake of memory."""
+    reader = _open(path)
+    dtypes = reader.get_variable_to_dtype_map()
+    for name in dtypes if names is None else names:
+        with _reading(path):
+            try:
+                value = reader.get_tensor(name)
+            except (tf.errors.OpError, ValueError, IndexError):
+                # It does not say why. This does, but opens the index for each tensor.
+                with tf.device("CPU:0"):
+                    (value,) = tf.raw_ops.RestoreV2(
+                        prefix=path,
+                        tensor_names=[name],
+                        shape_and_slices=[""],
+                        dtypes=[dtypes[name]],
+                    )
+        yield name, np.asarray(value)
+
+
+def _verify(path: str) -> None:
+    """Reads every tensor of a checkpoint; raises as `read`."""
+    for _ in _tensors(path):
+        pass
+
+
+def _describe(path: str, tensors: int, written: float) -> dict[str, Any]:
+    """Returns what the record of these files has to say."""
+    index = _content(f"{path}{INDEX}")
+    return {
+        "step": step(path),
+        "time": written,  # in seconds since 1970
+        "tensors": tensors,
+        "data_bytes": gfile.stat(f"{path}{DATA}").length,
+        "index_bytes": len(index),
+        "index_sha256": hashlib.sha256(index).hexdigest(),
+    }
+
+
+def _content(path: str) -> bytes:
+    with gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turns what a broken file raises into Damaged, and only that."""
+    try:
+        yield
+    except KeyError as error:
+        raise Damaged(path, f"its record lacks {error}") from error
+    except _BUSY as error:
+        raise Restart(f"cannot read {path} now: {first_line(error)}") from error
+    except _DENIED as error:
+        raise UserError(
+            f"cannot read {path}: {first_line(error)}; mend the permissions"
+        ) from error
+    except (tf.errors.OpError, ValueError, TypeError, OverflowError) as error:
+        raise Damaged(path, first_line(error)) from error
+
+
+@contextlib.contextmanager
+def _writing(directory: str) -> Iterator[str]:
+    """Lends a folder aside; what goes wrong while it is used becomes a UserError."""
+    aside = f"{directory}/.aside-{uuid.uuid4().hex}"
+    try:
+        gfile.makedirs(aside)
+        yield aside
+    except (tf.errors.OpError, OSError, Damaged) as error:
+        reason = error.reason if isinstance(error, Damaged) else first_line(error)
+        raise UserError(
+            f"cannot write a checkpoint to {directory}: {reason}; free some space or "
+            "mend the permissions"
+        ) from error
+    finally:
+        # What cannot be removed now is removed when the next run starts.
+        with contextlib.suppress(tf.errors.OpError):
+            gfile.rmtree(aside)
+
+
+def _commit(path: str, directory: str) -> str:
+    """Gives the files at `path` their names in `directory`; the index is the last."""
+    final = f"{directory}/{path.rpartition('/')[2]}"
+    for suffix in _COMMIT_ORDER:
+        _sync(f"{path}{suffix}")
+    _remove(f"{final}{INDEX}")  # else it would speak of other data for a moment
+    for suffix in _COMMIT_ORDER:
+        gfile.rename(f"{path}{suffix}", f"{final}{suffix}", overwrite=True)
+        _sync(directory)
+    return final
+
+
+def _sync(path: str) -> None:
+    """Returns when a local file, or the names in a local folder, are on the disk.
+
+    gfile hands what it writes to the kernel, which keeps it for a while and writes it
+    in an order of its own: a power cut could leave an index without its data.
+    """
+    if "://" in path:
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _remove(path: str) -> None:
+    """Removes a file if it is there."""
+    with contextlib.suppress(tf.errors.NotFoundError):
+        gfile.remove(path)

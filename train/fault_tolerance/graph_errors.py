@@ -1,0 +1,36 @@
+"""What goes wrong inside a graph, as what a person or a supervisor can act on."""
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from common.errors import Restart
+from input_pipeline.dataset import explain
+from input_pipeline.errors import DataError
+from train.checkpoints.bundle import first_line
+
+# What collective operations and remote devices raise when their other end dies.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turns an error from inside a graph into what a person can act on."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        text = explain(error)
+        if text is not None:
+            raise DataError(text) from error
+        if isinstance(error, LOST):
+            raise Restart(
+                "another process of this run, or its accelerator, is gone "
+                f"({first_line(error)}); all processes have to be started again"
+            ) from error
+        raise

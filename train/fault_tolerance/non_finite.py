@@ -1,0 +1,70 @@
+"""What happens to a loss that is not finite: it is named, and its records are kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from common import gfiles
+from input_pipeline import batch_lookup
+from input_pipeline.records import DatasetInfo
+from train import config
+from train.experiment import Experiment
+
+
+class NonFinite(Exception):  # noqa: N818 - the run may go on
+    """An update, by its number from 0, is infinite or not a number.
+
+    Attributes:
+      step: updates before it.
+      what: is not finite.
+    """
+
+    def __init__(self, step: int, what: str):
+        super().__init__(f"{what} is not finite at step {step:,}")
+        self.step = step
+        self.what = what
+
+
+def dump_batch(
+    experiment: Experiment,
+    info: DatasetInfo,
+    folder: str,
+    batch: int,
+    *,
+    hosts: range,
+    num_hosts: int,
+    details: Mapping[str, Any],
+) -> None:
+    """Writes which records a global batch was made of, and the records themselves.
+
+    Args:
+      experiment: of the run.
+      info: of its data.
+      folder: gets records.tfrecord and batch.json for each of the hosts.
+      batch: number of the global batch, from 0.
+      hosts: whose parts this process writes.
+      num_hosts: of the run's input pipelines.
+      details: what else batch.json says.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    size = experiment.global_batch_size // num_hosts
+    shuffle_buffer = config.setting(experiment.train_data, "shuffle_buffer")
+    for host in hosts:
+        records = batch_lookup.records_of_batch(
+            info,
+            experiment.data_dir,
+            experiment.train_split,
+            seed=experiment.seed,
+            shuffle_buffer=shuffle_buffer,
+            batch=batch,
+            batch_size=size,
+            num_hosts=num_hosts,
+            host=host,
+        )
+        part = f"{folder}/host-{host}"
+        gfiles.make_folder(part)
+        rows = batch_lookup.dump(records, part)
+        gfiles.write_json(
+            f"{part}/batch.json", {**details, "batch": batch, "records": rows}
+        )

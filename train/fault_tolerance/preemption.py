@@ -1,0 +1,120 @@
+"""SIGTERM, which a preemptible machine sends shortly before it goes away."""
+
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+from common.console import say
+from common.errors import give_up
+
+_REPORT_SECONDS = 2.0
+
+
+class Preemption:
+    """Notices SIGTERM, and ends the process if its context is not left in time.
+
+    Whoever trains looks at `requested` now and then, saves, and raises Restart. A
+    second SIGTERM changes nothing.
+
+    Python runs handlers in the main thread between two of its instructions, and one
+    call of TensorFlow's may take longer than the deadline. But the part of a handler
+    that is C writes the number of the signal to a file descriptor at once. A thread
+    reads it here, so that all of this works while the main thread is away.
+
+    Enter it when the devices are there: MultiWorkerMirroredStrategy and TPU runtimes
+    install handlers of their own as they start.
+    """
+
+    def __init__(
+        self,
+        deadline_seconds: float,
+        describe: Callable[[], str] = lambda: f"host {socket.gethostname()}",
+    ):
+        """Makes what is then entered, once.
+
+        Args:
+          deadline_seconds: from SIGTERM to the end of the process.
+          describe: tells which host this is and what it does, from any thread.
+        """
+        self._deadline_seconds = deadline_seconds
+        self._describe = describe
+        self._ends = math.inf  # by the monotonic clock; only the thread sets it
+        self._is_left = threading.Event()
+        self._is_installed = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether SIGTERM has come."""
+        return self._ends < math.inf
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the process ends; infinite as long as SIGTERM has not come."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def __enter__(self) -> Self:
+        # Python lets no other thread handle signals: in one, as a notebook's may be,
+        # SIGTERM stays what it is.
+        if threading.current_thread() is threading.main_thread():
+            self._install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_installed:
+            return
+        self._restore()
+        self._is_left.set()
+        # Not close(): a child's copy would keep the other end waiting.
+        self._writer.shutdown(socket.SHUT_WR)
+        self._thread.join()
+        self._writer.close()
+        self._reader.close()
+
+    def _install(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        self._old_descriptor = signal.set_wakeup_fd(
+            self._writer.fileno(), warn_on_full_buffer=False
+        )
+        self._old_handler = signal.signal(signal.SIGTERM, lambda *_: None)
+        # What TensorFlow writes to a network's disk just then must not fail with EINTR.
+        signal.siginterrupt(signal.SIGTERM, False)
+        self._is_installed = True
+        # A SIGTERM for a forked child would be heard here, and the child live on.
+        os.register_at_fork(after_in_child=self._restore)
+
+    def _restore(self) -> None:
+        """Puts back what was there; a handler not of Python's making it cannot."""
+        if self._is_installed:
+            self._is_installed = False
+            signal.signal(signal.SIGTERM, self._old_handler or signal.SIG_DFL)
+            signal.set_wakeup_fd(self._old_descriptor)
+
+    def _watch(self) -> None:
+        """Waits for SIGTERM, then for the end of the context or of the process."""
+        number = None
+        while number != signal.SIGTERM:  # Ctrl-C comes here as well
+            received = self._reader.recv(1)
+            if not received:
+                return
+            number = received[0]
+        self._ends = time.monotonic() + self._deadline_seconds
+        line = f"SIGTERM: saving, then stopping (deadline {self._deadline_seconds:g} s)"
+        # By itself: standard error may be a pipe that nobody reads any more.
+        threading.Thread(target=say, args=(line,), daemon=True).start()
+        if not self._is_left.wait(self._deadline_seconds):
+            give_up(self._say_too_late, seconds=_REPORT_SECONDS)
+
+    def _say_too_late(self) -> None:
+        say(
+            f"SIGTERM: not stopped within {self._deadline_seconds:g} s. "
+            f"{self._describe()}. The steps since the last checkpoint are lost; the "
+            "same command goes on from there"
+        )

@@ -1,0 +1,236 @@
+"""Tells a process that hangs from one that works, and ends it."""
+
+import faulthandler
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from common import gfiles
+from common.console import say
+from common.errors import Restart, UserError, give_up
+from train.fault_tolerance import heartbeat
+from train.fault_tolerance.heartbeat import Heartbeat, State
+
+_REPORT_SECONDS = 30.0  # for the heartbeats of all hosts, which may be far away
+_STDERR = 2
+_NAME = "watchdog"  # of threads that a report leaves out
+
+
+class _Phase(NamedTuple):
+    name: str
+    step: int | None
+    limit_seconds: float
+    began: float  # by the monotonic clock
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+class Watchdog:
+    """Posts what this process does, and ends it when it does the same for too long.
+
+    Every host of a run posts <directory>/hosts/host-<number>.json (see
+    `heartbeat.Heartbeat`) every ten seconds, from a thread of its own: an old file is a
+    dead host, a new one with an old phase a host that waits. Another thread watches the
+    phase. When it is too old, the process says which host it is, what it does, who of
+    all hosts it may be waiting for and where its threads are, and ends with RESTART.
+
+    A process that was suspended for so long, as by Ctrl-Z, counts as one that hangs.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        host: int,
+        hosts: int,
+        timeout_seconds: float | None,
+        poll_seconds: float = 1.0,
+        exit: Callable[[int], object] = os._exit,
+    ):
+        """Makes what is then entered, once.
+
+        Args:
+          directory: of the run, the same for all hosts; local or gs://.
+          host: number of this process, from 0.
+          hosts: number of processes.
+          timeout_seconds: longest time between two calls of `phase`; None only posts.
+          poll_seconds: between two looks at the phase.
+          exit: ends the process.
+        """
+        self._directory = directory
+        self._host = host
+        self._hosts = hosts
+        self._hostname = socket.gethostname()
+        self._timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
+        self._poll_seconds = poll_seconds
+        self._exit = exit
+        self._state: State = "running"
+        self._error: str | None = None
+        self._has_folder = False
+        self._has_warned = False
+        self._is_left = threading.Event()
+        # Two threads: a disk that does not answer must not stop the watching.
+        self._poster, self._watcher = (
+            threading.Thread(target=work, name=_NAME, daemon=True)
+            for work in (self._post_until_left, self._watch_until_left)
+        )
+        self.phase("starting")
+
+    def phase(
+        self, name: str, step: int | None = None, *, patience: float = 1.0
+    ) -> None:
+        """Begins a phase, or says that it gets on: the time starts from 0.
+
+        Args:
+          name: what this process does now, as in "evaluation at step 200".
+          step: updates so far.
+          patience: factor of the timeout, for what takes long by itself.
+        """
+        limit_seconds = self._timeout_seconds * patience
+        self._phase = _Phase(name, step, limit_seconds, time.monotonic())
+
+    def describe(self) -> str:
+        """Returns which host this is and what it does; for any thread."""
+        phase = self._phase
+        return (
+            f"host {self._host} of {self._hosts} ({self._hostname}): {phase.name}, "
+            f"for {phase.seconds:,.0f} s"
+        )
+
+    def __enter__(self) -> Self:
+        self._poster.start()
+        if self._timeout_seconds < math.inf:
+            faulthandler.register(signal.SIGALRM, _STDERR, chain=True)
+            self._watcher.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._state, self._error = _ending(error)
+        self._is_left.set()
+        if self._timeout_seconds < math.inf:
+            self._watcher.join()
+            _end_by_alarm(after_seconds=0)
+            faulthandler.unregister(signal.SIGALRM)
+        # Its disk may not answer, and the run is over without its last words.
+        self._poster.join(_REPORT_SECONDS)
+
+    def _post_until_left(self) -> None:
+        self._post()
+        while not self._is_left.wait(heartbeat.INTERVAL_SECONDS):
+            self._post()
+        self._post()
+
+    def _post(self) -> None:
+        """Posts a heartbeat; the first that cannot be written is worth a warning."""
+        try:
+            if not self._has_folder:
+                gfiles.make_folder(heartbeat.folder(self._directory))
+            self._has_folder = True
+            heartbeat.write(self._directory, self._heartbeat())
+        except UserError as error:
+            self._has_folder = False
+            if not self._has_warned:
+                say(f"warning: the run goes on without heartbeats: {error}")
+            self._has_warned = True
+
+    def _heartbeat(self) -> Heartbeat:
+        phase = self._phase
+        return Heartbeat(
+            host=self._host,
+            hostname=self._hostname,
+            pid=os.getpid(),
+            phase=phase.name,
+            step=phase.step,
+            phase_seconds=round(phase.seconds, 3),
+            time=time.time(),
+            state=self._state,
+            error=self._error,
+        )
+
+    def _watch_until_left(self) -> None:
+        while not self._is_left.wait(self._poll_seconds):
+            limit_seconds = self._phase.limit_seconds
+            # Should this thread not get to run: long after it would have done the same.
+            _end_by_alarm(after_seconds=limit_seconds + 2 * _REPORT_SECONDS)
+            if self._phase.seconds > limit_seconds:
+                give_up(self._report, seconds=_REPORT_SECONDS, exit=self._exit)
+                return
+
+    def _report(self) -> None:
+        """Says all that may help to find why this process hangs."""
+        phase = self._phase
+        since = time.localtime(time.time() - phase.seconds)
+        say(
+            f"watchdog: {self.describe()}, since {time.strftime('%F %T', since)}; the "
+            f"limit is {phase.limit_seconds:,.0f} s (Experiment.hang_timeout_minutes). "
+            "This process ends; the same command goes on from the last checkpoint"
+        )
+        # What does not depend on any disk comes first.
+        say(_stacks())
+        if self._hosts > 1:
+            self._report_hosts()
+        self._state = "hung"
+        self._post()
+
+    def _report_hosts(self) -> None:
+        beats = [
+            self._heartbeat()
+            if host == self._host
+            else heartbeat.read(self._directory, host)
+            for host in range(self._hosts)
+        ]
+        now = time.time()
+        say(heartbeat.table(beats, now))
+        say(heartbeat.suspects(beats, now))
+
+
+def _ending(error: BaseException | None) -> tuple[State, str | None]:
+    """Returns what a heartbeat says of a context that is left, and the error."""
+    if error is None:
+        return "finished", None
+    if isinstance(error, (Restart, KeyboardInterrupt)):
+        return "stopped", None
+    line = next(iter(str(error).splitlines()), "")
+    return "failed", f"{type(error).__name__}: {line}"
+
+
+def _end_by_alarm(*, after_seconds: float) -> None:
+    """Has the kernel end this process unless this is called again; 0 for never.
+
+    The last resort. A native call that hangs and does not release the interpreter's
+    lock stops every thread of Python's. The kernel's timer needs no lock, nor does
+    faulthandler, which on SIGALRM writes the stacks and lets the signal do its work.
+    (faulthandler.dump_traceback_later would exit with status 1: a person's mistake.)
+    """
+    signal.setitimer(signal.ITIMER_REAL, after_seconds)
+
+
+def _stacks() -> str:
+    """Returns where Python's threads are.
+
+    Not by faulthandler: it writes without releasing the interpreter's lock, and if
+    standard error is a pipe that nobody reads, nothing could end this process.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    own = {_NAME, threading.current_thread().name}
+    lines = []
+    # The main one comes last. Those of TensorFlow's that run Python have no name.
+    for thread, frame in sys._current_frames().items():
+        if (name := names.get(thread, str(thread))) not in own:
+            lines += [f"thread {name}:\n", *traceback.format_stack(frame)]
+    return "".join(lines).rstrip()

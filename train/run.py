@@ -1,0 +1,352 @@
+"""The whole story of a run, top to bottom."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from common import gfiles
+from common.console import say
+from common.errors import UserError
+from input_pipeline.records import DatasetInfo, load_info
+from models.input_form import input_form
+from train import evaluation, state
+from train.checkpoints import bundle, directory
+from train.checkpoints.manager import Checkpoints
+from train.controller import Company, Training, restore
+from train.distribution import processes, strategies
+from train.evaluation import Scorer
+from train.experiment import Experiment
+from train.fault_tolerance import heartbeat
+from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.preemption import Preemption
+from train.fault_tolerance.watchdog import Watchdog
+from train.stages import Stages
+from train.telemetry import peak_flops
+from train.telemetry.profiler import Profiler
+from train.telemetry.progress import Progress
+from train.telemetry.telemetry import Telemetry
+
+# What summary.json says of the training, which an evaluation alone leaves as it is.
+TRAINING = (
+    "first_step",
+    "seconds",
+    "images_per_second",
+    "train_skipped_records",
+    "roll_backs",
+    "skipped_batches",
+)
+_SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
+
+
+def train_and_evaluate(
+    experiment: Experiment,
+    model_dir: str,
+    *,
+    config_text: Callable[[], str] = lambda: "",
+    before_restore: Callable[[], None] = lambda: None,
+    after_restore: Callable[[], None] = lambda: None,
+    with_evaluation: bool = True,
+) -> dict[str, Any]:
+    """Trains from the newest checkpoint, else from the start, to the last step.
+
+    The start is random weights, or those of `experiment.pretrained`.
+
+    Args:
+      experiment: what to do.
+      model_dir: folder for checkpoints, summaries and summary.json; local or gs://. All
+        processes of a run have the same.
+      config_text: the settings in use, for TensorBoard, once everything is built.
+      before_restore: called when everything is built; what it raises ends the run.
+      after_restore: called on the leader when a checkpoint, if any, has been restored.
+      with_evaluation: whether to score every `eval_every_epochs` and at the end.
+
+    Returns:
+      The content of summary.json.
+
+    Raises:
+      UserError, input_pipeline.errors.DataError, models.errors.ModelError: something
+        that the user can mend.
+      common.errors.Restart: the same command goes on: SIGTERM has come, or another
+        process of the run is gone.
+    """
+    strategy, info = prepare(experiment)
+    workers = processes.Workers(strategy)
+    gfiles.make_folder(model_dir)
+    with readable_errors(), contextlib.ExitStack() as stack:
+        watchdog = stack.enter_context(make_watchdog(experiment, model_dir, workers))
+        preemption = stack.enter_context(
+            Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
+        )
+        watchdog.phase("building", patience=_SLOW)
+        with strategy.scope():
+            train_state = state.create(experiment, info)
+        stages = Stages(experiment, info, train_state, strategy)
+        scorer = Scorer(experiment, info, strategy, train_state.models)
+        before_restore()
+
+        watchdog.phase("restoring")
+        checkpoints = stack.enter_context(
+            make_checkpoints(experiment, train_state, model_dir, workers)
+        )
+        with strategy.scope():
+            restored = resumes(model_dir, workers) and restore(checkpoints, workers)
+            if not restored:
+                train_state.start(experiment)
+        if not restored:
+            # There is always something to go back to; and a folder that cannot be
+            # written tells now.
+            checkpoints.save(wait=True)
+        if workers.leads:
+            tidy(model_dir, with_evaluation)
+            after_restore()
+
+        step = first_step = int(train_state.step.numpy())
+        last = experiment.train_steps(info)
+        progress = Progress(step, last, experiment.global_batch_size)
+        telemetry = stack.enter_context(
+            make_telemetry(experiment, strategy, model_dir, workers)
+        )
+        telemetry.start(step, config_text())
+        if step:
+            telemetry.event(step, "resumed")
+        company = Company(
+            workers=workers,
+            checkpoints=checkpoints,
+            telemetry=telemetry,
+            progress=progress,
+            watchdog=watchdog,
+            preemption=preemption,
+            profiler=stack.enter_context(make_profiler(experiment, model_dir, workers)),
+        )
+        run = Training(experiment, info, stages, model_dir, company)
+        say(opening(experiment, info, train_state.model, step))
+        scores: dict[str, Any] = {}
+        scored = workers.share(step in telemetry.evaluations())
+        for stop in stops(step, experiment.eval_interval(info), last, bool(scored)):
+            run.to(stop)  # ends with a checkpoint
+            if with_evaluation:
+                scores = score(scorer, stop, model_dir, company)
+        watchdog.phase("waiting for the last checkpoint", run.step)
+        checkpoints.wait()
+
+    summary = {**identity(experiment, train_state.model, run.step), **scores}
+    summary |= {
+        "roll_backs": int(train_state.roll_backs.numpy()),
+        "skipped_batches": int(train_state.skipped_batches.numpy()),
+    }
+    if run.step > first_step:
+        summary |= {"first_step": first_step, **progress.summary()}
+    return write_summary(model_dir, summary, workers)
+
+
+def score(
+    scorer: Scorer, step: int, model_dir: str, company: Company
+) -> dict[str, Any]:
+    """Scores the state at a step, whose checkpoint is being written meanwhile."""
+    company.watchdog.phase(f"evaluation at step {step:,}", step, patience=_SLOW)
+    scores = scorer.score(f"{model_dir}/ckpt-{step}")
+    company.watchdog.phase(f"waiting for ckpt-{step}", step)
+    company.checkpoints.wait()
+    say(evaluation.describe(scores))
+    if company.workers.leads:
+        # Only then the scores count as taken: a kill in between has them taken again.
+        evaluation.keep_best(model_dir, scores)
+        company.telemetry.evaluation(step, scores)
+    return scores
+
+
+def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
+    """Scores the newest checkpoint, or the pretrained weights before there is one.
+
+    Arguments and errors are those of train_and_evaluate.
+    """
+    strategy, info = prepare(experiment)
+    workers = processes.Workers(strategy)
+    with strategy.scope():
+        models, path, step = state.load_models(experiment, info, model_dir)
+    scores = Scorer(experiment, info, strategy, models).score(path)
+    say(evaluation.describe(scores))
+    gfiles.make_folder(model_dir)
+    summary = {**identity(experiment, models["ema_"], step), **scores}
+    return write_summary(model_dir, summary, workers)
+
+
+def continuous_evaluate(
+    experiment: Experiment,
+    model_dir: str,
+    *,
+    poll_seconds: float = 10.0,
+    timeout_minutes: float = 120.0,
+) -> dict[str, Any]:
+    """Scores the checkpoints of a training job as they come, until its last one.
+
+    Args:
+      experiment: of the job.
+      model_dir: of the job.
+      poll_seconds: between two looks for a new checkpoint.
+      timeout_minutes: without a new checkpoint, after which the job counts as dead.
+
+    Returns:
+      The scores of the last checkpoint.
+
+    Raises:
+      UserError: there was no new checkpoint for too long; and as train_and_evaluate.
+    """
+    if experiment.strategy == "multi_worker":
+        raise UserError(
+            "--mode=continuous_eval runs in one process; set Experiment.strategy to "
+            "'one_device' or 'mirrored'"
+        )
+    strategy, info = prepare(experiment)
+    workers = processes.Workers(strategy)
+    gfiles.make_folder(model_dir)
+    with make_telemetry(experiment, strategy, model_dir, workers) as telemetry:
+        return evaluation.follow(
+            experiment,
+            info,
+            strategy,
+            model_dir,
+            telemetry=telemetry,
+            poll_seconds=poll_seconds,
+            timeout_seconds=60 * timeout_minutes,
+        )
+
+
+def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
+    """Returns devices and data set of a run, both checked against its settings."""
+    # Before anything else: several workers have to meet before TensorFlow starts.
+    strategy = strategies.make_strategy(experiment.strategy)
+    experiment.check_replicas(strategy.num_replicas_in_sync)
+    info = load_info(experiment.data_dir)
+    return strategy, info
+
+
+def make_checkpoints(
+    experiment: Experiment,
+    train_state: state.TrainState,
+    model_dir: str,
+    workers: processes.Workers,
+) -> Checkpoints:
+    """Returns what saves and restores the state of this run."""
+    return Checkpoints(
+        train_state.variables(),
+        model_dir,
+        keep=experiment.keep_checkpoints,
+        keep_every_hours=experiment.keep_checkpoint_every_hours,
+        writes=workers.leads,
+    )
+
+
+def make_telemetry(
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    model_dir: str,
+    workers: processes.Workers,
+) -> Telemetry:
+    """Returns what the numbers of this run are written to."""
+    peak = experiment.peak_teraflops
+    return Telemetry(
+        model_dir,
+        global_batch_size=experiment.global_batch_size,
+        replicas=strategy.num_replicas_in_sync,
+        peak_teraflops=peak_flops.peak_teraflops(strategy) if peak is None else peak,
+        writes=workers.leads,
+    )
+
+
+def make_profiler(
+    experiment: Experiment, model_dir: str, workers: processes.Workers
+) -> Profiler:
+    """Returns what profiles chosen steps of this run."""
+    steps = experiment.profile_steps
+    return Profiler(f"{model_dir}/train", steps, writes=workers.leads)
+
+
+def make_watchdog(
+    experiment: Experiment, model_dir: str, workers: processes.Workers
+) -> Watchdog:
+    """Returns what ends this process when it gets nowhere."""
+    minutes = experiment.hang_timeout_minutes
+    return Watchdog(
+        model_dir,
+        host=workers.number,
+        hosts=workers.count,
+        timeout_seconds=None if minutes is None else 60 * minutes,
+    )
+
+
+def resumes(model_dir: str, workers: processes.Workers) -> bool:
+    """Whether there is more than the start: that one is made again from the settings.
+
+    So a run that has saved nothing else may still change them.
+    """
+    return bool(workers.share(directory.has_begun(model_dir)))
+
+
+def stops(step: int, interval: int, last: int, scored: bool) -> Iterator[int]:
+    """Yields the steps at which training pauses for an evaluation, from `step` on.
+
+    Args:
+      step: where a process begins.
+      interval: from one evaluation to the next.
+      last: step of the run; it is yielded even when there is nothing left to train.
+      scored: whether `step` is; a process that was killed in an evaluation leaves it
+        to the next.
+    """
+    if 0 < step < last and step % interval == 0 and not scored:
+        yield step
+    while True:
+        step = min(last, (step // interval + 1) * interval)
+        yield step
+        if step == last:
+            return
+
+
+def tidy(model_dir: str, with_evaluation: bool) -> None:
+    """Removes what processes that were killed have left aside."""
+    for folder in (model_dir, heartbeat.folder(model_dir)):
+        gfiles.remove_leftovers(folder)
+    if with_evaluation:  # else the best one may be that of a continuous evaluation
+        bundle.remove_leftovers(f"{model_dir}/{evaluation.BEST}")
+
+
+def write_summary(
+    model_dir: str, summary: dict[str, Any], workers: processes.Workers
+) -> dict[str, Any]:
+    """Returns the summary, which the leader writes."""
+    if not workers.leads:
+        return summary
+    return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
+
+
+def opening(
+    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
+) -> str:
+    """Returns the first line of a run."""
+    images = info.split(experiment.train_split).total
+    origin = "scratch" if experiment.pretrained is None else "pretrained weights"
+    return (
+        f"{model.name}: {parameters(model):,} parameters, "
+        f"{input_form(model).resolution} px; {images:,} images, "
+        f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
+        + (f"going on at step {step:,}" if step else f"starting from {origin}")
+    )
+
+
+def identity(experiment: Experiment, model: keras.Model, step: int) -> dict[str, Any]:
+    """Returns what model a summary speaks of, and how long it was trained."""
+    return {
+        "variant": model.name,
+        "resolution": input_form(model).resolution,
+        "parameters": parameters(model),
+        "steps": step,
+        "images_seen": step * experiment.global_batch_size,
+    }
+
+
+def parameters(model: keras.Model) -> int:
+    """Returns the number of trainable parameters."""
+    return sum(v.value.shape.num_elements() for v in model.trainable_variables)

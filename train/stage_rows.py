@@ -1,0 +1,120 @@
+"""The stages of progressive learning, as the rows of a config."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.checks import is_number, nearest_names
+from common.errors import UserError
+
+UNTIL = "until_epoch"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage sets in place of the recipe; None is the recipe's own setting.
+
+    Attributes:
+      resolution: height and width of the training images in pixels.
+      magnitude: of the augmentation that `train_data` has.
+      dropout_rate: before the classifier.
+      mixup_alpha: of `mixing`.
+      cutmix_alpha: of `mixing`.
+    """
+
+    resolution: int | None = None
+    magnitude: float | None = None
+    dropout_rate: float | None = None
+    mixup_alpha: float | None = None
+    cutmix_alpha: float | None = None
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Returns those settings, of all or of `names`, that are not the recipe's."""
+        fields = {n: v for n, v in vars(self).items() if not names or n in names}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+BASE_STAGE = Stage()  # the recipe's own settings
+
+
+def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
+    """Returns the stages by the epoch that ends them.
+
+    Args:
+      rows: see `Experiment.progressive`.
+
+    Raises:
+      UserError: names the row, and what is wrong with it.
+    """
+    if not isinstance(rows, list | tuple):
+        raise _fault(f"= {rows!r}: it has to be a list of mappings")
+    stages: dict[float, Stage] = {}
+    for number, row in enumerate(rows, start=1):
+        _check(row, where := f"stage {number}")
+        settings = dict(row)
+        end = settings.pop(UNTIL)
+        before = max(stages, default=0)
+        if end <= before:
+            raise _fault(f"{where}: {UNTIL} {end} has to be above {before}")
+        stages[end] = Stage(**settings)
+    return stages
+
+
+def by_last_step(
+    stages: Mapping[float, Stage], steps_per_epoch: float, train_steps: int
+) -> dict[int, Stage]:
+    """Returns the stages of a whole run by the number of steps that ends them.
+
+    Args:
+      stages: by the epoch that ends them; what is left of the run is one more stage
+        under the recipe's own settings.
+      steps_per_epoch: as a float; the ends are rounded to whole steps.
+      train_steps: of the run.
+
+    Raises:
+      UserError: no step falls into a stage.
+    """
+    ends: dict[int, Stage] = {}
+    for number, (epoch, stage) in enumerate(stages.items(), start=1):
+        end = min(round(epoch * steps_per_epoch), train_steps)
+        if end <= max(ends, default=0):
+            raise _fault(
+                f"stage {number} ends at epoch {epoch}, which is step {end}: no step "
+                f"falls into it, an epoch having {steps_per_epoch:.6g}"
+            )
+        ends[end] = stage
+    ends.setdefault(train_steps, Stage())
+    return ends
+
+
+def _check(row: Mapping[str, Any], where: str) -> None:
+    """Refuses a row that is not of known keys and values in range."""
+    if not isinstance(row, Mapping):
+        raise _fault(f"{where}: {row!r} is no mapping, as in {{'{UNTIL}': 50, ...}}")
+    for name, value in row.items():
+        if name not in _RANGES:
+            near = nearest_names(str(name), _RANGES) or list(_RANGES)
+            raise _fault(f"{where} has no {name!r}; nearest: {', '.join(near)}")
+        smallest, below, what = _RANGES[name]
+        whole = type(value) is int or name != "resolution"
+        if not (is_number(value) and whole and smallest <= value < below):
+            raise _fault(f"{where}: {name} = {value!r}: it has to be {what}")
+    if UNTIL not in row:
+        raise _fault(f"{where} does not say its {UNTIL}")
+
+
+# Name -> the least value, what it has to stay below, and both in words.
+_RANGES: dict[str, tuple[float, float, str]] = {
+    UNTIL: (0, math.inf, "a number above 0"),
+    "resolution": (1, math.inf, "a whole number of pixels"),
+    "magnitude": (0, math.inf, "0 or larger"),
+    "dropout_rate": (0, 1, "in [0, 1)"),
+    "mixup_alpha": (0, math.inf, "0 or larger"),
+    "cutmix_alpha": (0, math.inf, "0 or larger"),
+}
+
+
+def _fault(text: str) -> UserError:
+    joint = " " if text.startswith("=") else ", "
+    return UserError(f"Experiment.progressive{joint}{text}")

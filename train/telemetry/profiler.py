@@ -1,0 +1,87 @@
+"""A profile of chosen steps, for TensorBoard's profile tab."""
+
+import tensorflow as tf
+
+from common.console import say
+from common.errors import UserError
+
+
+class Profiler:
+    """Profiles a run from one step to another, once in a process.
+
+    A run that resumes between the two profiles what is left of them; one that resumes
+    beyond them, nothing. A profile that fails does not stop the run.
+
+    Of several processes one profiles. The others cut their loops where it does, or they
+    would wait for each other in different steps.
+    """
+
+    def __init__(
+        self, directory: str, steps: tuple[int, int] | None, *, writes: bool = True
+    ):
+        """Starts nothing yet.
+
+        Args:
+          directory: of a run of TensorBoard's; the profile is in its plugins/profile.
+          steps: number of updates at the start and at the end, as in (100, 110), which
+            profiles ten; None is no profile.
+          writes: whether this process is the one that profiles.
+
+        Raises:
+          UserError: the second is not larger than the first.
+        """
+        if steps is not None and not 0 <= steps[0] < steps[1]:
+            raise UserError(
+                f"cannot profile the steps {steps}: name the first and a later last one"
+            )
+        self._directory = directory
+        self._edges = steps or ()
+        self._steps = steps if writes else None  # None once there is nothing to do
+        self._began: int | None = None
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._began is not None:
+            self._stop("the end of the run")
+
+    def bound(self, step: int, stop: int) -> int:
+        """Returns where a loop from `step` to `stop` ends: no later than an edge.
+
+        It is the same in every process, whatever has become of the profile.
+        """
+        between = [edge for edge in self._edges if step < edge < stop]
+        return min(between, default=stop)
+
+    def update(self, step: int) -> None:
+        """Starts or stops, where the run stands between two steps at an edge."""
+        if self._steps is None:
+            return
+        first, last = self._steps
+        if self._began is None and first <= step < last:
+            self._start(step)
+        elif self._began is not None and not first <= step < last:
+            self._stop(f"step {step:,}")
+
+    def _start(self, step: int) -> None:
+        try:
+            tf.profiler.experimental.start(self._directory)
+        except tf.errors.OpError as error:
+            self._give_up(error)
+        else:
+            self._began = step
+
+    def _stop(self, end: str) -> None:
+        began, self._began = self._began, None
+        try:
+            tf.profiler.experimental.stop()
+        except tf.errors.OpError as error:
+            self._give_up(error)
+        else:
+            self._steps = None
+            say(f"the profile from step {began:,} to {end} is in {self._directory}")
+
+    def _give_up(self, error: tf.errors.OpError) -> None:
+        self._steps = None
+        say(f"warning: there will be no profile: {error.message}")

@@ -1,0 +1,198 @@
+"""The two files of numbers that a run leaves, for machines and for TensorBoard.
+
+Both keep what is not on the disk yet: a `flush` that fails loses nothing and may be
+called again.
+"""
+
+import contextlib
+import json
+import math
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from common import gfiles
+
+# By it TensorBoard knows that a file says itself where a run went back.
+EVENT_VERSION = "brain.Event:2"
+
+
+class JsonLines:
+    """A file of JSON objects, one a line, of which no two contradict each other.
+
+    Every flush writes the whole file aside and renames it. Appending would be cheaper
+    on a local disk, but a full disk or a kill leaves half a line to append to, and on
+    gs:// an append is TensorFlow fetching the object and sending all of it again.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self._new: list[dict[str, Any]] = []
+        self._kept_step = math.inf  # training beyond it is not true any more
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Takes a line with at least `kind` and `step`."""
+        self._new.append(gfiles.plain(line))
+
+    def go_back(self, step: int) -> None:
+        """Takes back the lines of training beyond `step`."""
+        self._new = [line for line in self._new if _stands(line, step)]
+        self._kept_step = min(self._kept_step, step)
+
+    def flush(self) -> None:
+        """Writes what is new; UserError or tf.errors.OpError when it cannot be."""
+        if not self._new and self._kept_step == math.inf:
+            return
+        # Read again each time: another job may have scored checkpoints of this run.
+        old = read_lines(self.path)
+        kept = [line for line in old if _stands(line, self._kept_step)]
+        lines = map(json.dumps, _without_replaced(kept + self._new))
+        gfiles.write_text(self.path, "".join(line + "\n" for line in lines))
+        self._new = []
+        self._kept_step = math.inf
+
+
+def read_lines(path: str) -> list[dict[str, Any]]:
+    """Returns the whole lines of such a file, none when there is no file.
+
+    Raises:
+      tf.errors.OpError: it cannot be read.
+    """
+    if not tf.io.gfile.exists(path):
+        return []
+    with tf.io.gfile.GFile(path, "rb") as file:
+        texts = file.read().splitlines()
+    lines = []
+    for text in texts:
+        with contextlib.suppress(ValueError):  # half a line, or no text at all
+            line = json.loads(text, parse_constant=lambda _: None)
+            if isinstance(line, dict) and line.keys() >= {"kind", "step"}:
+                lines.append(line)
+    return lines
+
+
+def _stands(line: Mapping[str, Any], step: float) -> bool:
+    """Whether a line is still true of a run that went back to `step`."""
+    return line["kind"] != "train" or line["step"] <= step
+
+
+def _without_replaced(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leaves out the evaluations of which a later line scores the same step."""
+    last = {line["step"]: n for n, line in enumerate(lines) if line["kind"] == "eval"}
+    return [
+        line
+        for n, line in enumerate(lines)
+        if line["kind"] != "eval" or last[line["step"]] == n
+    ]
+
+
+class EventFile:
+    """Curves, text and images of one run of TensorBoard's.
+
+    Not a `tf.summary` writer: that one loses what it cannot write, and it has no way
+    to say between two points that the run went back.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self._writer: tf.io.TFRecordWriter | None = None
+        self._new: list[tf.compat.v1.Event] = []
+        self._step: int | None = None  # of the last event that is on the disk
+
+    def go_back(self, step: int) -> None:
+        """Makes TensorBoard forget the points beyond `step`, of any process."""
+        self._new.append(_start(step))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds a point to the curve of each tag."""
+        self._add(
+            step,
+            [
+                tf.compat.v1.Summary.Value(tag=tag, simple_value=value)
+                for tag, value in values.items()
+            ],
+        )
+
+    def text(self, step: int, tag: str, markdown: str) -> None:
+        """Adds a text."""
+        plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="text")
+        value = tf.compat.v1.Summary.Value(
+            tag=tag,
+            tensor=tf.make_tensor_proto(markdown),
+            metadata=tf.compat.v1.SummaryMetadata(plugin_data=plugin),
+        )
+        self._add(step, [value])
+
+    def images(self, step: int, tag: str, images: np.ndarray) -> None:
+        """Adds uint8[N, H, W, 3] as tag/0, tag/1 ..."""
+        values = []
+        for place, image in enumerate(images):
+            height, width, channels = image.shape
+            encoded = tf.compat.v1.Summary.Image(
+                height=height,
+                width=width,
+                colorspace=channels,
+                encoded_image_string=tf.io.encode_png(image).numpy(),
+            )
+            values.append(
+                tf.compat.v1.Summary.Value(tag=f"{tag}/{place}", image=encoded)
+            )
+        self._add(step, values)
+
+    def flush(self) -> None:
+        """Writes what is new; tf.errors.OpError when it cannot be."""
+        points = any(event.HasField("summary") for event in self._new)
+        if self._writer is None and not points:
+            # To go back alone makes no file: a job that only trains leaves alone the
+            # folder of the job that scores its checkpoints.
+            return
+        try:
+            if self._writer is None:
+                self._writer = self._open()
+            for event in self._new:
+                self._writer.write(event.SerializeToString())
+            self._writer.flush()
+        except tf.errors.OpError:
+            # The file may end in half an event, behind which nothing is read.
+            self.close()
+            raise
+        if self._new:
+            self._step = self._new[-1].step
+        self._new = []
+
+    def close(self) -> None:
+        """Closes the file; what was flushed is in it."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            # Only reached with something to lose where flush has already raised.
+            with contextlib.suppress(tf.errors.OpError):
+                writer.close()
+
+    def _open(self) -> tf.io.TFRecordWriter:
+        tf.io.gfile.makedirs(self.path)
+        # TensorBoard reads files in the order of their names.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        writer = tf.io.TFRecordWriter(f"{self.path}/{name}")
+        writer.write(_event(file_version=EVENT_VERSION).SerializeToString())
+        if self._step is not None:
+            # A flush has failed: what of it came through will be written again.
+            writer.write(_start(self._step).SerializeToString())
+        return writer
+
+    def _add(self, step: int, values: Sequence[tf.compat.v1.Summary.Value]) -> None:
+        self._new.append(_event(step=step, summary=tf.compat.v1.Summary(value=values)))
+
+
+def _start(step: int) -> tf.compat.v1.Event:
+    """Returns what makes TensorBoard forget the points beyond `step`."""
+    log = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    # It forgets those of the step that is named as well.
+    return _event(step=step + 1, session_log=log)
+
+
+def _event(**content: Any) -> tf.compat.v1.Event:
+    return tf.compat.v1.Event(wall_time=time.time(), **content)

@@ -1,0 +1,319 @@
+"""One step of training, and the loop around it."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.initializers import derive_seed
+from models.input_form import input_form
+from train import ema, losses, metrics
+from train.distribution.replica import ReplicaSeedGenerator
+from train.experiment import Experiment
+from train.fault_tolerance.non_finite import NonFinite
+from train.state import TrainState, decayed_variables
+from train.telemetry.telemetry import LoopOutput
+
+Batch = Mapping[str, tf.Tensor]
+Mixing = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Trainer:
+    """Updates a `TrainState`; many steps run on the device between two host looks.
+
+    The steps of a loop are one tf.function: a loop in its graph fetches a batch and
+    runs the step on every replica, a program of static shapes that calls nothing back.
+
+    Attributes:
+      state: what it updates.
+      strategy: of the training.
+      dataset: where its batches come from.
+      position: number of the global batch that comes next.
+      program: the tf.function of many steps.
+      calls: how often it was called.
+      loops: that were begun.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        strategy: tf.distribute.Strategy,
+        dataset,
+        model: keras.Model | None = None,
+        mixing: Mixing | None = None,
+    ):
+        """Makes a trainer; to be called under the strategy's scope.
+
+        Args:
+          experiment: the recipe.
+          state: what training changes.
+          strategy: of the training.
+          dataset: distributed batches, of the form that the model takes.
+          model: of the state's variables, for images of another size; None is the
+            state's own.
+          mixing: (images, float32[B, C] targets, seed int[2]) -> mixed ones.
+        """
+        self.state = state
+        self.strategy = strategy
+        self.feed(dataset, 0)
+        self.loops = self.calls = 0
+        self._experiment = experiment
+        self._model = state.model if model is None else model
+        self._batch_axis = input_form(self._model).batch_axis
+        self._mixing = mixing
+        self.mixing_seed = ReplicaSeedGenerator(
+            derive_seed(experiment.seed, "mixing"), state.step, state.micro_batch
+        )
+        self._decayed = decayed_variables(state.model)
+        self._sums = metrics.Sums(
+            ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]
+        )
+        self._largest_norm = metrics.equal_on_replicas(0.0)
+        self._first_bad = metrics.equal_on_replicas(-1)  # step, of a sum not finite
+        self.program = tf.function(self._run_steps)
+        self._norms = tf.function(self._weight_norms)
+        self._times: list[np.ndarray] = []
+        self._began = 0.0
+
+    def feed(self, dataset, position: int) -> None:
+        """Goes on with other batches of the same form.
+
+        Args:
+          dataset: distributed batches; None frees the buffers of those before.
+          position: number of the global batch that comes first.
+        """
+        self.dataset, self._iterator, self.position = dataset, None, position
+
+    def begin_loop(self) -> None:
+        """Forgets the sums of the loop before."""
+        self.loops += 1
+        self._sums.reset()
+        self._largest_norm.assign(0.0)
+        self._first_bad.assign(-1)
+        self._times = []
+        self._began = time.perf_counter()
+
+    def run(self, steps: int) -> float:
+        """Takes so many global batches; returns the seconds."""
+        if self._iterator is None:
+            self._iterator = iter(self.dataset)
+        began = time.perf_counter()
+        times = self.program(self._iterator, tf.constant(steps)).numpy()
+        self.state.step.numpy()  # waits for the device
+        self._times.append(times)
+        self.position += steps
+        self.calls += 1
+        return time.perf_counter() - began
+
+    def _run_steps(self, iterator, steps: tf.Tensor) -> tf.Tensor:
+        """Returns float64[steps + 1, 2]: when batches were asked for, when they came.
+
+        The last row is the end. All moments are by the clock of the host that runs
+        this loop; steps on a device of its own may end a little later.
+        """
+        times = tf.TensorArray(tf.float64, size=steps, element_shape=[2])
+        for number in tf.range(steps):
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batch = next(iterator)
+            local = self.strategy.experimental_local_results(batch)
+            with tf.control_dependencies(tf.nest.flatten(local)):
+                came = tf.timestamp()
+            self.strategy.run(self.replica_step, args=(batch,))
+            times = times.write(number, tf.stack([asked, came]))
+        rows = times.stack()
+        with tf.control_dependencies([rows]):
+            ended = tf.timestamp()
+        return tf.concat([rows, [[ended, ended]]], axis=0)
+
+    @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
+    def replica_step(self, batch: Batch) -> None:
+        """Updates the state from this replica's part of the batch."""
+        state, images = self.state, batch["image"]
+        targets = self.targets(batch["label"])
+        if self._mixing is not None:
+            images, targets = self._mixing(images, targets, self.mixing_seed.next())
+        sums = self._sums_of(images, targets)
+        loss, gradients, statistics = self._all_reduce(sums)
+        norm = tf.linalg.global_norm(gradients)
+        if self._experiment.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(
+                gradients, self._experiment.clip_norm, use_norm=norm
+            )
+        self._note_if_not_finite(loss + norm)  # before the update: the step's number
+        state.optimizer.apply(gradients, state.model.trainable_variables)
+        state.statistics.assign(statistics)
+        decay = ema.effective_decay(self._experiment.ema_decay, state.step)
+        ema.update(state.model, state.ema_model, decay)
+        self._count(targets, loss, norm, sums["hits"])
+
+    def targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns what the logits of images with these labels shall be."""
+        classes = self.state.model.output_shape[-1]
+        return losses.smooth(labels, classes, self._experiment.label_smoothing)
+
+    def _sums_of(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        """Returns the values of `_part`, summed over the micro-batches."""
+        micro_batch = self.state.micro_batch
+        count = micro_batch.count
+        if count == 1:
+            return self._part(images, targets)
+        images = tf.stack(tf.split(images, count, axis=self._batch_axis))
+        targets = tf.stack(tf.split(targets, count))
+
+        def add(number: tf.Tensor | int, sums: dict) -> tuple[tf.Tensor | int, dict]:
+            micro_batch.number = number
+            part = self._part(images[number], targets[number])
+            return number + 1, tf.nest.map_structure(tf.add, sums, part)
+
+        sums = self._zeros()
+        if self.state.loops_can_reduce:
+            number = tf.constant(0)
+            _, sums = tf.while_loop(
+                lambda number, _: number < count,
+                add,
+                (number, sums),
+                parallel_iterations=1,
+                maximum_iterations=count,
+            )
+        else:
+            for number in range(count):
+                _, sums = add(number, sums)
+        micro_batch.number = 0
+        return sums
+
+    def _zeros(self) -> dict[str, Any]:
+        state = self.state
+
+        def zeros(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+            return [tf.zeros(variable.shape) for variable in variables]
+
+        return {
+            "loss": tf.zeros([]),
+            "hits": tf.zeros([]),
+            "gradients": zeros(state.model.trainable_variables),
+            "statistics": zeros(state.statistics.variables),
+        }
+
+    def _part(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        """Returns what a forward and a backward pass give, to be summed up.
+
+        loss and gradients are shares, which over all micro-batches and replicas add up
+        to those of the global batch; statistics are what moving statistics would
+        become, to be averaged; hits counts the images whose class was found.
+        """
+        variables = [v.value for v in self.state.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits, statistics = self.state.statistics.of(
+                lambda: self._model(images, training=True)
+            )
+            loss = self._loss(targets, logits)
+        # A mixed image counts for its larger part, as in the Model Garden.
+        labels = tf.argmax(targets, axis=1, output_type=tf.int32)
+        return {
+            "loss": loss,
+            "hits": metrics.correct_in_top(1, labels, logits, _are_images(targets)),
+            "gradients": tape.gradient(loss, variables),
+            "statistics": statistics,
+        }
+
+    def _loss(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """This micro-batch's share of the loss: all shares add up to it."""
+        experiment = self._experiment
+        per_image = losses.soft_cross_entropy(targets, logits)
+        average = tf.nn.compute_average_loss(
+            per_image, global_batch_size=experiment.global_batch_size
+        )
+        regularization = experiment.weight_decay * losses.l2(self._decayed)
+        return average + tf.nn.scale_regularization_loss(
+            regularization / self.state.micro_batch.count
+        )
+
+    def _all_reduce(
+        self, sums: dict[str, Any]
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+        """Returns loss, gradients and statistics of the global batch, by one reduction.
+
+        Whatever is added here travels with the gradients, and costs no other one.
+        """
+        context = tf.distribute.get_replica_context()
+        shares = context.num_replicas_in_sync * self.state.micro_batch.count
+        statistics = [value / shares for value in sums["statistics"]]
+        parts = [sums["loss"]], sums["gradients"], statistics
+        total = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [value for part in parts for value in part]
+        )
+        past = 1 + len(sums["gradients"])
+        return total[0], total[1:past], total[past:]
+
+    def _note_if_not_finite(self, value: tf.Tensor) -> None:
+        bad = tf.logical_not(tf.math.is_finite(value)) & (self._first_bad < 0)
+        step = tf.cast(self.state.step, self._first_bad.dtype)
+        self._first_bad.assign(tf.where(bad, step, self._first_bad))
+
+    def _count(
+        self, targets: tf.Tensor, loss: tf.Tensor, norm: tf.Tensor, hits: tf.Tensor
+    ) -> None:
+        images = _are_images(targets)
+        share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
+        self._sums.add(
+            steps=share,
+            loss=loss * share,
+            gradient_norm=norm * share,
+            images=tf.math.count_nonzero(images),
+            top1=hits,
+            skipped=tf.math.count_nonzero(tf.logical_not(images)),
+        )
+        self._largest_norm.assign(tf.maximum(self._largest_norm, norm))
+
+    def _weight_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the norm of what decays, and of all weights and statistics."""
+        parts = self._decayed, self.state.model.weights
+        norms = [tf.sqrt(2.0 * losses.l2(part)) for part in parts]
+        return norms[0], norms[1]
+
+    def end_loop(self) -> LoopOutput:
+        """Returns the averages of this loop.
+
+        Raises:
+          NonFinite: a loss, a gradient or a weight is infinite or not a number.
+        """
+        sums = self._sums.read()
+        steps, step = round(sums["steps"]), int(self.state.step.numpy())
+        seconds = time.perf_counter() - self._began
+        weight_norm, all_norm = (float(norm) for norm in self._norms())
+        first_bad = int(self._first_bad.numpy())
+        if first_bad >= 0:
+            raise NonFinite(first_bad, "the loss or its gradient")
+        # The last update may have spoilt weights that no loss has seen yet.
+        if not math.isfinite(all_norm):
+            raise NonFinite(step - 1, "a weight")
+        step_seconds = [np.diff(times[:, 0]) for times in self._times]
+        waits = [times[:, 1] - times[:, 0] for times in self._times]
+        rate = self.state.optimizer.learning_rate
+        return LoopOutput(
+            step=step,
+            steps=steps,
+            seconds=seconds,
+            step_seconds=np.concatenate([np.zeros(0), *step_seconds]),
+            wait_seconds=float(sum(map(np.sum, waits))),
+            loss=sums["loss"] / steps,
+            top1=sums["top1"] / max(sums["images"], 1),
+            learning_rate=float(keras.ops.convert_to_numpy(rate)),
+            gradient_norm=sums["gradient_norm"] / steps,
+            gradient_norm_max=float(self._largest_norm.numpy()),
+            weight_norm=weight_norm,
+            ema_decay=float(ema.effective_decay(self._experiment.ema_decay, step)),
+            skipped_records=round(sums["skipped"]),
+            images=round(sums["images"]),
+        )
+
+
+def _are_images(targets: tf.Tensor) -> tf.Tensor:
+    """Returns bool[B], False for what only fills up the batch."""
+    return tf.reduce_any(targets != 0, axis=1)
