@@ -1,8 +1,167 @@
-"""Types of command line arguments, for argparse."""
+"""The one way in which a command is parsed, run and ended.
+
+A command is a module of this form, which imports what is slow only once its arguments
+are parsed:
+
+    def _parser() -> argparse.ArgumentParser:
+        parser = cli.parser("train.export", __doc__)
+        parser.add_argument("--model_dir", required=True, help="of the run")
+        return parser
+
+    @cli.command(_parser)
+    def main(arguments: argparse.Namespace) -> Status | None:
+        from train import saved_model
+        ...
+
+    if __name__ == "__main__":
+        sys.exit(main())
+"""
 
 import argparse
 import ast
+import functools
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from common import console
+from common.errors import Restart, Status, UserError, first_line
+
+_Run = Callable[[argparse.Namespace], Status | None]
+
+
+def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
+    """Make the parser of a command.
+
+    Args:
+      module: what stands behind "python -m".
+      doc: the module's docstring, which --help shows as it is.
+      **options: of ArgumentParser.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a flag that comes later must not change what one means
+        **options,
+    )
+
+
+def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --gin_file and --gin_param, as `train.config.parse` takes them."""
+    several: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument(
+        "--gin_file", **several, help="a .gin file; may be repeated, later ones win"
+    )
+    add_gin_param(parser)
+
+
+def add_gin_param(parser: argparse.ArgumentParser) -> None:
+    """Add --gin_param alone, for a command that takes the config of a run."""
+    parser.add_argument(
+        "--gin_param",
+        action="append",
+        default=[],
+        help="a binding such as 'a.b = 1', which wins over files; may be repeated",
+    )
+
+
+def command(
+    make_parser: Callable[[], argparse.ArgumentParser],
+    *,
+    interrupted: str = "stopped",
+    outlives_pipes: bool = False,
+) -> Callable[[_Run], Callable[[Sequence[str] | None], int]]:
+    """Make a function of parsed arguments the `main` of a command.
+
+    Args:
+      make_parser: of the arguments. What it needs has to be fast to import.
+      interrupted: what a person reads after Ctrl-C.
+      outlives_pipes: whether the work matters more than what is printed: a closed
+        pipe ends any other command, in silence, as it ends those of the system.
+
+    Returns:
+      A decorator; what it makes takes the arguments, those of the process by default,
+      and returns the exit status.
+    """
+
+    def decorate(run: _Run) -> Callable[[Sequence[str] | None], int]:
+        @functools.wraps(run)
+        def main(argv: Sequence[str] | None = None) -> int:
+            # Only this project's own lines shall reach a person. TensorFlow looks at
+            # it when it is imported.
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            arguments = make_parser().parse_args(argv)
+            return run_command(
+                lambda: run(arguments),
+                interrupted=interrupted,
+                outlives_pipes=outlives_pipes,
+            )
+
+        return main
+
+    return decorate
+
+
+def run_command(
+    run: Callable[[], Status | None],
+    *,
+    interrupted: str = "stopped",
+    outlives_pipes: bool = False,
+) -> int:
+    """Run a command's work; print in one line why it ends, if it does not succeed.
+
+    Arguments are those of `command`.
+
+    Returns:
+      The exit status: what `run` returns, None being OK.
+    """
+    try:
+        status = run()
+        sys.stdout.flush()  # a pipe that is closed, or a full disk, tells now
+        return int(status or Status.OK)
+    except UserError as error:
+        return _mistake(first_line(error))
+    except Restart as reason:
+        console.end_live_line()
+        console.say(f"{first_line(reason)}; the same command goes on")
+        return int(Status.RESTART)
+    except KeyboardInterrupt:
+        console.say(interrupted)
+        return int(Status.INTERRUPTED)
+    except BrokenPipeError:
+        if not outlives_pipes:
+            _die_of_a_closed_pipe()
+        _forget_stdout()
+        return int(Status.OK)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _mistake(f"{where}{error.strerror}")
+
+
+def _mistake(line: str) -> int:
+    console.end_live_line()
+    console.say(f"error: {line}")
+    return int(Status.MISTAKE)
+
+
+def _die_of_a_closed_pipe() -> None:
+    """End as a program ends that knows nothing of pipes: `... | head`."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter's own last flush find nobody who could refuse."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
 
 _LARGEST = 2**31 - 1  # what a size in a compiler's shapes is sure to hold
 
@@ -22,7 +181,7 @@ def positive(text: str) -> int:
     """Return a whole number of 1 to 2**31 - 1.
 
     Raises:
-        ArgumentTypeError: the text is none.
+      ArgumentTypeError: the text is none.
     """
     try:
         number = int(text)
@@ -39,7 +198,7 @@ def names(text: str) -> list[str]:
     """Return the names between commas, each once, in their order.
 
     Raises:
-        ArgumentTypeError: there is none.
+      ArgumentTypeError: there is none.
     """
     found = [name for name in map(str.strip, text.split(",")) if name]
     if not found:
@@ -51,11 +210,11 @@ def changes(text: str) -> dict[Any, dict[Any, Any]]:
     """Return the fields to change by stage or block, as `models.change` takes them.
 
     Args:
-        text: of a dictionary of dictionaries: "{3: {'kernel_size': 3}}". Numbers and
-            names of fields are for `models.change` to check.
+      text: of a dictionary of dictionaries: "{3: {'kernel_size': 3}}". Numbers and
+        names of fields are for `models.change` to check.
 
     Raises:
-        ArgumentTypeError: it is none, or a value can be none of a field's.
+      ArgumentTypeError: it is none, or a value can be none of a field's.
     """
     try:
         found = ast.literal_eval(text)
@@ -71,3 +230,31 @@ def changes(text: str) -> dict[Any, dict[Any, Any]]:
                 f"{value!r} is no name, True, False or number up to {_LARGEST_FIELD:,}"
             )
     return found
+
+
+def number(
+    kind: type = float, *, above: float = -math.inf, least: float = -math.inf
+) -> Callable[[str], Any]:
+    """Make a type of arguments: a finite number, of which it says what it has to be.
+
+    Args:
+      kind: int or float.
+      above: what it has to be larger than.
+      least: the smallest that there may be.
+    """
+    what = "a whole number" if kind is int else "a number"
+    if above > -math.inf:
+        what += f" above {above:g}"
+    if least > -math.inf:
+        what += f", {least:g} or more"
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > above and value >= least):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return read

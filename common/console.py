@@ -1,13 +1,63 @@
-"""Lines for a person, on standard error."""
+"""Lines, tables and paragraphs for a person."""
 
 import shutil
 import sys
+import textwrap
+from collections.abc import Sequence
+
+WIDTH = 100  # columns of a paragraph
 
 
 def say(line: str, *, stays: bool = True) -> None:
-    """Writes a line to standard error; on a terminal the next may take its place."""
-    live = sys.stderr.isatty()
-    if live and not stays:  # a line that wraps could not be taken back
-        line = line[: shutil.get_terminal_size().columns - 1]
-    sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
-    sys.stderr.flush()
+    """Write a line to standard error; on a terminal the next may take its place.
+
+    A terminal or a log that is gone ends no run: the line is lost then.
+    """
+    try:
+        live = sys.stderr.isatty()
+        if live and not stays:  # a line that wraps could not be taken back
+            line = line[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        # A closed pipe or a full disk; a closed file; no standard error at all.
+        return
+
+
+def warn(text: str) -> None:
+    """Write a line that begins with "warning: " to standard error."""
+    say(f"warning: {text}")
+
+
+def end_live_line() -> None:
+    """Let what comes next begin a line of its own, below one of progress."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        say("")
+
+
+def table(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    """Return rows as lines with aligned columns, two spaces apart.
+
+    Args:
+      rows: of equally many cells each; the head, if any, is one of them.
+      right: align all columns but the first on the right, as numbers are.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [
+            cell.rjust(width) if right and number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def wrap(text: str, *, indent: str = "  ") -> str:
+    """Return a paragraph in lines of at most WIDTH columns, all but one indented."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return "1 file" or "2,000 files"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,8 +1,7 @@
-"""How a run ends when it does not finish, and what its exit status says.
+"""What ends a command, and the exit status that tells a supervisor so.
 
-0: finished. 1: a mistake that a person has to mend. 75: run the same command again, and
-it goes on from the last checkpoint. 130: Ctrl-C. A supervisor should also run the
-command again when a signal ended the process, as the kernel's SIGKILL for want of
+Every room's own error is a `UserError`. A supervisor runs the command again on 75, and
+should do so, too, when a signal ended the process, as the kernel's SIGKILL for want of
 memory or the watchdog's SIGALRM.
 """
 
@@ -11,8 +10,27 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 
-RESTART = 75  # EX_TEMPFAIL of sysexits.h
+
+class Status(IntEnum):
+    """The exit statuses of every command.
+
+    Attributes:
+      OK: done, or yes.
+      NO: what was asked was answered, and the answer is no: data are not sound, a step
+        does not fit, a network does not compile.
+      MISTAKE: a mistake that a person has to mend, or a tool, file or device that is
+        not there. With a traceback: a mistake of ours.
+      RESTART: nothing is wrong; the same command goes on where this one stopped.
+      INTERRUPTED: Ctrl-C.
+    """
+
+    OK = 0
+    NO = 1
+    MISTAKE = 2
+    RESTART = 75  # EX_TEMPFAIL of sysexits.h
+    INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 
 
 class UserError(Exception):
@@ -23,32 +41,19 @@ class Restart(Exception):  # noqa: N818 - nothing is wrong
     """One line for a person: why the run stops here and is to be started again."""
 
 
-@contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Prints as one line why a run ends, and exits with the status that says so."""
-    try:
-        yield
-    except UserError as error:
-        _end_live_line()
-        # gin adds lines about the call that it made.
-        sys.exit(f"error: {str(error).splitlines()[0]}")
-    except Restart as reason:
-        _end_live_line()
-        line = str(reason).splitlines()[0]
-        print(f"{line}; the same command goes on", file=sys.stderr)
-        sys.exit(RESTART)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it can", file=sys.stderr)
-        sys.exit(130)
+def first_line(error: BaseException) -> str:
+    """Return the line of an error that a person reads; its type where it has none."""
+    text = str(getattr(error, "message", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
-def give_up(
+def exit_for_restart(
     report: Callable[[], None],
     *,
     seconds: float,
     exit: Callable[[int], object] = os._exit,
 ) -> None:
-    """Ends the process with RESTART, from any thread and whatever the main one does.
+    """End the process with RESTART, from any thread and whatever the main one does.
 
     Args:
       report: says why. It may hang on what the process hangs on: a pipe that nobody
@@ -59,9 +64,20 @@ def give_up(
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
     reporter.join(seconds)
-    exit(RESTART)
+    exit(Status.RESTART)
 
 
-def _end_live_line() -> None:
-    if sys.stderr.isatty():  # a line of progress may stand there
-        sys.stderr.write("\n")
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Print as one line why a run ends, and exit with the status that says so."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        sys.exit(Status.MISTAKE)
+    except Restart as reason:
+        print(f"{first_line(reason)}; the same command goes on", file=sys.stderr)
+        sys.exit(Status.RESTART)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it can", file=sys.stderr)
+        sys.exit(Status.INTERRUPTED)

@@ -3,34 +3,44 @@
 import contextlib
 import json
 import math
-import re
 import time
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from common.console import say
-from common.errors import UserError
+from common.console import warn
+from common.errors import UserError, first_line
+from common.files import STAGING, staging_name
 
-# What `write_text` writes before it renames it.
-_ASIDE = re.compile(r".+\.part-[0-9a-f]{32}", re.DOTALL)
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[str]:
+    """Lend a path to write to; what stands there at the end replaces `path`.
+
+    Raises:
+      tf.errors.OpError: it cannot be renamed, or what the block raises. Nothing is
+        replaced then.
+    """
+    staging = staging_name(path)
+    try:
+        yield staging
+        tf.io.gfile.rename(staging, path, overwrite=True)
+    except BaseException:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(staging)
+        raise
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes `path` by renaming a finished copy; UserError when it cannot be."""
-    aside = f"{path}.part-{uuid.uuid4().hex}"  # several workers may write at once
+    """Write `path` by renaming a finished copy; UserError when it cannot be."""
     try:
-        with tf.io.gfile.GFile(aside, "w") as file:
+        with writing(path) as staging, tf.io.gfile.GFile(staging, "w") as file:
             file.write(text)
-        tf.io.gfile.rename(aside, path, overwrite=True)
     except tf.errors.OpError as error:
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(aside)
         raise UserError(
-            f"cannot write {path}: {error.message}; free some space, mend the "
+            f"cannot write {path}: {first_line(error)}; free some space, mend the "
             "permissions or name another folder"
         ) from error
 
@@ -43,11 +53,11 @@ def remove(path: str) -> None:
         return
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot remove {path}: {error.message}; mend the permissions"
+            f"cannot remove {path}: {first_line(error)}; mend the permissions"
         ) from error
 
 
-def remove_leftovers(folder: str, *, older_than_seconds: float = 3600.0) -> None:
+def remove_stale_files(folder: str, *, older_than_seconds: float = 3600.0) -> None:
     """Removes what a `write_text` that was killed has left in a folder.
 
     Whatever cannot be removed is a warning only: it does no harm but take space.
@@ -60,13 +70,12 @@ def remove_leftovers(folder: str, *, older_than_seconds: float = 3600.0) -> None
     before = time.time() - older_than_seconds
     try:
         for name in tf.io.gfile.listdir(folder):
-            if _ASIDE.fullmatch(name):
+            if STAGING.fullmatch(name):
                 _remove_if_older(f"{folder}/{name}", before)
     except tf.errors.NotFoundError:
         return
     except tf.errors.OpError as error:
-        reason = error.message.partition("\n")[0]
-        say(f"warning: what was left aside in {folder} stays: {reason}")
+        warn(f"what was left aside in {folder} stays: {first_line(error)}")
 
 
 def _remove_if_older(path: str, before: float) -> None:
@@ -83,7 +92,7 @@ def make_folder(path: str) -> None:
         tf.io.gfile.makedirs(path)
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot make the folder {path}: {error.message}; name another one"
+            f"cannot make the folder {path}: {first_line(error)}; name another one"
         ) from error
 
 
@@ -96,7 +105,7 @@ def read_text(path: str) -> str | None:
             return file.read()
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot read {path}: {error.message}; mend the permissions"
+            f"cannot read {path}: {first_line(error)}; mend the permissions"
         ) from error
 
 
@@ -115,7 +124,7 @@ def write_json(
 
     Args:
       path: of the file.
-      values: of the object. What is not finite is null in the file, see `plain`.
+      values: of the object. What is not finite is null in the file, see `to_json`.
       keep: keys that the one before keeps where `values` have none.
 
     Returns:
@@ -126,18 +135,18 @@ def write_json(
     """
     old = read_json(path)
     merged = {key: old[key] for key in keep if key in old} | dict(values)
-    write_text(path, json.dumps(plain(merged), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(to_json(merged), indent=2, allow_nan=False) + "\n")
     return merged
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Returns what strict JSON can say: null for a number that is not finite."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | None) else str(value)

@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.files import remove_older
 from tpu_compiler import CompilerError
-from tpu_compiler.cache import LEFTOVER_SECONDS, default_folder, remove_older
+from tpu_compiler.cache import LEFTOVER_SECONDS, default_folder
 
 _UNREAD_SECONDS = 90 * 24 * 3600.0
 

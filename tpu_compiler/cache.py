@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.files import remove_older
 from tpu_compiler.errors import CompilerError
 
 LEFTOVER_SECONDS = 24 * 3600.0
@@ -119,16 +119,6 @@ class Cache:
             aside.write_text(json.dumps({"answer": answer, "hlo": named}))
             os.replace(aside, self.folder / f"{key}.json")
         return path
-
-
-def remove_older(folder: Path, pattern: str, seconds: float) -> None:
-    """Removes the files of a folder that nobody has touched for so long."""
-    before = time.time() - seconds
-    for path in folder.glob(pattern):
-        # Another process was faster, or it is another user's.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            if path.stat().st_mtime < before:
-                path.unlink()
 
 
 @functools.cache

@@ -291,7 +291,7 @@ def main() -> None:
             export_dir,
             fold_batch_norm=arguments.fold_batch_norm,
         )
-        print(json.dumps(gfiles.plain(report)))
+        print(json.dumps(gfiles.to_json(report)))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def dispatch() -> None:
             )
         else:
             report = export(experiment, model_dir, f"{model_dir}/export")
-    print(json.dumps(gfiles.plain(report)))
+    print(json.dumps(gfiles.to_json(report)))
 
 
 def train(model_dir: str) -> dict:

@@ -308,7 +308,7 @@ def stops(step: int, interval: int, last: int, scored: bool) -> Iterator[int]:
 def tidy(model_dir: str, with_evaluation: bool) -> None:
     """Removes what processes that were killed have left aside."""
     for folder in (model_dir, heartbeat.folder(model_dir)):
-        gfiles.remove_leftovers(folder)
+        gfiles.remove_stale_files(folder)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
         bundle.remove_leftovers(f"{model_dir}/{evaluation.BEST}")
 

@@ -90,9 +90,9 @@ def test_what_a_killed_write_leaves_is_recognised(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             gfiles.write_text(str(tmp_path / "a.json"), "half")
     assert len(names(tmp_path)) == 1
-    gfiles.remove_leftovers(str(tmp_path))  # it is young
+    gfiles.remove_stale_files(str(tmp_path))  # it is young
     assert len(names(tmp_path)) == 1
-    gfiles.remove_leftovers(str(tmp_path), older_than_seconds=-1)
+    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=-1)
     assert names(tmp_path) == []
 
 
@@ -120,16 +120,16 @@ def test_only_what_is_old_and_left_aside_is_removed(tmp_path, capsys):
     before = names(tmp_path)
     make(tmp_path / f"old.json.part-{HEX}", hours=1.1)
     make(tmp_path / f"two\nlines.part-{HEX}", hours=1.1)
-    gfiles.remove_leftovers(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path))
     assert names(tmp_path) == before
     assert below.exists()
-    gfiles.remove_leftovers(str(tmp_path), older_than_seconds=HOUR / 2)
+    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=HOUR / 2)
     assert names(tmp_path) == [n for n in before if not n.startswith("young")]
     assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path, capsys):
-    gfiles.remove_leftovers(str(tmp_path / "none"))
+    gfiles.remove_stale_files(str(tmp_path / "none"))
     assert names(tmp_path) == []
     assert capsys.readouterr().err == ""
 
@@ -145,7 +145,7 @@ def test_a_leftover_that_another_process_takes_away(tmp_path, monkeypatch, capsy
         return stat(path)
 
     monkeypatch.setattr(tf.io.gfile, "stat", late)
-    gfiles.remove_leftovers(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path))
     assert not other.exists()
     assert capsys.readouterr().err == ""
 
@@ -158,7 +158,7 @@ def test_leftovers_that_cannot_be_removed_are_one_warning(
 
     paths = [make(tmp_path / f"{name}.part-{HEX}", hours=2) for name in "ab"]
     monkeypatch.setattr(tf.io.gfile, "remove", refuse)
-    gfiles.remove_leftovers(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: what was left aside in {tmp_path} stays: ")
     assert all(path.exists() for path in paths)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from common.errors import RESTART
+from common.errors import Status
 from tests.support import processes
 from tests.train.test_run import assert_same_variables
 
@@ -65,7 +65,7 @@ def live_once(command, workers, model_dir, chance, moment) -> tuple[str, str] | 
         for process in group:
             _, text = process.communicate(timeout=120)
             # SIGTERM kills a process that is only just starting.
-            allowed = {RESTART, 0, -signal.SIGTERM}
+            allowed = {Status.RESTART, 0, -signal.SIGTERM}
             if process is victim and kind == signal.SIGKILL:
                 allowed = {-signal.SIGKILL}
             assert process.returncode in allowed, text

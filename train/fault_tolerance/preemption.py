@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from common.console import say
-from common.errors import give_up
+from common.errors import exit_for_restart
 
 _REPORT_SECONDS = 2.0
 
@@ -110,7 +110,7 @@ class Preemption:
         # By itself: standard error may be a pipe that nobody reads any more.
         threading.Thread(target=say, args=(line,), daemon=True).start()
         if not self._is_left.wait(self._deadline_seconds):
-            give_up(self._say_too_late, seconds=_REPORT_SECONDS)
+            exit_for_restart(self._say_too_late, seconds=_REPORT_SECONDS)
 
     def _say_too_late(self) -> None:
         say(

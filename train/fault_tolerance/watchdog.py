@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from common import gfiles
 from common.console import say
-from common.errors import Restart, UserError, give_up
+from common.errors import Restart, UserError, exit_for_restart
 from train.fault_tolerance import heartbeat
 from train.fault_tolerance.heartbeat import Heartbeat, State
 
@@ -168,7 +168,7 @@ class Watchdog:
             # Should this thread not get to run: long after it would have done the same.
             _end_by_alarm(after_seconds=limit_seconds + 2 * _REPORT_SECONDS)
             if self._phase.seconds > limit_seconds:
-                give_up(self._report, seconds=_REPORT_SECONDS, exit=self._exit)
+                exit_for_restart(self._report, seconds=_REPORT_SECONDS, exit=self._exit)
                 return
 
     def _report(self) -> None:

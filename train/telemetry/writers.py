@@ -36,7 +36,7 @@ class JsonLines:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Takes a line with at least `kind` and `step`."""
-        self._new.append(gfiles.plain(line))
+        self._new.append(gfiles.to_json(line))
 
     def go_back(self, step: int) -> None:
         """Takes back the lines of training beyond `step`."""

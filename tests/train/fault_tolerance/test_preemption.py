@@ -103,7 +103,7 @@ def eventually(condition):
 
 def test_deadline_ends_a_call_that_does_not_return():
     status, seconds, stderr = terminated(held(LONG_CALL, 0.7))
-    assert status == errors.RESTART == 75
+    assert status == errors.Status.RESTART == 75
     assert 0.7 <= seconds < 2.5
     assert stderr.splitlines() == [
         "SIGTERM: saving, then stopping (deadline 0.7 s)",
