@@ -1,41 +1,76 @@
 """What makes sense as a setting, and which known name a wrong one is nearest to."""
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from common.errors import UserError
 
-# Whether a number is within, and in words which are.
-Range = tuple[Callable[[float], bool], str]
-
-POSITIVE: Range = (lambda x: x > 0, "above 0")
-NOT_NEGATIVE: Range = (lambda x: x >= 0, "0 or larger")
-FRACTION: Range = (lambda x: 0 <= x <= 1, "from 0 to 1")
-BELOW_ONE: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
-BETWEEN: Range = (lambda x: 0 < x < 1, "between 0 and 1")
-
-
-def require(
-    owner: str, settings: Mapping[str, Any], ranges: Mapping[str, Range]
-) -> None:
-    """Raises UserError where a setting that has a range is no number within it.
-
-    Args:
-      owner: whose they are, as gin writes it: "optimizer.adamw".
-      settings: value by name.
-      ranges: by name; a setting without one may be anything.
-    """
-    for name in settings.keys() & ranges.keys():
-        is_within, what = ranges[name]
-        value = settings[name]
-        if type(value) not in (int, float) or not is_within(value):
-            raise UserError(f"{owner}.{name} = {value!r}: it has to be a number {what}")
+# Whether a value makes sense, and in words which do.
+Rule = tuple[Callable[[Any], bool], str]
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def number(within: Callable[[float], bool], what: str) -> Rule:
+    """Make a rule of finite numbers; `what` is as in "above 0"."""
+    return (
+        lambda value: is_number(value) and math.isfinite(value) and within(value),
+        f"a number {what}",
+    )
+
+
+def whole(least: int) -> Rule:
+    """Make a rule of whole numbers."""
+    return (
+        lambda value: type(value) is int and value >= least,
+        f"a whole number >= {least}",
+    )
+
+
+def one_of(*values: Any) -> Rule:
+    """Make a rule of these values alone."""
+    *others, last = map(repr, values)
+    return (
+        lambda value: any(type(value) is type(one) and value == one for one in values),
+        f"{', '.join(others)} or {last}" if others else last,
+    )
+
+
+def optional(rule: Rule) -> Rule:
+    """Make a rule of None, beside what another allows."""
+    holds, what = rule
+    return lambda value: value is None or holds(value), f"None or {what}"
+
+
+POSITIVE = number(lambda x: x > 0, "above 0")
+NOT_NEGATIVE = number(lambda x: x >= 0, "0 or larger")
+FRACTION = number(lambda x: 0 <= x <= 1, "from 0 to 1")
+BELOW_ONE = number(lambda x: 0 <= x < 1, "from 0 to below 1")
+BETWEEN = number(lambda x: 0 < x < 1, "between 0 and 1")
+COUNT = whole(1)
+SWITCH = one_of(True, False)
+TEXT: Rule = (lambda value: type(value) is str and value != "", "a text in quotes")
+FUNCTION: Rule = (callable, "a function, as in @module.function")
+
+
+def require(owner: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Raise UserError where a setting breaks its rule.
+
+    Args:
+      owner: whose they are, as gin writes it: "optimizer.adamw".
+      settings: value by name.
+      rules: by name; a setting without one may be anything.
+    """
+    for name in settings.keys() & rules.keys():
+        holds, what = rules[name]
+        value = settings[name]
+        if not holds(value):
+            raise UserError(f"{owner}.{name} = {value!r}: it has to be {what}")
 
 
 def nearest_names(name: str, names: Iterable[str]) -> list[str]:
