@@ -25,12 +25,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from common import console
 from common.errors import Restart, Status, UserError, first_line
 
 _Run = Callable[[argparse.Namespace], Status | None]
+
+
+class Main(Protocol):
+    """The `main` of a command."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, or those of the process; return the status."""
+        ...
 
 
 def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -74,7 +82,7 @@ def command(
     *,
     interrupted: str = "stopped",
     outlives_pipes: bool = False,
-) -> Callable[[_Run], Callable[[Sequence[str] | None], int]]:
+) -> Callable[[_Run], Main]:
     """Make a function of parsed arguments the `main` of a command.
 
     Args:
@@ -88,7 +96,7 @@ def command(
       and returns the exit status.
     """
 
-    def decorate(run: _Run) -> Callable[[Sequence[str] | None], int]:
+    def decorate(run: _Run) -> Main:
         @functools.wraps(run)
         def main(argv: Sequence[str] | None = None) -> int:
             # Only this project's own lines shall reach a person. TensorFlow looks at

@@ -96,11 +96,21 @@ def make_folder(path: str) -> None:
         ) from error
 
 
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder; UserError when it cannot be told."""
+    try:
+        return tf.io.gfile.exists(path)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot read {path}: {first_line(error)}; mend the permissions"
+        ) from error
+
+
 def read_text(path: str) -> str | None:
     """Returns the content of `path`, None when there is no such file."""
+    if not exists(path):
+        return None
     try:
-        if not tf.io.gfile.exists(path):
-            return None
         with tf.io.gfile.GFile(path) as file:
             return file.read()
     except tf.errors.OpError as error:
