@@ -62,7 +62,6 @@ def main(argv: list[str]) -> None:
             reads_data=FLAGS.train_images is None,
             cpu_ms=FLAGS.input_cpu_ms,
             timeout_seconds=60 * FLAGS.timeout_minutes,
-            when_built=lambda: config.check_effect(FLAGS.gin_param),
         )
     print(json.dumps(report) if FLAGS.json else text.describe(report))
     sys.exit(0 if report["compiles"] and report["fits"] else 1)

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.input_form import InputForm
 from tpu_compiler import Topology
+from train.datasets import training_images
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import readable_errors
 
@@ -33,17 +34,7 @@ def cpu_ms_per_image(experiment: Experiment, form: InputForm) -> float:
     Raises:
       input_pipeline.errors.DataError: the data cannot be read.
     """
-    dataset = experiment.train_data(
-        data_dir=experiment.data_dir,
-        split=experiment.train_split,
-        **form.arguments(),
-        batch_size=_BATCH,
-        seed=experiment.seed,
-        start=0,
-        num_hosts=1,
-        host=0,
-        service=None,
-    )
+    dataset = training_images(experiment, form, batch_size=_BATCH, service=None)
     with readable_errors():
         batches = iter(dataset)  # endless
         for _ in range(_WARM_UP):

@@ -70,7 +70,7 @@ class Programs:
             setting does not fit the others, the data or the replicas.
         """
         experiment.check_replicas(num_replicas)
-        self._experiment = experiment
+        self._experiment, self._info = experiment, info
         self._strategy = VirtualSlice(num_replicas)
         with self._strategy.scope():
             self._state = state.create(experiment, info)
@@ -96,14 +96,21 @@ class Programs:
         form = stages.stage_form(stage, self.model)
         with strategy.scope():
             model = stages.stage_model(stage, self.model)
-            mixing = datasets.make_mixing(experiment, stage, form, model)
-            trainer = Trainer(experiment, self._state, strategy, None, model, mixing)
+            mixing = datasets.make_mixing(
+                experiment, stage, form, model.output_shape[-1]
+            )
+            trainer = Trainer(experiment, self._state, strategy, model, mixing)
         return self._lower(trainer.replica_step, form, experiment.global_batch_size)
 
     def eval_step(self) -> Program:
         """Lowers the scoring of a batch; see train_step."""
-        with self._strategy.scope():
-            evaluator = Evaluator(self._state.models, self._strategy, None)
+        evaluator = Evaluator(
+            self._experiment,
+            self._info,
+            self._strategy,
+            self._state.models,
+            reads_data=False,
+        )
         size = self._experiment.eval_batch_size
         return self._lower(evaluator.replica_step, input_form(self.model), size)
 

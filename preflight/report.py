@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,7 +16,7 @@ from models.parts import is_ours
 from preflight import host_input, text
 from preflight.steps import Judge, Step
 from tpu_compiler import Compiler, Topology
-from train import config
+from train.datasets import data_setting
 from train.experiment import Experiment
 
 
@@ -31,7 +30,6 @@ def preflight(
     reads_data: bool = True,
     cpu_ms: float | None = None,
     timeout_seconds: float = 3600.0,
-    when_built: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Returns what is known of a run on a slice before its launch.
 
@@ -44,9 +42,6 @@ def preflight(
       reads_data: whether to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
-      when_built: called before anything is compiled, once the model and all data are
-        there; not where the data is not read, or a fleet reads it. What it raises ends
-        the preflight.
 
     Raises:
       UserError, models.errors.ModelError, input_pipeline.errors.DataError: as
@@ -54,12 +49,11 @@ def preflight(
       tpu_compiler.CompilerError: the compiler does not answer.
     """
     judge = Judge(experiment, info, topology, compiler, timeout_seconds=timeout_seconds)
-    by_fleet = config.setting(experiment.train_data, "service") is not None
+    by_fleet = data_setting(experiment, "service") is not None
     if reads_data:
         # First: what is wrong with the data, a compilation need not wait for.
         if not by_fleet:
             judge.open_data()
-            when_built()
         if cpu_ms is None:
             say("measuring the input pipeline", stays=False)
             form = input_form(judge.programs.model)

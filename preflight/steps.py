@@ -89,10 +89,7 @@ class Judge:
         self.experiment, self.info, self.topology = experiment, info, topology
         self.programs = Programs(experiment, info, topology.num_devices)
         self.stages = experiment.stages(info)
-        # The trainer makes one of the recipe's own settings, too, whatever the stages.
-        stages.check(
-            (BASE_STAGE, *self.stages.values()), experiment, self.programs.model
-        )
+        stages.check(self.stages.values(), experiment, self.programs.model)
         self._compiler, self._timeout_seconds = compiler, timeout_seconds
         self.unanswered: list[str] = []  # of the search
 
@@ -104,7 +101,7 @@ class Judge:
         """
         strategy, form = tf.distribute.get_strategy(), input_form(self.programs.model)
         datasets.train_dataset(self.experiment, strategy, form)
-        eval_dataset(self.experiment, self.info, strategy, self.programs.model)
+        eval_dataset(self.experiment, self.info, strategy, form)
 
     def steps(self) -> list[Step]:
         """Compiles the update of every stage, and the evaluation's step."""

@@ -1,13 +1,13 @@
 """Takes the state from step to step, and looks after it between the loops."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 
-from common.console import say
+from common.console import warn
 from common.errors import Restart, UserError
 from input_pipeline.records import DatasetInfo
 from train.checkpoints.manager import Checkpoints
+from train.datasets import data_setting
 from train.distribution import processes
 from train.experiment import Experiment
 from train.fault_tolerance import non_finite
@@ -16,7 +16,6 @@ from train.fault_tolerance.non_finite import NonFinite
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
 from train.stages import Stages
-from train.state import TrainState
 from train.telemetry.profiler import Profiler
 from train.telemetry.progress import Progress
 from train.telemetry.telemetry import LoopOutput, Telemetry
@@ -24,32 +23,10 @@ from train.telemetry.telemetry import LoopOutput, Telemetry
 # A loop on the device cannot be interrupted. It is cut so that SIGTERM waits for no
 # more than this part of its deadline; the rest is for the checkpoint.
 _DEADLINE_SHARE = 0.25
+_COMPILING = 4.0  # how much longer than others a loop may take that compiles
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Company:
-    """What goes along with a training.
-
-    Attributes:
-      workers: the processes of the run.
-      checkpoints: where the state is saved.
-      telemetry: gets the numbers.
-      progress: says them.
-      watchdog: has to hear what the run does.
-      preemption: knows of SIGTERM.
-      profiler: looks at chosen steps.
-    """
-
-    workers: processes.Workers
-    checkpoints: Checkpoints
-    telemetry: Telemetry
-    progress: Progress
-    watchdog: Watchdog
-    preemption: Preemption
-    profiler: Profiler
-
-
-class Training:
+class Controller:
     """The training of a run, from wherever its state is."""
 
     def __init__(
@@ -58,16 +35,44 @@ class Training:
         info: DatasetInfo,
         stages: Stages,
         model_dir: str,
-        company: Company,
+        *,
+        workers: processes.Workers,
+        checkpoints: Checkpoints,
+        telemetry: Telemetry,
+        progress: Progress,
+        watchdog: Watchdog,
+        preemption: Preemption,
+        profiler: Profiler,
     ):
-        """Args: the run, its stages, where it lives, and who goes along."""
+        """Make it of a run, its stages and what serves it.
+
+        Args:
+          experiment: the recipe.
+          info: of its data.
+          stages: whose state is trained.
+          model_dir: of the run.
+          workers: the processes of the run.
+          checkpoints: where the state is saved.
+          telemetry: gets the numbers.
+          progress: says them.
+          watchdog: has to hear what the run does.
+          preemption: knows of SIGTERM.
+          profiler: looks at chosen steps.
+        """
         self._experiment = experiment
         self._info = info
         self._stages = stages
-        self._state: TrainState = stages.state
+        self._state = stages.state
         self._strategy = stages.strategy
         self._model_dir = model_dir
-        self._company = company
+        self._workers = workers
+        self._checkpoints = checkpoints
+        self._telemetry = telemetry
+        self._progress = progress
+        self._watchdog = watchdog
+        self._preemption = preemption
+        self._profiler = profiler
+        self._stage_end: int | None = None  # of the stage that was begun last
         self._seconds_per_step: float | None = None
         self._save_seconds = 0.0  # for which the next loop had to wait
 
@@ -76,8 +81,8 @@ class Training:
         """Updates so far."""
         return int(self._state.step.numpy())
 
-    def to(self, stop: int) -> None:
-        """Trains to step `stop`, and saves there and at the end of each stage.
+    def train_until(self, stop: int) -> None:
+        """Train to step `stop`, and save there and at the end of each stage.
 
         Raises:
           Restart: SIGTERM has come, and a checkpoint is written; or another process
@@ -86,22 +91,22 @@ class Training:
             cannot be written.
           DataError: a record cannot be read.
         """
-        company = self._company
-        company.progress.resume()
+        self._progress.resume()
         while (step := self.step) < stop:
-            end = self._end_of_loop(step, stop)
-            if self._stages.enter(step, self._state.next_batch):
+            self._stages.enter(step, self._state.next_batch)
+            if self._stages.end(step) != self._stage_end:
                 self._begin_stage(step)
             try:
+                end = self._end_of_loop(step, stop)
                 self._loop(step, end)
             except NonFinite as fault:
                 self._handle(fault)
                 continue
-            company.checkpoints.check()
+            self._checkpoints.check()
             if self.is_regular(self.step):
                 self._save()
-            if self.step < end:  # SIGTERM
-                self._leave(self.step)
+            if self.step < end:
+                self._stop_for_sigterm(self.step)
 
     def is_regular(self, step: int) -> bool:
         """Whether a run that nobody disturbs saves a checkpoint at a step."""
@@ -113,121 +118,119 @@ class Training:
 
     def _save(self) -> None:
         began = time.perf_counter()
-        self._company.watchdog.phase("taking a checkpoint", self.step)
+        self._watchdog.phase("taking a checkpoint", self.step)
         # Before it: what a kill takes of the numbers behind it comes again.
-        self._company.telemetry.flush()
-        self._company.checkpoints.save()
+        self._telemetry.flush()
+        self._checkpoints.save()
         self._save_seconds = time.perf_counter() - began
 
     def _end_of_loop(self, step: int, stop: int) -> int:
-        """Returns where the loop from `step` on ends."""
+        """Return where the loop from `step` on ends."""
         every = self._experiment.steps_per_loop
         # At multiples, wherever a process began: its numbers are those of any other.
         end = min((step // every + 1) * every, self._stages.end(step), stop)
-        return self._company.profiler.bound(step, end)
+        return self._profiler.bound(step, end)
 
     def _begin_stage(self, step: int) -> None:
-        """Says what comes now, and shows how it looks."""
-        company, stages = self._company, self._stages
+        """Say what comes now, and show how it looks."""
+        self._stage_end = self._stages.end(step)
         self._seconds_per_step = None
-        if len(stages) > 1:
-            company.progress.begin_stage(stages.describe(step))
+        if len(self._stages) > 1:
+            self._progress.begin_stage(self._stages.describe(step))
         count = self._experiment.example_images
-        if count and company.workers.leads:
-            company.watchdog.phase("example images", step)
+        if count and self._workers.leads:
+            self._watchdog.phase("example images", step)
             with readable_errors():
-                _, hosts = processes.input_hosts(self._strategy, company.workers)
-                images, labels = stages.example_images(
-                    self._state.next_batch, count, num_hosts=hosts
+                _, hosts = processes.input_hosts(self._strategy, self._workers)
+                images, labels = self._stages.example_images(
+                    step, batch=self._state.next_batch, count=count, num_hosts=hosts
                 )
             names = [self._info.label_names[label] for label in labels]
-            company.telemetry.images(step, images, names)
+            self._telemetry.images(step, images, names)
 
     def _loop(self, step: int, end: int) -> None:
-        """Trains to step `end`, or to where SIGTERM comes, and reports it."""
-        trainer, company = self._stages.trainer, self._company
-        first, steps_said = step, f"steps {step:,} to {end:,}"
-        patience = 4.0 if self._seconds_per_step is None else 1.0  # compiles
-        company.watchdog.phase(steps_said, step, patience=patience)
+        """Train to step `end`, or to where SIGTERM comes, and report it."""
+        trainer = self._stages.trainer
+        first, phase = step, f"steps {step:,} to {end:,}"
+        factor = _COMPILING if self._seconds_per_step is None else 1.0
+        self._watchdog.phase(phase, step, patience=factor)
         trainer.begin_loop()
         with readable_errors():
             while step < end:
-                stopped, steps = self._agree(end - step)
+                stopped, steps = self._sync_stop(end - step)
                 if stopped:
                     break
-                company.profiler.update(step)
+                self._profiler.update(step)
                 seconds = trainer.run(steps)
                 step += steps
                 self._learn_pace(seconds / steps)
-                company.watchdog.phase(steps_said, step)
-            company.profiler.update(step)
+                self._watchdog.phase(phase, step)
+            self._profiler.update(step)
         if step > first:
-            self._report(trainer.end_loop())
+            self._report(first, trainer.end_loop())
 
-    def _agree(self, steps: int) -> tuple[bool, int]:
-        """Returns whether SIGTERM has come to any process, and the steps to run."""
-        workers = self._company.workers
+    def _sync_stop(self, steps: int) -> tuple[bool, int]:
+        """Return whether SIGTERM has come to any process, and the steps to run."""
         if self._seconds_per_step is None:
             steps = 1
         else:
             longest = self._experiment.preemption_deadline_seconds * _DEADLINE_SHARE
             steps = min(steps, max(1, int(longest / self._seconds_per_step)))
-        stopped, steps = workers.totals(
-            [self._company.preemption.requested, steps if workers.leads else 0]
+        stopped, steps = self._workers.totals(
+            [self._preemption.requested, steps if self._workers.leads else 0]
         )
         return stopped > 0, steps
 
     def _learn_pace(self, seconds: float) -> None:
-        """Notes the seconds of a step; the first call of a program compiles it."""
+        """Note the seconds of a step; the first call of a program compiles it."""
         if self._stages.trainer.calls > 1:
             self._seconds_per_step = max(seconds, 1e-6)
 
-    def _report(self, output: LoopOutput) -> None:
-        company, stages = self._company, self._stages
-        numbers = company.telemetry.loop(
+    def _report(self, first: int, output: LoopOutput) -> None:
+        numbers = self._telemetry.loop(
             output,
-            macs_per_image=stages.macs,
-            is_first=stages.trainer.loops == 1,
+            macs_per_image=self._stages.macs(first),
+            is_first=self._stages.trainer.loops == 1,
             save_seconds=self._save_seconds,
         )
         self._save_seconds = 0.0
-        company.progress.update(output.step, numbers)
+        self._progress.update(output.step, numbers)
 
-    def _leave(self, step: int) -> None:
-        """Saves and ends the process, because of SIGTERM."""
-        company = self._company
-        company.watchdog.phase("saving because of SIGTERM", step)
-        path = company.checkpoints.save(wait=True)
-        company.telemetry.event(step, "preempted", checkpoint=path)
+    def _stop_for_sigterm(self, step: int) -> None:
+        """Save and end the process."""
+        self._watchdog.phase("saving because of SIGTERM", step)
+        path = self._checkpoints.save(wait=True)
+        self._telemetry.event(step, "preempted", checkpoint=path)
         raise Restart(f"stopped by SIGTERM at step {step:,}; {path} is written")
 
     def _handle(self, fault: NonFinite) -> None:
-        """Keeps the batch's records; goes back to a checkpoint, or ends the run."""
-        experiment, company, state = self._experiment, self._company, self._state
-        batch = fault.step + int(state.skipped_batches.numpy())
-        roll_backs = int(state.roll_backs.numpy())
+        """Keep the batch's records; go back to a checkpoint, or end the run."""
+        experiment = self._experiment
+        batch = fault.step + int(self._state.skipped_batches.numpy())
+        roll_backs = int(self._state.roll_backs.numpy())
         folder = f"{self._model_dir}/non_finite/step-{fault.step}-batch-{batch}"
-        company.watchdog.phase("keeping the records of a batch", fault.step)
-        hosts, num_hosts = processes.input_hosts(self._strategy, company.workers)
+        self._watchdog.phase("keeping the records of a batch", fault.step)
+        hosts, num_hosts = processes.input_hosts(self._strategy, self._workers)
         non_finite.dump_batch(
             experiment,
             self._info,
             folder,
             batch,
+            shuffle_buffer=data_setting(experiment, "shuffle_buffer"),
             hosts=hosts,
             num_hosts=num_hosts,
             details={"step": fault.step, "fault": fault.what},
         )
         said = f"{fault} (batch {batch:,}); its records are in {folder}"
         if experiment.non_finite == "stop" or roll_backs >= experiment.max_roll_backs:
-            company.telemetry.event(
+            self._telemetry.event(
                 fault.step, "non_finite", batch=batch, records=folder, fault=fault.what
             )
             rolled_back = f" after {roll_backs} roll-backs" if roll_backs else ""
             raise UserError(
                 f"{said}. The run ends{rolled_back} with its last checkpoint as it "
-                "was. Set Experiment.non_finite = 'roll_back' to pass over such "
-                "batches; or, with --accept_config_changes, lower the learning rate "
+                "was. Set Experiment.non_finite = 'roll_back' to skip such batches; "
+                "or, with --accept_config_changes, lower the learning rate "
                 "(peak_per_256 of its schedule), lengthen the warmup or set "
                 "Experiment.clip_norm"
             )
@@ -236,18 +239,17 @@ class Training:
     def _roll_back(
         self, fault: NonFinite, batch: int, roll_backs: int, said: str, folder: str
     ) -> None:
-        state, company = self._state, self._company
-        company.watchdog.phase("rolling back", fault.step)
-        company.checkpoints.wait()
+        self._watchdog.phase("rolling back", fault.step)
+        self._checkpoints.wait()
         with self._strategy.scope():
             # One that SIGTERM has saved would make the end depend on when it came.
-            path = restore(company.checkpoints, company.workers, prefer=self.is_regular)
+            path = restore(self._checkpoints, self._workers, prefer=self.is_regular)
             # What this process knows, and an older checkpoint does not.
-            state.skipped_batches.assign(batch + 1 - self.step)
-            state.roll_backs.assign(roll_backs + 1)
-        say(f"warning: {said}; going on from {path} behind that batch")
-        company.telemetry.go_back(self.step)
-        company.telemetry.event(
+            self._state.skipped_batches.assign(batch + 1 - self.step)
+            self._state.roll_backs.assign(roll_backs + 1)
+        warn(f"{said}; going on from {path} behind that batch")
+        self._telemetry.go_back(self.step)
+        self._telemetry.event(
             fault.step,
             "rolled_back",
             to=self.step,
@@ -256,7 +258,7 @@ class Training:
             records=folder,
             fault=fault.what,
         )
-        company.progress.go_back(self.step)
+        self._progress.go_back(self.step)
 
 
 def restore(
@@ -264,7 +266,7 @@ def restore(
     workers: processes.Workers,
     prefer: Callable[[int], bool] | None = None,
 ) -> str | None:
-    """Fills the state of all processes from the checkpoint that the leader chooses."""
+    """Fill the state of all processes from the checkpoint that the chief chooses."""
     return checkpoints.restore_newest(
         share=workers.share, leads=workers.leads, prefer=prefer
     )

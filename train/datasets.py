@@ -5,15 +5,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import keras
+import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo
-from models.input_form import InputForm, input_form
-from train import config
+from models.input_form import InputForm
 from train.experiment import Experiment
 from train.stage_rows import BASE_STAGE, Stage
+
+Mixing = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def train_dataset(
@@ -23,70 +24,117 @@ def train_dataset(
     stage: Stage = BASE_STAGE,
     start_batch: int = 0,
 ) -> tf.distribute.DistributedDataset:
-    """Returns the endless training batches from global batch `start_batch` on."""
-    augment = make_augment(experiment, stage)
+    """Return the endless training batches from global batch `start_batch` on.
+
+    Args:
+      experiment: of the run.
+      strategy: whose replicas share a batch.
+      form: of the images that the model takes in this stage.
+      stage: of the run.
+      start_batch: number of the global batch that comes first.
+
+    Raises:
+      UserError, input_pipeline.errors.DataError: a setting makes no sense, or the data
+        cannot be opened.
+    """
+    size = experiment.global_batch_size
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        size = experiment.global_batch_size
-        return experiment.train_data(
-            data_dir=experiment.data_dir,
-            split=experiment.train_split,
-            **form.arguments(),
+        return training_images(
+            experiment,
+            form,
+            stage,
             batch_size=context.get_per_replica_batch_size(size),
-            seed=experiment.seed,
             start=start_batch * size // context.num_input_pipelines,
             num_hosts=context.num_input_pipelines,
             host=context.input_pipeline_id,
-            **({} if augment is None else {"augment": augment}),
         )
 
     return strategy.distribute_datasets_from_function(make)
 
 
-def make_augment(experiment: Experiment, stage: Stage) -> Callable | None:
-    """Returns the augmentation of a stage; None is the one that train_data has."""
-    magnitude = stage.given("magnitude")
-    if not magnitude:
-        return None
-    augment = config.bound(experiment.train_data, "augment")
-    return _bind(augment, "the augment of Experiment.train_data", **magnitude)
+def training_images(
+    experiment: Experiment,
+    form: InputForm,
+    stage: Stage = BASE_STAGE,
+    *,
+    batch_size: int,
+    start: int = 0,
+    num_hosts: int = 1,
+    host: int = 0,
+    **others: Any,
+) -> tf.data.Dataset:
+    """Return the endless training batches of one input pipeline.
+
+    Args:
+      experiment: of the run.
+      form: of the images.
+      stage: of the run, which may change the augmentation.
+      batch_size: of this pipeline.
+      start: images that it has given before.
+      num_hosts: how many pipelines share the data.
+      host: which of them this one is.
+      **others: settings of `train_data` in place of the config's.
+    """
+    augment = make_augment(experiment, stage)
+    if augment is not None:
+        others["augment"] = augment
+    return experiment.train_data(
+        data_dir=experiment.data_dir,
+        split=experiment.train_split,
+        **form.arguments(),
+        batch_size=batch_size,
+        seed=experiment.seed,
+        start=start,
+        num_hosts=num_hosts,
+        host=host,
+        **others,
+    )
 
 
-def make_mixing(
-    experiment: Experiment, stage: Stage, form: InputForm, model: keras.Model
-) -> Callable | None:
-    """Returns the mixing of a stage, of images in this form; None is no mixing."""
-    mixing, alphas = experiment.mixing, stage.given("mixup_alpha", "cutmix_alpha")
-    if alphas:
-        mixing = _bind(mixing, "Experiment.mixing", **alphas)
-    if mixing is None:
-        return None
-    mixing = functools.partial(mixing, layout=form.layout, patch_size=form.patch_size)
-    # Two black images tell now, and not in the first step, what it does not like; and
-    # what is not used before the config is compared counts as without effect.
-    pair = tf.stack([tf.zeros(form.image_shape, tf.uint8)] * 2, axis=form.batch_axis)
-    mixing(pair, tf.zeros([2, model.output_shape[-1]]), tf.zeros([2], tf.int64))
-    return mixing
+def example_images(
+    experiment: Experiment,
+    form: InputForm,
+    stage: Stage,
+    *,
+    batch: int,
+    count: int,
+    num_hosts: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first images of a global batch on the first host, before mixing.
 
+    Args:
+      experiment: of the run.
+      form: of the images.
+      stage: of the run.
+      batch: number of the global batch.
+      count: how many images.
+      num_hosts: that share the data.
 
-def _bind(function: Callable | None, what: str, **settings: Any) -> Callable:
-    """Returns a function with some of its settings bound."""
-    sets = f"Experiment.progressive sets {' and '.join(settings)}"
-    if function is None:
-        raise UserError(f"{sets}, but {what} is None")
-    for name in settings.keys() - inspect.signature(function).parameters:
-        raise UserError(f"{sets}, but {what} has no {name}")
-    return functools.partial(function, **settings)
+    Returns:
+      (uint8[count, S, S, 3], int[count] labels; -1 marks a broken record).
+    """
+    plain = InputForm(form.resolution, patch_size=1, layout="NHWC")
+    images = training_images(
+        experiment,
+        plain,
+        stage,
+        batch_size=count,
+        start=batch * experiment.global_batch_size // num_hosts,
+        num_hosts=num_hosts,
+        service=None,  # the images are the same wherever they are decoded
+    )
+    element = next(images.as_numpy_iterator())
+    return element["image"], element["label"]
 
 
 def eval_dataset(
     experiment: Experiment,
     info: DatasetInfo,
     strategy: tf.distribute.Strategy,
-    model: keras.Model,
+    form: InputForm,
 ) -> tf.distribute.DistributedDataset:
-    """Returns the evaluation split as batches of the form that the model takes."""
-    form = input_form(model)
+    """Return the evaluation split as batches of the form that the model takes."""
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         hosts = context.num_input_pipelines
@@ -103,3 +151,59 @@ def eval_dataset(
         )
 
     return strategy.distribute_datasets_from_function(make)
+
+
+def data_setting(experiment: Experiment, name: str) -> Any:
+    """Return what `train_data` is called with; None where it has no such parameter."""
+    parameter = inspect.signature(experiment.train_data).parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def make_augment(experiment: Experiment, stage: Stage) -> Callable | None:
+    """Return the augmentation of a stage; None is the one that train_data has.
+
+    Raises:
+      UserError: the recipe has none that the stage could change.
+    """
+    magnitude = stage.given("magnitude")
+    if not magnitude:
+        return None
+    augment = data_setting(experiment, "augment")
+    return _bind(augment, "the augment of Experiment.train_data", **magnitude)
+
+
+def make_mixing(
+    experiment: Experiment, stage: Stage, form: InputForm, classes: int
+) -> Mixing | None:
+    """Return the mixing of a stage, of images in this form; None is no mixing.
+
+    Raises:
+      UserError: the recipe has no mixing that the stage could change.
+      input_pipeline.errors.DataError: mixing refuses a setting, or the form.
+    """
+    mixing, alphas = experiment.mixing, stage.given("mixup_alpha", "cutmix_alpha")
+    if alphas:
+        mixing = _bind(mixing, "Experiment.mixing", **alphas)
+    if mixing is None:
+        return None
+    mixing = functools.partial(mixing, layout=form.layout, patch_size=form.patch_size)
+    # A graph of it tells now, and not at the first step of a later stage, what it
+    # does not like. Nothing is mixed.
+    shape = list(form.image_shape)
+    shape.insert(form.batch_axis, 2)
+    tf.function(mixing, autograph=False).get_concrete_function(
+        tf.TensorSpec(shape, tf.uint8),
+        tf.TensorSpec([2, classes], tf.float32),
+        tf.TensorSpec([2], tf.int64),
+    )
+    return mixing
+
+
+def _bind(function: Callable | None, what: str, **settings: Any) -> Callable:
+    """Return a function with some of its settings bound."""
+    sets = f"Experiment.progressive sets {' and '.join(settings)}"
+    if function is None:
+        raise UserError(f"{sets}, but {what} is None")
+    for name in settings.keys() - inspect.signature(function).parameters:
+        raise UserError(f"{sets}, but {what} has no {name}")
+    return functools.partial(function, **settings)

@@ -9,9 +9,10 @@ import orbit
 import tensorflow as tf
 
 from common import gfiles
-from common.console import say
+from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo
+from models.input_form import input_form
 from train import losses, metrics, state
 from train.checkpoints import bundle, directory
 from train.datasets import eval_dataset
@@ -30,31 +31,73 @@ class Evaluator(orbit.StandardEvaluator):
 
     def __init__(
         self,
-        models: Mapping[str, keras.Model],
+        experiment: Experiment,
+        info: DatasetInfo,
         strategy: tf.distribute.Strategy,
-        dataset,
+        models: Mapping[str, keras.Model],
+        *,
+        reads_data: bool = True,
     ):
-        """Args: models by the prefix of their scores ("" and "ema_"), and the data."""
+        """Open the evaluation split.
+
+        Args:
+          experiment: of the run.
+          info: of its data.
+          strategy: of the evaluation.
+          models: by the prefix of their scores ("" and "ema_").
+          reads_data: False where `replica_step` alone is used.
+
+        Raises:
+          input_pipeline.errors.DataError: the data cannot be opened.
+        """
+        dataset = None
+        if reads_data:
+            form = input_form(models["ema_"])
+            with strategy.scope():
+                dataset = eval_dataset(experiment, info, strategy, form)
         options = orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
         super().__init__(dataset, options)
+        self._num_steps = experiment.eval_steps(info)
+        self._expected = info.split(experiment.eval_split).total
         self._models = models
         self._strategy = strategy
         scores = ("loss", "top1", "top5")
-        self._sums = metrics.Sums(
-            ["images", *(prefix + score for prefix in models for score in scores)]
-        )
+        with strategy.scope():
+            self._sums = metrics.Sums(
+                ["images", *(prefix + score for prefix in models for score in scores)]
+            )
+
+    def score(self, path: str) -> dict[str, Any]:
+        """Return the scores for summary.json: of what, on how many images.
+
+        Args:
+          path: of the checkpoint whose weights the models hold.
+
+        Raises:
+          DataError: a record cannot be read.
+          Restart: another process of the run is gone.
+        """
+        with readable_errors():
+            output = self.evaluate(tf.constant(self._num_steps))
+        images = round(output["images"])
+        return {
+            "checkpoint": path,
+            "eval_images": images,
+            "eval_skipped_records": self._expected - images,
+            **{name: output[name] for name in SCORES},
+        }
 
     def eval_begin(self) -> None:
-        """Forgets the evaluation before."""
+        """Forget the evaluation before."""
         self._sums.reset()
 
     def eval_step(self, iterator) -> None:
-        """Scores one global batch."""
+        """Score one global batch."""
         self._strategy.run(self.replica_step, args=(next(iterator),))
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(self, batch: Mapping[str, tf.Tensor]) -> None:
-        """Adds up this replica's part of the batch."""
+        """Add up this replica's part of the batch."""
         labels = batch["label"]
         images = labels >= 0
         sums = {"images": tf.math.count_nonzero(images)}
@@ -68,52 +111,14 @@ class Evaluator(orbit.StandardEvaluator):
         self._sums.add(**sums)
 
     def eval_end(self) -> dict[str, float]:
-        """Returns images (their number) and the mean of every score over them."""
+        """Return images (their number) and the mean of every score over them."""
         sums = self._sums.read()
         images = sums.pop("images")
         return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
 
-class Scorer:
-    """Scores raw and averaged weights on the evaluation split, every image once."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        info: DatasetInfo,
-        strategy: tf.distribute.Strategy,
-        models: Mapping[str, keras.Model],
-    ):
-        """Args: the run, and the models by the prefix of their scores."""
-        self._steps = tf.constant(experiment.eval_steps(info))
-        self._expected = info.split(experiment.eval_split).total
-        with strategy.scope():
-            dataset = eval_dataset(experiment, info, strategy, models["ema_"])
-            self._evaluator = Evaluator(models, strategy, dataset)
-
-    def score(self, path: str) -> dict[str, Any]:
-        """Returns the scores for summary.json: of what, on how many images.
-
-        Args:
-          path: of the checkpoint whose weights the models hold.
-
-        Raises:
-          DataError: a record cannot be read.
-          Restart: another process of the run is gone.
-        """
-        with readable_errors():
-            output = self._evaluator.evaluate(self._steps)
-        images = round(output["images"])
-        return {
-            "checkpoint": path,
-            "eval_images": images,
-            "eval_skipped_records": self._expected - images,
-            **{name: output[name] for name in SCORES},
-        }
-
-
 def describe(scores: Mapping[str, Any]) -> str:
-    """Returns the scores as a person reads them."""
+    """Return the scores as a person reads them."""
     skipped = scores["eval_skipped_records"]
     return (
         f"{scores['checkpoint']}: top-1 {scores['ema_top1']:.2%} (average weights), "
@@ -123,7 +128,7 @@ def describe(scores: Mapping[str, Any]) -> str:
 
 
 def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
-    """Copies a checkpoint to `best/` if none has a higher top-1 of averaged weights.
+    """Copy a checkpoint to `best/` if none has a higher top-1 of averaged weights.
 
     A copy outlives the rotation of the training, which may be another process. Equal
     scores leave the earlier one. Scores come before their checkpoint, and go after it:
@@ -168,9 +173,9 @@ def follow(
     poll_seconds: float,
     timeout_seconds: float,
 ) -> dict[str, Any]:
-    """Scores every new checkpoint of a job until its last step is scored.
+    """Score every new checkpoint of a job until its last step is scored.
 
-    A checkpoint that vanishes or is damaged while it is read is passed over with a
+    A checkpoint that vanishes or is damaged while it is read is skipped with a
     warning. Those that were scored before, by this process or one before it, are not
     scored again.
 
@@ -192,7 +197,7 @@ def follow(
     last_step = experiment.train_steps(info)
     with strategy.scope():
         models = state.build_models(experiment, info)
-    scorer = Scorer(experiment, info, strategy, models)
+    evaluator = Evaluator(experiment, info, strategy, models)
     bundle.remove_leftovers(f"{model_dir}/{BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
@@ -201,18 +206,18 @@ def follow(
         found = [(bundle.step(p), p) for p in directory.candidates(model_dir)]
         new = sorted(pair for pair in found if pair[0] > done)
         if not new:
-            _check_patience(since, timeout_seconds, model_dir)
+            _check_timeout(since, timeout_seconds, model_dir)
             time.sleep(poll_seconds)
             continue
         step, path = new[0]
         try:
             with strategy.scope():
                 state.restore_into(models, path)
-            scores[step] = scorer.score(path)
+            scores[step] = evaluator.score(path)
             say(describe(scores[step]))
             keep_best(model_dir, scores[step])
         except bundle.Damaged as fault:
-            say(f"warning: {path} is passed over: {fault}")
+            warn(f"{path} is skipped: {fault}")
         if step in scores:
             telemetry.evaluation(step, scores[step])
         done, since = max(done, step), time.monotonic()
@@ -224,7 +229,7 @@ def follow(
     return {"steps": done, **scores[done]}
 
 
-def _check_patience(since: float, timeout_seconds: float, model_dir: str) -> None:
+def _check_timeout(since: float, timeout_seconds: float, model_dir: str) -> None:
     waited = time.monotonic() - since
     if waited > timeout_seconds:
         raise UserError(

@@ -1,79 +1,92 @@
-"""Trains, scores or exports what gin files describe: the entry file.
+"""Train or score what gin files describe: the entry file.
 
 python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=runs/mnist
+
+Exit status: 0 done; 2 a mistake that a person has to mend; 75 the same command goes
+on from the last checkpoint (SIGTERM, or a process or an accelerator is gone); 130
+Ctrl-C.
 """
 
+import argparse
 import json
+import sys
 
-from absl import app, flags, logging
+from common import cli
+from common.errors import UserError
 
-from common import errors, gfiles
-from train import config, run
-from train.export import export
+MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
-MODES = ("train", "eval", "train_and_eval", "continuous_eval", "export")
 
-FLAGS = flags.FLAGS
-flags.DEFINE_multi_string("gin_file", [], "A .gin file; later ones win.")
-flags.DEFINE_multi_string("gin_param", [], "A binding such as 'a.b = 1'; it wins.")
-flags.DEFINE_string("model_dir", None, "Folder of this run; local or gs://.")
-flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
-flags.DEFINE_boolean(
-    "accept_config_changes", False, "Go on with a run under other settings."
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("train.main", __doc__)
+    cli.add_gin_arguments(parser)
+    parser.add_argument(
+        "--model_dir", required=True, help="folder of this run; local or gs://"
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="train_and_eval",
+        help="default: %(default)s; to export is `python -m train.export`",
+    )
+    parser.add_argument(
+        "--accept_config_changes",
+        action="store_true",
+        help="go on with a run under other settings",
+    )
+    parser.add_argument(
+        "--eval_timeout_minutes",
+        type=cli.number(least=0),
+        default=120.0,
+        help="continuous_eval ends after so long without a new checkpoint (120)",
+    )
+    return parser
+
+
+@cli.command(
+    _parser,
+    interrupted="stopped; the same command goes on where it can",
+    outlives_pipes=True,
 )
-flags.DEFINE_float(
-    "eval_timeout_minutes",
-    120.0,
-    "continuous_eval gives up after so long without a new checkpoint.",
-    lower_bound=0.0,
-)
-flags.mark_flag_as_required("model_dir")
-
-
-def dispatch() -> None:
-    """Does what the flags say."""
-    model_dir = FLAGS.model_dir.rstrip("/")
+def main(arguments: argparse.Namespace) -> None:
+    """Do what the flags say, and print the summary as one line of JSON."""
+    model_dir = arguments.model_dir.rstrip("/")
     if not model_dir:
-        raise errors.UserError("--model_dir is empty or /; name a folder for this run")
-    if FLAGS.mode in ("train", "train_and_eval"):
-        report = train(model_dir)
+        raise UserError("--model_dir is empty or /; name a folder for this run")
+    # What follows takes seconds to import: only once the flags are right.
+    from absl import logging
+
+    from common import gfiles
+    from train import config, run
+    from train.checkpoints import directory
+
+    logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
+    trains = arguments.mode in ("train", "train_and_eval")
+    resolved = config.resolve(
+        arguments.gin_file,
+        arguments.gin_param,
+        # What was trained is scored under its own config where no file is named.
+        model_dir=None if trains else model_dir,
+    )
+    experiment = resolved.experiment
+    if arguments.mode == "eval":
+        report = run.evaluate(experiment, model_dir)
+    elif arguments.mode == "continuous_eval":
+        report = run.continuous_evaluate(
+            experiment, model_dir, timeout_minutes=arguments.eval_timeout_minutes
+        )
     else:
-        # On what training has left; its config stands in where no file is named.
-        experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param, model_dir=model_dir)
-        if FLAGS.mode == "eval":
-            report = run.evaluate(experiment, model_dir)
-        elif FLAGS.mode == "continuous_eval":
-            report = run.continuous_evaluate(
-                experiment, model_dir, timeout_minutes=FLAGS.eval_timeout_minutes
-            )
-        else:
-            report = export(experiment, model_dir, f"{model_dir}/export")
+        if directory.has_begun(model_dir):
+            accepted = arguments.accept_config_changes
+            resolved.refuse_changes(model_dir, accept_changes=accepted)
+        report = run.train_and_evaluate(
+            experiment,
+            model_dir,
+            config=resolved,
+            with_evaluation=arguments.mode == "train_and_eval",
+        )
     print(json.dumps(gfiles.to_json(report)))
 
 
-def train(model_dir: str) -> dict:
-    """Trains, and returns the content of summary.json."""
-    return run.train_and_evaluate(
-        config.parse(FLAGS.gin_file, FLAGS.gin_param),
-        model_dir,
-        config_text=config.operative,
-        before_restore=lambda: config.compare(
-            model_dir, FLAGS.gin_param, accept_changes=FLAGS.accept_config_changes
-        ),
-        after_restore=lambda: config.save(model_dir),
-        with_evaluation=FLAGS.mode == "train_and_eval",
-    )
-
-
-def main(argv: list[str]) -> None:
-    """Runs; a mistake that the user can mend is one line and exit status 1."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; settings are flags")
-    if not FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
-    with errors.reported():
-        dispatch()
-
-
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

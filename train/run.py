@@ -1,7 +1,7 @@
 """The whole story of a run, top to bottom."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,9 +15,10 @@ from models.input_form import input_form
 from train import evaluation, state
 from train.checkpoints import bundle, directory
 from train.checkpoints.manager import Checkpoints
-from train.controller import Company, Training, restore
+from train.config import ResolvedConfig
+from train.controller import Controller, restore
 from train.distribution import processes, strategies
-from train.evaluation import Scorer
+from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance import heartbeat
 from train.fault_tolerance.graph_errors import readable_errors
@@ -45,12 +46,10 @@ def train_and_evaluate(
     experiment: Experiment,
     model_dir: str,
     *,
-    config_text: Callable[[], str] = lambda: "",
-    before_restore: Callable[[], None] = lambda: None,
-    after_restore: Callable[[], None] = lambda: None,
+    config: ResolvedConfig | None = None,
     with_evaluation: bool = True,
 ) -> dict[str, Any]:
-    """Trains from the newest checkpoint, else from the start, to the last step.
+    """Train from the newest checkpoint, else from the start, to the last step.
 
     The start is random weights, or those of `experiment.pretrained`.
 
@@ -58,17 +57,14 @@ def train_and_evaluate(
       experiment: what to do.
       model_dir: folder for checkpoints, summaries and summary.json; local or gs://. All
         processes of a run have the same.
-      config_text: the settings in use, for TensorBoard, once everything is built.
-      before_restore: called when everything is built; what it raises ends the run.
-      after_restore: called on the leader when a checkpoint, if any, has been restored.
+      config: that the experiment comes from, to be saved and shown in TensorBoard.
       with_evaluation: whether to score every `eval_every_epochs` and at the end.
 
     Returns:
       The content of summary.json.
 
     Raises:
-      UserError, input_pipeline.errors.DataError, models.errors.ModelError: something
-        that the user can mend.
+      UserError: something that the user can mend.
       common.errors.Restart: the same command goes on: SIGTERM has come, or another
         process of the run is gone.
     """
@@ -84,35 +80,31 @@ def train_and_evaluate(
         with strategy.scope():
             train_state = state.create(experiment, info)
         stages = Stages(experiment, info, train_state, strategy)
-        scorer = Scorer(experiment, info, strategy, train_state.models)
-        before_restore()
+        evaluator = Evaluator(experiment, info, strategy, train_state.models)
 
         watchdog.phase("restoring")
         checkpoints = stack.enter_context(
             make_checkpoints(experiment, train_state, model_dir, workers)
         )
-        with strategy.scope():
-            restored = resumes(model_dir, workers) and restore(checkpoints, workers)
-            if not restored:
-                train_state.start(experiment)
-        if not restored:
-            # There is always something to go back to; and a folder that cannot be
-            # written tells now.
-            checkpoints.save(wait=True)
+        step = first_step = start(experiment, stages, checkpoints, model_dir, workers)
         if workers.leads:
-            tidy(model_dir, with_evaluation)
-            after_restore()
+            remove_stale_files(model_dir, with_evaluation)
+            if config is not None:
+                config.save(model_dir)
 
-        step = first_step = int(train_state.step.numpy())
         last = experiment.train_steps(info)
         progress = Progress(step, last, experiment.global_batch_size)
         telemetry = stack.enter_context(
             make_telemetry(experiment, strategy, model_dir, workers)
         )
-        telemetry.start(step, config_text())
+        telemetry.start(step, "" if config is None else config.text)
         if step:
             telemetry.event(step, "resumed")
-        company = Company(
+        controller = Controller(
+            experiment,
+            info,
+            stages,
+            model_dir,
             workers=workers,
             checkpoints=checkpoints,
             telemetry=telemetry,
@@ -121,45 +113,50 @@ def train_and_evaluate(
             preemption=preemption,
             profiler=stack.enter_context(make_profiler(experiment, model_dir, workers)),
         )
-        run = Training(experiment, info, stages, model_dir, company)
-        say(opening(experiment, info, train_state.model, step))
+        say(start_message(experiment, info, train_state.model, step))
+
         scores: dict[str, Any] = {}
         scored = workers.share(step in telemetry.evaluations())
-        for stop in stops(step, experiment.eval_interval(info), last, bool(scored)):
-            run.to(stop)  # ends with a checkpoint
+        interval = experiment.eval_interval(info)
+        for stop in evaluation_steps(step, interval, last, bool(scored)):
+            controller.train_until(stop)  # ends with a checkpoint
             if with_evaluation:
-                scores = score(scorer, stop, model_dir, company)
-        watchdog.phase("waiting for the last checkpoint", run.step)
+                watchdog.phase(f"evaluation at step {stop:,}", stop, patience=_SLOW)
+                scores = evaluator.score(f"{model_dir}/ckpt-{stop}")
+                watchdog.phase(f"waiting for ckpt-{stop}", stop)
+                checkpoints.wait()
+                keep(scores, stop, model_dir, telemetry, workers)
+        watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
 
-    summary = {**identity(experiment, train_state.model, run.step), **scores}
-    summary |= {
+    summary = {
+        **model_summary(experiment, train_state.model, controller.step),
+        **scores,
         "roll_backs": int(train_state.roll_backs.numpy()),
         "skipped_batches": int(train_state.skipped_batches.numpy()),
     }
-    if run.step > first_step:
+    if controller.step > first_step:
         summary |= {"first_step": first_step, **progress.summary()}
     return write_summary(model_dir, summary, workers)
 
 
-def score(
-    scorer: Scorer, step: int, model_dir: str, company: Company
-) -> dict[str, Any]:
-    """Scores the state at a step, whose checkpoint is being written meanwhile."""
-    company.watchdog.phase(f"evaluation at step {step:,}", step, patience=_SLOW)
-    scores = scorer.score(f"{model_dir}/ckpt-{step}")
-    company.watchdog.phase(f"waiting for ckpt-{step}", step)
-    company.checkpoints.wait()
+def keep(
+    scores: dict[str, Any],
+    step: int,
+    model_dir: str,
+    telemetry: Telemetry,
+    workers: processes.Workers,
+) -> None:
+    """Say the scores of a step whose checkpoint is written, and keep the best one."""
     say(evaluation.describe(scores))
-    if company.workers.leads:
-        # Only then the scores count as taken: a kill in between has them taken again.
+    if workers.leads:
+        # Only then they count as taken: a kill in between has them taken again.
         evaluation.keep_best(model_dir, scores)
-        company.telemetry.evaluation(step, scores)
-    return scores
+        telemetry.evaluation(step, scores)
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
-    """Scores the newest checkpoint, or the pretrained weights before there is one.
+    """Score the newest checkpoint, or the pretrained weights before there is one.
 
     Arguments and errors are those of train_and_evaluate.
     """
@@ -167,10 +164,10 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     workers = processes.Workers(strategy)
     with strategy.scope():
         models, path, step = state.load_models(experiment, info, model_dir)
-    scores = Scorer(experiment, info, strategy, models).score(path)
+    scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
     gfiles.make_folder(model_dir)
-    summary = {**identity(experiment, models["ema_"], step), **scores}
+    summary = {**model_summary(experiment, models["ema_"], step), **scores}
     return write_summary(model_dir, summary, workers)
 
 
@@ -181,7 +178,7 @@ def continuous_evaluate(
     poll_seconds: float = 10.0,
     timeout_minutes: float = 120.0,
 ) -> dict[str, Any]:
-    """Scores the checkpoints of a training job as they come, until its last one.
+    """Score the checkpoints of a training job as they come, until its last one.
 
     Args:
       experiment: of the job.
@@ -216,7 +213,7 @@ def continuous_evaluate(
 
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
-    """Returns devices and data set of a run, both checked against its settings."""
+    """Return devices and data set of a run, both checked against its settings."""
     # Before anything else: several workers have to meet before TensorFlow starts.
     strategy = strategies.make_strategy(experiment.strategy)
     experiment.check_replicas(strategy.num_replicas_in_sync)
@@ -230,7 +227,7 @@ def make_checkpoints(
     model_dir: str,
     workers: processes.Workers,
 ) -> Checkpoints:
-    """Returns what saves and restores the state of this run."""
+    """Return what saves and restores the state of this run."""
     return Checkpoints(
         train_state.variables(),
         model_dir,
@@ -246,7 +243,7 @@ def make_telemetry(
     model_dir: str,
     workers: processes.Workers,
 ) -> Telemetry:
-    """Returns what the numbers of this run are written to."""
+    """Return what the numbers of this run are written to."""
     peak = experiment.peak_teraflops
     return Telemetry(
         model_dir,
@@ -260,7 +257,7 @@ def make_telemetry(
 def make_profiler(
     experiment: Experiment, model_dir: str, workers: processes.Workers
 ) -> Profiler:
-    """Returns what profiles chosen steps of this run."""
+    """Return what profiles chosen steps of this run."""
     steps = experiment.profile_steps
     return Profiler(f"{model_dir}/train", steps, writes=workers.leads)
 
@@ -268,7 +265,7 @@ def make_profiler(
 def make_watchdog(
     experiment: Experiment, model_dir: str, workers: processes.Workers
 ) -> Watchdog:
-    """Returns what ends this process when it gets nowhere."""
+    """Return what ends this process when it gets nowhere."""
     minutes = experiment.hang_timeout_minutes
     return Watchdog(
         model_dir,
@@ -278,16 +275,41 @@ def make_watchdog(
     )
 
 
-def resumes(model_dir: str, workers: processes.Workers) -> bool:
-    """Whether there is more than the start: that one is made again from the settings.
+def start(
+    experiment: Experiment,
+    stages: Stages,
+    checkpoints: Checkpoints,
+    model_dir: str,
+    workers: processes.Workers,
+) -> int:
+    """Restore the newest checkpoint, else set and save what a fresh run starts from.
 
-    So a run that has saved nothing else may still change them.
+    The checkpoint of step 0 is made again from the settings: a run that has saved
+    nothing else may still change them.
+
+    Returns:
+      The step.
     """
-    return bool(workers.share(directory.has_begun(model_dir)))
+    train_state = stages.state
+    has_begun = bool(workers.share(directory.has_begun(model_dir)))
+    with stages.strategy.scope():
+        restored = has_begun and restore(checkpoints, workers) is not None
+        if not restored:
+            train_state.start(experiment)
+    step = int(train_state.step.numpy())
+    if not stages.ends(step):
+        stages.enter(step, train_state.next_batch)  # so that its mistakes show now
+    if not restored:
+        # There is always something to go back to; and a folder that cannot be written
+        # tells now.
+        checkpoints.save(wait=True)
+    return step
 
 
-def stops(step: int, interval: int, last: int, scored: bool) -> Iterator[int]:
-    """Yields the steps at which training pauses for an evaluation, from `step` on.
+def evaluation_steps(
+    step: int, interval: int, last: int, scored: bool
+) -> Iterator[int]:
+    """Yield the steps at which training pauses for an evaluation, from `step` on.
 
     Args:
       step: where a process begins.
@@ -305,8 +327,8 @@ def stops(step: int, interval: int, last: int, scored: bool) -> Iterator[int]:
             return
 
 
-def tidy(model_dir: str, with_evaluation: bool) -> None:
-    """Removes what processes that were killed have left aside."""
+def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
+    """Remove what processes that were killed have left aside."""
     for folder in (model_dir, heartbeat.folder(model_dir)):
         gfiles.remove_stale_files(folder)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
@@ -316,16 +338,16 @@ def tidy(model_dir: str, with_evaluation: bool) -> None:
 def write_summary(
     model_dir: str, summary: dict[str, Any], workers: processes.Workers
 ) -> dict[str, Any]:
-    """Returns the summary, which the leader writes."""
+    """Return the summary, which the leader writes."""
     if not workers.leads:
         return summary
     return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
 
 
-def opening(
+def start_message(
     experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
 ) -> str:
-    """Returns the first line of a run."""
+    """Return the first line of a run."""
     images = info.split(experiment.train_split).total
     origin = "scratch" if experiment.pretrained is None else "pretrained weights"
     return (
@@ -336,8 +358,10 @@ def opening(
     )
 
 
-def identity(experiment: Experiment, model: keras.Model, step: int) -> dict[str, Any]:
-    """Returns what model a summary speaks of, and how long it was trained."""
+def model_summary(
+    experiment: Experiment, model: keras.Model, step: int
+) -> dict[str, Any]:
+    """Return what model a summary speaks of, and how long it was trained."""
     return {
         "variant": model.name,
         "resolution": input_form(model).resolution,
@@ -348,5 +372,5 @@ def identity(experiment: Experiment, model: keras.Model, step: int) -> dict[str,
 
 
 def parameters(model: keras.Model) -> int:
-    """Returns the number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(v.value.shape.num_elements() for v in model.trainable_variables)

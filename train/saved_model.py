@@ -1,26 +1,21 @@
-"""A checkpoint -> a SavedModel that turns JPEG bytes into probabilities.
+"""A checkpoint -> a SavedModel that turns JPEG bytes into probabilities."""
 
-python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
-"""
-
-import argparse
 import csv
 import dataclasses
 import io
-import json
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from common import errors, gfiles
+from common import gfiles
 from common.errors import UserError
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
 from models.stem_forms import copy_weights
-from train import config, evaluation, state
+from train import state
 from train.checkpoints import bundle
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import readable_errors
@@ -83,7 +78,7 @@ def export(
     fold_batch_norm: bool = False,
     check_images: int = 1000,
 ) -> dict[str, Any]:
-    """Writes the averaged weights of a folder's newest checkpoint as a SavedModel.
+    """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B:
       serving_default: image_bytes string[B], JPEG or PNG.
@@ -148,7 +143,7 @@ def export(
 def averaged_model(
     experiment: Experiment, info: DatasetInfo, model_dir: str
 ) -> tuple[keras.Model, str]:
-    """Returns the averaged model in float32, for images as they are, and its origin."""
+    """Return the averaged model in float32, for images as they are, and its origin."""
     experiment = dataclasses.replace(experiment, precision="float32")
     models, path, _ = state.load_models(experiment, info, model_dir, ["ema_"])
     form = input_form(models["ema_"])
@@ -161,7 +156,7 @@ def averaged_model(
 
 
 def with_batch_norm_folded(experiment: Experiment, model: keras.Model) -> keras.Model:
-    """Returns a model of the same logits without batch norm."""
+    """Return a model of the same logits without batch norm."""
     plain = {"stem_reshuffle": "device", "input_layout": "NHWC"}
     folded = _rebuild(experiment, fold_batch_norm=True, **plain)
     copy_weights(model, folded)
@@ -179,7 +174,7 @@ def compare(
     saved_model: str,
     check_images: int,
 ) -> tuple[dict[str, Any], str]:
-    """Compares a SavedModel with the evaluation, on the evaluation's own images.
+    """Compare a SavedModel with the evaluation, on the evaluation's own images.
 
     Returns:
       A report for JSON, and the evaluation's predictions as CSV: the image's file name,
@@ -236,7 +231,7 @@ def compare(
 
 
 def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
-    """Returns (file name, JPEG bytes) of the evaluation split in its order."""
+    """Return (file name, JPEG bytes) of the evaluation split in its order."""
     folder, split = experiment.data_dir, info.split(experiment.eval_split)
     shards = [records.shard_path(folder, shard) for shard in split.shards]
     keys = ("image/filename", "image/encoded")
@@ -250,7 +245,7 @@ def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset
 
 
 def refuse_foreign(export_dir: str) -> None:
-    """Raises UserError when something that is no SavedModel stands at export_dir."""
+    """Raise UserError when something that is no SavedModel stands at export_dir."""
     gfile = tf.io.gfile
     if not gfile.exists(export_dir) or gfile.exists(f"{export_dir}/saved_model.pb"):
         return
@@ -258,41 +253,3 @@ def refuse_foreign(export_dir: str) -> None:
         raise UserError(
             f"{export_dir} exists and is no SavedModel; name another --export_dir"
         )
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model_dir", required=True, help="folder of a training run")
-    parser.add_argument("--export_dir", required=True, help="folder to write")
-    parser.add_argument(
-        "--best",
-        action="store_true",
-        help="take the checkpoint with the best top-1 instead of the newest",
-    )
-    parser.add_argument(
-        "--gin_param", action="append", default=[], help="a setting that has changed"
-    )
-    parser.add_argument(
-        "--fold_batch_norm",
-        action="store_true",
-        help="let the convolutions do batch norm's work",
-    )
-    arguments = parser.parse_args()
-    with errors.reported():
-        model_dir = arguments.model_dir.rstrip("/")
-        export_dir = arguments.export_dir.rstrip("/")
-        experiment = config.parse([], arguments.gin_param, model_dir=model_dir)
-        report = export(
-            experiment,
-            f"{model_dir}/{evaluation.BEST}" if arguments.best else model_dir,
-            export_dir,
-            fold_batch_norm=arguments.fold_batch_norm,
-        )
-        print(json.dumps(gfiles.to_json(report)))
-
-
-if __name__ == "__main__":
-    main()

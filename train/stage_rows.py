@@ -30,7 +30,7 @@ class Stage:
     cutmix_alpha: float | None = None
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Returns those settings, of all or of `names`, that are not the recipe's."""
+        """Return those settings, of all or of `names`, that are not the recipe's."""
         fields = {n: v for n, v in vars(self).items() if not names or n in names}
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -39,7 +39,7 @@ BASE_STAGE = Stage()  # the recipe's own settings
 
 
 def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
-    """Returns the stages by the epoch that ends them.
+    """Return the stages by the epoch that ends them.
 
     Args:
       rows: see `Experiment.progressive`.
@@ -64,7 +64,7 @@ def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
 def by_last_step(
     stages: Mapping[float, Stage], steps_per_epoch: float, train_steps: int
 ) -> dict[int, Stage]:
-    """Returns the stages of a whole run by the number of steps that ends them.
+    """Return the stages of a whole run by the number of steps that ends them.
 
     Args:
       stages: by the epoch that ends them; what is left of the run is one more stage
@@ -89,7 +89,7 @@ def by_last_step(
 
 
 def _check(row: Mapping[str, Any], where: str) -> None:
-    """Refuses a row that is not of known keys and values in range."""
+    """Refuse a row that is not of known keys and values in range."""
     if not isinstance(row, Mapping):
         raise _fault(f"{where}: {row!r} is no mapping, as in {{'{UNTIL}': 50, ...}}")
     for name, value in row.items():

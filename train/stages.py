@@ -11,9 +11,9 @@ from models import complexity
 from models.input_form import InputForm, input_form
 from models.parts import is_ours
 from models.resize import at_resolution, form_at_resolution
-from train.datasets import make_augment, make_mixing, train_dataset
+from train import datasets
 from train.experiment import Experiment
-from train.stage_rows import BASE_STAGE, Stage
+from train.stage_rows import Stage
 from train.state import TrainState
 from train.trainer import Trainer
 
@@ -21,13 +21,12 @@ from train.trainer import Trainer
 class Stages:
     """The stages of a run; what each is depends on the step alone.
 
-    So does what it reads, but for batches that were passed over: a run that is killed
-    in the middle of a stage goes on exactly.
+    So does what it reads, but for batches that were skipped: a run that is killed in
+    the middle of a stage goes on exactly.
 
     Attributes:
       state: what all stages train.
       strategy: of the training.
-      trainer: of the stage that was entered last.
     """
 
     def __init__(
@@ -37,62 +36,66 @@ class Stages:
         train_state: TrainState,
         strategy: tf.distribute.Strategy,
     ):
-        """Checks every stage, and makes a trainer of the recipe's own settings.
-
-        That one uses, and so makes operative, whatever the config has for a stage to
-        replace. A run without stages has no other.
+        """Check every stage; the first trainer is made by `enter`.
 
         Raises:
           UserError, models.errors.ModelError, input_pipeline.errors.DataError: see
-            `make_trainer`.
+            `check`.
         """
         self.state = train_state
         self.strategy = strategy
         self._experiment = experiment
         self._stages = experiment.stages(info)
         check(self._stages.values(), experiment, train_state.model)
-        self.trainer = make_trainer(experiment, train_state, strategy, BASE_STAGE)
-        self._stage = BASE_STAGE
-        self._entered: int | None = None  # the stage, by the step that ends it
+        self._stage: Stage | None = None
+        self._trainer: Trainer | None = None
 
     def __len__(self) -> int:
         return len(self._stages)
 
+    @property
+    def trainer(self) -> Trainer:
+        """That of the stage that was entered last."""
+        assert self._trainer is not None, "no stage was entered"
+        return self._trainer
+
+    def ends(self, step: int) -> bool:
+        """Whether the run is at its end."""
+        return step >= max(self._stages)
+
     def end(self, step: int) -> int:
-        """Returns the step that ends the stage to which `step` belongs."""
+        """Return the step that ends the stage to which `step` belongs."""
         return next(last for last in self._stages if step < last)
 
-    def enter(self, step: int, batch: int) -> bool:
-        """Makes `trainer` ready for a step.
+    def enter(self, step: int, batch: int) -> None:
+        """Make `trainer` ready for a step.
 
         Args:
           step: updates so far.
           batch: number of the global batch that comes next.
 
-        Returns:
-          Whether another stage begins, or the first of this process.
+        Raises:
+          UserError, input_pipeline.errors.DataError: the data cannot be opened.
         """
-        last = self.end(step)
-        stage = self._stages[last]
-        if stage != self._stage:
-            self.trainer.feed(None, batch)
-            self.trainer = make_trainer(
-                self._experiment, self.state, self.strategy, stage, batch
-            )
+        stage = self._stages[self.end(step)]
+        if self._trainer is None or stage != self._stage:
+            if self._trainer is not None:
+                self._trainer.set_dataset(None, batch)  # frees its buffers
+            with self.strategy.scope():
+                self._trainer = make_trainer(
+                    self._experiment, self.state, self.strategy, stage
+                )
             self._stage = stage
-        if self.trainer.position != batch:
+        if self._trainer.dataset is None or self._trainer.position != batch:
             form = stage_form(stage, self.state.model)
             with self.strategy.scope():
-                dataset = train_dataset(
+                dataset = datasets.train_dataset(
                     self._experiment, self.strategy, form, stage, batch
                 )
-            self.trainer.feed(dataset, batch)
-        begins = last != self._entered
-        self._entered = last
-        return begins
+            self._trainer.set_dataset(dataset, batch)
 
     def describe(self, step: int) -> str:
-        """Returns the line that a person reads when the stage of a step begins."""
+        """Return the line that a person reads when the stage of a step begins."""
         last = self.end(step)
         number = list(self._stages).index(last) + 1
         stage = self._stages[last]
@@ -105,60 +108,41 @@ class Stages:
             ]
         )
 
-    @property
-    def macs(self) -> int | None:
-        """Multiply-accumulates of one image of this stage; None of another's model."""
+    def macs(self, step: int) -> int | None:
+        """Return the multiply-accumulates of one image; None of a model of others'."""
         model = self.state.model
         if not is_ours(model):
             return None
-        form = stage_form(self._stage, model)
+        form = stage_form(self._stages[self.end(step)], model)
         return complexity.of_model(model, form.resolution).macs
 
     def example_images(
-        self, batch: int, count: int, *, num_hosts: int
+        self, step: int, *, batch: int, count: int, num_hosts: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first images of a global batch as the trainer has them made.
-
-        They are those of the first host, before mixing.
-
-        Args:
-          batch: number of the global batch.
-          count: how many images.
-          num_hosts: that share the data.
-
-        Returns:
-          (uint8[count, S, S, 3], int[count] labels; -1 marks a broken record).
-        """
-        experiment = self._experiment
-        form = stage_form(self._stage, self.state.model)
-        augment = make_augment(experiment, self._stage)
-        images = experiment.train_data(
-            data_dir=experiment.data_dir,
-            split=experiment.train_split,
-            resolution=form.resolution,
-            batch_size=count,
-            seed=experiment.seed,
-            start=batch * experiment.global_batch_size // num_hosts,
+        """Return what `datasets.example_images` does for the stage of a step."""
+        stage = self._stages[self.end(step)]
+        return datasets.example_images(
+            self._experiment,
+            stage_form(stage, self.state.model),
+            stage,
+            batch=batch,
+            count=count,
             num_hosts=num_hosts,
-            host=0,
-            service=None,  # the images are the same wherever they are decoded
-            **({} if augment is None else {"augment": augment}),
         )
-        element = next(images.as_numpy_iterator())
-        return element["image"], element["label"]
 
 
 def check(stages: Iterable[Stage], experiment: Experiment, model: keras.Model) -> None:
-    """Refuses, before a run begins, what a later stage of it could not do.
+    """Refuse, before a run begins, what a later stage of it could not do.
 
     Raises:
-      UserError, models.errors.ModelError, input_pipeline.errors.DataError: see
-        `make_trainer`.
+      UserError: the recipe has not what a stage has a setting for.
+      models.errors.ModelError: the model cannot take images of this size.
+      input_pipeline.errors.DataError: mixing refuses a setting.
     """
     for stage in stages:
         form = stage_form(stage, model)
-        make_augment(experiment, stage)
-        make_mixing(experiment, stage, form, model)
+        datasets.make_augment(experiment, stage)
+        datasets.make_mixing(experiment, stage, form, model.output_shape[-1])
 
 
 def make_trainer(
@@ -166,34 +150,27 @@ def make_trainer(
     train_state: TrainState,
     strategy: tf.distribute.Strategy,
     stage: Stage,
-    start_batch: int = 0,
 ) -> Trainer:
-    """Returns what trains the state by the settings of a stage, from a batch on.
+    """Return what trains the state by the settings of a stage, as yet without data.
 
-    Raises:
-      UserError: the recipe has not what the stage has a setting for.
-      models.errors.ModelError: the model cannot take images of this size.
-      input_pipeline.errors.DataError: the data set, or mixing, refuses a setting.
+    To be called under the strategy's scope; errors are those of `check`.
     """
-    with strategy.scope():
-        model = stage_model(stage, train_state.model)
-        form = input_form(model)
-        dataset = train_dataset(experiment, strategy, form, stage, start_batch)
-        mixing = make_mixing(experiment, stage, form, model)
-        trainer = Trainer(experiment, train_state, strategy, dataset, model, mixing)
-    trainer.position = start_batch
-    return trainer
+    model = stage_model(stage, train_state.model)
+    mixing = datasets.make_mixing(
+        experiment, stage, input_form(model), model.output_shape[-1]
+    )
+    return Trainer(experiment, train_state, strategy, model, mixing)
 
 
 def stage_form(stage: Stage, model: keras.Model) -> InputForm:
-    """Returns what the model is fed with in a stage."""
+    """Return what the model is fed with in a stage."""
     if stage.resolution is None:
         return input_form(model)
     return form_at_resolution(model, stage.resolution)
 
 
 def stage_model(stage: Stage, model: keras.Model) -> keras.Model:
-    """Returns the model of a stage, whose variables are those of `model`."""
+    """Return the model of a stage, whose variables are those of `model`."""
     if not stage.given("resolution", "dropout_rate"):
         return model
     form = stage_form(stage, model)

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from common.errors import UserError
 from input_pipeline.records import DatasetInfo
 from train import ema, pretrained
 from train import optimizer as optimizers
@@ -62,13 +61,13 @@ class TrainState:
         return int(self.step.numpy()) + int(self.skipped_batches.numpy())
 
     def start(self, experiment: Experiment) -> None:
-        """Sets the weights, and their average, that a fresh run starts from."""
+        """Set the weights, and their average, that a fresh run starts from."""
         if experiment.pretrained is not None:
             load_pretrained(experiment, self.model)
             ema.copy(self.model, self.ema_model)
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Returns everything that a checkpoint holds, by name."""
+        """Return everything that a checkpoint holds, by name."""
         counter = self.optimizer.iterations
         slots = [v for v in self.optimizer.variables if v is not counter]
         # Keras numbers the optimizers of a process: rmsprop, rmsprop_1, ...
@@ -86,7 +85,7 @@ class TrainState:
 def by_path(
     part: str, variables: Iterable[keras.Variable], strip: str = ""
 ) -> dict[str, tf.Variable]:
-    """Returns part/path -> variable.
+    """Return part/path -> variable.
 
     Keras' own object tree would leave out what it does not track, silently. This
     mapping holds what it is given, so a restore can check that all of it came back.
@@ -100,7 +99,7 @@ def by_path(
 
 
 def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
-    """Builds a fresh state; to be called under the strategy's scope."""
+    """Build a fresh state; to be called under the strategy's scope."""
     strategy = tf.distribute.get_strategy()
     optimizer = experiment.optimizer(experiment.make_learning_rate(info))
     optimizers.check(optimizer, experiment.weight_decay)
@@ -131,7 +130,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
 
 
 def decayed_variables(model: keras.Model) -> list[keras.Variable]:
-    """Returns the trainables outside batch norm: kernels and biases."""
+    """Return the trainables outside batch norm: kernels and biases."""
     return [v for v in model.trainable_variables if v.name not in ("gamma", "beta")]
 
 
@@ -146,12 +145,12 @@ def _counter() -> tf.Variable:
 def build_models(
     experiment: Experiment, info: DatasetInfo, keys: Iterable[str] = ("", "ema_")
 ) -> dict[str, keras.Model]:
-    """Returns models for evaluation, keyed as `TrainState.models`."""
+    """Return models for evaluation, keyed as `TrainState.models`."""
     return {key: _build(experiment, info) for key in keys}
 
 
 def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
-    """Fills models, keyed as `TrainState.models`, from the checkpoint at `path`."""
+    """Fill models, keyed as `TrainState.models`, from the checkpoint at `path`."""
     parts = {"": "model", "ema_": "ema"}
     variables = {}
     for key, model in models.items():
@@ -160,7 +159,7 @@ def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
 
 
 def load_pretrained(experiment: Experiment, model: keras.Model) -> None:
-    """Sets the weights that `experiment.pretrained` names."""
+    """Set the weights that `experiment.pretrained` names."""
     pretrained.load(
         model,
         path=str(experiment.pretrained),
@@ -175,7 +174,7 @@ def load_models(
     model_dir: str,
     keys: Iterable[str] = ("", "ema_"),
 ) -> tuple[dict[str, keras.Model], str, int]:
-    """Returns models to score or to export, where they are from, and their step.
+    """Return models to score or to export, where they are from, and their step.
 
     They hold the newest whole checkpoint. Before there is any they hold the weights
     that the training would start from, if these are given; their step is 0.
@@ -199,19 +198,9 @@ def _build(
     info: DatasetInfo,
     training: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """Builds the model, with what it needs for training on several replicas."""
-    try:
-        model = experiment.build_model(
-            dtype=experiment.precision, seed=experiment.seed, **(training or {})
-        )
-    except TypeError as error:
-        if "variants.Variant" in str(error) or "variants.StageSpec" in str(error):
-            raise UserError(str(error).splitlines()[0]) from error
-        if "'variant'" not in str(error):
-            raise
-        raise UserError(
-            "the config names no model; put one of gin_configs/models in front, as in "
-            "--gin_file=gin_configs/models/efficientnet_x_b0.gin"
-        ) from error
+    """Build the model, with what it needs for training on several replicas."""
+    model = experiment.build_model(
+        dtype=experiment.precision, seed=experiment.seed, **(training or {})
+    )
     experiment.check_model(model, info)
     return model

@@ -1,8 +1,8 @@
-"""One step of training, and the loop around it."""
+"""The update of one step on every replica, and many of them on the device."""
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 from models.initializers import derive_seed
 from models.input_form import input_form
 from train import ema, losses, metrics
+from train.datasets import Mixing
 from train.distribution.replica import ReplicaSeedGenerator
 from train.experiment import Experiment
 from train.fault_tolerance.non_finite import NonFinite
@@ -19,7 +20,6 @@ from train.state import TrainState, decayed_variables
 from train.telemetry.telemetry import LoopOutput
 
 Batch = Mapping[str, tf.Tensor]
-Mixing = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Trainer:
@@ -43,24 +43,25 @@ class Trainer:
         experiment: Experiment,
         state: TrainState,
         strategy: tf.distribute.Strategy,
-        dataset,
         model: keras.Model | None = None,
         mixing: Mixing | None = None,
+        dataset=None,
     ):
-        """Makes a trainer; to be called under the strategy's scope.
+        """Make a trainer; to be called under the strategy's scope.
 
         Args:
           experiment: the recipe.
           state: what training changes.
           strategy: of the training.
-          dataset: distributed batches, of the form that the model takes.
           model: of the state's variables, for images of another size; None is the
             state's own.
           mixing: (images, float32[B, C] targets, seed int[2]) -> mixed ones.
+          dataset: distributed batches, of the form that the model takes; None where
+            `set_dataset` follows.
         """
         self.state = state
         self.strategy = strategy
-        self.feed(dataset, 0)
+        self.set_dataset(dataset, 0)
         self.loops = self.calls = 0
         self._experiment = experiment
         self._model = state.model if model is None else model
@@ -80,8 +81,8 @@ class Trainer:
         self._times: list[np.ndarray] = []
         self._began = 0.0
 
-    def feed(self, dataset, position: int) -> None:
-        """Goes on with other batches of the same form.
+    def set_dataset(self, dataset, position: int) -> None:
+        """Go on with other batches of the same form.
 
         Args:
           dataset: distributed batches; None frees the buffers of those before.
@@ -90,7 +91,7 @@ class Trainer:
         self.dataset, self._iterator, self.position = dataset, None, position
 
     def begin_loop(self) -> None:
-        """Forgets the sums of the loop before."""
+        """Forget the sums of the loop before."""
         self.loops += 1
         self._sums.reset()
         self._largest_norm.assign(0.0)
@@ -99,7 +100,7 @@ class Trainer:
         self._began = time.perf_counter()
 
     def run(self, steps: int) -> float:
-        """Takes so many global batches; returns the seconds."""
+        """Take so many global batches; returns the seconds."""
         if self._iterator is None:
             self._iterator = iter(self.dataset)
         began = time.perf_counter()
@@ -111,7 +112,7 @@ class Trainer:
         return time.perf_counter() - began
 
     def _run_steps(self, iterator, steps: tf.Tensor) -> tf.Tensor:
-        """Returns float64[steps + 1, 2]: when batches were asked for, when they came.
+        """Return float64[steps + 1, 2]: when batches were asked for, when they came.
 
         The last row is the end. All moments are by the clock of the host that runs
         this loop; steps on a device of its own may end a little later.
@@ -133,7 +134,7 @@ class Trainer:
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
     def replica_step(self, batch: Batch) -> None:
-        """Updates the state from this replica's part of the batch."""
+        """Update the state from this replica's part of the batch."""
         state, images = self.state, batch["image"]
         targets = self.targets(batch["label"])
         if self._mixing is not None:
@@ -153,12 +154,12 @@ class Trainer:
         self._count(targets, loss, norm, sums["hits"])
 
     def targets(self, labels: tf.Tensor) -> tf.Tensor:
-        """Returns what the logits of images with these labels shall be."""
+        """Return what the logits of images with these labels shall be."""
         classes = self.state.model.output_shape[-1]
         return losses.smooth(labels, classes, self._experiment.label_smoothing)
 
     def _sums_of(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
-        """Returns the values of `_part`, summed over the micro-batches."""
+        """Return the values of `_part`, summed over the micro-batches."""
         micro_batch = self.state.micro_batch
         count = micro_batch.count
         if count == 1:
@@ -201,7 +202,7 @@ class Trainer:
         }
 
     def _part(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
-        """Returns what a forward and a backward pass give, to be summed up.
+        """Return what a forward and a backward pass give, to be summed up.
 
         loss and gradients are shares, which over all micro-batches and replicas add up
         to those of the global batch; statistics are what moving statistics would
@@ -223,7 +224,7 @@ class Trainer:
         }
 
     def _loss(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """This micro-batch's share of the loss: all shares add up to it."""
+        """Return this micro-batch's share of the loss: all shares add up to it."""
         experiment = self._experiment
         per_image = losses.soft_cross_entropy(targets, logits)
         average = tf.nn.compute_average_loss(
@@ -237,7 +238,7 @@ class Trainer:
     def _all_reduce(
         self, sums: dict[str, Any]
     ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        """Returns loss, gradients and statistics of the global batch, by one reduction.
+        """Return loss, gradients and statistics of the global batch, by one reduction.
 
         Whatever is added here travels with the gradients, and costs no other one.
         """
@@ -272,13 +273,13 @@ class Trainer:
         self._largest_norm.assign(tf.maximum(self._largest_norm, norm))
 
     def _weight_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the norm of what decays, and of all weights and statistics."""
+        """Return the norm of what decays, and of all weights and statistics."""
         parts = self._decayed, self.state.model.weights
         norms = [tf.sqrt(2.0 * losses.l2(part)) for part in parts]
         return norms[0], norms[1]
 
     def end_loop(self) -> LoopOutput:
-        """Returns the averages of this loop.
+        """Return the averages of this loop.
 
         Raises:
           NonFinite: a loss, a gradient or a weight is infinite or not a number.
@@ -315,5 +316,5 @@ class Trainer:
 
 
 def _are_images(targets: tf.Tensor) -> tf.Tensor:
-    """Returns bool[B], False for what only fills up the batch."""
+    """Return bool[B], False for what only fills up the batch."""
     return tf.reduce_any(targets != 0, axis=1)

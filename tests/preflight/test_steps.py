@@ -15,7 +15,6 @@ from preflight.steps import Judge, Step
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
 from tpu_compiler.topology import GENERATIONS
-from train import config
 from train.config import ROOT
 from train.stage_rows import Stage
 from train.stages import stage_form
@@ -209,50 +208,3 @@ SETTINGS = {
     "dataset.train_dataset.shuffle_buffer": 100,
     "dataset.eval_dataset.max_bad_records": 7,
 }
-
-
-@pytest.fixture
-def looked_at(digits, monkeypatch):
-    """Function: bindings and changes -> whether their effect was looked at."""
-
-    def stop(judge):
-        raise Enough
-
-    monkeypatch.setattr(Judge, "steps", stop)
-
-    def look(bindings, *, reads_data=True, **changes):
-        looked = []
-        with pytest.raises(Enough):
-            report.preflight(
-                experiment_of(digits, **SETTINGS, **changes),
-                load_info(str(digits)),
-                Topology.parse("v3"),
-                FakeCompiler(),
-                reads_data=reads_data,
-                cpu_ms=1.0,
-                when_built=lambda: looked.append(config.check_effect(bindings)),
-            )
-        return bool(looked)
-
-    return look
-
-
-def test_settings_that_the_run_uses_have_an_effect(looked_at):
-    assert looked_at([f"{name} = {value}" for name, value in SETTINGS.items()])
-
-
-def test_a_setting_without_an_effect_is_refused(looked_at):
-    with pytest.raises(UserError, match=r"mixup\.alpha' has no effect"):
-        looked_at(["mixing.mixup.alpha = 0.3"])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"reads_data": False},
-        # A fleet that may not run yet, and whose batches are not asked for.
-        {"dataset.train_dataset.service": "grpc://nowhere:1"},
-    ],
-)
-def test_effects_are_not_judged_where_the_data_is_not_opened(looked_at, changes):
-    assert not looked_at(["mixing.mixup.alpha = 0.3"], **changes)

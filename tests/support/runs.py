@@ -3,12 +3,22 @@
 from typing import Any
 
 from train import config, run
+from train.checkpoints import directory
 
 TINY = "tests/data/train/tiny.gin"
 
 
 def experiment_of(data_dir, *, gin_file: Any = TINY, **changes):
-    return config.parse([gin_file], bindings(data_dir, changes))
+    return config_of(data_dir, gin_file=gin_file, **changes).experiment
+
+
+def config_of(data_dir, *, gin_file: Any = TINY, **changes):
+    return config.resolve([gin_file], bindings(data_dir, changes))
+
+
+def bound(function: Any) -> dict[str, Any]:
+    """The settings of a function of an experiment's."""
+    return function.keywords
 
 
 def bindings(data_dir, changes):
@@ -17,10 +27,7 @@ def bindings(data_dir, changes):
 
 
 def run_tiny(digits, model_dir, **changes):
-    experiment = experiment_of(digits, **changes)
-    return run.train_and_evaluate(
-        experiment,
-        str(model_dir),
-        before_restore=lambda: config.compare(str(model_dir)),
-        after_restore=lambda: config.save(str(model_dir)),
-    )
+    found = config_of(digits, **changes)
+    if directory.has_begun(str(model_dir)):
+        found.refuse_changes(str(model_dir))
+    return run.train_and_evaluate(found.experiment, str(model_dir), config=found)

@@ -3,7 +3,6 @@
 import sys
 
 import tensorflow as tf
-from absl import app
 
 from train import main
 
@@ -11,4 +10,4 @@ if __name__ == "__main__":
     devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, devices)
-    app.run(main.main)
+    sys.exit(main.main())

@@ -58,12 +58,12 @@ def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monke
 
     # Nothing is scored twice.
     before = (job / "eval.jsonl").read_bytes()
-    monkeypatch.setattr(evaluation.Scorer, "score", None)
+    monkeypatch.setattr(evaluation.Evaluator, "score", None)
     assert follow(digits, job)["checkpoint"] == f"{job}/ckpt-12"
     assert (job / "eval.jsonl").read_bytes() == before
 
 
-def test_damaged_and_vanishing_ones_are_passed_over(digits, job, monkeypatch, capsys):
+def test_damaged_and_vanishing_ones_are_skipped(digits, job, monkeypatch, capsys):
     data = job / "ckpt-4.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-10])
     restore_into = evaluation.state.restore_into
@@ -79,7 +79,7 @@ def test_damaged_and_vanishing_ones_are_passed_over(digits, job, monkeypatch, ca
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]
     assert len(warnings) == 2
     for step, warning in zip((4, 8), warnings, strict=True):
-        assert f"ckpt-{step} is passed over: cannot read" in warning
+        assert f"ckpt-{step} is skipped: cannot read" in warning
 
 
 def test_a_job_that_stands_still(digits, job):
@@ -118,13 +118,13 @@ def test_training_keeps_the_best(finished):
 def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
     """At step 5, whose checkpoint was written."""
     every = {"experiment.Experiment.eval_every_epochs": 0.025}
-    score = evaluation.Scorer.score
+    score = evaluation.Evaluator.score
 
     def killed(self, path):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation.Scorer, "score", killed)
+        patch.setattr(evaluation.Evaluator, "score", killed)
         with pytest.raises(KeyboardInterrupt):
             run_tiny(digits, tmp_path, **every)
     assert directory.newest(str(tmp_path)) == f"{tmp_path}/ckpt-5"
@@ -133,7 +133,7 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
     scored = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            evaluation.Scorer,
+            evaluation.Evaluator,
             "score",
             lambda self, path: scored.append(path) or score(self, path),
         )
@@ -155,7 +155,7 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
     ],
 )
 def test_stops(step, scored, expected):
-    assert list(run.stops(step, 10, 25, scored)) == expected
+    assert list(run.evaluation_steps(step, 10, 25, scored)) == expected
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The SavedModel: what it computes, for whom, and what it is checked against."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline.records import load_info
-from train import classify, config, export, state
+from train import classify, config, export, saved_model, serving, state
 
 
 def saved(model_dir):
@@ -20,7 +21,7 @@ def saved(model_dir):
 def exported(finished, tmp_path_factory):
     """The folder of a SavedModel, and the report of its making."""
     model_dir, folder = str(finished[0]), str(tmp_path_factory.mktemp("export") / "e")
-    return folder, export.export(saved(model_dir), model_dir, folder)
+    return folder, saved_model.export(saved(model_dir), model_dir, folder)
 
 
 def test_export_and_classify(digits, finished, exported):
@@ -30,11 +31,10 @@ def test_export_and_classify(digits, finished, exported):
     assert report["images_compared"] == 1000
     assert report["largest_logit_difference"] <= 1e-5
     command = f"""
-import sys, tensorflow as tf
-sys.argv = ["classify", "--export_dir={folder}", "--show=3",
-            "--tfrecords={digits}/validation-*"]
+import sys
 from train import classify
-classify.main()
+flags = ["--export_dir={folder}", "--show=3", "--tfrecords={digits}/validation-*"]
+assert classify.main(flags) == 0
 ours = {{"models", "input_pipeline", "orbit", "official", "gin"}} & set(sys.modules)
 assert not ours, ours
 """
@@ -78,21 +78,22 @@ def test_other_logits_are_refused(digits, finished, exported):
     models = state.build_models(experiment, info, [""])
     state.restore_into(models, report["checkpoint"])
     with pytest.raises(UserError, match="logits differ from the evaluation's by"):
-        export.compare(experiment, info, models[""], folder, check_images=300)
+        saved_model.compare(experiment, info, models[""], folder, check_images=300)
 
 
 def test_command_line_takes_the_best(finished, tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(export, "export", lambda *a, **k: asked.append(a[1:]) or {})
+    monkeypatch.setattr(
+        saved_model, "export", lambda *a, **k: asked.append(a[1:]) or {}
+    )
     flags = [f"--model_dir={finished[0]}", f"--export_dir={tmp_path}/e"]
     for more in ([], ["--best"]):
-        monkeypatch.setattr(sys, "argv", ["export", *flags, *more])
-        export.main()
+        assert export.main([*flags, *more]) == 0
     folders = [str(finished[0]), f"{finished[0]}/best"]
     assert asked == [(folder, f"{tmp_path}/e") for folder in folders]
     experiment = saved(finished[0])
     info = load_info(experiment.data_dir)
-    _, path = export.averaged_model(experiment, info, folders[1])
+    _, path = saved_model.averaged_model(experiment, info, folders[1])
     assert path == f"{folders[1]}/ckpt-12"
     assert capsys.readouterr().out == "{}\n{}\n"
 
@@ -100,11 +101,7 @@ def test_command_line_takes_the_best(finished, tmp_path, monkeypatch, capsys):
 def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UserError, match="is no SavedModel"):
-        export.export(
-            saved(finished[0]),
-            str(finished[0]),
-            str(tmp_path),
-        )
+        saved_model.export(saved(finished[0]), str(finished[0]), str(tmp_path))
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
@@ -113,10 +110,23 @@ def test_classify_names_the_file_that_does_not_decode(exported, tmp_path):
     jpeg = tf.io.encode_jpeg(tf.fill([28, 28, 3], tf.constant(90, tf.uint8))).numpy()
     good.write_bytes(jpeg)
     broken.write_bytes(jpeg[:200])
-    (result,) = classify.classify(exported[0], classify.read_files([str(good)]))
+    (result,) = serving.classify(exported[0], serving.read_files([str(good)]))
     assert (result.name, result.truth) == (str(good), None)
-    images = classify.read_files([str(good), str(broken)])
-    with pytest.raises(SystemExit, match=rf"{broken} is no JPEG or PNG"):
-        list(classify.classify(exported[0], images))
-    with pytest.raises(SystemExit, match=r"cannot read .*nowhere\.jpg"):
-        list(classify.read_files([str(tmp_path / "nowhere.jpg")]))
+    images = serving.read_files([str(good), str(broken)])
+    with pytest.raises(UserError, match=rf"{broken} is no JPEG or PNG"):
+        list(serving.classify(exported[0], images))
+    with pytest.raises(UserError, match=r"cannot read .*nowhere\.jpg"):
+        list(serving.read_files([str(tmp_path / "nowhere.jpg")]))
+
+
+def test_classify_says_no_when_the_trainer_said_otherwise(exported, digits, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(exported[0], folder)
+    table = folder / "assets.extra" / "predictions.csv"
+    name, label, class_id = table.read_text().splitlines()[1].split(",")
+    other = (int(class_id) + 1) % 10
+    table.write_text(f"filename,label,class_id\n{name},{label},{other}\n")
+    flags = [f"--export_dir={folder}", f"--tfrecords={digits}/validation-*"]
+    assert classify.main(flags) == 1
+    flags[0] = f"--export_dir={tmp_path}/nowhere"
+    assert classify.main(flags) == 2

@@ -139,7 +139,7 @@ def test_mixing_gets_the_form_of_the_images(layout, stem_block_size):
         return images, targets
 
     experiment = dataclasses.replace(experiment_of("unused"), mixing=record)
-    datasets.make_mixing(experiment, Stage(), form, model)
+    datasets.make_mixing(experiment, Stage(), form, model.output_shape[-1])
     n = stem_block_size
     image = [48 // n, 48 // n, 3 * n * n]
     shape = [2, *image] if layout == "NHWC" else [*image, 2]

@@ -10,7 +10,7 @@ from input_pipeline.records import load_info
 from models.input_form import InputForm, input_form
 from models.parts import part_of_variable
 from tests.support.runs import TINY, experiment_of
-from train import config, export, run, state
+from train import config, run, saved_model, state
 from train.optimizer import rmsprop, scale_learning_rates
 
 TRANSFER = """
@@ -79,7 +79,7 @@ def test_frozen_parts_and_factors_in_a_run(experiment, digits, finished, tmp_pat
 
     # What is exported takes images as they are, and may do without batch norm.
     folder = str(tmp_path / "export")
-    report = export.export(
+    report = saved_model.export(
         experiment, model_dir, folder, fold_batch_norm=True, check_images=300
     )
     assert report["largest_logit_difference"] < 1e-4

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from common.errors import UserError
 
+STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
+
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """Makes the strategy that a gin file names.

@@ -6,7 +6,6 @@ from typing import Any
 from common import gfiles
 from input_pipeline import batch_lookup
 from input_pipeline.records import DatasetInfo
-from train import config
 from train.experiment import Experiment
 
 
@@ -30,6 +29,7 @@ def dump_batch(
     folder: str,
     batch: int,
     *,
+    shuffle_buffer: int,
     hosts: range,
     num_hosts: int,
     details: Mapping[str, Any],
@@ -41,6 +41,7 @@ def dump_batch(
       info: of its data.
       folder: gets records.tfrecord and batch.json for each of the hosts.
       batch: number of the global batch, from 0.
+      shuffle_buffer: of the training data.
       hosts: whose parts this process writes.
       num_hosts: of the run's input pipelines.
       details: what else batch.json says.
@@ -49,7 +50,6 @@ def dump_batch(
       UserError: the folder cannot be written.
     """
     size = experiment.global_batch_size // num_hosts
-    shuffle_buffer = config.setting(experiment.train_data, "shuffle_buffer")
     for host in hosts:
         records = batch_lookup.records_of_batch(
             info,

@@ -1,0 +1,52 @@
+"""Write a run's averaged weights as a SavedModel, from JPEG bytes to probabilities.
+
+python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
+
+Where no config is named, the run's own stands in. Before there is a checkpoint, the
+weights of Experiment.pretrained are taken.
+"""
+
+import argparse
+import json
+import sys
+
+from common import cli
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("train.export", __doc__)
+    parser.add_argument("--model_dir", required=True, help="folder of a training run")
+    parser.add_argument("--export_dir", required=True, help="folder to write")
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="take the checkpoint with the best top-1 instead of the newest",
+    )
+    cli.add_gin_arguments(parser)
+    parser.add_argument(
+        "--fold_batch_norm",
+        action="store_true",
+        help="let the convolutions do batch norm's work",
+    )
+    return parser
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Export, and print as one line of JSON what was compared."""
+    # What follows takes seconds to import: only once the flags are right.
+    from common import gfiles
+    from train import config, evaluation, saved_model
+
+    model_dir = arguments.model_dir.rstrip("/")
+    report = saved_model.export(
+        config.parse(arguments.gin_file, arguments.gin_param, model_dir=model_dir),
+        f"{model_dir}/{evaluation.BEST}" if arguments.best else model_dir,
+        arguments.export_dir.rstrip("/"),
+        fold_batch_norm=arguments.fold_batch_norm,
+    )
+    print(json.dumps(gfiles.to_json(report)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

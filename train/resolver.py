@@ -1,0 +1,414 @@
+"""What a gin config says, resolved: the settings of all that an Experiment refers to.
+
+gin knows a setting once the function that it belongs to was called. Here nothing is
+called: from Experiment on, each reference leads to a function, and its signature tells
+the parameters, each with the value that gin has bound to it, else with its default.
+
+    experiment.Experiment
+      .epochs = 24
+      .train_data = @dataset.train_dataset --> dataset.train_dataset
+                                                .flip = False
+                                                .augment = @randaugment.rand_augment ...
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import gin
+from gin import config_parser
+from gin.config import Configurable, ConfigurableReference
+
+from common.errors import UserError, first_line
+
+# What every .gin file of ours may speak of, under the names that they use.
+MODULES = (
+    "input_pipeline.autoaugment",
+    "input_pipeline.dataset",
+    "input_pipeline.erasing",
+    "input_pipeline.mixing",
+    "input_pipeline.randaugment",
+    "models.efficientnet_x",
+    "models.variants",
+    "train.experiment",
+    "train.optimizer",
+    "train.schedule",
+)
+UNSET = inspect.Parameter.empty
+_REQUIRED = "%gin.REQUIRED"  # how gin writes a value that a file leaves to the user
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A parameter of a function, or a field of Experiment, that a config can set.
+
+    Attributes:
+      value: bound, else the default; functions are references of gin's.
+      default: what it is where nothing is bound; UNSET is none.
+      may_change: in the middle of a run, see `train.experiment.setting`.
+    """
+
+    value: Any
+    default: Any
+    may_change: str = "accepted"
+
+
+class Parameter(NamedTuple):
+    """What a function or a class says of one of its parameters.
+
+    Attributes:
+      default: UNSET where there is none.
+      by_caller: whether a caller that has the function alone has to hand it over.
+      may_change: see Setting.
+      handed_over: where its value is a function: parameters that its caller hands over,
+        which are no settings; None where nothing is known of the caller.
+    """
+
+    default: Any
+    by_caller: bool = False
+    may_change: str = "accepted"
+    handed_over: frozenset[str] | None = None
+
+
+def parameters(function: Any) -> dict[str, Parameter]:
+    """Return the parameters of a function or a class by name, but for * and **."""
+    if dataclasses.is_dataclass(function):
+        return {
+            field.name: Parameter(
+                _default(field),
+                may_change=field.metadata.get("may_change", "accepted"),
+                handed_over=field.metadata.get("handed_over"),
+            )
+            for field in dataclasses.fields(function)
+        }
+    return {
+        name: Parameter(
+            parameter.default,
+            parameter.default is UNSET and parameter.kind is not parameter.KEYWORD_ONLY,
+        )
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return UNSET if field.default is dataclasses.MISSING else field.default
+
+
+class Resolver:
+    """Walks over what gin has read.
+
+    Attributes:
+      settings: by name, as in "experiment.Experiment.epochs", of all that was resolved.
+    """
+
+    def __init__(self):
+        self.settings: dict[str, Setting] = {}
+        self._names = _Names()
+        self._used: set[tuple[str, str, str]] = set()  # scope, selector, parameter
+
+    def make(self, kind: type) -> Any:
+        """Return an object of a class; functions among its fields are partials.
+
+        Raises:
+          UserError: a value is missing, or makes no sense.
+        """
+        selector = f"{kind.__module__}.{kind.__qualname__}"
+        return kind(**self._settings(selector, kind, [], frozenset()))
+
+    def refuse_without_effect(self, bindings: Iterable[str]) -> None:
+        """Raise UserError where a binding of the command line decides on nothing."""
+        for binding in bindings:
+            for statement in _statements(binding):
+                scope, selector, name = statement[:3]
+                used = scope, self._names.selector(selector), name
+                if name and used not in self._used:
+                    full = f"{scope}/" * bool(scope) + f"{selector}.{name}"
+                    raise UserError(
+                        f"--gin_param={full!r} has no effect: this run does not use "
+                        "it, or the trainer sets it from another setting"
+                    )
+
+    def text(self) -> str:
+        """Return the settings as a gin file, those left out that gin cannot write."""
+        by_function: dict[str, list[str]] = {}
+        for name, setting in self.settings.items():
+            value = self._names.written(setting.value)
+            if value is not None:
+                lines = by_function.setdefault(name.rpartition(".")[0], [])
+                lines.append(f"{name} = {value}")
+        lines = self._names.imports()
+        for function, settings in sorted(by_function.items()):
+            lines += ["", f"# Parameters for {function}:", *sorted(settings)]
+        return "\n".join(lines) + "\n"
+
+    def _settings(
+        self,
+        selector: str,
+        function: Any,
+        scopes: list[str],
+        handed_over: frozenset[str] | None,
+    ) -> dict[str, Any]:
+        """Return the values of a function's settings, and note them.
+
+        Args:
+          selector: its full name, for gin.
+          function: a function or a class.
+          scopes: of gin's, in which it is used.
+          handed_over: parameters that its caller hands over; None where the caller is
+            not known, who hands over what has no default then.
+        """
+        bound = _bound(selector, scopes)
+        known = parameters(function)
+        # What a function with ** takes; gin has refused the others.
+        known |= {name: Parameter(UNSET) for name in bound if name not in known}
+        owner = "/".join([*scopes, self._names.of(selector)])
+        values, missing, left = {}, [], []
+        for name, parameter in known.items():
+            if parameter.by_caller if handed_over is None else name in handed_over:
+                continue
+            full = f"{owner}.{name}"
+            if name in bound:
+                self._used.add(_where_bound(selector, name, scopes))
+            raw = _expanded(bound.get(name, parameter.default), full)
+            if raw is UNSET:
+                missing.append(full)
+            elif _is_required(raw):
+                left.append(full)
+            else:
+                setting = Setting(raw, parameter.default, parameter.may_change)
+                self.settings[full] = setting
+                values[name] = self._value(raw, full, scopes, parameter.handed_over)
+        _refuse(missing, left)
+        return values
+
+    def _value(
+        self, raw: Any, name: str, scopes: list[str], handed_over: frozenset[str] | None
+    ) -> Any:
+        """Return what a value of the config stands for, its references resolved."""
+
+        def resolve(value: Any) -> Any:
+            if not isinstance(value, ConfigurableReference):
+                return value
+            target: Configurable = value.configurable
+            inner = value.scopes or scopes
+            if target.selector.startswith("gin."):
+                return value.scoped_configurable_fn()
+            called = frozenset() if value.evaluate else handed_over
+            settings = self._settings(target.selector, target.wrapped, inner, called)
+            if not value.evaluate:
+                return functools.partial(target.wrapped, **settings)
+            try:
+                return target.wrapped(**settings)
+            except (TypeError, ValueError) as error:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(f"{name} = {value!r}: {first_line(error)}") from error
+
+        return _mapped(resolve, raw)
+
+
+def _bound(
+    selector: str, scopes: list[str], *, exactly: bool = False
+) -> dict[str, Any]:
+    """Return what gin has bound to a function's parameters, in nested scopes."""
+    try:
+        with gin.config_scope(scopes or None):
+            return gin.get_bindings(
+                selector, resolve_references=False, inherit_scopes=not exactly
+            )
+    except ValueError:  # no binding has ever named it
+        return {}
+
+
+def _where_bound(selector: str, name: str, scopes: list[str]) -> tuple[str, str, str]:
+    """Return the binding that counts: the innermost scope's that has one."""
+    for length in range(len(scopes), 0, -1):
+        if name in _bound(selector, scopes[:length], exactly=True):
+            return "/".join(scopes[:length]), selector, name
+    return "", selector, name
+
+
+def _mapped(function: Any, value: Any) -> Any:
+    """Return a value with a function applied to all that is inside its containers."""
+    if isinstance(value, dict):
+        return {_mapped(function, k): _mapped(function, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(function, item) for item in value)
+    return function(value)
+
+
+def _expanded(raw: Any, name: str) -> Any:
+    """Return a value of the config with what its macros stand for."""
+
+    def expand(value: Any) -> Any:
+        is_reference = isinstance(value, ConfigurableReference)
+        if not is_reference or value.configurable.selector != "gin.macro":
+            return value
+        bound = _bound("gin.macro", value.scopes)
+        if "value" not in bound:
+            macro = "/".join(value.scopes)
+            raise UserError(
+                f"{name} = %{macro}: there is no macro {macro!r}; set it in a .gin "
+                f'file or with --gin_param="{macro} = ..."'
+            )
+        return _expanded(bound["value"], name)
+
+    return _mapped(expand, raw)
+
+
+def _is_required(raw: Any) -> bool:
+    return isinstance(raw, ConfigurableReference) and repr(raw) == _REQUIRED
+
+
+def _refuse(missing: list[str], left: list[str]) -> None:
+    if left:
+        raise UserError(
+            f"the config leaves to you: {', '.join(left)}; set each, as in "
+            f'--gin_param="{left[0]} = ..."'
+        )
+    if "efficientnet_x.build_model.variant" in missing:
+        raise UserError(
+            "the config names no model; put one of gin_configs/models in front, as in "
+            "--gin_file=gin_configs/models/efficientnet_x_b0.gin"
+        )
+    if missing:
+        raise UserError(
+            f"the config does not set {missing[0]}; set it in a .gin file or with "
+            f'--gin_param="{missing[0]} = ..."'
+        )
+
+
+class _Names:
+    """Names of functions as a gin file has them, which imports their modules."""
+
+    def __init__(self):
+        self._aliases = {module: module.rpartition(".")[2] for module in MODULES}
+
+    def of(self, selector: str) -> str:
+        """Return the name of a function in the file, from its full name."""
+        module, _, function = selector.rpartition(".")
+        if module not in self._aliases:
+            alias = module.rpartition(".")[2]
+            taken = alias in self._aliases.values()
+            self._aliases[module] = module.replace(".", "_") if taken else alias
+        return f"{self._aliases[module]}.{function}"
+
+    def selector(self, name: str) -> str:
+        """Return the full name of a function, from that in the file."""
+        alias, _, function = name.rpartition(".")
+        for module, known in self._aliases.items():
+            if known == alias:
+                return f"{module}.{function}"
+        return name
+
+    def imports(self) -> list[str]:
+        """Return the lines of the file that import all modules named so far."""
+        lines = ["from __gin__ import dynamic_registration"]
+        for module, alias in sorted(self._aliases.items()):
+            package, _, name = module.rpartition(".")
+            line = f"from {package} import {name}" if package else f"import {name}"
+            lines.append(line if alias == name else f"{line} as {alias}")
+        return lines
+
+    def written(self, value: Any) -> str | None:
+        """Return a value as a gin file has it; None where it cannot stand there."""
+        if isinstance(value, ConfigurableReference):
+            name = "/".join([*value.scopes, self.of(value.configurable.selector)])
+            return f"@{name}{'()' * value.evaluate}"
+        if isinstance(value, dict):
+            items = ((self.written(k), self.written(v)) for k, v in value.items())
+            parts = [None if k is None or v is None else f"{k}: {v}" for k, v in items]
+            return _between("{", parts, "}")
+        if isinstance(value, list):
+            return _between("[", list(map(self.written, value)), "]")
+        if isinstance(value, tuple):
+            comma = "," if len(value) == 1 else ""
+            return _between("(", list(map(self.written, value)), f"{comma})")
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else repr(value).replace("inf", "1e999")
+        simple = value is None or isinstance(value, bool | int | float | str | bytes)
+        return repr(value) if simple else None
+
+
+def _between(opening: str, parts: list[str | None], closing: str) -> str | None:
+    known = [part for part in parts if part is not None]
+    return opening + ", ".join(known) + closing if len(known) == len(parts) else None
+
+
+class _Literal(config_parser.ParserDelegate):
+    """Lets gin's parser read a text without looking up what it refers to."""
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        """Return a reference as it is written."""
+        return ("@", scoped_configurable_name, evaluate)
+
+    def macro(self, macro_name):
+        """Return a macro as it is written."""
+        return ("%", macro_name)
+
+
+def _statements(text: str) -> Iterator[config_parser.BindingStatement]:
+    for statement in config_parser.ConfigParser(text, _Literal()):
+        if isinstance(statement, config_parser.BindingStatement):
+            yield statement
+
+
+def literals(text: str) -> dict[str, Any]:
+    """Return what a gin text binds, by name; references stay as they are written."""
+    return {
+        f"{s.scope}/" * bool(s.scope) + f"{s.selector}.{s.arg_name}": s.value
+        for s in _statements(text)
+    }
+
+
+def differences(
+    saved: str, text: str, settings: Mapping[str, Setting]
+) -> dict[str, str]:
+    """Return "old -> new" by name for the settings that a saved text has otherwise.
+
+    A setting that the saved text lacks counts as its default: it is younger than that.
+
+    Args:
+      saved: `Resolver.text` of a run, or what gin wrote of one that is older.
+      text: of now.
+      settings: of now. What the saved text has beyond them decides on nothing here.
+    """
+    old, new = literals(saved), literals(text)
+    found = {}
+    for name, setting in settings.items():
+        before = old.get(name, setting.default)
+        now = new.get(name, setting.value)
+        if not _same(before, now):
+            found[name] = f"{_shown(before)} -> {_shown(now)}"
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values make the same run: 24 and 24.0 do, 1 and True do not."""
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    if type(one) is not type(other) and (
+        not numbers or bool in (type(one), type(other))
+    ):
+        return False
+    return bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    if value is UNSET:
+        return "(not set)"
+    if isinstance(value, tuple) and value[:1] == ("@",):
+        return f"@{value[1]}{'()' * value[2]}"
+    return repr(value)
+
+
+def module_of(name: str) -> Any:
+    """Return a module by its full name, or by the one that it has in our gin files."""
+    known = {module.rpartition(".")[2]: module for module in MODULES}
+    return importlib.import_module(known.get(name, name))
