@@ -46,7 +46,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file if it is there; UserError when it cannot be."""
+    """Remove a file if it is there; UserError when it cannot be."""
     try:
         tf.io.gfile.remove(path)
     except tf.errors.NotFoundError:
@@ -58,7 +58,7 @@ def remove(path: str) -> None:
 
 
 def remove_stale_files(folder: str, *, older_than_seconds: float = 3600.0) -> None:
-    """Removes what a `write_text` that was killed has left in a folder.
+    """Remove what a `write_text` that was killed has left in a folder.
 
     Whatever cannot be removed is a warning only: it does no harm but take space.
 
@@ -79,7 +79,7 @@ def remove_stale_files(folder: str, *, older_than_seconds: float = 3600.0) -> No
 
 
 def _remove_if_older(path: str, before: float) -> None:
-    """Removes a file last written before a moment, in seconds since 1970."""
+    """Remove a file last written before a moment, in seconds since 1970."""
     with contextlib.suppress(tf.errors.NotFoundError):  # it has just got its name
         status = tf.io.gfile.stat(path)
         if not status.is_directory and status.mtime_nsec < before * 1e9:
@@ -87,7 +87,7 @@ def _remove_if_older(path: str, before: float) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder and its parents; UserError when it cannot be."""
+    """Make a folder and its parents; UserError when it cannot be."""
     try:
         tf.io.gfile.makedirs(path)
     except tf.errors.OpError as error:
@@ -107,7 +107,7 @@ def exists(path: str) -> bool:
 
 
 def read_text(path: str) -> str | None:
-    """Returns the content of `path`, None when there is no such file."""
+    """Return the content of `path`, None when there is no such file."""
     if not exists(path):
         return None
     try:
@@ -120,7 +120,7 @@ def read_text(path: str) -> str | None:
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """Returns a JSON object, an empty one when there is none that can be read."""
+    """Return a JSON object, an empty one when there is none that can be read."""
     try:
         return json.loads(read_text(path) or "{}")
     except ValueError:  # somebody's half file
@@ -130,7 +130,7 @@ def read_json(path: str) -> dict[str, Any]:
 def write_json(
     path: str, values: Mapping[str, Any], keep: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Writes a JSON object in place of the one before.
+    """Write a JSON object in place of the one before.
 
     Args:
       path: of the file.
@@ -150,7 +150,7 @@ def write_json(
 
 
 def to_json(value: Any) -> Any:
-    """Returns what strict JSON can say: null for a number that is not finite."""
+    """Return what strict JSON can say: null for a number that is not finite."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
