@@ -80,7 +80,7 @@ class InferenceOptions:
         return arguments
 
     def of_segment(self, kind: SegmentKind) -> "InferenceOptions":
-        """Return the default for all that a segment of a kind does not depend on."""
+        """Return them with the default for what such a segment does not depend on."""
         away = set()
         if kind != "stem":
             away |= {"stem_block_size", "stem_reshuffle", "input_layout"}
