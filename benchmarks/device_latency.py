@@ -10,7 +10,7 @@ peers` is built for CUDA 13, too, so that the two share its wheels; this was not
 on a GPU here. On a CPU it runs, too, and says so; --size and --repeats make that short.
 
 Each model and batch has a process of its own. One that fails costs its own row, which
-says why, and makes the exit status 1.
+says why, and makes the exit status 1; it is 2 when nothing can be measured.
 """
 
 import argparse
@@ -28,8 +28,10 @@ from typing import Any
 from benchmarks.support import isolated, machine
 from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
 from benchmarks.support.isolated import Failed
-from common import errors
+from common import cli
 from common.cli import names, positive
+from common.console import say
+from common.errors import Status, UserError
 from models import complexity, scaling
 from models.variants import Variant, get_variant
 
@@ -55,16 +57,16 @@ _isolated = functools.partial(isolated.call, environment=_ENVIRONMENT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class DeviceSettings:
     """The command line's flags.
 
     Attributes:
-        variants: names in our table.
-        batches: images a call.
-        dtype: of weights and arithmetic.
-        size: in pixels, or None for each variant's own.
-        repeats: timed calls.
-        torch: forms of timm's models, some of TIMMS.
+      variants: names in our table.
+      batches: images a call.
+      dtype: of weights and arithmetic.
+      size: in pixels, or None for each variant's own.
+      repeats: timed calls.
+      torch: forms of timm's models, some of TIMMS.
     """
 
     variants: Sequence[str]
@@ -78,7 +80,7 @@ class Settings:
         """Return the variants at the size asked for.
 
         Raises:
-            ModelError: there is no such variant, or it cannot have this size.
+          ModelError: there is no such variant, or it cannot have this size.
         """
         rows = map(get_variant, self.variants)
         if self.size is not None:
@@ -103,7 +105,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class DeviceRow:
     """A case, and the seconds of each of its calls or why there are none."""
 
     case: Case
@@ -140,7 +142,7 @@ def _figures(case: Case, seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def ratios(rows: Sequence[Row]) -> dict[str, float]:
+def ratios(rows: Sequence[DeviceRow]) -> dict[str, float]:
     """Return the median times of ours over each other and over timm's, by batch."""
     found = {}
     ours = [row for row in rows if row.case.is_ours]
@@ -161,42 +163,44 @@ def _significant(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _measure(case: Case, *arguments: Any) -> Row:
+def _measure(case: Case, *arguments: Any) -> DeviceRow:
     """Time a case in a process of its own, and say what came of it."""
     module = (
         "benchmarks.support.device_jax"
         if case.is_ours
         else "benchmarks.support.device_torch"
     )
-    row = Row(case, _isolated(module, "seconds", case, *arguments))
+    row = DeviceRow(case, _isolated(module, "seconds", case, *arguments))
     if isinstance(row.outcome, Failed):
         line = f"failed: {row.outcome.reason}"
     else:
         line = f"{median(row.outcome) * 1e3:.2f} ms"
     name = f"{case.variant.name}, {case.library}, batch {case.batch}"
-    print(f"{name}: {line}", file=sys.stderr, flush=True)
+    say(f"{name}: {line}")
     return row
 
 
-def _measure_ours(settings: Settings) -> tuple[Device, list[Row]]:
+def _measure_ours(settings: DeviceSettings) -> tuple[Device, list[DeviceRow]]:
     """Return the device that JAX finds, and our models' rows.
 
     Raises:
-        UserError: JAX is not installed, or finds no device.
+      UserError: JAX is not installed, or finds no device.
     """
     if importlib.util.find_spec("jax") is None:
-        raise errors.UserError(f"JAX is not installed: {_JAX}")
+        raise UserError(f"JAX is not installed: {_JAX}")
     device = _isolated("benchmarks.support.device_jax", "device")
     if isinstance(device, Failed):
         asked = os.environ.get("JAX_PLATFORMS")
-        raise errors.UserError(
+        raise UserError(
             f"JAX finds no device ({device.reason}): {_JAX}"
             + (f"; or change JAX_PLATFORMS, which is {asked!r}" if asked else "")
         )
     return device, [_measure(case) for case in settings.cases([OURS])]
 
 
-def _measure_timm(settings: Settings, platform: str) -> tuple[str, list[Row]]:
+def _measure_timm(
+    settings: DeviceSettings, platform: str
+) -> tuple[str, list[DeviceRow]]:
     """Return what there is to say of timm on a platform, and its models' rows."""
     if not all(importlib.util.find_spec(name) for name in ("timm", "torch")):
         return "not installed: make peers", []
@@ -222,10 +226,8 @@ def _forms(text: str) -> list[str]:
     return forms
 
 
-def _parse(argv: Sequence[str] | None) -> Settings:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.device_latency", __doc__)
     add = parser.add_argument
     add(
         "--variants",
@@ -248,17 +250,17 @@ def _parse(argv: Sequence[str] | None) -> Settings:
         default=list(TIMMS),
         help="forms of timm's models: eager, compiled or both",
     )
-    return Settings(**vars(parser.parse_args(argv)))
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    settings = _parse(argv)
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> Status:
+    """Run the command line."""
+    settings = DeviceSettings(**vars(arguments))
     hardware = machine.describe()  # before this benchmark is part of the load
-    with errors.reported():
-        settings.networks()  # to refuse all mistakes before anything is measured
-        device, ours = _measure_ours(settings)
-        timm, theirs = _measure_timm(settings, device.platform)
+    settings.networks()  # to refuse all mistakes before anything is measured
+    device, ours = _measure_ours(settings)
+    timm, theirs = _measure_timm(settings, device.platform)
     rows = [*ours, *theirs]
     packages = ("jax", "keras", *(("torch", "timm") if theirs else ()))
     report = {
@@ -279,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     print(json.dumps(report))
     failed = timm.startswith("failed") or any(row.median is None for row in rows)
-    return int(failed)
+    return Status.NO if failed else Status.OK
 
 
 if __name__ == "__main__":

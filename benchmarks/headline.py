@@ -8,8 +8,8 @@ ResNeSt are timm's own code (`make peers` installs it). RegNetY's grouped convol
 which the compiler does badly as written, are compiled in another form of the same
 results, too, and the faster form counts.
 
-The exit status is 0 when every network compiles and fits, else 1; the reasons stand
-under the table.
+The exit status is 0 when every network compiles and fits, 1 when one does not: the
+reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
@@ -18,19 +18,25 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from benchmarks.support import machine, peers
-from benchmarks.support.peers import PEERS, Peer, Row
+from benchmarks.support.peers import PEERS, Peer, PeerRow
+from common import cli, console
 from common.cli import names, positive
-from common.errors import UserError, reported
+from common.console import say
+from common.errors import Status, UserError
 from models import catalogue, get_variant
-from performance import latency
-from tpu_compiler import Compiler, CompilerError, Report, Topology
-from tpu_compiler.process import environment
+from performance.latency_estimates import network_latency
+from tpu_compiler import (
+    Compiler,
+    CompilerError,
+    CompilerReport,
+    Topology,
+    environment,
+)
 
 _TIMEOUT_SECONDS = 3600.0
 _DTYPE = "bfloat16"
@@ -71,19 +77,19 @@ class Estimates:
     """Compiles networks one after another for one device, from the cache if known.
 
     Attributes:
-      not_compiled: why there is no estimate, by network and form.
+      failed_compilations: why there is no estimate, by network and form.
     """
 
     def __init__(self, compiler: Compiler, topology: Topology, batch: int):
         self._compiler, self._topology, self._batch = compiler, topology, batch
         self._known: dict[tuple[str, str], float | None] = {}
-        self.not_compiled: dict[str, str] = {}
+        self.failed_compilations: dict[str, str] = {}
 
     def ours(self, name: str, form: str) -> float | None:
-        """Returns the estimated milliseconds of a network of ours."""
+        """Return the estimated milliseconds of a network of ours."""
 
-        def report() -> Report:
-            return latency.whole(
+        def report() -> CompilerReport:
+            return network_latency(
                 name,
                 self._compiler,
                 self._topology,
@@ -95,11 +101,11 @@ class Estimates:
         return self._milliseconds(name, form, report)
 
     def theirs(self, peer: Peer, form: str) -> float | None:
-        """Returns the estimated milliseconds of a network of others."""
+        """Return the estimated milliseconds of a network of others."""
         if not peer.of_timm:
             return self.ours(peer.name, "as published")
 
-        def report() -> Report:
+        def report() -> CompilerReport:
             return self._compiler.compile(
                 stablehlo(peer, form, self._batch),
                 self._topology,
@@ -110,25 +116,25 @@ class Estimates:
         return self._milliseconds(peer.name, form, report)
 
     def _milliseconds(
-        self, name: str, form: str, report: Callable[[], Report]
+        self, name: str, form: str, report: Callable[[], CompilerReport]
     ) -> float | None:
         key = name, form
         if key not in self._known:
-            _progress(f"{name}, {form}")
+            say(f"compiling {name}, {form}")
             self._known[key] = None
             try:
                 compiled = report()
             except CompilerError as error:
-                self.not_compiled[f"{name}, {form}"] = str(error)
+                self.failed_compilations[f"{name}, {form}"] = str(error)
             else:
                 self._known[key] = compiled.milliseconds
                 if not compiled.compiled:
-                    self.not_compiled[f"{name}, {form}"] = compiled.message
+                    self.failed_compilations[f"{name}, {form}"] = compiled.message
         return self._known[key]
 
 
 def stablehlo(peer: Peer, form: str, batch: int) -> bytes:
-    """Has timm's code written as StableHLO by a process that may load torch."""
+    """Have timm's code written as StableHLO by a process that may load torch."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.mlir"
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
@@ -143,25 +149,25 @@ def stablehlo(peer: Peer, form: str, batch: int) -> bytes:
         return path.read_bytes()
 
 
-_TABLE = "{:<16} {:>4} {:>6}  {:<18} {:>6}  {:>8} {:>7}  {:>8} {:>9}  {:>6} {:>9}"
+_HEAD = (
+    *("theirs", "px", "top-1", "ours", "top-1", "theirs", "padded"),
+    *("ours", "rewritten", "ratio", "rewritten"),
+)
 
 
-def table(compared: Iterable[Row]) -> str:
-    """Returns the rows for people."""
-    heads = "theirs", "px", "top-1", "ours", "top-1", "theirs", "padded"
-    heads = *heads, "ours", "rewritten", "ratio", "rewritten"
-    lines = [_cells(row) for row in compared]
-    return "\n".join(_TABLE.format(*cells).rstrip() for cells in [heads, *lines])
+def table(compared: Iterable[PeerRow]) -> str:
+    """Return the rows for people."""
+    return "\n".join(console.table([_HEAD, *map(_cells, compared)], right=True))
 
 
-def _cells(row: Row) -> tuple[Any, ...]:
+def _cells(row: PeerRow) -> tuple[str, ...]:
     def number(value: float | None, digits: int) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
     own = max(p.top1 for p in catalogue.published(get_variant(row.ours)))
     return (
         row.peer.name,
-        row.peer.resolution,
+        f"{row.peer.resolution}",
         number(row.published and row.published.top1, 2),
         row.ours,
         number(own, 2),
@@ -171,12 +177,8 @@ def _cells(row: Row) -> tuple[Any, ...]:
     )
 
 
-def _progress(line: str) -> None:
-    print(f"compiling {line}", file=sys.stderr, flush=True)
-
-
 def _peers(text: str) -> list[Peer]:
-    """Returns the peers of a comma-separated list, in the table's order."""
+    """Return the peers of a comma-separated list, in the table's order."""
     asked, known = names(text), {peer.name for peer in PEERS}
     for name in asked:
         if name not in known:
@@ -186,20 +188,18 @@ def _peers(text: str) -> list[Peer]:
     return [peer for peer in PEERS if peer.name in asked]
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.headline", __doc__)
     parser.add_argument(
         "--peers", type=_peers, default=list(PEERS), help="names; default: all"
     )
     parser.add_argument("--topology", default="v3", help="one device of it is used")
     parser.add_argument("--batch", type=positive, default=64, help="images at once")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _packages(asked: Iterable[Peer]) -> tuple[str, ...]:
-    """Returns the packages beside the compiler's that lower these peers and ours.
+    """Return the packages beside the compiler's that lower these peers and ours.
 
     Raises:
       UserError: one of them is not installed.
@@ -216,8 +216,8 @@ def _packages(asked: Iterable[Peer]) -> tuple[str, ...]:
 
 def _compare(
     asked: Iterable[Peer], topology: Topology, batch: int
-) -> tuple[list[Row], dict[str, str]]:
-    """Returns the rows, and why networks have no estimate.
+) -> tuple[list[PeerRow], dict[str, str]]:
+    """Return the rows, and why networks have no estimate.
 
     Raises:
       UserError: a folder cannot be used, or timm's code gives no program.
@@ -231,25 +231,24 @@ def _compare(
             f"cannot use {error.filename or 'the cache'}: {error.strerror}; free some "
             "space or mend the permissions"
         ) from error
-    return rows, estimates.not_compiled
+    return rows, estimates.failed_compilations
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    options = _parse(argv)
+@cli.command(_parser)
+def main(options: argparse.Namespace) -> Status:
+    """Run the command line."""
     hardware = machine.describe()  # before this benchmark is part of the load
-    with reported():
-        topology = Topology.parse(options.topology)
-        packages = _packages(options.peers)
-        rows, not_compiled = _compare(options.peers, topology, options.batch)
-    reasons = [f"-: {what}: {why}" for what, why in not_compiled.items()]
+    topology = Topology.parse(options.topology)
+    packages = _packages(options.peers)
+    rows, failed = _compare(options.peers, topology, options.batch)
+    reasons = [f"-: {what}: {why}" for what, why in failed.items()]
     print(table(rows), *reasons, "", *_NOTES, sep="\n")
     report = {
         "benchmark": "headline",
         "rows": [row.as_json() for row in rows],
         "summary": peers.summary(rows),
         "paper": _PAPER,
-        "not_compiled": not_compiled,
+        "not_compiled": failed,
         "not_asked_for": [p.name for p in PEERS if p not in options.peers],
         "settings": {
             "topology": str(topology),
@@ -264,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "does_not_show": _DOES_NOT_SHOW,
     }
     print(json.dumps(report))
-    return 1 if not_compiled else 0
+    return Status.NO if failed else Status.OK
 
 
 if __name__ == "__main__":

@@ -7,23 +7,24 @@ themselves: how much faster the families are than the first one, and how far the
 the parts is off the whole. No TPU is run. All twenty networks take an hour of two
 cores, and nothing the second time.
 
-The exit status is 0 when everything compiles and fits, else 1; the reasons stand under
-the table.
+The exit status is 0 when everything compiles and fits, 1 when something does not: the
+reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from benchmarks.support import machine
+from common import cli
 from common.cli import names, positive
-from common.errors import reported
+from common.errors import Status
 from models import get_variant
-from performance import latency
-from performance.segments import Form
+from performance.latency_estimates import NetworkLatency, estimate
+from performance.segments import InferenceOptions
 from tpu_compiler import Compiler, Topology
 
 _FAMILIES = {
@@ -51,7 +52,7 @@ _Times = Mapping[tuple[str, str], float | None]
 
 
 def table(times: _Times, families: Sequence[str], numbers: Sequence[str]) -> str:
-    """Returns README's table: a row for each number, a column for each family."""
+    """Return README's table: a row for each number, a column for each family."""
     labels = [_FAMILIES.get(family, family) for family in families]
     heads = ["N", *labels]
     if labels[1:]:
@@ -67,14 +68,14 @@ def table(times: _Times, families: Sequence[str], numbers: Sequence[str]) -> str
 
 
 def _milliseconds(value: float | None) -> str:
-    """Returns three digits."""
+    """Return three digits."""
     return "-" if value is None else f"{value:.{0 if value >= 100 else 1}f}"
 
 
 def ratios(
     times: _Times, families: Sequence[str], number: str
 ) -> dict[str, float | None]:
-    """Returns how much faster than the first family the others are, by family."""
+    """Return how much faster than the first family the others are, by family."""
     first, *others = families
     base = times[first, number]
     return {
@@ -83,9 +84,9 @@ def ratios(
     }
 
 
-def errors(networks: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """Returns how far the sums are off, None where there are none."""
-    found = [one["error_of_sum"] for one in networks if one["error_of_sum"] is not None]
+def errors(networks: Sequence[NetworkLatency]) -> dict[str, float] | None:
+    """Return how far the sums are off, None where there are none."""
+    found = [one.error_of_sum for one in networks if one.error_of_sum is not None]
     if not found:
         return None
     return {
@@ -95,24 +96,17 @@ def errors(networks: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def _row(network: Mapping[str, Any]) -> dict[str, Any]:
-    kept = "name", "milliseconds", "sum_of_parts_ms", "error_of_sum"
-    return {name: network[name] for name in kept}
+def _row(network: NetworkLatency) -> dict[str, Any]:
+    return {
+        "name": network.name,
+        "milliseconds": network.milliseconds,
+        "sum_of_parts_ms": network.sum_ms,
+        "error_of_sum": network.error_of_sum,
+    }
 
 
-def _failures(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yields why networks have no estimate or no sum."""
-    for network in networks:
-        if not network["fits"]:
-            yield f"{network['name']}: {network['message']}"
-        if network["parts_message"]:
-            yield f"{network['name']}: {network['parts_message']}"
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.latency", __doc__)
     add = parser.add_argument
     add("--topology", default="v3", help="one device of it is used; default: v3")
     add("--batch", type=positive, default=64, help="images at once; default: 64")
@@ -125,30 +119,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"the others are compared with the first one; default: "
         f"{','.join(_FAMILIES)}",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    options = _parse(argv)
+@cli.command(_parser)
+def main(options: argparse.Namespace) -> Status:
+    """Run the command line."""
     hardware = machine.describe()  # before this benchmark is part of the load
-    of = {
-        (family, number): f"{family}-b{number}"
-        for number in options.numbers
-        for family in options.families
-    }
-    with reported():
-        variants = [get_variant(name) for name in of.values()]
-        form = Form(batch=options.batch, dtype=options.dtype)
-        topology = Topology.parse(options.topology)
-        with Compiler(2) as compiler:
-            found = latency.estimate(variants, compiler, topology, form, blocks="yes")
-    networks = found["networks"]
+    keys = [(f, number) for number in options.numbers for f in options.families]
+    variants = [get_variant(f"{family}-b{number}") for family, number in keys]
+    inference = InferenceOptions(batch=options.batch, dtype=options.dtype)
+    topology = Topology.parse(options.topology)
+    with Compiler(2) as compiler:
+        found = estimate(variants, compiler, topology, inference, blocks="yes")
+    networks = found.networks
     times = {
-        place: network["milliseconds"]
-        for place, network in zip(of, networks, strict=True)
+        key: network.milliseconds for key, network in zip(keys, networks, strict=True)
     }
-    failures = list(_failures(networks))
+    failures = [f"{one.name}: {why}" for one in networks for why in one.failures]
     print(table(times, options.families, options.numbers), *failures, sep="\n")
     report = {
         "benchmark": "latency",
@@ -167,12 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
         "conditions": _CONDITIONS,
         "machine": hardware,
-        "compiler": found["compiler"],
+        "compiler": found.versions,
         "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
         "does_not_show": _DOES_NOT_SHOW,
     }
     print(json.dumps(report))
-    return 1 if failures else 0
+    return Status.NO if failures else Status.OK
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes a network of timm's as StableHLO, from timm's own code and without weights.
+"""Write a network of timm's as StableHLO, from timm's own code and without weights.
 
 python -m benchmarks.timm_stablehlo regnety_040 FILE --resolution=224 --pad_groups
 
@@ -8,18 +8,19 @@ A process of its own, because torch crashes in one that has loaded TensorFlow.
 
 import argparse
 import importlib.util
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
+from common import cli, files
 from common.cli import positive
-from common.errors import UserError, reported  # without TensorFlow
+from common.errors import UserError
 
 _NEEDED = ("jax", "timm", "torch")
 
 
 def _stablehlo(network: str, **options: Any) -> str:
-    """Returns the text; UserError if there is none."""
+    """Return the text; UserError if there is none."""
     if not all(map(importlib.util.find_spec, _NEEDED)):
         raise UserError(f"{network} needs {', '.join(_NEEDED)}: make peers")
     from benchmarks.support import timm_networks  # loads them
@@ -30,10 +31,8 @@ def _stablehlo(network: str, **options: Any) -> str:
         raise UserError(f"{network}: {error}") from error
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.timm_stablehlo", __doc__)
     parser.add_argument("network", help="timm's name")
     parser.add_argument("output", type=Path, help="for the text")
     parser.add_argument("--resolution", type=positive, required=True, help="pixels")
@@ -45,20 +44,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="of a RegNet to a multiple of 128 channels",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    options = vars(_parse(argv))
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command line."""
+    options = vars(arguments)
     network, output = options.pop("network"), options.pop("output")
-    with reported():
-        text = _stablehlo(network, **options)
-        try:
-            output.write_text(text)
-        except OSError as error:
-            raise UserError(f"{output}: {error.strerror}; name another file") from error
+    text = _stablehlo(network, **options)
+    try:
+        files.write_bytes(output, text.encode())
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}; name another file") from error
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,7 +32,7 @@ from common.cli import positive
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import blocks
 from preflight.lowered_steps import Programs
-from tpu_compiler import Compiler, Report, Topology
+from tpu_compiler import Compiler, CompilerReport, Topology
 from train import config
 
 _SPLIT = SplitInfo((ShardInfo("none", 1_281_167, ()),))
@@ -98,7 +98,7 @@ def lower(model: str, batch: int, form: str) -> bytes:
         return Programs(experiment, _IMAGENET, 1).train_step().stablehlo
 
 
-def _compile(model: str, batch: int, topology: Topology) -> dict[str, Report]:
+def _compile(model: str, batch: int, topology: Topology) -> dict[str, CompilerReport]:
     """Returns the compiler's reports by form."""
     with Compiler() as compiler:
         futures = {
@@ -110,7 +110,7 @@ def _compile(model: str, batch: int, topology: Topology) -> dict[str, Report]:
         return {form: future.result() for form, future in futures.items()}
 
 
-def _row(report: Report) -> dict[str, Any]:
+def _row(report: CompilerReport) -> dict[str, Any]:
     if report.memory is None:
         verdict = "compile" if report.verdict == "refused" else "fit"
         return {"failed": f"it does not {verdict}: {report.message}"}
@@ -121,7 +121,7 @@ def _row(report: Report) -> dict[str, Any]:
     }
 
 
-def _savings(reports: Mapping[str, Report]) -> dict[str, dict[str, float]]:
+def _savings(reports: Mapping[str, CompilerReport]) -> dict[str, dict[str, float]]:
     """Returns which share of the cycles of Keras' forms the other forms save."""
     cycles = {form: one.cycles for form, one in reports.items() if one.cycles}
     return {

@@ -55,7 +55,7 @@ def table(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
 
 def wrap(text: str, *, indent: str = "  ") -> str:
     """Return a paragraph in lines of at most WIDTH columns, all but one indented."""
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent)
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -22,21 +22,34 @@ def staging_name(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
+def scratch(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Lend a path beside this one to write to; what stands there at the end goes."""
+    staging = Path(staging_name(path))
+    try:
+        yield staging
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Lend a path to write to; what stands there at the end replaces `path`.
 
     Nothing is replaced when the block raises, nor when it has written nothing.
 
     Raises:
-      OSError: the file cannot be renamed, or what the block raises.
+      OSError: the file cannot be written or renamed, by its name; or what else the
+        block raises.
     """
-    staging = Path(staging_name(path))
-    try:
-        yield staging
-        if staging.exists():
-            os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
+    with scratch(path) as staging:
+        try:
+            yield staging
+            if staging.exists():
+                os.replace(staging, path)
+        except OSError as error:
+            if error.filename == str(staging):  # a name that nobody has heard of
+                error.filename = os.fspath(path)
+            raise
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -18,30 +18,30 @@ _WEIGHT_BYTES, _PIXEL_BYTES = 4, 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
+class RooflineRow:
     """A layer, a block or a network under the roof of a device.
 
     Attributes:
-        network: name of the variant.
-        level: what the row is about.
-        part: "stem", "block_0", ..., "head"; "" for the network, and for what takes
-            time and is not named by the compiler.
-        name: of the layer; "" for the others, and for what else a part does.
-        kind: of the layer, see `layers`; "other" for what takes time in a part
-            and is no layer, such as a copy; of a part "stem", "depthwise", "fused" or
-            "head"; "" for the network.
-        flops: W, two for each multiply-accumulate, of the whole batch.
-        bytes: Q, of the whole batch.
-        ideal_seconds: W / C_ideal.
-        ideal_seconds_by_layer: the same, summed over the layers: what is left of the
-            ideal when the layers run one after another.
-        memory_bound_flops: those of the layers that are bound by memory.
-        peak_flops: of the device, a second.
-        bytes_per_second: of the device's memory.
-        estimated_seconds: by the TPU's compiler, None where it does not tell. Those of
-            the layers add up to the blocks' and the network's.
-        fused_into: the layer, as block_1/depthwise, whose fusion computes this one; it
-            has the time of both.
+      network: name of the variant.
+      level: what the row is about.
+      part: "stem", "block_0", ..., "head"; "" for the network, and for what takes
+        time and is not named by the compiler.
+      name: of the layer; "" for the others, and for what else a part does.
+      kind: of the layer, see `layers`; "other" for what takes time in a part
+        and is no layer, such as a copy; of a part "stem", "depthwise", "fused" or
+        "head"; "" for the network.
+      flops: W, two for each multiply-accumulate, of the whole batch.
+      bytes: Q, of the whole batch.
+      ideal_seconds: W / C_ideal.
+      ideal_seconds_by_layer: the same, summed over the layers: what is left of the
+        ideal when the layers run one after another.
+      memory_bound_flops: those of the layers that are bound by memory.
+      peak_flops: of the device, a second.
+      bytes_per_second: of the device's memory.
+      estimated_seconds: by the TPU's compiler, None where it does not tell. Those of
+        the layers add up to the blocks' and the network's.
+      fused_into: the layer, as block_1/depthwise, whose fusion computes this one; it
+        has the time of both.
     """
 
     network: str
@@ -103,24 +103,24 @@ def analyse(
     batch: int,
     dtype: str = "bfloat16",
     estimate: Estimate | None = None,
-) -> tuple[Row, ...]:
+) -> tuple[RooflineRow, ...]:
     """Put a network under the roof of a device.
 
     Args:
-        variant: the network.
-        hardware: the device.
-        batch: images at a time on the device, 1 or more.
-        dtype: of the arithmetic and the activations: "bfloat16", "float16" or
-            "float32".
-        estimate: of the time that the network takes there, where it is known.
+      variant: the network.
+      hardware: the device.
+      batch: images at a time on the device, 1 or more.
+      dtype: of the arithmetic and the activations: "bfloat16", "float16" or
+        "float32".
+      estimate: of the time that the network takes there, where it is known.
 
     Returns:
-        Rows of all layers, then of the blocks (stem and head among them), then of the
-        network.
+      Rows of all layers, then of the blocks (stem and head among them), then of the
+      network.
 
     Raises:
-        ModelError: the variant cannot be built, or the batch is out of range.
-        HardwareError: the device has no known peak for the dtype.
+      ModelError: the variant cannot be built, or the batch is out of range.
+      HardwareError: the device has no known peak for the dtype.
     """
     require(batch >= 1, f"batch must be 1 or more, not {batch}")
     roof = {
@@ -144,12 +144,14 @@ def analyse(
     return (*rows, *blocks, _sum(rows, roof, level="network"))
 
 
-def _layer_row(layer: Layer, batch: int, activation_bytes: int, roof: Any) -> Row:
+def _layer_row(
+    layer: Layer, batch: int, activation_bytes: int, roof: Any
+) -> RooflineRow:
     input_bytes = _PIXEL_BYTES if layer.kind == "stem" else activation_bytes
     moved = (
         layer.input_elements * input_bytes + layer.output_elements * activation_bytes
     )
-    row = Row(
+    row = RooflineRow(
         level="layer",
         part=layer.part,
         name=layer.name,
@@ -167,21 +169,21 @@ def _layer_row(layer: Layer, batch: int, activation_bytes: int, roof: Any) -> Ro
     )
 
 
-def _timed(row: Row, estimate: Estimate) -> Row:
+def _timed(row: RooflineRow, estimate: Estimate) -> RooflineRow:
     """Return the row of a layer with its time."""
-    place = row.part, row.name
+    layer = row.part, row.name
     return dataclasses.replace(
         row,
-        estimated_seconds=estimate.seconds(place),
-        fused_into="/".join(estimate.fused.get(place, ())),
+        estimated_seconds=estimate.seconds(layer),
+        fused_into="/".join(estimate.fused.get(layer, ())),
     )
 
 
-def _others(estimate: Estimate, roof: Any) -> Iterator[Row]:
+def _others(estimate: Estimate, roof: Any) -> Iterator[RooflineRow]:
     """Yield the rows of what takes time and belongs to no layer."""
     for part, name in estimate.cycles:
         if not name:
-            yield Row(
+            yield RooflineRow(
                 level="layer",
                 part=part,
                 kind="other",
@@ -194,9 +196,9 @@ def _others(estimate: Estimate, roof: Any) -> Iterator[Row]:
             )
 
 
-def _sum(rows: Sequence[Row], roof: Any, **fields: Any) -> Row:
+def _sum(rows: Sequence[RooflineRow], roof: Any, **fields: Any) -> RooflineRow:
     """Return the row of several layers together."""
-    return Row(
+    return RooflineRow(
         flops=sum(row.flops for row in rows),
         bytes=sum(row.bytes for row in rows),
         ideal_seconds_by_layer=sum(row.ideal_seconds_by_layer for row in rows),

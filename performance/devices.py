@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
+from common.accelerators import A100, H100, TPUS, V100, Gpu
 from common.errors import UserError
-from tpu_compiler.topology import GENERATIONS, Topology
+from tpu_compiler import Topology
 
 
 class HardwareError(UserError):
@@ -16,12 +17,12 @@ class Hardware:
     """One device: a GPU, a TPU chip, or one of the two cores of a TPU v2 or v3 chip.
 
     Attributes:
-        name: such as tpu-v3 or gpu-a100.
-        device: what is meant, for people.
-        peak_flops: FLOP/s by dtype, dense.
-        bytes_per_second: of its memory.
-        source: of the figures. None of them was measured here.
-        topology: what the TPU compiler compiles for, None for a GPU.
+      name: such as tpu-v3 or gpu-a100.
+      device: what is meant, for people.
+      peak_flops: FLOP/s by dtype, dense.
+      bytes_per_second: of its memory.
+      source: of the figures. None of them was measured here.
+      topology: what the TPU compiler compiles for, None for a GPU.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Hardware:
         """Return the FLOP/s at most.
 
         Raises:
-            HardwareError: no peak is known for this dtype.
+          HardwareError: no peak is known for this dtype.
         """
         if dtype not in self.peak_flops:
             raise HardwareError(
@@ -49,7 +50,7 @@ def find(name: str) -> Hardware:
     """Return the accelerator of a name.
 
     Raises:
-        HardwareError: there is none.
+      HardwareError: there is none.
     """
     if name not in HARDWARE:
         known = ", ".join(HARDWARE)
@@ -59,37 +60,28 @@ def find(name: str) -> Hardware:
 
 def _tpu(name: str) -> Hardware:
     topology = Topology.parse(name)
-    generation = topology.generation
     return Hardware(
-        name=f"tpu-{name}",
-        device=topology.device,
-        peak_flops={"bfloat16": generation.peak_flops},
-        bytes_per_second=generation.hbm_bytes_per_second,
-        source="published, cloud.google.com/tpu/docs; all bandwidths but v5e's from "
-        "memory",
-        topology=topology,
+        f"tpu-{name}",
+        topology.device,
+        topology.generation.peak_flops,
+        topology.generation.hbm_bytes_per_second,
+        "published, cloud.google.com/tpu/docs; all bandwidths but v5e's from memory",
+        topology,
     )
 
 
-def _gpu(
-    name: str, device: str, bytes_per_second: float, peak_flops: Mapping[str, float]
-) -> Hardware:
+def _gpu(name: str, device: str, gpu: Gpu) -> Hardware:
+    assert gpu.bytes_per_second is not None
     source = f"published, NVIDIA's data sheet of {device}; from memory"
-    return Hardware(f"gpu-{name}", device, peak_flops, bytes_per_second, source)
+    return Hardware(f"gpu-{name}", device, gpu.peak_flops, gpu.bytes_per_second, source)
 
-
-# Of 16 bits the tensor cores' peaks (half of what NVIDIA prints "with sparsity"), of
-# float32 those of the other cores: TF32 would be another dtype.
-_V100 = {"float16": 125e12, "float32": 15.7e12}
-_A100 = {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12}
-_H100 = {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12}
 
 HARDWARE = {
     hardware.name: hardware
     for hardware in (
-        *map(_tpu, GENERATIONS),
-        _gpu("v100", "V100 SXM2", 900e9, _V100),
-        _gpu("a100", "A100 SXM 80GB", 2039e9, _A100),
-        _gpu("h100", "H100 SXM", 3350e9, _H100),
+        *map(_tpu, TPUS),
+        _gpu("v100", "V100 SXM2", V100),
+        _gpu("a100", "A100 SXM 80GB", A100),
+        _gpu("h100", "H100 SXM", H100),
     )
 }

@@ -1,19 +1,17 @@
 """What `performance.latency` says to people."""
 
 import dataclasses
-import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from performance.segments import Form
-
-WORTH = (
-    "the sum of the cycles that XLA's TPU compiler estimates, by the clock: nothing "
-    "ran. Good for ratios of networks like these, to 6-8 %; less than 5 % means "
-    "nothing. At B4 the ratio of EfficientNet to EfficientNet-X comes out smaller than "
-    "published (1.35 for 1.82). The milliseconds themselves are weak. Copies that run "
-    "beside the arithmetic have no estimate and are not in them, nor is the host."
+from common.console import table, wrap
+from performance.latency_estimates import (
+    ACCURACY_NOTE,
+    LatencyReport,
+    NetworkLatency,
+    SegmentSum,
 )
+from performance.segments import InferenceOptions
+
 _SUM = (
     "each part was compiled by itself, with its tensors laid out as suits it. What is "
     "fused across a border, and copies between neighbours that want other layouts, "
@@ -29,121 +27,124 @@ _NOT_LOOKED_AT = (
     "their plain form, and not under these conditions. At batch 1 it was 13 % above "
     "the whole for X-B0"
 )
-_WIDTH = 100
-_NETWORK = "{:<24}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}"
-# What is said of the form only where it is another.
+_HEAD = ("network", "pixels", "ms", "images/s", "ratio", "Mcycles", "HBM MiB")
+_PART_HEAD = ("part", "kind", "pixels", "channels", "stride", "expand", "ms", "share")
+# What is said of the options only where they are others.
 _USUAL = {
     field.name: field.default
-    for field in dataclasses.fields(Form)
+    for field in dataclasses.fields(InferenceOptions)
     if field.default is not dataclasses.MISSING
 }
-_UNCHANGED: dict[str, Any] = {"stages": {}, "block_changes": {}}
-_PART = "  {:<10}  {:<9}  {:>10}  {:>12}  {:>6}  {:>6}  {:>8}  {:>6}"
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """Return what `python -m performance.latency --json` prints, for people."""
-    return "\n".join(_lines(found))
+def text(report: LatencyReport) -> str:
+    """Return the report for people."""
+    return "\n".join(_lines(report))
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    networks = found["networks"]
-    versions = ", ".join(f"{name} {of}" for name, of in found["compiler"].items())
+def _lines(report: LatencyReport) -> Iterator[str]:
+    networks, device = report.networks, report.topology.device
+    versions = ", ".join(f"{name} {of}" for name, of in report.versions.items())
     yield (
-        f"Inference on {found['device']} ({found['topology']}), batch "
-        f"{found['batch']}, {found['dtype']}; {versions}"
+        f"Inference on {device} ({report.topology}), batch {report.options.batch}, "
+        f"{report.options.dtype}; {versions}"
     )
-    yield from _settings(found)
-    yield _NETWORK.format(
-        *("network", "pixels", "ms", "images/s", "ratio", "Mcycles", "HBM MiB")
-    )
+    yield from _differences(report)
+    first = _milliseconds(networks[0])
+    yield from table([_HEAD, *(_row(one, first) for one in networks)], right=True)
     for network in networks:
-        yield _row(network, found["batch"], _milliseconds(networks[0]))
+        if _milliseconds(network) is None:
+            yield f"{network.name}: {network.failures[0]}"
     for network in networks:
-        if "parts" in network:
-            yield from _parts(network)
+        if network.segments is not None:
+            yield from _parts(network, network.segments)
     yield ""
-    yield _wrapped(f"ms: {WORTH}")
-    yield _wrapped(f"ratio: how many times as fast as {networks[0]['name']}.")
-    if any(network["hbm_bytes"] for network in networks):
-        limit = found["hbm_limit_bytes"] / 2**20
-        yield _wrapped(f"HBM: all that the program needs, of {limit:,.0f} MiB.")
-    if any(network.get("sum_of_parts_ms") for network in networks):
-        known = _LOOKED_AT if _looked_at(found) else _NOT_LOOKED_AT
-        yield _wrapped(f"sum: {_SUM}; {known}.")
+    yield from map(_wrap, _notes(report))
 
 
-def _settings(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield lines on the networks and their form where these are not the usual ones."""
-    for head, usual in (("Changed by", _UNCHANGED), ("Built with", _USUAL)):
-        others = [f"{k}={found[k]}" for k, value in usual.items() if found[k] != value]
-        if others:
-            yield f"{head} {', '.join(others)}"
+def _notes(report: LatencyReport) -> Iterator[str]:
+    """Yield what the figures mean, and how far to trust them."""
+    yield f"ms: {ACCURACY_NOTE}"
+    yield f"ratio: how many times as fast as {report.networks[0].name}."
+    if any(one.report and one.report.needed_bytes for one in report.networks):
+        limit = report.topology.generation.hbm_bytes / 2**20
+        yield f"HBM: all that the program needs, of {limit:,.0f} MiB."
+    if any(one.sum_ms for one in report.networks):
+        known = _LOOKED_AT if _looked_at(report) else _NOT_LOOKED_AT
+        yield f"sum: {_SUM}; {known}."
 
 
-def _looked_at(found: Mapping[str, Any]) -> bool:
+def _wrap(note: str) -> str:
+    return wrap(note, indent=" " * 4)
+
+
+def _differences(report: LatencyReport) -> Iterator[str]:
+    """Yield lines on the networks and the options where these are not the usual."""
+    options = vars(report.options)
+    changes = [f"{key}={value}" for key, value in report.changes.items() if value]
+    others = [f"{k}={options[k]}" for k, usual in _USUAL.items() if options[k] != usual]
+    if changes:
+        yield f"Changed by {', '.join(changes)}"
+    if others:
+        yield f"Built with {', '.join(others)}"
+
+
+def _looked_at(report: LatencyReport) -> bool:
     """Whether the conditions are those under which the sum was looked at."""
-    generation = found["topology"].partition(":")[0]
-    conditions = generation, found["batch"], found["dtype"]
-    return conditions == ("v3", 64, "bfloat16") and not any(_settings(found))
+    options = report.options
+    conditions = report.topology.name, options.batch, options.dtype
+    return conditions == ("v3", 64, "bfloat16") and not any(_differences(report))
 
 
-def _is_sum(network: Mapping[str, Any]) -> bool:
-    """Whether the network itself was not compiled."""
-    return network["fits"] is None
+def _milliseconds(network: NetworkLatency) -> float | None:
+    """Return the time of the whole, or of the parts where it was not asked for."""
+    return network.sum_ms if network.report is None else network.milliseconds
 
 
-def _milliseconds(network: Mapping[str, Any]) -> float | None:
-    return network["sum_of_parts_ms" if _is_sum(network) else "milliseconds"]
-
-
-def _row(network: Mapping[str, Any], batch: int, first: float | None) -> str:
-    milliseconds, name = _milliseconds(network), network["name"]
+def _row(network: NetworkLatency, first: float | None) -> list[str]:
+    """Return the cells of a network; `first` are the first one's milliseconds."""
+    milliseconds, name = _milliseconds(network), network.name
     if milliseconds is None:
-        why = network["parts_message" if _is_sum(network) else "message"]
-        return f"{name:<24}  {network['resolution']:>6}  {why}"
-    cycles = network["cycles"]
-    if _is_sum(network):
-        cycles = sum(part["cycles"] for part in network["parts"])
-    return _NETWORK.format(
+        return [name, f"{network.resolution}", *["-"] * 5]
+    compiled = network.report or network.segments
+    assert compiled is not None
+    assert compiled.cycles is not None
+    needed = network.report and network.report.needed_bytes
+    return [
         name,
-        network["resolution"],
+        f"{network.resolution}",
         f"{milliseconds:.3f}",
-        f"{batch / milliseconds * 1e3:,.0f}",
+        f"{network.batch / milliseconds * 1e3:,.0f}",
         f"{first / milliseconds:.2f}" if first else "",
-        f"{cycles / 1e6:.3f}",
-        "a sum" if _is_sum(network) else f"{network['hbm_bytes'] / 2**20:,.1f}",
-    )
+        f"{compiled.cycles / 1e6:.3f}",
+        f"{needed / 2**20:,.1f}" if needed else "a sum",
+    ]
 
 
-def _parts(network: Mapping[str, Any]) -> Iterator[str]:
+def _parts(network: NetworkLatency, parts: SegmentSum) -> Iterator[str]:
+    """Yield the parts of a network as a table."""
     yield ""
-    yield network["name"]
-    if network["parts_message"]:
-        yield f"  no sum: {network['parts_message']}"
+    yield network.name
+    if parts.milliseconds is None:
+        yield f"  no sum: {parts.message}"
         return
-    yield _PART.format(
-        *("part", "kind", "pixels", "channels", "stride", "expand", "ms", "share")
-    )
-    for part in network["parts"]:
-        yield _PART.format(
-            part["name"],
-            part["kind"],
-            f"{part['input_size']}->{part['output_size']}",
-            f"{part['input_filters']}->{part['output_filters']}",
-            part["strides"] or "",
-            part["expand_ratio"] or "",
-            f"{part['milliseconds']:.3f}",
-            f"{part['share']:.1%}",
-        )
-    blank = ("",) * 5
-    yield _PART.format("sum", *blank, f"{network['sum_of_parts_ms']:.3f}", "100.0%")
-    if network["milliseconds"] is not None:
-        yield _PART.format("whole", *blank, f"{network['milliseconds']:.3f}", "")
-        yield f"  error of the sum: {network['error_of_sum']:+.1%}"
-
-
-def _wrapped(note: str) -> str:
-    return textwrap.fill(
-        note, _WIDTH, subsequent_indent=" " * 4, break_on_hyphens=False
-    )
+    rows = [
+        [
+            part.name,
+            part.kind,
+            f"{part.input_size}->{part.output_size}",
+            f"{part.input_filters}->{part.output_filters}",
+            f"{part.spec.strides if part.spec else ''}",
+            f"{part.spec.expand_ratio if part.spec else ''}",
+            f"{part.milliseconds:.3f}",
+            f"{part.milliseconds / parts.milliseconds:.1%}",
+        ]
+        for part in parts.segments
+    ]
+    blank = [""] * 5
+    rows.append(["sum", *blank, f"{parts.milliseconds:.3f}", "100.0%"])
+    if network.milliseconds is not None:
+        rows.append(["whole", *blank, f"{network.milliseconds:.3f}", ""])
+    yield from (f"  {line}" for line in table([_PART_HEAD, *rows], right=True))
+    if network.error_of_sum is not None:
+        yield f"  error of the sum: {network.error_of_sum:+.1%}"

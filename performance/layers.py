@@ -12,7 +12,7 @@ from models.errors import require
 from models.scaling import BlockSpec
 from models.variants import Variant
 
-Kind = Literal[
+LayerKind = Literal[
     "stem",
     "space_to_depth",
     "fused",
@@ -35,21 +35,21 @@ class Layer:
     and the projection reads it once. With the sum, it also reads the block's input.
 
     Attributes:
-        name: in its part, as in the model: "expand", "depthwise", ...
-        part: "stem", "block_0", ..., or "head", to which the classifier belongs.
-        kind: "fused" is the k x k convolution of a fused MBConv, "space_to_depth" the
-            learned one; "reshuffle" moves pixels and computes nothing.
-        macs: multiply-accumulates.
-        input_elements: numbers that it reads, the weights apart; of the stem those
-            are the image's pixels.
-        output_elements: numbers that it writes.
-        weights: kernel and bias, and batch norm's gamma and beta; the same for any
-            number of images.
+      name: in its part, as in the model: "expand", "depthwise", ...
+      part: "stem", "block_0", ..., or "head", to which the classifier belongs.
+      kind: "fused" is the k x k convolution of a fused MBConv, "space_to_depth" the
+        learned one; "reshuffle" moves pixels and computes nothing.
+      macs: multiply-accumulates.
+      input_elements: numbers that it reads, the weights apart; of the stem those
+        are the image's pixels.
+      output_elements: numbers that it writes.
+      weights: kernel and bias, and batch norm's gamma and beta; the same for any
+        number of images.
     """
 
     name: str
     part: str
-    kind: Kind
+    kind: LayerKind
     macs: int
     input_elements: int
     output_elements: int
@@ -60,11 +60,11 @@ def layers(variant: Variant, num_classes: int = 1000) -> tuple[Layer, ...]:
     """Return the layers of a variant in the order of the computation.
 
     Args:
-        variant: a row of the table, or a variant of your own.
-        num_classes: number of logits.
+      variant: a row of the table, or a variant of your own.
+      num_classes: number of logits.
 
     Raises:
-        ModelError: for a variant that cannot be built, or a value out of range.
+      ModelError: for a variant that cannot be built, or a value out of range.
     """
     require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
     blocks, sizes = scaling.block_specs(variant), scaling.feature_sizes(variant)
@@ -157,7 +157,7 @@ def _squeeze_excite(part: str, x: _Tensor, filters: int) -> Iterator[Layer]:
 def _conv(
     name: str,
     part: str,
-    kind: Kind,
+    kind: LayerKind,
     source: _Tensor,
     target: _Tensor,
     kernel_size: int,

@@ -1,7 +1,7 @@
-"""Networks and their parts as StableHLO of inference, lowered by TensorFlow.
+"""Networks and their segments as StableHLO of inference, lowered by TensorFlow.
 
 What was lowered once is kept on disk under all that decides on it, so that neither a
-network nor a part that is known needs TensorFlow at all: see `lowered_cache`.
+network nor a segment that is known needs TensorFlow at all: see `lowered_cache`.
 """
 
 import dataclasses
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import models
+from common.console import say
 from models.errors import ModelError, require
 from models.variants import Variant
 from performance import lowered_cache
-from performance.segments import POLICIES, Block, Form, Piece, resolved
+from performance.segments import POLICIES, BlockSegment, InferenceOptions, Segment
 
 # All of models/ that building a network imports.
 _BUILDING = (
@@ -46,60 +47,78 @@ _SOURCES = (
 )
 
 
-def network(
-    variant: str | Variant, *, batch: int, dtype: str, **build_options: Any
-) -> bytes:
+def network(variant: Variant, options: InferenceOptions) -> bytes:
     """Return the inference of a network as StableHLO: uint8 images to float32 logits.
 
-    Args:
-        variant: its name, or a Variant of your own.
-        batch: images at once.
-        dtype: "bfloat16" or "float32".
-        **build_options: the other fields of `Form`.
-
     Returns:
-        StableHLO's text. The images are the first argument, the variables the others.
+      StableHLO's text. The images are the first argument, the variables the others.
 
     Raises:
-        ModelError: no such variant, or a value out of range.
-        CompilerError: the folder of what was lowered cannot be used.
+      ModelError: the variant cannot be built with these options.
+      CompilerError: the folder of what was lowered cannot be used.
     """
-    form = Form.of(batch=batch, dtype=dtype, **build_options)
-    variant = resolved(variant)
-    return _program("network", variant.name, variant, form)
+    return _program("network", variant.name, variant, options)
 
 
-def part(piece: Piece, *, batch: int, dtype: str, **build_options: Any) -> bytes:
-    """Return the inference of one of a network's parts as StableHLO.
-
-    Args:
-        piece: the part, one of `performance.segments.pieces`.
-        batch: images at once.
-        dtype: "bfloat16" or "float32".
-        **build_options: the other fields of `Form`.
+def segment(segment: Segment, options: InferenceOptions) -> bytes:
+    """Return the inference of one of a network's segments as StableHLO.
 
     Returns:
-        StableHLO's text, the same wherever in a network the part stands. The first
-        argument is a tensor [batch, height, width, channels] of the dtype, or, for the
-        stem, the images.
+      StableHLO's text, the same wherever in a network the segment stands. The first
+      argument is a tensor [batch, height, width, channels] of the dtype, or, for the
+      stem, the images.
 
     Raises:
-        ModelError: a value out of range.
-        CompilerError: the folder of what was lowered cannot be used.
+      ModelError: it cannot be built with these options.
+      CompilerError: the folder of what was lowered cannot be used.
     """
-    form = Form.of(batch=batch, dtype=dtype, **build_options)
-    return _program(piece.kind, piece.name, piece.of, form.of_piece(piece.kind))
+    kind = segment.kind
+    own = options.of_segment(kind)
+    return _program(kind, segment.name, segment.definition, own)
 
 
-def _program(kind: str, name: str, of: Block | Variant, form: Form) -> bytes:
+def stablehlo(call: Callable, *arguments: Any, name: str) -> str:
+    """Have TensorFlow lower a function, for any device.
+
+    Args:
+      call: of tensors.
+      *arguments: its TensorSpecs.
+      name: that the module gets; TensorFlow's own counts the functions that this
+        process has traced.
+
+    Returns:
+      StableHLO's text: of TensorFlow's bridge for the CPU, also where there is a GPU.
+    """
+    import tensorflow as tf  # takes seconds
+
+    with tf.device("CPU:0"):
+        program = tf.function(call, jit_compile=True, autograph=False)
+        text = program.experimental_get_compiler_ir(*arguments)(stage="stablehlo")
+    # With a dynamic shape it is MLIR's generic form.
+    pattern = r"(^module @|sym_name = \")a_inference_\w+__[.\d]*"
+    return _replace_once(pattern, rf"\g<1>{name}", text)
+
+
+def layer_name(scope: str) -> str:
+    """Return the name of the layer that opened a scope for the second time or later.
+
+    Keras numbers these on: block_4_1 is of block_4. Of block_4 itself it is "block".
+    """
+    return re.sub(r"_\d+$", "", scope)
+
+
+def _program(
+    kind: str, name: str, definition: BlockSegment | Variant, options: InferenceOptions
+) -> bytes:
     """Return a program that was lowered before, else lower it."""
-    what = dataclasses.asdict(of) | {"name": kind}  # rows of the table may be equal
-    asked = [kind, what, dataclasses.asdict(form), _versions()]
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    # Rows of the table may be equal but for their names.
+    what = dataclasses.asdict(definition) | {"name": kind}
+    request = [kind, what, dataclasses.asdict(options), _versions()]
+    key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     program = lowered_cache.load(key)
     if program is None:
-        print(f"lowering {name}", file=sys.stderr, flush=True)
-        program = _lower(kind, of, form)
+        say(f"lowering {name}")
+        program = _lower(kind, definition, options)
         lowered_cache.store(key, program)
     return program
 
@@ -115,7 +134,9 @@ def _versions() -> list[str]:
     return [*(f"{one.name} {one.version}" for one in found), code.hexdigest()]
 
 
-def _lower(kind: str, of: Block | Variant, form: Form) -> bytes:
+def _lower(
+    kind: str, definition: BlockSegment | Variant, options: InferenceOptions
+) -> bytes:
     """Have TensorFlow lower a program."""
     # Its notes on the CPU and on missing GPUs bury what a person has to read.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -123,20 +144,17 @@ def _lower(kind: str, of: Block | Variant, form: Form) -> bytes:
     import tensorflow as tf  # takes seconds
 
     try:
-        # Else a GPU has the variables, and the program is that of the GPU's bridge.
+        # Else a GPU has the variables.
         with tf.device("CPU:0"):
-            if isinstance(of, Block):
-                call, argument = _block(of, form)
+            if isinstance(definition, BlockSegment):
+                call, argument = _block(definition, options)
             else:
-                call, argument = _network(kind, of, form)
-            program = tf.function(call, jit_compile=True, autograph=False)
-            text = program.experimental_get_compiler_ir(argument)(stage="stablehlo")
+                call, argument = _network(kind, definition, options)
+            text = stablehlo(call, argument, name="inference")
     except tf.errors.ResourceExhaustedError as error:
         raise ModelError(
             f"the weights need more memory than there is here: {error.message}"
         ) from error
-    # The name counts the functions that this process has traced.
-    text = _replace_once(r"^module @\S+", "module @inference", text)
     return _with_free_layouts(kind, text).encode()
 
 
@@ -158,7 +176,7 @@ def _with_free_layouts(kind: str, text: str) -> str:
     """Let the compiler choose how tensors lie that in a network stay on the device.
 
     Inside a network it does. A program's arguments and results have a layout by their
-    shape alone, and a part would pay for copies from and to it.
+    shape alone, and a segment would pay for copies from and to it.
     """
     free = '{mhlo.layout_mode = "auto"}'
     if kind not in ("network", "stem"):
@@ -176,28 +194,30 @@ def _replace_once(pattern: str, new: str, text: str) -> str:
     return text
 
 
-def _network(kind: str, variant: Variant, form: Form) -> tuple[Callable, Any]:
+def _network(
+    kind: str, variant: Variant, options: InferenceOptions
+) -> tuple[Callable, Any]:
     """Return a network, or its stem or head, as a function, and its argument's spec."""
     import keras
     import tensorflow as tf
 
     from models.input_form import input_form
 
-    model = models.build_model(variant, **form.of_model())
+    model = models.build_model(variant, **options.of_model())
     images = input_form(model)
     shape, dtype = list(images.image_shape), "uint8"
-    shape.insert(images.batch_axis, form.batch)
+    shape.insert(images.batch_axis, options.batch)
     start, end = model.input, model.output
     if kind == "stem":
         end = model.get_layer("stem_activation").output
     if kind == "head":
         start = model.get_layer("block_0").output
-        shape, dtype = [form.batch, *start.shape[1:]], form.dtype
+        shape, dtype = [options.batch, *start.shape[1:]], options.dtype
     cut = keras.Model(start, end, name=kind)
     return functools.partial(cut, training=False), tf.TensorSpec(shape, dtype)
 
 
-def _block(of: Block, form: Form) -> tuple[Callable, Any]:
+def _block(block: BlockSegment, options: InferenceOptions) -> tuple[Callable, Any]:
     """Return a block as a function, and its argument's spec."""
     import tensorflow as tf
 
@@ -205,24 +225,25 @@ def _block(of: Block, form: Form) -> tuple[Callable, Any]:
     from models.efficientnet_x import check_activation
     from models.space_to_depth import BatchToSpace, SpaceToBatch
 
-    check_activation(of.spec.activation)  # of a whole network, build_model does it
-    n, fold = of.spec.space_to_batch, 2 if of.of_patches else 1
-    size, filters = of.input_size // fold, of.spec.input_filters * fold**2
-    outside = (form.batch, size, size, filters)
-    inside = (form.batch * n**2, size // n, size // n, filters)
-    block = (FusedMBConv if of.spec.fused else MBConv)(
-        of.spec,
-        batch_norm_epsilon=of.batch_norm_epsilon,
-        fold_batch_norm=form.fold_batch_norm,
-        input_of_patches=of.of_patches,
-        dtype=POLICIES[form.dtype],
+    spec = block.spec
+    check_activation(spec.activation)  # of a whole network, build_model does it
+    n, fold = spec.space_to_batch, 2 if block.of_patches else 1
+    size, filters = block.input_size // fold, spec.input_filters * fold**2
+    outside = (options.batch, size, size, filters)
+    inside = (options.batch * n**2, size // n, size // n, filters)
+    layer = (FusedMBConv if spec.fused else MBConv)(
+        spec,
+        batch_norm_epsilon=block.batch_norm_epsilon,
+        fold_batch_norm=options.fold_batch_norm,
+        input_of_patches=block.of_patches,
+        dtype=POLICIES[options.dtype],
         name="block",
     )
-    block.build(inside)
-    chain = [block]
-    if of.enters:
+    layer.build(inside)
+    chain = [layer]
+    if block.enters:
         chain.insert(0, SpaceToBatch(n, name="space_to_batch"))
-    if of.leaves:
+    if block.leaves:
         chain.append(BatchToSpace(n, name="batch_to_space"))
-    spec = tf.TensorSpec(outside if of.enters else inside, form.dtype)
-    return functools.partial(run_chain, chain), spec
+    entering = tf.TensorSpec(outside if block.enters else inside, options.dtype)
+    return functools.partial(run_chain, chain), entering

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from performance.analysis import Row
+from performance.analysis import RooflineRow
 
 # Okabe and Ito's colours, told apart by the colour-blind, too.
 _COLORS = {
@@ -39,15 +39,15 @@ _LEAST_WIDTH = 7.0  # that a legend needs
 _DPI = 150
 
 
-def roofline(path: Path, rows: Sequence[Row], title: str) -> None:
+def roofline(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
     """Draw every network's layers under the roof by what they achieve.
 
     A layer whose time is not known, or is in another's, is drawn at the roof.
 
     Args:
-        path: of the PNG.
-        rows: of networks on the same device.
-        title: of the picture.
+      path: of the PNG.
+      rows: of networks on the same device.
+      title: of the picture.
     """
     networks = list(dict.fromkeys(row.network for row in rows))
     columns = min(_COLUMNS, len(networks))
@@ -76,17 +76,17 @@ def roofline(path: Path, rows: Sequence[Row], title: str) -> None:
     _save(figure, path)
 
 
-def latency(path: Path, rows: Sequence[Row], title: str) -> None:
+def latency(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
     """Draw every network's time by kind of layer as a bar: ideal, and as estimated.
 
     Args:
-        path: of the PNG.
-        rows: of networks on the same device.
-        title: of the picture.
+      path: of the PNG.
+      rows: of networks on the same device.
+      title: of the picture.
     """
     layers = [row for row in rows if row.level == "layer"]
     networks = list(dict.fromkeys(row.network for row in rows))
-    panels: dict[str, Callable[[Row], float]] = {
+    panels: dict[str, Callable[[RooflineRow], float]] = {
         "ideal: every layer at the roof": lambda row: row.ideal_seconds
     }
     if any(row.estimated_seconds for row in layers):
@@ -114,7 +114,7 @@ def latency(path: Path, rows: Sequence[Row], title: str) -> None:
     _save(figure, path)
 
 
-def _roof(panel: Any, rows: Sequence[Row]) -> None:
+def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
     """Draw the roof over all intensities of the rows, and its ridge."""
     drawn = [row for row in rows if row.flops]
     peak, ridge = drawn[0].peak_flops / 1e12, drawn[0].ridge
@@ -156,7 +156,7 @@ def _roof(panel: Any, rows: Sequence[Row]) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _points(panel: Any, rows: Sequence[Row]) -> None:
+def _points(panel: Any, rows: Sequence[RooflineRow]) -> None:
     """Draw a network and its layers at what they achieve."""
     layers = [row for row in rows if row.level == "layer" and row.flops]
     total = sum(row.flops for row in layers)
@@ -173,17 +173,17 @@ def _points(panel: Any, rows: Sequence[Row]) -> None:
         )
     (network,) = (row for row in rows if row.level == "network")
     if network.achieved_flops is not None:
-        place = network.intensity, network.achieved_flops / 1e12
-        panel.plot(*place, zorder=3, **_STAR)
+        point = network.intensity, network.achieved_flops / 1e12
+        panel.plot(*point, zorder=3, **_STAR)
 
 
-def _height(rows: Sequence[Row]) -> str:
-    """Return where the layers of a network are drawn."""
+def _height(rows: Sequence[RooflineRow]) -> str:
+    """Return at what height the layers of a network are drawn."""
     timed = any(row.estimated_seconds for row in rows)
     return "as estimated" if timed else "at the roof"
 
 
-def _roofline_legend(rows: Sequence[Row]) -> list[Line2D]:
+def _roofline_legend(rows: Sequence[RooflineRow]) -> list[Line2D]:
     """Return an entry for all that is in the picture."""
 
     def circle(label: str, color: str, **style: Any) -> Line2D:
@@ -207,21 +207,21 @@ def _roofline_legend(rows: Sequence[Row]) -> list[Line2D]:
 def _bars(
     panel: Any,
     networks: Sequence[str],
-    rows: Sequence[Row],
-    seconds: Callable[[Row], float],
+    rows: Sequence[RooflineRow],
+    seconds: Callable[[RooflineRow], float],
 ) -> None:
     """Stack the milliseconds of each kind, a bar for each network."""
-    for place, network in enumerate(networks):
+    for position, network in enumerate(networks):
         end = 0.0
         for kind, color in _COLORS.items():
             some = [row for row in rows if (row.network, row.kind) == (network, kind)]
             width = 1e3 * sum(map(seconds, some))
             if width:  # the limits would stick to a bar without any
-                panel.barh(place, width, 0.65, end, color=color)
+                panel.barh(position, width, 0.65, end, color=color)
             end += width
         panel.annotate(
             f"{end:.2f}" if end else "no estimate",
-            (end, place),
+            (end, position),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -239,4 +239,4 @@ def _words(kind: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)  # no window system is asked
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=_DPI, format="png")  # whatever the name ends in

@@ -25,31 +25,31 @@ import argparse
 import contextlib
 import csv
 import dataclasses
-import os
-import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import cli, files
 from common.cli import names, positive
+from common.errors import Status, UserError
 from models.complexity import BYTES
-from models.errors import ModelError
 from models.variants import Variant, get_variant
 from performance import compile_requests, devices
-from performance.analysis import Row, analyse
+from performance.analysis import RooflineRow, analyse
 from performance.attribution import Estimate, estimate
-from performance.devices import Hardware, HardwareError
+from performance.devices import Hardware
 from performance.roofline_text import text
-from performance.segments import Form
-from tpu_compiler import Compiler, CompilerError, Report
+from performance.segments import InferenceOptions
+from tpu_compiler import Compiler, CompilerError, CompilerReport
 
 _FILES = ("roofline.csv", "roofline.png", "latency.png")
 _WORKERS = 2  # compilations at once
 
 
-def write_csv(path: Path, rows: Iterable[Row], conditions: Mapping[str, Any]) -> None:
+def write_csv(
+    path: Path, rows: Iterable[RooflineRow], conditions: Mapping[str, Any]
+) -> None:
     """Write the rows with the conditions in front; empty is what is not known."""
     table = [{**conditions, **_columns(row)} for row in rows]
     with path.open("w", newline="") as file:
@@ -58,7 +58,7 @@ def write_csv(path: Path, rows: Iterable[Row], conditions: Mapping[str, Any]) ->
         writer.writerows(table)
 
 
-def _columns(row: Row) -> dict[str, Any]:
+def _columns(row: RooflineRow) -> dict[str, Any]:
     """Return what the CSV says of a row, the units in the names."""
     return {
         "network": row.network,
@@ -86,86 +86,76 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m performance.roofline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    parser.add_argument(
-        "--variants", type=names, required=True, help="names, separated by commas"
-    )
-    parser.add_argument(
-        "--hardware", default="tpu-v3", help=", ".join(devices.HARDWARE)
-    )
-    parser.add_argument(
-        "--batch", type=positive, default=64, help="images at a time on one device"
-    )
-    parser.add_argument("--dtype", choices=list(BYTES), default="bfloat16")
-    parser.add_argument(
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("performance.roofline", __doc__)
+    add = parser.add_argument
+    add("--variants", type=names, required=True, help="names, separated by commas")
+    add("--hardware", default="tpu-v3", help=", ".join(devices.HARDWARE))
+    add("--batch", type=positive, default=64, help="images at a time on one device")
+    add("--dtype", choices=list(BYTES), default="bfloat16")
+    add(
         "--output",
         type=Path,
         required=True,
         metavar="DIR",
         help="for roofline.csv, roofline.png and latency.png",
     )
-    parser.add_argument(
+    add(
         "--no_estimate",
         action="store_true",
         help="arithmetic alone: ask no TPU compiler, which takes a minute a network",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class _Estimates:
     """What the compiler says of some networks.
 
     Attributes:
-        estimates: by network.
-        refused: why there is none of a network, by network.
-        why_not: why none was even asked for, or "".
+      by_network: those that there are.
+      failed: why there is none of a network, by network.
+      reason: why none was even asked for, or "".
     """
 
-    estimates: dict[str, Estimate] = dataclasses.field(default_factory=dict)
-    refused: dict[str, str] = dataclasses.field(default_factory=dict)
-    why_not: str = ""
+    by_network: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    reason: str = ""
 
 
-def _find(
+def _estimate(
     variants: Sequence[Variant], hardware: Hardware, arguments: argparse.Namespace
-) -> _Found:
+) -> _Estimates:
     """Estimate all networks, as far as that is possible."""
     if arguments.no_estimate:
-        return _Found(why_not="by --no_estimate")
+        return _Estimates(reason="by --no_estimate")
     if hardware.topology is None:
-        return _Found(why_not="there is no model of a GPU's latency here")
+        return _Estimates(reason="there is no model of a GPU's latency here")
     try:
         compiler = Compiler(_WORKERS)
     except CompilerError as error:
-        return _Found(why_not=str(error))
-    form = Form(batch=arguments.batch, dtype=arguments.dtype)
-    found = _Found()
+        return _Estimates(reason=str(error))
+    options = InferenceOptions(batch=arguments.batch, dtype=arguments.dtype)
+    found = _Estimates()
     with compiler:
-        asked = [
-            compile_requests.whole(one, compiler, hardware.topology, form)
+        requests = [
+            compile_requests.network(one, compiler, hardware.topology, options)
             for one in variants
         ]
-        for variant, future in zip(variants, asked, strict=True):
+        for variant, future in zip(variants, requests, strict=True):
             try:
                 report = future.result()
             except CompilerError as error:
-                found.refused[variant.name] = str(error)
+                found.failed[variant.name] = str(error)
                 continue
             if report.compiled:
-                found.estimates[variant.name] = estimate(variant, report)
+                found.by_network[variant.name] = estimate(variant, report)
             else:
-                found.refused[variant.name] = _refusal(report)
+                found.failed[variant.name] = _why(report)
     return found
 
 
-def _refusal(report: Report) -> str:
+def _why(report: CompilerReport) -> str:
     """Return why a network has no estimate, and what helps."""
     if report.verdict == "out_of_memory":
         return f"it {report.message}; a smaller batch may fit"
@@ -175,71 +165,62 @@ def _refusal(report: Report) -> str:
 
 
 @contextlib.contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """Make a folder to write to; what it holds at the end moves to the real one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".roofline-", dir=folder) as name:
-        aside = Path(name)
-        yield aside
-        for path in sorted(aside.iterdir()):
-            os.replace(path, folder / path.name)
+def _writing(folder: Path) -> Iterator[tuple[Path, ...]]:
+    """Lend paths to write the files to; at the end they get their names, all of them.
+
+    Raises:
+      UserError: a file cannot be written. That nothing can is known before the block.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            paths = tuple(
+                stack.enter_context(files.writing(folder / name)) for name in _FILES
+            )
+            paths[0].touch()
+            yield paths
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: {error.strerror or error}"
+        ) from error
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    """Analyse, write the files and print the table; return the exit status."""
-    from performance import plots  # loads matplotlib
-
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> Status:
+    """Analyse, write the files and print the table."""
     variants = [get_variant(name) for name in arguments.variants]
     hardware = devices.find(arguments.hardware)
     conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
     for variant in variants:  # refused before anything is compiled
         analyse(variant, hardware, **conditions)
-    with _aside(arguments.output) as aside:
-        found = _find(variants, hardware, arguments)
+    with _writing(arguments.output) as (table, roofline, latency):
+        from performance import plots  # loads matplotlib
+
+        found = _estimate(variants, hardware, arguments)
         rows = [
             row
             for one in variants
             for row in analyse(
-                one, hardware, estimate=found.estimates.get(one.name), **conditions
+                one, hardware, estimate=found.by_network.get(one.name), **conditions
             )
         ]
         conditions = {"hardware": hardware.name, **conditions}
         title = "{hardware}, batch {batch}, {dtype}".format(**conditions)
-        write_csv(aside / _FILES[0], rows, conditions)
-        plots.roofline(aside / _FILES[1], rows, title)
-        plots.latency(aside / _FILES[2], rows, title)
-    networks = (row for row in rows if row.level == "network")
+        write_csv(table, rows, conditions)
+        plots.roofline(roofline, rows, title)
+        plots.latency(latency, rows, title)
     print(
         text(
-            networks,
+            [row for row in rows if row.level == "network"],
             hardware,
             arguments.dtype,
-            refused=found.refused,
-            why_not=found.why_not,
+            failed=found.failed,
+            reason=found.reason,
         )
     )
     print(f"Written to {arguments.output}: {', '.join(_FILES)}")
-    return 1 if found.refused else 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    arguments = _parse(argv)
-    try:
-        return _run(arguments)
-    except (ModelError, HardwareError, CompilerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = error.filename or arguments.output
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return Status.NO if found.failed else Status.OK
 
 
 if __name__ == "__main__":
-    # Die of a closed pipe in silence, as other tools do: `... | head`.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -1,13 +1,15 @@
 """What `performance.roofline` says to people."""
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from performance.analysis import Row
+from common.console import table, wrap
+from performance.analysis import RooflineRow
 from performance.devices import Hardware
 
-_WIDTH = 100
-_LINE = "{:<22}  {:>8}  {:>7}  {:>6}  {:>8}  {:>8}  {:>9}  {:>5}  {:<7}  {:>12}"
+_HEAD = (
+    *("network", "W GFLOP", "Q MB", "I", "ideal ms", "by layer", "estimated", "E"),
+    *("bound", "memory-bound"),
+)
 _LEGEND = (
     "W: FLOPs, two for each multiply-accumulate. Q: bytes of activations and weights, "
     "each layer's read and written once; weights in float32 and pixels in uint8 as in "
@@ -29,40 +31,29 @@ _ESTIMATED = (
 
 
 def text(
-    networks: Iterable[Row],
+    networks: Sequence[RooflineRow],
     hardware: Hardware,
     dtype: str,
     *,
-    refused: Mapping[str, str],
-    why_not: str,
+    failed: Mapping[str, str],
+    reason: str,
 ) -> str:
     """Return a table of networks, and what its columns mean.
 
     Args:
-        networks: their rows.
-        hardware: the device.
-        dtype: of the arithmetic.
-        refused: why there is no estimate of some, by network.
-        why_not: why there is none at all, or "".
+      networks: their rows.
+      hardware: the device.
+      dtype: of the arithmetic.
+      failed: why there is no estimate of some, by network.
+      reason: why there is none at all, or "".
     """
-    notes = (
-        textwrap.fill(note, _WIDTH, subsequent_indent=" " * 4, break_on_hyphens=False)
-        for note in _notes(hardware, dtype, refused, why_not)
-    )
-    return "\n".join([_table(networks), "", *notes])
+    rows = table([_HEAD, *map(_cells, networks)], right=True)
+    notes = _notes(hardware, dtype, failed, reason)
+    return "\n".join([*rows, "", *(wrap(note, indent=" " * 4) for note in notes)])
 
 
-def _table(networks: Iterable[Row]) -> str:
-    """Return the rows of networks as a table for people."""
-    header = _LINE.format(
-        *("network", "W GFLOP", "Q MB", "I", "ideal ms", "by layer", "estimated"),
-        *("E", "bound", "memory-bound"),
-    )
-    return "\n".join([header, *map(_line, networks)])
-
-
-def _line(row: Row) -> str:
-    return _LINE.format(
+def _cells(row: RooflineRow) -> list[str]:
+    return [
         row.network,
         f"{row.flops / 1e9:.2f}",
         f"{row.bytes / 1e6:.0f}",
@@ -73,7 +64,7 @@ def _line(row: Row) -> str:
         _number(row.efficiency),
         row.bound,
         f"{row.memory_bound_flops / row.flops:.0%}",
-    )
+    ]
 
 
 def _number(value: float | None, factor: float = 1) -> str:
@@ -81,10 +72,10 @@ def _number(value: float | None, factor: float = 1) -> str:
 
 
 def _notes(
-    hardware: Hardware, dtype: str, refused: Mapping[str, str], why_not: str
+    hardware: Hardware, dtype: str, failed: Mapping[str, str], reason: str
 ) -> Iterator[str]:
-    for name, reason in refused.items():
-        yield f"{name} is not estimated: {reason.rstrip('.')}."
+    for name, why in failed.items():
+        yield f"{name} is not estimated: {why.rstrip('.')}."
     peak, bandwidth = hardware.peak(dtype), hardware.bytes_per_second
     yield (
         f"{hardware.name}: {hardware.device}, {peak / 1e12:g} TFLOP/s in {dtype}, "
@@ -92,4 +83,4 @@ def _notes(
         f"({hardware.source})."
     )
     yield from _LEGEND
-    yield from [f"Not estimated: {why_not}."] if why_not else _ESTIMATED
+    yield from [f"Not estimated: {reason}."] if reason else _ESTIMATED

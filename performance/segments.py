@@ -1,6 +1,6 @@
-"""What a network consists of, as far as each part's program depends on it.
+"""The segments of a network, and what the program of each depends on.
 
-Imports no framework: a part that is known is found again in microseconds.
+Imports no framework: a segment that is known is found again in microseconds.
 """
 
 import dataclasses
@@ -16,23 +16,23 @@ from models.variants import StageSpec, Variant, get_variant
 # Keras' policy by the dtype of the arithmetic; variables are float32, as in training.
 POLICIES = {"bfloat16": "mixed_bfloat16", "float32": "float32"}
 
-Kind = Literal["stem", "depthwise", "fused", "head"]
+SegmentKind = Literal["stem", "depthwise", "fused", "head"]
 
 LARGEST = 2**31 - 1  # what a size in a compiler's shapes is sure to hold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Form:
-    """In what form inference is lowered; but for the first two, `build_model`'s.
+class InferenceOptions:
+    """How inference is lowered; but for the first two, arguments of `build_model`.
 
     Attributes:
-        batch: images at once.
-        dtype: of the arithmetic, "bfloat16" or "float32"; variables are float32.
-        num_classes: number of logits.
-        fold_batch_norm: convolutions with a bias in place of batch norm.
-        stem_block_size: 1, 2 or 4 pixels a side of the stem's patches.
-        stem_reshuffle: who makes these: "device" or "host".
-        input_layout: of the pixels, "NHWC" or "HWCN".
+      batch: images at once.
+      dtype: of the arithmetic, "bfloat16" or "float32"; variables are float32.
+      num_classes: number of logits.
+      fold_batch_norm: convolutions with a bias in place of batch norm.
+      stem_block_size: 1, 2 or 4 pixels a side of the stem's patches.
+      stem_reshuffle: who makes these: "device" or "host".
+      input_layout: of the pixels, "NHWC" or "HWCN".
     """
 
     batch: int
@@ -56,11 +56,11 @@ class Form:
         )
 
     @classmethod
-    def of(cls, *, batch: int, dtype: str, **build_options: Any) -> "Form":
-        """Make a form of keyword arguments.
+    def of(cls, *, batch: int, dtype: str, **build_options: Any) -> "InferenceOptions":
+        """Make the options of keyword arguments.
 
         Raises:
-            ModelError: an option that is unknown or that decides on the architecture.
+          ModelError: an option that is unknown or that decides on the architecture.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for name in build_options:
@@ -75,32 +75,34 @@ class Form:
 
     def of_model(self) -> dict[str, Any]:
         """Return the arguments of `build_model`."""
-        options = vars(self) | {"dtype": POLICIES[self.dtype]}
-        del options["batch"]
-        return options
+        arguments = vars(self) | {"dtype": POLICIES[self.dtype]}
+        del arguments["batch"]
+        return arguments
 
-    def of_piece(self, kind: Kind) -> "Form":
-        """Return the form with the default for all that a part does not depend on."""
+    def of_segment(self, kind: SegmentKind) -> "InferenceOptions":
+        """Return them with the default for what such a segment does not depend on."""
         away = set()
         if kind != "stem":
             away |= {"stem_block_size", "stem_reshuffle", "input_layout"}
         if kind != "head":
             away |= {"num_classes"}
-        return Form(**{key: vars(self)[key] for key in vars(self).keys() - away})
+        return InferenceOptions(
+            **{key: vars(self)[key] for key in vars(self).keys() - away}
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """What a block's program depends on, beside the form.
+class BlockSegment:
+    """What a block's program depends on, beside the options.
 
     Attributes:
-        spec: its sizes.
-        input_size: height and width in pixels of the tensor that enters.
-        batch_norm_epsilon: of the variant.
-        of_patches: the stem has put 2x2 pixels of that tensor into the channels.
-        enters: it moves pixels into the batch, as the first of a section in which
-            space_to_batch is the same.
-        leaves: it moves them back, as the last.
+      spec: its sizes.
+      input_size: height and width in pixels of the tensor that enters.
+      batch_norm_epsilon: of the variant.
+      of_patches: the stem has put 2x2 pixels of that tensor into the channels.
+      enters: it moves pixels into the batch, as the first of a section in which
+        space_to_batch is the same.
+      leaves: it moves them back, as the last.
     """
 
     spec: BlockSpec
@@ -112,27 +114,27 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """A part of a network as it stands there.
+class Segment:
+    """A part of a network in its position there.
 
     Attributes:
-        name: "stem", "block_0", "block_1", ..., and "head" with pooling and classifier.
-        kind: of which sort.
-        input_size: height and width in pixels of what enters.
-        output_size: of what leaves; 1 behind the head.
-        input_filters: channels of what enters.
-        output_filters: of what leaves.
-        of: all that its program depends on, beside the form: a block, or the least
-            network that has this stem or head.
+      name: "stem", "block_0", "block_1", ..., and "head" with pooling and classifier.
+      kind: of which sort.
+      input_size: height and width in pixels of what enters.
+      output_size: of what leaves; 1 behind the head.
+      input_filters: channels of what enters.
+      output_filters: of what leaves.
+      definition: all that its program depends on, beside the options: a block, or the
+        least network that has this stem or head.
     """
 
     name: str
-    kind: Kind
+    kind: SegmentKind
     input_size: int
     output_size: int
     input_filters: int
     output_filters: int
-    of: Block | Variant
+    definition: BlockSegment | Variant
 
 
 def resolved(variant: str | Variant) -> Variant:
@@ -140,16 +142,16 @@ def resolved(variant: str | Variant) -> Variant:
     return get_variant(variant) if isinstance(variant, str) else variant
 
 
-def pieces(variant: str | Variant, form: Form) -> list[Piece]:
-    """Return all parts of a network, first to last; nothing is in two of them.
+def segments_of(variant: str | Variant, options: InferenceOptions) -> list[Segment]:
+    """Return all segments of a network, first to last; nothing is in two of them.
 
     Raises:
-        ModelError: no such variant, or it cannot be built in this form.
+      ModelError: no such variant, or it cannot be built with these options.
     """
     variant = resolved(variant)
     specs = scaling.block_specs(variant)
     require(
-        form.stem_block_size != 4 or specs[0].space_to_depth == "conv",
+        options.stem_block_size != 4 or specs[0].space_to_depth == "conv",
         "stem_block_size 4 needs the learned space-to-depth in block 0, which "
         f"{variant.name} has not; use 2",
     )
@@ -157,9 +159,9 @@ def pieces(variant: str | Variant, form: Form) -> list[Piece]:
     filters, stem = specs[-1].output_filters, specs[0].input_filters
     head = _least_with_head(variant, sizes[-1], filters)
     return [
-        Piece("stem", "stem", size, sizes[0], 3, stem, _least_with_stem(variant)),
-        *_blocks(variant, specs, sizes, of_patches=form.stem_block_size == 4),
-        Piece("head", "head", sizes[-1], 1, filters, form.num_classes, head),
+        Segment("stem", "stem", size, sizes[0], 3, stem, _least_with_stem(variant)),
+        *_blocks(variant, specs, sizes, of_patches=options.stem_block_size == 4),
+        Segment("head", "head", sizes[-1], 1, filters, options.num_classes, head),
     ]
 
 
@@ -169,20 +171,20 @@ def _blocks(
     sizes: Sequence[int],
     *,
     of_patches: bool,
-) -> Iterator[Piece]:
+) -> Iterator[Segment]:
     """Yield the blocks; only the first one sees the stem's patches."""
     # Before the first block and behind the last one, pixels are in their place.
     around = [1, *(spec.space_to_batch for spec in specs), 1]
     for i, spec in enumerate(specs):
         before, n, behind = around[i : i + 3]
-        yield Piece(
+        yield Segment(
             name=f"block_{i}",
             kind="fused" if spec.fused else "depthwise",
             input_size=sizes[i],
             output_size=sizes[i + 1],
             input_filters=spec.input_filters,
             output_filters=spec.output_filters,
-            of=Block(
+            definition=BlockSegment(
                 spec,
                 sizes[i],
                 variant.batch_norm_epsilon,

@@ -4,16 +4,12 @@ import math
 import time
 from typing import Any
 
+from common.accelerators import CHIPS_PER_HOST
 from models.input_form import InputForm
 from tpu_compiler import Topology
 from train.datasets import training_images
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import readable_errors
-
-# vCPUs of a TPU VM that has four chips, as slices of several hosts are made of;
-# cloud.google.com/tpu/docs/v2 to v6e, from memory.
-CHIPS_PER_HOST = 4
-HOST_CORES = {"v2": 96, "v3": 96, "v4": 240, "v5e": 112, "v5p": 208, "v6e": 180}
 
 _BATCH = 32
 _WARM_UP = 8  # batches until all stages are at work
@@ -65,7 +61,7 @@ def verdict(
     hosts = math.ceil(topology.num_chips / CHIPS_PER_HOST)
     # A slice smaller than a host has its share of the cores.
     share = min(1.0, topology.num_devices / _devices_per_host(topology))
-    cores = int(HOST_CORES[topology.name] * share)
+    cores = int(topology.generation.host_cores * share)
     demand = None if images_per_second is None else images_per_second / hosts
     supply = None if cpu_ms is None or by_fleet else cores * 1e3 / cpu_ms
     needed = None if demand is None or cpu_ms is None else demand * cpu_ms / 1e3

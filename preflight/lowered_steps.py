@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
 from models.input_form import InputForm, input_form
+from performance import lowering
 from preflight.compile_only import VirtualSlice
 from train import datasets, stages, state
 from train.config import ROOT
@@ -129,20 +130,12 @@ class Programs:
             batch = {"image": image, "label": label}
             self._strategy.run(replica_step, args=(batch,))
 
-        program = tf.function(step, jit_compile=True, autograph=False)
         try:
-            with tf.device("CPU:0"):  # whose bridge it is, also where there is a GPU
-                lower = program.experimental_get_compiler_ir(*specs)
-                text = lower(stage="stablehlo")
+            text = lowering.stablehlo(step, *specs, name="step")
         except (ValueError, tf.errors.OpError) as error:
             if "tf2xla conversion failed" not in str(error):
                 raise
             raise CannotLower(str(error)) from error
-        # Its name counts the functions that this process has traced.
-        # (With a dynamic shape, it is MLIR's generic form.)
-        name = r"(^module @|sym_name = \")a_inference_step_\d+__[.\d]*"
-        text, count = re.subn(name, r"\1step", text, flags=re.M)
-        assert count == 1, "TensorFlow writes StableHLO in another way"
         return Program(text.encode(), images, form.resolution)
 
 
@@ -158,8 +151,7 @@ def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:
         inside = found[-1] if found else model
         children = inside._flatten_layers(include_self=False, recursive=False)
         by_name = {layer.name: layer for layer in children}
-        # A scope that is entered again is numbered on.
-        for name in (part, re.sub(r"_\d+$", "", part)):
+        for name in (part, lowering.layer_name(part)):
             if name in by_name:
                 found.append(by_name[name])
                 break

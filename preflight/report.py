@@ -119,7 +119,7 @@ def _of_step(step: Step, judge: Judge) -> dict[str, Any]:
         **_floors(step, judge),
         "all_reduces": step.all_reduces,
         "collectives": [dataclasses.asdict(one) for one in report.collectives],
-        "without_estimate": report.costs.uncosted,
+        "without_estimate": report.costs.without_estimate,
         "dynamic_shapes": [
             {"op": one.op, "shape": one.shape, **judge.place(one.location)}
             for one in report.dynamic
@@ -144,7 +144,7 @@ def _floors(step: Step, judge: Judge) -> dict[str, Any]:
     if is_ours(model):
         macs = complexity.of_model(model, step.program.resolution).macs
         flops = 2 * passes(step, model) * macs * step.program.images
-        floors["compute"] = 1e3 * flops / generation.peak_flops
+        floors["compute"] = 1e3 * flops / generation.peak_flops["bfloat16"]
     return {
         "floors_ms": floors,
         "bound": max(floors, key=lambda name: floors[name]),

@@ -14,7 +14,7 @@ from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
 from preflight import largest_batch
 from preflight.lowered_steps import CannotLower, Program, Programs, layers_of
-from tpu_compiler import Compiler, CompilerError, Report, Topology
+from tpu_compiler import Compiler, CompilerError, CompilerReport, Topology
 from train import datasets, stages
 from train.config import ROOT
 from train.datasets import eval_dataset
@@ -40,7 +40,7 @@ class Step:
     name: str
     stage: Stage | None
     program: Program | None
-    report: Report | None
+    report: CompilerReport | None
     problem: dict[str, Any] | None
     beside: int = 0
 

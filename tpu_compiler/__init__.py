@@ -24,9 +24,19 @@ guide to the ratio of two similar programs, a poor one to milliseconds. Collecti
 asynchronous copies have no estimate and are not in the time.
 """
 
+from tpu_compiler.cache import cache_folder
 from tpu_compiler.errors import CompilerError
-from tpu_compiler.report import Report
+from tpu_compiler.process import environment
+from tpu_compiler.report import CompilerReport
 from tpu_compiler.service import Compiler, compile
 from tpu_compiler.topology import Topology
 
-__all__ = ["Compiler", "CompilerError", "Report", "Topology", "compile"]
+__all__ = [
+    "Compiler",
+    "CompilerError",
+    "CompilerReport",
+    "Topology",
+    "cache_folder",
+    "compile",
+    "environment",
+]

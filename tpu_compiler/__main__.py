@@ -10,15 +10,15 @@ import argparse
 import dataclasses
 import gzip
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common import cli, files
+from common.errors import Status
 from tpu_compiler import service
-from tpu_compiler.errors import CompilerError
-from tpu_compiler.report import Report
+from tpu_compiler.report import CompilerReport
 
 _COSTLIEST = 10
 _WEAK = (
@@ -26,8 +26,8 @@ _WEAK = (
 )
 
 
-def describe(report: Report) -> dict[str, Any]:
-    """Returns a report ready for JSON, of its instructions the costliest."""
+def describe(report: CompilerReport) -> dict[str, Any]:
+    """Return a report ready for JSON, of its instructions the costliest."""
     memory, costs = report.memory, report.costs
     return {
         "verdict": report.verdict,
@@ -46,15 +46,15 @@ def describe(report: Report) -> dict[str, Any]:
         "memory": dataclasses.asdict(memory) if memory else None,
         "largest_buffers": [dataclasses.asdict(b) for b in report.largest_buffers],
         "collectives": [dataclasses.asdict(c) for c in report.collectives],
-        "uncosted": costs.uncosted if costs else None,
+        "uncosted": costs.without_estimate if costs else None,
         "unknown_loops": list(costs.unknown_loops) if costs else None,
         "costliest": [dataclasses.asdict(i) for i in report.costliest(_COSTLIEST)],
         "hlo_path": str(report.hlo_path) if report.hlo_path else None,
     }
 
 
-def lines(report: Report) -> Iterator[str]:
-    """Yields a report for people."""
+def lines(report: CompilerReport) -> Iterator[str]:
+    """Yield a report for people."""
     blame = " at ".join(filter(None, [report.op, report.location]))
     yield f"{report.verdict}: {report.message}" + (f": {blame}" if blame else "")
     yield (
@@ -70,8 +70,9 @@ def lines(report: Report) -> Iterator[str]:
     yield f"{report.milliseconds:.3f} ms, {report.cycles} cycles ({_WEAK})"
     for name in report.costs.unknown_loops:
         yield f"  the rounds of {name} are not known: counted once"
-    if report.costs.uncosted:
-        listed = (f"{count} {op}" for op, count in report.costs.uncosted.items())
+    if report.costs.without_estimate:
+        each = report.costs.without_estimate.items()
+        listed = (f"{count} {op}" for op, count in each)
         yield f"  not in it, for want of an estimate: {', '.join(listed)}"
     yield f"{_mib(report.memory.total)} of {_mib(report.hbm_bytes)} HBM a device"
     for kind, size in dataclasses.asdict(report.memory).items():
@@ -84,7 +85,7 @@ def lines(report: Report) -> Iterator[str]:
     yield from _table(report)
 
 
-def _table(report: Report) -> Iterator[str]:
+def _table(report: CompilerReport) -> Iterator[str]:
     yield "costliest instructions"
     for one in report.costliest(_COSTLIEST):
         share = one.total_cycles / max(1, report.cycles or 0)
@@ -97,54 +98,38 @@ def _mib(size: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tpu_compiler",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("module", type=Path, help="a file of StableHLO")
-    parser.add_argument("--topology", required=True, help="such as v3:4x4 or v5e:2x2")
-    parser.add_argument("--replicas", type=int, default=1, help="default: 1")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--hlo", type=Path, help="write the optimised HLO there")
-    parser.add_argument("--cache_dir", type=Path, help="of answers given before")
-    parser.add_argument(
-        "--timeout", type=float, default=3600.0, help="seconds; default: an hour"
-    )
+    parser = cli.parser("tpu_compiler", __doc__)
+    add = parser.add_argument
+    add("module", type=Path, help="a file of StableHLO")
+    add("--topology", required=True, help="such as v3:4x4 or v5e:2x2")
+    add("--replicas", type=int, default=1, help="default: 1")
+    add("--json", action="store_true", help="print JSON")
+    add("--hlo", type=Path, help="write the optimised HLO there")
+    add("--cache_dir", type=Path, help="of answers given before")
+    add("--timeout", type=float, default=3600.0, help="seconds; default: an hour")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    try:
-        report = service.compile(
-            arguments.module.read_bytes(),
-            arguments.topology,
-            arguments.replicas,
-            timeout_seconds=arguments.timeout,
-            cache_dir=arguments.cache_dir,
-            name=str(arguments.module),
-        )
-        if arguments.hlo and report.hlo_path:
-            arguments.hlo.write_bytes(gzip.decompress(report.hlo_path.read_bytes()))
-    except CompilerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> Status:
+    """Run the command line."""
+    report = service.compile(
+        arguments.module.read_bytes(),
+        arguments.topology,
+        arguments.replicas,
+        timeout_seconds=arguments.timeout,
+        cache_dir=arguments.cache_dir,
+        name=str(arguments.module),
+    )
+    if arguments.hlo and report.hlo_path:
+        hlo = gzip.decompress(report.hlo_path.read_bytes())
+        files.write_bytes(arguments.hlo, hlo)
     if arguments.json:
         print(json.dumps(describe(report), indent=2))
     else:
         print("\n".join(lines(report)))
-    return 0 if report.compiled else 1
+    return Status.OK if report.compiled else Status.NO
 
 
 if __name__ == "__main__":
-    # Die of a closed pipe in silence, as other tools do: `... | head`.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

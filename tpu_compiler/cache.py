@@ -4,25 +4,20 @@ An entry is KEY.json, the worker's answer, and the optimised HLO that it names. 
 be read from the two is not kept: reading is fast, and may improve.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
 import os
-import sys
-import uuid
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from common.files import remove_older
+from common import console, files
 from tpu_compiler.errors import CompilerError
 
-LEFTOVER_SECONDS = 24 * 3600.0
 
-
-def default_folder() -> Path:
-    """Returns the folder for those who name none.
+def cache_folder() -> Path:
+    """Return the folder for those who name none.
 
     Raises:
       CompilerError: the user has no home.
@@ -49,18 +44,18 @@ class Cache:
         except OSError as error:
             raise self.unusable(error) from error
 
-    def key(self, module: bytes, asked: dict[str, Any]) -> str:
-        """Returns what an answer is kept under.
+    def key(self, module: bytes, request: dict[str, Any]) -> str:
+        """Return what an answer is kept under.
 
         Args:
           module: the bytes that are compiled.
-          asked: how, and by which versions. The worker's code counts, too.
+          request: how, and by which versions. The worker's code counts, too.
         """
-        how = json.dumps([asked, _worker_digest()], sort_keys=True)
+        how = json.dumps([request, _worker_digest()], sort_keys=True)
         return hashlib.sha256(how.encode() + b"\0" + module).hexdigest()
 
     def load(self, key: str) -> tuple[dict[str, Any], Path | None] | None:
-        """Returns an answer and the path of its HLO, None when there is none."""
+        """Return an answer and the path of its HLO, None when there is none."""
         path = self.folder / f"{key}.json"
         try:
             entry = json.loads(path.read_text())
@@ -80,33 +75,28 @@ class Cache:
         return None
 
     def warn(self, key: str, problem: object) -> None:
-        """Says that an entry is of no use."""
+        """Say that an entry is of no use."""
         path = self.folder / f"{key}.json"
-        print(f"warning: {path}: {problem}; compiled anew", file=sys.stderr)
+        console.warn(f"{path}: {problem}; compiled anew")
 
     def unusable(self, error: OSError) -> CompilerError:
-        """Returns what a person has to mend when a file here cannot be written."""
+        """Return what a person has to mend when a file here cannot be written."""
         return CompilerError(
             f"cannot use {self.folder} for compiled modules: {error.strerror}; free "
             "some space, mend the permissions or name another folder by cache_dir or "
             "XDG_CACHE_HOME"
         )
 
-    @contextlib.contextmanager
-    def aside(self, key: str) -> Iterator[Path]:
-        """Gives a path to write to before `store`; what is there in the end goes."""
-        path = self.folder / f"{key}.part-{uuid.uuid4().hex}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    def scratch(self, key: str) -> AbstractContextManager[Path]:
+        """Lend a path to write to before `store`; what is there in the end goes."""
+        return files.scratch(self.folder / key)
 
     def store(self, key: str, answer: dict[str, Any], hlo: Path) -> Path | None:
-        """Keeps an answer and the HLO that was written aside; returns its path now.
+        """Keep an answer and the HLO written for it; return the HLO's path now.
 
-        And removes what processes that were killed have left aside.
+        And remove what processes that were killed have left.
         """
-        remove_older(self.folder, "*.part-*", LEFTOVER_SECONDS)
+        files.remove_stale(self.folder)
         named, path = None, None
         if hlo.exists():
             data = hlo.read_bytes()
@@ -115,9 +105,8 @@ class Cache:
             path = self.folder / f"{key}-{digest}.hlo.gz"
             named = {"name": path.name, "bytes": len(data)}
             os.replace(hlo, path)
-        with self.aside(key) as aside:
-            aside.write_text(json.dumps({"answer": answer, "hlo": named}))
-            os.replace(aside, self.folder / f"{key}.json")
+        entry = json.dumps({"answer": answer, "hlo": named})
+        files.write_bytes(self.folder / f"{key}.json", entry.encode())
         return path
 
 

@@ -1,4 +1,4 @@
-"""Reads what the compiler says when it does not compile."""
+"""What the compiler says when it does not compile, read."""
 
 import dataclasses
 import re
@@ -45,8 +45,8 @@ class Buffer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Refused:
-    """Why a module was refused: one line, the operation and where it stands, or ""."""
+class Rejection:
+    """Why a module is rejected: one line, the operation and its location, or ""."""
 
     message: str
     op: str
@@ -54,7 +54,7 @@ class Refused:
 
 
 def out_of_memory(text: str, hbm_bytes: int) -> int | None:
-    """Returns the bytes of HBM that are needed; more than there are.
+    """Return the bytes of HBM that are needed; more than there are.
 
     None when the text is about something else. The compiler rounds to 0.01 of a unit,
     so that it may write less than there are.
@@ -66,7 +66,7 @@ def out_of_memory(text: str, hbm_bytes: int) -> int | None:
 
 
 def buffers(text: str) -> tuple[Buffer, ...]:
-    """Returns the buffers that the compiler lists, the largest first.
+    """Return the buffers that the compiler lists, the largest first.
 
     It lists none when the lack shows before the program is planned.
     """
@@ -77,12 +77,13 @@ def buffers(text: str) -> tuple[Buffer, ...]:
     return tuple(sorted(found, key=lambda buffer: -buffer.bytes))
 
 
-def refused(text: str) -> Refused:
-    """Returns what is wrong with a module, from the compiler's message."""
+def rejection(text: str) -> Rejection:
+    """Return what is wrong with a module, from the compiler's message."""
     if match := _MLIR.search(text):
         op = _LEGALIZE.search(match[3])
         message = match[3].partition(": %")[0].partition(': "')[0].strip()
-        return Refused(message, op[1] if op else "", place(match[2] or match[1]))
+        location = location_of(match[2] or match[1])
+        return Rejection(message, op[1] if op else "", location)
     message = _NOISE.sub("", next(filter(None, map(str.strip, text.splitlines())), ""))
     op, location = _CUSTOM_CALL.search(text), ""
     if match := _COMPILING.search(text):
@@ -91,17 +92,17 @@ def refused(text: str) -> Refused:
         location = name[1] if name else ""
     if match := _SUSPECT.search(text):
         location = f"{match[3]} ({match[1]}:{match[2]})" if match[1] else match[3]
-    return Refused(message, op[1] if op else "", location)
+    return Rejection(message, op[1] if op else "", location)
 
 
-def place(location: str) -> str:
-    """Returns for people where an MLIR location lies: a layer's name, file and line.
+def location_of(mlir: str) -> str:
+    """Return a location as MLIR writes it for people: a layer's name, file and line.
 
     Such as loc("stem/Tanh"("layers.py":33:1)); "" when it is unknown. The file "-" is
     the text of the module itself.
     """
-    name = re.search(r'"([^"]*)"(?!:\d)', location)
-    file = re.search(r'(?:"([^"]*)"|(?<![\w"])(-|<?\w[\w./]*>?)):(\d+)', location)
+    name = re.search(r'"([^"]*)"(?!:\d)', mlir)
+    file = re.search(r'(?:"([^"]*)"|(?<![\w"])(-|<?\w[\w./]*>?)):(\d+)', mlir)
     parts = [name[1]] if name else []
     if file and file[3] != "0":
         path = file[1] or file[2]
@@ -111,9 +112,9 @@ def place(location: str) -> str:
 
 
 def module_tensors(largest: list[dict]) -> tuple[Buffer, ...]:
-    """Returns the worker's list of a module's largest tensors as buffers."""
+    """Return the worker's list of a module's largest tensors as buffers."""
     return tuple(
-        Buffer(one["bytes"], one["shape"], place(one["location"]) or one["op"])
+        Buffer(one["bytes"], one["shape"], location_of(one["location"]) or one["op"])
         for one in largest
     )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tpu_compiler import hlo
-from tpu_compiler.hlo import Line, Program
+from tpu_compiler.hlo import HloLine, HloProgram
 from tpu_compiler.loops import trip_count
 
 # They name, pack or hand on values that are there already.
@@ -90,14 +90,14 @@ class Costs:
       instructions: all that run and are not free, in order. Of a conditional's branches
         the costliest.
       collectives: by kind and size of their groups.
-      uncosted: opcodes for which the compiler has no estimate, and how many there are.
+      without_estimate: opcodes for which the compiler has none, and how many there are.
         Pairs of start and done count once, and single numbers not at all.
       unknown_loops: names of loops whose number of rounds is not known; one is counted.
     """
 
     instructions: tuple[Instruction, ...]
     collectives: tuple[Collective, ...]
-    uncosted: dict[str, int]
+    without_estimate: dict[str, int]
     unknown_loops: tuple[str, ...]
 
     @property
@@ -112,7 +112,7 @@ class Costs:
 
 
 def costs(text: str, *, num_replicas: int) -> Costs:
-    """Returns what a module costs.
+    """Return what a module costs.
 
     Args:
       text: its optimised HLO.
@@ -124,7 +124,7 @@ def costs(text: str, *, num_replicas: int) -> Costs:
     program = hlo.parse(text)
     unknown_loops: list[str] = []
     instructions = tuple(_walk(program, program.entry, 1, unknown_loops))
-    uncosted = collections.Counter(
+    without_estimate = collections.Counter(
         instruction.opcode.removesuffix("-start")
         for instruction in instructions
         if instruction.cycles is None
@@ -134,15 +134,15 @@ def costs(text: str, *, num_replicas: int) -> Costs:
     return Costs(
         instructions,
         _collectives(program, num_replicas),
-        dict(uncosted),
+        dict(without_estimate),
         tuple(unknown_loops),
     )
 
 
 def _walk(
-    program: Program, computation: str, repeats: int, unknown_loops: list[str]
+    program: HloProgram, computation: str, repeats: int, unknown_loops: list[str]
 ) -> Iterator[Instruction]:
-    """Yields what runs in a computation and in those that it calls."""
+    """Yield what runs in a computation and in those that it calls."""
     for line in program.computations[computation].values():
         if line.opcode == "while":
             rounds = trip_count(program, computation, line)
@@ -160,15 +160,15 @@ def _walk(
             yield _instruction(program, computation, line, repeats)
 
 
-def _branches(line: Line) -> list[str]:
+def _branches(line: HloLine) -> list[str]:
     attributes = ("true_computation", "false_computation", "branch_computations")
     return [name for attribute in attributes for name in line.called(attribute)]
 
 
 def _costliest(
-    program: Program, branches: list[str], repeats: int, unknown_loops: list[str]
+    program: HloProgram, branches: list[str], repeats: int, unknown_loops: list[str]
 ) -> list[Instruction]:
-    """Returns what runs in the branch that takes the most cycles."""
+    """Return what runs in the branch that takes the most cycles."""
     walked = []
     for branch in branches:
         unknown: list[str] = []
@@ -181,7 +181,7 @@ def _costliest(
 
 
 def _instruction(
-    program: Program, computation: str, line: Line, repeats: int
+    program: HloProgram, computation: str, line: HloLine, repeats: int
 ) -> Instruction:
     file, number = program.source(line) or ("", 0)
     moved = _moved(program.computations[computation], line)
@@ -198,8 +198,8 @@ def _instruction(
     )
 
 
-def _moved(lines: dict[str, Line], line: Line) -> list[str]:
-    """Returns the shapes of what an instruction reads and writes.
+def _moved(lines: dict[str, HloLine], line: HloLine) -> list[str]:
+    """Return the shapes of what an instruction reads and writes.
 
     Between the start and the done of a pair goes a tuple, which holds what is read once
     more, and where the result will be: (f32[8]{0:S(1)}, f32[8]{0}, u32[]{:S(2)}). Where
@@ -213,8 +213,8 @@ def _moved(lines: dict[str, Line], line: Line) -> list[str]:
     return [*read, line.shape]
 
 
-def _collectives(program: Program, num_replicas: int) -> tuple[Collective, ...]:
-    """Returns all collectives, wherever in the module they stand."""
+def _collectives(program: HloProgram, num_replicas: int) -> tuple[Collective, ...]:
+    """Return all collectives, wherever in the module they stand."""
     found: dict[tuple[str, int], list[int]] = collections.defaultdict(list)
     for lines in program.computations.values():
         for line in lines.values():
@@ -230,8 +230,8 @@ def _collectives(program: Program, num_replicas: int) -> tuple[Collective, ...]:
     )
 
 
-def _group_size(line: Line, num_replicas: int) -> int:
-    """Reads replica_groups={{0,1},{2,3}}, [2,4]<=[8], or {} for all replicas."""
+def _group_size(line: HloLine, num_replicas: int) -> int:
+    """Read replica_groups={{0,1},{2,3}}, [2,4]<=[8], or {} for all replicas."""
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line.attributes)
     if listed:
         return len(listed[1].split(","))

@@ -1,4 +1,4 @@
-"""What goes wrong besides the compiler's own verdicts."""
+"""What goes wrong besides what the compiler itself says of a module."""
 
 from common.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Reads the text of an optimised HLO module."""
+"""The text of an optimised HLO module, read."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ _TENSOR = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Line:
+class HloLine:
     """An instruction as it is written.
 
     Attributes:
@@ -54,13 +54,13 @@ class Line:
         return match[1] if match else ""
 
     def called(self, attribute: str) -> list[str]:
-        """Returns the computations that an attribute such as body= names."""
+        """Return the computations that an attribute such as body= names."""
         match = re.search(rf"\b{attribute}=(\{{[^}}]*\}}|%[\w.\-]+)", self.attributes)
         return _REFERENCE.findall(match[1]) if match else []
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class HloProgram:
     """A module.
 
     Attributes:
@@ -70,11 +70,11 @@ class Program:
     """
 
     entry: str
-    computations: dict[str, dict[str, Line]]
+    computations: dict[str, dict[str, HloLine]]
     frames: dict[int, tuple[str, int]]
 
-    def source(self, line: Line) -> tuple[str, int] | None:
-        """Returns the file and the line in it that an instruction comes from."""
+    def source(self, line: HloLine) -> tuple[str, int] | None:
+        """Return the file and the line in it that an instruction comes from."""
         frame = re.search(r"\bstack_frame_id=(\d+)", line.attributes)
         if frame:
             return self.frames.get(int(frame[1]))
@@ -85,11 +85,11 @@ class Program:
         return file[1], int(number[1])
 
 
-def parse(text: str) -> Program:
-    """Returns the module that a text describes; ValueError if it describes none."""
+def parse(text: str) -> HloProgram:
+    """Return the module that a text describes; ValueError if it describes none."""
     entry = None
-    computations: dict[str, dict[str, Line]] = {}
-    current: dict[str, Line] | None = None
+    computations: dict[str, dict[str, HloLine]] = {}
+    current: dict[str, HloLine] | None = None
     header: list[str] = []
     for row in text.splitlines():
         if current is None and (match := _COMPUTATION.fullmatch(row)):
@@ -104,11 +104,11 @@ def parse(text: str) -> Program:
             current[line.name] = line
     if entry is None:
         raise ValueError("no ENTRY computation: this is not the text of an HLO module")
-    return Program(entry, computations, _frames(header))
+    return HloProgram(entry, computations, _frames(header))
 
 
 def tensor_bytes(shape: str) -> int:
-    """Returns the size of a shape or of all in a tuple, without padding."""
+    """Return the size of a shape or of all in a tuple, without padding."""
     total = 0
     for kind, bits, sides in _TENSOR.findall(shape):
         elements = math.prod(int(side) for side in sides.split(",") if side)
@@ -118,7 +118,7 @@ def tensor_bytes(shape: str) -> int:
 
 
 def hbm_bytes(shape: str) -> int:
-    """Returns the part of tensor_bytes that lies in HBM.
+    """Return the part of tensor_bytes that lies in HBM.
 
     A layout such as {1,0:T(8,128)S(1)} says that a tensor lies in another memory.
     """
@@ -126,12 +126,12 @@ def hbm_bytes(shape: str) -> int:
     return tensor_bytes(elsewhere.sub("", shape))
 
 
-def _line(name: str, rest: str, *, is_root: bool) -> Line:
-    """Takes apart: SHAPE OPCODE(OPERANDS)ATTRIBUTES."""
+def _line(name: str, rest: str, *, is_root: bool) -> HloLine:
+    """Take apart: SHAPE OPCODE(OPERANDS)ATTRIBUTES."""
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
     opening = rest.index("(", end)
     closing = _closing(rest, opening)
-    return Line(
+    return HloLine(
         name,
         rest[:end],
         rest[end:opening].strip(),
@@ -142,7 +142,7 @@ def _line(name: str, rest: str, *, is_root: bool) -> Line:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Returns where the bracket that opens at a place is closed."""
+    """Return the position at which the bracket that opens at another is closed."""
     depth = 0
     for match in re.compile(r"[()]").finditer(text, opening):
         depth += 1 if match[0] == "(" else -1
@@ -152,7 +152,7 @@ def _closing(text: str, opening: int) -> int:
 
 
 def _frames(header: list[str]) -> dict[int, tuple[str, int]]:
-    """Reads the tables before the first computation.
+    """Read the tables before the first computation.
 
     FileNames         FileLocations                       StackFrames
     1 "layers.py"     1 {file_name_id=1 ... line=7 ...}   1 {file_location_id=1 ...}
@@ -170,7 +170,7 @@ def _frames(header: list[str]) -> dict[int, tuple[str, int]]:
 
 
 def _tables(header: list[str]) -> Iterator[tuple[str, dict[int, str]]]:
-    """Yields a table's name and its rows by number."""
+    """Yield a table's name and its rows by number."""
     rows: dict[int, str] = {}
     for text in header:
         number, _, rest = text.partition(" ")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tpu_compiler.hlo import Line, Program
+from tpu_compiler.hlo import HloLine, HloProgram
 
 _MOST_ROUNDS = 10_000
 _NUMBER = re.compile(r"(?:([su])(\d+)|pred)\[\]")
@@ -40,8 +40,8 @@ _PACKING = ("parameter", "tuple", "get-tuple-element")
 _KNOWN = ("constant", "fusion", "call", "compare", *_ARITHMETIC)
 
 
-def trip_count(program: Program, computation: str, loop: Line) -> int | None:
-    """Returns how often a loop's body runs, None when that is not known.
+def trip_count(program: HloProgram, computation: str, loop: HloLine) -> int | None:
+    """Return how often a loop's body runs, None when that is not known.
 
     Args:
       program: the module.
@@ -65,27 +65,29 @@ def trip_count(program: Program, computation: str, loop: Line) -> int | None:
 class _Values:
     """The values of a module's instructions, as far as they follow from constants."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: HloProgram):
         self._program = program
         self._needed = functools.cache(self._find_needed)  # the same in each round
 
     def result(self, computation: str, arguments: list[Any] | None) -> Any:
-        """Returns the value of a computation."""
+        """Return the value of a computation."""
         for name, line in self._program.computations[computation].items():
             if line.is_root:
                 return self.of(computation, name, arguments)
         return None
 
     def of(self, computation: str, name: str, arguments: list[Any] | None) -> Any:
-        """Returns the value of an instruction, given those of the parameters."""
+        """Return the value of an instruction, given those of the parameters."""
         found: dict[str, Any] = {}
         for line, operand_names in self._needed(computation, name):
             operands = [found.get(operand) for operand in operand_names]
             found[line.name] = self._value(line, operands, arguments)
         return found[name]
 
-    def _find_needed(self, computation: str, name: str) -> list[tuple[Line, list[str]]]:
-        """Returns the instructions that one follows from, in the order they run in.
+    def _find_needed(
+        self, computation: str, name: str
+    ) -> list[tuple[HloLine, list[str]]]:
+        """Return the instructions that one follows from, in the order they run in.
 
         Each comes with the names of its operands. There are none where the value will
         not be known anyway: what it is made of may be long.
@@ -101,9 +103,9 @@ class _Values:
         return [(lines[name], needed[name]) for name in lines if name in needed]
 
     def _value(
-        self, line: Line, operands: list[Any], arguments: list[Any] | None
+        self, line: HloLine, operands: list[Any], arguments: list[Any] | None
     ) -> Any:
-        """Returns the value of an instruction, given those of its operands."""
+        """Return the value of an instruction, given those of its operands."""
         if line.opcode == "parameter":
             return None if arguments is None else arguments[int(line.operands)]
         if line.opcode == "tuple":
@@ -120,16 +122,16 @@ class _Values:
         return _computed(line, operands)
 
 
-def _can_be_known(line: Line) -> bool:
+def _can_be_known(line: HloLine) -> bool:
     """Whether an instruction packs values or makes a whole number."""
     return line.opcode in _PACKING or (
         line.opcode in _KNOWN and _NUMBER.match(line.shape) is not None
     )
 
 
-def _element(line: Line, whole: Any) -> Any:
+def _element(line: HloLine, packed: Any) -> Any:
     index = re.search(r"\bindex=(\d+)", line.attributes)
-    return whole[int(index[1])] if isinstance(whole, list) and index else None
+    return packed[int(index[1])] if isinstance(packed, list) and index else None
 
 
 def _constant(text: str) -> int | None:
@@ -138,8 +140,8 @@ def _constant(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
-def _computed(line: Line, operands: list[Any]) -> int | None:
-    """Returns what an operation makes of numbers."""
+def _computed(line: HloLine, operands: list[Any]) -> int | None:
+    """Return what an operation makes of numbers."""
     if not all(isinstance(operand, int) for operand in operands):
         return None
     if line.opcode == "compare":
@@ -149,7 +151,7 @@ def _computed(line: Line, operands: list[Any]) -> int | None:
 
 
 def _wrapped(number: int, shape: str) -> int:
-    """Returns what is left of a number in the bits that a shape has for it."""
+    """Return what is left of a number in the bits that a shape has for it."""
     match = _NUMBER.match(shape)
     if match is None or match[1] is None:  # a truth value
         return number != 0

@@ -53,7 +53,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """Returns what is installed, without starting it; CompilerError if nothing is."""
+    """Return what is installed, without starting it; CompilerError if nothing is."""
     default = _ROOT / ".venv-tpu-compiler/bin/python"
     return _environment(Path(os.environ.get("TPU_COMPILER_PYTHON") or default))
 
@@ -78,7 +78,7 @@ def _environment(python: Path) -> Environment:
     return Environment(python, found)
 
 
-class Worker:
+class CompilerWorker:
     """A process that compiles, one request after the other.
 
     It starts with the first request, and anew with the first after it has died.
@@ -95,7 +95,7 @@ class Worker:
     def ask(
         self, request: dict[str, Any], *, name: str, timeout_seconds: float
     ) -> dict[str, Any]:
-        """Returns the answer to a request, see `tpu_compiler.worker`.
+        """Return the answer to a request, see `tpu_compiler.worker`.
 
         Args:
           request: of one module.
@@ -120,7 +120,7 @@ class Worker:
                 "or compile something smaller"
             ) from error
         except (EOFError, BrokenPipeError) as error:
-            raise CompilerError(f"{name}: {self._obituary()}") from error
+            raise CompilerError(f"{name}: {self._death_message()}") from error
         finally:
             if not answered:
                 self._end()
@@ -129,19 +129,19 @@ class Worker:
         return answer
 
     def kill(self) -> None:
-        """Ends the process for good, from any thread and whatever it does."""
+        """End the process for good, from any thread and whatever it does."""
         with self._lock:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
 
     def close(self) -> None:
-        """Frees what a worker that nobody asks any more has taken."""
+        """Free what a worker that nobody asks any more has taken."""
         self._end()
         self._log.close()
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        """Returns the process, started when there is none."""
+        """Return the process, started when there is none."""
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
@@ -177,7 +177,7 @@ class Worker:
         return self._process
 
     def _line(self, process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
-        """Returns the next line that the process writes."""
+        """Return the next line that the process writes."""
         assert process.stdout is not None
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -195,8 +195,8 @@ class Worker:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _obituary(self) -> str:
-        """Says what the process has died of."""
+    def _death_message(self) -> str:
+        """Return what the process has died of."""
         if self._closed or self._process is None:
             return "the compilation was stopped"
         code = self._process.wait()
@@ -205,10 +205,10 @@ class Worker:
             reason = signal.Signals(-code).name
         if code == -signal.SIGKILL:
             reason += ", perhaps for want of memory"
-        return f"the compiler's process has died ({reason}){self._last_words()}"
+        return f"the compiler's process has died ({reason}){self._fatal_log_line()}"
 
-    def _last_words(self) -> str:
-        """Returns what the process has written as its reason to end, if anything."""
+    def _fatal_log_line(self) -> str:
+        """Return what the process has written as its reason to end, if anything."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").splitlines()
         # Fatal lines of libtpu's log begin so: F1125 10:06:07.728167 ...] reason
@@ -218,7 +218,7 @@ class Worker:
         return f": {lines[-1].strip()}" if lines else ""
 
     def _end(self) -> None:
-        """Ends the process and forgets it."""
+        """End the process and forgets it."""
         with self._lock:
             process, self._process, self._unread = self._process, None, b""
         if process is not None:

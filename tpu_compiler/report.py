@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tpu_compiler import compiler_errors
-from tpu_compiler.compiler_errors import Buffer
+from tpu_compiler.compiler_errors import Buffer, location_of
 from tpu_compiler.costs import Collective, Costs, Instruction, costs
 from tpu_compiler.topology import Topology
 
@@ -45,7 +45,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Dynamic:
-    """A result whose size depends on values: its operation, type and place."""
+    """A result whose size depends on values: its operation, type and location."""
 
     op: str
     shape: str
@@ -53,15 +53,15 @@ class Dynamic:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class CompilerReport:
     """What the compiler makes of a module.
 
     Attributes:
-      verdict: compiled; out_of_memory: a device has too little HBM; refused: it cannot
-        be compiled for a TPU.
+      verdict: compiled; out_of_memory: a device has too little HBM; refused: it is
+        rejected, whatever its size.
       message: one line that says so.
       op: the operation that is to blame, such as stablehlo.custom_call, or "".
-      location: where that stands: the layer's name, file and line as far as the module
+      location: of that: the layer's name, file and line as far as the module
         tells them, or "".
       topology: the slice.
       num_replicas: that it was compiled for.
@@ -69,9 +69,9 @@ class Report:
       seconds: that the compilation took, also where it comes from the cache.
       from_cache: whether it does.
       memory: of one device; None unless compiled.
-      needed_bytes: of HBM on one device, which has `hbm_bytes`; None if refused. If out
-        of memory it is more than that: what the compiler says, rounded to 0.01 GiB, or
-        a byte more than there is.
+      needed_bytes: of HBM on one device, which has `hbm_bytes`; None if rejected. If
+        out of memory it is more than that: what the compiler says, rounded to 0.01 GiB,
+        or a byte more than there is.
       largest_buffers: if out of memory; of the compiler's plan, or of the module itself
         where the compiler saw before planning that it cannot fit. The largest first.
       dynamic: the first results whose size depends on values up to a bound, which the
@@ -129,7 +129,7 @@ class Report:
         return () if self.costs is None else self.costs.collectives
 
     def costliest(self, count: int) -> list[Instruction]:
-        """Returns the instructions with the most cycles, all their runs together."""
+        """Return the instructions with the most cycles, all their runs together."""
         timed = [one for one in self.instructions if one.total_cycles]
         return sorted(timed, key=lambda one: -one.total_cycles)[:count]
 
@@ -142,11 +142,11 @@ def read(
     num_replicas: int,
     versions: dict[str, str],
     from_cache: bool,
-) -> Report:
-    """Returns what a worker's answer says, see `tpu_compiler.worker`."""
+) -> CompilerReport:
+    """Return what a worker's answer says, see `tpu_compiler.worker`."""
 
-    def report(verdict: Any, message: str, **found: Any) -> Report:
-        return Report(
+    def report(verdict: Any, message: str, **found: Any) -> CompilerReport:
+        return CompilerReport(
             verdict=verdict,
             message=message,
             op=found.pop("op", ""),
@@ -167,14 +167,14 @@ def read(
             "compiles and fits",
             memory=memory,
             dynamic=tuple(
-                Dynamic(one["op"], one["shape"], compiler_errors.place(one["location"]))
+                Dynamic(one["op"], one["shape"], location_of(one["location"]))
                 for one in answer["dynamic"]
             ),
             needed_bytes=memory.total,
             costs=costs(text, num_replicas=num_replicas),
             hlo_path=hlo_path,
         )
-    text = answer["refusal"]
+    text = answer["rejection"]
     limit = topology.generation.hbm_bytes
     if needed := compiler_errors.out_of_memory(text, limit):
         largest = compiler_errors.buffers(text) or compiler_errors.module_tensors(
@@ -187,14 +187,14 @@ def read(
             largest_buffers=largest,
         )
     if answer.get("op"):  # found by a look at the module
-        where = compiler_errors.place(answer["location"])
-        return report("refused", text, op=answer["op"], location=where)
-    found = compiler_errors.refused(text)
+        location = location_of(answer["location"])
+        return report("refused", text, op=answer["op"], location=location)
+    found = compiler_errors.rejection(text)
     return report("refused", found.message, op=found.op, location=found.location)
 
 
 def _too_much(needed: int, limit: int) -> str:
-    """Says that a device has too little HBM, in GiB."""
+    """Say that a device has too little HBM, in GiB."""
     need, has = f"{needed / 2**30:.2f}", f"{limit / 2**30:.2f}"
     if need == has:
         return f"needs a little more HBM on each device than the {has} GiB that it has"

@@ -1,4 +1,4 @@
-"""Compiles modules: from the cache, else by worker processes."""
+"""Modules compiled: from the cache, else by worker processes."""
 
 import concurrent.futures
 import errno
@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from tpu_compiler import process, report
-from tpu_compiler.cache import Cache, default_folder
+from tpu_compiler.cache import Cache, cache_folder
 from tpu_compiler.errors import CompilerError
-from tpu_compiler.process import Worker
-from tpu_compiler.report import Report
+from tpu_compiler.process import CompilerWorker
+from tpu_compiler.report import CompilerReport
 from tpu_compiler.topology import Topology
 
 
@@ -27,7 +27,7 @@ class Compiler:
     """
 
     def __init__(self, workers: int = 1, *, cache_dir: str | Path | None = None):
-        """Prepares; a worker starts with the first module that is not in the cache.
+        """Prepare; a worker starts with the first module that is not in the cache.
 
         Args:
           workers: processes that compile at the same time. A small module takes one
@@ -38,9 +38,9 @@ class Compiler:
           CompilerError: the compiler is not installed, or the folder cannot be used.
         """
         self._environment = process.environment()
-        self._cache = Cache(Path(cache_dir) if cache_dir else default_folder())
-        self._workers = [Worker(self._environment) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._cache = Cache(Path(cache_dir) if cache_dir else cache_folder())
+        self._workers = [CompilerWorker(self._environment) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[CompilerWorker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = concurrent.futures.ThreadPoolExecutor(workers)
@@ -53,8 +53,8 @@ class Compiler:
         *,
         timeout_seconds: float,
         name: str = "the module",
-    ) -> "concurrent.futures.Future[Report]":
-        """Compiles a module for a slice of TPUs, each replica on one of its devices.
+    ) -> "concurrent.futures.Future[CompilerReport]":
+        """Compile a module for a slice of TPUs, each replica on one of its devices.
 
         Args:
           module: StableHLO: its text, bytecode or a portable artifact.
@@ -83,31 +83,33 @@ class Compiler:
                 f"{name}: a time limit of {timeout_seconds:g} seconds; allow more than "
                 "0"
             )
-        asked = {
+        request = {
             "topology": topology.compiler_name,
-            "chip_config": topology.generation.chip_config,
+            "chip_config": topology.chip_config,
             "num_replicas": num_replicas,
         }
-        key = self._cache.key(module, asked | self._environment.versions)
+        key = self._cache.key(module, request | self._environment.versions)
         read = functools.partial(
             report.read,
             topology=topology,
             num_replicas=num_replicas,
             versions=self._environment.versions,
         )
-        if kept := self._kept(key, read):
-            future: concurrent.futures.Future[Report] = concurrent.futures.Future()
-            future.set_result(kept)
+        if cached := self._cached(key, read):
+            future = concurrent.futures.Future[CompilerReport]()
+            future.set_result(cached)
             return future
 
-        def run() -> Report:
-            answer, path = self._run(module, asked, key, name, timeout_seconds)
+        def run() -> CompilerReport:
+            answer, path = self._run(module, request, key, name, timeout_seconds)
             return read(answer, path, from_cache=False)
 
         return self._threads.submit(run)
 
-    def _kept(self, key: str, read: Callable[..., Report]) -> Report | None:
-        """Returns a report from the cache, None when it has none that can be read."""
+    def _cached(
+        self, key: str, read: Callable[..., CompilerReport]
+    ) -> CompilerReport | None:
+        """Return a report from the cache, None when it has none that can be read."""
         try:
             entry = self._cache.load(key)
             return read(*entry, from_cache=True) if entry else None
@@ -125,23 +127,26 @@ class Compiler:
     def _run(
         self,
         module: bytes,
-        asked: dict[str, Any],
+        request: dict[str, Any],
         key: str,
         name: str,
         timeout_seconds: float,
     ) -> tuple[dict[str, Any], Path | None]:
-        """Has a worker compile; returns its answer and the HLO's path, now kept."""
+        """Have a worker compile; return its answer and the HLO's path in the cache."""
         worker = self._idle.get()
         try:
-            with self._cache.aside(key) as source, self._cache.aside(key) as hlo:
+            with self._cache.scratch(key) as source, self._cache.scratch(key) as hlo:
                 source.write_bytes(module)  # fails at once where nothing can be kept
-                request = {"module": str(source), "hlo": str(hlo), **asked}
-                answer = worker.ask(request, name=name, timeout_seconds=timeout_seconds)
+                answer = worker.ask(
+                    {"module": str(source), "hlo": str(hlo), **request},
+                    name=name,
+                    timeout_seconds=timeout_seconds,
+                )
                 return answer, self._cache.store(key, answer, hlo)
         except OSError as error:
             raise self._cache.unusable(error) from error
         except CompilerError as error:
-            # The last words of a worker, which do not say where: it writes the HLO.
+            # Of a worker's own log, which does not say where: it writes the HLO.
             if (full := os.strerror(errno.ENOSPC)) in str(error):
                 raise self._cache.unusable(OSError(errno.ENOSPC, full)) from error
             raise
@@ -176,8 +181,8 @@ def compile(
     timeout_seconds: float,
     cache_dir: str | Path | None = None,
     name: str = "the module",
-) -> Report:
-    """Compiles one module; see `Compiler`, which is faster for several.
+) -> CompilerReport:
+    """Compile one module; see `Compiler`, which is faster for several.
 
     Raises:
       CompilerError: there is no report, and why.

@@ -1,51 +1,15 @@
-"""TPU slices by name, and what one of their devices can do at most."""
+"""TPU slices by name."""
 
 import dataclasses
 import math
 import re
 
+from common.accelerators import TPUS, Tpu
 from tpu_compiler.errors import CompilerError
-
-MIB = 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-    """A generation of TPUs. A device is what runs one replica.
-
-    That is one of a chip's two cores on v2 and v3. On v4 a chip's two cores can be two
-    devices or work as one; one is what TPUStrategy makes of them, and what is meant
-    here. From v5e on, a chip is a device in any case.
-
-    Attributes:
-      devices_per_chip: 1 or 2.
-      clock_hz: published for v2, v3 and v4 (Jouppi et al., "TPU v4", ISCA 2023, table
-        of generations; from memory). Derived for the others: the published peak
-        divided by the operations a cycle of 4 (v5e), 8 (v5p) matrix units of 128x128
-        and 4 of 256x256 (v6e; the number of units is not sure, and so its clock).
-      hbm_bytes: what the compiler lets one device's program use; measured here to the
-        MiB with libtpu 0.0.52. The rest of the published size is reserved.
-      peak_flops: bfloat16 FLOP/s of one device. Published by chip
-        (cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e).
-      hbm_bytes_per_second: of one device. Published by chip, on the same pages; those
-        of v2, v3, v4, v5p and v6e from memory.
-      slices: the sides in chips of those that there are, the smallest first; published
-        on the same pages (AxBxC: all multiples of 4, A <= B <= C), those of v2 and v3
-        from memory. And one chip, which the compiler knows, too. libtpu takes more.
-      chip_config: how the compiler is told of this device, or None for its default.
-    """
-
-    devices_per_chip: int
-    clock_hz: float
-    hbm_bytes: int
-    peak_flops: float
-    hbm_bytes_per_second: float
-    slices: tuple[tuple[int, ...], ...]
-    chip_config: str | None = None
 
 
 def _cubes(most: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the slices of up to so many cubes of 4x4x4 chips, and those of less."""
+    """Return the slices of up to so many cubes of 4x4x4 chips, and those of less."""
     of_cubes = (
         (4 * a, 4 * b, 4 * c)
         for a in range(1, most + 1)
@@ -60,14 +24,19 @@ _V2 = ((1, 1), (2, 2), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _V3 = (*_V2, (16, 32), (32, 32))
 _V5E = (*_V2[:2], (2, 4), *_V2[2:])  # and v6e
 
-GENERATIONS = {
-    "v2": Generation(2, 700e6, 7662 * MIB, 45e12 / 2, 700e9 / 2, _V2),
-    "v3": Generation(2, 940e6, 15854 * MIB, 123e12 / 2, 900e9 / 2, _V3),
-    "v4": Generation(1, 1.05e9, 31485 * MIB, 275e12, 1228e9, _cubes(64), "megacore"),
-    "v5e": Generation(1, 1.5e9, 16126 * MIB, 197e12, 819e9, _V5E),
-    "v5p": Generation(1, 1.75e9, 98025 * MIB, 459e12, 2765e9, _cubes(96)),
-    "v6e": Generation(1, 1.75e9, 31992 * MIB, 918e12, 1640e9, _V5E),
+# The sides in chips of those that there are, the smallest first; published on the pages
+# of `accelerators.Tpu` (AxBxC: all multiples of 4, A <= B <= C), those of v2 and v3
+# from memory. And one chip, which the compiler knows, too. libtpu takes more.
+SLICES = {
+    "v2": _V2,
+    "v3": _V3,
+    "v4": _cubes(64),
+    "v5e": _V5E,
+    "v5p": _cubes(96),
+    "v6e": _V5E,
 }
+# How the compiler is told that a device is a whole chip, where that is not its default.
+_CHIP_CONFIGS = {"v4": "megacore"}
 
 _NAME = re.compile(r"(v\w+?)(?::(\d{1,9}(?:x\d{1,9}){1,2}))?", re.ASCII)
 _NEAR = 3  # slices that are named instead of one that there is not
@@ -85,7 +54,7 @@ class Topology:
 
     @classmethod
     def parse(cls, text: str) -> "Topology":
-        """Returns the slice that a name such as v3:4x4, v4:2x2x1 or v3 stands for.
+        """Return the slice that a name such as v3:4x4, v4:2x2x1 or v3 stands for.
 
         Where slices have two sides, a third of 1 may be written: v3:2x2x1.
 
@@ -93,9 +62,9 @@ class Topology:
           CompilerError: there is no such generation, or it has no such slice.
         """
         match = _NAME.fullmatch(text)
-        if match is None or match[1] not in GENERATIONS:
+        if match is None or match[1] not in SLICES:
             raise CompilerError(
-                f"unknown TPU topology {text!r}; known are {', '.join(GENERATIONS)}, "
+                f"unknown TPU topology {text!r}; known are {', '.join(SLICES)}, "
                 "alone for one device or with the sides of a slice in chips: v3:4x4, "
                 "v4:2x2x1"
             )
@@ -109,9 +78,19 @@ class Topology:
         return topology
 
     @property
-    def generation(self) -> Generation:
+    def generation(self) -> Tpu:
         """What is known of one device."""
-        return GENERATIONS[self.name]
+        return TPUS[self.name]
+
+    @property
+    def slices(self) -> tuple[tuple[int, ...], ...]:
+        """The sides of all slices of this generation, the smallest first."""
+        return SLICES[self.name]
+
+    @property
+    def chip_config(self) -> str | None:
+        """How the compiler is told of a device, None for its default."""
+        return _CHIP_CONFIGS.get(self.name)
 
     @property
     def num_chips(self) -> int:
@@ -127,19 +106,18 @@ class Topology:
 
     @property
     def _exists(self) -> bool:
-        slices = self.generation.slices
-        flat = self.sides[2:] == (1,) and self.sides[:2] in slices
-        return flat or self.sides in slices
+        flat = self.sides[2:] == (1,) and self.sides[:2] in self.slices
+        return flat or self.sides in self.slices
 
     def _nearest(self) -> "list[Topology]":
-        """Returns the slices with about as many chips, those like a cube before."""
+        """Return the slices with about as many chips, those like a cube before."""
         asked = max(1, self.num_chips)
 
         def distance(sides: tuple[int, ...]) -> tuple[float, int]:
             chips = math.prod(sides)
             return max(chips / asked, asked / chips), sum(sides)
 
-        near = sorted(self.generation.slices, key=distance)[:_NEAR]
+        near = sorted(self.slices, key=distance)[:_NEAR]
         return [Topology(self.name, sides) for sides in near]
 
     @property

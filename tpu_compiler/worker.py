@@ -1,4 +1,4 @@
-"""Compiles for TPUs what it is asked to, in a process of its own.
+"""The process that compiles for TPUs what it is asked to.
 
 Reads one request a line from stdin and answers each with one line on stdout, both JSON;
 the first line on stdout says that it is ready. At the end of stdin the process ends, in
@@ -10,7 +10,7 @@ A request: {"module": path, "topology": name, "chip_config": name or null,
 
   "memory": bytes by kind. It compiled; the optimised HLO is at that path, by gzip.
     "dynamic" lists what has a size that depends on values, with its bound.
-  "refusal": text. The compiler, or a look at the module beforehand, refused it. "op"
+  "rejection": text. The compiler, or a look at the module beforehand, rejected it. "op"
     and "location" name what is to blame where that is known, "largest" the largest
     tensors of the module.
   "error": text. The request itself cannot be served.
@@ -44,7 +44,7 @@ _BYTECODE = b"ML\xefR"
 _LARGEST = 10  # tensors that are named at most
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, no error
+class Rejection(Exception):  # noqa: N818 - an answer, no error
     """The module is not fit for a TPU, as far as can be seen without compiling it."""
 
     def __init__(self, text: str, op: str | None = None, location: str | None = None):
@@ -53,7 +53,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, no error
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answer to a request."""
+    """Return the answer to a request."""
     started = time.monotonic()
     try:
         devices = topologies.get_topology_desc(
@@ -75,16 +75,16 @@ def _chip_config(name: str | None) -> dict[str, str]:
 
 
 def _compile(request: dict[str, Any], devices: list) -> dict[str, Any]:
-    """Compiles the module of a request for one replica on each of the devices."""
+    """Compile the module of a request for one replica on each of the devices."""
     try:
         module = _load(request["module"])
         _erase_copies(module)
         _check(module)
-    except Refusal as refusal:
+    except Rejection as rejection:
         return {
-            "refusal": str(refusal),
-            "op": refusal.op,
-            "location": refusal.location,
+            "rejection": str(rejection),
+            "op": rejection.op,
+            "location": rejection.location,
         }
     largest, dynamic = _largest(module), _dynamic(module)
     options = xla_client.CompileOptions()
@@ -97,7 +97,7 @@ def _compile(request: dict[str, Any], devices: list) -> dict[str, Any]:
             module, xla_client.DeviceList(tuple(devices)), options
         )
     except jax.errors.JaxRuntimeError as error:
-        return {"refusal": str(error), "largest": largest}
+        return {"rejection": str(error), "largest": largest}
     text = executable.hlo_modules()[0].to_string()
     # No time stamp: what is equal has equal bytes.
     with open(request["hlo"], "wb") as file:
@@ -107,7 +107,7 @@ def _compile(request: dict[str, Any], devices: list) -> dict[str, Any]:
 
 
 def _load(path: str) -> Any:
-    """Reads a module: text, bytecode or a portable artifact."""
+    """Read a module: text, bytecode or a portable artifact."""
     with open(path, "rb") as file:
         data = file.read()
     try:
@@ -119,14 +119,14 @@ def _load(path: str) -> Any:
         raise _not_stablehlo(" ".join(str(error).split())) from error
 
 
-def _not_stablehlo(reason: str) -> Refusal:
-    """Returns what is wrong with a module that cannot be read."""
+def _not_stablehlo(reason: str) -> Rejection:
+    """Return what is wrong with a module that cannot be read."""
     unknown = re.search(r"error: (\S.*?): unregistered operation '([\w.]+)'", reason)
     if unknown is None:
-        return Refusal(f"not a StableHLO module: {reason}")
+        return Rejection(f"not a StableHLO module: {reason}")
     sizes = re.search(r"tensor<[^<>]*\?[^<>]*(?:<[^<>]*>)?>", reason)
     shape = f" of a dynamic shape, {sizes[0]}" if sizes else ""
-    return Refusal(
+    return Rejection(
         f"an operation{shape} that is not part of StableHLO, so XLA cannot compile it",
         unknown[2],
         f"loc({unknown[1]})",
@@ -134,7 +134,7 @@ def _not_stablehlo(reason: str) -> Refusal:
 
 
 def _operations(module: Any) -> Iterator[Any]:
-    """Yields all operations, outer ones first."""
+    """Yield all operations, outer ones first."""
     pending = [module.operation]
     while pending:
         operation = pending.pop()
@@ -149,18 +149,18 @@ def _operations(module: Any) -> Iterator[Any]:
 
 
 def _erase_copies(module: Any) -> None:
-    """Takes out TensorFlow's mhlo.copy, which does nothing and which XLA refuses."""
+    """Take out TensorFlow's mhlo.copy, which does nothing and which XLA refuses."""
     for copy in [op for op in _operations(module) if op.name == "mhlo.copy"]:
         copy.results[0].replace_all_uses_with(copy.operands[0])
         copy.erase()
 
 
 def _check(module: Any) -> None:
-    """Refuses what the compiler refuses without a name, or dies of."""
+    """Reject what the compiler rejects without a name, or dies of."""
     for operation in _operations(module):
         name, location = operation.name, str(operation.location)
         if not ir.Context.current.is_registered_operation(name):
-            raise Refusal(
+            raise Rejection(
                 "an operation that is not part of StableHLO, so XLA cannot compile it",
                 name,
                 location,
@@ -171,13 +171,13 @@ def _check(module: Any) -> None:
         for region in operation.regions:
             for block in region.blocks:
                 for value in block.arguments:
-                    where = str(operation.location)
-                    _check_shape(value.type, f"{operation.name}, an argument", where)
+                    location = str(operation.location)
+                    _check_shape(value.type, f"{operation.name}, an argument", location)
 
 
 def _check_shape(type_: Any, name: str, location: str) -> None:
     if "?" in (text := str(type_)) and "bounds<" not in text:
-        raise Refusal(
+        raise Rejection(
             f"a dynamic shape, {text}: a TPU needs to know every size beforehand",
             name,
             location,
@@ -185,7 +185,7 @@ def _check_shape(type_: Any, name: str, location: str) -> None:
 
 
 def _dynamic(module: Any) -> list[dict[str, Any]]:
-    """Returns the first operations whose results have no fixed size, but a bound."""
+    """Return the first operations whose results have no fixed size, but a bound."""
     found = (
         {"op": op.name, "shape": str(value.type), "location": str(op.location)}
         for op in _operations(module)
@@ -196,7 +196,7 @@ def _dynamic(module: Any) -> list[dict[str, Any]]:
 
 
 def _largest(module: Any) -> list[dict[str, Any]]:
-    """Returns the largest tensors that operations make, the largest first."""
+    """Return the largest tensors that operations make, the largest first."""
     sized = (
         (_bytes(str(value.type)), number, str(value.type), operation)
         for number, operation in enumerate(_operations(module))
@@ -209,7 +209,7 @@ def _largest(module: Any) -> list[dict[str, Any]]:
 
 
 def _bytes(type_: str) -> int:
-    """Returns the size of a tensor type such as tensor<8x128xbf16>, unpadded."""
+    """Return the size of a tensor type such as tensor<8x128xbf16>, unpadded."""
     match = re.fullmatch(r"tensor<((?:\d+x)*)(?:[a-z]*?)(\d+)[^>]*>", type_)
     if match is None:
         return 0
@@ -228,14 +228,14 @@ def _memory(stats: Any) -> dict[str, int]:
 
 
 def _read_requests(requests: queue.SimpleQueue) -> None:
-    """Hands requests on; ends the process with whoever wrote them."""
+    """Hand requests on; ends the process with whoever wrote them."""
     for line in sys.stdin:
         requests.put(line)
     os._exit(0)
 
 
 def main() -> None:
-    """Serves until stdin ends."""
+    """Serve until stdin ends."""
     # libtpu writes to stdout: from here on that is stderr, and the protocol's is this.
     protocol = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

@@ -29,11 +29,11 @@ class Case:
     """A network in one form, called with a number of images.
 
     Attributes:
-        variant: the network; its resolution is that of the images.
-        form: OURS, or one of timm's model in torch, TIMMS.
-        batch: images a call.
-        dtype: of weights and arithmetic.
-        repeats: timed calls.
+      variant: the network; its resolution is that of the images.
+      form: OURS, or one of timm's model in torch, TIMMS.
+      batch: images a call.
+      dtype: of weights and arithmetic.
+      repeats: timed calls.
     """
 
     variant: Variant
@@ -65,7 +65,7 @@ class Case:
         """Time a call, which returns the sum of the logits.
 
         Raises:
-            FloatingPointError: that is not finite: a computation that went wrong.
+          FloatingPointError: that is not finite: a computation that went wrong.
         """
         result = call()
         if not math.isfinite(result):

@@ -13,7 +13,7 @@ def device(platform: str) -> Device:
     """Return torch's device of a platform, "cpu" or "gpu".
 
     Raises:
-        RuntimeError: it has none.
+      RuntimeError: it has none.
     """
     if platform == "cpu":
         return Device("cpu", "cpu")

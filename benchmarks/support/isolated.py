@@ -24,13 +24,13 @@ def call(
     """Return what a function returns in a process that ends with it.
 
     Args:
-        module: the function's, by its full name; imported in the process alone.
-        function: its name.
-        *arguments: what it is given.
-        environment: variables that are set before the module is imported.
+      module: the function's, by its full name; imported in the process alone.
+      function: its name.
+      *arguments: what it is given.
+      environment: variables that are set before the module is imported.
 
     Returns:
-        The function's result, or Failed if it raises or its process dies.
+      The function's result, or Failed if it raises or its process dies.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:

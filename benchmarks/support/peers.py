@@ -48,7 +48,7 @@ class Peer:
 
 
 def _regnet(number: str, pycls: float, deit: float) -> Peer:
-    """Returns a RegNetY, which was published with a plain recipe and a newer one."""
+    """Return a RegNetY, which was published with a plain recipe and a newer one."""
     return Peer(
         name=f"regnety_{number}",
         resolution=224,
@@ -68,7 +68,7 @@ def _resnest(name: str, resolution: int, top1: float) -> Peer:
 
 
 def _efficientnet(number: int) -> Peer:
-    """Returns an EfficientNet, which the paper compares with the X of its number."""
+    """Return an EfficientNet, which the paper compares with the X of its number."""
     variant = get_variant(f"efficientnet-b{number}")
     best = max(catalogue.published(variant), key=lambda entry: entry.top1)
     return Peer(
@@ -98,7 +98,7 @@ PEERS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class PeerRow:
     """A network of others beside one of ours of near or equal accuracy.
 
     Attributes:
@@ -126,12 +126,12 @@ class Row:
             return None
         return min(known) / ours
 
-    def _alone(self, form: str) -> "Row":
-        """Returns the row of one of their forms."""
+    def _alone(self, form: str) -> "PeerRow":
+        """Return the row of one of their forms."""
         return dataclasses.replace(self, theirs_ms={form: self.theirs_ms[form]})
 
     def as_json(self) -> dict[str, Any]:
-        """Returns everything about the row."""
+        """Return everything about the row."""
         return {
             "theirs": self.peer.name,
             "resolution": self.peer.resolution,
@@ -154,8 +154,8 @@ class Row:
         }
 
 
-def opponent(peer: Peer, published: Published) -> str | None:
-    """Returns which of ours a network is compared with; None: none is as accurate."""
+def counterpart(peer: Peer, published: Published) -> str | None:
+    """Return which of ours a network is compared with; None: none is as accurate."""
     if peer.ours:
         return peer.ours
     for name in _X:
@@ -169,8 +169,8 @@ def rows(
     peers: Iterable[Peer],
     theirs: Callable[[Peer, str], float | None],
     ours: Callable[[str, str], float | None],
-) -> list[Row]:
-    """Compares.
+) -> list[PeerRow]:
+    """Compare.
 
     Args:
       peers: the networks of others.
@@ -179,22 +179,22 @@ def rows(
       ours: the same from a name of ours.
 
     Returns:
-      A row for each of a network's accuracies; one without an opponent has none.
+      A row for each of a network's accuracies; one without a counterpart has none.
     """
     found = []
     for peer in peers:
         their_ms = {form: theirs(peer, form) for form in peer.forms}
         for published in peer.published or (None,):
-            name = peer.ours if published is None else opponent(peer, published)
+            name = peer.ours if published is None else counterpart(peer, published)
             if name is not None:
                 forms = ["as published"] if peer is CONTROL else list(OUR_FORMS)
                 our_ms = {form: ours(name, form) for form in forms}
-                found.append(Row(peer, published, name, their_ms, our_ms))
+                found.append(PeerRow(peer, published, name, their_ms, our_ms))
     return found
 
 
-def summary(compared: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Returns by family the least, median and largest ratio to ours as published."""
+def summary(compared: Iterable[PeerRow]) -> dict[str, dict[str, Any]]:
+    """Return by family the least, median and largest ratio to ours as published."""
     ratios: dict[str, list[float]] = {}
     for row in compared:
         ratio = row.ratio("as published")
@@ -213,5 +213,5 @@ def summary(compared: Iterable[Row]) -> dict[str, dict[str, Any]]:
 
 
 def _thousandths(value: float | None) -> float | None:
-    """Rounds to three decimals."""
+    """Round to three decimals."""
     return None if value is None else round(value, 3)

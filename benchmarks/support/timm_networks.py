@@ -36,7 +36,7 @@ _BESIDE = {
 
 
 def pad_groups(network: torch.nn.Module) -> None:
-    """Gives all groups of a RegNet's convolutions 128 channels, or a multiple.
+    """Give all groups of a RegNet's convolutions 128 channels, or a multiple.
 
     As many groups as fit become one, between which the kernel is zero, and zeros fill
     the rest. The channels added are zero from the convolution before the grouped one to
@@ -69,27 +69,27 @@ def _pad_block(block: torch.nn.Module) -> None:
     channels = torch.arange(convolution.out_channels, device=device)
     group, within = channels // narrow, channels % narrow
     start = group % together * narrow  # of an old group in its new one
-    places = group // together * wide + start + within
+    positions = group // together * wide + start + within
     convolution.groups = -(-convolution.groups // together)
     size = convolution.groups * wide
     for name, axis in _BESIDE.items():
-        tensors[name].data = _spread(tensors[name].data, axis, places, size)
+        tensors[name].data = _spread(tensors[name].data, axis, positions, size)
     inputs = start[:, None] + torch.arange(narrow, device=device)
     empty = kernel.new_zeros(size, wide, *kernel.shape[2:])
-    kernel.data = empty.index_put((places[:, None], inputs), kernel.data)
+    kernel.data = empty.index_put((positions[:, None], inputs), kernel.data)
 
 
 def _spread(
-    tensor: torch.Tensor, axis: int, places: torch.Tensor, size: int
+    tensor: torch.Tensor, axis: int, positions: torch.Tensor, size: int
 ) -> torch.Tensor:
-    """Returns zeros, so many on the axis, with the tensor at these places of it."""
+    """Return zeros, so many on the axis, with the tensor at these positions of it."""
     shape = list(tensor.shape)
     shape[axis] = size
-    return tensor.new_zeros(shape).index_copy(axis, places, tensor)
+    return tensor.new_zeros(shape).index_copy(axis, positions, tensor)
 
 
 def _convolution(images, kernel, bias=None, strides=1, padding=0, dilation=1, groups=1):
-    """Convolves NCHW images by an HWIO kernel."""
+    """Convolve NCHW images by an HWIO kernel."""
     result = lax.conv_general_dilated(
         images,
         kernel,
@@ -103,7 +103,7 @@ def _convolution(images, kernel, bias=None, strides=1, padding=0, dilation=1, gr
 
 
 def _batch_norm(images, gamma, beta, mean, variance, momentum, epsilon):
-    """Normalises by the moving statistics; torch returns two more results."""
+    """Normalise by the moving statistics; torch returns two more results."""
     scale = gamma * lax.rsqrt(variance + epsilon)
     shift = beta - mean * scale
     return (images * scale[:, None, None] + shift[:, None, None],)
@@ -120,7 +120,7 @@ def _max_pool(images, size, strides, padding=0):
 
 
 def _mean_pool(images, size, strides, padding=0, ceil_mode=False, count_padding=True):
-    """Averages windows, all of them whole: the last two arguments do not matter."""
+    """Average windows, all of them whole: the last two arguments do not matter."""
     for pixels, side, step in zip(
         images.shape[2:], _pair(size), _pair(strides), strict=True
     ):
@@ -139,7 +139,7 @@ def _mean_of_image(images, size):
 
 
 def _pair(value) -> tuple[int, int]:
-    """Returns what torch means by one number or a list for both axes."""
+    """Return what torch means by one number or a list for both axes."""
     both = value if isinstance(value, list | tuple) else [value]
     return (both[0], both[-1])
 
@@ -172,7 +172,7 @@ class _Translation(torch.fx.Interpreter):
     """Runs a graph of torch's by operations of jax's."""
 
     def call_function(self, target, args, kwargs):
-        """Runs one operation."""
+        """Run one operation."""
         if target not in _OPERATIONS:
             raise NotImplementedError(f"{target} in terms of jax")
         return _OPERATIONS[target](*args, **kwargs)
@@ -181,7 +181,7 @@ class _Translation(torch.fx.Interpreter):
 def translate(
     model: torch.nn.Module, images: torch.Tensor
 ) -> tuple[Callable[..., jax.Array], list[torch.Tensor]]:
-    """Translates a network.
+    """Translate a network.
 
     Args:
       model: in evaluation mode; on torch's device "meta" it needs no memory.
@@ -217,7 +217,7 @@ def translate(
 def stablehlo(
     network: str, *, batch: int, resolution: int, dtype: str, padded: bool
 ) -> str:
-    """Returns the text of a network in inference, for a TPU.
+    """Return the text of a network in inference, for a TPU.
 
     Args:
       network: timm's name.

@@ -11,6 +11,7 @@ from benchmarks import headline, timm_stablehlo
 from benchmarks.support import peers
 from models import catalogue, get_variant
 from models.catalogue import Published
+from tests.support.commands import status
 from tpu_compiler import CompilerError
 
 BY_NAME = {peer.name: peer for peer in peers.PEERS}
@@ -28,7 +29,7 @@ class FakeReport:
 
 
 def row(theirs, ours):
-    return peers.Row(REGNET, REGNET.published[0], "efficientnet-x-b1", theirs, ours)
+    return peers.PeerRow(REGNET, REGNET.published[0], "efficientnet-x-b1", theirs, ours)
 
 
 def test_the_faster_of_their_forms_counts():
@@ -53,11 +54,11 @@ def test_no_claim_where_a_form_is_missing(theirs, ours):
     assert row(theirs, ours).ratio("as published") is None
 
 
-def test_opponents_are_at_least_as_accurate():
+def test_counterparts_are_at_least_as_accurate():
     for peer in peers.PEERS:
         if not peer.name.startswith("efficientnet"):
             for published in peer.published:
-                name = peers.opponent(peer, published)
+                name = peers.counterpart(peer, published)
                 assert name is not None
                 number = int(name[-1])
                 top1s = [
@@ -66,10 +67,10 @@ def test_opponents_are_at_least_as_accurate():
                 ]
                 assert top1s[0] < published.top1 <= top1s[1]
     assert [
-        peers.opponent(peer, peer.published[0])
+        peers.counterpart(peer, peer.published[0])
         for peer in (BY_NAME[f"efficientnet-b{i}"] for i in range(5))
     ] == [f"efficientnet-x-b{i}" for i in range(5)]
-    assert peers.opponent(RESNEST, Published(99.0, "", "")) is None
+    assert peers.counterpart(RESNEST, Published(99.0, "", "")) is None
 
 
 def test_rows_one_per_accuracy():
@@ -120,7 +121,7 @@ def compiled(monkeypatch):
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(headline.latency, "whole", whole)
+    monkeypatch.setattr(headline, "network_latency", whole)
     monkeypatch.setattr(headline, "Compiler", Compiler)
     environment = types.SimpleNamespace(versions={"libtpu": "1"})
     monkeypatch.setattr(headline, "environment", lambda: environment)
@@ -128,8 +129,7 @@ def compiled(monkeypatch):
 
 
 def test_command(compiled, capsys):
-    status = headline.main(["--peers=efficientnet-b0", "--topology=v4", "--batch=8"])
-    assert status == 1
+    assert headline.main(["--peers=efficientnet-b0", "--topology=v4", "--batch=8"]) == 1
     *lines, last = capsys.readouterr().out.splitlines()
     assert "-: efficientnet-x-b0, rewritten stem: out of time" in lines
     report = json.loads(last)
@@ -153,7 +153,7 @@ def test_command(compiled, capsys):
 
 
 def test_all_compile(compiled, capsys, monkeypatch):
-    monkeypatch.setattr(headline.latency, "whole", lambda *_, **__: FakeReport(10.0))
+    monkeypatch.setattr(headline, "network_latency", lambda *_, **__: FakeReport(10.0))
     assert headline.main(["--peers= efficientnet-b1, efficientnet-b0,"]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert not any(line.startswith("-") for line in lines)
@@ -167,30 +167,32 @@ def test_all_compile(compiled, capsys, monkeypatch):
         (
             PermissionError(13, "Permission denied", "/caches/lowered"),
             "error: cannot use /caches/lowered: Permission denied; free some space or "
-            "mend the permissions",
+            "mend the permissions\n",
         ),
         (
             OSError(28, "No space left on device"),
             "error: cannot use the cache: No space left on device; free some space or "
-            "mend the permissions",
+            "mend the permissions\n",
         ),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_a_line(compiled, monkeypatch, error, line):
-    def whole(*_, **__):
+def test_a_folder_that_cannot_be_used_is_a_line(
+    compiled, monkeypatch, capsys, error, line
+):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(headline.latency, "whole", whole)
-    with pytest.raises(SystemExit) as raised:
-        headline.main(["--peers=efficientnet-b0"])
-    assert raised.value.code == line
+    monkeypatch.setattr(headline, "network_latency", fail)
+    assert headline.main(["--peers=efficientnet-b0"]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors == f"compiling efficientnet-b0, as published\n{line}"
 
 
-def test_without_torch_it_says_how_to_get_it(monkeypatch):
+def test_without_torch_it_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as raised:
-        headline.main(["--peers=resnest50d"])
-    assert "make peers" in str(raised.value.code)
+    assert headline.main(["--peers=resnest50d"]) == 2
+    assert "`make peers` installs both" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -203,9 +205,8 @@ def test_without_torch_it_says_how_to_get_it(monkeypatch):
     ],
 )
 def test_a_mistake_is_named(flag, said, compiled, capsys):
-    with pytest.raises(SystemExit) as raised:
-        headline.main(["--peers=efficientnet-b0", flag])
-    assert said in capsys.readouterr().err + str(raised.value.code)
+    assert status(headline.main, "--peers=efficientnet-b0", flag) == 2
+    assert said in capsys.readouterr().err
     assert not compiled
 
 
@@ -214,27 +215,25 @@ NETWORK = ["regnety_040", "network.mlir", "--resolution=224"]
 
 @pytest.mark.parametrize("flag", ["--batch=0", "--resolution=0"])
 def test_a_network_of_nothing(flag, capsys):
-    with pytest.raises(SystemExit):
-        timm_stablehlo.main([*NETWORK, flag])
+    assert status(timm_stablehlo.main, *NETWORK, flag) == 2
     assert f"argument {flag[:-2]}: 0 is not 1 or more" in capsys.readouterr().err
 
 
-def test_a_network_without_timm(monkeypatch):
+def test_a_network_without_timm(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as raised:
-        timm_stablehlo.main(NETWORK)
-    assert raised.value.code == "error: regnety_040 needs jax, timm, torch: make peers"
+    assert timm_stablehlo.main(NETWORK) == 2
+    error = "error: regnety_040 needs jax, timm, torch: make peers\n"
+    assert capsys.readouterr() == ("", error)
 
 
-def test_a_network_that_cannot_be_written(monkeypatch, tmp_path):
+def test_a_network_that_cannot_be_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(timm_stablehlo, "_stablehlo", lambda *_, **__: "module {}")
     nowhere = tmp_path / "nowhere/network.mlir"
-    with pytest.raises(SystemExit) as raised:
-        timm_stablehlo.main(["regnety_040", str(nowhere), "--resolution=64"])
-    assert raised.value.code == (
-        f"error: {nowhere}: No such file or directory; name another file"
-    )
-    timm_stablehlo.main(["regnety_040", str(tmp_path / "it"), "--resolution=64"])
+    assert timm_stablehlo.main(["regnety_040", str(nowhere), "--resolution=64"]) == 2
+    error = f"error: {nowhere}: No such file or directory; name another file\n"
+    assert capsys.readouterr() == ("", error)
+    written = ["regnety_040", str(tmp_path / "it"), "--resolution=64"]
+    assert timm_stablehlo.main(written) == 0
     assert (tmp_path / "it").read_text() == "module {}"
 
 
@@ -257,7 +256,7 @@ def test_a_network_that_is_not_for_this(network, flags, said, tmp_path):
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {network}: ")
     assert said in line
@@ -276,8 +275,10 @@ def test_every_form_gives_timms_logits(network, tmp_path):
     kernels, expected = results.pop("padded kernels", None), results.pop("torch")
     assert expected.std() > 0.1
     assert np.abs(expected[0] - expected[1]).max() > 0.01
+    # Libraries add in orders of their own: float32 rounds at each product of a logit.
+    noise = 2**-24 * np.sqrt(results.pop("terms")) * np.abs(expected).max()
     for logits in results.values():
-        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=4 * noise)
     if network == "regnety_080":  # groups of 56 channels: 3, 8, 16 and 36
         expected_kernels = [(2, 256), (4, 512), (8, 1024), (18, 2304)]
         assert kernels.tolist() == [[g, c, 128] for g, c in expected_kernels]

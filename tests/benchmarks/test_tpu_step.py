@@ -8,7 +8,7 @@ import tensorflow as tf
 from benchmarks import tpu_step
 from models import blocks
 from models.scaling import BlockSpec
-from tpu_compiler import Report, Topology
+from tpu_compiler import CompilerReport, Topology
 from tpu_compiler.costs import Costs, Instruction
 from tpu_compiler.report import Memory
 
@@ -16,7 +16,7 @@ KERAS = tpu_step.KerasBatchNormalization, tpu_step.KerasJaxBatchNormalization
 
 
 def report(verdict, message, **found):
-    return Report(
+    return CompilerReport(
         verdict=verdict,
         message=message,
         op="",

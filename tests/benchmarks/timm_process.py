@@ -40,6 +40,13 @@ def by_torch(model, images):
         return model(images).numpy()
 
 
+def terms(model):
+    """Returns how many products are summed up behind a logit, layer after layer."""
+    weights = [m.weight for m in model.modules() if hasattr(m, "in_features")]
+    weights += [m.weight for m in model.modules() if hasattr(m, "in_channels")]
+    return sum(weight[0].numel() for weight in weights)
+
+
 def kernels(model):
     """Returns groups and size of the first grouped kernel in each stage of a RegNet."""
     stages = model.s1, model.s2, model.s3, model.s4
@@ -51,7 +58,11 @@ def main(network, resolution, target):
     model = timm.create_model(network).eval()
     randomise(model)
     images = torch.randn(2, 3, resolution, resolution)
-    results = {"torch": by_torch(model, images), "jax": by_jax(model, images)}
+    results = {
+        "terms": np.array(terms(model)),
+        "torch": by_torch(model, images),
+        "jax": by_jax(model, images),
+    }
     if network.startswith("regnet"):
         timm_networks.pad_groups(model)
         results["padded, torch"] = by_torch(model, images)

@@ -8,8 +8,14 @@ from typing import Any
 
 from models import variants
 from models.variants import Variant, get_variant
+from performance.latency_estimates import (
+    NetworkLatency,
+    SegmentLatency,
+    SegmentSum,
+)
 from performance.layers import Layer, layers
-from tpu_compiler import Report, Topology
+from tpu_compiler import CompilerReport, Topology
+from tpu_compiler.costs import Costs, Instruction
 from tpu_compiler.report import Memory, read
 
 _LINE = re.compile(r"  (.* = )(\w+\(.*?\).*?)(?: \[(\S+)\])?(?: (\d+))?")
@@ -34,9 +40,9 @@ def changed() -> Variant:
     )
 
 
-def failed(verdict: Any, *, message="", location="") -> Report:
+def failed(verdict: Any, *, message="", location="") -> CompilerReport:
     """Returns a report of what does not compile."""
-    return Report(
+    return CompilerReport(
         verdict=verdict,
         message=message,
         op="",
@@ -49,13 +55,40 @@ def failed(verdict: Any, *, message="", location="") -> Report:
     )
 
 
-def report(path: Path, program: str) -> Report:
+def compiled(milliseconds: float) -> CompilerReport:
+    """Returns a report of one instruction that takes so long on a v3."""
+    cycles = round(milliseconds * 940e3)
+    instruction = Instruction("x", "fusion", "f32[]", cycles, 0, 1, "", "", 0)
+    return dataclasses.replace(
+        failed("compiled", message="compiles and fits"),
+        needed_bytes=2**20,
+        costs=Costs((instruction,), (), {}, ()),
+    )
+
+
+def network(
+    name: str, whole: float | None, total: float | None, *, resolution: int = 224
+) -> NetworkLatency:
+    """Returns a network of one segment, from milliseconds; None does not fit."""
+    segments = SegmentSum(message="stem by itself: needs 17 GiB")
+    if total is not None:
+        sizes = 224, 112, 3, 32
+        part = compiled(total)
+        stem = SegmentLatency("stem", "stem", *sizes, None, total, part)
+        segments = SegmentSum((stem,))
+    report = failed("out_of_memory", message="needs 20 GiB")
+    if whole is not None:
+        report = compiled(whole)
+    return NetworkLatency(name, resolution, 64, report, segments)
+
+
+def report(path: Path, program: str) -> CompilerReport:
     """Returns the report of a program on a v3, which has 940 cycles a microsecond.
 
     Args:
-        path: to write to.
-        program: HLO without shapes and with shorter ends of lines: the operation's
-            name in square brackets, and its cycles.
+      path: to write to.
+      program: HLO without shapes and with shorter ends of lines: the operation's
+        name in square brackets, and its cycles.
     """
     text = "\n".join(map(_written_out, program.splitlines()))
     path.write_bytes(gzip.compress(text.encode()))

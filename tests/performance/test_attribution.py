@@ -2,9 +2,10 @@ import pytest
 
 from models import variants
 from models.variants import get_variant
-from performance import devices, latency
+from performance import devices
 from performance.analysis import analyse
 from performance.attribution import estimate
+from performance.latency_estimates import network_latency
 from performance.layers import layers
 from tests.performance.made_up import changed, failed, report, short
 from tests.support import tiny
@@ -65,20 +66,27 @@ def test_no_estimate_of_what_does_not_compile():
         estimate(variant, failed("out_of_memory", message="too large"))
 
 
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory):
+    """One process for all networks, and empty caches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        with Compiler() as compiler:
+            yield compiler
+
+
 @pytest.mark.parametrize(
     "variant", [tiny.variant(), changed()], ids=["tiny", "changed"]
 )
-def test_estimates_of_the_compiler(variant, tmp_path, monkeypatch):
+def test_estimates_of_the_compiler(variant, compiler):
     """Every layer is found again in what Keras and the compiler make of a network."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with Compiler() as compiler:
-        compiled = latency.whole(variant, compiler, "v3", batch=2, dtype="bfloat16")
+    compiled = network_latency(variant, compiler, "v3", batch=2, dtype="bfloat16")
     found = estimate(variant, compiled)
     assert sum(found.cycles.values()) == compiled.cycles
     assert ("", "") not in found.cycles
     for layer in layers(variant):
-        place = (layer.part, layer.name)
-        assert (place in found.cycles) != (place in found.fused), place
+        key = (layer.part, layer.name)
+        assert (key in found.cycles) != (key in found.fused), key
     device = devices.find("tpu-v3")
     rows = analyse(variant, device, batch=2, estimate=found)
     for level in ("layer", "block", "network"):

@@ -9,33 +9,33 @@ import keras
 import pytest
 import tensorflow as tf
 
+from common import files
 from models.errors import ModelError
 from models.variants import change
 from performance import lowered_cache, lowering
-from performance.segments import Form, pieces
+from performance.segments import InferenceOptions, segments_of
 from tests.performance.test_latency import batch_domain, learned_space_to_depth
 from tests.support import tiny
-from tpu_compiler import CompilerError
-from tpu_compiler.cache import default_folder
+from tpu_compiler import CompilerError, cache_folder
 
 DAY = 24 * 3600
-FORM = Form(batch=1, dtype="float32")
+OPTIONS = InferenceOptions(batch=1, dtype="float32")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Folder: where what was lowered is kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return default_folder().with_name("lowered")
+    return cache_folder().with_name("lowered")
 
 
 def test_a_broken_file_is_lowered_anew(folder, capsys):
-    program = lowering.network(tiny.variant(), batch=1, dtype="float32")
+    program = lowering.network(tiny.variant(), OPTIONS)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:-9])
-    assert lowering.network(tiny.variant(), batch=1, dtype="float32") == program
+    assert lowering.network(tiny.variant(), OPTIONS) == program
     assert capsys.readouterr().err == "lowering tiny\n" * 2
-    assert lowering.network(tiny.variant(), batch=1, dtype="float32") == program
+    assert lowering.network(tiny.variant(), OPTIONS) == program
     assert capsys.readouterr().err == ""
 
 
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(lowered_cache.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     message = rf"cannot use {folder} for .*: No space left on device; free some space"
     with pytest.raises(CompilerError, match=message):
         lowered_cache.store("key", b"program")
@@ -77,12 +77,12 @@ def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
 _IMPORTED = """
 import pickle, sys
 from performance import lowering
-from performance.segments import Form, pieces
-form = Form(batch=1, dtype="float32")
+from performance.segments import InferenceOptions, segments_of
+options = InferenceOptions(batch=1, dtype="float32")
 batch_domain, learned = pickle.load(open(sys.argv[1], "rb"))
-lowering._lower("network", batch_domain, form)
-piece = pieces(learned, form)[1]
-lowering._lower(piece.kind, piece.of, form)
+lowering._lower("network", batch_domain, options)
+segment = segments_of(learned, options)[1]
+lowering._lower(segment.kind, segment.definition, options)
 print(*(name for name in sys.modules if name.split(".")[0] == "models"))
 """
 
@@ -105,14 +105,14 @@ def test_what_decides_on_a_program(tmp_path):
 def test_keras_on_another_backend_is_refused(folder, monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(ModelError, match="Keras is running on jax already: take a"):
-        lowering.network(tiny.variant(), batch=1, dtype="float32")
+        lowering.network(tiny.variant(), OPTIONS)
 
 
 @pytest.mark.parametrize("name", ["rely", "glu"])
 def test_an_activation_that_a_block_cannot_have(name):
     changed = change(tiny.variant(), stages={2: {"activation": name}})
     with pytest.raises(ModelError, match=f"unknown activation '{name}'; did you mean"):
-        lowering._lower("fused", pieces(changed, FORM)[2].of, FORM)
+        lowering._lower("fused", segments_of(changed, OPTIONS)[2].definition, OPTIONS)
 
 
 def test_weights_that_do_not_fit_here(monkeypatch):
@@ -121,7 +121,9 @@ def test_weights_that_do_not_fit_here(monkeypatch):
 
     monkeypatch.setattr(lowering, "_block", huge)
     with pytest.raises(ModelError, match=r"than there is here: shape\[65536,65536\]"):
-        lowering._lower("fused", pieces(tiny.variant(), FORM)[2].of, FORM)
+        lowering._lower(
+            "fused", segments_of(tiny.variant(), OPTIONS)[2].definition, OPTIONS
+        )
 
 
 def test_the_cpu_lowers_wherever_variables_would_be(monkeypatch, logical_cpus):
@@ -134,8 +136,8 @@ def test_the_cpu_lowers_wherever_variables_would_be(monkeypatch, logical_cpus):
 
     made = lowering._block
     monkeypatch.setattr(lowering, "_block", block)
-    piece = pieces(tiny.variant(), FORM)[1]
-    here = lowering._lower(piece.kind, piece.of, FORM)
+    segment = segments_of(tiny.variant(), OPTIONS)[1]
+    here = lowering._lower(segment.kind, segment.definition, OPTIONS)
     with tf.device(logical_cpus[1]):
-        assert lowering._lower(piece.kind, piece.of, FORM) == here
+        assert lowering._lower(segment.kind, segment.definition, OPTIONS) == here
     assert [name.rpartition(":")[2] for name in devices] == ["0", "0"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from common.accelerators import TPUS
 from common.errors import UserError
 from input_pipeline.records import load_info
 from preflight import report
@@ -14,7 +15,6 @@ from preflight.lowered_steps import Program, layers_of
 from preflight.steps import Judge, Step
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
-from tpu_compiler.topology import GENERATIONS
 from train.config import ROOT
 from train.stage_rows import Stage
 from train.stages import stage_form
@@ -65,7 +65,7 @@ class FakeCompiler(Compiler):
 
 
 def report_of(*, needed=0, milliseconds=None, all_reduces=0) -> Any:
-    limit = GENERATIONS["v3"].hbm_bytes
+    limit = TPUS["v3"].hbm_bytes
     fits = needed <= limit
     return types.SimpleNamespace(
         verdict="compiled" if fits else "out_of_memory",

@@ -30,7 +30,7 @@ OUT_OF_MEMORY = {
     "error. Ran out of memory in memory space hbm. Used 15.48G of 15.48G hbm. Exceeded "
     "hbm capacity by 1.0M.",
 }
-LAST_WORDS = {
+LAST_LINE = {
     "exit": "ModuleNotFoundError: No module named 'jax'",
     "full": "OSError: [Errno 28] No space left on device",
 }
@@ -63,11 +63,11 @@ def answer(word, request):
         time.sleep(0.3)
         return compiled(request)
     if word in OUT_OF_MEMORY:
-        refusal = OUT_OF_MEMORY[word]
-        return {"refusal": refusal, "largest": [LARGEST], "seconds": 1.0}
+        rejection = OUT_OF_MEMORY[word]
+        return {"rejection": rejection, "largest": [LARGEST], "seconds": 1.0}
     if word == "dynamic":
         found = {"op": "stablehlo.tanh", "location": 'loc("stem/Tanh")'}
-        return {"refusal": "a dynamic shape", "seconds": 1.0, **found}
+        return {"rejection": "a dynamic shape", "seconds": 1.0, **found}
     if word == "hang":
         time.sleep(60)
     if word == "killed":
@@ -77,8 +77,8 @@ def answer(word, request):
         print("F1125 10:06:07.7 31879 shape.cc:8] Check failed: !x", file=sys.stderr)
         print("*** SIGABRT ***", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGABRT)
-    if word in LAST_WORDS:
-        print(LAST_WORDS[word], file=sys.stderr)
+    if word in LAST_LINE:
+        print(LAST_LINE[word], file=sys.stderr)
         sys.exit(1)
     return {"error": "INVALID_ARGUMENT: no such topology\nmore", "seconds": 0.0}
 

@@ -87,7 +87,7 @@ def test_a_corrupt_entry_is_compiled_anew_with_a_warning(fake, capfd, corrupt):
     assert capfd.readouterr().err == ""
 
 
-def test_leftovers_of_killed_processes_go_after_a_day(fake):
+def test_stale_files_of_killed_processes_go_after_a_day(fake):
     fake.cache.mkdir()
     old, new = fake.cache / "a.part-1", fake.cache / "b.part-2"
     for path in (old, new):
@@ -157,7 +157,7 @@ def test_a_user_without_a_home_has_to_name_a_folder(fake, monkeypatch):
         Compiler()
 
 
-def test_a_killed_process_leaves_its_module_where_leftovers_go(fake, tmp_path):
+def test_a_killed_process_leaves_its_module_where_stale_files_go(fake, tmp_path):
     path = tmp_path / "step.mlir"
     path.write_text("hang")
     temporary = tmp_path / "temporary"

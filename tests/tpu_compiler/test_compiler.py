@@ -6,17 +6,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import tpu_compiler
+from common.accelerators import MIB, TPUS
 from tests.tpu_compiler import modules
 from tests.tpu_compiler.conftest import eventually, is_alive
 from tpu_compiler import Compiler, CompilerError, Topology
 from tpu_compiler.costs import Collective
-from tpu_compiler.topology import GENERATIONS, MIB
+from tpu_compiler.topology import SLICES
 
 ROOT = Path(tpu_compiler.__file__).parent.parent
 
@@ -58,7 +58,7 @@ def test_a_matrix_product(compile):
     assert report.memory.outputs == 4 * 512 * 2048
     assert report.memory.temporaries == report.memory.aliased == 0
     assert report.costs is not None
-    assert report.costs.uncosted == {}
+    assert report.costs.without_estimate == {}
     moved = report.memory.arguments + report.memory.outputs
     assert report.costs.hbm_bytes == fusion.hbm_bytes == moved
     assert report.hlo_path is not None
@@ -81,10 +81,9 @@ def test_one_device_is_as_fast_in_a_slice(compile):
 
 
 def test_on_v4_both_cores_of_a_chip_work_as_one(compile):
-    """Half the cycles of one core: 8 matrix units and not 4."""
+    """8 matrix units and not 4, which would take twice the least."""
     least = 2 * 512 * 1024 * 2048 / (8 * 2 * 128 * 128)
-    assert compile(modules.MATMUL, "v4").cycles == pytest.approx(least, rel=0.7)
-    assert compile(modules.MATMUL, "v4").cycles > least
+    assert least < compile(modules.MATMUL, "v4").cycles == 13183 < 2 * least
 
 
 @pytest.mark.parametrize("topology", ["v3:2x2x1", "v5e:2x4"])
@@ -95,7 +94,7 @@ def test_all_reduces_are_found(compile, topology):
         Collective("all-reduce", count=1, operand_bytes=4 * 2**20, group_size=8),
     )
     assert report.costs is not None
-    assert report.costs.uncosted == {"all-reduce": 2}
+    assert report.costs.without_estimate == {"all-reduce": 2}
     assert report.cycles is not None
     assert report.cycles > 0
 
@@ -119,19 +118,21 @@ def test_too_large_for_hbm(compile):
     assert compile(modules.TOO_LARGE, "v5p").compiled
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", TPUS)
 def test_the_hbm_of_each_generation_is_what_the_compiler_enforces(compile, generation):
     """To the MiB, but for the 1 to 3 of them that a program itself takes."""
-    limit = GENERATIONS[generation].hbm_bytes // MIB
+    limit = TPUS[generation].hbm_bytes // MIB
     assert compile(modules.largest_argument(limit - 3), generation).compiled
     report = compile(modules.largest_argument(limit - 1), generation)
     assert report.verdict == "out_of_memory"
-    assert report.needed_bytes == pytest.approx(limit * MIB, abs=0.006 * 2**30)
+    # The compiler writes hundredths of a GiB.
+    assert report.needed_bytes == pytest.approx(limit * MIB, abs=0.005 * 2**30)
     assert report.needed_bytes > report.hbm_bytes
     words = re.findall(r"\d+\.\d\d|a little more", report.message)
     assert len(set(words)) == 2  # it does not say: needs 15.48 GiB and has 15.48
     # Planned already, so it is the compiler that lists the buffers.
-    assert report.largest_buffers[0].bytes == pytest.approx(limit * MIB, rel=1e-3)
+    largest = report.largest_buffers[0].bytes
+    assert largest == pytest.approx((limit - 1) * MIB, abs=0.005 * 2**30)
     assert report.largest_buffers[0].shape.startswith(f"f32[{limit - 1},1024,256]")
 
 
@@ -169,7 +170,7 @@ def test_a_size_with_a_bound_is_none_that_is_unknown(compile):
         ),
     ],
 )
-def test_a_refusal_names_the_layer(compile, module, message, op, location):
+def test_a_rejection_names_the_layer(compile, module, message, op, location):
     report = compile(module)
     assert report.verdict == "refused"
     assert (report.message, report.op, report.location) == (message, op, location)
@@ -184,7 +185,7 @@ def test_a_refusal_names_the_layer(compile, module, message, op, location):
         (b"ML\xefR cut off", "not a StableHLO module: Unable to parse"),
     ],
 )
-def test_what_is_no_module_is_refused(compile, module, message):
+def test_what_is_no_module_is_rejected(compile, module, message):
     report = compile(module)
     assert report.verdict == "refused"
     assert message in report.message
@@ -196,10 +197,10 @@ def test_a_slice_that_cannot_be_is_an_error(compile):
         compile(modules.MATMUL, Topology("v3", (3, 3)))
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", SLICES)
 def test_the_compiler_knows_the_slices_that_there_are(compile, generation):
-    """What is no module is refused after the slice was found."""
-    slices = GENERATIONS[generation].slices
+    """What is no module is rejected after the slice was found."""
+    slices = SLICES[generation]
     for sides in {*slices[:10], slices[-1]}:
         report = compile("nothing of the kind", Topology(generation, sides))
         assert report.verdict == "refused"
@@ -235,14 +236,20 @@ def test_the_parents_death_ends_the_process(tmp_path):
     children = Path(f"/proc/{parent.pid}/task")
     found: list[int] = []
 
-    def compiles():
-        """Whether there is a worker, and libtpu is at work in it."""
+    def loaded():
+        """Whether there is a worker, and libtpu in it."""
         texts = [file.read_text() for file in children.glob("*/children")]
         found[:] = [int(pid) for pid in " ".join(texts).split()]
         return any("libtpu" in Path(f"/proc/{pid}/maps").read_text() for pid in found)
 
-    assert eventually(compiles)
-    time.sleep(0.5)
+    def ticks():
+        """Hundredths of a second that the worker has computed."""
+        stat = Path(f"/proc/{found[0]}/stat").read_text().rpartition(")")[2].split()
+        return int(stat[11])
+
+    assert eventually(loaded, 60)
+    before = ticks()
+    assert eventually(lambda: ticks() > before + 50, 60)  # it compiles
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert eventually(lambda: not any(map(is_alive, found)), 5)

@@ -56,7 +56,7 @@ tuple(%fusion.1, %add.2)
 def test_a_straight_program():
     found = costs(STRAIGHT, num_replicas=1)
     assert found.cycles == 1500  # not the 9 inside the fusion
-    assert found.uncosted == {"copy": 1}  # a pair, but neither numbers nor room
+    assert found.without_estimate == {"copy": 1}  # a pair, but neither numbers nor room
     assert found.unknown_loops == ()
     by_name = {one.name: one for one in found.instructions}
     assert list(by_name) == ["scalar", "fusion.1", "copy-start", "copy-done", "add.2"]
@@ -222,5 +222,5 @@ def test_collectives_anywhere_and_pairs_once():
         Collective("all-reduce", count=1, operand_bytes=16, group_size=2),
         Collective("all-reduce", count=2, operand_bytes=32 + 4 + 32, group_size=4),
     )
-    assert found.uncosted == {"all-reduce": 3, "all-gather": 1}
+    assert found.without_estimate == {"all-reduce": 3, "all-gather": 1}
     assert found.cycles == 2

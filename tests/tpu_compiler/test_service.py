@@ -71,7 +71,7 @@ def test_out_of_memory_by_less_than_the_compiler_tells(fake):
     )
 
 
-def test_refused(fake):
+def test_rejected(fake):
     for from_cache in (False, True):
         report = compile(fake, "dynamic")
         assert report.verdict == "refused"
@@ -208,6 +208,15 @@ def test_it_needs_the_standard_library_alone(fake):
     assert found.stdout == "['common', 'tpu_compiler']\n"
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that are started here hear SIGINT, also where this one must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_no_process(fake, tmp_path):
     path = tmp_path / "step.mlir"
     path.write_text("hang")

@@ -2,11 +2,11 @@
 
 import pytest
 
+from common.accelerators import TPUS
 from tpu_compiler import compiler_errors
-from tpu_compiler.compiler_errors import Buffer, Refused
-from tpu_compiler.topology import GENERATIONS
+from tpu_compiler.compiler_errors import Buffer, Rejection
 
-V3 = GENERATIONS["v3"].hbm_bytes
+V3 = TPUS["v3"].hbm_bytes
 
 EARLY = """\
 RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total \
@@ -73,7 +73,7 @@ def test_other_messages_are_about_other_things():
     text = "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom: Ran out of memory"
     assert compiler_errors.out_of_memory(text, V3) is None
     message = "CompileTimeScopedVmemOom: Ran out of memory"
-    assert compiler_errors.refused(text) == Refused(message, "", "")
+    assert compiler_errors.rejection(text) == Rejection(message, "", "")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_other_messages_are_about_other_things():
             "INVALID_ARGUMENT: Custom emitter for tf.Frobnicate not found\n\t\n\n"
             "Suspected Python Code Location:\n"
             "  layers.py:33:1 [stem/Frobnicate] [xla::PythonStackTrace='']",
-            Refused(
+            Rejection(
                 "Custom emitter for tf.Frobnicate not found",
                 "tf.Frobnicate",
                 "stem/Frobnicate (layers.py:33)",
@@ -94,26 +94,26 @@ def test_other_messages_are_about_other_things():
             "while compiling %Print.3 = (token[], s32[]) outfeed(%Print.2, %after.1), "
             'outfeed_config="foo", metadata={op_name="stem/Print"}.\n\t\n\nSuspected '
             "Python Code Location:\n  <no source information> [xla::Python='']",
-            Refused("Could not parse the string.", "outfeed", "stem/Print"),
+            Rejection("Could not parse the string.", "outfeed", "stem/Print"),
         ),
         (
             "INVALID_ARGUMENT: CHLO => [StableHLO+Shape] => StableHLO failed;\n\n"
             'Detailed error from MLIR: <unknown>:0: error: loc("stem/x"): failed to '
             "legalize operation 'mhlo.thing' that was explicitly marked illegal: "
             '%224 = "mhlo.thing"(%223) : (tensor<3xf32>) -> tensor<3xf32>\n',
-            Refused(
+            Rejection(
                 "failed to legalize operation 'mhlo.thing' that was explicitly "
                 "marked illegal",
                 "mhlo.thing",
                 "stem/x",
             ),
         ),
-        ("UNIMPLEMENTED: no such thing", Refused("no such thing", "", "")),
-        ("", Refused("", "", "")),
+        ("UNIMPLEMENTED: no such thing", Rejection("no such thing", "", "")),
+        ("", Rejection("", "", "")),
     ],
 )
-def test_refused(text, expected):
-    assert compiler_errors.refused(text) == expected
+def test_rejections(text, expected):
+    assert compiler_errors.rejection(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,5 +130,5 @@ def test_refused(text, expected):
         ("-:4:10: ", "line 4 of the module"),
     ],
 )
-def test_place(location, expected):
-    assert compiler_errors.place(location) == expected
+def test_locations(location, expected):
+    assert compiler_errors.location_of(location) == expected
