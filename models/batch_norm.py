@@ -59,20 +59,20 @@ class BatchNormalization(keras.Layer):
     are averaged over the replicas at each update, so a checkpoint holds them all.
 
     Args:
-        momentum: of the moving statistics, in [0, 1).
-        epsilon: added to the variance.
-        groups: the channels are this many copies of the same logical channels, copy
-            after copy, as space-to-depth leaves them. Copies share their parameters
-            and statistics, as if they were pixels.
-        reduce_mean: from this replica's means to those of a group of replicas, for a
-            trainer that normalises over several. It is the trainer's, so not in the
-            config.
-        **kwargs: keras.Layer's.
+      momentum: of the moving statistics, in [0, 1).
+      epsilon: added to the variance.
+      groups: the channels are this many copies of the same logical channels, copy
+        after copy, as space-to-depth leaves them. Copies share their parameters
+        and statistics, as if they were pixels.
+      reduce_mean: from this replica's means to those of a group of replicas, for a
+        trainer that normalises over several. It is the trainer's, so not in the
+        config.
+      **kwargs: keras.Layer's.
 
     Attributes:
-        assign_statistic: from a moving statistic and its new value to nothing. It
-            assigns at once; a trainer may put another function here, to average the
-            values of all layers over the replicas together.
+      assign_statistic: from a moving statistic and its new value to nothing. It
+        assigns at once; a trainer may put another function here, to average the
+        values of all layers over the replicas together.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class BatchNormalization(keras.Layer):
         """Normalise by the batch's statistics in training, else by the moving ones.
 
         Args:
-            inputs: float[N, ..., C].
-            training: whether the batch's statistics are used.
-            activation: one of Keras' that `has_gradient` accepts.
+          inputs: float[N, ..., C].
+          training: whether the batch's statistics are used.
+          activation: one of Keras' that `has_gradient` accepts.
 
         Returns:
-            The inputs normalised. With an activation a pair: the activation of that,
-            and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
-            saves the gradient a reading of the inputs and of what comes from above.
+          The inputs normalised. With an activation a pair: the activation of that,
+          and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
+          saves the gradient a reading of the inputs and of what comes from above.
         """
         if not (training and self.trainable):
             outputs = self._normalize_by_moving(inputs)
@@ -164,8 +164,8 @@ class BatchNormalization(keras.Layer):
         A derived one reads the activations more often, and keeps them in float32.
 
         Returns:
-            (outputs, mean, variance), and the function from their gradients to those
-            of the arguments.
+          (outputs, mean, variance), and the function from their gradients to those
+          of the arguments.
         """
         x = self._shifted(inputs, shift)
         batch = self._measure(x, gamma, beta)
@@ -195,8 +195,8 @@ class BatchNormalization(keras.Layer):
         squeeze-and-excite's gradient needs, where XLA fuses them.
 
         Returns:
-            (outputs, means, mean, variance), and the function from their gradients to
-            those of the arguments.
+          (outputs, means, mean, variance), and the function from their gradients to
+          those of the arguments.
         """
         x = self._shifted(inputs, shift)
         batch = self._measure(x, gamma, beta)

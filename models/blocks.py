@@ -22,12 +22,12 @@ class LayerMaker:
     """Makes the layers of a part of the network, with what they have in common.
 
     Attributes:
-        seed: of the part; every kernel's own follows from it and the layer's name.
-        dtype: of the layers, a Keras dtype policy.
-        padding: "same", or "symmetric" for equal zeros on all four sides, which
-            differs where a stride makes their number odd.
-        batch_norm: arguments of BatchNormalization, or None for convolutions with a
-            bias in its place, as they are when batch norm is folded into them.
+      seed: of the part; every kernel's own follows from it and the layer's name.
+      dtype: of the layers, a Keras dtype policy.
+      padding: "same", or "symmetric" for equal zeros on all four sides, which
+        differs where a stride makes their number odd.
+      batch_norm: arguments of BatchNormalization, or None for convolutions with a
+        bias in its place, as they are when batch norm is folded into them.
     """
 
     seed: int
@@ -101,7 +101,7 @@ class SqueezeExcite(keras.Layer):
     """Scale each channel by a factor read from the mean of all channels.
 
     Attributes:
-        forward_layers: the layers that hold weights, in the order of the computation.
+      forward_layers: the layers that hold weights, in the order of the computation.
     """
 
     def __init__(
@@ -154,21 +154,21 @@ class _Block(keras.Layer):
     """What MBConv and fused MBConv share: all but the expansion.
 
     Args:
-        spec: sizes of the block, or a mapping of BlockSpec's fields.
-        stage: number of the block's stage, for who treats stages differently.
-        survival_prob: probability that a sample's residual branch survives.
-        batch_norm_momentum: of the moving statistics.
-        batch_norm_epsilon: added to the variance.
-        fold_batch_norm: convolutions with a bias in place of batch norm.
-        input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
-            learned space-to-depth is a 1x1 convolution.
-        seed: of the initial weights and of stochastic depth.
-        make_seed_generator: from the seed of stochastic depth to what it draws from.
-        reduce_mean: see BatchNormalization.
-        **kwargs: keras.Layer's.
+      spec: sizes of the block, or a mapping of BlockSpec's fields.
+      stage: number of the block's stage, for who treats stages differently.
+      survival_prob: probability that a sample's residual branch survives.
+      batch_norm_momentum: of the moving statistics.
+      batch_norm_epsilon: added to the variance.
+      fold_batch_norm: convolutions with a bias in place of batch norm.
+      input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
+        learned space-to-depth is a 1x1 convolution.
+      seed: of the initial weights and of stochastic depth.
+      make_seed_generator: from the seed of stochastic depth to what it draws from.
+      reduce_mean: see BatchNormalization.
+      **kwargs: keras.Layer's.
 
     Attributes:
-        forward_layers: all layers, in the order of the computation.
+      forward_layers: all layers, in the order of the computation.
     """
 
     def __init__(

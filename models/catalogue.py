@@ -25,10 +25,10 @@ class Published:
     """An accuracy on ImageNet that somebody else measured.
 
     Attributes:
-        top1: percent of the validation images.
-        recipe: of the training.
-        source: where the figure stands.
-        remark: what to know before relying on it, or "".
+      top1: percent of the validation images.
+      recipe: of the training.
+      source: where the figure stands.
+      remark: what to know before relying on it, or "".
     """
 
     top1: float

@@ -45,48 +45,48 @@ def build_model(
     """Build a variant.
 
     Args:
-        variant: a name in the table of variants, or a Variant of your own.
-        num_classes: number of logits.
-        width_coefficient: instead of the variant's, as are the next three.
-        depth_coefficient: see width_coefficient.
-        resolution: height and width of the input in pixels.
-        dropout_rate: before the classifier, in [0, 1).
-        stages: fields to change, by number of the stage: see `models.change`.
-        blocks: fields to change, by index of the block: see `models.change`.
-        survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
-            has 1 - (1 - survival_prob) * i / N.
-        batch_norm_momentum: of the moving statistics.
-        batch_norm_epsilon: added to the variance; instead of the variant's.
-        dialect: "reference" or "timm", see Variant; instead of the variant's.
-        fold_batch_norm: convolutions with a bias in place of batch norm. The weights
-            come from a model that has it, through `models.stem_forms.copy_weights`.
-        stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
-            numbers by another convolution of the same weights, see `models.stem_forms`.
-            2 suits every variant, 4 those whose block 0 has the learned
-            space-to-depth. It has to divide the resolution.
-        stem_reshuffle: who moves the pixels of a patch into the channels: the
-            "device", or the "host" before they are fed
-            (`models.stem_forms.to_patches`).
-        input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
-            keeps them. Keras' own fit and predict take the first axis for the batch:
-            they refuse such a model.
-        frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
-            Their batch norm uses the moving statistics in training, too.
-        dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
-            Keras' global policy.
-        seed: of the initial weights, and of the random layers.
-        make_seed_generator: from the seed of a random layer to what it draws from, for
-            a trainer that needs other masks on each replica.
-        reduce_mean: from a replica's means to those of several, for batch norm over
-            more than one replica.
+      variant: a name in the table of variants, or a Variant of your own.
+      num_classes: number of logits.
+      width_coefficient: instead of the variant's, as are the next three.
+      depth_coefficient: see width_coefficient.
+      resolution: height and width of the input in pixels.
+      dropout_rate: before the classifier, in [0, 1).
+      stages: fields to change, by number of the stage: see `models.change`.
+      blocks: fields to change, by index of the block: see `models.change`.
+      survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
+        has 1 - (1 - survival_prob) * i / N.
+      batch_norm_momentum: of the moving statistics.
+      batch_norm_epsilon: added to the variance; instead of the variant's.
+      dialect: "reference" or "timm", see Variant; instead of the variant's.
+      fold_batch_norm: convolutions with a bias in place of batch norm. The weights
+        come from a model that has it, through `models.stem_forms.copy_weights`.
+      stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
+        numbers by another convolution of the same weights, see `models.stem_forms`.
+        2 suits every variant, 4 those whose block 0 has the learned
+        space-to-depth. It has to divide the resolution.
+      stem_reshuffle: who moves the pixels of a patch into the channels: the
+        "device", or the "host" before they are fed
+        (`models.stem_forms.to_patches`).
+      input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
+        keeps them. Keras' own fit and predict take the first axis for the batch:
+        they refuse such a model.
+      frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
+        Their batch norm uses the moving statistics in training, too.
+      dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
+        Keras' global policy.
+      seed: of the initial weights, and of the random layers.
+      make_seed_generator: from the seed of a random layer to what it draws from, for
+        a trainer that needs other masks on each replica.
+      reduce_mean: from a replica's means to those of several, for batch norm over
+        more than one replica.
 
     Returns:
-        A model with the variant's name, from "pixels" [batch, resolution, resolution,
-        3] in 0..255, of any integer or float type, to float32 logits
-        [batch, num_classes].
+      A model with the variant's name, from "pixels" [batch, resolution, resolution,
+      3] in 0..255, of any integer or float type, to float32 logits
+      [batch, num_classes].
 
     Raises:
-        ModelError: for an unknown variant, or a value out of range.
+      ModelError: for an unknown variant, or a value out of range.
     """
     variant = _override(
         get_variant(variant) if isinstance(variant, str) else variant,

@@ -52,9 +52,9 @@ class FromHWCN(keras.Layer):
     need no copy into that layout: there this layer costs nothing.
 
     Args:
-        image_shape: (height, width, channels), to tell the axes apart: Keras' loops,
-            which take the first one for the batch, would cut the images into strips.
-        **kwargs: keras.Layer's.
+      image_shape: (height, width, channels), to tell the axes apart: Keras' loops,
+        which take the first one for the batch, would cut the images into strips.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any):
@@ -84,11 +84,11 @@ class _RandomZero(keras.Layer):
     """Zero random parts of the input in training, and scale up what survives.
 
     Args:
-        keep_prob: probability that a part survives, in (0, 1].
-        seed: of the layer's own generator.
-        make_seed_generator: from the seed to that generator, for a trainer that needs
-            another mask on each replica. It is the trainer's, so not in the config.
-        **kwargs: keras.Layer's.
+      keep_prob: probability that a part survives, in (0, 1].
+      seed: of the layer's own generator.
+      make_seed_generator: from the seed to that generator, for a trainer that needs
+        another mask on each replica. It is the trainer's, so not in the config.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(
@@ -133,10 +133,10 @@ class StochasticDepth(_RandomZero):
     """Drop whole samples of a residual branch (Huang et al., 2016).
 
     Args:
-        survival_prob: probability that a sample survives, in (0, 1].
-        parts: samples of the batch that are one image behind SpaceToBatch, and that
-            survive or not together.
-        **kwargs: see Dropout; seed and make_seed_generator.
+      survival_prob: probability that a sample survives, in (0, 1].
+      parts: samples of the batch that are one image behind SpaceToBatch, and that
+        survive or not together.
+      **kwargs: see Dropout; seed and make_seed_generator.
     """
 
     def __init__(self, survival_prob: float, *, parts: int = 1, **kwargs: Any):

@@ -23,10 +23,10 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
     """Return the layers with weights by part, in the order of the computation.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
+      "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
     """
     require_ours(model)
     found: dict[str, list[keras.Layer]] = {}

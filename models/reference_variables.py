@@ -26,11 +26,11 @@ def variables(variant: Variant, num_classes: int = 1000) -> tuple[VariableSpec, 
     """List the variables of a variant in the reference's order.
 
     Args:
-        variant: a row of the table, or a Variant of your own.
-        num_classes: number of logits.
+      variant: a row of the table, or a Variant of your own.
+      num_classes: number of logits.
 
     Returns:
-        All of them, trainable or not, in the order of the forward computation.
+      All of them, trainable or not, in the order of the forward computation.
     """
     return variables_of(
         stem_filters=scaling.stem_filters(variant),

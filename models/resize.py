@@ -21,17 +21,17 @@ def at_resolution(
     arXiv 2104.00298, section 4) trains the two models one after the other.
 
     Args:
-        model: what `build_model` returned. It computes what it did; but its layers have
-            two outputs from now on, so that `layer.output` of one is ambiguous.
-        resolution: height and width of the images in pixels.
-        dropout_rate: before the classifier, in [0, 1); None is that of `model`.
+      model: what `build_model` returned. It computes what it did; but its layers have
+        two outputs from now on, so that `layer.output` of one is ambiguous.
+      resolution: height and width of the images in pixels.
+      dropout_rate: before the classifier, in [0, 1); None is that of `model`.
 
     Returns:
-        A model that takes its images in the form in which `model` does.
+      A model that takes its images in the form in which `model` does.
 
     Raises:
-        ModelError: the network, or its form, cannot take images of this size, or
-            the rate is out of range.
+      ModelError: the network, or its form, cannot take images of this size, or
+        the rate is out of range.
     """
     form = form_at_resolution(model, resolution)
     pixels = form.pixels()

@@ -93,7 +93,7 @@ def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
     """Unroll a variant into its blocks, first to last.
 
     Raises:
-        ModelError: if the blocks do not fit together or do not fit the resolution.
+      ModelError: if the blocks do not fit together or do not fit the resolution.
     """
     blocks: list[BlockSpec] = []
     tensor_filters = stem_filters(variant)
@@ -236,12 +236,12 @@ def check_resolution(name: str, resolution: int, blocks: Sequence[BlockSpec]) ->
     """Refuse a resolution that the strides use up or space-to-batch cannot divide.
 
     Args:
-        name: of the model, for the message.
-        resolution: height and width of the input in pixels.
-        blocks: of the model, first to last.
+      name: of the model, for the message.
+      resolution: height and width of the input in pixels.
+      blocks: of the model, first to last.
 
     Raises:
-        ModelError: if it is too small, or not divisible.
+      ModelError: if it is too small, or not divisible.
     """
     total = 2 * math.prod(block.reduction for block in blocks)
     # Below that the last blocks see only padding.

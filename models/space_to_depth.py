@@ -19,8 +19,8 @@ class _Reshuffle(keras.Layer):
     """What the layers here share: a patch size, and the inputs' dtype.
 
     Args:
-        block_size: n, height and width of a patch of pixels.
-        **kwargs: keras.Layer's.
+      block_size: n, height and width of a patch of pixels.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(self, block_size: int, **kwargs: Any):
@@ -60,10 +60,10 @@ class _FromPatches(_Reshuffle):
     """Put patches of n x n pixels together to images, and crop these.
 
     Args:
-        block_size: n, height and width of a patch.
-        output_size: height and width of what is kept, from the top left, or None for
-            everything: the size before padding, to undo the other layer.
-        **kwargs: keras.Layer's.
+      block_size: n, height and width of a patch.
+      output_size: height and width of what is kept, from the top left, or None for
+        everything: the size before padding, to undo the other layer.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(

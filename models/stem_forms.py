@@ -128,11 +128,11 @@ def to_patches(pixels: np.ndarray, block_size: int) -> np.ndarray:
     """Move pixels into the channels on the host, for `stem_reshuffle="host"`.
 
     Args:
-        pixels: [batch, height, width, channels] of any type.
-        block_size: n, a divisor of height and width.
+      pixels: [batch, height, width, channels] of any type.
+      block_size: n, a divisor of height and width.
 
     Returns:
-        [batch, height / n, width / n, n * n * channels], as `tf.nn.space_to_depth`.
+      [batch, height / n, width / n, n * n * channels], as `tf.nn.space_to_depth`.
     """
     batch, height, width, channels = pixels.shape
     n = block_size
@@ -154,11 +154,11 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     made the identity plus the bias where only `target` has it.
 
     Args:
-        source: what `build_model` returned; read only.
-        target: what `build_model` returned; all its weights are written.
+      source: what `build_model` returned; read only.
+      target: what `build_model` returned; all its weights are written.
 
     Raises:
-        ModelError: if they are not the same network; nothing is written then.
+      ModelError: if they are not the same network; nothing is written then.
     """
     names = source.name, target.name
     wanted = _architecture(target)

@@ -13,11 +13,11 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
     """Let parts keep their weights, moving statistics too, in training.
 
     Args:
-        model: what `build_model` returned.
-        names: parts, see `parts`.
+      model: what `build_model` returned.
+      names: parts, see `parts`.
 
     Raises:
-        ModelError: for an unknown part, or if nothing would be left to learn.
+      ModelError: for an unknown part, or if nothing would be left to learn.
     """
     known = parts(model)
     require(
@@ -41,11 +41,11 @@ def feature_extractor(model: keras.Model) -> keras.Model:
     """Make a model from the same pixels to the feature maps, sharing all weights.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
-        "reduction_5", the last tensor of each size, as the reference's endpoints.
+      A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
+      "reduction_5", the last tensor of each size, as the reference's endpoints.
     """
     require_ours(model)
     stem = model.get_layer("stem_activation").output

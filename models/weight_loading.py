@@ -28,13 +28,13 @@ def in_reference_order(model: keras.Model) -> list[keras.Variable]:
     batch normalisation after its gamma and beta.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        All its weights, trainable or not; no state of random generators.
+      All its weights, trainable or not; no state of random generators.
 
     Raises:
-        ModelError: if the model was not made by `build_model`.
+      ModelError: if the model was not made by `build_model`.
     """
     # A functional model lists its layers by depth, which for a chain is the order of
     # the computation; inside a block, forward_layers says it.
@@ -62,14 +62,14 @@ def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
     """Map the reference's names (`models.reference_variables`) to a model's weights.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        All its weights, in the reference's order.
+      All its weights, in the reference's order.
 
     Raises:
-        ModelError: if the model was not made by `build_model`, or if its batch
-            normalisation was folded into the convolutions.
+      ModelError: if the model was not made by `build_model`, or if its batch
+        normalisation was folded into the convolutions.
     """
     require_ours(model)
     found = in_reference_order(model)
@@ -106,14 +106,14 @@ def load_reference(
     """Load a TF1 checkpoint of the authors' EfficientNet or EfficientNet-X.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays by their names there, whatever the prefix. Only the network's
-            are read: neither an optimizer's slots nor counters.
-        averaged: take the moving averages of the weights, where there are any.
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays by their names there, whatever the prefix. Only the network's
+        are read: neither an optimizer's slots nor counters.
+      averaged: take the moving averages of the weights, where there are any.
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's, or have no averages.
+      ModelError: if the tensors are not the model's, or have no averages.
     """
     plain, averages = _reference_keys(tensors)
     require(
@@ -152,13 +152,13 @@ def load_timm(
     alone.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays in torch's layout by their names there, whatever the prefix,
-            or these under the key "state_dict".
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays in torch's layout by their names there, whatever the prefix,
+        or these under the key "state_dict".
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's.
+      ModelError: if the tensors are not the model's.
     """
     tensors = tensors.get("state_dict", tensors)
     _load(
@@ -178,12 +178,12 @@ def load_by_path(
     """Load what was saved from a model of ours, by the paths of its variables.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays by path, such as "stem_conv/kernel".
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays by path, such as "stem_conv/kernel".
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's.
+      ModelError: if the tensors are not the model's.
     """
     if not any(path.startswith("stem_conv/bias") for path in tensors):
         _require_batch_norm(model)
@@ -210,13 +210,13 @@ def _load(
     """Fill variables, all or none.
 
     Args:
-        model: for its name.
-        targets: the variables by a name.
-        keys: by the same name, what the file calls it.
-        read: from a key to the tensor, in the variable's layout.
-        classifier: how the names of the classifier begin.
-        new_head: leave it as it is.
-        layout: said of the tensors' shapes.
+      model: for its name.
+      targets: the variables by a name.
+      keys: by the same name, what the file calls it.
+      read: from a key to the tensor, in the variable's layout.
+      classifier: how the names of the classifier begin.
+      new_head: leave it as it is.
+      layout: said of the tensors' shapes.
     """
     if new_head:
         targets, keys = _without(targets, classifier), _without(keys, classifier)
