@@ -268,14 +268,14 @@ class BatchNormalization(keras.Layer):
         return dgamma, dbeta, slope, self._tile(offset)
 
     def _two_means(self, first, second):
-        """Mean of two tensors for each logical channel: float[2, C / groups]."""
+        """Return two tensors' means by logical channel: float[2, C / groups]."""
         axes = tuple(range(len(first.shape) - 1))
         means = ops.stack([ops.mean(first, axis=axes), ops.mean(second, axis=axes)])
         # Not a reshape of the tensors: to split the last axis can move all of one.
         return ops.mean(ops.reshape(means, (2, self.groups, -1)), axis=1)
 
     def _count(self, x):
-        """Number of values of each logical channel."""
+        """Return how many values a logical channel has."""
         return ops.cast(math.prod(ops.shape(x)[:-1]) * self.groups, "float32")
 
     def _tile(self, values):
@@ -288,7 +288,7 @@ class BatchNormalization(keras.Layer):
         self.assign_statistic(statistic, moved)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):

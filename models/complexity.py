@@ -52,17 +52,8 @@ class Cost:
         """Multiply-accumulates of every kind."""
         return self.conv_macs + self.depthwise_macs + self.dense_macs
 
-    @property
-    def macs_by_op(self) -> dict[str, int]:
-        """Multiply-accumulates by the kind: "conv", "depthwise", "dense"."""
-        return {
-            "conv": self.conv_macs,
-            "depthwise": self.depthwise_macs,
-            "dense": self.dense_macs,
-        }
-
     def activation_bytes(self, dtype: str = "bfloat16") -> int:
-        """Size of the activations in "bfloat16", "float16" or "float32"."""
+        """Return the bytes of the activations in "bfloat16", "float16" or "float32"."""
         known = ", ".join(BYTES)
         require(dtype in BYTES, f"dtype must be one of {known}, not {dtype!r}")
         return self.activation_elements * BYTES[dtype]
@@ -169,17 +160,17 @@ def block_cost(block: BlockSpec, size: int) -> Cost:
 def _part_cost(block: BlockSpec, size: int) -> Cost:
     """Return the cost of a block for one sample of this size."""
     cost = Cost()
-    folded, expanded = block.folded_filters, block.expanded_filters
+    entering, expanded = block.space_to_depth_filters, block.expanded_filters
     if block.space_to_depth != "none":
         size = _shrunk(size, 2)
     if block.space_to_depth == "conv":
-        cost += _conv_bn(size, 2, block.input_filters, folded)
+        cost += _conv_bn(size, 2, block.input_filters, entering)
     small = _shrunk(size, block.strides)
     if block.fused:
-        cost += _conv_bn(small, block.kernel_size, folded, expanded)
+        cost += _conv_bn(small, block.kernel_size, entering, expanded)
     else:
         if block.has_expansion:
-            cost += _conv_bn(size, 1, folded, expanded)
+            cost += _conv_bn(size, 1, entering, expanded)
         cost += _depthwise_bn(small, block.kernel_size, expanded)
     if block.se_filters:
         cost += _conv(1, 1, expanded, block.se_filters, bias=True)

@@ -7,9 +7,7 @@ import keras
 from keras import ops
 
 from models.errors import require
-
-MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+from models.imagenet import MEAN_RGB, STD_RGB
 
 SeedGeneratorMaker = Callable[[int], keras.random.SeedGenerator]
 
@@ -36,7 +34,7 @@ class Normalize(keras.Layer):
         return ops.cast((pixels - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):
@@ -62,7 +60,7 @@ class FromHWCN(keras.Layer):
         self.image_shape = tuple(image_shape)
 
     def call(self, inputs):
-        """Transpose."""
+        """Put the batch first."""
         require(
             tuple(inputs.shape[:3]) == self.image_shape,
             f"{self.name}: images must be [{', '.join(map(str, self.image_shape))}, "
@@ -72,7 +70,7 @@ class FromHWCN(keras.Layer):
         return ops.transpose(inputs, (3, 0, 1, 2))
 
     def compute_output_shape(self, input_shape):
-        """Return the batch first."""
+        """Return the shape with the batch first."""
         return (input_shape[3], *input_shape[:3])
 
     def get_config(self):
@@ -105,7 +103,7 @@ class _RandomZero(keras.Layer):
         self.seed_generator = make_seed_generator(seed)
 
     def mask_shape(self, inputs):
-        """Shape of the mask, which broadcasts against the inputs."""
+        """Return the shape of the mask, which broadcasts against the inputs."""
         raise NotImplementedError
 
     def draw(self, inputs):
@@ -124,7 +122,7 @@ class _RandomZero(keras.Layer):
         return ops.where(survives, inputs / self.keep_prob, 0.0)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
 
@@ -148,7 +146,7 @@ class StochasticDepth(_RandomZero):
         self.parts = parts
 
     def mask_shape(self, inputs):
-        """One draw per image."""
+        """Return the shape of one draw per image."""
         images = ops.shape(inputs)[0] // self.parts
         return (images,) + (1,) * (len(inputs.shape) - 1)
 
@@ -184,7 +182,7 @@ class Dropout(_RandomZero):
         )
 
     def mask_shape(self, inputs):
-        """One draw per element."""
+        """Return the shape of one draw per element."""
         return ops.shape(inputs)
 
     def get_config(self):

@@ -7,9 +7,9 @@ import keras
 from models import scaling
 from models.blocks import run_chain
 from models.errors import require
-from models.input_form import InputForm, check_patches, input_form
+from models.input_form import InputForm, input_form
 from models.layers import Dropout, FromHWCN
-from models.parts import require_ours
+from models.parts import require_built_by_us, stem_patch_size
 
 
 def at_resolution(
@@ -41,14 +41,14 @@ def at_resolution(
 
 def form_at_resolution(model: keras.Model, resolution: int) -> InputForm:
     """Return what `at_resolution` would be fed with; arguments and errors are its."""
-    require_ours(model)
+    require_built_by_us(model)
     require(
         type(resolution) is int and resolution >= 1,
         f"resolution must be an integer of 1 or more, not {resolution!r}",
     )
     blocks = [layer.spec for layer in model.layers if hasattr(layer, "spec")]
     scaling.check_resolution(model.name, resolution, blocks)
-    check_patches(getattr(model.get_layer("stem_conv"), "block_size", 1), resolution)
+    scaling.check_patches(stem_patch_size(model), resolution)
     return dataclasses.replace(input_form(model), resolution=resolution)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 
 from models.errors import require
-from models.parts import parts, require_ours
+from models.parts import parts, require_built_by_us, stem_patch_size
 from models.space_to_depth import BatchToSpace, DepthToSpace
 
 
@@ -47,9 +47,9 @@ def feature_extractor(model: keras.Model) -> keras.Model:
       A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
       "reduction_5", the last tensor of each size, as the reference's endpoints.
     """
-    require_ours(model)
+    require_built_by_us(model)
     stem = model.get_layer("stem_activation").output
-    if getattr(model.get_layer("stem_conv"), "block_size", 1) == 4:
+    if stem_patch_size(model) == 4:
         stem = DepthToSpace(2, name="stem_to_space")(stem)
     outputs, n = [stem], 1
     for layer in model.layers:

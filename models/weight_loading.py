@@ -10,7 +10,7 @@ import numpy as np
 
 from models.blocks import FusedMBConv, MBConv
 from models.errors import ModelError, require
-from models.parts import require_ours
+from models.parts import require_built_by_us
 from models.reference_variables import variables, variables_of
 from models.variants import VARIANTS
 
@@ -71,7 +71,7 @@ def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
       ModelError: if the model was not made by `build_model`, or if its batch
         normalisation was folded into the convolutions.
     """
-    require_ours(model)
+    require_built_by_us(model)
     found = in_reference_order(model)
     blocks = [la.spec for la in model.layers if isinstance(la, MBConv | FusedMBConv)]
     specs = variables_of(
@@ -221,19 +221,21 @@ def _load(
     if new_head:
         targets, keys = _without(targets, classifier), _without(keys, classifier)
     values = {name: read(key) for name, key in keys.items()}
-    faults = _faults(targets, keys, values, f"{layout}, not", f"in {model.name}")
-    if faults:
-        if all(name.startswith(classifier) for name in faults):
+    mismatches = _mismatches(
+        targets, keys, values, f"{layout}, not", f"in {model.name}"
+    )
+    if mismatches:
+        if all(name.startswith(classifier) for name in mismatches):
             hint = "all else fits: new_head=True leaves the classifier out"
         else:
             shapes = (v.shape for v in _without(values, classifier).values())
             hint = _fitting(shapes, but=model.name)
-        raise ModelError(f"{next(iter(faults.values()))}; {hint}")
+        raise ModelError(f"{next(iter(mismatches.values()))}; {hint}")
     for name, variable in targets.items():
         variable.assign(values[name].astype("float32"))
 
 
-def _faults(
+def _mismatches(
     targets: Mapping[str, keras.Variable],
     keys: Mapping[str, str],
     values: Mapping[str, np.ndarray],
@@ -241,21 +243,25 @@ def _faults(
     there: str,
 ) -> dict[str, str]:
     """Say by name what keeps the values from being the variables'."""
-    faults = {}
+    mismatches = {}
     for name, variable in targets.items():
         expected = tuple(variable.shape)
         if name not in values:
-            faults[name] = f"there is no tensor for {name} of shape {expected}"
+            mismatches[name] = f"there is no tensor for {name} of shape {expected}"
         elif not _is_real(values[name]):
             kind = values[name].dtype
-            faults[name] = f"{keys[name]} holds {kind} that are no finite real numbers"
+            mismatches[name] = (
+                f"{keys[name]} holds {kind} that are no finite real numbers"
+            )
         elif values[name].shape != expected:
             shape = values[name].shape
-            faults[name] = f"{keys[name]} has the shape {shape}{but} {expected} {there}"
+            mismatches[name] = (
+                f"{keys[name]} has the shape {shape}{but} {expected} {there}"
+            )
     for name in values:
         if name not in targets:
-            faults[name] = f"{keys[name]} has no place {there}"
-    return faults
+            mismatches[name] = f"{keys[name]} has no place {there}"
+    return mismatches
 
 
 def _is_real(value: np.ndarray) -> bool:

@@ -150,7 +150,7 @@ def test_to_patches_is_tensorflows(random_pixels):
         assert found.dtype == np.uint8
         expected = tf.nn.space_to_depth(random_pixels, n) if n > 1 else random_pixels
         np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ModelError, match="block_size 3 does not divide 32x32 pixels"):
+    with pytest.raises(ModelError, match="patch_size 3 does not divide 32x32 pixels"):
         stem_forms.to_patches(random_pixels, 3)
 
 
