@@ -58,7 +58,9 @@ def feature_extractor(model: keras.Model) -> keras.Model:
         elif hasattr(layer, "spec"):
             if layer.spec.reduction > 1:
                 if n > 1:  # a run of blocks that goes on at the next size
-                    outputs[-1] = BatchToSpace(n)(outputs[-1])
+                    # Not Keras' own name, which one of the model's may have.
+                    name = f"reduction_{len(outputs)}_to_space"
+                    outputs[-1] = BatchToSpace(n, name=name)(outputs[-1])
                 outputs.append(layer.output)
             outputs[-1], n = layer.output, layer.spec.space_to_batch
     named = {f"reduction_{n}": tensor for n, tensor in enumerate(outputs, start=1)}

@@ -113,7 +113,7 @@ def test_moves_by_the_biased_variance():
         # thread. What is lost grows with the square of the distance, and with how a
         # library orders its sums.
         (100.0, 100.0, 2e-5),
-        (100.0, 95.0, 1.6e-3),
+        (100.0, 95.0, 1.8e-3),
         (1000.0, 1000.0, 5e-5),
         # At the first steps only: sums of 10^4 leave few digits for a variance of 1.
         (100.0, 0.0, 1.0),
@@ -134,7 +134,7 @@ def test_far_from_zero(mean, moving_mean, tolerance, jit_compile):
     assert_close(np.divide(sums, count), expected, atol=tolerance)
 
 
-@pytest.mark.parametrize(("moving_mean", "tolerance"), [(1000.0, 1e-2), (0.0, 4.0)])
+@pytest.mark.parametrize(("moving_mean", "tolerance"), [(1000.0, 3.2e-2), (0.0, 4.0)])
 def test_of_constants_is_beta(moving_mean, tolerance):
     # 4 times the worst of four arithmetics: to add a constant rounds one way each time.
     # Seen from 0, E[x^2] - E[x]^2 of half of these is below zero by far more than

@@ -130,6 +130,8 @@ def test_endpoints_leave_the_batch_domain(tiny, random_pixels):
         "space_to_batch_1",
         "batch_to_space_5",
     ]
+    extractor = transfer.feature_extractor(model)
+    assert "reduction_2_to_space" in [layer.name for layer in extractor.layers]
     found = features(model, random_pixels)
     assert found["reduction_2"].shape == (4, 8, 8, 24)
     assert found["reduction_3"].shape == (4, 4, 4, 80)
