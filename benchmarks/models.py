@@ -30,6 +30,7 @@ from benchmarks.support import machine
 from common import errors
 from common.cli import positive
 from models import complexity, get_variant
+from models.imagenet import MEAN_RGB, STD_RGB
 
 # No framework is imported up here: torch's compiler crashes in a process that has
 # loaded TensorFlow, so each has a process of its own, which imports this file, too.
@@ -258,8 +259,8 @@ class _TimmSide(_Side):
         # A view: to torch, this is channels first in the memory format channels last.
         self.pixels, self.labels = pixels.permute(0, 3, 1, 2), labels
         # timm leaves this to its data loader; the others do it in the model.
-        self.mean = torch.tensor((123.675, 116.28, 103.53)).reshape(3, 1, 1)
-        self.std = torch.tensor((58.395, 57.12, 57.375)).reshape(3, 1, 1)
+        self.mean = torch.tensor(MEAN_RGB).reshape(3, 1, 1)
+        self.std = torch.tensor(STD_RGB).reshape(3, 1, 1)
 
     def model(self, row: Row) -> Any:
         import timm  # pyright: ignore[reportMissingImports]

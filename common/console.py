@@ -3,7 +3,7 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 WIDTH = 100  # columns of a paragraph
 
@@ -35,18 +35,23 @@ def end_live_line() -> None:
         say("")
 
 
-def table(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+def table(
+    rows: Sequence[Sequence[str]], *, right: bool | Container[int] = False
+) -> list[str]:
     """Return rows as lines with aligned columns, two spaces apart.
 
     Args:
       rows: of equally many cells each; the head, if any, is one of them.
-      right: align all columns but the first on the right, as numbers are.
+      right: which columns to align on the right, as numbers are; True is all but the
+        first.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if isinstance(right, bool):
+        right = range(1, len(widths)) if right else ()
     lines = []
     for row in rows:
         padded = [
-            cell.rjust(width) if right and number else cell.ljust(width)
+            cell.rjust(width) if number in right else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(padded).rstrip())

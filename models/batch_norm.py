@@ -59,20 +59,20 @@ class BatchNormalization(keras.Layer):
     are averaged over the replicas at each update, so a checkpoint holds them all.
 
     Args:
-        momentum: of the moving statistics, in [0, 1).
-        epsilon: added to the variance.
-        groups: the channels are this many copies of the same logical channels, copy
-            after copy, as space-to-depth leaves them. Copies share their parameters
-            and statistics, as if they were pixels.
-        reduce_mean: from this replica's means to those of a group of replicas, for a
-            trainer that normalises over several. It is the trainer's, so not in the
-            config.
-        **kwargs: keras.Layer's.
+      momentum: of the moving statistics, in [0, 1).
+      epsilon: added to the variance.
+      groups: the channels are this many copies of the same logical channels, copy
+        after copy, as space-to-depth leaves them. Copies share their parameters
+        and statistics, as if they were pixels.
+      reduce_mean: from this replica's means to those of a group of replicas, for a
+        trainer that normalises over several. It is the trainer's, so not in the
+        config.
+      **kwargs: keras.Layer's.
 
     Attributes:
-        assign_statistic: from a moving statistic and its new value to nothing. It
-            assigns at once; a trainer may put another function here, to average the
-            values of all layers over the replicas together.
+      assign_statistic: from a moving statistic and its new value to nothing. It
+        assigns at once; a trainer may put another function here, to average the
+        values of all layers over the replicas together.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class BatchNormalization(keras.Layer):
         """Normalise by the batch's statistics in training, else by the moving ones.
 
         Args:
-            inputs: float[N, ..., C].
-            training: whether the batch's statistics are used.
-            activation: one of Keras' that `has_gradient` accepts.
+          inputs: float[N, ..., C].
+          training: whether the batch's statistics are used.
+          activation: one of Keras' that `has_gradient` accepts.
 
         Returns:
-            The inputs normalised. With an activation a pair: the activation of that,
-            and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
-            saves the gradient a reading of the inputs and of what comes from above.
+          The inputs normalised. With an activation a pair: the activation of that,
+          and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
+          saves the gradient a reading of the inputs and of what comes from above.
         """
         if not (training and self.trainable):
             outputs = self._normalize_by_moving(inputs)
@@ -164,8 +164,8 @@ class BatchNormalization(keras.Layer):
         A derived one reads the activations more often, and keeps them in float32.
 
         Returns:
-            (outputs, mean, variance), and the function from their gradients to those
-            of the arguments.
+          (outputs, mean, variance), and the function from their gradients to those
+          of the arguments.
         """
         x = self._shifted(inputs, shift)
         batch = self._measure(x, gamma, beta)
@@ -195,8 +195,8 @@ class BatchNormalization(keras.Layer):
         squeeze-and-excite's gradient needs, where XLA fuses them.
 
         Returns:
-            (outputs, means, mean, variance), and the function from their gradients to
-            those of the arguments.
+          (outputs, means, mean, variance), and the function from their gradients to
+          those of the arguments.
         """
         x = self._shifted(inputs, shift)
         batch = self._measure(x, gamma, beta)
@@ -268,14 +268,14 @@ class BatchNormalization(keras.Layer):
         return dgamma, dbeta, slope, self._tile(offset)
 
     def _two_means(self, first, second):
-        """Mean of two tensors for each logical channel: float[2, C / groups]."""
+        """Return two tensors' means by logical channel: float[2, C / groups]."""
         axes = tuple(range(len(first.shape) - 1))
         means = ops.stack([ops.mean(first, axis=axes), ops.mean(second, axis=axes)])
         # Not a reshape of the tensors: to split the last axis can move all of one.
         return ops.mean(ops.reshape(means, (2, self.groups, -1)), axis=1)
 
     def _count(self, x):
-        """Number of values of each logical channel."""
+        """Return how many values a logical channel has."""
         return ops.cast(math.prod(ops.shape(x)[:-1]) * self.groups, "float32")
 
     def _tile(self, values):
@@ -288,7 +288,7 @@ class BatchNormalization(keras.Layer):
         self.assign_statistic(statistic, moved)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):

@@ -12,7 +12,7 @@ from models.initializers import derive_seed, kernel_initializer
 from models.layers import SeedGeneratorMaker, StochasticDepth
 from models.scaling import BlockSpec
 from models.space_to_depth import SpaceToDepth
-from models.stem_forms import ConvOfPatches, StemOfPatches
+from models.stem_forms import PatchConv2D, PatchStemConv2D
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
@@ -22,12 +22,12 @@ class LayerMaker:
     """Makes the layers of a part of the network, with what they have in common.
 
     Attributes:
-        seed: of the part; every kernel's own follows from it and the layer's name.
-        dtype: of the layers, a Keras dtype policy.
-        padding: "same", or "symmetric" for equal zeros on all four sides, which
-            differs where a stride makes their number odd.
-        batch_norm: arguments of BatchNormalization, or None for convolutions with a
-            bias in its place, as they are when batch norm is folded into them.
+      seed: of the part; every kernel's own follows from it and the layer's name.
+      dtype: of the layers, a Keras dtype policy.
+      padding: "same", or "symmetric" for equal zeros on all four sides, which
+        differs where a stride makes their number odd.
+      batch_norm: arguments of BatchNormalization, or None for convolutions with a
+        bias in its place, as they are when batch norm is folded into them.
     """
 
     seed: int
@@ -35,19 +35,33 @@ class LayerMaker:
     padding: str = "same"
     batch_norm: Mapping[str, Any] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        seed: int,
+        dtype: Any,
+        *,
+        padding: str,
+        fold_batch_norm: bool,
+        **batch_norm: Any,
+    ) -> "LayerMaker":
+        """Make one that leaves batch norm out where it is to be folded."""
+        kept = None if fold_batch_norm else batch_norm
+        return cls(seed=seed, dtype=dtype, padding=padding, batch_norm=kept)
+
     def conv(self, name: str, filters: int, kernel_size: int = 1, **kwargs: Any):
         """Make a convolution: a list of layers, to be applied one after another."""
         arguments = {"filters": filters, "kernel_size": kernel_size, **kwargs}
         return self._padded(keras.layers.Conv2D, name, "kernel", **arguments)
 
-    def conv_of_patches(self, name: str, filters: int) -> list[keras.Layer]:
+    def patch_conv(self, name: str, filters: int) -> list[keras.Layer]:
         """Make a 2x2 stride-2 convolution of an image behind SpaceToDepth(2)."""
-        return [self._layer(ConvOfPatches, name, "kernel", filters=filters)]
+        return [self._layer(PatchConv2D, name, "kernel", filters=filters)]
 
-    def stem_of_patches(self, name: str, filters: int, block_size: int):
-        """Make a 3x3 stride-2 convolution of an image behind SpaceToDepth(n)."""
-        arguments = {"filters": filters, "block_size": block_size}
-        return [self._layer(StemOfPatches, name, "kernel", **arguments)]
+    def patch_stem(self, name: str, filters: int, patch_size: int):
+        """Make a 3x3 stride-2 convolution of an image behind SpaceToDepth."""
+        arguments = {"filters": filters, "patch_size": patch_size}
+        return [self._layer(PatchStemConv2D, name, "kernel", **arguments)]
 
     def depthwise(self, name: str, kernel_size: int, strides: int):
         """Make a depthwise convolution."""
@@ -101,7 +115,7 @@ class SqueezeExcite(keras.Layer):
     """Scale each channel by a factor read from the mean of all channels.
 
     Attributes:
-        forward_layers: the layers that hold weights, in the order of the computation.
+      forward_layers: the layers that hold weights, in the order of the computation.
     """
 
     def __init__(
@@ -142,7 +156,7 @@ class SqueezeExcite(keras.Layer):
         return ops.cast(ops.cast(inputs, "float32") * factors, inputs.dtype)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):
@@ -154,21 +168,21 @@ class _Block(keras.Layer):
     """What MBConv and fused MBConv share: all but the expansion.
 
     Args:
-        spec: sizes of the block, or a mapping of BlockSpec's fields.
-        stage: number of the block's stage, for who treats stages differently.
-        survival_prob: probability that a sample's residual branch survives.
-        batch_norm_momentum: of the moving statistics.
-        batch_norm_epsilon: added to the variance.
-        fold_batch_norm: convolutions with a bias in place of batch norm.
-        input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
-            learned space-to-depth is a 1x1 convolution.
-        seed: of the initial weights and of stochastic depth.
-        make_seed_generator: from the seed of stochastic depth to what it draws from.
-        reduce_mean: see BatchNormalization.
-        **kwargs: keras.Layer's.
+      spec: sizes of the block, or a mapping of BlockSpec's fields.
+      stage: number of the block's stage, for who treats stages differently.
+      survival_prob: probability that a sample's residual branch survives.
+      batch_norm_momentum: of the moving statistics.
+      batch_norm_epsilon: added to the variance.
+      fold_batch_norm: convolutions with a bias in place of batch norm.
+      input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
+        learned space-to-depth is a 1x1 convolution.
+      seed: of the initial weights and of stochastic depth.
+      make_seed_generator: from the seed of stochastic depth to what it draws from.
+      reduce_mean: see BatchNormalization.
+      **kwargs: keras.Layer's.
 
     Attributes:
-        forward_layers: all layers, in the order of the computation.
+      forward_layers: all layers, in the order of the computation.
     """
 
     def __init__(
@@ -197,35 +211,25 @@ class _Block(keras.Layer):
             "input_of_patches": input_of_patches,
             "seed": seed,
         }
-        batch_norm = {
-            "momentum": batch_norm_momentum,
-            "epsilon": batch_norm_epsilon,
-            "reduce_mean": reduce_mean,
-        }
-        self._seed = derive_seed(seed, self.name)
-        self._make = LayerMaker(
-            seed=self._seed,
-            dtype=self.dtype_policy,
+        self._make = LayerMaker.of(
+            derive_seed(seed, self.name),
+            self.dtype_policy,
             padding=self.spec.padding,
-            batch_norm=None if fold_batch_norm else batch_norm,
+            fold_batch_norm=fold_batch_norm,
+            momentum=batch_norm_momentum,
+            epsilon=batch_norm_epsilon,
+            reduce_mean=reduce_mean,
         )
         self._expansion = [
-            *self._fold_layers(input_of_patches),
+            *self._space_to_depth_layers(input_of_patches),
             *self._expand_layers(),
             *self._squeeze_excite_layers(),
         ]
-        make, filters = self._make, self.spec.output_filters
-        self._projection = [*make.conv("project", filters), *make.bn("project")]
-        self._stochastic_depth = None
-        if self.spec.has_skip and survival_prob < 1:
-            self._stochastic_depth = StochasticDepth(
-                survival_prob,
-                parts=self.spec.space_to_batch**2,
-                seed=derive_seed(self._seed, "stochastic_depth"),
-                make_seed_generator=make_seed_generator,
-                dtype=self.dtype_policy,
-                name="stochastic_depth",
-            )
+        self._projection = [
+            *self._make.conv("project", self.spec.output_filters),
+            *self._make.bn("project"),
+        ]
+        self._stochastic_depth = self._make_stochastic_depth(make_seed_generator)
         self.forward_layers = self._expansion + self._projection
         _share_trainable(self)
 
@@ -258,7 +262,7 @@ class _Block(keras.Layer):
         return has_gradient(self._expansion[-2].activation)
 
     def compute_output_shape(self, input_shape):
-        """Shape after the projection."""
+        """Return the shape behind the projection."""
         for layer in self.forward_layers:
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
@@ -276,7 +280,7 @@ class _Block(keras.Layer):
         """Make what stands between the inputs and squeeze-and-excite."""
         raise NotImplementedError
 
-    def _fold_layers(self, input_of_patches: bool) -> list[keras.Layer]:
+    def _space_to_depth_layers(self, input_of_patches: bool) -> list[keras.Layer]:
         """Make the space-to-depth, if this block has it."""
         spec, make = self.spec, self._make
         if spec.space_to_depth == "none":
@@ -284,10 +288,24 @@ class _Block(keras.Layer):
         if spec.space_to_depth == "reshuffle":
             return [SpaceToDepth(2, name="fold")]
         if input_of_patches:
-            conv = make.conv_of_patches("fold", spec.folded_filters)
+            conv = make.patch_conv("fold", spec.space_to_depth_filters)
         else:
-            conv = make.conv("fold", spec.folded_filters, 2, strides=2)
+            conv = make.conv("fold", spec.space_to_depth_filters, 2, strides=2)
         return [*conv, *make.bn_act("fold", spec.activation)]
+
+    def _make_stochastic_depth(
+        self, make_seed_generator: SeedGeneratorMaker
+    ) -> StochasticDepth | None:
+        if not self.spec.has_skip or self.survival_prob >= 1:
+            return None
+        return StochasticDepth(
+            self.survival_prob,
+            parts=self.spec.space_to_batch**2,
+            seed=derive_seed(self._make.seed, "stochastic_depth"),
+            make_seed_generator=make_seed_generator,
+            dtype=self.dtype_policy,
+            name="stochastic_depth",
+        )
 
     def _squeeze_excite_layers(self) -> list[keras.Layer]:
         if not self.spec.se_filters:
@@ -296,7 +314,7 @@ class _Block(keras.Layer):
             self.spec.expanded_filters,
             self.spec.se_filters,
             activation=self.spec.activation,
-            seed=derive_seed(self._seed, "squeeze_excite"),
+            seed=derive_seed(self._make.seed, "squeeze_excite"),
             dtype=self.dtype_policy,
             name="squeeze_excite",
         )

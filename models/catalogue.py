@@ -6,18 +6,16 @@ Parameters, multiply-accumulates (MACs) and activations are for 1000 classes, on
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from common import cli, console
 from models import complexity, scaling
-from models.errors import ModelError
 from models.variants import VARIANTS, Variant, get_variant
 
-_WIDTH = 100
-_LINE = "{:<22}  {:>6}  {:>8}  {:>7}  {:>14}  {:>6}  {}"
+_HEAD = ("name", "pixels", "params M", "MACs G", "activations MB", "blocks")
+_NUMBERS = range(1, len(_HEAD))  # columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +23,10 @@ class Published:
     """An accuracy on ImageNet that somebody else measured.
 
     Attributes:
-        top1: percent of the validation images.
-        recipe: of the training.
-        source: where the figure stands.
-        remark: what to know before relying on it, or "".
+      top1: percent of the validation images.
+      recipe: of the training.
+      source: where the figure stands.
+      remark: what to know before relying on it, or "".
     """
 
     top1: float
@@ -138,30 +136,22 @@ def describe(variant: Variant) -> dict[str, Any]:
 def table(variants: Iterable[Variant]) -> str:
     """Return the variants as a table for people, with footnotes."""
     footnotes: dict[str, int] = {}  # text -> number, in the order of first use
-    header = _LINE.format(
-        *("name", "pixels", "params M", "MACs G", "activations MB", "blocks"),
-        "published top-1 %",
-    )
     rows = [_row(variant, footnotes) for variant in variants]
     notes = [f"[{number}] {text}." for text, number in footnotes.items()]
-    return "\n".join([header, *rows, "", *map(_wrapped, [*notes, *_LEGEND])])
+    lines = console.table([(*_HEAD, "published top-1 %"), *rows], right=_NUMBERS)
+    paragraphs = [console.wrap(text, indent=" " * 4) for text in [*notes, *_LEGEND]]
+    return "\n".join([*lines, "", *paragraphs])
 
 
-def _wrapped(note: str) -> str:
-    return textwrap.fill(
-        note, _WIDTH, subsequent_indent=" " * 4, break_on_hyphens=False
-    )
-
-
-def _row(variant: Variant, footnotes: dict[str, int]) -> str:
+def _row(variant: Variant, footnotes: dict[str, int]) -> tuple[str, ...]:
     facts = describe(variant)
-    return _LINE.format(
+    return (
         facts["name"],
-        facts["resolution"],
+        str(facts["resolution"]),
         f"{facts['trainable_params'] / 1e6:.3f}",
         f"{facts['macs'] / 1e9:.3f}",
         f"{facts['activation_bytes'] / 1e6:.1f}",
-        facts["blocks"],
+        str(facts["blocks"]),
         _accuracies(variant, footnotes),
     )
 
@@ -188,11 +178,8 @@ def _twin_note(twin: str) -> str:
     return f"the same network as {twin}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m models.catalogue", description=__doc__
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("models.catalogue", __doc__)
     parser.add_argument(
         "names",
         nargs="*",
@@ -202,21 +189,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print a JSON list, with exact numbers"
     )
-    arguments = parser.parse_args(argv)
-    try:
-        asked = {get_variant(name).name for name in arguments.names or VARIANTS}
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Print the rows that are asked for, in the table's order."""
+    asked = {get_variant(name).name for name in arguments.names or VARIANTS}
     variants = [row for name, row in VARIANTS.items() if name in asked]
     if arguments.json:
         print(json.dumps([describe(variant) for variant in variants], indent=2))
     else:
         print(table(variants))
-    return 0
 
 
 if __name__ == "__main__":
-    # Die of a closed pipe in silence, as other tools do: `... | head`.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

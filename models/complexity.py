@@ -21,19 +21,19 @@ class Cost:
     """What a part of a network costs for one image. Costs add up with +.
 
     Attributes:
-        trainable_params: kernels, biases, and batch norm's gamma and beta.
-        non_trainable_params: batch norm's moving mean and variance.
-        conv_macs: multiply-accumulates of the convolutions but for the depthwise
-            ones. Padding counts as pixels do, as in TensorFlow's profiler (whose
-            float operations are about twice the MACs), and squeeze-and-excite as the
-            two 1x1 convolutions that it is.
-        depthwise_macs: the same of the depthwise convolutions.
-        dense_macs: of the classifier.
-        activation_elements: numbers that the convolutions, depthwise convolutions and
-            dense layers write, squeeze-and-excite's included: the "activations" of
-            "Designing Network Design Spaces" (RegNet, CVPR 2020). What batch norm,
-            activation functions, pooling and moved pixels write does not count: a
-            compiler fuses it, or most of it.
+      trainable_params: kernels, biases, and batch norm's gamma and beta.
+      non_trainable_params: batch norm's moving mean and variance.
+      conv_macs: multiply-accumulates of the convolutions but for the depthwise
+        ones. Padding counts as pixels do, as in TensorFlow's profiler (whose
+        float operations are about twice the MACs), and squeeze-and-excite as the
+        two 1x1 convolutions that it is.
+      depthwise_macs: the same of the depthwise convolutions.
+      dense_macs: of the classifier.
+      activation_elements: numbers that the convolutions, depthwise convolutions and
+        dense layers write, squeeze-and-excite's included: the "activations" of
+        "Designing Network Design Spaces" (RegNet, CVPR 2020). What batch norm,
+        activation functions, pooling and moved pixels write does not count: a
+        compiler fuses it, or most of it.
     """
 
     trainable_params: int = 0
@@ -52,17 +52,8 @@ class Cost:
         """Multiply-accumulates of every kind."""
         return self.conv_macs + self.depthwise_macs + self.dense_macs
 
-    @property
-    def macs_by_op(self) -> dict[str, int]:
-        """Multiply-accumulates by the kind: "conv", "depthwise", "dense"."""
-        return {
-            "conv": self.conv_macs,
-            "depthwise": self.depthwise_macs,
-            "dense": self.dense_macs,
-        }
-
     def activation_bytes(self, dtype: str = "bfloat16") -> int:
-        """Size of the activations in "bfloat16", "float16" or "float32"."""
+        """Return the bytes of the activations in "bfloat16", "float16" or "float32"."""
         known = ", ".join(BYTES)
         require(dtype in BYTES, f"dtype must be one of {known}, not {dtype!r}")
         return self.activation_elements * BYTES[dtype]
@@ -79,14 +70,14 @@ def layer_costs(
     """Return what each part of a variant costs, from the input to the logits.
 
     Args:
-        variant: a row of the table, or a variant of your own.
-        num_classes: number of logits.
+      variant: a row of the table, or a variant of your own.
+      num_classes: number of logits.
 
     Returns:
-        Names and costs of "stem", "block_0", "block_1", ..., "head" and "classifier".
+      Names and costs of "stem", "block_0", "block_1", ..., "head" and "classifier".
 
     Raises:
-        ModelError: for a variant that cannot be built, or a value out of range.
+      ModelError: for a variant that cannot be built, or a value out of range.
     """
     require(num_classes >= 1, f"num_classes must be 1 or more, not {num_classes}")
     return _layer_costs(
@@ -102,8 +93,8 @@ def of_model(model: Any, resolution: int) -> Cost:
     """Return the cost of a model that `build_model` returned.
 
     Args:
-        model: a Keras model, whatever form it was built in.
-        resolution: height and width of the images in pixels.
+      model: a Keras model, whatever form it was built in.
+      resolution: height and width of the images in pixels.
     """
     filters = {
         name: model.get_layer(name).weights[0].shape[-1]
@@ -145,11 +136,11 @@ def block_cost(block: BlockSpec, size: int) -> Cost:
     """Return the cost of one block.
 
     Args:
-        block: its real sizes.
-        size: height and width of the tensor that enters, in pixels.
+      block: its real sizes.
+      size: height and width of the tensor that enters, in pixels.
 
     Raises:
-        ModelError: if the block's space-to-batch does not divide the size.
+      ModelError: if the block's space-to-batch does not divide the size.
     """
     parts = block.space_to_batch
     require(
@@ -169,17 +160,17 @@ def block_cost(block: BlockSpec, size: int) -> Cost:
 def _part_cost(block: BlockSpec, size: int) -> Cost:
     """Return the cost of a block for one sample of this size."""
     cost = Cost()
-    folded, expanded = block.folded_filters, block.expanded_filters
+    entering, expanded = block.space_to_depth_filters, block.expanded_filters
     if block.space_to_depth != "none":
         size = _shrunk(size, 2)
     if block.space_to_depth == "conv":
-        cost += _conv_bn(size, 2, block.input_filters, folded)
+        cost += _conv_bn(size, 2, block.input_filters, entering)
     small = _shrunk(size, block.strides)
     if block.fused:
-        cost += _conv_bn(small, block.kernel_size, folded, expanded)
+        cost += _conv_bn(small, block.kernel_size, entering, expanded)
     else:
         if block.has_expansion:
-            cost += _conv_bn(size, 1, folded, expanded)
+            cost += _conv_bn(size, 1, entering, expanded)
         cost += _depthwise_bn(small, block.kernel_size, expanded)
     if block.se_filters:
         cost += _conv(1, 1, expanded, block.se_filters, bias=True)

@@ -12,7 +12,7 @@ from models.batch_norm import MeanReducer
 from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
 from models.errors import require
 from models.initializers import classifier_initializer, derive_seed
-from models.input_form import InputForm, check_patches
+from models.input_form import InputForm
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
 from models.space_to_depth import BatchToSpace, SpaceToBatch, SpaceToDepth
 from models.variants import Dialect, Variant, change, get_variant
@@ -45,51 +45,53 @@ def build_model(
     """Build a variant.
 
     Args:
-        variant: a name in the table of variants, or a Variant of your own.
-        num_classes: number of logits.
-        width_coefficient: instead of the variant's, as are the next three.
-        depth_coefficient: see width_coefficient.
-        resolution: height and width of the input in pixels.
-        dropout_rate: before the classifier, in [0, 1).
-        stages: fields to change, by number of the stage: see `models.change`.
-        blocks: fields to change, by index of the block: see `models.change`.
-        survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
-            has 1 - (1 - survival_prob) * i / N.
-        batch_norm_momentum: of the moving statistics.
-        batch_norm_epsilon: added to the variance; instead of the variant's.
-        dialect: "reference" or "timm", see Variant; instead of the variant's.
-        fold_batch_norm: convolutions with a bias in place of batch norm. The weights
-            come from a model that has it, through `models.stem_forms.copy_weights`.
-        stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
-            numbers by another convolution of the same weights, see `models.stem_forms`.
-            2 suits every variant, 4 those whose block 0 has the learned
-            space-to-depth. It has to divide the resolution.
-        stem_reshuffle: who moves the pixels of a patch into the channels: the
-            "device", or the "host" before they are fed
-            (`models.stem_forms.to_patches`).
-        input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
-            keeps them. Keras' own fit and predict take the first axis for the batch:
-            they refuse such a model.
-        frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
-            Their batch norm uses the moving statistics in training, too.
-        dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
-            Keras' global policy.
-        seed: of the initial weights, and of the random layers.
-        make_seed_generator: from the seed of a random layer to what it draws from, for
-            a trainer that needs other masks on each replica.
-        reduce_mean: from a replica's means to those of several, for batch norm over
-            more than one replica.
+      variant: a name in the table of variants, or a Variant of your own.
+      num_classes: number of logits.
+      width_coefficient: instead of the variant's, as are the next three.
+      depth_coefficient: see width_coefficient.
+      resolution: height and width of the input in pixels.
+      dropout_rate: before the classifier, in [0, 1).
+      stages: fields to change, by number of the stage: see `models.change`.
+      blocks: fields to change, by index of the block: see `models.change`.
+      survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
+        has 1 - (1 - survival_prob) * i / N.
+      batch_norm_momentum: of the moving statistics.
+      batch_norm_epsilon: added to the variance; instead of the variant's.
+      dialect: "reference" or "timm", see Variant; instead of the variant's.
+      fold_batch_norm: convolutions with a bias in place of batch norm. The weights
+        come from a model that has it, through `models.stem_forms.copy_weights`.
+      stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same
+        numbers by another convolution of the same weights, see `models.stem_forms`.
+        2 suits every variant, 4 those whose block 0 has the learned
+        space-to-depth. It has to divide the resolution.
+      stem_reshuffle: who moves the pixels of a patch into the channels: the
+        "device", or the "host" before they are fed
+        (`models.stem_forms.to_patches`).
+      input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
+        keeps them. Keras' own fit and predict take the first axis for the batch:
+        they refuse such a model.
+      frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
+        Their batch norm uses the moving statistics in training, too.
+      dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
+        Keras' global policy.
+      seed: of the initial weights, and of the random layers.
+      make_seed_generator: from the seed of a random layer to what it draws from, for
+        a trainer that needs other masks on each replica.
+      reduce_mean: from a replica's means to those of several, for batch norm over
+        more than one replica.
 
     Returns:
-        A model with the variant's name, from "pixels" [batch, resolution, resolution,
-        3] in 0..255, of any integer or float type, to float32 logits
-        [batch, num_classes].
+      A model with the variant's name, from "pixels" [batch, resolution, resolution,
+      3] in 0..255, of any integer or float type, to float32 logits
+      [batch, num_classes].
 
     Raises:
-        ModelError: for an unknown variant, or a value out of range.
+      ModelError: for an unknown variant, or a value out of range.
     """
-    variant = _override(
-        get_variant(variant) if isinstance(variant, str) else variant,
+    variant = _changed(
+        variant,
+        stages,
+        blocks,
         width_coefficient=width_coefficient,
         depth_coefficient=depth_coefficient,
         resolution=resolution,
@@ -97,48 +99,53 @@ def build_model(
         batch_norm_epsilon=batch_norm_epsilon,
         dialect=dialect,
     )
-    variant = change(variant, stages, blocks)
     _check(variant, num_classes, survival_prob, fold_batch_norm)
     form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
     form.check(variant)
-    policy = keras.dtype_policies.get(dtype)
-    batch_norm = {
-        "momentum": batch_norm_momentum,
-        "epsilon": variant.batch_norm_epsilon,
-        "reduce_mean": reduce_mean,
-    }
-    make = LayerMaker(
+    shared = _Shared(
         seed=seed,
-        dtype=policy,
-        padding=scaling.block_specs(variant)[0].padding,
-        batch_norm=None if fold_batch_norm else batch_norm,
-    )
-    blocks_of_variant = _blocks(
-        variant,
-        survival_prob,
+        dtype=keras.dtype_policies.get(dtype),
         batch_norm_momentum=batch_norm_momentum,
         batch_norm_epsilon=variant.batch_norm_epsilon,
         fold_batch_norm=fold_batch_norm,
-        input_of_patches=form.block_size == 4,
-        seed=seed,
         make_seed_generator=make_seed_generator,
         reduce_mean=reduce_mean,
-        dtype=policy,
     )
-    dropout = Dropout(
-        variant.dropout_rate,
-        seed=derive_seed(seed, "dropout"),
-        make_seed_generator=make_seed_generator,
-        dtype=policy,
-        name="dropout",
-    )
+    make = shared.layer_maker(scaling.block_specs(variant)[0].padding)
+    layers = [
+        *form.stem(make, variant),
+        *_in_batch_domain(_blocks(variant, survival_prob, form, shared)),
+        *_head(make, variant),
+        shared.dropout(variant.dropout_rate),
+        *_classifier(make, num_classes),
+    ]
     pixels = form.of_input(variant.resolution).pixels()
-    x = run_chain(form.stem(make, variant), pixels)
-    x = run_chain(_in_batch_domain(blocks_of_variant), x)
-    x = run_chain([*_head(make, variant), dropout, *_classifier(make, num_classes)], x)
-    model = keras.Model(pixels, x, name=variant.name)
+    model = keras.Model(pixels, run_chain(layers, pixels), name=variant.name)
     transfer.freeze(model, frozen)
     return model
+
+
+def _changed(
+    variant: str | Variant,
+    stages: Mapping[int, Mapping[str, Any]] | None,
+    blocks: Mapping[int, Mapping[str, Any]] | None,
+    **fields: float | str | None,
+) -> Variant:
+    """Return the variant with the fields that are given, of itself and of its parts."""
+    if isinstance(variant, str):
+        variant = get_variant(variant)
+    require(
+        isinstance(variant, Variant),
+        f"variant must be a name or a Variant, as in @variants.Variant() with the "
+        f"parentheses, not {variant!r}",
+    )
+    given = {name: value for name, value in fields.items() if value is not None}
+    require(
+        not (variant.block_changes and "depth_coefficient" in given),
+        f"{variant.name} has changes to single blocks, which another "
+        "depth_coefficient would move to others; change the blocks after the depth",
+    )
+    return change(dataclasses.replace(variant, **given), stages, blocks)
 
 
 def _check(
@@ -162,12 +169,43 @@ def _check(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What all layers have in common: `build_model`'s arguments of these names."""
+
+    seed: int
+    dtype: keras.dtype_policies.DTypePolicy
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    fold_batch_norm: bool
+    make_seed_generator: SeedGeneratorMaker
+    reduce_mean: MeanReducer | None
+
+    def layer_maker(self, padding: str) -> LayerMaker:
+        """Return what makes the layers outside the blocks."""
+        return LayerMaker.of(
+            self.seed,
+            self.dtype,
+            padding=padding,
+            fold_batch_norm=self.fold_batch_norm,
+            momentum=self.batch_norm_momentum,
+            epsilon=self.batch_norm_epsilon,
+            reduce_mean=self.reduce_mean,
+        )
+
+    def dropout(self, rate: float) -> Dropout:
+        """Make the layer in front of the classifier."""
+        return Dropout(
+            rate,
+            seed=derive_seed(self.seed, "dropout"),
+            make_seed_generator=self.make_seed_generator,
+            dtype=self.dtype,
+            name="dropout",
+        )
+
+
 def _blocks(
-    variant: Variant,
-    survival_prob: float,
-    *,
-    input_of_patches: bool,
-    **shared: Any,
+    variant: Variant, survival_prob: float, form: "_StemForm", shared: _Shared
 ) -> list[keras.Layer]:
     """Make all blocks; only the first one sees the stem's patches."""
     specs = scaling.block_specs(variant)
@@ -177,9 +215,9 @@ def _blocks(
             spec,
             stage=stage,
             survival_prob=1 - (1 - survival_prob) * i / len(specs),
-            input_of_patches=input_of_patches and i == 0,
+            input_of_patches=form.patch_size == 4 and i == 0,
             name=f"block_{i}",
-            **shared,
+            **vars(shared),
         )
         for i, (spec, stage) in enumerate(zip(specs, stages, strict=True))
     ]
@@ -189,64 +227,46 @@ def _blocks(
 class _StemForm:
     """In what form pixels arrive and the stem computes."""
 
-    block_size: int
-    reshuffle: str
+    patch_size: int
+    rearranged_by: str  # "device" or "host"
     layout: str
 
     def check(self, variant: Variant) -> None:
         """Refuse what this variant's stem cannot be rewritten to."""
-        n = self.block_size
-        first = scaling.block_specs(variant)[0]
-        require(n in (1, 2, 4), f"stem_block_size must be 1, 2 or 4, not {n!r}")
         require(
-            self.reshuffle in ("device", "host"),
-            f'stem_reshuffle must be "device" or "host", not {self.reshuffle!r}',
+            self.rearranged_by in ("device", "host"),
+            f'stem_reshuffle must be "device" or "host", not {self.rearranged_by!r}',
         )
         require(
             self.layout in ("NHWC", "HWCN"),
             f'input_layout must be "NHWC" or "HWCN", not {self.layout!r}',
         )
+        scaling.check_stem(variant, self.patch_size)
         require(
-            n > 1 or self.reshuffle == "device",
+            self.patch_size > 1 or self.rearranged_by == "device",
             'stem_reshuffle = "host" has nothing to move at stem_block_size = 1',
-        )
-        check_patches(n, variant.resolution)
-        require(
-            n == 1 or variant.dialect == "reference",
-            f"{variant.name} pads its stem symmetrically: it has no form of patches; "
-            "use stem_block_size = 1",
-        )
-        require(
-            n < 4 or first.space_to_depth == "conv",
-            f"stem_block_size 4 needs the learned space-to-depth in block 0, which "
-            f"{variant.name} has not; use 2",
-        )
-        require(
-            n < 4 or first.space_to_batch == 1,
-            "stem_block_size 4 folds pixels together that space_to_batch in block 0 "
-            "would part; use 2",
         )
 
     def of_input(self, resolution: int) -> InputForm:
         """Return what the model is fed with."""
-        n = self.block_size if self.reshuffle == "host" else 1
-        return InputForm(resolution, n, self.layout)
+        patch_size = self.patch_size if self.rearranged_by == "host" else 1
+        return InputForm(resolution, patch_size, self.layout)
 
     def stem(self, make: LayerMaker, variant: Variant) -> list[keras.Layer]:
         """Make the layers from the input to the first activation."""
-        n, dtype, filters = self.block_size, make.dtype, scaling.stem_filters(variant)
+        filters = scaling.stem_filters(variant)
         layers: list[keras.Layer] = []
         if self.layout == "HWCN":
             shape = self.of_input(variant.resolution).image_shape
             layers.append(FromHWCN(shape, name="from_hwcn"))
-        layers.append(Normalize(dtype=dtype, name="normalize"))
-        if n > 1 and self.reshuffle == "device":
-            layers.append(SpaceToDepth(n, name="stem_patches"))
-        if n > 1:
-            conv = make.stem_of_patches("stem_conv", filters, block_size=n)
+        layers.append(Normalize(dtype=make.dtype, name="normalize"))
+        if self.patch_size > 1 and self.rearranged_by == "device":
+            layers.append(SpaceToDepth(self.patch_size, name="stem_patches"))
+        if self.patch_size > 1:
+            conv = make.patch_stem("stem_conv", filters, self.patch_size)
         else:
             conv = make.conv("stem_conv", filters, 3, strides=2)
-        groups = 4 if n == 4 else 1
+        groups = 4 if self.patch_size == 4 else 1
         norm = make.bn_act("stem", variant.activation, groups=groups)
         return [*layers, *conv, *norm]
 
@@ -254,20 +274,15 @@ class _StemForm:
 def _in_batch_domain(blocks: Sequence[keras.Layer]) -> list[keras.Layer]:
     """Put space-to-batch around the blocks that ask for it, once around neighbours."""
     layers: list[keras.Layer] = []
-    n = 1
-    for i, block in enumerate(blocks):
-        if block.spec.space_to_batch != n:
-            layers += _leave_batch_domain(n, i)
-            n = block.spec.space_to_batch
-            if n > 1:
-                layers.append(SpaceToBatch(n, name=f"space_to_batch_{i}"))
+    moves = scaling.batch_domain_moves([block.spec for block in blocks])
+    for i, (block, (enters, leaves)) in enumerate(zip(blocks, moves, strict=True)):
+        n = block.spec.space_to_batch
+        if enters:
+            layers.append(SpaceToBatch(n, name=f"space_to_batch_{i}"))
         layers.append(block)
-    return layers + _leave_batch_domain(n, len(blocks))
-
-
-def _leave_batch_domain(n: int, i: int) -> list[keras.Layer]:
-    """Make the way back in front of block i."""
-    return [BatchToSpace(n, name=f"batch_to_space_{i}")] if n > 1 else []
+        if leaves:
+            layers.append(BatchToSpace(n, name=f"batch_to_space_{i + 1}"))
+    return layers
 
 
 def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
@@ -290,22 +305,6 @@ def _classifier(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
     )
     # A layer of its own: softmax needs float32, the matrix product does not.
     return [dense, keras.layers.Activation("linear", dtype="float32", name="logits")]
-
-
-def _override(variant: Variant, **fields: float | str | None) -> Variant:
-    """Replace the fields that are given."""
-    require(
-        isinstance(variant, Variant),
-        f"variant must be a name or a Variant, as in @variants.Variant() with the "
-        f"parentheses, not {variant!r}",
-    )
-    given = {name: value for name, value in fields.items() if value is not None}
-    require(
-        not (variant.block_changes and "depth_coefficient" in given),
-        f"{variant.name} has changes to single blocks, which another "
-        "depth_coefficient would move to others; change the blocks after the depth",
-    )
-    return dataclasses.replace(variant, **given)
 
 
 # Functions beside Keras' activations, and those that need more than a tensor or that

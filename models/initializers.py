@@ -11,7 +11,7 @@ def derive_seed(seed: int, name: str) -> int:
 
 
 def kernel_initializer(seed: int) -> keras.initializers.Initializer:
-    """N(0, sqrt(2 / (height * width * output filters))), as the reference.
+    """Draw from N(0, sqrt(2 / (height * width * output filters))), as the reference.
 
     Of a depthwise kernel Keras counts one output filter, and so does the reference.
     """
@@ -21,7 +21,7 @@ def kernel_initializer(seed: int) -> keras.initializers.Initializer:
 
 
 def classifier_initializer(seed: int) -> keras.initializers.Initializer:
-    """U(-1 / sqrt(classes), 1 / sqrt(classes)), as the reference."""
+    """Draw from U(-1 / sqrt(classes), 1 / sqrt(classes)), as the reference."""
     # VarianceScaling's uniform limit is sqrt(3 * scale / fan_out).
     return keras.initializers.VarianceScaling(
         scale=1 / 3, mode="fan_out", distribution="uniform", seed=seed

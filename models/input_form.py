@@ -15,9 +15,9 @@ class InputForm:
     """What a model wants to be fed with.
 
     Attributes:
-        resolution: S, height and width of the image in pixels.
-        patch_size: n: patches of n x n pixels lie in the channels.
-        layout: "NHWC" for [batch, S / n, S / n, 3 * n * n], "HWCN" with batch last.
+      resolution: S, height and width of the image in pixels.
+      patch_size: n: patches of n x n pixels lie in the channels.
+      layout: "NHWC" for [batch, S / n, S / n, 3 * n * n], "HWCN" with batch last.
     """
 
     resolution: int
@@ -51,7 +51,7 @@ def input_form(model: keras.Model) -> InputForm:
     """Read off a model in what form it takes its images.
 
     Raises:
-        ModelError: if it takes none.
+      ModelError: if it takes none.
     """
     require(
         len(model.input_shape) == 4,
@@ -61,17 +61,3 @@ def input_form(model: keras.Model) -> InputForm:
     side, _, channels = model.input_shape[:3] if hwcn else model.input_shape[1:]
     n = math.isqrt(channels // 3)
     return InputForm(side * n, n, "HWCN" if hwcn else "NHWC")
-
-
-def check_patches(block_size: int, resolution: int) -> None:
-    """Refuse images that the stem's patches of n x n pixels do not fill.
-
-    Raises:
-        ModelError: says which sizes are near.
-    """
-    n = block_size
-    require(
-        resolution % n == 0,
-        f"stem_block_size {n} does not divide the resolution {resolution}; the nearest "
-        f"that it does are {resolution // n * n} and {resolution // n * n + n}",
-    )

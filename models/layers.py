@@ -7,9 +7,7 @@ import keras
 from keras import ops
 
 from models.errors import require
-
-MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+from models.imagenet import MEAN_RGB, STD_RGB
 
 SeedGeneratorMaker = Callable[[int], keras.random.SeedGenerator]
 
@@ -36,7 +34,7 @@ class Normalize(keras.Layer):
         return ops.cast((pixels - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):
@@ -52,9 +50,9 @@ class FromHWCN(keras.Layer):
     need no copy into that layout: there this layer costs nothing.
 
     Args:
-        image_shape: (height, width, channels), to tell the axes apart: Keras' loops,
-            which take the first one for the batch, would cut the images into strips.
-        **kwargs: keras.Layer's.
+      image_shape: (height, width, channels), to tell the axes apart: Keras' loops,
+        which take the first one for the batch, would cut the images into strips.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any):
@@ -62,7 +60,7 @@ class FromHWCN(keras.Layer):
         self.image_shape = tuple(image_shape)
 
     def call(self, inputs):
-        """Transpose."""
+        """Put the batch first."""
         require(
             tuple(inputs.shape[:3]) == self.image_shape,
             f"{self.name}: images must be [{', '.join(map(str, self.image_shape))}, "
@@ -72,7 +70,7 @@ class FromHWCN(keras.Layer):
         return ops.transpose(inputs, (3, 0, 1, 2))
 
     def compute_output_shape(self, input_shape):
-        """Return the batch first."""
+        """Return the shape with the batch first."""
         return (input_shape[3], *input_shape[:3])
 
     def get_config(self):
@@ -84,11 +82,11 @@ class _RandomZero(keras.Layer):
     """Zero random parts of the input in training, and scale up what survives.
 
     Args:
-        keep_prob: probability that a part survives, in (0, 1].
-        seed: of the layer's own generator.
-        make_seed_generator: from the seed to that generator, for a trainer that needs
-            another mask on each replica. It is the trainer's, so not in the config.
-        **kwargs: keras.Layer's.
+      keep_prob: probability that a part survives, in (0, 1].
+      seed: of the layer's own generator.
+      make_seed_generator: from the seed to that generator, for a trainer that needs
+        another mask on each replica. It is the trainer's, so not in the config.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(
@@ -105,7 +103,7 @@ class _RandomZero(keras.Layer):
         self.seed_generator = make_seed_generator(seed)
 
     def mask_shape(self, inputs):
-        """Shape of the mask, which broadcasts against the inputs."""
+        """Return the shape of the mask, which broadcasts against the inputs."""
         raise NotImplementedError
 
     def draw(self, inputs):
@@ -124,7 +122,7 @@ class _RandomZero(keras.Layer):
         return ops.where(survives, inputs / self.keep_prob, 0.0)
 
     def compute_output_shape(self, input_shape):
-        """Same shape."""
+        """Return the inputs' shape."""
         return input_shape
 
 
@@ -133,10 +131,10 @@ class StochasticDepth(_RandomZero):
     """Drop whole samples of a residual branch (Huang et al., 2016).
 
     Args:
-        survival_prob: probability that a sample survives, in (0, 1].
-        parts: samples of the batch that are one image behind SpaceToBatch, and that
-            survive or not together.
-        **kwargs: see Dropout; seed and make_seed_generator.
+      survival_prob: probability that a sample survives, in (0, 1].
+      parts: samples of the batch that are one image behind SpaceToBatch, and that
+        survive or not together.
+      **kwargs: see Dropout; seed and make_seed_generator.
     """
 
     def __init__(self, survival_prob: float, *, parts: int = 1, **kwargs: Any):
@@ -148,7 +146,7 @@ class StochasticDepth(_RandomZero):
         self.parts = parts
 
     def mask_shape(self, inputs):
-        """One draw per image."""
+        """Return the shape of one draw per image."""
         images = ops.shape(inputs)[0] // self.parts
         return (images,) + (1,) * (len(inputs.shape) - 1)
 
@@ -184,7 +182,7 @@ class Dropout(_RandomZero):
         )
 
     def mask_shape(self, inputs):
-        """One draw per element."""
+        """Return the shape of one draw per element."""
         return ops.shape(inputs)
 
     def get_config(self):

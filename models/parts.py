@@ -5,16 +5,16 @@ import keras
 from models.errors import require
 
 
-def is_ours(model: keras.Model) -> bool:
+def built_by_us(model: keras.Model) -> bool:
     """Whether `build_model` made the model."""
     names = {layer.name for layer in getattr(model, "layers", [])}
     return {"stem_conv", "block_0", "head_conv", "classifier"} <= names
 
 
-def require_ours(model: keras.Model) -> None:
+def require_built_by_us(model: keras.Model) -> None:
     """Raise ModelError unless `build_model` made the model."""
     require(
-        is_ours(model),
+        built_by_us(model),
         f"{getattr(model, 'name', model)!r} was not made by models.build_model",
     )
 
@@ -23,12 +23,12 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
     """Return the layers with weights by part, in the order of the computation.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
+      "stem", "stage_1", "stage_2", ..., "head", "classifier" -> layers.
     """
-    require_ours(model)
+    require_built_by_us(model)
     found: dict[str, list[keras.Layer]] = {}
     for layer in model.layers:
         if layer.weights:
@@ -44,6 +44,11 @@ def part_of_variable(model: keras.Model) -> dict[str, str]:
         for layer in layers
         for variable in layer.weights
     }
+
+
+def stem_patch_size(model: keras.Model) -> int:
+    """Return n: the stem is computed on patches of n x n pixels."""
+    return getattr(model.get_layer("stem_conv"), "patch_size", 1)
 
 
 def _part(layer: keras.Layer) -> str:

@@ -26,11 +26,11 @@ def variables(variant: Variant, num_classes: int = 1000) -> tuple[VariableSpec, 
     """List the variables of a variant in the reference's order.
 
     Args:
-        variant: a row of the table, or a Variant of your own.
-        num_classes: number of logits.
+      variant: a row of the table, or a Variant of your own.
+      num_classes: number of logits.
 
     Returns:
-        All of them, trainable or not, in the order of the forward computation.
+      All of them, trainable or not, in the order of the forward computation.
     """
     return variables_of(
         stem_filters=scaling.stem_filters(variant),
@@ -67,14 +67,14 @@ def _block(name: str, block: BlockSpec) -> list[VariableSpec]:
     """List the variables of one block."""
     scope = _Scope(name)
     if block.space_to_depth == "conv":
-        fold = _Scope(f"{name}/space2depth")
-        fold.conv(2, block.input_filters, block.folded_filters)
-        fold.batch_norm(block.folded_filters)
-        scope.variables += fold.variables
+        space_to_depth = _Scope(f"{name}/space2depth")
+        space_to_depth.conv(2, block.input_filters, block.space_to_depth_filters)
+        space_to_depth.batch_norm(block.space_to_depth_filters)
+        scope.variables += space_to_depth.variables
     expanded = block.expanded_filters
     if block.has_expansion:
         kernel_size = block.kernel_size if block.fused else 1
-        scope.conv(kernel_size, block.folded_filters, expanded)
+        scope.conv(kernel_size, block.space_to_depth_filters, expanded)
         scope.batch_norm(expanded)
     if not block.fused:
         scope.depthwise(block.kernel_size, expanded)

@@ -7,9 +7,9 @@ import keras
 from models import scaling
 from models.blocks import run_chain
 from models.errors import require
-from models.input_form import InputForm, check_patches, input_form
+from models.input_form import InputForm, input_form
 from models.layers import Dropout, FromHWCN
-from models.parts import require_ours
+from models.parts import require_built_by_us, stem_patch_size
 
 
 def at_resolution(
@@ -21,17 +21,17 @@ def at_resolution(
     arXiv 2104.00298, section 4) trains the two models one after the other.
 
     Args:
-        model: what `build_model` returned. It computes what it did; but its layers have
-            two outputs from now on, so that `layer.output` of one is ambiguous.
-        resolution: height and width of the images in pixels.
-        dropout_rate: before the classifier, in [0, 1); None is that of `model`.
+      model: what `build_model` returned. It computes what it did; but its layers have
+        two outputs from now on, so that `layer.output` of one is ambiguous.
+      resolution: height and width of the images in pixels.
+      dropout_rate: before the classifier, in [0, 1); None is that of `model`.
 
     Returns:
-        A model that takes its images in the form in which `model` does.
+      A model that takes its images in the form in which `model` does.
 
     Raises:
-        ModelError: the network, or its form, cannot take images of this size, or
-            the rate is out of range.
+      ModelError: the network, or its form, cannot take images of this size, or
+        the rate is out of range.
     """
     form = form_at_resolution(model, resolution)
     pixels = form.pixels()
@@ -41,14 +41,14 @@ def at_resolution(
 
 def form_at_resolution(model: keras.Model, resolution: int) -> InputForm:
     """Return what `at_resolution` would be fed with; arguments and errors are its."""
-    require_ours(model)
+    require_built_by_us(model)
     require(
         type(resolution) is int and resolution >= 1,
         f"resolution must be an integer of 1 or more, not {resolution!r}",
     )
     blocks = [layer.spec for layer in model.layers if hasattr(layer, "spec")]
     scaling.check_resolution(model.name, resolution, blocks)
-    check_patches(getattr(model.get_layer("stem_conv"), "block_size", 1), resolution)
+    scaling.check_patches(stem_patch_size(model), resolution)
     return dataclasses.replace(input_form(model), resolution=resolution)
 
 

@@ -21,7 +21,7 @@ class BlockSpec:
 
     `input_filters` are the channels of the tensor that enters, `expanded_filters`
     those that squeeze-and-excite and the projection see; `se_filters` 0 means no
-    squeeze-and-excite. A block with `space_to_depth` begins by folding 2x2 pixels
+    squeeze-and-excite. A block with `space_to_depth` begins by putting 2x2 pixels
     into four times the channels, by a learned convolution ("conv") or by moving them
     ("reshuffle"). The other fields are those of StageSpec and Variant.
     """
@@ -41,7 +41,7 @@ class BlockSpec:
     padding: Literal["same", "symmetric"] = "same"
 
     @property
-    def folded_filters(self) -> int:
+    def space_to_depth_filters(self) -> int:
         """Channels behind the space-to-depth, if there is one."""
         return self.input_filters * (1 if self.space_to_depth == "none" else 4)
 
@@ -51,7 +51,7 @@ class BlockSpec:
         return (
             self.fused
             or self.expand_ratio != 1
-            or self.folded_filters != self.expanded_filters
+            or self.space_to_depth_filters != self.expanded_filters
         )
 
     @property
@@ -80,12 +80,12 @@ def round_repeats(num_repeat: int, depth_coefficient: float) -> int:
 
 
 def stem_filters(variant: Variant) -> int:
-    """Channels of the stem after scaling."""
+    """Return the channels of the stem after scaling."""
     return round_filters(variant.stem_filters, variant.width_coefficient)
 
 
 def head_filters(variant: Variant) -> int:
-    """Channels of the head, and of the pooled features, after scaling."""
+    """Return the channels of the head, and of the pooled features, after scaling."""
     return round_filters(variant.head_filters, variant.width_coefficient)
 
 
@@ -93,7 +93,7 @@ def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
     """Unroll a variant into its blocks, first to last.
 
     Raises:
-        ModelError: if the blocks do not fit together or do not fit the resolution.
+      ModelError: if the blocks do not fit together or do not fit the resolution.
     """
     blocks: list[BlockSpec] = []
     tensor_filters = stem_filters(variant)
@@ -154,15 +154,17 @@ def sizes_behind(resolution: int, blocks: Sequence[BlockSpec]) -> tuple[int, ...
     return tuple(sizes)
 
 
-def reductions(variant: Variant) -> dict[str, int]:
-    """Return the endpoints reduction_1, reduction_2, ... -> index of their block.
+def batch_domain_moves(blocks: Sequence[BlockSpec]) -> list[tuple[bool, bool]]:
+    """Say of every block whether pixels move into the batch before it, back behind it.
 
-    An endpoint is the last tensor of its size. The stem has index -1.
+    Neighbours of equal space_to_batch share one round trip.
     """
-    blocks = block_specs(variant)
-    shrinking = [i - 1 for i, block in enumerate(blocks) if block.reduction > 1]
-    last = [*shrinking, len(blocks) - 1]
-    return {f"reduction_{n}": i for n, i in enumerate(last, start=1)}
+    # Before the first block and behind the last one, pixels are in their place.
+    parts = [1, *(block.space_to_batch for block in blocks), 1]
+    return [
+        (n not in (1, before), n not in (1, behind))
+        for before, n, behind in zip(parts, parts[1:], parts[2:], strict=False)
+    ]
 
 
 def _unrolled(variant: Variant) -> Iterator[StageSpec]:
@@ -192,15 +194,15 @@ def _scaled(
     block: StageSpec, variant: Variant, tensor_filters: int, inside: bool
 ) -> BlockSpec:
     """Scale one block that a tensor of so many channels enters."""
-    form = block.space_to_depth
-    entering, leaving = form in ("conv", "reshuffle"), form == "leave"
+    moving = block.space_to_depth
+    entering, leaving = moving in ("conv", "reshuffle"), moving == "leave"
     # Inside a space-to-depth section a pixel stands for 2x2 of the original: four
     # times the channels, and half the kernel for about the same receptive field.
     output = round_filters(block.output_filters, variant.width_coefficient)
     halved = entering or (inside and variant.dialect == "reference")
-    # The block that leaves counts as if its input were folded back already.
-    unfolded = tensor_filters // 4 if leaving else tensor_filters
-    expanded = (4 if entering else 1) * unfolded * block.expand_ratio
+    # The block that leaves counts as if its input had moved back into space already.
+    declared = tensor_filters // 4 if leaving else tensor_filters
+    expanded = (4 if entering else 1) * declared * block.expand_ratio
     return BlockSpec(
         kernel_size=(block.kernel_size + 1) // 2 if halved else block.kernel_size,
         strides=1 if leaving else block.strides,
@@ -208,10 +210,10 @@ def _scaled(
         input_filters=tensor_filters,
         expanded_filters=expanded,
         output_filters=4 * output if inside else output,
-        se_filters=_se_filters(block, variant, tensor_filters, unfolded),
+        se_filters=_se_filters(block, variant, tensor_filters, declared),
         activation=block.activation,
         fused=block.fused,
-        space_to_depth="none" if form == "leave" else form,
+        space_to_depth="none" if moving == "leave" else moving,
         space_to_batch=block.space_to_batch,
         skip=block.skip,
         padding="symmetric" if variant.dialect == "timm" else "same",
@@ -219,29 +221,29 @@ def _scaled(
 
 
 def _se_filters(
-    block: StageSpec, variant: Variant, tensor_filters: int, unfolded: int
+    block: StageSpec, variant: Variant, tensor_filters: int, declared: int
 ) -> int:
-    """Width of squeeze-and-excite's bottleneck, 0 if the block has none."""
+    """Return the width of squeeze-and-excite's bottleneck, 0 for none."""
     if not block.se_ratio:
         return 0
     ratio = block.se_ratio * variant.se_coefficient
     if variant.dialect == "timm":
         return max(1, round(tensor_filters * ratio))
     if block.space_to_depth in ("conv", "reshuffle"):
-        return max(1, int(4 * unfolded * ratio) // 4)
-    return max(1, int(unfolded * ratio))
+        return max(1, int(4 * declared * ratio) // 4)
+    return max(1, int(declared * ratio))
 
 
 def check_resolution(name: str, resolution: int, blocks: Sequence[BlockSpec]) -> None:
     """Refuse a resolution that the strides use up or space-to-batch cannot divide.
 
     Args:
-        name: of the model, for the message.
-        resolution: height and width of the input in pixels.
-        blocks: of the model, first to last.
+      name: of the model, for the message.
+      resolution: height and width of the input in pixels.
+      blocks: of the model, first to last.
 
     Raises:
-        ModelError: if it is too small, or not divisible.
+      ModelError: if it is too small, or not divisible.
     """
     total = 2 * math.prod(block.reduction for block in blocks)
     # Below that the last blocks see only padding.
@@ -253,6 +255,47 @@ def check_resolution(name: str, resolution: int, blocks: Sequence[BlockSpec]) ->
     sizes = sizes_behind(resolution, blocks)[:-1]
     for i, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
         _check_space_to_batch(i, block, size)
+
+
+def check_patches(patch_size: int, resolution: int) -> None:
+    """Refuse images that the stem's patches of n x n pixels do not fill.
+
+    Raises:
+      ModelError: says which sizes are near.
+    """
+    n = patch_size
+    require(
+        resolution % n == 0,
+        f"stem_block_size {n} does not divide the resolution {resolution}; the nearest "
+        f"that it does are {resolution // n * n} and {resolution // n * n + n}",
+    )
+
+
+def check_stem(variant: Variant, patch_size: int) -> None:
+    """Refuse patches of n x n pixels on which a variant's stem cannot be computed.
+
+    Raises:
+      ModelError: says which size would do.
+    """
+    n = patch_size
+    require(n in (1, 2, 4), f"stem_block_size must be 1, 2 or 4, not {n!r}")
+    check_patches(n, variant.resolution)
+    require(
+        n == 1 or variant.dialect == "reference",
+        f"{variant.name} pads its stem symmetrically: it has no form of patches; "
+        "use stem_block_size = 1",
+    )
+    first = block_specs(variant)[0]
+    require(
+        n < 4 or first.space_to_depth == "conv",
+        "stem_block_size 4 needs the learned space-to-depth in block 0, which "
+        f"{variant.name} has not; use 2",
+    )
+    require(
+        n < 4 or first.space_to_batch == 1,
+        "stem_block_size 4 folds pixels together that space_to_batch in block 0 "
+        "would part; use 2",
+    )
 
 
 def _check_space_to_batch(i: int, block: BlockSpec, size: int) -> None:

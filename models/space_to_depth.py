@@ -15,22 +15,22 @@ from models.errors import require
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
 
-class _Reshuffle(keras.Layer):
+class _Rearrange(keras.Layer):
     """What the layers here share: a patch size, and the inputs' dtype.
 
     Args:
-        block_size: n, height and width of a patch of pixels.
-        **kwargs: keras.Layer's.
+      patch_size: n, height and width of a patch of pixels.
+      **kwargs: keras.Layer's.
     """
 
-    def __init__(self, block_size: int, **kwargs: Any):
+    def __init__(self, patch_size: int, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
-        good = isinstance(block_size, int) and not isinstance(block_size, bool)
+        good = isinstance(patch_size, int) and not isinstance(patch_size, bool)
         require(
-            good and block_size >= 1,
-            f"block_size must be an integer of 1 or more, not {block_size!r}",
+            good and patch_size >= 1,
+            f"patch_size must be an integer of 1 or more, not {patch_size!r}",
         )
-        self.block_size = block_size
+        self.patch_size = patch_size
 
     def compute_output_spec(self, inputs):
         """Keep the dtype."""
@@ -39,15 +39,15 @@ class _Reshuffle(keras.Layer):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "block_size": self.block_size}
+        return {**super().get_config(), "patch_size": self.patch_size}
 
 
-class _ToPatches(_Reshuffle):
+class _ToPatches(_Rearrange):
     """Cut images into patches of n x n pixels, padding with zeros below and right."""
 
     def _patches(self, inputs):
         """Return [batch, rows, n, columns, n, channels]."""
-        n = self.block_size
+        n = self.patch_size
         batch, height, width, channels = ops.shape(inputs)
         below, right = -height % n, -width % n
         if not (_is_zero(below) and _is_zero(right)):
@@ -56,24 +56,24 @@ class _ToPatches(_Reshuffle):
         return ops.reshape(inputs, (batch, rows, n, columns, n, channels))
 
 
-class _FromPatches(_Reshuffle):
+class _FromPatches(_Rearrange):
     """Put patches of n x n pixels together to images, and crop these.
 
     Args:
-        block_size: n, height and width of a patch.
-        output_size: height and width of what is kept, from the top left, or None for
-            everything: the size before padding, to undo the other layer.
-        **kwargs: keras.Layer's.
+      patch_size: n, height and width of a patch.
+      output_size: height and width of what is kept, from the top left, or None for
+        everything: the size before padding, to undo the other layer.
+      **kwargs: keras.Layer's.
     """
 
     def __init__(
         self,
-        block_size: int,
+        patch_size: int,
         *,
         output_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(block_size, **kwargs)
+        super().__init__(patch_size, **kwargs)
         self.output_size = None if output_size is None else tuple(output_size)
         require(
             output_size is None
@@ -86,7 +86,7 @@ class _FromPatches(_Reshuffle):
 
     def _image(self, patches):
         """Return the image of [batch, rows, n, columns, n, channels]."""
-        n = self.block_size
+        n = self.patch_size
         batch, rows, _, columns, _, channels = ops.shape(patches)
         image = ops.reshape(patches, (batch, rows * n, columns * n, channels))
         if self.output_size is None:
@@ -116,15 +116,15 @@ class SpaceToDepth(_ToPatches):
     """[B, H, W, C] -> [B, H/n, W/n, n*n*C], rounded up: a patch becomes a pixel."""
 
     def call(self, inputs):
-        """Channels are ordered by row in the patch, column in the patch, channel."""
+        """Order channels by row in the patch, column in the patch, channel."""
         patches = ops.transpose(self._patches(inputs), (0, 1, 3, 2, 4, 5))
         batch, rows, columns, n, _, channels = ops.shape(patches)
         return ops.reshape(patches, (batch, rows, columns, n * n * channels))
 
     def compute_output_shape(self, input_shape):
-        """Less space, more channels."""
+        """Return less space, more channels."""
         batch, height, width, channels = input_shape
-        n = self.block_size
+        n = self.patch_size
         return (batch, _up(height, n), _up(width, n), n * n * channels)
 
 
@@ -134,20 +134,20 @@ class DepthToSpace(_FromPatches):
 
     def call(self, inputs):
         """Undo SpaceToDepth."""
-        n = self.block_size
+        n = self.patch_size
         batch, rows, columns, depth = ops.shape(inputs)
         channels = self._channels(depth)
         patches = ops.reshape(inputs, (batch, rows, columns, n, n, channels))
         return self._image(ops.transpose(patches, (0, 1, 3, 2, 4, 5)))
 
     def compute_output_shape(self, input_shape):
-        """More space, less channels."""
+        """Return more space, less channels."""
         batch, *sides, depth = input_shape
-        size = self._image_size(*(_times(side, self.block_size) for side in sides))
+        size = self._image_size(*(_times(side, self.patch_size) for side in sides))
         return (batch, *size, self._channels(depth))
 
     def _channels(self, depth: int) -> int:
-        parts = self.block_size**2
+        parts = self.patch_size**2
         require(
             depth % parts == 0,
             f"{self.name}: {depth} channels are no {parts} parts of equal size",
@@ -171,9 +171,9 @@ class SpaceToBatch(_ToPatches):
         return ops.reshape(patches, (n * n * batch, rows, columns, channels))
 
     def compute_output_shape(self, input_shape):
-        """Less space, more samples."""
+        """Return less space, more samples."""
         batch, height, width, channels = input_shape
-        n = self.block_size
+        n = self.patch_size
         samples = None if batch is None else n * n * batch
         return (samples, _up(height, n), _up(width, n), channels)
 
@@ -184,21 +184,21 @@ class BatchToSpace(_FromPatches):
 
     def call(self, inputs):
         """Interleave n*n samples into one image."""
-        n = self.block_size
+        n = self.patch_size
         samples, rows, columns, channels = ops.shape(inputs)
         batch = self._batch(samples)
         patches = ops.reshape(inputs, (n, n, batch, rows, columns, channels))
         return self._image(ops.transpose(patches, (2, 3, 0, 4, 1, 5)))
 
     def compute_output_shape(self, input_shape):
-        """More space, less samples."""
+        """Return more space, less samples."""
         samples, *sides, channels = input_shape
         batch = None if samples is None else self._batch(samples)
-        size = self._image_size(*(_times(side, self.block_size) for side in sides))
+        size = self._image_size(*(_times(side, self.patch_size) for side in sides))
         return (batch, *size, channels)
 
     def _batch(self, samples):
-        parts = self.block_size**2
+        parts = self.patch_size**2
         if isinstance(samples, int):
             require(
                 samples % parts == 0,

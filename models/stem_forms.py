@@ -20,7 +20,7 @@ from keras import ops
 
 from models.batch_norm import BatchNormalization
 from models.errors import require
-from models.parts import require_ours
+from models.parts import require_built_by_us
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
@@ -28,13 +28,13 @@ _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 class _RearrangedConv2D(keras.layers.Conv2D):
     """A convolution whose input has n x n pixels of the original in its channels."""
 
-    def __init__(self, *args: Any, block_size: int, **kwargs: Any):
+    def __init__(self, *args: Any, patch_size: int, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.block_size = block_size
+        self.patch_size = patch_size
 
     def build(self, input_shape):
         """Create the original's variables."""
-        channels, rest = divmod(input_shape[-1], self.block_size**2)
+        channels, rest = divmod(input_shape[-1], self.patch_size**2)
         require(
             rest == 0, f"{self.name}: {input_shape[-1]} channels hold no whole patches"
         )
@@ -42,12 +42,12 @@ class _RearrangedConv2D(keras.layers.Conv2D):
         self.input_spec = None  # which would expect the original's channels
 
     def compute_output_shape(self, input_shape):
-        """Same size; see the layers for the channels."""
+        """Return the inputs' size; see the layers for the channels."""
         return (*input_shape[:-1], self.filters * self._outputs_per_pixel())
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "block_size": self.block_size}
+        return {**super().get_config(), "patch_size": self.patch_size}
 
     def call(self, inputs):
         """Convolve by the rearranged kernel."""
@@ -70,28 +70,28 @@ class _RearrangedConv2D(keras.layers.Conv2D):
 
 
 @_register
-class StemOfPatches(_RearrangedConv2D):
+class PatchStemConv2D(_RearrangedConv2D):
     """The stem's SAME 3x3 stride-2 convolution, of an image behind SpaceToDepth(n).
 
     n is 2 or 4 and divides the image. With n = 4, two by two pixels of the original's
     output come out as one, in the channels: [B, H/4, W/4, 4 * filters].
     """
 
-    def __init__(self, filters: int, *, block_size: int, **kwargs: Any):
+    def __init__(self, filters: int, *, patch_size: int, **kwargs: Any):
         require(
-            block_size in (2, 4), f"the stem's block_size must be 2 or 4: {block_size}"
+            patch_size in (2, 4), f"the stem's patch_size must be 2 or 4: {patch_size}"
         )
         # What the original convolution has, for the config; the layer's own call
         # never strides.
         original = {"kernel_size": 3, "strides": 2, "padding": "same", **kwargs}
-        super().__init__(filters, block_size=block_size, **original)
+        super().__init__(filters, patch_size=patch_size, **original)
 
     def _outputs_per_pixel(self) -> int:
-        return (self.block_size // 2) ** 2
+        return (self.patch_size // 2) ** 2
 
     def rearranged_kernel(self):
         """Return the kernel [2, 2, n*n*channels, outputs per pixel * filters]."""
-        n = self.block_size
+        n = self.patch_size
         channels, filters = self.kernel.shape[2:]
         # On an even image SAME pads below and right only, so the output at row i needs
         # rows 2i to 2i+2: for all outputs of a patch, this patch and the next one.
@@ -111,34 +111,34 @@ class StemOfPatches(_RearrangedConv2D):
 
 
 @_register
-class ConvOfPatches(_RearrangedConv2D):
+class PatchConv2D(_RearrangedConv2D):
     """A 2x2 stride-2 convolution of an image behind SpaceToDepth(2): a 1x1."""
 
     def __init__(self, filters: int, **kwargs: Any):
-        kwargs.pop("block_size", None)  # of a config; there is only one
+        kwargs.pop("patch_size", None)  # of a config; there is only one
         original = {"kernel_size": 2, "strides": 2, "padding": "same", **kwargs}
-        super().__init__(filters, block_size=2, **original)
+        super().__init__(filters, patch_size=2, **original)
 
     def rearranged_kernel(self):
         """Return the kernel [1, 1, 4 * channels, filters]."""
         return ops.reshape(self.kernel, (1, 1, -1, self.filters))
 
 
-def to_patches(pixels: np.ndarray, block_size: int) -> np.ndarray:
+def to_patches(pixels: np.ndarray, patch_size: int) -> np.ndarray:
     """Move pixels into the channels on the host, for `stem_reshuffle="host"`.
 
     Args:
-        pixels: [batch, height, width, channels] of any type.
-        block_size: n, a divisor of height and width.
+      pixels: [batch, height, width, channels] of any type.
+      patch_size: n, a divisor of height and width.
 
     Returns:
-        [batch, height / n, width / n, n * n * channels], as `tf.nn.space_to_depth`.
+      [batch, height / n, width / n, n * n * channels], as `tf.nn.space_to_depth`.
     """
     batch, height, width, channels = pixels.shape
-    n = block_size
+    n = patch_size
     require(
         height % n == 0 and width % n == 0,
-        f"block_size {n} does not divide {height}x{width} pixels",
+        f"patch_size {n} does not divide {height}x{width} pixels",
     )
     patches = pixels.reshape(batch, height // n, n, width // n, n, channels)
     patches = patches.transpose(0, 1, 3, 2, 4, 5)
@@ -154,11 +154,11 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     made the identity plus the bias where only `target` has it.
 
     Args:
-        source: what `build_model` returned; read only.
-        target: what `build_model` returned; all its weights are written.
+      source: what `build_model` returned; read only.
+      target: what `build_model` returned; all its weights are written.
 
     Raises:
-        ModelError: if they are not the same network; nothing is written then.
+      ModelError: if they are not the same network; nothing is written then.
     """
     names = source.name, target.name
     wanted = _architecture(target)
@@ -194,7 +194,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 
 def _architecture(model: keras.Model) -> dict[str, Any]:
     """Return what decides on the logits beside the weights and their shapes."""
-    require_ours(model)
+    require_built_by_us(model)
     facts: dict[str, Any] = {}
     for layer in model.layers:
         if hasattr(layer, "spec"):
@@ -229,7 +229,7 @@ def _converted(source: _Normalized, target: _Normalized) -> list[tuple[Any, Any]
     """Return the variables of `target` and the values that do what `source` does."""
     (conv, norm), (new_conv, new_norm) = source, target
     if norm is not None and new_norm is None:
-        return list(zip(new_conv.weights, _folded(conv, norm), strict=True))
+        return list(zip(new_conv.weights, _fold_batch_norm(conv, norm), strict=True))
     pairs = [(new_conv.kernel, conv.kernel.numpy())]
     if norm is None and new_norm is not None:
         return [*pairs, *zip(new_norm.weights, _identity(conv, new_norm), strict=True)]
@@ -238,7 +238,7 @@ def _converted(source: _Normalized, target: _Normalized) -> list[tuple[Any, Any]
     return [(v, value.numpy()) for v, value in zip(new, old, strict=True)]
 
 
-def _folded(conv: Any, norm: Any) -> list[np.ndarray]:
+def _fold_batch_norm(conv: Any, norm: Any) -> list[np.ndarray]:
     """Return kernel and bias of a convolution that normalises, too."""
     scale = _array(norm.gamma) / np.sqrt(_array(norm.moving_variance) + norm.epsilon)
     bias = _array(norm.beta) - _array(norm.moving_mean) * scale

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 
 from models.errors import require
-from models.parts import parts, require_ours
+from models.parts import parts, require_built_by_us, stem_patch_size
 from models.space_to_depth import BatchToSpace, DepthToSpace
 
 
@@ -13,11 +13,11 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
     """Let parts keep their weights, moving statistics too, in training.
 
     Args:
-        model: what `build_model` returned.
-        names: parts, see `parts`.
+      model: what `build_model` returned.
+      names: parts, see `parts`.
 
     Raises:
-        ModelError: for an unknown part, or if nothing would be left to learn.
+      ModelError: for an unknown part, or if nothing would be left to learn.
     """
     known = parts(model)
     require(
@@ -41,15 +41,15 @@ def feature_extractor(model: keras.Model) -> keras.Model:
     """Make a model from the same pixels to the feature maps, sharing all weights.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
-        "reduction_5", the last tensor of each size, as the reference's endpoints.
+      A model to a dictionary: "reduction_1" [batch, size / 2, size / 2, channels] to
+      "reduction_5", the last tensor of each size, as the reference's endpoints.
     """
-    require_ours(model)
+    require_built_by_us(model)
     stem = model.get_layer("stem_activation").output
-    if getattr(model.get_layer("stem_conv"), "block_size", 1) == 4:
+    if stem_patch_size(model) == 4:
         stem = DepthToSpace(2, name="stem_to_space")(stem)
     outputs, n = [stem], 1
     for layer in model.layers:
@@ -58,7 +58,9 @@ def feature_extractor(model: keras.Model) -> keras.Model:
         elif hasattr(layer, "spec"):
             if layer.spec.reduction > 1:
                 if n > 1:  # a run of blocks that goes on at the next size
-                    outputs[-1] = BatchToSpace(n)(outputs[-1])
+                    # Not Keras' own name, which one of the model's may have.
+                    name = f"reduction_{len(outputs)}_to_space"
+                    outputs[-1] = BatchToSpace(n, name=name)(outputs[-1])
                 outputs.append(layer.output)
             outputs[-1], n = layer.output, layer.spec.space_to_batch
     named = {f"reduction_{n}": tensor for n, tensor in enumerate(outputs, start=1)}

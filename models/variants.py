@@ -23,23 +23,23 @@ class StageSpec:
     """One stage before scaling; a stage of one block describes any single block.
 
     Attributes:
-        num_repeat: blocks, before scaling of the depth.
-        kernel_size: of the depthwise, or of the fused, convolution.
-        strides: of the first block; the others have 1.
-        expand_ratio: expanded channels per channel that enters.
-        output_filters: channels, before scaling of the width.
-        activation: Keras' name of a function, such as "relu" or "swish".
-        fused: one dense convolution in place of expansion and depthwise.
-        se_ratio: channels of squeeze-and-excite's bottleneck per channel that enters
-            the block; 0 is no squeeze-and-excite.
-        space_to_depth: a section of the network may run at half its resolution on
-            four times the channels. The first block of a stage opens the section by
-            a learned 2x2 stride-2 convolution ("conv") or by moving pixels alone
-            ("reshuffle"), or closes it ("leave"), its stride being already paid.
-        space_to_batch: n > 1 runs the blocks on n*n interleaved parts of the image,
-            each of which is a sample for their squeeze-and-excite. Their convolutions
-            reach n times as far. Neighbouring blocks of equal n share one round trip.
-        skip: add a block's inputs to its outputs wherever the shapes allow it.
+      num_repeat: blocks, before scaling of the depth.
+      kernel_size: of the depthwise, or of the fused, convolution.
+      strides: of the first block; the others have 1.
+      expand_ratio: expanded channels per channel that enters.
+      output_filters: channels, before scaling of the width.
+      activation: Keras' name of a function, such as "relu" or "swish".
+      fused: one dense convolution in place of expansion and depthwise.
+      se_ratio: channels of squeeze-and-excite's bottleneck per channel that enters
+        the block; 0 is no squeeze-and-excite.
+      space_to_depth: a section of the network may run at half its resolution on
+        four times the channels. The first block of a stage opens the section by
+        a learned 2x2 stride-2 convolution ("conv") or by moving pixels alone
+        ("reshuffle"), or closes it ("leave"), its stride being already paid.
+      space_to_batch: n > 1 runs the blocks on n*n interleaved parts of the image,
+        each of which is a sample for their squeeze-and-excite. Their convolutions
+        reach n times as far. Neighbouring blocks of equal n share one round trip.
+      skip: add a block's inputs to its outputs wherever the shapes allow it.
     """
 
     num_repeat: int
@@ -91,28 +91,28 @@ class Variant:
     """A named network: its stages and how far they are scaled.
 
     Attributes:
-        name: of the Keras model.
-        width_coefficient: factor of all channels.
-        depth_coefficient: factor of the blocks in each stage.
-        resolution: height and width of the input in pixels.
-        dropout_rate: before the classifier, in [0, 1).
-        se_coefficient: factor of every se_ratio.
-        stages: first to last.
-        stem_filters: channels of the stem before scaling.
-        head_filters: channels of the head before scaling.
-        activation: of the stem and the head.
-        batch_norm_epsilon: added to the variance.
-        dialect: "timm" follows timm 1.0.31 where it differs from the authors'
-            "reference": convolutions with a stride are padded alike on both sides
-            (SAME puts the odd pixel below and to the right); the width of
-            squeeze-and-excite is rounded, not cut off, and in the block that leaves
-            a space-to-depth section it counts from the channels that really enter;
-            inside such a section only the first block's kernel is halved.
-        block_changes: fields of StageSpec to change in single blocks, by their index
-            from 0 after scaling: what `change` has collected.
+      name: of the Keras model.
+      width_coefficient: factor of all channels.
+      depth_coefficient: factor of the blocks in each stage.
+      resolution: height and width of the input in pixels.
+      dropout_rate: before the classifier, in [0, 1).
+      se_coefficient: factor of every se_ratio.
+      stages: first to last.
+      stem_filters: channels of the stem before scaling.
+      head_filters: channels of the head before scaling.
+      activation: of the stem and the head.
+      batch_norm_epsilon: added to the variance.
+      dialect: "timm" follows timm 1.0.31 where it differs from the authors'
+        "reference": convolutions with a stride are padded alike on both sides
+        (SAME puts the odd pixel below and to the right); the width of
+        squeeze-and-excite is rounded, not cut off, and in the block that leaves
+        a space-to-depth section it counts from the channels that really enter;
+        inside such a section only the first block's kernel is halved.
+      block_changes: fields of StageSpec to change in single blocks, by their index
+        from 0 after scaling: what `change` has collected.
 
     Raises:
-        ModelError: for a value out of range, also when made by `dataclasses.replace`.
+      ModelError: for a value out of range, also when made by `dataclasses.replace`.
     """
 
     name: str
@@ -170,18 +170,18 @@ def change(
     """Change fields of single stages and blocks.
 
     Args:
-        variant: to start from; it stays as it is.
-        stages: by the stage's number from 1, as in the paper, the fields of StageSpec
-            to change: {2: {"kernel_size": 5, "fused": False}}.
-        blocks: by the block's index from 0 after scaling, as in the names of the
-            layers, the same but for `num_repeat`. Applied after the stages.
+      variant: to start from; it stays as it is.
+      stages: by the stage's number from 1, as in the paper, the fields of StageSpec
+        to change: {2: {"kernel_size": 5, "fused": False}}.
+      blocks: by the block's index from 0 after scaling, as in the names of the
+        layers, the same but for `num_repeat`. Applied after the stages.
 
     Returns:
-        A new variant of the same name.
+      A new variant of the same name.
 
     Raises:
-        ModelError: for an unknown stage or field, or a value out of range. A block
-            that is not there, or does not fit, is found when the blocks are made.
+      ModelError: for an unknown stage or field, or a value out of range. A block
+        that is not there, or does not fit, is found when the blocks are made.
     """
     changed = list(variant.stages)
     for number, fields in _items(stages, "stages"):
@@ -329,13 +329,13 @@ def get_variant(name: str) -> Variant:
     """Look up a variant by its name.
 
     Args:
-        name: a key of VARIANTS, such as "efficientnet-x-b0".
+      name: a key of VARIANTS, such as "efficientnet-x-b0".
 
     Returns:
-        The row of the table.
+      The row of the table.
 
     Raises:
-        ModelError: if there is none; the message proposes the nearest names.
+      ModelError: if there is none; the message proposes the nearest names.
     """
     if name in VARIANTS:
         return VARIANTS[name]

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.blocks import FusedMBConv, MBConv
 from models.errors import ModelError, require
-from models.parts import require_ours
+from models.parts import require_built_by_us
 from models.reference_variables import variables, variables_of
 from models.variants import VARIANTS
 
@@ -28,13 +28,13 @@ def in_reference_order(model: keras.Model) -> list[keras.Variable]:
     batch normalisation after its gamma and beta.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        All its weights, trainable or not; no state of random generators.
+      All its weights, trainable or not; no state of random generators.
 
     Raises:
-        ModelError: if the model was not made by `build_model`.
+      ModelError: if the model was not made by `build_model`.
     """
     # A functional model lists its layers by depth, which for a chain is the order of
     # the computation; inside a block, forward_layers says it.
@@ -62,16 +62,16 @@ def by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
     """Map the reference's names (`models.reference_variables`) to a model's weights.
 
     Args:
-        model: what `build_model` returned.
+      model: what `build_model` returned.
 
     Returns:
-        All its weights, in the reference's order.
+      All its weights, in the reference's order.
 
     Raises:
-        ModelError: if the model was not made by `build_model`, or if its batch
-            normalisation was folded into the convolutions.
+      ModelError: if the model was not made by `build_model`, or if its batch
+        normalisation was folded into the convolutions.
     """
-    require_ours(model)
+    require_built_by_us(model)
     found = in_reference_order(model)
     blocks = [la.spec for la in model.layers if isinstance(la, MBConv | FusedMBConv)]
     specs = variables_of(
@@ -106,14 +106,14 @@ def load_reference(
     """Load a TF1 checkpoint of the authors' EfficientNet or EfficientNet-X.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays by their names there, whatever the prefix. Only the network's
-            are read: neither an optimizer's slots nor counters.
-        averaged: take the moving averages of the weights, where there are any.
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays by their names there, whatever the prefix. Only the network's
+        are read: neither an optimizer's slots nor counters.
+      averaged: take the moving averages of the weights, where there are any.
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's, or have no averages.
+      ModelError: if the tensors are not the model's, or have no averages.
     """
     plain, averages = _reference_keys(tensors)
     require(
@@ -152,13 +152,13 @@ def load_timm(
     alone.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays in torch's layout by their names there, whatever the prefix,
-            or these under the key "state_dict".
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays in torch's layout by their names there, whatever the prefix,
+        or these under the key "state_dict".
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's.
+      ModelError: if the tensors are not the model's.
     """
     tensors = tensors.get("state_dict", tensors)
     _load(
@@ -178,12 +178,12 @@ def load_by_path(
     """Load what was saved from a model of ours, by the paths of its variables.
 
     Args:
-        model: what `build_model` returned.
-        tensors: arrays by path, such as "stem_conv/kernel".
-        new_head: leave the classifier as it is, for other classes.
+      model: what `build_model` returned.
+      tensors: arrays by path, such as "stem_conv/kernel".
+      new_head: leave the classifier as it is, for other classes.
 
     Raises:
-        ModelError: if the tensors are not the model's.
+      ModelError: if the tensors are not the model's.
     """
     if not any(path.startswith("stem_conv/bias") for path in tensors):
         _require_batch_norm(model)
@@ -210,30 +210,32 @@ def _load(
     """Fill variables, all or none.
 
     Args:
-        model: for its name.
-        targets: the variables by a name.
-        keys: by the same name, what the file calls it.
-        read: from a key to the tensor, in the variable's layout.
-        classifier: how the names of the classifier begin.
-        new_head: leave it as it is.
-        layout: said of the tensors' shapes.
+      model: for its name.
+      targets: the variables by a name.
+      keys: by the same name, what the file calls it.
+      read: from a key to the tensor, in the variable's layout.
+      classifier: how the names of the classifier begin.
+      new_head: leave it as it is.
+      layout: said of the tensors' shapes.
     """
     if new_head:
         targets, keys = _without(targets, classifier), _without(keys, classifier)
     values = {name: read(key) for name, key in keys.items()}
-    faults = _faults(targets, keys, values, f"{layout}, not", f"in {model.name}")
-    if faults:
-        if all(name.startswith(classifier) for name in faults):
+    mismatches = _mismatches(
+        targets, keys, values, f"{layout}, not", f"in {model.name}"
+    )
+    if mismatches:
+        if all(name.startswith(classifier) for name in mismatches):
             hint = "all else fits: new_head=True leaves the classifier out"
         else:
             shapes = (v.shape for v in _without(values, classifier).values())
             hint = _fitting(shapes, but=model.name)
-        raise ModelError(f"{next(iter(faults.values()))}; {hint}")
+        raise ModelError(f"{next(iter(mismatches.values()))}; {hint}")
     for name, variable in targets.items():
         variable.assign(values[name].astype("float32"))
 
 
-def _faults(
+def _mismatches(
     targets: Mapping[str, keras.Variable],
     keys: Mapping[str, str],
     values: Mapping[str, np.ndarray],
@@ -241,21 +243,25 @@ def _faults(
     there: str,
 ) -> dict[str, str]:
     """Say by name what keeps the values from being the variables'."""
-    faults = {}
+    mismatches = {}
     for name, variable in targets.items():
         expected = tuple(variable.shape)
         if name not in values:
-            faults[name] = f"there is no tensor for {name} of shape {expected}"
+            mismatches[name] = f"there is no tensor for {name} of shape {expected}"
         elif not _is_real(values[name]):
             kind = values[name].dtype
-            faults[name] = f"{keys[name]} holds {kind} that are no finite real numbers"
+            mismatches[name] = (
+                f"{keys[name]} holds {kind} that are no finite real numbers"
+            )
         elif values[name].shape != expected:
             shape = values[name].shape
-            faults[name] = f"{keys[name]} has the shape {shape}{but} {expected} {there}"
+            mismatches[name] = (
+                f"{keys[name]} has the shape {shape}{but} {expected} {there}"
+            )
     for name in values:
         if name not in targets:
-            faults[name] = f"{keys[name]} has no place {there}"
-    return faults
+            mismatches[name] = f"{keys[name]} has no place {there}"
+    return mismatches
 
 
 def _is_real(value: np.ndarray) -> bool:

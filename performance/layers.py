@@ -71,15 +71,14 @@ def layers(variant: Variant, num_classes: int = 1000) -> tuple[Layer, ...]:
     stem, head = scaling.stem_filters(variant), scaling.head_filters(variant)
     pixels = _Tensor(variant.resolution, _COLORS)
     chain = [_conv("conv", "stem", "stem", pixels, _Tensor(sizes[0], stem), 3)]
-    # Before the first block and behind the last one, pixels are in their place.
-    around = [1, *(block.space_to_batch for block in blocks), 1]
-    for i, block in enumerate(blocks):
-        part, (before, n, behind) = f"block_{i}", around[i : i + 3]
-        if n not in (1, before):
+    moves = scaling.batch_domain_moves(blocks)
+    for i, (block, (enters, leaves)) in enumerate(zip(blocks, moves, strict=True)):
+        part = f"block_{i}"
+        if enters:
             x = _Tensor(sizes[i], block.input_filters)
             chain.append(_move("space_to_batch", part, x, x))
         chain += _block_layers(part, block, sizes[i])
-        if n not in (1, behind):
+        if leaves:
             x = _Tensor(sizes[i + 1], block.output_filters)
             chain.append(_move("batch_to_space", part, x, x))
     last = _Tensor(sizes[-1], blocks[-1].output_filters)
@@ -116,7 +115,7 @@ def _block_layers(part: str, block: BlockSpec, size: int) -> Iterator[Layer]:
     n = block.space_to_batch
     entering = x = _Tensor(size // n, block.input_filters, samples=n**2)
     if block.space_to_depth != "none":
-        folded = x.shrunk(2).with_channels(block.folded_filters)
+        folded = x.shrunk(2).with_channels(block.space_to_depth_filters)
         if block.space_to_depth == "conv":
             yield _conv("fold", part, "space_to_depth", x, folded, 2)
         else:

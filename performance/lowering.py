@@ -30,6 +30,7 @@ _BUILDING = (
     "blocks",
     "efficientnet_x",
     "errors",
+    "imagenet",
     "initializers",
     "input_form",
     "layers",

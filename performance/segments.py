@@ -150,11 +150,7 @@ def segments_of(variant: str | Variant, options: InferenceOptions) -> list[Segme
     """
     variant = resolved(variant)
     specs = scaling.block_specs(variant)
-    require(
-        options.stem_block_size != 4 or specs[0].space_to_depth == "conv",
-        "stem_block_size 4 needs the learned space-to-depth in block 0, which "
-        f"{variant.name} has not; use 2",
-    )
+    scaling.check_stem(variant, options.stem_block_size)
     size, sizes = variant.resolution, scaling.sizes_behind(variant.resolution, specs)
     filters, stem = specs[-1].output_filters, specs[0].input_filters
     head = _least_with_head(variant, sizes[-1], filters)
@@ -173,10 +169,8 @@ def _blocks(
     of_patches: bool,
 ) -> Iterator[Segment]:
     """Yield the blocks; only the first one sees the stem's patches."""
-    # Before the first block and behind the last one, pixels are in their place.
-    around = [1, *(spec.space_to_batch for spec in specs), 1]
-    for i, spec in enumerate(specs):
-        before, n, behind = around[i : i + 3]
+    moves = scaling.batch_domain_moves(specs)
+    for i, (spec, (enters, leaves)) in enumerate(zip(specs, moves, strict=True)):
         yield Segment(
             name=f"block_{i}",
             kind="fused" if spec.fused else "depthwise",
@@ -189,8 +183,8 @@ def _blocks(
                 sizes[i],
                 variant.batch_norm_epsilon,
                 of_patches=of_patches and i == 0,
-                enters=n not in (1, before),
-                leaves=n not in (1, behind),
+                enters=enters,
+                leaves=leaves,
             ),
         )
 

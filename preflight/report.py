@@ -12,7 +12,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo, load_info
 from models import complexity
 from models.input_form import input_form
-from models.parts import is_ours
+from models.parts import built_by_us
 from preflight import host_input, text
 from preflight.steps import Judge, Step
 from tpu_compiler import Compiler, Topology
@@ -141,7 +141,7 @@ def _floors(step: Step, judge: Judge) -> dict[str, Any]:
     generation, model = judge.topology.generation, judge.programs.model
     memory = step.report.costs.hbm_bytes / generation.hbm_bytes_per_second
     floors = {"memory": 1e3 * memory}
-    if is_ours(model):
+    if built_by_us(model):
         macs = complexity.of_model(model, step.program.resolution).macs
         flops = 2 * passes(step, model) * macs * step.program.images
         floors["compute"] = 1e3 * flops / generation.peak_flops["bfloat16"]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from input_pipeline.records import DatasetInfo
 from models import complexity
 from models.input_form import InputForm, input_form
-from models.parts import is_ours
+from models.parts import built_by_us
 from models.resize import at_resolution, form_at_resolution
 from train import datasets
 from train.experiment import Experiment
@@ -111,7 +111,7 @@ class Stages:
     def macs(self, step: int) -> int | None:
         """Return the multiply-accumulates of one image; None of a model of others'."""
         model = self.state.model
-        if not is_ours(model):
+        if not built_by_us(model):
             return None
         form = stage_form(self._stages[self.end(step)], model)
         return complexity.of_model(model, form.resolution).macs

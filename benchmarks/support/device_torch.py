@@ -5,8 +5,7 @@ import timm
 import torch
 
 from benchmarks.support.device_case import NUM_CLASSES, Case, Device, peer
-
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+from models.imagenet import MEAN_RGB, STD_RGB
 
 
 def device(platform: str) -> Device:
@@ -32,8 +31,8 @@ class FromPixels(torch.nn.Module):
         self.model, self.dtype = model, dtype
         # No argument: a CUDA graph would copy that at every call.
         self.register_buffer("pixels", pixels)
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1))
-        self.register_buffer("std", torch.tensor(_STD).reshape(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).reshape(3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD_RGB).reshape(3, 1, 1))
 
     def forward(self) -> torch.Tensor:
         """Return the sum of the logits."""

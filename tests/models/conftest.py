@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 
-from models import build_model
+from models import build_model, weight_loading
 from tests.models import nets
-from tests.support.golden import DATA, read_json
+from tests.support.golden import DATA, read_json, undrawn
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,22 @@ def golden_arrays():
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_weights):
+    """Function: name and size -> a model without noise, with the golden weights."""
+
+    @functools.cache
+    def build(name, size):
+        with undrawn():
+            model = build_model(name, resolution=size, **nets.QUIET)
+        variables = weight_loading.in_reference_order(model)
+        for variable, value in zip(variables, golden_weights(name), strict=True):
+            variable.assign(value)
+        return model
+
+    return build
 
 
 @pytest.fixture(scope="session")

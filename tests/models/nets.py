@@ -19,6 +19,13 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+def tinier():
+    """The least network with each kind of block and a skip."""
+    entering, leaving, plain = tiny().stages
+    leaving = dataclasses.replace(leaving, num_repeat=1)
+    return dataclasses.replace(tiny(), stages=(entering, leaving, plain))
+
+
 def tiny():
     """A variant with each kind of block and a skip, small enough to build at once."""
     full = variants.get_variant("efficientnet-x-b0")

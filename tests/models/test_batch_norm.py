@@ -10,6 +10,7 @@ from keras import ops
 
 from models.batch_norm import BatchNormalization
 from models.errors import ModelError
+from tests.models import rounding
 
 EPSILON = 1e-3
 
@@ -63,9 +64,11 @@ def reference(layer, x, dy):
     return [normalized * gamma + beta, dx, dgamma, dbeta]
 
 
-def assert_close(actual, expected, atol=1e-5, rtol=1e-5):
+def assert_close(actual, expected, count=8 * 6 * 6, rtol=0.0, atol=0.0):
+    """Compare what are, or hang on, sums over so many values of a channel."""
     for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(array(a), array(b), atol=atol, rtol=rtol)
+        allowed = atol or rounding.atol(count, array(b))
+        np.testing.assert_allclose(array(a), array(b), atol=allowed, rtol=rtol)
 
 
 # Values and gradients
@@ -79,7 +82,7 @@ def test_agrees_with_keras(training):
         gradients(ours, x, upstream(x), training),
         gradients(theirs, x, upstream(x), training),
     )
-    assert_close(ours.get_weights(), theirs.get_weights(), atol=1e-6)
+    assert_close(ours.get_weights(), theirs.get_weights())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,8 @@ def test_agrees_with_the_textbook(shape):
     x = normal(0.7, 2.0, shape)
     layer = built(BatchNormalization(), x)
     expected = reference(layer, x, upstream(x))
-    assert_close(gradients(layer, x, upstream(x)), expected)
+    count = x.size // x.shape[-1]
+    assert_close(gradients(layer, x, upstream(x)), expected, count)
 
 
 def test_moves_by_the_biased_variance():
@@ -97,18 +101,22 @@ def test_moves_by_the_biased_variance():
     layer = BatchNormalization(momentum=0.9)
     layer(x, training=True)
     axes = (0, 1, 2)
-    assert_close([layer.moving_mean], [0.1 * x.mean(axes)], atol=1e-7)
-    assert_close([layer.moving_variance], [0.9 + 0.1 * x.var(axes, ddof=0)], atol=1e-6)
+    allowed = rounding.atol(4, 0.1 * x)
+    assert_close([layer.moving_mean], [0.1 * x.mean(axes)], atol=allowed)
+    assert_close([layer.moving_variance], [0.9 + 0.1 * x.var(axes, ddof=0)], 4)
 
 
 @pytest.mark.parametrize(
     ("mean", "moving_mean", "tolerance"),
     [
+        # 4 times the worst of four arithmetics, or more: oneDNN, without, AVX-512, one
+        # thread. What is lost grows with the square of the distance, and with how a
+        # library orders its sums.
         (100.0, 100.0, 2e-5),
-        (100.0, 95.0, 5e-4),
+        (100.0, 95.0, 1.8e-3),
         (1000.0, 1000.0, 5e-5),
         # At the first steps only: sums of 10^4 leave few digits for a variance of 1.
-        (100.0, 0.0, 0.3),
+        (100.0, 0.0, 1.0),
     ],
 )
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -122,11 +130,13 @@ def test_far_from_zero(mean, moving_mean, tolerance, jit_compile):
     *expected, dgamma, dbeta = reference(layer, x, upstream(x))
     assert_close([y, dx], expected, atol=tolerance)
     count = x.size // 5
-    assert_close(np.divide(sums, count), np.divide([dgamma, dbeta], count), tolerance)
+    expected = np.divide([dgamma, dbeta], count)
+    assert_close(np.divide(sums, count), expected, atol=tolerance)
 
 
-@pytest.mark.parametrize(("moving_mean", "tolerance"), [(1000.0, 1e-2), (0.0, 1.0)])
+@pytest.mark.parametrize(("moving_mean", "tolerance"), [(1000.0, 3.2e-2), (0.0, 4.0)])
 def test_of_constants_is_beta(moving_mean, tolerance):
+    # 4 times the worst of four arithmetics: to add a constant rounds one way each time.
     # Seen from 0, E[x^2] - E[x]^2 of half of these is below zero by far more than
     # epsilon, and what the mean is off by is divided by the root of epsilon.
     x = np.broadcast_to(np.linspace(990, 1010, 64), (8, 32, 32, 64))
@@ -147,11 +157,14 @@ def test_computes_in_float32_over_bfloat16():
     y, dx, dgamma, dbeta = gradients(layer, x, dy)
     assert y.dtype == dx.dtype == "bfloat16"
     # One rounding, of the result.
-    assert_close([y, dx], expected[:2], rtol=2**-8, atol=1e-5)
+    assert_close([y, dx], expected[:2], rtol=2**-8)
     assert {weight.dtype for weight in layer.weights} == {"float32"}
-    assert_close([dgamma, dbeta], expected[2:], rtol=1e-4)
+    # dgamma is a difference of such sums, from the moving mean.
+    products = array(dy) * (array(x) - 0.1)
+    size = products.size // products.shape[-1] * np.abs(products).mean()
+    assert_close([dgamma, dbeta], expected[2:], atol=rounding.atol(8 * 6 * 6, size))
     moved = 0.99 * 0.1 + 0.01 * array(x).mean((0, 1, 2))
-    assert_close([layer.moving_mean], [moved], atol=1e-6)
+    assert_close([layer.moving_mean], [moved])
 
 
 # With an activation and its mean over the pixels
@@ -208,7 +221,7 @@ def test_activation_and_mean_at_once(shape, groups, training, activation, jit_co
             autograph=False,
         )
         found.append([*run(x, upstream(x)), *layer.get_weights()])
-    assert_close(*found, atol=2e-5)
+    assert_close(*found)
     assert np.abs(array(found[0][2])).max() > 0.1
 
 
@@ -220,7 +233,7 @@ def test_activation_over_bfloat16(activation):
     assert y.dtype == mean.dtype == "bfloat16"
     expected = separate(exact, ops.cast(x, "float32"), True, activation)
     # One rounding: of the activation, not of what is normalised, too.
-    assert_close([y, mean], expected, rtol=2**-8, atol=1e-5)
+    assert_close([y, mean], expected, 8 * 16 * 16, rtol=2**-8)
     dx = gradients_behind(joint, ours, x, upstream(x), True, activation)[2]
     assert dx.dtype == "bfloat16"
 
@@ -276,7 +289,7 @@ def test_frozen_does_not_move():
     dy = upstream(x).sum((0, 1, 2))
     assert_close([dbeta], [dy])
     dscale = (upstream(x) * (x - mean)).sum((0, 1, 2))
-    assert_close([dgamma], [dscale * scale / gamma], rtol=1e-4)
+    assert_close([dgamma], [dscale * scale / gamma])
     np.testing.assert_array_equal(layer.get_weights(), before)
 
 
@@ -327,8 +340,9 @@ def test_groups_are_as_if_pixels(shape, training):
     assert_close(
         gradients(ours, x, upstream(pixels).reshape(shape), training),
         [tf.reshape(y, shape), tf.reshape(dx, shape), *sums],
+        count=4 * 8 * 6 * 6,
     )
-    assert_close(ours.get_weights(), other.get_weights(), atol=1e-6)
+    assert_close(ours.get_weights(), other.get_weights())
 
 
 def test_reduces_once_forward_and_once_backward():

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import keras
 import numpy as np
@@ -14,29 +13,13 @@ from models.blocks import FusedMBConv, MBConv
 from models.errors import ModelError
 from models.variants import change, get_variant
 from tests.models import nets
+from tests.models.rounding import assert_near, atol, bfloat16_error, terms
 
 GOLDEN_NAMES = ["efficientnet-x-b0", "efficientnet-x-tpu-b1"]
 
 
 def array(tensor):
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
-
-
-@pytest.fixture(scope="module")
-def golden_model(golden_weights):
-    """Function: name and size -> a model without noise, with the golden weights."""
-
-    @functools.cache
-    def build(name, size):
-        model = models.build_model(
-            name, resolution=size, survival_prob=1.0, dropout_rate=0.0
-        )
-        variables = weight_loading.in_reference_order(model)
-        for variable, value in zip(variables, golden_weights(name), strict=True):
-            variable.assign(value)
-        return model
-
-    return build
 
 
 def pooled_and_logits(model):
@@ -50,10 +33,8 @@ def test_inference(name, size, prefix, golden_model, golden_arrays, golden_pixel
     model = pooled_and_logits(golden_model(name, size))
     pooled, logits = model(golden_pixels(2, size), training=False)
     golden = golden_arrays(name)
-    np.testing.assert_allclose(logits, golden[f"{prefix}_logits"], atol=1e-4, rtol=0)
-    np.testing.assert_allclose(
-        pooled, golden[f"{prefix}_pooled_features"], atol=1e-4, rtol=0
-    )
+    assert_near(logits, golden[f"{prefix}_logits"], terms(model))
+    assert_near(pooled, golden[f"{prefix}_pooled_features"], terms(model))
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
@@ -80,8 +61,11 @@ def test_endpoints(name, golden_model, golden_endpoints, golden_pixels):
         assert list(values.shape) == golden["shape"], endpoint
         measured = [values.mean(), values.std(), np.abs(values).max()]
         expected = [golden["mean"], golden["std"], golden["absmax"]]
-        np.testing.assert_allclose(measured, expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(values.flat[:8], golden["first8"], atol=1e-4)
+        allowed = atol(terms(model), golden["absmax"])
+        np.testing.assert_allclose(measured, expected, rtol=0, atol=allowed)
+        np.testing.assert_allclose(
+            values.flat[:8], golden["first8"], rtol=0, atol=allowed
+        )
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
@@ -95,7 +79,9 @@ def test_training_mode(name, golden_model, golden_arrays, golden_pixels):
     ):
         variable.assign(value)  # for the tests that share the model
     golden = golden_arrays(name)
-    np.testing.assert_allclose(logits, golden["train_logits"], atol=2e-4, rtol=0)
+    # 4 times the worst of four arithmetics: oneDNN, without, AVX-512, one thread. Batch
+    # norm over 8 * 2 * 2 values makes the last layers' roundings larger.
+    np.testing.assert_allclose(logits, golden["train_logits"], atol=4e-4, rtol=0)
     np.testing.assert_allclose(
         pooled, golden["train_pooled_features"], atol=5e-4, rtol=0
     )
@@ -127,11 +113,9 @@ def test_a_run_in_the_batch_domain_is_dilated(tiny, random_pixels):
         )
         depthwise.dilation_rate = (2, 2)
     for training in (False, True):
-        np.testing.assert_allclose(
-            array(model(random_pixels, training=training)),
-            array(plain(random_pixels, training=training)),
-            atol=1e-5,
-        )
+        found = array(model(random_pixels, training=training))
+        expected = array(plain(random_pixels, training=training))
+        assert_near(found, expected, terms(plain))
 
 
 def test_plain_reshuffle_has_no_weights_and_the_same_shapes(tiny, random_pixels):
@@ -165,10 +149,10 @@ def test_plain_reshuffle_has_no_weights_and_the_same_shapes(tiny, random_pixels)
     ],
     ids=str,
 )
-@pytest.mark.parametrize("block", [1, 4])
-def test_every_field_in_any_block(tiny, block, fields):
+@pytest.mark.parametrize("block", [1, 3])
+def test_every_field_in_any_block(block, fields):
     """It builds, learns in every weight, and costs what the arithmetic says."""
-    variant = change(tiny, blocks={block: fields})
+    variant = change(nets.tinier(), blocks={block: fields})
     if "space_to_depth" in fields and block == 1:  # the section is open already
         with pytest.raises(ModelError, match=r"block 1 opens .* inside another"):
             scaling.block_specs(variant)
@@ -222,7 +206,7 @@ def test_bfloat16_is_near_float32(tiny, random_pixels):
         logits = mixed(random_pixels, training=training)
         assert logits.dtype == "float32"
         error = np.abs(array(logits) - expected).max()
-        assert 0 < error < 0.05 * np.abs(expected).max()
+        assert 0 < error < bfloat16_error(mixed) * np.abs(expected).max()
 
 
 def test_dtype_reaches_every_layer_and_nothing_else(tiny, random_pixels):

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import keras
@@ -11,6 +12,8 @@ from models import input_form, stem_forms, weight_loading
 from models.batch_norm import BatchNormalization
 from models.errors import ModelError
 from models.variants import get_variant
+from tests.models.rounding import assert_near, bfloat16_error, terms
+from tests.support.golden import undrawn
 
 NAME = "efficientnet-x-b0"
 STEM_FORMS = [
@@ -20,9 +23,6 @@ STEM_FORMS = [
     )
     if (n, where) != (1, "host")
 ]
-each_stem = pytest.mark.parametrize(
-    "form", STEM_FORMS, ids=lambda form: "-".join(map(str, form.values()))
-)
 
 
 def array(tensor):
@@ -61,21 +61,47 @@ def plain(tiny):
 # The stem and the input
 
 
-@each_stem
-def test_stem_forms_give_equal_logits(form, tiny, plain, random_pixels):
-    model = build(tiny, **form)
+def values(model):
+    """The weights by path, in the reference's order."""
+    return {v.path: v.numpy() for v in weight_loading.in_reference_order(model)}
+
+
+@pytest.fixture(
+    scope="module",
+    params=STEM_FORMS,
+    ids=lambda form: "-".join(map(str, form.values())),
+)
+def stem(request, tiny):
+    """A form, a model in it, and the weights that this began with."""
+    model = build(tiny, seed=3, **request.param)
+    return request.param, model, values(model)
+
+
+@pytest.fixture(scope="module")
+def first_values(tiny):
+    return values(build(tiny, seed=3))
+
+
+def test_stem_forms_give_equal_logits(stem, plain, random_pixels):
+    form, model, _ = stem
     stem_forms.copy_weights(plain, model)
     logits = array(model(feed(random_pixels, form)))
-    np.testing.assert_allclose(logits, array(plain(random_pixels)), atol=1e-5)
+    assert_near(logits, array(plain(random_pixels)), terms(plain))
 
 
-@each_stem
-def test_stem_forms_start_from_the_same_weights(form, tiny):
-    expected = weight_loading.in_reference_order(build(tiny, seed=3))
-    found = weight_loading.in_reference_order(build(tiny, seed=3, **form))
-    assert [v.path for v in found] == [v.path for v in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
+def test_stem_forms_start_from_the_same_weights(stem, first_values):
+    _, _, found = stem
+    assert list(found) == list(first_values)
+    for path, value in found.items():
+        np.testing.assert_array_equal(value, first_values[path])
+
+
+def test_input_form_is_read_off_the_model(stem):
+    form, model, _ = stem
+    on_host = form["stem_reshuffle"] == "host"
+    patch_size = form["stem_block_size"] if on_host else 1
+    expected = input_form.InputForm(32, patch_size, form["input_layout"])
+    assert input_form.input_form(model) == expected
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -92,11 +118,13 @@ def test_stem_forms_train_alike(n, tiny, plain, random_pixels):
     for copy in (original, model):
         stem_forms.copy_weights(plain, copy)
     expected, found = learn(original), learn(model)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    # There and back, and in the middle the sums over four times 16x16 pixels.
+    passed = 2 * terms(plain) + 4 * 16 * 16
+    assert_near(found[0], expected[0], passed)
     for a, b in zip(found[1], expected[1], strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4 * max(1, np.abs(b).max()))
+        assert_near(a, b, passed, least=1)  # what comes from above is normal
     for a, b in zip(found[2], expected[2], strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+        assert_near(a.numpy(), b.numpy(), passed)
 
 
 @pytest.mark.parametrize(
@@ -107,21 +135,15 @@ def test_stem_forms_train_alike(n, tiny, plain, random_pixels):
     ],
     ids=["48 channels", "48 channels, folded"],
 )
-def test_golden_logits(form, golden_weights, golden_arrays, golden_pixels):
-    plain = build(NAME, resolution=64)
-    values = golden_weights(NAME)
-    for variable, value in zip(
-        weight_loading.in_reference_order(plain), values, strict=True
-    ):
-        variable.assign(value)
-    model = build(NAME, resolution=64, **form)
+def test_golden_logits(form, golden_model, golden_arrays, golden_pixels):
+    plain = golden_model(NAME, 64)
+    with undrawn():
+        model = build(NAME, resolution=64, **form)
     stem_forms.copy_weights(plain, model)
     pixels = golden_pixels(2, 64)
     logits = array(model(feed(pixels, form)))
-    np.testing.assert_allclose(logits, array(plain(pixels)), atol=1e-5)
-    np.testing.assert_allclose(
-        logits, golden_arrays(NAME)["infer_logits"], atol=1e-4, rtol=0
-    )
+    assert_near(logits, array(plain(pixels)), terms(plain))
+    assert_near(logits, golden_arrays(NAME)["infer_logits"], terms(plain))
 
 
 def test_rewritten_layers_are_what_the_accelerator_gets(tiny):
@@ -136,21 +158,13 @@ def test_rewritten_layers_are_what_the_accelerator_gets(tiny):
     assert twelve.rearranged_kernel().shape == (2, 2, 12, 32)
 
 
-@each_stem
-def test_input_form_is_read_off_the_model(form, tiny):
-    found = input_form.input_form(build(tiny, **form))
-    on_host = form["stem_reshuffle"] == "host"
-    patch_size = form["stem_block_size"] if on_host else 1
-    assert found == input_form.InputForm(32, patch_size, form["input_layout"])
-
-
 def test_to_patches_is_tensorflows(random_pixels):
     for n in (1, 2, 4, 8):
         found = stem_forms.to_patches(random_pixels, n)
         assert found.dtype == np.uint8
         expected = tf.nn.space_to_depth(random_pixels, n) if n > 1 else random_pixels
         np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ModelError, match="block_size 3 does not divide 32x32 pixels"):
+    with pytest.raises(ModelError, match="patch_size 3 does not divide 32x32 pixels"):
         stem_forms.to_patches(random_pixels, 3)
 
 
@@ -164,7 +178,8 @@ def test_mixed_precision_and_serialisation(tiny, plain, random_pixels):
     logits = array(model(feed(random_pixels, form)))
     np.testing.assert_array_equal(array(copy(feed(random_pixels, form))), logits)
     expected = array(plain(random_pixels))
-    assert 0 < np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
+    error = np.abs(logits - expected).max()
+    assert 0 < error < bfloat16_error(model) * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
@@ -223,21 +238,25 @@ def test_forms_that_do_not_exist(variant, form, message):
 
 @pytest.mark.parametrize("variant", ["tiny", "efficientnet-b0"])
 def test_folded_batch_norm_gives_equal_logits(variant, tiny, random_pixels):
-    variant = tiny if variant == "tiny" else get_variant(variant)
-    plain = build(variant, resolution=32)
+    if variant == "tiny":
+        variant = tiny
+    else:  # each of its stages, of one or two blocks
+        smaller = {"resolution": 32, "depth_coefficient": 0.5}
+        variant = dataclasses.replace(get_variant(variant), **smaller)
+    plain = build(variant)
     randomise(plain)
-    folded = build(variant, resolution=32, fold_batch_norm=True)
+    folded = build(variant, fold_batch_norm=True)
     stem_forms.copy_weights(plain, folded)
     layers = folded._flatten_layers()
     assert not any(isinstance(layer, BatchNormalization) for layer in layers)
     expected = array(plain(random_pixels))
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(array(folded(random_pixels)), expected, atol=1e-5)
+    assert_near(array(folded(random_pixels)), expected, terms(plain))
 
     # And back: batch norm that does nothing but add the bias.
-    unfolded = build(variant, resolution=32)
+    unfolded = build(variant)
     stem_forms.copy_weights(folded, unfolded)
-    np.testing.assert_allclose(array(unfolded(random_pixels)), expected, atol=1e-5)
+    assert_near(array(unfolded(random_pixels)), expected, terms(plain))
 
 
 def test_folded_model_learns(tiny, plain, random_pixels):
@@ -254,16 +273,25 @@ def test_folded_model_learns(tiny, plain, random_pixels):
 
 
 def test_gradient_of_a_rearranged_kernel_in_mixed_precision(tiny, random_pixels):
-    """It is the plain form's but for steps of bfloat16."""
-    found = []
-    for n in (1, 4):
-        model = build(tiny, stem_block_size=n, dtype="mixed_bfloat16", seed=2)
+    """It is the plain form's in float32 but for roundings to bfloat16."""
+
+    def gradient(n, dtype):
+        model = build(tiny, stem_block_size=n, dtype=dtype, seed=2)
         kernel = model.get_layer("stem_conv").kernel
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(random_pixels, training=False)[:, :5])
-        found.append(array(tape.gradient(loss, kernel.value)))
-    scale = np.abs(found[0]).max()
-    np.testing.assert_allclose(found[1], found[0], atol=0.03 * scale)
+        return array(tape.gradient(loss, kernel.value))
+
+    exact = gradient(1, "float32")
+    scale = np.abs(exact).max()
+    # Two sums of 4 x 16 x 16 terms in float32: 4 * 2^-23 * sqrt(1024) = 1.5e-5.
+    np.testing.assert_allclose(gradient(4, "float32"), exact, atol=1e-5 * scale)
+    # A rounding to bfloat16 is off by 2^-9 in the mean: 2^-9 * sqrt(1024) = 0.0625. How
+    # the two are rounded is the libraries' affair, so they are not compared with each
+    # other.
+    for n in (1, 4):
+        found = gradient(n, "mixed_bfloat16")
+        np.testing.assert_allclose(found, exact, atol=4 * 0.0625 * scale)
 
 
 def test_copy_between_two_networks_is_refused_and_writes_nothing(tiny, plain):
@@ -312,4 +340,4 @@ def test_stem_forms_with_a_batch_domain(n, tiny, random_pixels):
     expected = build(tiny, resolution=64, **changed)
     model = build(tiny, resolution=64, stem_block_size=n, **changed)
     stem_forms.copy_weights(expected, model)
-    np.testing.assert_allclose(array(model(pixels)), array(expected(pixels)), atol=1e-5)
+    assert_near(array(model(pixels)), array(expected(pixels)), terms(model))

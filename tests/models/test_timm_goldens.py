@@ -1,11 +1,26 @@
 """timm's logits on random weights, recorded; tests/peers runs timm itself."""
 
+import functools
+
 import numpy as np
 import pytest
 
+from tests.models.rounding import assert_near, terms
 from tests.peers import timm_weights
 
 slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ours():
+    """Function: timm's name -> its logits by size, our network with its weights."""
+
+    @functools.cache
+    def build(network):
+        state, expected = timm_weights.recorded(network)
+        return expected, timm_weights.our_network(network, state)
+
+    return build
 
 
 @pytest.mark.parametrize(
@@ -21,14 +36,14 @@ slow = pytest.mark.slow
         pytest.param("efficientnet_h_b5", 75, marks=slow),
     ],
 )
-def test_logits(network, size):
-    state, expected = timm_weights.recorded(network)
+def test_logits(network, size, ours):
+    expected, model = ours(network)
     assert np.abs(expected[size]).max() > 0.5
-    logits = timm_weights.our_logits(network, size, state)
-    np.testing.assert_allclose(logits, expected[size], atol=1e-4, rtol=0)
+    assert_near(timm_weights.our_logits(model, size), expected[size], terms(model))
 
 
 def test_the_other_padding_fits_and_is_wrong():
     state, expected = timm_weights.recorded("efficientnet_b0")
-    logits = timm_weights.our_logits("tf_efficientnet_b0", 64, state)
+    model = timm_weights.our_network("tf_efficientnet_b0", state)
+    logits = timm_weights.our_logits(model, 64)
     assert np.abs(logits - expected[64]).max() > 0.1

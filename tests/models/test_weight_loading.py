@@ -9,6 +9,7 @@ from models import stem_forms, weight_loading
 from models.errors import ModelError
 from models.reference_variables import variables
 from models.variants import VARIANTS, get_variant
+from tests.models.rounding import assert_near, terms
 from tests.peers import timm_weights
 from tests.support.golden import read_json
 
@@ -178,7 +179,7 @@ def test_into_a_rewritten_stem(block_size, tiny, random_pixels):
         model = models.build_model(tiny, num_classes=10, stem_block_size=n)
         weight_loading.load_reference(model, random_tensors(tiny), averaged=False)
         logits.append(model(random_pixels).numpy())
-    np.testing.assert_allclose(*logits, rtol=1e-4)
+    assert_near(*logits, terms(model))
 
 
 def test_into_a_folded_model_by_way_of_a_plain_one(tiny, random_pixels):
@@ -194,7 +195,7 @@ def test_into_a_folded_model_by_way_of_a_plain_one(tiny, random_pixels):
     weight_loading.load_reference(plain, tensors, averaged=False)
     stem_forms.copy_weights(plain, folded)
     expected = plain(random_pixels).numpy()
-    np.testing.assert_allclose(folded(random_pixels).numpy(), expected, rtol=1e-3)
+    assert_near(folded(random_pixels).numpy(), expected, terms(plain))
 
 
 # Weights of something else

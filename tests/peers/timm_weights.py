@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from tests.support.golden import read_json
+from tests.support.golden import read_json, undrawn
 
 # By the name that timm has for the network: ours, and the gain of normal weights that
 # keeps its activations in range.
@@ -24,7 +24,7 @@ NUM_CLASSES = 32
 
 
 def state_dict(network, shapes):
-    """Returns random arrays for timm's names -> shapes; each follows from its name."""
+    """Return random arrays for timm's names -> shapes; each follows from its name."""
     _, gain = NETWORKS[network]
     return {name: _tensor(name, tuple(shape), gain) for name, shape in shapes.items()}
 
@@ -48,33 +48,43 @@ def _tensor(name, shape, gain):
 
 
 def recorded(network):
-    """Returns the state dict and, by size, the logits that timm made of it."""
+    """Return the state dict and, by size, the logits that timm made of it."""
     golden = read_json("models/timm.json.xz")[network]
     logits = {int(size): np.array(v) for size, v in golden["logits"].items()}
     return state_dict(network, golden["shapes"]), logits
 
 
 def pixels(size):
-    """Returns two random images in 0..255."""
+    """Return two random images in 0..255."""
     random = np.random.RandomState(11)
     return random.uniform(0, 255, size=(2, size, size, 3)).astype(np.float32)
 
 
 def normalized(images):
-    """Returns what timm's networks take: normalised, channels first."""
+    """Return what timm's networks take: normalised, channels first."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     images = (images / 255 - np.array(mean)) / np.array(std)
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
 
 
-def our_logits(network, size, state):
-    """Returns the logits of our network with the weights of timm's."""
+def our_network(network, state):
+    """Return our network with the weights of timm's, for the smallest images."""
     import models  # not where timm runs: no Keras there
 
     variant = models.get_variant(NETWORKS[network][0])
     if network == "efficientnet_b0":  # timm's own training, not the authors'
         timms = {"dialect": "timm", "batch_norm_epsilon": 1e-5}
         variant = dataclasses.replace(variant, **timms)
-    model = models.build_model(variant, num_classes=NUM_CLASSES, resolution=size)
+    with undrawn():
+        model = models.build_model(
+            variant, num_classes=NUM_CLASSES, resolution=min(SIZES)
+        )
     models.weight_loading.load_timm(model, state)
-    return np.asarray(model(pixels(size)))
+    return model
+
+
+def our_logits(model, size):
+    """Return the logits of what `our_network` returned, for images of this size."""
+    from models.resize import at_resolution
+
+    return np.asarray(at_resolution(model, size)(pixels(size)))
