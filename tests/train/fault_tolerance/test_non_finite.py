@@ -71,7 +71,7 @@ def test_stops_and_keeps_the_records(poisoned, tmp_path):
     text = str(caught.value)
     assert "the loss or its gradient is not finite at step 5 (batch 5)" in text
     assert str(folder.parent) in text
-    assert directory.newest(str(tmp_path)) == f"{tmp_path}/ckpt-4"
+    assert directory.newest_intact(str(tmp_path)) == f"{tmp_path}/ckpt-4"
     report = json.loads((folder / "batch.json").read_text())
     assert (report["step"], report["batch"]) == (5, 5)
     assert len(report["records"]) == 20
