@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from tests.support.disk import full_disk
 from tests.support.saved import (
     FILES,
     all_files,
@@ -180,30 +180,16 @@ def test_part_may_be_restored(folder):
 # File systems that refuse
 
 
-@pytest.fixture
-def full_disk():
-    """Function: files cannot grow beyond 100 bytes from now on, until it is undone."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill(size=100):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-
-
-def test_full_disk(folder, full_disk):
+def test_full_disk(folder):
     held = variables(30)
     with Checkpoints(held, str(folder), keep=9) as checkpoints:
         checkpoints.restore_newest()
-        undo = full_disk()
         set_to(held, 30)
-        checkpoints.save()  # it fails when somebody looks
-        assert checkpoints.saved_step == 30
-        with pytest.raises(UserError) as caught:
-            checkpoints.wait()
-        undo()
+        with full_disk():
+            checkpoints.save()  # it fails when somebody looks
+            assert checkpoints.saved_step == 30
+            with pytest.raises(UserError) as caught:
+                checkpoints.wait()
         text = str(caught.value)
         assert text.startswith(
             f"cannot write a checkpoint to {folder}: {folder}/.staging"
@@ -219,7 +205,7 @@ def test_full_disk(folder, full_disk):
 
 
 @pytest.mark.parametrize("look", ["check", "save", "leave"])
-def test_whoever_looks_first_says_that_a_write_has_failed(folder, full_disk, look):
+def test_whoever_looks_first_says_that_a_write_has_failed(folder, look):
     held = variables(30)
 
     def run():
@@ -231,10 +217,8 @@ def test_whoever_looks_first_says_that_a_write_has_failed(folder, full_disk, loo
                 set_to(held, 31)
                 checkpoints.save()
 
-    undo = full_disk()
-    with pytest.raises(UserError, match="File too large"):
+    with full_disk(), pytest.raises(UserError, match="File too large"):
         run()
-    undo()
     assert files(folder) == all_files(10, 20)
 
 
@@ -244,9 +228,8 @@ def save_and_fall(folder):
         raise ZeroDivisionError
 
 
-def test_failed_write_does_not_hide_what_ended_the_run(folder, full_disk, capsys):
-    full_disk()
-    with pytest.raises(ZeroDivisionError):
+def test_failed_write_does_not_hide_what_ended_the_run(folder, capsys):
+    with full_disk(), pytest.raises(ZeroDivisionError):
         save_and_fall(folder)
     assert capsys.readouterr().err.startswith("warning: cannot write a checkpoint to ")
 

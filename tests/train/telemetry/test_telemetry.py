@@ -2,7 +2,6 @@ import datetime
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from common import gfiles
 from common.errors import UserError
+from tests.support.disk import full_disk
 from train import metrics
 from train.telemetry import loop_row, telemetry, writers
 
@@ -83,30 +83,31 @@ def clock(monkeypatch):
 
 
 def test_numbers_of_a_loop(tmp_path):
-    row = make(tmp_path).loop(output(20), macs_per_image=MACS)
-    assert row.values() == pytest.approx(
-        {
-            "loss": 21.5,
-            "top1": 0.25,
-            "learning_rate": 0.5,
-            "gradient_norm": 2.0,
-            "gradient_norm_max": 3.0,
-            "weight_norm": 40.0,
-            "ema_decay": 0.99,
-            "skipped_records": 2,
-            "steps": 10,
-            "images_seen": 160,
-            "images_per_second": 40.0,
-            "step_ms_p50": 100.0,
-            "step_ms_p90": 200.0,
-            "step_ms_p99": 1010.0,
-            "step_ms_max": 1100.0,
-            "input_wait": 0.05,
-            "input_bound": 0,
-            "verdict": "compute bound",
-            "mfu": 40 * 6 * 1e9 / (2 * 0.5e12),
-        }
-    )
+    row = make(tmp_path).loop(output(20), macs_per_image=MACS, save_seconds=0.75)
+    expected = {
+        "loss": 21.5,
+        "top1": 0.25,
+        "learning_rate": 0.5,
+        "gradient_norm": 2.0,
+        "gradient_norm_max": 3.0,
+        "weight_norm": 40.0,
+        "ema_decay": 0.99,
+        "skipped_records": 2,
+        "steps": 10,
+        "images_seen": 160,
+        "save_seconds": 0.75,
+        "images_per_second": 40.0,
+        "step_ms_p50": 100.0,
+        "step_ms_p90": 200.0,
+        "step_ms_p99": 1010.0,
+        "step_ms_max": 1100.0,
+        "input_wait": 0.05,
+        "input_bound": 0,
+        "verdict": "compute bound",
+        "mfu": 40 * 6 * 1e9 / (2 * 0.5e12),
+    }
+    assert row.values() == pytest.approx(expected)
+    assert list(row.values()) == list(expected)  # and so they are written
 
 
 def test_a_loop_that_waits_for_more_than_a_tenth_is_input_bound(tmp_path):
@@ -357,22 +358,7 @@ def test_a_slow_disk_is_written_to_less_often(tmp_path, clock, monkeypatch):
             assert steps(tmp_path / "metrics.jsonl") == expected
 
 
-@pytest.fixture
-def full_disk():
-    """Function: no file may grow beyond so many bytes; None lifts that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def limit(size):
-        size = before[0] if size is None else size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    limit(None)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch, full_disk):
+def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch):
     def write(shown, *steps):
         for step in steps:
             clock[0] += 60
@@ -388,10 +374,9 @@ def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch, full_disk):
         shown.images(50, noise, ["noise"])
         (events,) = (tmp_path / "train").iterdir()
         room = events.stat().st_size + 4000  # for a part of them
-        full_disk(room)
-        write(shown, 50, 60, 70)
+        with full_disk(room):
+            write(shown, 50, 60, 70)
         assert events.stat().st_size == room
-        full_disk(None)
         write(shown, 80, 90)
     metrics, board = f"{tmp_path}/metrics.jsonl", f"{tmp_path}/train"
     assert len(said) == 4
