@@ -7,10 +7,14 @@ memory or the watchdog's SIGALRM.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+
+# What TensorFlow adds to a message of where in its graphs it was raised.
+_NODES = re.compile(r"\{\{(?:\w+_)?node [^}]*\}\} ?| ?\[Op:\w+\](?: name:)?")
 
 
 class Status(IntEnum):
@@ -43,7 +47,8 @@ class Restart(Exception):  # noqa: N818 - nothing is wrong
 
 def first_line(error: BaseException) -> str:
     """Return the line of an error that a person reads; its type where it has none."""
-    text = str(getattr(error, "message", None) or error).strip()
+    text = str(getattr(error, "message", None) or error)
+    text = _NODES.sub("", text).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 

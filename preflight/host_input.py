@@ -9,7 +9,7 @@ from models.input_form import InputForm
 from tpu_compiler import Topology
 from train.datasets import training_images
 from train.experiment import Experiment
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 
 _BATCH = 32
 _WARM_UP = 8  # batches until all stages are at work
@@ -31,7 +31,7 @@ def cpu_ms_per_image(experiment: Experiment, form: InputForm) -> float:
       input_pipeline.errors.DataError: the data cannot be read.
     """
     dataset = training_images(experiment, form, batch_size=_BATCH, service=None)
-    with readable_errors():
+    with translate_errors():
         batches = iter(dataset)  # endless
         for _ in range(_WARM_UP):
             next(batches)

@@ -37,7 +37,7 @@ from preflight.contact_sheet import Shown, draw_sheet
 from train import config
 from train.datasets import make_augment
 from train.experiment import Experiment
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 
 _MAX_IMAGES = 256
 
@@ -155,7 +155,7 @@ def preview(experiment: Experiment, count: int) -> Image.Image:
     info = load_info(experiment.data_dir)
     total = info.split(experiment.train_split).total
     settings = Settings(experiment, info)
-    with readable_errors():
+    with translate_errors():
         images = list(first_images(experiment, settings, info, count))
     side = settings.resolution
     title = (

@@ -1,6 +1,7 @@
 """What several test folders share."""
 
 import gc
+import signal
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # What TensorFlow has made is slow to free, and the more of it the slower: a minute for
 # that of all tests. A process of theirs needs 1 GB without.
 gc.disable()
+
+# Under nohup or in the background of a shell Ctrl-C is ignored, by children, too; the
+# tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,15 @@ from train.datasets import data_setting
 from train.distribution import processes
 from train.experiment import Experiment
 from train.fault_tolerance import non_finite
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.non_finite import NonFinite
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.metrics import LoopOutput
 from train.stages import Stages
 from train.telemetry.profiler import Profiler
 from train.telemetry.progress import Progress
-from train.telemetry.telemetry import LoopOutput, Telemetry
+from train.telemetry.telemetry import Telemetry
 
 # A loop on the device cannot be interrupted. It is cut so that SIGTERM waits for no
 # more than this part of its deadline; the rest is for the checkpoint.
@@ -36,7 +37,7 @@ class Controller:
         stages: Stages,
         model_dir: str,
         *,
-        workers: processes.Workers,
+        workers: processes.Processes,
         checkpoints: Checkpoints,
         telemetry: Telemetry,
         progress: Progress,
@@ -138,9 +139,9 @@ class Controller:
         if len(self._stages) > 1:
             self._progress.begin_stage(self._stages.describe(step))
         count = self._experiment.example_images
-        if count and self._workers.leads:
+        if count and self._workers.is_chief:
             self._watchdog.phase("example images", step)
-            with readable_errors():
+            with translate_errors():
                 _, hosts = processes.input_hosts(self._strategy, self._workers)
                 images, labels = self._stages.example_images(
                     step, batch=self._state.next_batch, count=count, num_hosts=hosts
@@ -153,9 +154,9 @@ class Controller:
         trainer = self._stages.trainer
         first, phase = step, f"steps {step:,} to {end:,}"
         factor = _COMPILING if self._seconds_per_step is None else 1.0
-        self._watchdog.phase(phase, step, patience=factor)
+        self._watchdog.phase(phase, step, timeout_factor=factor)
         trainer.begin_loop()
-        with readable_errors():
+        with translate_errors():
             while step < end:
                 stopped, steps = self._sync_stop(end - step)
                 if stopped:
@@ -176,8 +177,8 @@ class Controller:
         else:
             longest = self._experiment.preemption_deadline_seconds * _DEADLINE_SHARE
             steps = min(steps, max(1, int(longest / self._seconds_per_step)))
-        stopped, steps = self._workers.totals(
-            [self._preemption.requested, steps if self._workers.leads else 0]
+        stopped, steps = self._workers.sum_over_processes(
+            [self._preemption.requested, steps if self._workers.is_chief else 0]
         )
         return stopped > 0, steps
 
@@ -187,14 +188,14 @@ class Controller:
             self._seconds_per_step = max(seconds, 1e-6)
 
     def _report(self, first: int, output: LoopOutput) -> None:
-        numbers = self._telemetry.loop(
+        row = self._telemetry.loop(
             output,
             macs_per_image=self._stages.macs(first),
             is_first=self._stages.trainer.loops == 1,
             save_seconds=self._save_seconds,
         )
         self._save_seconds = 0.0
-        self._progress.update(output.step, numbers)
+        self._progress.update(output.step, row)
 
     def _stop_for_sigterm(self, step: int) -> None:
         """Save and end the process."""
@@ -211,14 +212,14 @@ class Controller:
         folder = f"{self._model_dir}/non_finite/step-{fault.step}-batch-{batch}"
         self._watchdog.phase("keeping the records of a batch", fault.step)
         hosts, num_hosts = processes.input_hosts(self._strategy, self._workers)
-        non_finite.dump_batch(
+        non_finite.save_bad_batch(
             experiment,
             self._info,
             folder,
             batch,
             shuffle_buffer=data_setting(experiment, "shuffle_buffer"),
-            hosts=hosts,
-            num_hosts=num_hosts,
+            input_hosts=hosts,
+            num_input_hosts=num_hosts,
             details={"step": fault.step, "fault": fault.what},
         )
         said = f"{fault} (batch {batch:,}); its records are in {folder}"
@@ -263,10 +264,10 @@ class Controller:
 
 def restore(
     checkpoints: Checkpoints,
-    workers: processes.Workers,
+    workers: processes.Processes,
     prefer: Callable[[int], bool] | None = None,
 ) -> str | None:
     """Fill the state of all processes from the checkpoint that the chief chooses."""
     return checkpoints.restore_newest(
-        share=workers.share, leads=workers.leads, prefer=prefer
+        broadcast=workers.broadcast, is_chief=workers.is_chief, prefer=prefer
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def effective_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
-    """Returns min(decay, (1 + step) / (10 + step)), float32.
+    """Return min(decay, (1 + step) / (10 + step)), float32.
 
     Early averages forget quickly, so that they are not held back by the random start.
 
@@ -24,18 +24,18 @@ def effective_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
 
 
 def averaged_variables(model: keras.Model) -> list[keras.Variable]:
-    """Returns what an average covers: trainables and batch norm's statistics."""
+    """Return what an average covers: trainables and batch norm's statistics."""
     return list(model.weights)
 
 
 def copy(model: keras.Model, shadow: keras.Model) -> None:
-    """Starts the average at the model's present values."""
+    """Start the average at the model's present values."""
     for average, variable in _pairs(model, shadow):
         average.assign(variable)
 
 
 def update(model: keras.Model, shadow: keras.Model, decay: tf.Tensor) -> None:
-    """Moves every average towards its variable by (1 - decay) of the distance.
+    """Move every average towards its variable by (1 - decay) of the distance.
 
     To be called in a replica context, after the optimizer's update.
     """

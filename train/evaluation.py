@@ -17,7 +17,7 @@ from train import losses, metrics, state
 from train.checkpoints import bundle, directory
 from train.datasets import eval_dataset
 from train.experiment import Experiment
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 from train.telemetry.telemetry import Telemetry
 
 BEST = "best"  # folder of the best checkpoint and its scores
@@ -77,7 +77,7 @@ class Evaluator(orbit.StandardEvaluator):
           DataError: a record cannot be read.
           Restart: another process of the run is gone.
         """
-        with readable_errors():
+        with translate_errors():
             output = self.evaluate(tf.constant(self._num_steps))
         images = round(output["images"])
         return {
@@ -139,10 +139,10 @@ def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
 
     Raises:
       UserError: the folder cannot be written.
-      checkpoint.Damaged: the checkpoint is gone, or not whole.
+      CorruptCheckpoint: the checkpoint is gone, or not intact.
     """
     path, folder = scores["checkpoint"], f"{model_dir}/{BEST}"
-    kept = directory.newest(folder)
+    kept = directory.newest_intact(folder)
     before = {} if kept is None else gfiles.read_json(_scores_file(kept))
     best = before.get("ema_top1")
     if best is not None and best >= scores["ema_top1"]:
@@ -151,7 +151,7 @@ def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
     copy = f"{folder}/ckpt-{bundle.step(path)}"
     gfiles.write_json(_scores_file(copy), scores)
     bundle.copy(path, folder)
-    for other in directory.candidates(folder):
+    for other in directory.list_checkpoints(folder):
         if other != copy:
             bundle.delete(other)
             gfiles.remove(_scores_file(other))
@@ -175,7 +175,7 @@ def follow(
 ) -> dict[str, Any]:
     """Score every new checkpoint of a job until its last step is scored.
 
-    A checkpoint that vanishes or is damaged while it is read is skipped with a
+    A checkpoint that vanishes or is corrupt while it is read is skipped with a
     warning. Those that were scored before, by this process or one before it, are not
     scored again.
 
@@ -198,12 +198,12 @@ def follow(
     with strategy.scope():
         models = state.build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
-    bundle.remove_leftovers(f"{model_dir}/{BEST}")
+    bundle.remove_stale(f"{model_dir}/{BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
     since = time.monotonic()
     while done < last_step:
-        found = [(bundle.step(p), p) for p in directory.candidates(model_dir)]
+        found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
         new = sorted(pair for pair in found if pair[0] > done)
         if not new:
             _check_timeout(since, timeout_seconds, model_dir)
@@ -216,7 +216,7 @@ def follow(
             scores[step] = evaluator.score(path)
             say(describe(scores[step]))
             keep_best(model_dir, scores[step])
-        except bundle.Damaged as fault:
+        except bundle.CorruptCheckpoint as fault:
             warn(f"{path} is skipped: {fault}")
         if step in scores:
             telemetry.evaluation(step, scores[step])

@@ -18,7 +18,7 @@ class Layerwise(keras.Optimizer):
         return len(variable.shape) > 1 and self._use_weight_decay(variable)
 
     def _apply_weight_decay(self, variables) -> None:
-        """Does nothing of what Keras does: the decay is a part of `update_step`."""
+        """Do nothing of what Keras does: the decay is a part of `update_step`."""
 
 
 class LARS(Layerwise):
@@ -49,14 +49,14 @@ class LARS(Layerwise):
         self.epsilon = epsilon
 
     def build(self, variables) -> None:
-        """Creates the slots."""
+        """Create the slots."""
         if self.built:
             return
         super().build(variables)
         self._momentums = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """Updates one variable."""
+        """Update one variable."""
         momentum = self._momentums[self._get_variable_index(variable)]
         step = gradient
         if self._is_scaled(variable):
@@ -68,7 +68,7 @@ class LARS(Layerwise):
         self.assign_sub(variable, momentum)
 
     def get_config(self) -> dict:
-        """Returns the constructor's arguments, for Keras' serialisation."""
+        """Return the constructor's arguments, for Keras' serialisation."""
         own = ("momentum", "trust_coefficient", "epsilon")
         return super().get_config() | {name: getattr(self, name) for name in own}
 
@@ -85,7 +85,7 @@ class LAMB(Layerwise, keras.optimizers.Lamb):
     """
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """Updates one variable."""
+        """Update one variable."""
         index = self._get_variable_index(variable)
         moments = (
             (self._momentums[index], self.beta_1, gradient),

@@ -7,7 +7,7 @@ import tensorflow as tf
 def cross_entropy(
     labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float
 ) -> tf.Tensor:
-    """Returns float32[B]: -sum(target * log softmax), zero where the label is -1.
+    """Return float32[B]: -sum(target * log softmax), zero where the label is -1.
 
     Args:
       labels: int32[B] in [-1, C); -1 marks what is not an image.
@@ -19,14 +19,14 @@ def cross_entropy(
 
 
 def smooth(labels: tf.Tensor, classes: int, label_smoothing: float) -> tf.Tensor:
-    """Returns targets float32[B, classes], all zero where the label is -1."""
+    """Return targets float32[B, classes], all zero where the label is -1."""
     targets = tf.one_hot(labels, classes) * (1 - label_smoothing)
     targets += label_smoothing / classes
     return targets * tf.cast(labels >= 0, tf.float32)[:, None]
 
 
 def soft_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns float32[B]: -sum(target * log softmax), zero where all targets are.
+    """Return float32[B]: -sum(target * log softmax), zero where all targets are.
 
     Args:
       targets: float32[B, C], shares of the classes; all zero is not an image.
@@ -38,5 +38,5 @@ def soft_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def l2(variables: list[keras.Variable]) -> tf.Tensor:
-    """Returns sum(v^2) / 2 over all of them."""
+    """Return sum(v^2) / 2 over all of them."""
     return tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in variables])

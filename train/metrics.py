@@ -1,8 +1,51 @@
-"""Sums that live on the device and are read once per loop of steps."""
+"""What is measured of a loop of steps: sums on the device, and what is read of them."""
 
+import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopOutput:
+    """What the trainer measured over one loop of steps.
+
+    Attributes:
+      step: updates that the state has seen at the end of the loop.
+      steps: updates in this loop.
+      seconds: wall time of the loop.
+      step_seconds: float[steps], from the moment at which the process asks for a batch
+        to that at which it asks for the next. Where a device works asynchronously this
+        is the pace of the process, which may run ahead of the device: it was seen on
+        CPUs only.
+      wait_seconds: what of `seconds` the process has waited for the input pipeline, by
+        the same clock.
+      loss: mean over the steps.
+      top1: share of the loop's images, in [0, 1].
+      learning_rate: of the schedule at `step`, that is, of the next update.
+      gradient_norm: global norm before clipping, mean over the steps.
+      gradient_norm_max: the largest of them.
+      weight_norm: global norm of the weights that decay, at the end of the loop.
+      ema_decay: of the moving average, at the end of the loop.
+      skipped_records: places in the batches that no readable record filled.
+      images: the others.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    step_seconds: np.ndarray
+    wait_seconds: float
+    loss: float
+    top1: float
+    learning_rate: float
+    gradient_norm: float
+    gradient_norm_max: float
+    weight_norm: float
+    ema_decay: float
+    skipped_records: int
+    images: int
 
 
 class Sums:
@@ -25,17 +68,17 @@ class Sums:
         }
 
     def add(self, **values: tf.Tensor) -> None:
-        """Adds one scalar to each sum named. In a replica context."""
+        """Add one scalar to each sum named. In a replica context."""
         for name, value in values.items():
             self._sums[name].assign_add(tf.cast(value, tf.float32))
 
     def reset(self) -> None:
-        """Sets all to zero. In the cross-replica context."""
+        """Set all to zero. In the cross-replica context."""
         for variable in self._sums.values():
             variable.assign(0.0)
 
     def read(self) -> dict[str, float]:
-        """Returns the totals over all replicas. In the cross-replica context."""
+        """Return the totals over all replicas. In the cross-replica context."""
         return {
             name: float(variable.read_value().numpy())
             for name, variable in self._sums.items()
@@ -43,7 +86,7 @@ class Sums:
 
 
 def equal_on_replicas(value: float) -> tf.Variable:
-    """Makes a scalar that all replicas set to equal values, to be read from the first.
+    """Make a scalar that all replicas set to equal values, to be read from the first.
 
     To be made under the strategy's scope.
     """
@@ -58,7 +101,7 @@ def equal_on_replicas(value: float) -> tf.Variable:
 def correct_in_top(
     k: int, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
-    """Counts the images whose label is among the k largest logits.
+    """Count the images whose label is among the k largest logits.
 
     Args:
       k: how many guesses count; more than there are classes means all of them.

@@ -30,7 +30,7 @@ class RMSprop(keras.optimizers.RMSprop):
     """
 
     def build(self, variables) -> None:
-        """Creates the slots and sets the mean squares to one."""
+        """Create the slots and set the mean squares to one."""
         if self.built:
             return
         super().build(variables)
@@ -45,14 +45,14 @@ def rmsprop(
     momentum: float = 0.9,
     epsilon: float = 1e-3,
 ) -> RMSprop:
-    """The reference's optimizer: epsilon stands inside the square root."""
+    """Make the reference's optimizer: epsilon stands inside the square root."""
     return _make(RMSprop, learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
 
 
 def sgd(
     learning_rate: LearningRate, *, momentum: float = 0.9, nesterov: bool = False
 ) -> keras.optimizers.SGD:
-    """Gradient descent with momentum; decay by Experiment.weight_decay."""
+    """Make gradient descent with momentum; decay by Experiment.weight_decay."""
     kind = keras.optimizers.SGD
     return _make(kind, learning_rate, momentum=momentum, nesterov=nesterov)
 
@@ -65,7 +65,7 @@ def lars(
     trust_coefficient: float = 1e-3,
     epsilon: float = 1e-9,
 ) -> LARS:
-    """Momentum for large batches; its learning rates are those of SGD times 10 to 100.
+    """Make momentum for large batches; its rates are those of SGD times 10 to 100.
 
     Args:
       learning_rate: a number, or a schedule.
@@ -93,7 +93,7 @@ def adamw(
     epsilon: float = 1e-8,
     weight_decay: float = 0.05,
 ) -> keras.optimizers.AdamW:
-    """Adam with decoupled decay (arXiv 1711.05101).
+    """Make Adam with decoupled decay (arXiv 1711.05101).
 
     Args:
       learning_rate: a number, or a schedule; a step decays by its rate of that step.
@@ -120,7 +120,7 @@ def lion(
     beta_2: float = 0.99,
     weight_decay: float = 0.5,
 ) -> keras.optimizers.Lion:
-    """The sign of a momentum, with decoupled decay (arXiv 2302.06675, algorithm 2).
+    """Make Lion: a momentum's sign, decoupled decay (arXiv 2302.06675, algorithm 2).
 
     The paper advises a tenth of AdamW's learning rate and ten times its decay.
 
@@ -147,7 +147,7 @@ def lamb(
     epsilon: float = 1e-6,
     weight_decay: float = 0.01,
 ) -> LAMB:
-    """Adam for large batches: each kernel's step is as long as a share of the kernel.
+    """Make Adam for large batches: a kernel's step is as long as a share of it.
 
     Args:
       learning_rate: a number, or a schedule; that share.
@@ -167,7 +167,7 @@ def lamb(
 
 
 def check(optimizer: keras.Optimizer, l2: float) -> None:
-    """Refuses a recipe that decays weights in the loss and in the optimizer, too.
+    """Refuse a recipe that decays weights in the loss and in the optimizer, too.
 
     Args:
       optimizer: of the run.
@@ -190,7 +190,7 @@ def prepare(
     variables: Sequence[keras.Variable],
     decayed: Sequence[keras.Variable],
 ) -> None:
-    """Builds an optimizer for a training step that sums the gradients by itself.
+    """Build an optimizer for a training step that sums the gradients by itself.
 
     Args:
       optimizer: not built yet.
@@ -211,7 +211,7 @@ def prepare(
 
 
 def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -> None:
-    """Gives every variable its own learning rate, a multiple of the common one.
+    """Give every variable its own learning rate, a multiple of the common one.
 
     It is the length of the step that is scaled: scaled gradients would change nothing
     in an optimizer that divides by their size.
@@ -243,7 +243,7 @@ def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -
 def _make(
     kind: Callable[..., keras.Optimizer], learning_rate: LearningRate, **settings
 ) -> keras.Optimizer:
-    """Makes an optimizer; UserError where one of its numbers makes no sense."""
+    """Make an optimizer; UserError where one of its numbers makes no sense."""
     name = kind.__name__.lower()
     checks.require(f"optimizer.{name}", settings, _RANGES)
     numbers = {k: float(settings[k]) for k in settings.keys() & _RANGES.keys()}

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 import tensorflow as tf
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
 from train.checkpoints import bundle, directory
@@ -33,7 +33,7 @@ def load(
     averaged: bool = True,
     new_head: bool = False,
 ) -> None:
-    """Sets a model's weights from other training.
+    """Set a model's weights from other training.
 
     Args:
       model: what `build_model` returned; it stays as it is if anything does not fit.
@@ -68,7 +68,7 @@ def load(
 
 
 def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
-    """Opens a file of weights.
+    """Open a file of weights.
 
     Args:
       path: see `load`.
@@ -89,7 +89,7 @@ def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
         tensors = _open_checkpoint(prefix, path)
         of_run = {name: name for name in tensors if _RUN.match(name)}
         if of_run:
-            bundle.record(prefix)  # raises if the index is not whole
+            bundle.read_manifest(prefix)  # raises if the index is not intact
             return "run", _Tensors(of_run, tensors.__getitem__)
     if any(re.search("(^|/)blocks_0/", name) for name in tensors):
         return "reference", tensors
@@ -106,7 +106,7 @@ class _Tensors(Mapping[str, np.ndarray]):
     """Tensors that are read when they are asked for."""
 
     def __init__(self, keys: Mapping[str, str], read_key: Callable[[str], np.ndarray]):
-        """Makes it of the keys by name, and what reads the tensor of a key."""
+        """Make it of the keys by name, and what reads the tensor of a key."""
         self._keys = keys
         self._read_key = read_key
 
@@ -121,7 +121,7 @@ class _Tensors(Mapping[str, np.ndarray]):
 
 
 def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
-    """Reads a .safetensors file, all of it."""
+    """Read a .safetensors file, all of it."""
     if not tf.io.gfile.exists(path):
         raise UserError(f"there is no file {path}")
     with _reading(path), tf.io.gfile.GFile(path, "rb") as file:
@@ -129,7 +129,7 @@ def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
 
 
 def _open_checkpoint(prefix: str, path: str) -> Mapping[str, np.ndarray]:
-    """Opens the checkpoint `prefix`, which a person has called `path`."""
+    """Open the checkpoint `prefix`, which a person has called `path`."""
     with _reading(path):
         reader = tf.train.load_checkpoint(prefix)
         names = reader.get_variable_to_shape_map()
@@ -143,7 +143,7 @@ def _open_checkpoint(prefix: str, path: str) -> Mapping[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turns what a broken file raises into a UserError."""
+    """Turn what a broken file raises into a UserError."""
     try:
         yield
     except KeyError as error:  # numpy knows no such type of number
@@ -158,18 +158,18 @@ def _reading(path: str) -> Iterator[None]:
         IndexError,  # cut off
     ) as error:
         raise UserError(
-            f"cannot read {path}: {bundle.first_line(error)}; fetch it again"
+            f"cannot read {path}: {first_line(error)}; fetch it again"
         ) from error
 
 
 def _prefix(path: str) -> str:
-    """Returns what all files of a checkpoint begin with, as TensorFlow wants it."""
+    """Return what all files of a checkpoint begin with, as TensorFlow wants it."""
     gfile = tf.io.gfile
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
     if gfile.exists(f"{prefix}.index"):
         return prefix
     if gfile.isdir(path):
-        return directory.newest(path) or _only_checkpoint(path)
+        return directory.newest_intact(path) or _only_checkpoint(path)
     if not gfile.exists(path):
         raise UserError(f"there is no checkpoint, file or folder {path}")
     if path.endswith((".pth", ".pt", ".bin", ".tar")):
@@ -184,7 +184,7 @@ def _prefix(path: str) -> str:
 
 
 def _only_checkpoint(folder: str) -> str:
-    """Returns the one checkpoint of a folder, whatever its name."""
+    """Return the one checkpoint of a folder, whatever its name."""
     found = sorted(tf.io.gfile.glob(f"{folder.rstrip('/')}/*.index"))
     if len(found) == 1:
         return found[0].removesuffix(".index")

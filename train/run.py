@@ -21,7 +21,7 @@ from train.distribution import processes, strategies
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance import heartbeat
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
 from train.stages import Stages
@@ -69,14 +69,14 @@ def train_and_evaluate(
         process of the run is gone.
     """
     strategy, info = prepare(experiment)
-    workers = processes.Workers(strategy)
+    workers = processes.Processes(strategy)
     gfiles.make_folder(model_dir)
-    with readable_errors(), contextlib.ExitStack() as stack:
+    with translate_errors(), contextlib.ExitStack() as stack:
         watchdog = stack.enter_context(make_watchdog(experiment, model_dir, workers))
         preemption = stack.enter_context(
             Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
         )
-        watchdog.phase("building", patience=_SLOW)
+        watchdog.phase("building", timeout_factor=_SLOW)
         with strategy.scope():
             train_state = state.create(experiment, info)
         stages = Stages(experiment, info, train_state, strategy)
@@ -87,7 +87,7 @@ def train_and_evaluate(
             make_checkpoints(experiment, train_state, model_dir, workers)
         )
         step = first_step = start(experiment, stages, checkpoints, model_dir, workers)
-        if workers.leads:
+        if workers.is_chief:
             remove_stale_files(model_dir, with_evaluation)
             if config is not None:
                 config.save(model_dir)
@@ -116,12 +116,14 @@ def train_and_evaluate(
         say(start_message(experiment, info, train_state.model, step))
 
         scores: dict[str, Any] = {}
-        scored = workers.share(step in telemetry.evaluations())
+        scored = workers.broadcast(step in telemetry.evaluations())
         interval = experiment.eval_interval(info)
         for stop in evaluation_steps(step, interval, last, bool(scored)):
             controller.train_until(stop)  # ends with a checkpoint
             if with_evaluation:
-                watchdog.phase(f"evaluation at step {stop:,}", stop, patience=_SLOW)
+                watchdog.phase(
+                    f"evaluation at step {stop:,}", stop, timeout_factor=_SLOW
+                )
                 scores = evaluator.score(f"{model_dir}/ckpt-{stop}")
                 watchdog.phase(f"waiting for ckpt-{stop}", stop)
                 checkpoints.wait()
@@ -145,11 +147,11 @@ def keep(
     step: int,
     model_dir: str,
     telemetry: Telemetry,
-    workers: processes.Workers,
+    workers: processes.Processes,
 ) -> None:
     """Say the scores of a step whose checkpoint is written, and keep the best one."""
     say(evaluation.describe(scores))
-    if workers.leads:
+    if workers.is_chief:
         # Only then they count as taken: a kill in between has them taken again.
         evaluation.keep_best(model_dir, scores)
         telemetry.evaluation(step, scores)
@@ -161,7 +163,7 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     Arguments and errors are those of train_and_evaluate.
     """
     strategy, info = prepare(experiment)
-    workers = processes.Workers(strategy)
+    workers = processes.Processes(strategy)
     with strategy.scope():
         models, path, step = state.load_models(experiment, info, model_dir)
     scores = Evaluator(experiment, info, strategy, models).score(path)
@@ -198,7 +200,7 @@ def continuous_evaluate(
             "'one_device' or 'mirrored'"
         )
     strategy, info = prepare(experiment)
-    workers = processes.Workers(strategy)
+    workers = processes.Processes(strategy)
     gfiles.make_folder(model_dir)
     with make_telemetry(experiment, strategy, model_dir, workers) as telemetry:
         return evaluation.follow(
@@ -225,7 +227,7 @@ def make_checkpoints(
     experiment: Experiment,
     train_state: state.TrainState,
     model_dir: str,
-    workers: processes.Workers,
+    workers: processes.Processes,
 ) -> Checkpoints:
     """Return what saves and restores the state of this run."""
     return Checkpoints(
@@ -233,7 +235,7 @@ def make_checkpoints(
         model_dir,
         keep=experiment.keep_checkpoints,
         keep_every_hours=experiment.keep_checkpoint_every_hours,
-        writes=workers.leads,
+        writes=workers.is_chief,
     )
 
 
@@ -241,7 +243,7 @@ def make_telemetry(
     experiment: Experiment,
     strategy: tf.distribute.Strategy,
     model_dir: str,
-    workers: processes.Workers,
+    workers: processes.Processes,
 ) -> Telemetry:
     """Return what the numbers of this run are written to."""
     peak = experiment.peak_teraflops
@@ -250,27 +252,27 @@ def make_telemetry(
         global_batch_size=experiment.global_batch_size,
         replicas=strategy.num_replicas_in_sync,
         peak_teraflops=peak_flops.peak_teraflops(strategy) if peak is None else peak,
-        writes=workers.leads,
+        writes=workers.is_chief,
     )
 
 
 def make_profiler(
-    experiment: Experiment, model_dir: str, workers: processes.Workers
+    experiment: Experiment, model_dir: str, workers: processes.Processes
 ) -> Profiler:
     """Return what profiles chosen steps of this run."""
     steps = experiment.profile_steps
-    return Profiler(f"{model_dir}/train", steps, writes=workers.leads)
+    return Profiler(f"{model_dir}/train", steps, writes=workers.is_chief)
 
 
 def make_watchdog(
-    experiment: Experiment, model_dir: str, workers: processes.Workers
+    experiment: Experiment, model_dir: str, workers: processes.Processes
 ) -> Watchdog:
     """Return what ends this process when it gets nowhere."""
     minutes = experiment.hang_timeout_minutes
     return Watchdog(
         model_dir,
-        host=workers.number,
-        hosts=workers.count,
+        process=workers.number,
+        processes=workers.count,
         timeout_seconds=None if minutes is None else 60 * minutes,
     )
 
@@ -280,7 +282,7 @@ def start(
     stages: Stages,
     checkpoints: Checkpoints,
     model_dir: str,
-    workers: processes.Workers,
+    workers: processes.Processes,
 ) -> int:
     """Restore the newest checkpoint, else set and save what a fresh run starts from.
 
@@ -291,7 +293,7 @@ def start(
       The step.
     """
     train_state = stages.state
-    has_begun = bool(workers.share(directory.has_begun(model_dir)))
+    has_begun = bool(workers.broadcast(directory.has_begun(model_dir)))
     with stages.strategy.scope():
         restored = has_begun and restore(checkpoints, workers) is not None
         if not restored:
@@ -332,14 +334,14 @@ def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
     for folder in (model_dir, heartbeat.folder(model_dir)):
         gfiles.remove_stale_files(folder)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
-        bundle.remove_leftovers(f"{model_dir}/{evaluation.BEST}")
+        bundle.remove_stale(f"{model_dir}/{evaluation.BEST}")
 
 
 def write_summary(
-    model_dir: str, summary: dict[str, Any], workers: processes.Workers
+    model_dir: str, summary: dict[str, Any], workers: processes.Processes
 ) -> dict[str, Any]:
     """Return the summary, which the leader writes."""
-    if not workers.leads:
+    if not workers.is_chief:
         return summary
     return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
 

@@ -9,16 +9,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import gfiles
+from common import errors, gfiles
 from common.errors import UserError
 from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import state
-from train.checkpoints import bundle
 from train.experiment import Experiment
-from train.fault_tolerance.graph_errors import readable_errors
+from train.fault_tolerance.graph_errors import translate_errors
 
 # Float noise between two programs of the same layers; a wrong weight, crop or
 # normalisation moves logits by far more.
@@ -117,10 +116,10 @@ def export(
         tf.saved_model.save(servable, aside, signatures=servable.signature_functions)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"cannot write {aside}: {bundle.first_line(error)}; free some space, "
+            f"cannot write {aside}: {errors.first_line(error)}; free some space, "
             "mend the permissions or name another --export_dir"
         ) from error
-    with readable_errors():
+    with translate_errors():
         report, predictions = compare(experiment, info, model, aside, check_images)
     extra = f"{aside}/assets.extra"
     gfiles.make_folder(extra)

@@ -27,17 +27,17 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
 
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns the rate at `step` (float32) as if there were no warmup."""
+        """Return the rate at `step` (float32) as if there were no warmup."""
         raise NotImplementedError
 
     def __call__(self, step) -> tf.Tensor:
-        """Returns the float32 rate of the update that turns step into step + 1."""
+        """Return the float32 rate of the update that turns step into step + 1."""
         step = tf.cast(step, tf.float32)
         rising = self.peak * step / max(self.warmup_steps, 1)
         return tf.where(step < self.warmup_steps, rising, self.decayed(step))
 
     def get_config(self) -> dict:
-        """Returns the constructor's arguments, for Keras' serialisation."""
+        """Return the constructor's arguments, for Keras' serialisation."""
         return dict(vars(self))
 
 
@@ -52,7 +52,7 @@ class Exponential(Warmup):
         self.decay_steps = decay_steps
 
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns peak * decay_rate ^ floor(step / decay_steps)."""
+        """Return peak * decay_rate ^ floor(step / decay_steps)."""
         return self.peak * self.decay_rate ** tf.floor(step / self.decay_steps)
 
 
@@ -71,7 +71,7 @@ class Cosine(Warmup):
         self.final_fraction = final_fraction
 
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns last + (peak - last) / 2 * (1 + cos(pi * step / train_steps))."""
+        """Return last + (peak - last) / 2 * (1 + cos(pi * step / train_steps))."""
         last = self.final_fraction * self.peak
         way = 1.0 + tf.cos(math.pi * step / self.train_steps)
         return last + 0.5 * (self.peak - last) * way
@@ -81,7 +81,7 @@ class Constant(Warmup):
     """The peak, for good."""
 
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns peak."""
+        """Return peak."""
         return self.peak * tf.ones_like(step)
 
 
@@ -95,7 +95,7 @@ def exponential(
     decay_rate: float = 0.97,
     decay_epochs: float = 2.4,
 ) -> Exponential:
-    """The reference's schedule (main.py and utils.py of the authors' trainer).
+    """Make the reference's schedule (main.py and utils.py of the authors' trainer).
 
     Args:
       global_batch_size: images per step; the peak grows with it.
@@ -134,7 +134,7 @@ def cosine(
     warmup_epochs: float = 5.0,
     final_fraction: float = 0.0,
 ) -> Cosine:
-    """The reference's other schedule; arguments and errors as in `exponential`.
+    """Make the reference's other schedule; arguments and errors as in `exponential`.
 
     It ends, behind the last of the `train_steps`, at `final_fraction` of the peak.
     """
@@ -160,7 +160,7 @@ def constant(
     peak_per_256: float = 0.016,
     warmup_epochs: float = 5.0,
 ) -> Constant:
-    """No decay behind the warmup; arguments and errors as in `exponential`."""
+    """Make one without decay behind the warmup; arguments as in `exponential`."""
     del train_steps
     _require("constant", peak_per_256=peak_per_256, warmup_epochs=warmup_epochs)
     return Constant(

@@ -176,20 +176,20 @@ def load_models(
 ) -> tuple[dict[str, keras.Model], str, int]:
     """Return models to score or to export, where they are from, and their step.
 
-    They hold the newest whole checkpoint. Before there is any they hold the weights
+    They hold the newest intact checkpoint. Before there is any they hold the weights
     that the training would start from, if these are given; their step is 0.
 
     Raises:
-      UserError: neither is there, or no checkpoint is whole or fits the models.
+      UserError: neither is there, or no checkpoint is intact or fits the models.
       Restart: the storage does not answer now.
     """
     models = build_models(experiment, info, keys)
-    if not directory.candidates(model_dir) and experiment.pretrained is not None:
+    if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
         for model in models.values():
             load_pretrained(experiment, model)
         return models, f"pretrained {experiment.pretrained}", 0
     load = functools.partial(restore_into, models)
-    path, _ = directory.take_latest(model_dir, load)
+    path, _ = directory.load_newest(model_dir, load)
     return models, path, bundle.step(path)
 
 

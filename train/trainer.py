@@ -16,8 +16,8 @@ from train.datasets import Mixing
 from train.distribution.replica import ReplicaSeedGenerator
 from train.experiment import Experiment
 from train.fault_tolerance.non_finite import NonFinite
+from train.metrics import LoopOutput
 from train.state import TrainState, decayed_variables
-from train.telemetry.telemetry import LoopOutput
 
 Batch = Mapping[str, tf.Tensor]
 

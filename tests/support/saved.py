@@ -60,8 +60,15 @@ def restored(folder):
     return step if path else None
 
 
+def newest(folder) -> str:
+    """The path of the newest checkpoint that looks intact."""
+    path = directory.newest_intact(str(folder))
+    assert path is not None
+    return path
+
+
 def steps(folder):
-    return [bundle.step(path) for path in directory.candidates(str(folder))]
+    return [bundle.step(path) for path in directory.list_checkpoints(str(folder))]
 
 
 def files(folder):

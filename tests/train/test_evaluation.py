@@ -48,7 +48,7 @@ def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monke
     kept = json.loads((job / "best" / f"scores-ckpt-{best}.json").read_text())
     assert (kept["ema_top1"], kept["checkpoint"]) == (top1[best], f"{job}/ckpt-{best}")
     assert len(list((job / "best").glob("scores-*"))) == 1
-    assert directory.candidates(f"{job}/best") == [f"{job}/best/ckpt-{best}"]
+    assert directory.list_checkpoints(f"{job}/best") == [f"{job}/best/ckpt-{best}"]
     copied, original = (
         bundle.read(f"{folder}/ckpt-{best}") for folder in (f"{job}/best", job)
     )
@@ -97,7 +97,7 @@ def test_best_needs_more_than_before(finished, tmp_path):
     assert not evaluation.keep_best(str(tmp_path), same)
     assert evaluation.keep_best(str(tmp_path), same | {"ema_top1": 0.6})
     folder = f"{tmp_path}/best"
-    assert directory.candidates(folder) == [f"{folder}/ckpt-8"]
+    assert directory.list_checkpoints(folder) == [f"{folder}/ckpt-8"]
     # A best one that was lost is replaced by the next, whatever its score.
     bundle.delete(f"{folder}/ckpt-8")
     assert evaluation.keep_best(str(tmp_path), scores | {"ema_top1": 0.1})
@@ -127,7 +127,7 @@ def test_evaluation_that_was_killed_is_made_up_for(digits, finished, tmp_path):
         patch.setattr(evaluation.Evaluator, "score", killed)
         with pytest.raises(KeyboardInterrupt):
             run_tiny(digits, tmp_path, **every)
-    assert directory.newest(str(tmp_path)) == f"{tmp_path}/ckpt-5"
+    assert directory.newest_intact(str(tmp_path)) == f"{tmp_path}/ckpt-5"
     assert not (tmp_path / "eval.jsonl").exists()
 
     scored = []

@@ -17,13 +17,14 @@ from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
+from tests.support.saved import newest
 from train import run, state
 from train.checkpoints import bundle, directory
 from train.fault_tolerance.preemption import Preemption
 
 
 def variables(model_dir) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(directory.latest(str(model_dir)))
+    reader = tf.train.load_checkpoint(newest(model_dir))
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
 
 
@@ -114,7 +115,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(
     left = sorted(path.name for path in tmp_path.glob("ckpt-*"))
     suffixes = ["data-00000-of-00001", "index", "json"]
     assert left == [f"ckpt-{step}.{suffix}" for step in (0, 4) for suffix in suffixes]
-    assert not list(tmp_path.glob(".aside-*"))
+    assert not list(tmp_path.glob(".staging-*"))
     summary = run_tiny(digits, tmp_path)
     assert summary["first_step"] == 4
     assert_same_variables(finished[0], tmp_path)
@@ -175,7 +176,7 @@ def test_no_data(tmp_path):
 def test_checkpoint_of_another_model(digits, finished):
     wider = {"efficientnet_x.build_model.width_coefficient": 2.0}
     experiment = experiment_of(digits, **wider)
-    path = directory.latest(str(finished[0]))
+    path = newest(finished[0])
     fault = (
         r"ckpt-12 does not fit this run: ema/block_0/.* has the shape .* there, .* here"
     )
@@ -196,7 +197,7 @@ def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch):
         patch.setattr(Preemption, "requested", property(requested))
         with pytest.raises(Restart, match=r"SIGTERM at step (\d+); .*ckpt-\1 is wri"):
             run_tiny(digits, tmp_path)
-    saved = bundle.step(directory.latest(str(tmp_path)))
+    saved = bundle.step(newest(tmp_path))
     assert saved == 1
     lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     (event,) = [line for line in lines if line.get("event") == "preempted"]
@@ -250,7 +251,7 @@ def test_sigkill_in_the_middle(digits, tmp_path, devices):
             if line.startswith("step 6/12"):
                 process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert directory.newest(str(folder)) == f"{folder}/ckpt-4"
+    assert directory.newest_intact(str(folder)) == f"{folder}/ckpt-4"
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "going on at step 4" in done.stderr
     assert json.loads(done.stdout)["first_step"] == 4

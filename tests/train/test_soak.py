@@ -43,7 +43,7 @@ def wait_for(moment, lines, model_dir, chance, alone) -> None:
             if moment == "checkpointing" and chance.random() < 0.5:
                 deadline = time.monotonic() + 0.5
                 while time.monotonic() < deadline:
-                    if list(model_dir.glob(".aside-*")):
+                    if list(model_dir.glob(".staging-*")):
                         time.sleep(chance.uniform(0, 0.01))
                         return
         # Before they have found each other, TensorFlow keeps SIGTERM to itself.

@@ -167,7 +167,7 @@ def test_what_cannot_be_is_refused_before_the_first_step(
     experiment = experiment_of(digits, rows, *bindings)
     with pytest.raises(error, match=message):
         run.train_and_evaluate(experiment, str(tmp_path))
-    assert directory.candidates(str(tmp_path)) == []  # not even that of step 0
+    assert directory.list_checkpoints(str(tmp_path)) == []  # not even that of step 0
 
 
 def test_settings_that_only_stages_or_steps_use_have_an_effect(digits):

@@ -1,16 +1,16 @@
-"""The three files of a checkpoint: written aside, verified, then committed.
+"""The three files of a checkpoint: staged, verified, then committed.
 
 `ckpt-<step>.data-00000-of-00001` and `ckpt-<step>.index` are a tensor bundle of
 TensorFlow's, which tf.train.load_checkpoint reads, with plain names of tensors. The
-index vouches for every tensor by a CRC, and `ckpt-<step>.json`, the record, for the
+index vouches for every tensor by a CRC, and `ckpt-<step>.json`, the manifest, for the
 index by its SHA-256.
 
 A checkpoint exists if its index does: that one gets its name last and loses it first.
 So a process that is killed leaves the old state or the new one, and nothing between.
 So does a machine that loses its power: each file is on the disk before it is renamed,
 each name before the next. A checkpoint that was written is there, or the disk has
-lied; what was under way has no index, or lies aside. On gs:// a file is there for good
-once it is closed.
+lied; what was under way has no index, or is still staged. On gs:// a file is there for
+good once it is closed.
 """
 
 import contextlib
@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common.errors import Restart, UserError
+from common.errors import Restart, UserError, first_line
 
-DATA, RECORD, INDEX = ".data-00000-of-00001", ".json", ".index"
-_COMMIT_ORDER = (DATA, RECORD, INDEX)
-_ASIDE = re.compile(r"\.aside-[0-9a-f]{32}")
+DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
+_COMMIT_ORDER = (DATA, MANIFEST, INDEX)
+# The folder of a write under way; "aside" is what earlier versions called it.
+_STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
 # A storage that does not answer now tells nothing about what it holds.
 _BUSY = (
     tf.errors.UnavailableError,
@@ -54,11 +55,15 @@ _CANNOT_SYNC = (
 gfile = tf.io.gfile
 
 
-class Damaged(UserError):  # noqa: N818 (a state, whoever finds it)
-    """A checkpoint that is not what was once written, or is gone."""
+class CorruptCheckpoint(UserError):  # noqa: N818 (a state, whoever finds it)
+    """A checkpoint that is not what was once written, or is gone.
+
+    Attributes:
+      path: of the checkpoint.
+      reason: what is wrong there.
+    """
 
     def __init__(self, path: str, reason: str):
-        """Makes it of the checkpoint's path and what is wrong there."""
         super().__init__(
             f"cannot read the checkpoint {path}: {reason}; delete its files to use the "
             "one before, or copy them there again"
@@ -68,60 +73,52 @@ class Damaged(UserError):  # noqa: N818 (a state, whoever finds it)
 
 
 def step(path: str) -> int:
-    """Returns the number of updates that the checkpoint at `path` has seen."""
+    """Return the number of updates that the checkpoint at `path` has seen."""
     return int(path.rpartition("-")[2])
 
 
-def first_line(error: Exception) -> str:
-    """Returns the part of an error that a person reads."""
-    text = getattr(error, "message", None) or str(error)
-    text = re.sub(r"\{\{.*?\}\} ?|\[Op:\w+\]", "", text)  # names of graph nodes
-    return (
-        str(text).strip().splitlines()[0] if str(text).strip() else type(error).__name__
-    )
-
-
 def steps(directory: str, suffix: str = INDEX) -> set[int]:
-    """Returns the steps of the checkpoints in a folder that have this file."""
+    """Return the steps of the checkpoints in a folder that have this file."""
     pattern = re.compile(r"ckpt-(0|[1-9]\d*)" + re.escape(suffix))
     return {int(m[1]) for m in map(pattern.fullmatch, _listed(directory)) if m}
 
 
-def record(path: str) -> dict[str, Any]:
-    """Returns the record of the checkpoint at `path`, which its files fit.
+def read_manifest(path: str) -> dict[str, Any]:
+    """Return the manifest of the checkpoint at `path`, which its files fit.
 
     This is cheap: of the tensors only the number of their bytes is looked at.
 
     Raises:
-      Damaged: a file is missing or is not what the record says.
+      CorruptCheckpoint: a file is missing or is not what the manifest says.
       UserError: it may not be read.
       Restart: the storage does not answer now.
     """
     with _reading(path):
-        found = json.loads(_content(f"{path}{RECORD}"))
+        found = json.loads(_content(f"{path}{MANIFEST}"))
         fitting = _describe(path, found["tensors"], float(found["time"]))
         for key, value in fitting.items():
             if found[key] != value:
-                raise Damaged(path, f"its {key} is {value}, not {found[key]}")
+                raise CorruptCheckpoint(path, f"its {key} is {value}, not {found[key]}")
         return fitting
 
 
 def read(path: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """Reads tensors of a checkpoint; not one byte can differ from what was written.
+    """Read tensors of a checkpoint; not one byte can differ from what was written.
 
     Args:
       path: of the checkpoint, what stands before .index.
       names: of tensors that it holds, see `shapes_and_types`; None reads all.
 
     Raises:
-      Damaged: the record, the index or one of these tensors is not whole.
-      UserError, Restart: see `record`.
+      CorruptCheckpoint: the manifest, the index or one of these tensors
+        is not intact.
+      UserError, Restart: see `read_manifest`.
     """
     return dict(_tensors(path, names))
 
 
 def shapes_and_types(path: str) -> dict[str, tuple[list[int], str]]:
-    """Returns shape and dtype of every tensor of a checkpoint; raises as `read`."""
+    """Return shape and dtype of every tensor of a checkpoint; raises as `read`."""
     reader = _open(path)
     dtypes = reader.get_variable_to_dtype_map()
     return {
@@ -131,7 +128,7 @@ def shapes_and_types(path: str) -> dict[str, tuple[list[int], str]]:
 
 
 def write(values: Mapping[str, np.ndarray], directory: str) -> str:
-    """Writes a checkpoint and reads it back before it gets its name.
+    """Write a checkpoint and read it back before it gets its name.
 
     Args:
       values: by name; "step", an integer scalar, is one of them.
@@ -145,8 +142,8 @@ def write(values: Mapping[str, np.ndarray], directory: str) -> str:
       UserError: the file system refuses, or returns something else.
       Restart: the storage does not answer when it is to be read back.
     """
-    with _writing(directory) as aside:
-        path = f"{aside}/ckpt-{int(values['step'])}"
+    with _writing(directory) as staging:
+        path = f"{staging}/ckpt-{int(values['step'])}"
         with tf.device("CPU:0"):
             tf.raw_ops.SaveV2(
                 prefix=path,
@@ -154,7 +151,7 @@ def write(values: Mapping[str, np.ndarray], directory: str) -> str:
                 shape_and_slices=[""] * len(values),
                 tensors=[tf.constant(value) for value in values.values()],
             )
-        with gfile.GFile(f"{path}{RECORD}", "w") as file:
+        with gfile.GFile(f"{path}{MANIFEST}", "w") as file:
             file.write(json.dumps(_describe(path, len(values), time.time())))
         for name, value in _tensors(path, values):
             if value.tobytes() != values[name].tobytes():
@@ -163,7 +160,7 @@ def write(values: Mapping[str, np.ndarray], directory: str) -> str:
 
 
 def copy(path: str, directory: str) -> str:
-    """Copies a checkpoint as `write` writes one.
+    """Copy a checkpoint as `write` writes one.
 
     Args:
       path: of the checkpoint.
@@ -173,29 +170,29 @@ def copy(path: str, directory: str) -> str:
       The path of the copy. If it is there already, nothing happens.
 
     Raises:
-      Damaged: the checkpoint is not whole, or vanishes meanwhile.
+      CorruptCheckpoint: the checkpoint is not intact, or vanishes meanwhile.
       UserError: the file system refuses, or returns something else.
       Restart: the storage does not answer when it is read.
     """
-    source = record(path)
+    source = read_manifest(path)
     name = path.rpartition("/")[2]
-    with contextlib.suppress(Damaged):  # no such copy, or no good one
-        if record(f"{directory}/{name}") == source:
+    with contextlib.suppress(CorruptCheckpoint):  # no such copy, or no good one
+        if read_manifest(f"{directory}/{name}") == source:
             _verify(f"{directory}/{name}")
             return f"{directory}/{name}"
     try:
-        with _writing(directory) as aside:
+        with _writing(directory) as staging:
             for suffix in _COMMIT_ORDER:
-                gfile.copy(f"{path}{suffix}", f"{aside}/{name}{suffix}")
-            _verify(f"{aside}/{name}")
-            return _commit(f"{aside}/{name}", directory)
+                gfile.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
+            _verify(f"{staging}/{name}")
+            return _commit(f"{staging}/{name}", directory)
     except UserError:
         _verify(path)  # if it is to blame, this says so
         raise
 
 
 def delete(path: str) -> None:
-    """Deletes a checkpoint, or what is left of it; UserError when it cannot be."""
+    """Delete a checkpoint, or what is left of it; UserError when it cannot be."""
     try:
         for suffix in reversed(_COMMIT_ORDER):
             _remove(f"{path}{suffix}")
@@ -206,15 +203,15 @@ def delete(path: str) -> None:
         ) from error
 
 
-def remove_leftovers(directory: str) -> None:
-    """Removes what writers that were killed have left aside in `directory`.
+def remove_stale(directory: str) -> None:
+    """Remove what writers that were killed have staged in `directory`.
 
     To be called when the one process that writes there begins. Another that still
     lives, by somebody's mistake, fails and does no harm.
     """
     try:
         for name in _listed(directory):
-            if _ASIDE.fullmatch(name):
+            if _STAGING.fullmatch(name):
                 gfile.rmtree(f"{directory}/{name}")
     except tf.errors.OpError as error:
         raise UserError(
@@ -224,7 +221,7 @@ def remove_leftovers(directory: str) -> None:
 
 
 def _listed(directory: str) -> list[str]:
-    """Returns the names of what lies in a folder; none if there is no folder."""
+    """Return the names of what lies in a folder; none if there is no folder."""
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         if not gfile.exists(directory):
@@ -240,27 +237,27 @@ def _listed(directory: str) -> list[str]:
 
 
 def _open(path: str) -> Any:
-    """Returns TensorFlow's reader of a checkpoint with a good record."""
-    expected = record(path)["tensors"]
+    """Return TensorFlow's reader of a checkpoint with a good manifest."""
+    expected = read_manifest(path)["tensors"]
     with _reading(path):
         try:
             # Not load_checkpoint, which would look into a folder of this name first.
             reader = tf.compat.v1.train.NewCheckpointReader(path)
         except tf.errors.OpError as error:
-            # It does not say why. The index was whole: if it still is, that was the
-            # storage.
-            record(path)
+            # It does not say why. The index was intact: if it still is, that was
+            # the storage.
+            read_manifest(path)
             raise tf.errors.UnavailableError(None, None, first_line(error)) from error
         found = len(reader.get_variable_to_shape_map())
     if found != expected:
-        raise Damaged(path, f"it holds {found} tensors, not {expected}")
+        raise CorruptCheckpoint(path, f"it holds {found} tensors, not {expected}")
     return reader
 
 
 def _tensors(
     path: str, names: Iterable[str] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields what `read` returns, one by one for the sake of memory."""
+    """Yield what `read` returns, one by one for the sake of memory."""
     reader = _open(path)
     dtypes = reader.get_variable_to_dtype_map()
     for name in dtypes if names is None else names:
@@ -280,13 +277,13 @@ def _tensors(
 
 
 def _verify(path: str) -> None:
-    """Reads every tensor of a checkpoint; raises as `read`."""
+    """Read every tensor of a checkpoint; raises as `read`."""
     for _ in _tensors(path):
         pass
 
 
 def _describe(path: str, tensors: int, written: float) -> dict[str, Any]:
-    """Returns what the record of these files has to say."""
+    """Return what the manifest of these files has to say."""
     index = _content(f"{path}{INDEX}")
     return {
         "step": step(path),
@@ -305,11 +302,11 @@ def _content(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turns what a broken file raises into Damaged, and only that."""
+    """Turn what a broken file raises into CorruptCheckpoint, and only that."""
     try:
         yield
     except KeyError as error:
-        raise Damaged(path, f"its record lacks {error}") from error
+        raise CorruptCheckpoint(path, f"its manifest lacks {error}") from error
     except _BUSY as error:
         raise Restart(f"cannot read {path} now: {first_line(error)}") from error
     except _DENIED as error:
@@ -317,18 +314,19 @@ def _reading(path: str) -> Iterator[None]:
             f"cannot read {path}: {first_line(error)}; mend the permissions"
         ) from error
     except (tf.errors.OpError, ValueError, TypeError, OverflowError) as error:
-        raise Damaged(path, first_line(error)) from error
+        raise CorruptCheckpoint(path, first_line(error)) from error
 
 
 @contextlib.contextmanager
 def _writing(directory: str) -> Iterator[str]:
-    """Lends a folder aside; what goes wrong while it is used becomes a UserError."""
-    aside = f"{directory}/.aside-{uuid.uuid4().hex}"
+    """Lend a folder to stage files in; what goes wrong there becomes a UserError."""
+    staging = f"{directory}/.staging-{uuid.uuid4().hex}"
     try:
-        gfile.makedirs(aside)
-        yield aside
-    except (tf.errors.OpError, OSError, Damaged) as error:
-        reason = error.reason if isinstance(error, Damaged) else first_line(error)
+        gfile.makedirs(staging)
+        yield staging
+    except (tf.errors.OpError, OSError, CorruptCheckpoint) as error:
+        is_corrupt = isinstance(error, CorruptCheckpoint)
+        reason = error.reason if is_corrupt else first_line(error)
         raise UserError(
             f"cannot write a checkpoint to {directory}: {reason}; free some space or "
             "mend the permissions"
@@ -336,11 +334,11 @@ def _writing(directory: str) -> Iterator[str]:
     finally:
         # What cannot be removed now is removed when the next run starts.
         with contextlib.suppress(tf.errors.OpError):
-            gfile.rmtree(aside)
+            gfile.rmtree(staging)
 
 
 def _commit(path: str, directory: str) -> str:
-    """Gives the files at `path` their names in `directory`; the index is the last."""
+    """Give the files at `path` their names in `directory`; the index is the last."""
     final = f"{directory}/{path.rpartition('/')[2]}"
     for suffix in _COMMIT_ORDER:
         _sync(f"{path}{suffix}")
@@ -352,7 +350,7 @@ def _commit(path: str, directory: str) -> str:
 
 
 def _sync(path: str) -> None:
-    """Returns when a local file, or the names in a local folder, are on the disk.
+    """Return when a local file, or the names in a local folder, are on the disk.
 
     gfile hands what it writes to the kernel, which keeps it for a while and writes it
     in an order of its own: a power cut could leave an index without its data.
@@ -371,6 +369,6 @@ def _sync(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    """Removes a file if it is there."""
+    """Remove a file if it is there."""
     with contextlib.suppress(tf.errors.NotFoundError):
         gfile.remove(path)

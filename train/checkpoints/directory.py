@@ -1,101 +1,83 @@
 """The checkpoints of a folder: which there are, which of them is taken."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
 
-from common.console import say
+from common.console import warn
 from common.errors import UserError
 from train.checkpoints import bundle
-from train.checkpoints.bundle import Damaged, record, step
+from train.checkpoints.bundle import CorruptCheckpoint, step
 
 _T = TypeVar("_T")
 
 
-def candidates(directory: str) -> list[str]:
-    """Returns the paths of all checkpoints in a folder, newest first, whole or not."""
+def list_checkpoints(directory: str) -> list[str]:
+    """Return the paths of all checkpoints in a folder, newest first, intact or not."""
     steps = sorted(bundle.steps(directory), reverse=True)
     return [f"{directory}/ckpt-{step}" for step in steps]
 
 
 def has_begun(directory: str) -> bool:
-    """Whether a folder holds the checkpoint of a step, whole or not; 0 is none."""
-    return any(step(path) > 0 for path in candidates(directory))
+    """Whether a folder holds the checkpoint of a step, intact or not; 0 is none."""
+    return any(step(path) > 0 for path in list_checkpoints(directory))
 
 
-def newest(directory: str) -> str | None:
-    """Returns the newest checkpoint that looks whole, None when there is none.
+def newest_intact(directory: str) -> str | None:
+    """Return the newest checkpoint that looks intact, None when there is none.
 
-    Its record fits its files, but the tensors are not read.
+    Its manifest fits its files, but the tensors are not read.
     """
-    return next((path for path, _ in whole(directory)), None)
+    for path in list_checkpoints(directory):
+        with contextlib.suppress(CorruptCheckpoint):
+            bundle.read_manifest(path)
+            return path
+    return None
 
 
-def take_newest(
+def load_newest(
     directory: str,
     load: Callable[[str], _T],
     *,
     prefer: Callable[[int], bool] | None = None,
-) -> tuple[str, _T] | None:
-    """Loads the newest checkpoint that is whole, and warns of those that are not.
+) -> tuple[str, _T]:
+    """Load the newest checkpoint that is intact, and warn of those that are not.
 
     Args:
-      directory: which may hold none.
-      load: what is done with a path; it raises Damaged where it finds that.
+      directory: local or gs://.
+      load: what is done with a path; it raises CorruptCheckpoint where it finds that.
       prefer: tells of a step whether it comes before those of which this is false,
         however new they are; None for the newest of all.
 
     Returns:
-      The path, and what `load` has returned; None if there is no checkpoint at all.
+      The path, and what `load` has returned.
 
     Raises:
-      UserError: there are checkpoints but none is whole, or what `load` raises else.
+      UserError: there is no checkpoint, none is intact, or what `load` raises else.
       Restart: the storage does not answer now. The older ones are not tried then.
     """
-    paths = candidates(directory)
-    if prefer:
-        paths.sort(key=lambda path: not prefer(step(path)))  # and newest first still
-    faults: list[Damaged] = []
-    for path in paths:
-        for fault in faults[-1:]:
-            say(
-                f"warning: the checkpoint {fault.path} is damaged ({fault.reason}); "
-                f"taking ckpt-{step(path)}"
-            )
-        try:
-            return path, load(path)
-        except Damaged as fault:
-            faults.append(fault)
-    if faults:
-        last = max(faults, key=lambda fault: step(fault.path))
-        raise UserError(
-            f"no checkpoint in {directory} is whole; the newest, {last.path}: "
-            f"{last.reason}; copy a good one there, or take another --model_dir "
-            "to begin anew"
-        )
-    return None
-
-
-def take_latest(directory: str, load: Callable[[str], _T]) -> tuple[str, _T]:
-    """Returns what `take_newest` does; UserError where there is no checkpoint."""
-    found = take_newest(directory, load)
-    if found is None:
+    paths = list_checkpoints(directory)
+    if not paths:
         raise UserError(
             f"no checkpoint in {directory}; train first "
             f"(python -m train.main --mode=train --model_dir={directory} ...)"
         )
-    return found
-
-
-def latest(directory: str) -> str:
-    """Returns `newest`, and warns of damaged ones; UserError when there is none."""
-    return take_latest(directory, record)[0]
-
-
-def whole(directory: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the checkpoints that look whole, newest first, with their records."""
-    for path in candidates(directory):
+    if prefer:
+        paths.sort(key=lambda path: not prefer(step(path)))  # and newest first still
+    faults: list[CorruptCheckpoint] = []
+    for path in paths:
+        for fault in faults[-1:]:
+            warn(
+                f"the checkpoint {fault.path} is corrupt ({fault.reason}); "
+                f"taking ckpt-{step(path)}"
+            )
         try:
-            found = record(path)
-        except Damaged:
-            continue
-        yield path, found
+            return path, load(path)
+        except CorruptCheckpoint as fault:
+            faults.append(fault)
+    last = max(faults, key=lambda fault: step(fault.path))
+    raise UserError(
+        f"no checkpoint in {directory} is intact; the newest, {last.path}: "
+        f"{last.reason}; copy a good one there, or take another --model_dir "
+        "to begin anew"
+    )

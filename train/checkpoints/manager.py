@@ -3,6 +3,7 @@
 What a process that is killed, or a power cut, leaves of them: see `bundle`.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -11,22 +12,13 @@ from types import TracebackType
 import numpy as np
 import tensorflow as tf
 
-from common.console import say
+from common.console import warn
 from common.errors import Restart, UserError
 from train.checkpoints import bundle, retention
-from train.checkpoints.bundle import (
-    Damaged,
-    delete,
-    read,
-    remove_leftovers,
-    step,
-)
-from train.checkpoints.directory import (
-    take_newest,
-    whole,
-)
+from train.checkpoints.bundle import CorruptCheckpoint, step
+from train.checkpoints.directory import list_checkpoints, load_newest
 
-# What the chief shares when it has restored nothing.
+# What the chief tells the others when it has restored nothing.
 _NONE, _FAILED, _AGAIN = -1, -2, -3
 # A checkpoint's path and what it holds, if there is one.
 _Found = tuple[str | None, dict[str, np.ndarray]]
@@ -49,14 +41,14 @@ class Checkpoints:
         keep_every_hours: float | None = None,
         writes: bool = True,
     ):
-        """Makes it, and removes what a process that was killed has left aside.
+        """Make it, and remove what a process that was killed has staged.
 
         Args:
           variables: by name, see `train.state`; "step" is one of them.
           directory: local or gs://; one process only writes there.
-          keep: see `train.checkpoints.retention.kept`.
+          keep: see `train.checkpoints.retention.steps_to_keep`.
           keep_every_hours: likewise.
-          writes: False for the workers whose files are not kept: they only count.
+          writes: False for the processes that are not the chief: they only count.
 
         Raises:
           UserError: the file system refuses.
@@ -65,16 +57,16 @@ class Checkpoints:
         self._variables = dict(variables)
         self._directory = directory
         self._kept = functools.partial(
-            retention.kept, keep=keep, keep_every_hours=keep_every_hours
+            retention.steps_to_keep, keep=keep, keep_every_hours=keep_every_hours
         )
         self._to_host = tf.function(self._read_variables, autograph=False)
         # One thread, so one write at a time; the interpreter's end waits for it.
         self._writer = futures.ThreadPoolExecutor(1, "checkpoint") if writes else None
         self._under_way: futures.Future[None] | None = None
         self._committed: int | None = None
-        self._damaged: set[int] = set()  # steps, of what looks whole too
+        self._corrupt: set[int] = set()  # steps, of what looks intact too
         if writes:
-            remove_leftovers(directory)
+            bundle.remove_stale(directory)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -90,7 +82,7 @@ class Checkpoints:
         except Exception as failure:
             if error is None:
                 raise
-            say(f"warning: {failure}")  # what has ended the run comes first
+            warn(str(failure))  # what has ended the run comes first
         finally:
             if self._writer:
                 self._writer.shutdown()
@@ -98,29 +90,31 @@ class Checkpoints:
     def restore_newest(
         self,
         *,
-        share: Callable[[int], int] = lambda step: step,
-        leads: bool = True,
+        broadcast: Callable[[int], int] = lambda step: step,
+        is_chief: bool = True,
         prefer: Callable[[int], bool] | None = None,
     ) -> str | None:
-        """Fills the variables from the newest whole checkpoint.
+        """Fill the variables from the newest intact checkpoint.
 
-        Every worker calls it, under the strategy's scope, and gets the chief's choice.
+        Every process calls it, under the strategy's scope, and gets the chief's choice.
 
         Args:
-          share: returns on every worker what the chief calls it with.
-          leads: whether this process is the chief.
-          prefer: see `take_newest`; the chief's counts.
+          broadcast: returns in every process what the chief calls it with.
+          is_chief: whether this process is the one that writes.
+          prefer: see `load_newest`; the chief's counts.
 
         Returns:
           The path of the checkpoint; None if there is none at all.
 
         Raises:
-          UserError: there are checkpoints but none is whole, the newest whole one does
-            not fit the variables, or a worker does not see what the chief sees.
+          UserError: there are checkpoints but none is intact, the newest intact one
+            does not fit the variables, or a process does not see what the chief sees.
           Restart: the storage does not answer now.
         """
         self.wait()
-        path, values = self._lead(share, prefer) if leads else self._follow(share)
+        path, values = (
+            self._choose(broadcast, prefer) if is_chief else self._follow(broadcast)
+        )
         if path is None:
             return None
         _assign(self._variables, values)
@@ -128,7 +122,7 @@ class Checkpoints:
         return path
 
     def save(self, *, wait: bool = False) -> str:
-        """Takes the variables as they are now, and writes them in the background.
+        """Take the variables as they are now, and write them in the background.
 
         A write under way is waited for. A step that is saved is not saved again.
 
@@ -153,12 +147,12 @@ class Checkpoints:
         return self._path(now)
 
     def check(self) -> None:
-        """Raises the error of a write that has failed; waits for nothing."""
+        """Raise the error of a write that has failed; wait for nothing."""
         if self._under_way and self._under_way.done():
             self.wait()
 
     def wait(self) -> None:
-        """Returns when nothing is being written; raises if that has failed."""
+        """Return when nothing is being written; raise if that has failed."""
         if self._under_way is None:
             return
         futures.wait([self._under_way])
@@ -174,17 +168,17 @@ class Checkpoints:
             return {name: tf.identity(v) for name, v in self._variables.items()}
 
     def _snapshot(self) -> dict[str, np.ndarray]:
-        """Returns the values of now; numpy() copies, so no later update shows there."""
+        """Return the values of now; numpy() copies, so no later update shows there."""
         values = self._to_host()
         return {name: np.asarray(value.numpy()) for name, value in values.items()}
 
     def _write(self, values: Mapping[str, np.ndarray]) -> None:
-        """Writes a checkpoint, then deletes what need not stay; in the background."""
+        """Write a checkpoint, then delete what need not stay; in the background."""
         try:
             self._committed = step(bundle.write(values, self._directory))
-            self._damaged.discard(self._committed)
+            self._corrupt.discard(self._committed)
             for old in self._superseded(self._committed):
-                delete(self._path(old))
+                bundle.delete(self._path(old))
         except UserError as error:
             last = next(map(self._path, self._times()), "none yet")
             raise UserError(
@@ -192,7 +186,7 @@ class Checkpoints:
             ) from error
 
     def _superseded(self, latest: int) -> set[int]:
-        """Returns the steps whose files are of no use now that this one is written."""
+        """Return the steps whose files are of no use now that this one is written."""
         times = self._times()
         old = times.keys() - self._kept(times) - {latest}
         # And what is left of a deletion or a write that was cut short. One of a later
@@ -202,29 +196,32 @@ class Checkpoints:
         return old | {step for step in parts if step < latest}
 
     def _times(self) -> dict[int, float]:
-        """Returns when each was written of those not known to be damaged, by step."""
-        return {
-            found["step"]: found["time"]
-            for _, found in whole(self._directory)
-            if found["step"] not in self._damaged
-        }
+        """Return when each was written of those that look intact, newest step first."""
+        times = {}
+        for path in list_checkpoints(self._directory):
+            with contextlib.suppress(CorruptCheckpoint):
+                if step(path) not in self._corrupt:
+                    times[step(path)] = bundle.read_manifest(path)["time"]
+        return times
 
-    def _lead(
-        self, share: Callable[[int], int], prefer: Callable[[int], bool] | None
+    def _choose(
+        self, broadcast: Callable[[int], int], prefer: Callable[[int], bool] | None
     ) -> _Found:
-        """Returns the newest whole checkpoint, and shares its step."""
+        """Return the newest intact checkpoint, and tell the others its step."""
+        found: _Found = (None, {})
         try:
-            found = take_newest(self._directory, self._load, prefer=prefer)
+            if list_checkpoints(self._directory):
+                found = load_newest(self._directory, self._load, prefer=prefer)
         except (UserError, Restart) as error:
             # Else the others would wait for ever.
-            share(_AGAIN if isinstance(error, Restart) else _FAILED)
+            broadcast(_AGAIN if isinstance(error, Restart) else _FAILED)
             raise
-        share(step(found[0]) if found else _NONE)
-        return found or (None, {})
+        broadcast(_NONE if found[0] is None else step(found[0]))
+        return found
 
-    def _follow(self, share: Callable[[int], int]) -> _Found:
-        """Returns the checkpoint that the chief has chosen."""
-        chosen = share(_NONE)
+    def _follow(self, broadcast: Callable[[int], int]) -> _Found:
+        """Return the checkpoint that the chief has chosen."""
+        chosen = broadcast(_NONE)
         if chosen == _FAILED:
             raise UserError(
                 f"the chief can restore no checkpoint of {self._directory}; it says why"
@@ -236,25 +233,25 @@ class Checkpoints:
         path = self._path(chosen)
         try:
             return path, _fitting(self._variables, path)
-        except Damaged as fault:
+        except CorruptCheckpoint as fault:
             raise UserError(
-                f"the chief restores {path}, which this host cannot read: "
-                f"{fault.reason}; all hosts need the same directory"
+                f"the chief restores {path}, which this process cannot read: "
+                f"{fault.reason}; all processes need the same directory"
             ) from fault
 
     def _load(self, path: str) -> dict[str, np.ndarray]:
-        """Returns a value for every variable; remembers what is damaged."""
+        """Return a value for every variable; remember what is corrupt."""
         try:
             return _fitting(self._variables, path)
-        except Damaged:
-            self._damaged.add(step(path))
+        except CorruptCheckpoint:
+            self._corrupt.add(step(path))
             raise
 
 
 def restore(
     variables: Mapping[str, tf.Variable], path: str, *, partly: bool = False
 ) -> None:
-    """Fills every variable from the checkpoint at `path`; under the strategy's scope.
+    """Fill every variable from the checkpoint at `path`; under the strategy's scope.
 
     Args:
       variables: by name, see `train.state`.
@@ -262,7 +259,7 @@ def restore(
       partly: whether the file may hold more than is asked for.
 
     Raises:
-      Damaged: the file cannot be read.
+      CorruptCheckpoint: the file cannot be read.
       UserError: it lacks a variable, has it in another shape or type or (unless
         `partly`) holds one more. Nothing is restored then, in both cases.
     """
@@ -279,7 +276,7 @@ def _assign(
 def _fitting(
     variables: Mapping[str, tf.Variable], path: str, *, partly: bool = False
 ) -> dict[str, np.ndarray]:
-    """Returns a value for every variable; errors are those of `restore`."""
+    """Return a value for every variable; errors are those of `restore`."""
     faults = _mismatches(variables, path, partly=partly)
     if faults:
         raise UserError(
@@ -287,13 +284,13 @@ def _fitting(
             + f" (and {len(faults) - 1} more)" * (len(faults) > 1)
             + "; another model or optimizer wrote it, take another --model_dir"
         )
-    return read(path, variables)
+    return bundle.read(path, variables)
 
 
 def _mismatches(
     variables: Mapping[str, tf.Variable], path: str, *, partly: bool
 ) -> list[str]:
-    """Returns what tells the variables from those in the file, a line each."""
+    """Return what tells the variables from those in the file, a line each."""
     none = ("none", "none")
     here = {n: (v.shape.as_list(), v.dtype.name) for n, v in variables.items()}
     there = bundle.shapes_and_types(path)

@@ -1,12 +1,12 @@
-"""The processes of a run, and how all of them come to do the same."""
+"""The processes of a run, and what each of them feeds."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 
-class Workers:
-    """The processes of a run: who leads, and how all come to do the same.
+class Processes:
+    """The processes of a run: which is the chief, and how all come to do the same.
 
     Of several strategies only `multi_worker` has more than one: a TPU slice is driven
     by one process. All of them have to call the methods equally often, in one order.
@@ -14,11 +14,11 @@ class Workers:
     Attributes:
       number: of this process, from 0.
       count: of processes.
-      leads: whether this process is the one that writes.
+      is_chief: whether this process is the one that writes.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.number, self.count, self.leads = 0, 1, True
+        self.number, self.count, self.is_chief = 0, 1, True
         self._strategy = strategy
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             resolver = strategy.cluster_resolver
@@ -27,7 +27,7 @@ class Workers:
             before = {"chief": 0, "worker": len(jobs.get("chief", ()))}
             self.number = before[resolver.task_type] + resolver.task_id
             self.count = len(jobs.get("chief", ())) + len(jobs["worker"])
-            self.leads = self.number == 0
+            self.is_chief = self.number == 0
         self._sum = tf.function(self._sum_over_replicas)
 
     def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
@@ -39,25 +39,25 @@ class Workers:
         sums = self._strategy.run(add)
         return self._strategy.experimental_local_results(sums)[0]
 
-    def totals(self, values: Sequence[int]) -> list[int]:
-        """Returns sums over all processes."""
+    def sum_over_processes(self, values: Sequence[int]) -> list[int]:
+        """Return the sum of each value over all processes."""
         if self.count == 1:
             return list(values)
-        totals = self._sum(tf.constant(values, tf.int64)).numpy()
-        local = self._strategy.num_replicas_in_sync // self.count
-        return [int(total) // local for total in totals]
+        sums = self._sum(tf.constant(values, tf.int64)).numpy()
+        replicas = self._strategy.num_replicas_in_sync // self.count
+        return [int(total) // replicas for total in sums]
 
-    def share(self, value: int) -> int:
-        """Returns the leader's value on all processes."""
-        return self.totals([value if self.leads else 0])[0]
+    def broadcast(self, value: int) -> int:
+        """Return the chief's value in all processes."""
+        return self.sum_over_processes([value if self.is_chief else 0])[0]
 
 
 def input_hosts(
-    strategy: tf.distribute.Strategy, workers: Workers
+    strategy: tf.distribute.Strategy, processes: Processes
 ) -> tuple[range, int]:
-    """Returns the input pipelines of this process, and how many all have."""
-    if workers.count > 1:
-        return range(workers.number, workers.number + 1), workers.count
+    """Return the input pipelines of this process, and how many all have."""
+    if processes.count > 1:
+        return range(processes.number, processes.number + 1), processes.count
     hosts = 1
     if isinstance(strategy, tf.distribute.TPUStrategy):
         hosts = strategy.extended.num_hosts  # this process feeds the whole slice

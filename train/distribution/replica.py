@@ -37,7 +37,7 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
         self._micro_batch = micro_batch
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """Returns int32[2], the seed of this layer at this step on this replica."""
+        """Return int32[2], the seed of this layer at this step on this replica."""
         del ordered  # there is no state to update in any order
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
@@ -57,7 +57,7 @@ class MovingStatistics:
     """
 
     def __init__(self, model: keras.Model):
-        """Takes over the layers of a model; other models of the same layers follow."""
+        """Take over the layers of a model; other models of the same layers follow."""
         self._noted = threading.local()  # see MicroBatch
         layers = model._flatten_layers()  # Keras has no public way into the blocks
         self._layers = [
@@ -85,7 +85,7 @@ class MovingStatistics:
             values[statistic.path] = value
 
     def of(self, function: Callable[[], Any]) -> tuple[Any, list[tf.Tensor]]:
-        """Returns what a forward pass returns, and what it moves the statistics to."""
+        """Return what a forward pass returns, and what it moves the statistics to."""
         values = self._noted.values = {}
         try:
             result = function()
@@ -94,12 +94,12 @@ class MovingStatistics:
         return result, [values[statistic.path] for statistic in self.variables]
 
     def assign(self, values: Sequence[tf.Tensor]) -> None:
-        """Sets them to values that are equal on all replicas; in a replica."""
+        """Set them to values that are equal on all replicas; in a replica."""
         assign_equal([statistic.value for statistic in self.variables], values)
 
 
 def assign_equal(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
-    """Sets variables to values that are equal on all replicas, without communication.
+    """Set variables to values that are equal on all replicas, without communication.
 
     To be called in a replica context.
     """
@@ -121,7 +121,7 @@ BATCH_NORM = ("reference", "per_replica", "global")
 def make_reduce_mean(
     strategy: tf.distribute.Strategy, batch_norm: str | int = "reference"
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """Makes the mean over a group of replicas, for `BatchNormalization`.
+    """Make the mean over a group of replicas, for `BatchNormalization`.
 
     On a TPU it is a sum over groups of consecutive replicas, which nobody could run
     here: its tests read the graph, and XLA compiles it. tf.distribute knows no groups
@@ -166,7 +166,7 @@ def _authors_group_size(replicas: int) -> int:
 
 
 def group_assignment(replicas: int, size: int) -> list[list[int]]:
-    """Returns the consecutive replicas of each group."""
+    """Return the consecutive replicas of each group."""
     return [list(range(i, i + size)) for i in range(0, replicas, size)]
 
 

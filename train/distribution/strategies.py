@@ -11,12 +11,12 @@ STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Makes the strategy that a gin file names.
+    """Make the strategy that a gin file names.
 
     Args:
       name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU of this
-        host, else every logical CPU), `multi_worker` (one process per host, told apart
-        by TF_CONFIG) or `tpu` (the host or pod slice that $TPU_NAME names).
+        machine, else every logical CPU), `multi_worker` (one process per machine, told
+        apart by TF_CONFIG) or `tpu` (the chips or pod slice that $TPU_NAME names).
 
     Raises:
       UserError: the name is unknown, or what the strategy needs is not there.

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from common.errors import Restart
+from common.errors import Restart, first_line
 from input_pipeline.dataset import explain
 from input_pipeline.errors import DataError
-from train.checkpoints.bundle import first_line
 
 # What collective operations and remote devices raise when their other end dies.
-LOST = (
+PEER_LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -20,15 +19,15 @@ LOST = (
 
 
 @contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turns an error from inside a graph into what a person can act on."""
+def translate_errors() -> Iterator[None]:
+    """Turn an error from inside a graph into what a person can act on."""
     try:
         yield
     except tf.errors.OpError as error:
         text = explain(error)
         if text is not None:
             raise DataError(text) from error
-        if isinstance(error, LOST):
+        if isinstance(error, PEER_LOST):
             raise Restart(
                 "another process of this run, or its accelerator, is gone "
                 f"({first_line(error)}); all processes have to be started again"

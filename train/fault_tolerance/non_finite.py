@@ -23,34 +23,33 @@ class NonFinite(Exception):  # noqa: N818 - the run may go on
         self.what = what
 
 
-def dump_batch(
+def save_bad_batch(
     experiment: Experiment,
     info: DatasetInfo,
     folder: str,
     batch: int,
     *,
     shuffle_buffer: int,
-    hosts: range,
-    num_hosts: int,
+    input_hosts: range,
+    num_input_hosts: int,
     details: Mapping[str, Any],
 ) -> None:
-    """Writes which records a global batch was made of, and the records themselves.
+    """Write which records a global batch was made of, and the records themselves.
 
     Args:
       experiment: of the run.
       info: of its data.
-      folder: gets records.tfrecord and batch.json for each of the hosts.
+      folder: gets records.tfrecord and batch.json for each of the input hosts.
       batch: number of the global batch, from 0.
       shuffle_buffer: of the training data.
-      hosts: whose parts this process writes.
-      num_hosts: of the run's input pipelines.
+      input_hosts: the input pipelines whose parts this process writes.
+      num_input_hosts: how many there are in all processes.
       details: what else batch.json says.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    size = experiment.global_batch_size // num_hosts
-    for host in hosts:
+    for host in input_hosts:
         records = batch_lookup.records_of_batch(
             info,
             experiment.data_dir,
@@ -58,8 +57,8 @@ def dump_batch(
             seed=experiment.seed,
             shuffle_buffer=shuffle_buffer,
             batch=batch,
-            batch_size=size,
-            num_hosts=num_hosts,
+            batch_size=experiment.global_batch_size // num_input_hosts,
+            num_hosts=num_input_hosts,
             host=host,
         )
         part = f"{folder}/host-{host}"

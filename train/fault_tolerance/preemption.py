@@ -1,18 +1,16 @@
 """SIGTERM, which a preemptible machine sends shortly before it goes away."""
 
-import math
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Self
 
 from common.console import say
 from common.errors import exit_for_restart
 
-_REPORT_SECONDS = 2.0
+_REPORT_SECONDS = 2.0  # for a line to standard error
 
 
 class Preemption:
@@ -33,29 +31,24 @@ class Preemption:
     def __init__(
         self,
         deadline_seconds: float,
-        describe: Callable[[], str] = lambda: f"host {socket.gethostname()}",
+        describe: Callable[[], str] = lambda: f"machine {socket.gethostname()}",
     ):
-        """Makes what is then entered, once.
+        """Make what is then entered, once.
 
         Args:
           deadline_seconds: from SIGTERM to the end of the process.
-          describe: tells which host this is and what it does, from any thread.
+          describe: tells which process this is and what it does, from any thread.
         """
         self._deadline_seconds = deadline_seconds
         self._describe = describe
-        self._ends = math.inf  # by the monotonic clock; only the thread sets it
+        self._is_requested = threading.Event()
         self._is_left = threading.Event()
         self._is_installed = False
 
     @property
     def requested(self) -> bool:
         """Whether SIGTERM has come."""
-        return self._ends < math.inf
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until the process ends; infinite as long as SIGTERM has not come."""
-        return max(0.0, self._ends - time.monotonic())
+        return self._is_requested.is_set()
 
     def __enter__(self) -> Self:
         # Python lets no other thread handle signals: in one, as a notebook's may be,
@@ -91,26 +84,28 @@ class Preemption:
         os.register_at_fork(after_in_child=self._restore)
 
     def _restore(self) -> None:
-        """Puts back what was there; a handler not of Python's making it cannot."""
+        """Put back what was there; a handler not of Python's making it cannot."""
         if self._is_installed:
             self._is_installed = False
             signal.signal(signal.SIGTERM, self._old_handler or signal.SIG_DFL)
             signal.set_wakeup_fd(self._old_descriptor)
 
     def _watch(self) -> None:
-        """Waits for SIGTERM, then for the end of the context or of the process."""
+        """Wait for SIGTERM, then for the end of the context or of the process."""
         number = None
         while number != signal.SIGTERM:  # Ctrl-C comes here as well
             received = self._reader.recv(1)
             if not received:
                 return
             number = received[0]
-        self._ends = time.monotonic() + self._deadline_seconds
+        self._is_requested.set()
         line = f"SIGTERM: saving, then stopping (deadline {self._deadline_seconds:g} s)"
         # By itself: standard error may be a pipe that nobody reads any more.
-        threading.Thread(target=say, args=(line,), daemon=True).start()
+        reporter = threading.Thread(target=say, args=(line,), daemon=True)
+        reporter.start()
         if not self._is_left.wait(self._deadline_seconds):
             exit_for_restart(self._say_too_late, seconds=_REPORT_SECONDS)
+        reporter.join(_REPORT_SECONDS)  # a short run must not end before its line
 
     def _say_too_late(self) -> None:
         say(

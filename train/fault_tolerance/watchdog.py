@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from common import gfiles
-from common.console import say
-from common.errors import Restart, UserError, exit_for_restart
+from common.console import say, warn
+from common.errors import Restart, UserError, exit_for_restart, first_line
 from train.fault_tolerance import heartbeat
 from train.fault_tolerance.heartbeat import Heartbeat, State
 
-_REPORT_SECONDS = 30.0  # for the heartbeats of all hosts, which may be far away
+_REPORT_SECONDS = 30.0  # for the heartbeats of all, whose disk may be far away
 _STDERR = 2
 _NAME = "watchdog"  # of threads that a report leaves out
 
@@ -27,7 +27,7 @@ _NAME = "watchdog"  # of threads that a report leaves out
 class _Phase(NamedTuple):
     name: str
     step: int | None
-    limit_seconds: float
+    timeout_seconds: float
     began: float  # by the monotonic clock
 
     @property
@@ -38,11 +38,12 @@ class _Phase(NamedTuple):
 class Watchdog:
     """Posts what this process does, and ends it when it does the same for too long.
 
-    Every host of a run posts <directory>/hosts/host-<number>.json (see
+    Every process of a run posts <directory>/hosts/host-<number>.json (see
     `heartbeat.Heartbeat`) every ten seconds, from a thread of its own: an old file is a
-    dead host, a new one with an old phase a host that waits. Another thread watches the
-    phase. When it is too old, the process says which host it is, what it does, who of
-    all hosts it may be waiting for and where its threads are, and ends with RESTART.
+    dead process, a new one with an old phase a process that waits. Another thread
+    watches the phase. When it is too old, the process says which one it is, what it
+    does, which of all it may be waiting for and where its threads are, and ends with
+    RESTART.
 
     A process that was suspended for so long, as by Ctrl-Z, counts as one that hangs.
     """
@@ -51,25 +52,25 @@ class Watchdog:
         self,
         directory: str,
         *,
-        host: int,
-        hosts: int,
+        process: int,
+        processes: int,
         timeout_seconds: float | None,
         poll_seconds: float = 1.0,
         exit: Callable[[int], object] = os._exit,
     ):
-        """Makes what is then entered, once.
+        """Make what is then entered, once.
 
         Args:
-          directory: of the run, the same for all hosts; local or gs://.
-          host: number of this process, from 0.
-          hosts: number of processes.
+          directory: of the run, the same for all processes; local or gs://.
+          process: number of this one, from 0.
+          processes: how many there are.
           timeout_seconds: longest time between two calls of `phase`; None only posts.
           poll_seconds: between two looks at the phase.
           exit: ends the process.
         """
         self._directory = directory
-        self._host = host
-        self._hosts = hosts
+        self._process = process
+        self._processes = processes
         self._hostname = socket.gethostname()
         self._timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
         self._poll_seconds = poll_seconds
@@ -87,24 +88,24 @@ class Watchdog:
         self.phase("starting")
 
     def phase(
-        self, name: str, step: int | None = None, *, patience: float = 1.0
+        self, name: str, step: int | None = None, *, timeout_factor: float = 1.0
     ) -> None:
-        """Begins a phase, or says that it gets on: the time starts from 0.
+        """Begin a phase, or say that it gets on: the time starts from 0.
 
         Args:
           name: what this process does now, as in "evaluation at step 200".
           step: updates so far.
-          patience: factor of the timeout, for what takes long by itself.
+          timeout_factor: for what takes long by itself.
         """
-        limit_seconds = self._timeout_seconds * patience
-        self._phase = _Phase(name, step, limit_seconds, time.monotonic())
+        timeout_seconds = self._timeout_seconds * timeout_factor
+        self._phase = _Phase(name, step, timeout_seconds, time.monotonic())
 
     def describe(self) -> str:
-        """Returns which host this is and what it does; for any thread."""
+        """Return which process this is and what it does; for any thread."""
         phase = self._phase
         return (
-            f"host {self._host} of {self._hosts} ({self._hostname}): {phase.name}, "
-            f"for {phase.seconds:,.0f} s"
+            f"process {self._process} of {self._processes} ({self._hostname}): "
+            f"{phase.name}, for {phase.seconds:,.0f} s"
         )
 
     def __enter__(self) -> Self:
@@ -136,7 +137,7 @@ class Watchdog:
         self._post()
 
     def _post(self) -> None:
-        """Posts a heartbeat; the first that cannot be written is worth a warning."""
+        """Post a heartbeat; the first that cannot be written is worth a warning."""
         try:
             if not self._has_folder:
                 gfiles.make_folder(heartbeat.folder(self._directory))
@@ -145,13 +146,13 @@ class Watchdog:
         except UserError as error:
             self._has_folder = False
             if not self._has_warned:
-                say(f"warning: the run goes on without heartbeats: {error}")
+                warn(f"the run goes on without heartbeats: {error}")
             self._has_warned = True
 
     def _heartbeat(self) -> Heartbeat:
         phase = self._phase
         return Heartbeat(
-            host=self._host,
+            host=self._process,
             hostname=self._hostname,
             pid=os.getpid(),
             phase=phase.name,
@@ -164,35 +165,36 @@ class Watchdog:
 
     def _watch_until_left(self) -> None:
         while not self._is_left.wait(self._poll_seconds):
-            limit_seconds = self._phase.limit_seconds
+            timeout_seconds = self._phase.timeout_seconds
             # Should this thread not get to run: long after it would have done the same.
-            _end_by_alarm(after_seconds=limit_seconds + 2 * _REPORT_SECONDS)
-            if self._phase.seconds > limit_seconds:
+            _end_by_alarm(after_seconds=timeout_seconds + 2 * _REPORT_SECONDS)
+            if self._phase.seconds > timeout_seconds:
                 exit_for_restart(self._report, seconds=_REPORT_SECONDS, exit=self._exit)
                 return
 
     def _report(self) -> None:
-        """Says all that may help to find why this process hangs."""
+        """Say all that may help to find why this process hangs."""
         phase = self._phase
         since = time.localtime(time.time() - phase.seconds)
         say(
             f"watchdog: {self.describe()}, since {time.strftime('%F %T', since)}; the "
-            f"limit is {phase.limit_seconds:,.0f} s (Experiment.hang_timeout_minutes). "
-            "This process ends; the same command goes on from the last checkpoint"
+            f"timeout is {phase.timeout_seconds:,.0f} s "
+            "(Experiment.hang_timeout_minutes). This process ends; the same command "
+            "goes on from the last checkpoint"
         )
         # What does not depend on any disk comes first.
         say(_stacks())
-        if self._hosts > 1:
-            self._report_hosts()
+        if self._processes > 1:
+            self._report_processes()
         self._state = "hung"
         self._post()
 
-    def _report_hosts(self) -> None:
+    def _report_processes(self) -> None:
         beats = [
             self._heartbeat()
-            if host == self._host
-            else heartbeat.read(self._directory, host)
-            for host in range(self._hosts)
+            if process == self._process
+            else heartbeat.read(self._directory, process)
+            for process in range(self._processes)
         ]
         now = time.time()
         say(heartbeat.table(beats, now))
@@ -200,17 +202,17 @@ class Watchdog:
 
 
 def _ending(error: BaseException | None) -> tuple[State, str | None]:
-    """Returns what a heartbeat says of a context that is left, and the error."""
+    """Return what a heartbeat says of a context that is left, and the error."""
     if error is None:
         return "finished", None
     if isinstance(error, (Restart, KeyboardInterrupt)):
         return "stopped", None
-    line = next(iter(str(error).splitlines()), "")
-    return "failed", f"{type(error).__name__}: {line}"
+    kind, line = type(error).__name__, first_line(error)
+    return "failed", kind if line == kind else f"{kind}: {line}"
 
 
 def _end_by_alarm(*, after_seconds: float) -> None:
-    """Has the kernel end this process unless this is called again; 0 for never.
+    """Have the kernel end this process unless this is called again; 0 for never.
 
     The last resort. A native call that hangs and does not release the interpreter's
     lock stops every thread of Python's. The kernel's timer needs no lock, nor does
@@ -221,7 +223,7 @@ def _end_by_alarm(*, after_seconds: float) -> None:
 
 
 def _stacks() -> str:
-    """Returns where Python's threads are.
+    """Return where Python's threads are.
 
     Not by faulthandler: it writes without releasing the interpreter's lock, and if
     standard error is a pipe that nobody reads, nothing could end this process.

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from common.console import say
-from common.errors import UserError
+from common.console import say, warn
+from common.errors import UserError, first_line
 
 
 class Profiler:
@@ -19,7 +19,7 @@ class Profiler:
     def __init__(
         self, directory: str, steps: tuple[int, int] | None, *, writes: bool = True
     ):
-        """Starts nothing yet.
+        """Start nothing yet.
 
         Args:
           directory: of a run of TensorBoard's; the profile is in its plugins/profile.
@@ -47,7 +47,7 @@ class Profiler:
             self._stop("the end of the run")
 
     def bound(self, step: int, stop: int) -> int:
-        """Returns where a loop from `step` to `stop` ends: no later than an edge.
+        """Return where a loop from `step` to `stop` ends: no later than an edge.
 
         It is the same in every process, whatever has become of the profile.
         """
@@ -55,7 +55,7 @@ class Profiler:
         return min(between, default=stop)
 
     def update(self, step: int) -> None:
-        """Starts or stops, where the run stands between two steps at an edge."""
+        """Start or stop, where the run stands between two steps at an edge."""
         if self._steps is None:
             return
         first, last = self._steps
@@ -68,7 +68,7 @@ class Profiler:
         try:
             tf.profiler.experimental.start(self._directory)
         except tf.errors.OpError as error:
-            self._give_up(error)
+            self._end_without(error)
         else:
             self._began = step
 
@@ -77,11 +77,11 @@ class Profiler:
         try:
             tf.profiler.experimental.stop()
         except tf.errors.OpError as error:
-            self._give_up(error)
+            self._end_without(error)
         else:
             self._steps = None
             say(f"the profile from step {began:,} to {end} is in {self._directory}")
 
-    def _give_up(self, error: tf.errors.OpError) -> None:
+    def _end_without(self, error: tf.errors.OpError) -> None:
         self._steps = None
-        say(f"warning: there will be no profile: {error.message}")
+        warn(f"there will be no profile: {first_line(error)}")

@@ -2,9 +2,10 @@
 
 import datetime
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from common.console import say
+from train.telemetry.loop_row import LoopRow, Speed
 
 
 class Progress:
@@ -20,58 +21,58 @@ class Progress:
         self._skipped = 0
 
     def resume(self) -> None:
-        """Starts the clock again after something that was not training."""
+        """Start the clock again after something that was not training."""
         self._mark = time.monotonic()
 
     def begin_stage(self, line: str) -> None:
-        """Says that other images come now, with a rate of their own."""
+        """Say that other images come now, with a rate of their own."""
         say(line)
         self._stages.append([])
 
     def go_back(self, step: int) -> None:
-        """Goes on at an earlier step; the work on the undone ones stays counted."""
+        """Go on at an earlier step; the work on the undone ones stays counted."""
         self._step = step
         self.resume()
 
-    def update(self, step: int, numbers: Mapping[str, float | str]) -> None:
-        """Shows the loop that has just ended at `step`.
+    def update(self, step: int, row: LoopRow) -> None:
+        """Show the loop that has just ended at `step`.
 
         Args:
           step: updates so far.
-          numbers: what `train.telemetry.telemetry.Telemetry.loop` returned of it.
+          row: what `train.telemetry.telemetry.Telemetry.loop` returned of it.
         """
         seconds = max(time.monotonic() - self._mark, 1e-9)
         self._stages[-1].append(
             ((step - self._step) * self._global_batch_size, seconds)
         )
-        self._skipped += int(numbers["skipped_records"])
+        self._skipped += row.skipped_records
         self._step = step
         self.resume()
         parts = [
             f"step {step:,}/{self._train_steps:,} ({step / self._train_steps:.0%})",
-            f"loss {numbers['loss']:.4f}",
-            f"lr {numbers['learning_rate']:.6f}",
-            *self._speed(numbers),
+            f"loss {row.loss:.4f}",
+            f"lr {row.learning_rate:.6f}",
+            *self._speed(row.speed),
         ]
         if self._skipped:
             parts.append(f"{self._skipped:,} broken records skipped")
         say("  ".join(parts), stays=step == self._train_steps)
 
-    def _speed(self, numbers: Mapping[str, float | str]) -> list[str]:
-        """Returns what there is to say of it: nothing where a loop has compiled."""
-        if "images_per_second" not in numbers:
+    def _speed(self, speed: Speed | None) -> list[str]:
+        """Return what there is to say of it: nothing where a loop has compiled."""
+        if speed is None:
             return []
-        parts = [f"{numbers['images_per_second']:,.0f} images/s"]
-        if numbers["input_bound"]:
-            parts.append(f"{numbers['verdict']} ({numbers['input_wait']:.0%} wait)")
-        if "mfu" in numbers:
-            parts.append(f"mfu {numbers['mfu']:.0%}")
+        parts = [f"{speed.images_per_second:,.0f} images/s"]
+        if speed.input_bound:
+            parts.append(f"{speed.verdict} ({speed.input_wait:.0%} wait)")
+        if speed.mfu is not None:
+            parts.append(f"mfu {speed.mfu:.0%}")
         images = (self._train_steps - self._step) * self._global_batch_size
         left = round(images / _rate(self._stages[-1:]))
         return [*parts, f"{datetime.timedelta(seconds=left)} left"]
 
     def summary(self) -> dict[str, float]:
-        """Returns what this process has to say of its training.
+        """Return what this process has to say of its training.
 
         Evaluations do not count as time, nor does a stage's first loop in the rate.
         """
@@ -84,7 +85,7 @@ class Progress:
 
 
 def _rate(stages: Sequence[Sequence[tuple[int, float]]]) -> float:
-    """Returns images per second, without the loops that compile if there are others."""
+    """Return images per second, without the loops that compile if there are others."""
     loops = [loop for loops in stages for loop in loops[1:]]
     loops = loops or [loop for loops in stages for loop in loops]
     return sum(images for images, _ in loops) / sum(seconds for _, seconds in loops)

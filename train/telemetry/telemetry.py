@@ -1,6 +1,5 @@
 """The numbers of a run: TensorBoard's curves, and JSON lines for machines."""
 
-import dataclasses
 import datetime
 import numbers
 import time
@@ -11,85 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from common import console
-from common.errors import UserError
+from common.errors import UserError, first_line
+from train.metrics import LoopOutput
+from train.telemetry.loop_row import TAGS, LoopRow, Speed
 from train.telemetry.writers import EventFile, JsonLines, read_lines
-
-# The share of its time that an input bound loop waits for images. With images at once
-# a run that waits for a tenth would be 11% faster: worth a person's work. What is less
-# may be noise, and handing over a batch is never free.
-INPUT_BOUND = 0.1
 
 # What a kill may cost of the numbers; a checkpoint's interval is longer.
 FLUSH_SECONDS = 30.0
 
 # The part of a run's time that writing may take, however slow the disk.
 FLUSH_SHARE = 0.01
-
-# Multiply-accumulates are two operations; backward costs twice what forward does.
-FLOPS_PER_MAC = 2 * 3
-
-# TensorBoard's groups, and what of a loop is in them.
-TAGS = {
-    **{name: f"scores/{name}" for name in ("loss", "top1")},
-    **{
-        name: f"optimizer/{name}"
-        for name in (
-            "learning_rate",
-            "gradient_norm",
-            "gradient_norm_max",
-            "weight_norm",
-            "ema_decay",
-        )
-    },
-    "images_per_second": "speed/images_per_second",
-    "mfu": "speed/mfu",
-    "save_seconds": "speed/save_seconds",
-    **{f"step_ms_{name}": f"step_ms/{name}" for name in ("p50", "p90", "p99", "max")},
-    "input_wait": "input/wait",
-    "input_bound": "input/bound",
-    "skipped_records": "input/skipped_records",
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LoopOutput:
-    """What the trainer measured over one loop of steps.
-
-    Attributes:
-      step: updates that the state has seen at the end of the loop.
-      steps: updates in this loop.
-      seconds: wall time of the loop.
-      step_seconds: float[steps], from the moment at which the host asks for a batch to
-        that at which it asks for the next. Where a device works asynchronously this is
-        the pace of the host, which may run ahead of the device: it was seen on CPUs
-        only.
-      wait_seconds: what of `seconds` the host has waited for the input pipeline, by the
-        same clock.
-      loss: mean over the steps.
-      top1: share of the loop's images, in [0, 1].
-      learning_rate: of the schedule at `step`, that is, of the next update.
-      gradient_norm: global norm before clipping, mean over the steps.
-      gradient_norm_max: the largest of them.
-      weight_norm: global norm of the weights that decay, at the end of the loop.
-      ema_decay: of the moving average, at the end of the loop.
-      skipped_records: places in the batches that no readable record filled.
-      images: the others.
-    """
-
-    step: int
-    steps: int
-    seconds: float
-    step_seconds: np.ndarray
-    wait_seconds: float
-    loss: float
-    top1: float
-    learning_rate: float
-    gradient_norm: float
-    gradient_norm_max: float
-    weight_norm: float
-    ema_decay: float
-    skipped_records: int
-    images: int
 
 
 class Telemetry:
@@ -110,7 +40,7 @@ class Telemetry:
         peak_teraflops: float | None,
         writes: bool = True,
     ):
-        """Touches no file yet.
+        """Touch no file yet.
 
         Args:
           directory: of the run; local or gs://.
@@ -142,7 +72,7 @@ class Telemetry:
         self.close()
 
     def start(self, step: int, config_text: str) -> None:
-        """Begins a process's part of a run, at the step that it has restored.
+        """Begin a process's part of a run, at the step that it has restored.
 
         Args:
           step: what a killed process has written beyond it is taken back.
@@ -157,7 +87,7 @@ class Telemetry:
         self.flush()
 
     def go_back(self, step: int) -> None:
-        """Takes back the training and the curves beyond `step`; events stay."""
+        """Take back the training and the curves beyond `step`; events stay."""
         if not self._writes:
             return
         self._metrics.go_back(step)
@@ -172,8 +102,8 @@ class Telemetry:
         macs_per_image: float | None,
         is_first: bool = False,
         save_seconds: float = 0.0,
-    ) -> dict[str, float | str]:
-        """Records a loop of training steps.
+    ) -> LoopRow:
+        """Record a loop of training steps.
 
         Args:
           output: what the trainer measured.
@@ -185,31 +115,38 @@ class Telemetry:
             checkpoint; 0 where it took none, of which nothing is written.
 
         Returns:
-          By the names of metrics.jsonl, what was written. Of the speed:
-          images_per_second, step_ms_p50, _p90, _p99 and _max, input_wait (the share of
-          the time, in [0, 1]), input_bound (0 or 1), verdict ("input bound" or
-          "compute bound"), and mfu where the peak is known: of the peak's operations,
-          the share that the model needs (no recomputation counted).
+          What was written.
         """
-        values: dict[str, float | str] = {
-            name: getattr(output, name) for name in TAGS if hasattr(output, name)
-        }
-        values["steps"] = output.steps
-        values["images_seen"] = output.step * self._global_batch_size
-        if save_seconds > 0:
-            values["save_seconds"] = save_seconds
+        speed = None
         if not is_first:
-            values |= self._speed(output, macs_per_image)
+            speed = Speed.of(
+                output, peak_teraflops=self._peak, macs_per_image=macs_per_image
+            )
+        row = LoopRow(
+            loss=output.loss,
+            top1=output.top1,
+            learning_rate=output.learning_rate,
+            gradient_norm=output.gradient_norm,
+            gradient_norm_max=output.gradient_norm_max,
+            weight_norm=output.weight_norm,
+            ema_decay=output.ema_decay,
+            skipped_records=output.skipped_records,
+            steps=output.steps,
+            images_seen=output.step * self._global_batch_size,
+            save_seconds=save_seconds or None,
+            speed=speed,
+        )
         if self._writes:
+            values = row.values()
             self._metrics.add(_line("train", output.step, values))
             points = {TAGS[k]: float(v) for k, v in values.items() if k in TAGS}
             self._train_events.scalars(output.step, points)
             if time.monotonic() >= self._due:
                 self.flush()
-        return values
+        return row
 
     def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
-        """Records scores; those that the same step had before are replaced.
+        """Record scores; those that the same step had before are replaced.
 
         Args:
           step: of the checkpoint that was scored.
@@ -228,7 +165,7 @@ class Telemetry:
         self.flush()
 
     def evaluations(self) -> dict[int, dict[str, Any]]:
-        """Returns the scores by step that are in eval.jsonl, of any process.
+        """Return the scores by step that are in eval.jsonl, of any process.
 
         Raises:
           UserError: the file cannot be read.
@@ -237,7 +174,7 @@ class Telemetry:
             lines = read_lines(self._evaluations.path)
         except tf.errors.OpError as error:
             raise UserError(
-                f"cannot read {self._evaluations.path}: {_reason(error)}; mend the "
+                f"cannot read {self._evaluations.path}: {first_line(error)}; mend the "
                 "permissions"
             ) from error
         own = _line("eval", 0, {})
@@ -247,7 +184,7 @@ class Telemetry:
         }
 
     def images(self, step: int, images: np.ndarray, captions: Sequence[str]) -> None:
-        """Shows uint8[N, H, W, 3] as the model is fed them, and says what they are."""
+        """Show uint8[N, H, W, 3] as the model is fed them, and say what they are."""
         if not self._writes:
             return
         self._train_events.images(step, "examples", images)
@@ -255,7 +192,7 @@ class Telemetry:
         self._train_events.text(step, "examples/captions", listed)
 
     def event(self, step: int, what: str, **details: Any) -> None:
-        """Records what happened to the run.
+        """Record what happened to the run.
 
         Args:
           step: at which.
@@ -268,34 +205,15 @@ class Telemetry:
         self.flush()
 
     def close(self) -> None:
-        """Writes what is left; where that fails, says what is lost."""
+        """Write what is left; where that fails, say what is lost."""
         self.flush()
         for error in self._failures.values():
-            console.say(f"warning: the newest numbers are lost: {_reason(error)}")
+            console.warn(f"the newest numbers are lost: {first_line(error)}")
         self._train_events.close()
         self._eval_events.close()
 
-    def _speed(self, output: LoopOutput, macs_per_image: float | None) -> dict:
-        rate = output.images / output.seconds
-        wait = output.wait_seconds / output.seconds
-        p50, p90, p99 = np.percentile(output.step_seconds, (50, 90, 99)) * 1e3
-        speed = {
-            "images_per_second": rate,
-            "step_ms_p50": float(p50),
-            "step_ms_p90": float(p90),
-            "step_ms_p99": float(p99),
-            "step_ms_max": float(np.max(output.step_seconds) * 1e3),
-            "input_wait": wait,
-            "input_bound": int(wait > INPUT_BOUND),
-            "verdict": "input bound" if wait > INPUT_BOUND else "compute bound",
-        }
-        if self._peak is not None and macs_per_image is not None:
-            needed = rate * FLOPS_PER_MAC * macs_per_image
-            speed["mfu"] = needed / (self._peak * 1e12)
-        return speed
-
     def flush(self) -> None:
-        """Writes what is new where that is possible; the rest is kept for later.
+        """Write what is new where that is possible; the rest is kept for later.
 
         To be called before a checkpoint is written: what a kill takes with it is then
         computed again.
@@ -308,8 +226,8 @@ class Telemetry:
                 file.flush()
             except (UserError, tf.errors.OpError) as error:
                 if file not in self._failures:
-                    console.say(
-                        f"warning: {_reason(error)}. Training goes on; the numbers are "
+                    console.warn(
+                        f"{first_line(error)}. Training goes on; the numbers are "
                         "kept, to be written as soon as that works"
                     )
                 self._failures[file] = error
@@ -323,9 +241,3 @@ class Telemetry:
 def _line(kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     return {"kind": kind, "step": step, "time": now, **values}
-
-
-def _reason(error: UserError | tf.errors.OpError) -> str:
-    """Returns one line; both kinds of error name the file."""
-    text = str(error) if isinstance(error, UserError) else error.message
-    return text.splitlines()[0]

@@ -35,16 +35,16 @@ class JsonLines:
         self._kept_step = math.inf  # training beyond it is not true any more
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Takes a line with at least `kind` and `step`."""
+        """Take a line with at least `kind` and `step`."""
         self._new.append(gfiles.to_json(line))
 
     def go_back(self, step: int) -> None:
-        """Takes back the lines of training beyond `step`."""
+        """Take back the lines of training beyond `step`."""
         self._new = [line for line in self._new if _stands(line, step)]
         self._kept_step = min(self._kept_step, step)
 
     def flush(self) -> None:
-        """Writes what is new; UserError or tf.errors.OpError when it cannot be."""
+        """Write what is new; UserError or tf.errors.OpError when it cannot be."""
         if not self._new and self._kept_step == math.inf:
             return
         # Read again each time: another job may have scored checkpoints of this run.
@@ -57,7 +57,7 @@ class JsonLines:
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:
-    """Returns the whole lines of such a file, none when there is no file.
+    """Return the whole lines of such a file, none when there is no file.
 
     Raises:
       tf.errors.OpError: it cannot be read.
@@ -81,7 +81,7 @@ def _stands(line: Mapping[str, Any], step: float) -> bool:
 
 
 def _without_replaced(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves out the evaluations of which a later line scores the same step."""
+    """Leave out the evaluations of which a later line scores the same step."""
     last = {line["step"]: n for n, line in enumerate(lines) if line["kind"] == "eval"}
     return [
         line
@@ -104,11 +104,11 @@ class EventFile:
         self._step: int | None = None  # of the last event that is on the disk
 
     def go_back(self, step: int) -> None:
-        """Makes TensorBoard forget the points beyond `step`, of any process."""
+        """Make TensorBoard forget the points beyond `step`, of any process."""
         self._new.append(_start(step))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds a point to the curve of each tag."""
+        """Add a point to the curve of each tag."""
         self._add(
             step,
             [
@@ -118,7 +118,7 @@ class EventFile:
         )
 
     def text(self, step: int, tag: str, markdown: str) -> None:
-        """Adds a text."""
+        """Add a text."""
         plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="text")
         value = tf.compat.v1.Summary.Value(
             tag=tag,
@@ -128,7 +128,7 @@ class EventFile:
         self._add(step, [value])
 
     def images(self, step: int, tag: str, images: np.ndarray) -> None:
-        """Adds uint8[N, H, W, 3] as tag/0, tag/1 ..."""
+        """Add uint8[N, H, W, 3] as tag/0, tag/1 ..."""
         values = []
         for place, image in enumerate(images):
             height, width, channels = image.shape
@@ -144,7 +144,7 @@ class EventFile:
         self._add(step, values)
 
     def flush(self) -> None:
-        """Writes what is new; tf.errors.OpError when it cannot be."""
+        """Write what is new; tf.errors.OpError when it cannot be."""
         points = any(event.HasField("summary") for event in self._new)
         if self._writer is None and not points:
             # To go back alone makes no file: a job that only trains leaves alone the
@@ -165,7 +165,7 @@ class EventFile:
         self._new = []
 
     def close(self) -> None:
-        """Closes the file; what was flushed is in it."""
+        """Close the file; what was flushed is in it."""
         writer, self._writer = self._writer, None
         if writer is not None:
             # Only reached with something to lose where flush has already raised.
@@ -188,7 +188,7 @@ class EventFile:
 
 
 def _start(step: int) -> tf.compat.v1.Event:
-    """Returns what makes TensorBoard forget the points beyond `step`."""
+    """Return what makes TensorBoard forget the points beyond `step`."""
     log = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     # It forgets those of the step that is named as well.
     return _event(step=step + 1, session_log=log)

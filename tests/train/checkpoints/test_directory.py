@@ -10,6 +10,7 @@ from tests.support.runs import experiment_of
 from tests.support.saved import assert_holds, flip, saves, variables
 from train import state
 from train.checkpoints import bundle, directory
+from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
 DATA = "data-00000-of-00001"
@@ -29,53 +30,55 @@ def is_round(step):
 # Which is taken
 
 
-def test_take_newest(folder, capsys):
+def test_load_newest(folder, capsys):
     tried = []
 
     def load(path):
         tried.append(bundle.step(path))
         if len(tried) < 3:
-            raise bundle.Damaged(path, f"fault {len(tried)}")
+            raise CorruptCheckpoint(path, f"fault {len(tried)}")
         return len(tried)
 
-    assert directory.take_newest(str(folder), load) == (f"{folder}/ckpt-13", 3)
+    assert directory.load_newest(str(folder), load) == (f"{folder}/ckpt-13", 3)
     assert tried == [24, 20, 13]
     start = f"warning: the checkpoint {folder}/ckpt"
     assert capsys.readouterr().err.splitlines() == [
-        f"{start}-24 is damaged (fault 1); taking ckpt-20",
-        f"{start}-20 is damaged (fault 2); taking ckpt-13",
+        f"{start}-24 is corrupt (fault 1); taking ckpt-20",
+        f"{start}-20 is corrupt (fault 2); taking ckpt-13",
     ]
-    assert directory.take_newest(f"{folder}/none", load) is None
     with pytest.raises(UserError, match=r"no checkpoint in .*/none; train first"):
-        directory.take_latest(f"{folder}/none", load)
+        directory.load_newest(f"{folder}/none", load)
 
 
-def test_take_newest_where_all_are_damaged(folder, capsys):
+def test_load_newest_where_all_are_corrupt(folder, capsys):
     def load(path):
-        raise bundle.Damaged(path, f"fault of {bundle.step(path)}")
+        raise CorruptCheckpoint(path, f"fault of {bundle.step(path)}")
 
     for prefer in (None, is_round):
         with pytest.raises(UserError) as caught:
-            directory.take_newest(str(folder), load, prefer=prefer)
+            directory.load_newest(str(folder), load, prefer=prefer)
         assert str(caught.value) == (
-            f"no checkpoint in {folder} is whole; the newest, {folder}/ckpt-24: fault "
+            f"no checkpoint in {folder} is intact; the newest, {folder}/ckpt-24: fault "
             "of 24; copy a good one there, or take another --model_dir to begin anew"
         )
         assert len(capsys.readouterr().err.splitlines()) == 3
 
 
-def test_latest_warns(folder, capsys):
+def test_newest_by_its_manifest(folder, capsys):
     flip(folder / "ckpt-24.index", 9)
-    assert directory.latest(str(folder)) == f"{folder}/ckpt-20"
-    assert "ckpt-24 is damaged (its index_sha256 is " in capsys.readouterr().err
+    assert directory.newest_intact(str(folder)) == f"{folder}/ckpt-20"
+    assert capsys.readouterr().err == ""
+    path, _ = directory.load_newest(str(folder), bundle.read_manifest)
+    assert path == f"{folder}/ckpt-20"
+    assert "ckpt-24 is corrupt (its index_sha256 is " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("damaged", "taken"),
+    ("corrupt", "taken"),
     [([], 20), ([20], 10), ([10, 20], 24), ([24], 20), ([10, 20, 24], 13)],
 )
-def test_some_are_preferred(folder, damaged, taken):
-    for step in damaged:
+def test_some_are_preferred(folder, corrupt, taken):
+    for step in corrupt:
         flip(folder / f"ckpt-{step}.{DATA}", 40)
     held = variables()
     with Checkpoints(held, str(folder), keep=9) as checkpoints:
@@ -85,18 +88,18 @@ def test_some_are_preferred(folder, damaged, taken):
     assert_holds(held, taken)
 
 
-def test_workers_follow_what_the_chief_prefers(folder):
+def test_processes_follow_what_the_chief_prefers(folder):
     shared, held = [], variables()
     Checkpoints(variables(), str(folder), keep=9).restore_newest(
-        share=lambda step: shared.append(step) or step, prefer=is_round
+        broadcast=lambda step: shared.append(step) or step, prefer=is_round
     )
-    worker = Checkpoints(held, str(folder), keep=9, writes=False)
-    worker.restore_newest(share=lambda _: shared[0], leads=False, prefer=is_round)
+    other = Checkpoints(held, str(folder), keep=9, writes=False)
+    other.restore_newest(broadcast=lambda _: shared[0], is_chief=False, prefer=is_round)
     assert shared == [20]
     assert_holds(held, 20)
 
 
-def test_models_to_score_come_from_the_newest_whole_one(tmp_path, capsys):
+def test_models_to_score_come_from_the_newest_intact_one(tmp_path, capsys):
     experiment = experiment_of("unused")
     names = tuple("0123456789")
     info = DatasetInfo("digits", 1, names, {})
@@ -117,10 +120,10 @@ def test_models_to_score_come_from_the_newest_whole_one(tmp_path, capsys):
         for weight in model.get_weights():
             np.testing.assert_array_equal(weight, np.ones_like(weight))
     (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith(f"warning: the checkpoint {tmp_path}/ckpt-2 is damaged (")
+    assert warning.startswith(f"warning: the checkpoint {tmp_path}/ckpt-2 is corrupt (")
     assert warning.endswith("); taking ckpt-1")
     flip(tmp_path / f"ckpt-1.{DATA}", 99)
-    with pytest.raises(UserError, match=r"is whole; the newest, .*/ckpt-2: "):
+    with pytest.raises(UserError, match=r"is intact; the newest, .*/ckpt-2: "):
         state.load_models(experiment, info, str(tmp_path))
     with pytest.raises(UserError, match=r"no checkpoint in .*none; train first"):
         state.load_models(experiment, info, f"{tmp_path}/none")

@@ -1,10 +1,9 @@
-"""Checkpoints that are damaged or cannot be written; processes that are killed."""
+"""Checkpoints that are corrupt or cannot be written; processes that are killed."""
 
 import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from tests.support.disk import full_disk
 from tests.support.saved import (
     FILES,
     all_files,
@@ -30,6 +30,7 @@ from tests.support.saved import (
     variables,
 )
 from train.checkpoints import bundle, directory, manager
+from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
 
@@ -44,25 +45,25 @@ def vector(*values):
     return tf.Variable(tf.constant(values))
 
 
-# What is not there, or not whole
+# What is not there, or not intact
 
 
 def test_none_there(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        assert directory.candidates(str(folder)) == []
-        assert directory.newest(str(folder)) is None
+        assert directory.list_checkpoints(str(folder)) == []
+        assert directory.newest_intact(str(folder)) is None
         assert restored(folder) is None
         with pytest.raises(UserError, match=r"no checkpoint in .*; train first \(pyth"):
-            directory.latest(str(folder))
+            directory.load_newest(str(folder), bundle.read)
 
 
 @pytest.mark.parametrize("suffix", FILES)
 def test_file_deleted_by_hand(folder, suffix, capsys):
     (folder / f"ckpt-20{suffix}").unlink()
-    assert directory.newest(str(folder)) == f"{folder}/ckpt-10"
+    assert directory.newest_intact(str(folder)) == f"{folder}/ckpt-10"
     assert restored(folder) == 10
     warning = (
-        f"warning: the checkpoint {folder}/ckpt-20 is damaged ({folder}/ckpt-20{suffix}"
+        f"warning: the checkpoint {folder}/ckpt-20 is corrupt ({folder}/ckpt-20{suffix}"
         "; No such file or directory); taking ckpt-10\n"
     )
     assert capsys.readouterr().err == ("" if suffix == ".index" else warning)
@@ -70,53 +71,56 @@ def test_file_deleted_by_hand(folder, suffix, capsys):
 
 def test_reason_is_said(folder, capsys):
     flip(folder / "ckpt-20.data-00000-of-00001", 40)
-    assert directory.newest(str(folder)) == f"{folder}/ckpt-20"  # it only looks whole
-    with pytest.raises(bundle.Damaged, match=r"^cannot read the checkpoint .*-20: "):
+    assert (
+        directory.newest_intact(str(folder)) == f"{folder}/ckpt-20"
+    )  # it only looks whole
+    with pytest.raises(CorruptCheckpoint, match=r"^cannot read the checkpoint .*-20: "):
         manager.restore(variables(), f"{folder}/ckpt-20")
     assert restored(folder) == 10
     warning = capsys.readouterr().err
-    assert warning.startswith(f"warning: the checkpoint {folder}/ckpt-20 is damaged (")
+    assert warning.startswith(f"warning: the checkpoint {folder}/ckpt-20 is corrupt (")
     assert "Checksum does not match" in warning
     with open(folder / "ckpt-20.index", "ab") as file:
         file.write(b"\0")
-    with pytest.raises(bundle.Damaged, match=r"its index_bytes is \d+, not \d+; del"):
+    with pytest.raises(
+        CorruptCheckpoint, match=r"its index_bytes is \d+, not \d+; del"
+    ):
         bundle.read(f"{folder}/ckpt-20")
-    record = json.loads((folder / "ckpt-10.json").read_text())
-    (folder / "ckpt-10.json").write_text(json.dumps(record | {"tensors": 4}))
-    with pytest.raises(bundle.Damaged, match="it holds 3 tensors, not 4; del"):
+    manifest = json.loads((folder / "ckpt-10.json").read_text())
+    (folder / "ckpt-10.json").write_text(json.dumps(manifest | {"tensors": 4}))
+    with pytest.raises(CorruptCheckpoint, match="it holds 3 tensors, not 4; del"):
         bundle.read(f"{folder}/ckpt-10")
     (folder / "ckpt-20.json").write_text("{}")
-    with pytest.raises(bundle.Damaged, match=r"its record lacks 'tensors'; delete"):
+    with pytest.raises(CorruptCheckpoint, match=r"its manifest lacks 'tensors'; del"):
         bundle.read(f"{folder}/ckpt-20")
     (folder / "ckpt-20.json").write_text("[]")
-    with pytest.raises(bundle.Damaged):
+    with pytest.raises(CorruptCheckpoint):
         bundle.read(f"{folder}/ckpt-20")
 
 
-def test_record_is_of_this_step(folder):
+def test_manifest_is_of_this_step(folder):
     for suffix in FILES:
         shutil.copy(folder / f"ckpt-10{suffix}", folder / f"ckpt-30{suffix}")
-    with pytest.raises(bundle.Damaged, match="its step is 30, not 10"):
+    with pytest.raises(CorruptCheckpoint, match="its step is 30, not 10"):
         bundle.read(f"{folder}/ckpt-30")
     assert restored(folder) == 20
 
 
-def test_all_damaged_is_an_error_and_not_a_start_from_zero(folder):
+def test_all_corrupt_is_an_error_and_not_a_start_from_zero(folder):
     flip(folder / "ckpt-10.index", 3)
     (folder / "ckpt-20.data-00000-of-00001").write_bytes(b"12345")
-    for call in (lambda: restored(folder), lambda: directory.latest(str(folder))):
-        with pytest.raises(UserError, match=r"/ckpt-20: its data_bytes is 5, not 154;"):
-            call()
-    with pytest.raises(UserError, match=r"is whole; the newest, .* to begin anew$"):
+    with pytest.raises(UserError, match=r"/ckpt-20: its data_bytes is 5, not 154;"):
+        directory.load_newest(str(folder), bundle.read_manifest)
+    with pytest.raises(UserError, match=r"/ckpt-20: its data_bytes .* to begin anew$"):
         restored(folder)
-    assert directory.newest(str(folder)) is None
+    assert directory.newest_intact(str(folder)) is None
 
 
 def test_folder_that_may_not_be_looked_into(folder, monkeypatch):
     """It is not taken for an empty one."""
     denied = tf.errors.PermissionDeniedError(None, None, "permission denied")
     monkeypatch.setattr(bundle.gfile, "listdir", lambda _: raise_(denied))
-    for call in (directory.candidates, directory.newest, restored):
+    for call in (directory.list_checkpoints, directory.newest_intact, restored):
         with pytest.raises(UserError, match=r"cannot look into .*: permission denied"):
             call(str(folder))
 
@@ -159,10 +163,10 @@ def test_other_variables_are_named(folder, change, fault):
         np.testing.assert_array_equal(held[name].numpy(), value)
 
 
-def test_damaged_changes_nothing(folder):
+def test_corrupt_changes_nothing(folder):
     flip(folder / "ckpt-20.data-00000-of-00001", 153)
     held = variables(5)
-    with pytest.raises(bundle.Damaged):
+    with pytest.raises(CorruptCheckpoint):
         manager.restore(held, f"{folder}/ckpt-20")
     assert_holds(held, 5)
 
@@ -176,33 +180,19 @@ def test_part_may_be_restored(folder):
 # File systems that refuse
 
 
-@pytest.fixture
-def full_disk():
-    """Function: files cannot grow beyond 100 bytes from now on, until it is undone."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill(size=100):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-
-
-def test_full_disk(folder, full_disk):
+def test_full_disk(folder):
     held = variables(30)
     with Checkpoints(held, str(folder), keep=9) as checkpoints:
         checkpoints.restore_newest()
-        undo = full_disk()
         set_to(held, 30)
-        checkpoints.save()  # it fails when somebody looks
-        assert checkpoints.saved_step == 30
-        with pytest.raises(UserError) as caught:
-            checkpoints.wait()
-        undo()
+        with full_disk():
+            checkpoints.save()  # it fails when somebody looks
+            assert checkpoints.saved_step == 30
+            with pytest.raises(UserError) as caught:
+                checkpoints.wait()
         text = str(caught.value)
         assert text.startswith(
-            f"cannot write a checkpoint to {folder}: {folder}/.aside"
+            f"cannot write a checkpoint to {folder}: {folder}/.staging"
         )
         assert "File too large" in text
         assert text.endswith(f"the last good one is {folder}/ckpt-20")
@@ -215,7 +205,7 @@ def test_full_disk(folder, full_disk):
 
 
 @pytest.mark.parametrize("look", ["check", "save", "leave"])
-def test_whoever_looks_first_says_that_a_write_has_failed(folder, full_disk, look):
+def test_whoever_looks_first_says_that_a_write_has_failed(folder, look):
     held = variables(30)
 
     def run():
@@ -227,10 +217,8 @@ def test_whoever_looks_first_says_that_a_write_has_failed(folder, full_disk, loo
                 set_to(held, 31)
                 checkpoints.save()
 
-    undo = full_disk()
-    with pytest.raises(UserError, match="File too large"):
+    with full_disk(), pytest.raises(UserError, match="File too large"):
         run()
-    undo()
     assert files(folder) == all_files(10, 20)
 
 
@@ -240,9 +228,8 @@ def save_and_fall(folder):
         raise ZeroDivisionError
 
 
-def test_failed_write_does_not_hide_what_ended_the_run(folder, full_disk, capsys):
-    full_disk()
-    with pytest.raises(ZeroDivisionError):
+def test_failed_write_does_not_hide_what_ended_the_run(folder, capsys):
+    with full_disk(), pytest.raises(ZeroDivisionError):
         save_and_fall(folder)
     assert capsys.readouterr().err.startswith("warning: cannot write a checkpoint to ")
 
@@ -282,9 +269,9 @@ def test_read_only_folder(folder, nobody, monkeypatch):
     assert files(folder) == all_files(10, 20)
 
 
-def test_leftovers_that_cannot_be_removed(folder, nobody, monkeypatch):
+def test_stale_files_that_cannot_be_removed(folder, nobody, monkeypatch):
     monkeypatch.chdir(folder)
-    (folder / f".aside-{'0a' * 16}").mkdir()
+    (folder / f".staging-{'0a' * 16}").mkdir()
     folder.chmod(0o555)
     nobody()
     with pytest.raises(UserError, match=r"cannot remove what was left in \.: .* mend"):
@@ -350,22 +337,22 @@ def test_damage_of_any_kind(folder, capsys):
     for kind, suffix in damages(seed=1, count=100):
         path = folder / f"ckpt-20{suffix}"
         other = folder / f"ckpt-10{suffix}"
-        whole = path.read_bytes()
-        path.write_bytes(kind(whole))
+        good = path.read_bytes()
+        path.write_bytes(kind(good))
         capsys.readouterr()
         step = restored(folder)  # compares every value
         taken.append((kind.__name__, suffix, step))
-        warned = f"{folder}/ckpt-20 is damaged" in capsys.readouterr().err
+        warned = f"{folder}/ckpt-20 is corrupt" in capsys.readouterr().err
         assert warned == (step == 10), taken[-1]
         if step == 10:
-            whole_too = other.read_bytes()
-            other.write_bytes(whole_too[:-1])
-            with pytest.raises(UserError, match=r"is whole; the newest, .*ckpt-20: "):
+            good_too = other.read_bytes()
+            other.write_bytes(good_too[:-1])
+            with pytest.raises(UserError, match=r"is intact; the newest, .*ckpt-20: "):
                 restored(folder)
-            other.write_bytes(whole_too)
-        path.write_bytes(whole)
+            other.write_bytes(good_too)
+        path.write_bytes(good)
     assert {step for *_, step in taken} <= {10, 20}
-    # Only the time in the record may differ and not matter.
+    # Only the time in the manifest may differ and not matter.
     assert all(t[:2] == ("change", ".json") for t in taken if t[2] == 20)
     assert sum(t[2] == 10 for t in taken) > 180
 
@@ -418,8 +405,8 @@ def test_killed_at_any_moment(tmp_path):
             pid = start()
             time.sleep(source.uniform(0, 0.2))
             kill(pid)
-            cut_short += any(name.startswith(".aside-") for name in files(tmp_path))
-            step = restored(tmp_path) or 0  # compares, and removes what lies aside
+            cut_short += any(name.startswith(".staging-") for name in files(tmp_path))
+            step = restored(tmp_path) or 0  # compares, and removes what is stale
             assert step >= before
             before = step
             for number in steps(tmp_path):

@@ -24,6 +24,7 @@ from tests.support.saved import (
     variables,
 )
 from train.checkpoints import bundle, directory
+from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
 
@@ -47,9 +48,9 @@ def test_format(folder):
     for name, value in expected.items():
         assert reader.get_tensor(name).tobytes() == value.tobytes()
     index = (folder / "ckpt-30.index").read_bytes()
-    record = json.loads((folder / "ckpt-30.json").read_text())
-    assert before <= record.pop("time") <= time.time()
-    assert record == {
+    manifest = json.loads((folder / "ckpt-30.json").read_text())
+    assert before <= manifest.pop("time") <= time.time()
+    assert manifest == {
         "step": 30,
         "tensors": 3,
         "data_bytes": 8 + 4 * 35 + 2 * 3,
@@ -59,12 +60,12 @@ def test_format(folder):
 
 
 def test_newest_is_found_and_restored(folder):
-    assert directory.candidates(str(folder)) == [
+    assert directory.list_checkpoints(str(folder)) == [
         f"{folder}/ckpt-20",
         f"{folder}/ckpt-10",
     ]
-    assert directory.newest(str(folder)) == f"{folder}/ckpt-20"
-    assert bundle.step(directory.latest(str(folder))) == 20
+    assert directory.newest_intact(str(folder)) == f"{folder}/ckpt-20"
+    assert directory.load_newest(str(folder), bundle.step) == (f"{folder}/ckpt-20", 20)
     assert restored(folder) == 20
 
 
@@ -129,7 +130,7 @@ def test_no_later_update_reaches_what_was_saved(tmp_path, jit_compile):
             for _ in range(5):
                 update()
     assert steps(tmp_path) == list(range(71, 0, -5))
-    for path in directory.candidates(str(tmp_path)):
+    for path in directory.list_checkpoints(str(tmp_path)):
         for name, value in bundle.read(path).items():
             assert (value == bundle.step(path)).all(), (path, name)
 
@@ -143,7 +144,7 @@ def test_nothing_is_written_twice(folder):
     assert (folder / "ckpt-20.json").stat().st_mtime_ns == before
 
 
-def test_worker_only_counts(folder):
+def test_others_than_the_chief_only_count(folder):
     held = variables(30)
     before = files(folder)
     with Checkpoints(held, str(folder), keep=1, writes=False) as checkpoints:
@@ -188,7 +189,7 @@ def test_file_system_that_is_no_disk():
 
 
 def test_every_file_is_there_when_the_index_appears(folder, monkeypatch):
-    """The order of all that happens under final names, over a damaged checkpoint."""
+    """The order of all that happens under final names, over a corrupt checkpoint."""
     flip(folder / "ckpt-20.index", 9)
     done = []
     rename, remove = bundle.gfile.rename, bundle.gfile.remove
@@ -280,7 +281,7 @@ def test_some_stay_for_their_age(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
-def test_rotation_neither_counts_nor_deletes_damaged_ones(folder, file):
+def test_rotation_neither_counts_nor_deletes_corrupt_ones(folder, file):
     flip(folder / f"ckpt-20.{file}", 7)
     held = variables()
     with Checkpoints(held, str(folder), keep=2) as checkpoints:
@@ -319,73 +320,74 @@ def test_what_was_just_written_stays(tmp_path):
     assert steps(tmp_path) == [30, 20]
 
 
-def test_only_leftovers_are_removed(folder):
-    aside = folder / f".aside-{'0a' * 16}"
-    mine = folder / ".aside-mine"
-    for made in (aside, mine):
+@pytest.mark.parametrize("prefix", [".staging", ".aside"])  # today's and yesterday's
+def test_only_what_is_stale_is_removed(folder, prefix):
+    stale = folder / f"{prefix}-{'0a' * 16}"
+    mine = folder / f"{prefix}-mine"
+    for made in (stale, mine):
         made.mkdir()
         (made / "ckpt-30.index").write_text("half")
     for name in ("ckpt-best.index", "ckpt-020.index", "ckpt-30.json", "notes"):
         (folder / name).write_text("mine")
     before = set(files(folder))
     assert restored(folder) == 20
-    assert before - set(files(folder)) == {aside.name}
+    assert before - set(files(folder)) == {stale.name}
     assert (mine / "ckpt-30.index").exists()
 
 
-def test_worker_removes_nothing(folder):
-    (folder / f".aside-{'0a' * 16}").mkdir()
+def test_others_than_the_chief_remove_nothing(folder):
+    (folder / f".staging-{'0a' * 16}").mkdir()
     before = files(folder)
     Checkpoints(variables(), str(folder), keep=1, writes=False)
     assert files(folder) == before
 
 
-# Several workers
+# Several processes
 
 
-def test_workers_follow_the_chief(folder):
+def test_processes_follow_the_chief(folder):
     shared = []
     flip(folder / "ckpt-20.data-00000-of-00001", 3)
-    chief, worker = variables(), variables()
+    chief, other = variables(), variables()
     Checkpoints(chief, str(folder), keep=9).restore_newest(
-        share=lambda step: shared.append(step) or step
+        broadcast=lambda step: shared.append(step) or step
     )
-    follower = Checkpoints(worker, str(folder), keep=9, writes=False)
+    follower = Checkpoints(other, str(folder), keep=9, writes=False)
     asked = []
     follower.restore_newest(
-        share=lambda step: asked.append(step) or shared[0], leads=False
+        broadcast=lambda step: asked.append(step) or shared[0], is_chief=False
     )
     assert (shared, asked, follower.saved_step) == ([10], [-1], 10)
     assert_holds(chief, 10)
-    assert_holds(worker, 10)
+    assert_holds(other, 10)
 
 
 def follow(folder, step):
     held = variables(5)
     path = Checkpoints(held, str(folder), keep=9, writes=False).restore_newest(
-        share=lambda _: step, leads=False
+        broadcast=lambda _: step, is_chief=False
     )
     return held, path
 
 
-def test_worker_of_a_chief_that_begins(folder):
+def test_process_of_a_chief_that_begins(folder):
     held, path = follow(folder, -1)
     assert path is None
     assert_holds(held, 5)
 
 
-def test_worker_of_another_directory(tmp_path):
-    with pytest.raises(UserError, match="all hosts need the same directory"):
+def test_process_of_another_directory(tmp_path):
+    with pytest.raises(UserError, match="all processes need the same directory"):
         follow(tmp_path, 20)
 
 
-def test_worker_learns_that_the_chief_fails(folder):
+def test_processes_learn_that_the_chief_fails(folder):
     for step in (10, 20):
         flip(folder / f"ckpt-{step}.index", 3)
     shared = []
-    with pytest.raises(UserError, match="is whole"):
+    with pytest.raises(UserError, match="is intact"):
         Checkpoints(variables(), str(folder), keep=9).restore_newest(
-            share=lambda step: shared.append(step) or step
+            broadcast=lambda step: shared.append(step) or step
         )
     with pytest.raises(UserError, match=r"the chief can restore no checkpoint"):
         follow(folder, *shared)
@@ -407,10 +409,10 @@ def test_copy(folder, tmp_path):
     assert restored(best) == 10
 
 
-def test_copy_of_what_is_damaged(folder, tmp_path):
+def test_copy_of_what_is_corrupt(folder, tmp_path):
     flip(folder / "ckpt-10.data-00000-of-00001", 3)
     for path in (f"{folder}/ckpt-10", f"{folder}/ckpt-15"):
-        with pytest.raises(bundle.Damaged, match=path):
+        with pytest.raises(CorruptCheckpoint, match=path):
             bundle.copy(path, str(tmp_path / "best"))
     assert steps(tmp_path / "best") == []
 
@@ -428,6 +430,6 @@ def test_copy_of_what_vanishes(folder, tmp_path, monkeypatch, copied):
     monkeypatch.setattr(bundle.gfile, "copy", copy_until)
     with contextlib.ExitStack() as stack:
         if copied < 3:
-            stack.enter_context(pytest.raises(bundle.Damaged, match="ckpt-10: "))
+            stack.enter_context(pytest.raises(CorruptCheckpoint, match="ckpt-10: "))
         bundle.copy(f"{folder}/ckpt-10", str(tmp_path / "best"))
     assert files(tmp_path / "best") == (all_files(10) if copied == 3 else [])

@@ -21,6 +21,7 @@ from tests.support.saved import (
     variables,
 )
 from train.checkpoints import bundle, directory
+from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
 BUSY = [
@@ -51,7 +52,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def fails(monkeypatch):
-    """Function: from now on the record, the index or a tensor of ckpt-20 fails."""
+    """Function: from now on the manifest, the index or a tensor of ckpt-20 fails."""
 
     def fail(part, error):
         def or_else(function):
@@ -65,7 +66,7 @@ def fails(monkeypatch):
 
         # TensorFlow's reader tells of every trouble with one class and no code.
         untold = tf.errors.OpError(None, None, str(error), tf.errors.UNKNOWN)
-        if part == "record":
+        if part == "manifest":
             monkeypatch.setattr(bundle, "_content", or_else(bundle._content))
         elif part == "index":
             error = untold
@@ -96,7 +97,7 @@ class Deaf:
         raise self._error
 
 
-PARTS_BUSY = [(p, e) for p in ("record", "tensor") for e in BUSY]
+PARTS_BUSY = [(p, e) for p in ("manifest", "tensor") for e in BUSY]
 
 
 @pytest.mark.parametrize(("part", "error"), [*PARTS_BUSY, ("index", BUSY[0])])
@@ -115,7 +116,7 @@ def test_no_answer_is_no_reason_to_take_an_older_one(
 
 
 @pytest.mark.parametrize("error", DENIED)
-@pytest.mark.parametrize("part", ["record", "tensor"])
+@pytest.mark.parametrize("part", ["manifest", "tensor"])
 def test_permissions_are_for_a_person_to_mend(folder, fails, part, error, capsys):
     fails(part, error(None, None, "not yours"))
     with pytest.raises(UserError) as caught:
@@ -128,10 +129,10 @@ def test_permissions_are_for_a_person_to_mend(folder, fails, part, error, capsys
 
 
 @pytest.mark.parametrize("error", BROKEN)
-@pytest.mark.parametrize("part", ["record", "tensor"])
+@pytest.mark.parametrize("part", ["manifest", "tensor"])
 def test_damage_is(folder, fails, part, error):
     fails(part, error(None, None, "broken"))
-    with pytest.raises(bundle.Damaged, match="ckpt-20: broken; delete its files"):
+    with pytest.raises(CorruptCheckpoint, match="ckpt-20: broken; delete its files"):
         bundle.read(f"{folder}/ckpt-20")
 
 
@@ -152,7 +153,7 @@ def test_index_that_vanishes_while_it_is_opened(folder, monkeypatch):
         raise tf.errors.OpError(None, None, "what now", tf.errors.UNKNOWN)
 
     monkeypatch.setattr(tf.compat.v1.train, "NewCheckpointReader", vanish)
-    with pytest.raises(bundle.Damaged, match=r"ckpt-20\.index; No such file"):
+    with pytest.raises(CorruptCheckpoint, match=r"ckpt-20\.index; No such file"):
         bundle.read(f"{folder}/ckpt-20")
 
 
@@ -162,20 +163,20 @@ def test_folder_that_cannot_be_looked_into_now(folder, monkeypatch):
 
     monkeypatch.setattr(bundle.gfile, "listdir", fail)
     with pytest.raises(Restart, match=f"^cannot read {folder} now: try again$"):
-        directory.newest(str(folder))
+        directory.newest_intact(str(folder))
 
 
-def test_workers_start_again_with_the_chief(folder, fails):
-    fails("record", tf.errors.UnavailableError(None, None, "try again"))
+def test_processes_start_again_with_the_chief(folder, fails):
+    fails("manifest", tf.errors.UnavailableError(None, None, "try again"))
     shared = []
     with pytest.raises(Restart):
         Checkpoints(variables(), str(folder), keep=9).restore_newest(
-            share=lambda step: shared.append(step) or step
+            broadcast=lambda step: shared.append(step) or step
         )
     held = variables(5)
-    worker = Checkpoints(held, str(folder), keep=9, writes=False)
+    other = Checkpoints(held, str(folder), keep=9, writes=False)
     with pytest.raises(Restart, match=f"^the chief cannot read {folder} now"):
-        worker.restore_newest(share=lambda _: shared[0], leads=False)
+        other.restore_newest(broadcast=lambda _: shared[0], is_chief=False)
     assert_holds(held, 5)
 
 
@@ -203,10 +204,10 @@ def synced(folder, monkeypatch):
 
 
 def test_index_gets_its_name_when_all_else_is_on_the_disk(folder, synced):
-    data, record, index = ".data-00000-of-00001", ".json", ".index"
+    data, manifest, index = ".data-00000-of-00001", ".json", ".index"
     saves(folder, 30)
-    expected = [f"sync {suffix}" for suffix in (data, record, index)]
-    for suffix in (data, record, index):
+    expected = [f"sync {suffix}" for suffix in (data, manifest, index)]
+    for suffix in (data, manifest, index):
         expected += [f"rename {suffix}", "sync folder"]
     assert synced == expected
 
@@ -262,6 +263,6 @@ def test_copy_is_verified_tensor_by_tensor(folder, monkeypatch):
     monkeypatch.setattr(bundle, "read", lambda *_: pytest.fail("reads all of it"))
     assert bundle.copy(f"{folder}/ckpt-10", f"{folder}/best")
     assert bundle.copy(f"{folder}/ckpt-10", f"{folder}/best")
-    with pytest.raises(bundle.Damaged, match=r"ckpt-20: .*Checksum does not match"):
+    with pytest.raises(CorruptCheckpoint, match=r"ckpt-20: .*Checksum does not match"):
         bundle.copy(f"{folder}/ckpt-20", f"{folder}/best")
     assert files(folder / "best") == all_files(10)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from common.errors import UserError
 from models.batch_norm import BatchNormalization
 from models.layers import Dropout
+from tests.support.rounding import rounding
 from train.distribution.replica import (
     MicroBatch,
     ReplicaSeedGenerator,
@@ -123,6 +124,9 @@ def test_groups_that_cannot_be(kind, replicas, size, message):
         make_reduce_mean(strategy_of(kind, replicas), batch_norm=size)
 
 
+GAMMA, MOVING_MEAN = [0.5, 1.0, 2.0, 3.0, 4.0], 0.1
+
+
 def batch_norm_step(strategy, shards):
     """[outputs, dx, dgamma, dbeta] and moving statistics, of each replica."""
     with strategy.scope():
@@ -130,8 +134,8 @@ def batch_norm_step(strategy, shards):
             reduce_mean=make_reduce_mean(strategy, batch_norm="global")
         )
         layer.build((None, 5))
-        layer.gamma.assign([0.5, 1, 2, 3, 4])
-        layer.moving_mean.assign([0.1] * 5)
+        layer.gamma.assign(GAMMA)
+        layer.moving_mean.assign([MOVING_MEAN] * 5)
 
     def step():
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -148,19 +152,42 @@ def batch_norm_step(strategy, shards):
     return [local(value) for value in outputs], [local(value) for value in moving]
 
 
-def test_replicas_normalize_as_one(logical_cpus):
+def textbook(x, dy):
+    """The same of the whole batch, in float64."""
+    axes = (0, 1, 2)
+    mean, variance = x.mean(axes), x.var(axes)
+    inverse = 1 / np.sqrt(variance + 1e-3)
+    normalized = (x - mean) * inverse
+    dgamma, dbeta = (dy * normalized).sum(axes), dy.sum(axes)
+    centered = dy - (dbeta + normalized * dgamma) / (x.size / 5)
+    outputs = [normalized * GAMMA, GAMMA * inverse * centered, dgamma, dbeta]
+    return outputs, [0.99 * MOVING_MEAN + 0.01 * mean, 0.99 + 0.01 * variance]
+
+
+def assert_close(actual, expected):
+    """Sums of 16 x 4 x 4 values in float32 lie behind each number."""
+    atol = rounding(terms=16 * 4 * 4, scale=np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_replicas_normalize_as_one(logical_cpus, replicas):
     random = np.random.default_rng(1)
     x = random.normal(0.7, 2.0, size=(2, 8, 4, 4, 5))
     x[1] += 3  # the replicas' own statistics differ
     batch = np.stack([x, random.normal(0.3, size=x.shape)]).astype(np.float32)
-    one = tf.distribute.OneDeviceStrategy(logical_cpus[0])
-    two = tf.distribute.MirroredStrategy(logical_cpus)
-    whole, whole_moving = batch_norm_step(one, batch.reshape(2, 1, 16, 4, 4, 5))
-    parts, parts_moving = batch_norm_step(two, batch)
-    for value, halves in zip(whole[:2], parts[:2], strict=True):
-        np.testing.assert_allclose(np.concatenate(halves), value[0], atol=1e-5)
-    for value, halves in zip(whole[2:], parts[2:], strict=True):
-        assert abs(halves[0] - value[0]).numpy().max() > 1  # not summed yet
-        np.testing.assert_allclose(sum(halves), value[0], rtol=1e-5, atol=1e-5)
-    for value, copies in zip(whole_moving, parts_moving, strict=True):
-        np.testing.assert_allclose(copies, [value[0]] * 2, atol=1e-6)
+    expected, expected_moving = textbook(
+        *batch.reshape(2, 16, 4, 4, 5).astype(np.float64)
+    )
+    strategy = tf.distribute.MirroredStrategy(logical_cpus[:replicas])
+    outputs, moving = batch_norm_step(
+        strategy, batch.reshape(2, replicas, 16 // replicas, 4, 4, 5)
+    )
+    for parts, value in zip(outputs[:2], expected[:2], strict=True):
+        assert_close(np.concatenate(parts), value)
+    for parts, value in zip(outputs[2:], expected[2:], strict=True):
+        assert_close(sum(parts), value)
+        assert (abs(parts[0] - value).max() > 1) == (replicas == 2)  # not summed yet
+    for copies, value in zip(moving, expected_moving, strict=True):
+        for copy in copies:
+            assert_close(copy, value)

@@ -1,5 +1,4 @@
 import ctypes
-import math
 import os
 import signal
 import socket
@@ -7,14 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from common import errors
+from common import cli, errors
+from train.fault_tolerance import preemption
 from train.fault_tolerance.preemption import Preemption
 
-# A call of a second's many, in C, that no signal interrupts.
-LONG_CALL = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 200_000_000)"
+# A call of many seconds, in C, that no signal interrupts.
+LONG_CALL = "hashlib.pbkdf2_hmac('sha256', b'', b'', 200_000_000)"
 LONG_GRAPH = """
 import tensorflow as tf
 from train.fault_tolerance.preemption import Preemption
@@ -29,23 +30,32 @@ with Preemption(0.5):
     compiled()
 """
 TRAINING = """
-import time
-from common.errors import Restart, reported
+import sys, time
+from common.cli import run_command
+from common.errors import Restart
 from train.fault_tolerance.preemption import Preemption
 
-with reported(), Preemption(60) as preemption:
-    print("ready", flush=True)
-    while not preemption.requested:
-        time.sleep(0.01)
-    assert 59 < preemption.seconds_left <= 60
-    raise Restart("stopped at step 7")
+def train():
+    with Preemption(60) as preemption:
+        print("ready", flush=True)
+        while not preemption.requested:
+            time.sleep(0.001)
+        raise Restart("stopped at step 7")
+
+sys.exit(run_command(train))
 """
 CHILDREN = """
 import os, signal, time
 from train.fault_tolerance.preemption import Preemption
 
 def fork():
-    return os.fork() or time.sleep(60)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"x")
+        time.sleep(60)
+    os.read(reading, 1)  # it is on its own
+    return child
 
 def end(child):
     os.kill(child, signal.SIGTERM)
@@ -53,8 +63,8 @@ def end(child):
 
 with Preemption(60) as preemption:
     children = [fork(), fork()]
-    time.sleep(0.3)  # they are asleep
-    print(end(children.pop()), preemption.requested)
+    print(end(children.pop()))
+print(preemption.requested)
 print(end(children.pop()))  # leaving did not wait for it
 """
 
@@ -62,11 +72,11 @@ print(end(children.pop()))  # leaving did not wait for it
 def held(call, deadline, report_seconds=2.0):
     """A program that makes a call, and has to be got out of it."""
     return f"""
-import sys
-from train import preemption
+import hashlib, sys
+from train.fault_tolerance import preemption
 
 preemption._REPORT_SECONDS = {report_seconds}
-with preemption.Preemption({deadline}, lambda: "host 3 of 4 (thor): training"):
+with preemption.Preemption({deadline}, lambda: "process 3 of 4 (thor): training"):
     print("ready", flush=True)
     {call}
 """
@@ -83,11 +93,10 @@ def terminated(program, read=True):
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.2)  # it is in its call
         begin = time.monotonic()
         process.send_signal(signal.SIGTERM)
         try:
-            status = process.wait(30)
+            status = process.wait(60)
         finally:
             process.kill()
         return status, time.monotonic() - begin, process.stderr.read() if read else ""
@@ -95,7 +104,7 @@ def terminated(program, read=True):
 
 def eventually(condition):
     """Waits for the thread that hears signals."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
     return condition()
@@ -104,11 +113,11 @@ def eventually(condition):
 def test_deadline_ends_a_call_that_does_not_return():
     status, seconds, stderr = terminated(held(LONG_CALL, 0.7))
     assert status == errors.Status.RESTART == 75
-    assert 0.7 <= seconds < 2.5
+    assert seconds >= 0.7
     assert stderr.splitlines() == [
         "SIGTERM: saving, then stopping (deadline 0.7 s)",
-        "SIGTERM: not stopped within 0.7 s. host 3 of 4 (thor): training. The steps "
-        "since the last checkpoint are lost; the same command goes on from there",
+        "SIGTERM: not stopped within 0.7 s. process 3 of 4 (thor): training. The "
+        "steps since the last checkpoint are lost; the same command goes on from there",
     ]
 
 
@@ -116,8 +125,8 @@ def test_deadline_ends_a_call_that_does_not_return():
 def test_deadline_ends_a_loop_inside_tensorflow():
     status, seconds, stderr = terminated(LONG_GRAPH)
     assert status == 75
-    assert 0.5 <= seconds < 2.5
-    assert f"host {socket.gethostname()}" in stderr
+    assert seconds >= 0.5
+    assert f"machine {socket.gethostname()}" in stderr
 
 
 def test_deadline_holds_when_nobody_reads_stderr():
@@ -125,14 +134,13 @@ def test_deadline_holds_when_nobody_reads_stderr():
     call = "while True: sys.stderr.write('x' * 2**20)"
     status, seconds, _ = terminated(held(call, 0.5, report_seconds=0.2), read=False)
     assert status == 75
-    assert 0.7 <= seconds < 2.5
+    assert seconds >= 0.7
 
 
 def test_restart_in_time():
-    status, seconds, stderr = terminated(TRAINING)
+    status, _, stderr = terminated(TRAINING)
     assert status == 75
-    assert seconds < 5
-    assert sorted(stderr.splitlines()) == [  # two threads say them
+    assert stderr.splitlines() == [  # two threads say them, one after the other
         "SIGTERM: saving, then stopping (deadline 60 s)",
         "stopped at step 7; the same command goes on",
     ]
@@ -140,24 +148,46 @@ def test_restart_in_time():
 
 def test_forked_children_have_their_own_signals():
     done = subprocess.run(
-        [sys.executable, "-c", CHILDREN], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", CHILDREN], capture_output=True, text=True, timeout=60
     )
-    assert (done.stdout, done.stderr) == ("-15 False\n-15\n", "")
+    assert (done.stdout, done.stderr) == ("-15\nFalse\n-15\n", "")
 
 
-def test_a_second_signal_changes_nothing(capsys):
+def test_a_second_signal_changes_nothing(monkeypatch, capsys):
+    """The first one's deadline is the only one."""
+    deadlines = []
+
+    def noted(seconds):
+        deadlines.append(seconds)
+        return wait(seconds)
+
     with Preemption(60) as preemption:
+        wait = preemption._is_left.wait
+        monkeypatch.setattr(preemption._is_left, "wait", noted)
         assert not preemption.requested
-        assert preemption.seconds_left == math.inf
-        signal.raise_signal(signal.SIGTERM)
-        assert eventually(lambda: preemption.requested)
-        time.sleep(0.1)
-        left = preemption.seconds_left
-        assert 50 < left <= 59.9
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(0.1)
-        assert preemption.seconds_left <= left - 0.1
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            assert eventually(lambda: preemption.requested)
+        assert eventually(lambda: deadlines)
+    assert deadlines == [60]
     assert capsys.readouterr().err.count("SIGTERM") == 1
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_leaving_waits_for_the_line_but_not_for_ever(monkeypatch, is_read):
+    said, go_on = [], threading.Event()
+
+    def say(line):
+        (context._is_left if is_read else go_on).wait()
+        said.append(line)
+
+    monkeypatch.setattr(preemption, "say", say)
+    monkeypatch.setattr(preemption, "_REPORT_SECONDS", 60 if is_read else 0.01)
+    with Preemption(60) as context:
+        signal.raise_signal(signal.SIGTERM)
+        assert eventually(lambda: context.requested)
+    assert said == ["SIGTERM: saving, then stopping (deadline 60 s)"] * is_read
+    go_on.set()
 
 
 def test_what_was_there_is_restored():
@@ -198,22 +228,23 @@ def test_another_thread_leaves_signals_alone():
 
 
 def test_ctrl_c_is_not_sigterm():
-    with Preemption(60) as preemption:
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        time.sleep(0.1)
-        assert not preemption.requested
+    with Preemption(60) as preemption, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert not preemption.requested  # and the thread that hears signals has ended
 
 
 def test_system_calls_go_on():
     """As TensorFlow's do, which unlike Python does not try again."""
     reading, writing = os.pipe()
-    main = threading.main_thread().ident
-    assert main is not None
+    main = threading.main_thread()
+    call = Path(f"/proc/self/task/{main.native_id}/syscall")
+
+    ident = main.ident
+    assert ident is not None
 
     def disturb():
-        time.sleep(0.1)
-        signal.pthread_kill(main, signal.SIGTERM)
+        eventually(lambda: call.read_text().split()[1:2] == [hex(reading)])
+        signal.pthread_kill(ident, signal.SIGTERM)
         eventually(lambda: preemption.requested)
         os.write(writing, b"x")
 
@@ -228,7 +259,8 @@ def test_system_calls_go_on():
 
 
 def test_restart_is_one_line(capsys):
-    with pytest.raises(SystemExit) as exit, errors.reported():
+    def stop():
         raise errors.Restart("stopped\nfor a reason")
-    assert exit.value.code == 75
+
+    assert cli.run_command(stop) == 75
     assert capsys.readouterr().err == "stopped; the same command goes on\n"

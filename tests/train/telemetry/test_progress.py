@@ -1,13 +1,38 @@
+import dataclasses
 import io
 import sys
 
 import pytest
 
 from train.telemetry import progress
+from train.telemetry.loop_row import LoopRow, Speed
 
-FIRST = {"loss": 1.5, "learning_rate": 0.25, "skipped_records": 0}
-SPEED = {"images_per_second": 1061.4, "input_bound": 0, "input_wait": 0.04}
-LOOP = FIRST | SPEED
+FIRST = LoopRow(
+    loss=1.5,
+    top1=0.5,
+    learning_rate=0.25,
+    gradient_norm=2.0,
+    gradient_norm_max=3.0,
+    weight_norm=40.0,
+    ema_decay=0.99,
+    skipped_records=0,
+    steps=10,
+    images_seen=1000,
+    save_seconds=None,
+    speed=None,
+)
+SPEED = Speed(
+    images_per_second=1061.4,
+    step_ms_p50=94.0,
+    step_ms_p90=95.0,
+    step_ms_p99=96.0,
+    step_ms_max=97.0,
+    input_wait=0.04,
+    input_bound=0,
+    verdict="compute bound",
+    mfu=None,
+)
+LOOP = dataclasses.replace(FIRST, speed=SPEED)
 
 
 class Terminal(io.StringIO):
@@ -22,7 +47,7 @@ def clock(monkeypatch):
     return now
 
 
-def run(clock, **numbers):
+def run(clock, row=LOOP):
     """A slow first loop, a fast second one, an evaluation between them."""
     shown = progress.Progress(step=10, train_steps=40, global_batch_size=100)
     clock[0] += 60
@@ -30,7 +55,7 @@ def run(clock, **numbers):
     clock[0] += 1000
     shown.resume()
     clock[0] += 2
-    shown.update(30, LOOP | numbers)
+    shown.update(30, row)
     return shown
 
 
@@ -56,7 +81,7 @@ def test_terminal_has_one_live_line(clock, monkeypatch):
 
 
 def test_summary_leaves_out_evaluation_and_the_first_loops_rate(clock):
-    assert run(clock, skipped_records=3).summary() == {
+    assert run(clock, dataclasses.replace(LOOP, skipped_records=3)).summary() == {
         "seconds": 62.0,
         "images_per_second": 500.0,
         "train_skipped_records": 3,
@@ -67,9 +92,9 @@ def test_each_stage_has_a_rate_of_its_own(clock, capsys):
     """And a first loop that compiles."""
     shown = run(clock)
     shown.begin_stage("stage 2 of 2")
-    for step, seconds, numbers in ((40, 100, FIRST), (50, 8, LOOP)):
+    for step, seconds, row in ((40, 100, FIRST), (50, 8, LOOP)):
         clock[0] += seconds
-        shown.update(step, numbers)
+        shown.update(step, row)
     lines = capsys.readouterr().err.splitlines()
     assert lines[2] == "stage 2 of 2"
     assert "images/s" not in lines[3]
@@ -79,13 +104,15 @@ def test_each_stage_has_a_rate_of_its_own(clock, capsys):
 
 
 def test_skipped_records_are_shown(clock, capsys):
-    run(clock, skipped_records=3)
+    run(clock, dataclasses.replace(LOOP, skipped_records=3))
     assert capsys.readouterr().err.endswith("left  3 broken records skipped\n")
 
 
 def test_waits_and_use_of_the_peak_are_shown(clock, capsys):
-    waits = {"input_bound": 1, "input_wait": 0.341, "verdict": "input bound"}
-    run(clock, mfu=0.412, **waits)
+    speed = dataclasses.replace(
+        SPEED, input_bound=1, input_wait=0.341, verdict="input bound", mfu=0.412
+    )
+    run(clock, dataclasses.replace(LOOP, speed=speed))
     assert capsys.readouterr().err.endswith(
         "1,061 images/s  input bound (34% wait)  mfu 41%  0:00:02 left\n"
     )

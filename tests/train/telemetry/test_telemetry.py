@@ -2,7 +2,6 @@ import datetime
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from common import gfiles
 from common.errors import UserError
-from train.telemetry import telemetry, writers
+from tests.support.disk import full_disk
+from train import metrics
+from train.telemetry import loop_row, telemetry, writers
 
 MACS = 1e9
 
@@ -37,7 +38,7 @@ def output(step, **changes):
         "skipped_records": 2,
         "images": 80,
     }
-    return telemetry.LoopOutput(**values | changes)
+    return metrics.LoopOutput(**values | changes)
 
 
 def make(folder, **settings):
@@ -82,46 +83,48 @@ def clock(monkeypatch):
 
 
 def test_numbers_of_a_loop(tmp_path):
-    numbers = make(tmp_path).loop(output(20), macs_per_image=MACS)
-    assert numbers == pytest.approx(
-        {
-            "loss": 21.5,
-            "top1": 0.25,
-            "learning_rate": 0.5,
-            "gradient_norm": 2.0,
-            "gradient_norm_max": 3.0,
-            "weight_norm": 40.0,
-            "ema_decay": 0.99,
-            "skipped_records": 2,
-            "steps": 10,
-            "images_seen": 160,
-            "images_per_second": 40.0,
-            "step_ms_p50": 100.0,
-            "step_ms_p90": 200.0,
-            "step_ms_p99": 1010.0,
-            "step_ms_max": 1100.0,
-            "input_wait": 0.05,
-            "input_bound": 0,
-            "verdict": "compute bound",
-            "mfu": 40 * 6 * 1e9 / (2 * 0.5e12),
-        }
-    )
+    row = make(tmp_path).loop(output(20), macs_per_image=MACS, save_seconds=0.75)
+    expected = {
+        "loss": 21.5,
+        "top1": 0.25,
+        "learning_rate": 0.5,
+        "gradient_norm": 2.0,
+        "gradient_norm_max": 3.0,
+        "weight_norm": 40.0,
+        "ema_decay": 0.99,
+        "skipped_records": 2,
+        "steps": 10,
+        "images_seen": 160,
+        "save_seconds": 0.75,
+        "images_per_second": 40.0,
+        "step_ms_p50": 100.0,
+        "step_ms_p90": 200.0,
+        "step_ms_p99": 1010.0,
+        "step_ms_max": 1100.0,
+        "input_wait": 0.05,
+        "input_bound": 0,
+        "verdict": "compute bound",
+        "mfu": 40 * 6 * 1e9 / (2 * 0.5e12),
+    }
+    assert row.values() == pytest.approx(expected)
+    assert list(row.values()) == list(expected)  # and so they are written
 
 
 def test_a_loop_that_waits_for_more_than_a_tenth_is_input_bound(tmp_path):
     for wait, bound in ((0.2, 0), (0.21, 1), (2.0, 1)):
         waited = output(20, wait_seconds=wait)
-        numbers = make(tmp_path).loop(waited, macs_per_image=MACS)
-        assert numbers["input_wait"] == pytest.approx(wait / 2)
-        assert numbers["input_bound"] == bound
-        assert numbers["verdict"] == ("compute bound", "input bound")[bound]
+        speed = make(tmp_path).loop(waited, macs_per_image=MACS).speed
+        assert speed is not None
+        assert speed.input_wait == wait / 2
+        assert speed.input_bound == bound
+        assert speed.verdict == ("compute bound", "input bound")[bound]
 
 
 def test_nothing_is_said_of_the_speed_of_a_loop_that_compiles(tmp_path):
     with make(tmp_path) as shown:
-        first = shown.loop(output(10), macs_per_image=MACS, is_first=True)
+        first = shown.loop(output(10), macs_per_image=MACS, is_first=True).values()
         shown.loop(output(20), macs_per_image=MACS)
-    names = {"steps", "images_seen", *telemetry.TAGS} - first.keys()
+    names = {"steps", "images_seen", *loop_row.TAGS} - first.keys()
     speed = {"images_per_second", "mfu", "input_wait", "input_bound"}
     speed |= {f"step_ms_{name}" for name in ("p50", "p90", "p99", "max")}
     assert names - {"save_seconds"} == speed
@@ -131,7 +134,7 @@ def test_nothing_is_said_of_the_speed_of_a_loop_that_compiles(tmp_path):
 
 def test_an_unknown_peak_leaves_the_mfu_out(tmp_path):
     with make(tmp_path, peak_teraflops=None) as shown:
-        assert "mfu" not in shown.loop(output(20), macs_per_image=MACS)
+        assert "mfu" not in shown.loop(output(20), macs_per_image=MACS).values()
     assert "mfu" not in lines(tmp_path / "metrics.jsonl")[0]
     assert "speed/mfu" not in curves(tmp_path / "train").Tags()["scalars"]
 
@@ -139,11 +142,12 @@ def test_an_unknown_peak_leaves_the_mfu_out(tmp_path):
 def test_tensorboard_and_the_lines_say_the_same(tmp_path):
     with make(tmp_path) as shown:
         shown.start(0, "a.b = 1\n\n```c = 2```")
-        numbers = shown.loop(output(20), macs_per_image=MACS, save_seconds=0.5)
+        row = shown.loop(output(20), macs_per_image=MACS, save_seconds=0.5)
         shown.event(20, "preempted", deadline=30.0, where=("a", 1))
+    numbers = row.values()
     board = curves(tmp_path / "train")
-    assert sorted(board.Tags()["scalars"]) == sorted(telemetry.TAGS.values())
-    for name, tag in telemetry.TAGS.items():
+    assert sorted(board.Tags()["scalars"]) == sorted(loop_row.TAGS.values())
+    for name, tag in loop_row.TAGS.items():
         (point,) = board.Scalars(tag)
         assert point.step == 20
         assert point.value == pytest.approx(numbers[name])
@@ -168,13 +172,14 @@ def test_tensorboard_and_the_lines_say_the_same(tmp_path):
 def test_a_checkpoint_counts_for_the_loop_that_it_held_up(tmp_path):
     with make(tmp_path) as shown:
         for step, seconds in ((10, 1.5), (20, 0.0), (30, 0.25)):
-            numbers = shown.loop(
+            row = shown.loop(
                 output(step, steps=step),
                 macs_per_image=MACS,
                 is_first=step == 10,
                 save_seconds=seconds,
             )
-            assert numbers.get("images_per_second") == (None if step == 10 else 40)
+            rate = row.values().get("images_per_second")
+            assert rate == (None if step == 10 else 40)
     written = lines(tmp_path / "metrics.jsonl")
     assert [line.get("save_seconds") for line in written] == [1.5, None, 0.25]
     assert "save_seconds" not in written[1]
@@ -309,7 +314,8 @@ def test_what_is_not_finite_is_null_for_strict_parsers(tmp_path):
 def test_only_the_chief_writes(tmp_path):
     with make(tmp_path, writes=False) as shown:
         shown.start(0, "")
-        assert shown.loop(output(10), macs_per_image=MACS)["images_per_second"] == 40
+        row = shown.loop(output(10), macs_per_image=MACS)
+        assert row.values()["images_per_second"] == 40
         shown.evaluation(10, {"top1": 0.1})
         shown.images(10, np.zeros([1, 4, 4, 3], np.uint8), [""])
         shown.event(10, "preempted")
@@ -352,22 +358,7 @@ def test_a_slow_disk_is_written_to_less_often(tmp_path, clock, monkeypatch):
             assert steps(tmp_path / "metrics.jsonl") == expected
 
 
-@pytest.fixture
-def full_disk():
-    """Function: no file may grow beyond so many bytes; None lifts that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def limit(size):
-        size = before[0] if size is None else size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    limit(None)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch, full_disk):
+def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch):
     def write(shown, *steps):
         for step in steps:
             clock[0] += 60
@@ -383,10 +374,9 @@ def test_a_full_disk_costs_no_number(tmp_path, clock, monkeypatch, full_disk):
         shown.images(50, noise, ["noise"])
         (events,) = (tmp_path / "train").iterdir()
         room = events.stat().st_size + 4000  # for a part of them
-        full_disk(room)
-        write(shown, 50, 60, 70)
+        with full_disk(room):
+            write(shown, 50, 60, 70)
         assert events.stat().st_size == room
-        full_disk(None)
         write(shown, 80, 90)
     metrics, board = f"{tmp_path}/metrics.jsonl", f"{tmp_path}/train"
     assert len(said) == 4
