@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from common.errors import Restart
-from input_pipeline.dataset import explain
+from input_pipeline.bad_records import explain
 from input_pipeline.errors import DataError
 from train.checkpoints.bundle import first_line
 
