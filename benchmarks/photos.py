@@ -1,4 +1,4 @@
-"""Writes JPEGs of ImageNet's usual size, to measure where there is no ImageNet.
+"""Write JPEGs of ImageNet's usual size, to measure where there is no ImageNet.
 
 python -m benchmarks.photos --output DIR
 python -m input_pipeline.prepare imagefolder --source DIR --output data/photos
@@ -10,23 +10,28 @@ in the picture; worthless for training.
 
 import argparse
 import pathlib
+import sys
 
-import numpy as np
-from PIL import Image
-from sklearn.datasets import load_sample_images
+from common import cli
 
 _WIDTH, _HEIGHT = 500, 375
 _QUALITY = 97
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.photos", __doc__)
     parser.add_argument("--output", required=True, help="the folder to write")
-    parser.add_argument("--images", type=int, default=512)
-    arguments = parser.parse_args()
+    parser.add_argument("--images", type=cli.positive, default=512)
+    return parser
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Write the crops."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     random = np.random.RandomState(0)
     for number in range(arguments.images):
@@ -48,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

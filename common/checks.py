@@ -32,6 +32,19 @@ def whole(least: int) -> Rule:
     )
 
 
+def interval(within: Callable[[float, float], bool], what: str) -> Rule:
+    """Make a rule of a smallest and a largest number; `what` is as in "above 0"."""
+    return (
+        lambda value: (
+            isinstance(value, tuple | list)
+            and len(value) == 2
+            and all(is_number(one) and math.isfinite(one) for one in value)
+            and within(*value)
+        ),
+        f"the smallest and the largest of two numbers {what}",
+    )
+
+
 def one_of(*values: Any) -> Rule:
     """Make a rule of these values alone."""
     *others, last = map(repr, values)
@@ -53,6 +66,8 @@ FRACTION = number(lambda x: 0 <= x <= 1, "from 0 to 1")
 BELOW_ONE = number(lambda x: 0 <= x < 1, "from 0 to below 1")
 BETWEEN = number(lambda x: 0 < x < 1, "between 0 and 1")
 COUNT = whole(1)
+SHARES = interval(lambda low, high: 0 < low <= high <= 1, "above 0 and up to 1")
+RATIOS = interval(lambda low, high: 0 < low <= high, "above 0")
 SWITCH = one_of(True, False)
 TEXT: Rule = (lambda value: type(value) is str and value != "", "a text in quotes")
 FUNCTION: Rule = (callable, "a function, as in @module.function")
@@ -77,7 +92,7 @@ def nearest_names(name: str, names: Iterable[str]) -> list[str]:
     """Return up to three of the names like this one; of equally near ones the first."""
 
     def likeness(known: str) -> float:
-        return difflib.SequenceMatcher(None, name.lower(), known).ratio()
+        return difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio()
 
     # get_close_matches breaks ties by the alphabet backwards: b7 before b0.
     near = [known for known in names if likeness(known) > 0.6]

@@ -241,7 +241,11 @@ def changes(text: str) -> dict[Any, dict[Any, Any]]:
 
 
 def number(
-    kind: type = float, *, above: float = -math.inf, least: float = -math.inf
+    kind: type = float,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
 ) -> Callable[[str], Any]:
     """Make a type of arguments: a finite number, of which it says what it has to be.
 
@@ -249,19 +253,22 @@ def number(
       kind: int or float.
       above: what it has to be larger than.
       least: the smallest that there may be.
+      below: what it has to be smaller than.
     """
     what = "a whole number" if kind is int else "a number"
     if above > -math.inf:
         what += f" above {above:g}"
     if least > -math.inf:
         what += f", {least:g} or more"
+    if below < math.inf:
+        what += f" and below {below:g}"
 
     def read(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value > above and value >= least):
+        if not (math.isfinite(value) and above < value < below and value >= least):
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
         return value
 

@@ -52,6 +52,12 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """Return all lines of an error as one; a bucket says only in a later one why."""
+    text = str(getattr(error, "message", None) or error)
+    return " ".join(text.split()) or type(error).__name__
+
+
 def exit_for_restart(
     report: Callable[[], None],
     *,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,13 @@ def remove(path: str) -> None:
         ) from error
 
 
-def remove_stale_files(folder: str, *, older_than_seconds: float = 3600.0) -> None:
-    """Remove what a `write_text` that was killed has left in a folder.
+def remove_stale_files(
+    folder: str,
+    *,
+    older_than_seconds: float = 3600.0,
+    of: Container[str] | None = None,
+) -> None:
+    """Remove what a `writing` that was killed has left in a folder.
 
     Whatever cannot be removed is a warning only: it does no harm but take space.
 
@@ -66,11 +71,13 @@ def remove_stale_files(folder: str, *, older_than_seconds: float = 3600.0) -> No
       folder: those below it are not searched; it need not exist.
       older_than_seconds: by the clock of the disk against that of this machine; what
         is younger may be the file that another process is writing now.
+      of: names that files were to get; what was to get another one stays. None is all.
     """
     before = time.time() - older_than_seconds
     try:
         for name in tf.io.gfile.listdir(folder):
-            if STAGING.fullmatch(name):
+            staging = STAGING.fullmatch(name)
+            if staging and (of is None or staging["name"] in of):
                 _remove_if_older(f"{folder}/{name}", before)
     except tf.errors.NotFoundError:
         return

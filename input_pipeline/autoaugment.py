@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from input_pipeline.errors import DataError
+from common import checks
 from input_pipeline.randaugment import apply_op, one_of
 
 # The reference's, which differ from RandAugment's.
@@ -81,7 +81,7 @@ POLICIES: dict[str, tuple[SubPolicy, ...]] = {
 
 
 def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf.Tensor:
-    """Applies one sub-policy, drawn with equal chances: each step with its probability.
+    """Apply one sub-policy, drawn with equal chances: each step with its probability.
 
     Args:
       image: uint8[H, W, 3] of static shape.
@@ -93,12 +93,10 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
       uint8[H, W, 3].
 
     Raises:
-      DataError: an unknown policy.
+      UserError: an unknown policy.
     """
-    if policy not in POLICIES:
-        raise DataError(
-            f"AutoAugment has no policy {policy!r}: choose {' or '.join(POLICIES)}"
-        )
+    rule = checks.one_of(*POLICIES)
+    checks.require("autoaugment.auto_augment", {"policy": policy}, {"policy": rule})
     sub_policies = POLICIES[policy]
     ops = sorted({_op(step) for steps in sub_policies for step in steps})
     indices = [[ops.index(_op(step)) for step in steps] for steps in sub_policies]
@@ -119,13 +117,13 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
 
 
 def _op(step: Step) -> tuple[str, int]:
-    """The op and its magnitude, of which only different ones need building."""
+    """Return the op and its magnitude, of which only different ones need building."""
     name, _, magnitude = step
     return name, 0 if name in _WITHOUT_MAGNITUDE else magnitude
 
 
 def _at_level(op: tuple[str, int]) -> Callable[..., tf.Tensor]:
-    """The op at its magnitude, on AutoAugment's scales."""
+    """Make the op at its magnitude, on AutoAugment's scales."""
     name, magnitude = op
     return lambda image, sign, center: apply_op(
         image,

@@ -13,13 +13,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from common.errors import one_line
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import MISSING_LABEL, DatasetInfo, parse
 from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
 POLICIES = ("stop", "skip")
-MASKED = -1  # the label of an image that must not count
+PADDING_LABEL = -1  # of an image that must not count
 
 _HEAD = "bad record: "
 _TAIL = "repair or remove it, or train without it (on_bad_record: skip)"
@@ -28,73 +29,80 @@ _RAISE = "look at them, or raise max_bad_records"
 _UNREADABLE = "the file is damaged or cut off here, or may not be read"
 
 
-def load_group(
+def decode_group(
     group: Tensors,
-    load: Callable[[Tensors], Tensors],
+    decode: Callable[[Tensors], Tensors],
     info: DatasetInfo,
     records: Records,
     *,
     resolution: int,
     on_bad_record: str,
 ) -> Tensors:
-    """Turns K records into images and labels, whatever the records hold.
+    """Turn K records into images and labels, whatever the records hold.
 
     Args:
       group: a batch of the stream's elements.
-      load: one element to {"image": uint8[S, S, 3], "label": int32}; raises if it must.
+      decode: one element to {"image": uint8[S, S, 3], "label": int32}; raises where it
+        has to.
       info: of the dataset, for the labels that it allows.
       records: of the split, for the names of the files.
       resolution: S.
       on_bad_record: "stop" raises an error that names the record; "skip" prints it and
-        yields a black image with label MASKED.
+        yields a black image with label PADDING_LABEL.
 
     Returns:
       {"image": uint8[K, S, S, 3], "label": int32[K]}.
     """
-    blank = {
-        "image": tf.zeros([resolution, resolution, 3], tf.uint8),
-        "label": tf.constant(MASKED),
-    }
+    blank = blank_image(resolution)
+    size = tf.shape(group["position"])[0]
+    together = tf.data.Dataset.from_tensors(group).unbatch().map(decode)
+    together = together.ignore_errors(log_warning=False).batch(tf.int32.max)
+    none = tf.nest.map_structure(lambda x: tf.zeros([0, *x.shape], x.dtype), blank)
+    decoded = _first(together, none)
 
-    def load_or_report(element: Tensors) -> Tensors:
-        loaded = _attempt(load, element, blank)
+    def decode_or_report(element: Tensors) -> Tensors:
+        decoded = _attempt(decode, element, blank)
         tf.cond(
-            loaded["label"] == MASKED,
+            decoded["label"] == PADDING_LABEL,
             lambda: _report(element, info, records, on_bad_record),
             lambda: tf.constant(True),
         )
-        return loaded
+        return decoded
 
     def one_by_one() -> Tensors:
         signature = tf.nest.map_structure(tf.TensorSpec.from_tensor, blank)
         # One at a time: the first bad record is the one that an error names.
         return tf.map_fn(
-            load_or_report,
+            decode_or_report,
             group,
             fn_output_signature=signature,
             parallel_iterations=1,
         )
 
-    size = tf.shape(group["place"])[0]
-    together = tf.data.Dataset.from_tensors(group).unbatch().map(load)
-    together = together.ignore_errors(log_warning=False).batch(tf.int32.max)
-    none = tf.nest.map_structure(lambda x: tf.zeros([0, *x.shape], x.dtype), blank)
-    loaded = _first(together, none)
-    whole = tf.equal(tf.shape(loaded["label"])[0], size)
-    loaded = tf.cond(whole, lambda: loaded, one_by_one)
-    shape = [group["place"].shape[0]]
-    return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in loaded.items()}
+    complete = tf.equal(tf.shape(decoded["label"])[0], size)
+    decoded = tf.cond(complete, lambda: decoded, one_by_one)
+    shape = [group["position"].shape[0]]
+    return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
+
+
+def blank_image(resolution: int) -> Tensors:
+    """Return what stands in for an image that there is not, black."""
+    return {
+        "image": tf.zeros([resolution, resolution, 3], tf.uint8),
+        "label": tf.constant(PADDING_LABEL),
+    }
 
 
 def limited(
     groups: tf.data.Dataset, max_bad_records: int, records_per_pass: int
 ) -> tf.data.Dataset:
-    """Passes groups on until a pass over the data has masked more than so many."""
+    """Pass groups on until a pass over the data has masked more than so many."""
     limit = f"{_LIMIT} more than {max_bad_records} records could not be used; {_RAISE}"
 
+    @tf.autograph.experimental.do_not_convert
     def count(state: tf.Tensor, group: Tensors) -> tuple[tf.Tensor, Tensors]:
         state *= tf.cast(state[0] < records_per_pass, tf.int64)  # a new pass
-        bad = tf.math.count_nonzero(group["label"] == MASKED)
+        bad = tf.math.count_nonzero(group["label"] == PADDING_LABEL)
         state += tf.stack([tf.size(group["label"], tf.int64), bad])
         # A group may hold several passes over a small split.
         allowed = max_bad_records * tf.maximum(state[0], records_per_pass)
@@ -106,13 +114,13 @@ def limited(
 
 
 def _first(dataset: tf.data.Dataset, fallback: Any) -> Any:
-    """The dataset's first element; the fallback if it has none."""
+    """Return the dataset's first element; the fallback if it has none."""
     fallback = tf.data.Dataset.from_tensors(fallback)
     return dataset.concatenate(fallback).take(1).get_single_element()
 
 
 def _attempt(function: Callable[[Any], Any], argument: Any, fallback: Any) -> Any:
-    """function(argument), or the fallback where that raises."""
+    """Return function(argument), or the fallback where that raises."""
     guarded = tf.data.Dataset.from_tensors(argument).map(function)
     return _first(guarded.ignore_errors(log_warning=False), fallback)
 
@@ -120,11 +128,11 @@ def _attempt(function: Callable[[Any], Any], argument: Any, fallback: Any) -> An
 def _report(
     element: Tensors, info: DatasetInfo, records: Records, on_bad_record: str
 ) -> tf.Tensor:
-    """Raises or prints one line that names the record and its fault."""
-    file, number = records.where(element["place"])
+    """Raise or print one line that names the record and its fault."""
+    file, number = records.location(element["position"])
     fault = _diagnose(element["serialized"], info)
-    place = [file, ", record ", tf.strings.as_string(number), ": "]
-    line = tf.strings.join([_HEAD, *place, fault, "; "])
+    where = [file, ", record ", tf.strings.as_string(number), ": "]
+    line = tf.strings.join([_HEAD, *where, fault, "; "])
     if on_bad_record == "stop":
         tf.debugging.Assert(False, [tf.strings.join([line, _TAIL])])
     else:
@@ -133,7 +141,7 @@ def _report(
 
 
 def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
-    """Says what is wrong with a record that did not load."""
+    """Say what is wrong with a record that could not be decoded."""
     last_label = info.label_offset + len(info.label_names) - 1
     fields = _attempt(
         lambda s: _field_fault(parse(s), info.label_offset, last_label),
@@ -152,7 +160,7 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
 
 
 def _field_fault(example: Tensors, first_label: int, last_label: int) -> tf.Tensor:
-    """What is wrong with the fields; empty if nothing is."""
+    """Say what is wrong with the fields; nothing if nothing is."""
     label, encoded = example["label"], example["encoded"]
     outside = f" is outside {first_label}..{last_label}"
     checks = [
@@ -171,7 +179,7 @@ def _field_fault(example: Tensors, first_label: int, last_label: int) -> tf.Tens
 
 
 def _image_fault(encoded: tf.Tensor) -> tf.Tensor:
-    """Tells a JPEG that is too large from one whose body does not decode."""
+    """Tell a JPEG that is too large from one whose body does not decode."""
     size = tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
     sides = tf.strings.reduce_join(tf.strings.as_string(size), separator=" x ")
     large = tf.strings.join(["its header claims ", sides, " pixels, too many to load"])
@@ -180,7 +188,7 @@ def _image_fault(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def explain(error: Exception) -> str | None:
-    """One line for people about an error that reading data raised, or None.
+    """Return one line for people about an error that reading data raised, or None.
 
     Args:
       error: what the iterator, or a function of this package, raised.
@@ -200,10 +208,10 @@ def explain(error: Exception) -> str | None:
 
 
 def _why_unreadable(path: str) -> str:
-    """Opens the file again to tell damage from what the file system says."""
+    """Open the file again to tell damage from what the file system says."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             file.read(1)
     except tf.errors.OpError as error:
-        return f"the file cannot be opened ({error.message})"
+        return f"the file cannot be opened ({one_line(error)})"
     return "the file is damaged or cut off here"

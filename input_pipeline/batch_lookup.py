@@ -6,12 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from common.errors import first_line
 from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, parse, write_shard
 from input_pipeline.stream import (
     UNCOUNTED,
     UNREADABLE,
-    Host,
+    InputHost,
     Records,
     Tensors,
     stream,
@@ -33,8 +34,8 @@ class BatchRecord:
     Attributes:
       file: its path.
       number: of the record in this file, from 0.
-      index: its position in training, over all hosts and epochs; with the run's seed
-        it gives the crop and the augmentation.
+      index: its position in training, over all input hosts and epochs; with the run's
+        seed it gives the crop and the augmentation.
       label: from 0, None where there is a fault.
       label_name: of that label.
       fault: what keeps the record from being an example, None in general. Whether its
@@ -63,7 +64,7 @@ def records_of_batch(
     num_hosts: int = 1,
     host: int = 0,
 ) -> list[BatchRecord]:
-    """Reads again what made up a batch of `dataset.train_dataset`.
+    """Read again what made up a batch of `dataset.train_dataset`.
 
     Args:
       info: of the data set.
@@ -72,8 +73,8 @@ def records_of_batch(
       seed: of the order.
       shuffle_buffer: records that are shuffled at a time.
       batch: which one, from 0 at the start of training.
-      batch_size: of this host.
-      num_hosts: how many hosts share the data.
+      batch_size: of this input host.
+      num_hosts: how many input hosts share the data.
       host: which of them this one is, from 0.
 
     Returns:
@@ -84,23 +85,23 @@ def records_of_batch(
     """
     records = Records(info, data_dir, split)
 
-    def locate(element: Tensors) -> Tensors:
-        file, number = records.where(element["place"])
+    def with_location(element: Tensors) -> Tensors:
+        file, number = records.location(element["position"])
         return {**element, "file": file, "number": number}
 
     elements = stream(
         records,
         seed=seed,
         start=batch * batch_size,
-        host=Host(host, num_hosts),
+        input_host=InputHost(host, num_hosts),
         shuffle_buffer=shuffle_buffer,
     )
-    located = elements.take(batch_size).map(locate)
+    located = elements.take(batch_size).map(with_location)
     return [_describe(element, info) for element in located.as_numpy_iterator()]
 
 
 def dump(records: Sequence[BatchRecord], folder: str) -> list[dict[str, Any]]:
-    """Writes the records as they are to `folder`/records.tfrecord.
+    """Write the records as they are to `folder`/records.tfrecord.
 
     Returns:
       A row for JSON of each, in the same order: all attributes but the bytes.
@@ -114,7 +115,7 @@ def dump(records: Sequence[BatchRecord], folder: str) -> list[dict[str, Any]]:
         write_shard(path, [record.serialized for record in records])
     except tf.errors.OpError as error:
         raise DataError(
-            f"cannot write {path}: {error.message}; free some space, mend the "
+            f"cannot write {path}: {first_line(error)}; free some space, mend the "
             "permissions or name another folder"
         ) from error
     rows = [dict(vars(record)) for record in records]
@@ -124,7 +125,7 @@ def dump(records: Sequence[BatchRecord], folder: str) -> list[dict[str, Any]]:
 
 
 def _describe(element: Any, info: DatasetInfo) -> BatchRecord:
-    """Makes a record of an element of the stream that knows its file."""
+    """Make a record of an element of the stream that knows its file."""
     serialized = bytes(element["serialized"])
     label = _label(serialized, info)
     fault = _FAULTS.get(serialized, _NO_LABEL if label is None else None)
@@ -140,7 +141,7 @@ def _describe(element: Any, info: DatasetInfo) -> BatchRecord:
 
 
 def _label(serialized: bytes, info: DatasetInfo) -> int | None:
-    """Returns the label from 0, None where training would not take it."""
+    """Return the label from 0, None where training would not take it."""
     try:
         label = int(parse(tf.constant(serialized))["label"]) - info.label_offset
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError):

@@ -2,24 +2,28 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from input_pipeline.bad_records import MASKED, POLICIES, explain, limited, load_group
-from input_pipeline.errors import DataError
+from common import checks
+from input_pipeline.bad_records import (
+    POLICIES,
+    blank_image,
+    decode_group,
+    limited,
+)
 from input_pipeline.preprocess import eval_image, train_image
 from input_pipeline.records import DatasetInfo, load_info, parse
 from input_pipeline.service import distributed
 from input_pipeline.stream import (
-    Host,
+    InputHost,
     Records,
     Tensors,
     finite,
     read_buffer,
     stream,
 )
-
-__all__ = ["eval_dataset", "explain", "train_dataset"]
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -53,7 +57,7 @@ def train_dataset(
     service: str | None = None,
     service_window: int = 64,
 ) -> tf.data.Dataset:
-    """This host's training batches, without end.
+    """Return the training batches of an input host, without end.
 
     Element k depends on the data and (seed, start + k, num_hosts, host) alone, so that
     a run resumed with `start` continues bit for bit, wherever images are decoded.
@@ -62,10 +66,10 @@ def train_dataset(
       data_dir: a folder that input_pipeline.prepare wrote, or a bucket.
       split: a split of that dataset, or some of its shards, as in "train[20shard:]".
       resolution: S, the side of the images in pixels.
-      batch_size: B, of this host.
+      batch_size: B, of this input host.
       seed: of the order, the crops and the augmentation.
-      start: images that this host has consumed already.
-      num_hosts: how many hosts share the data.
+      start: images that this input host has consumed already.
+      num_hosts: how many input hosts share the data.
       host: which of them this one is, from 0.
       patch_size: n, in pixels; n > 1 moves patches of n x n pixels into the channels.
       layout: of the images, "NHWC" or "HWCN"; H and W are S / n, C is 3 * n * n.
@@ -76,9 +80,10 @@ def train_dataset(
       erase: the same, applied behind `augment`.
       shuffle_buffer: records that are shuffled at a time, from chunks of 16 that are
         drawn from everywhere in the split; four such buffers are in memory.
-      on_bad_record: "stop" raises InvalidArgumentError, which `explain` turns into one
-        line; "skip" prints that line and yields a black image labelled -1.
-      max_bad_records: how many this host may skip in a pass over its share.
+      on_bad_record: "stop" raises InvalidArgumentError, which `bad_records.explain`
+        turns into one line; "skip" prints that line and yields a black image that is
+        labelled -1.
+      max_bad_records: how many this input host may skip in a pass over its share.
       service: "grpc://host:port" of a tf.data service dispatcher whose workers shall
         read and decode; `data_dir` has to mean the same there.
       service_window: buffers that the workers may be ahead of one that is missing, see
@@ -89,53 +94,57 @@ def train_dataset(
       images' shape is another where patch_size and layout say so.
 
     Raises:
-      DataError: no prepared dataset in `data_dir`, an unknown split, policy or
-        layout, or no dispatcher at `service`.
+      UserError: no prepared dataset in `data_dir`, an unknown split, a setting that
+        makes no sense, or no dispatcher at `service`.
     """
-    info = _checked_info(data_dir, on_bad_record, layout)
-    _check_counts(
+    _check(
+        "train_dataset",
         batch_size=batch_size,
+        layout=layout,
+        area_range=area_range,
+        aspect_ratio_range=aspect_ratio_range,
+        flip=flip,
         shuffle_buffer=shuffle_buffer,
+        on_bad_record=on_bad_record,
         service_window=service_window,
     )
     if start < 0:
         raise ValueError(f"start is {start}: nobody has consumed that many images")
+    info = load_info(data_dir)
     records = Records(info, data_dir, split)
-
-    def load(element: Tensors) -> Tensors:
-        encoded, label = _checked_fields(element, info)
-        seeds = _image_seeds(seed, element["index"])
-        image = train_image(
-            encoded,
-            resolution,
-            seeds[_CROP],
-            area_range=area_range,
-            aspect_ratio_range=aspect_ratio_range,
-            flip=flip,
-        )
-        if augment is not None:
-            image = augment(image, seeds[_AUGMENT])
-        if erase is not None:
-            image = erase(image, seeds[_ERASE])
-        return {"image": image, "label": label}
-
-    decode = _decoder(load, info, records, resolution, on_bad_record)
-    share = Host(host, num_hosts)
+    input_host = InputHost(host, num_hosts)
+    decode = _group_decoder(
+        functools.partial(
+            _train_element,
+            info=info,
+            seed=seed,
+            crop_and_flip=functools.partial(
+                train_image,
+                resolution=resolution,
+                area_range=area_range,
+                aspect_ratio_range=aspect_ratio_range,
+                flip=flip,
+            ),
+            augment=augment,
+            erase=erase,
+        ),
+        info,
+        records,
+        resolution,
+        on_bad_record,
+    )
     size = _divisor(batch_size)
+    order = {"seed": seed, "input_host": input_host}
     if service is None:
-        elements = stream(
-            records, seed=seed, start=start, host=share, shuffle_buffer=shuffle_buffer
-        )
+        elements = stream(records, start=start, shuffle_buffer=shuffle_buffer, **order)
         groups = _decoded(elements.batch(size, drop_remainder=True), decode)
     else:
-        read = functools.partial(
-            read_buffer, records, seed=seed, host=share, size=shuffle_buffer
-        )
-        images = _from_fleet(
+        read = functools.partial(read_buffer, records, size=shuffle_buffer, **order)
+        images = _from_service(
             read, decode, service, start, shuffle_buffer, service_window
         )
         groups = images.batch(size, drop_remainder=True)
-    groups = limited(groups, max_bad_records, share.share(records.total))
+    groups = limited(groups, max_bad_records, input_host.share(records.total))
     return _batches(groups, batch_size // size, patch_size, layout)
 
 
@@ -153,16 +162,16 @@ def eval_dataset(
     on_bad_record: str = "stop",
     max_bad_records: int = 100,
 ) -> tf.data.Dataset:
-    """This host's share of a split once, in file order, padded to whole batches.
+    """Return an input host's share of a split once, in file order, in whole batches.
 
     Args:
       data_dir: a folder that input_pipeline.prepare wrote, or a bucket.
       split: a split of that dataset, or some of its shards, as in "train[:20shard]".
       resolution: S, the side of the images in pixels.
-      batch_size: B, of this host.
+      batch_size: B, of this input host.
       num_batches: how many batches to yield, the last ones wholly padding, so that all
-        hosts and replicas take equally many; just enough for this host if None.
-      num_hosts: how many hosts share the data.
+        input hosts and replicas take equally many; just enough for this one if None.
+      num_hosts: how many input hosts share the data.
       host: which of them this one is, from 0.
       patch_size: as in `train_dataset`, like the next three.
       layout: see patch_size.
@@ -174,14 +183,20 @@ def eval_dataset(
       labelled -1.
 
     Raises:
-      DataError: no prepared dataset in `data_dir`, or an unknown split, policy or
-        layout.
+      UserError: no prepared dataset in `data_dir`, an unknown split, or a setting that
+        makes no sense.
       ValueError: `num_batches` batches do not hold this host's share.
     """
-    info = _checked_info(data_dir, on_bad_record, layout)
-    _check_counts(batch_size=batch_size)
+    _check(
+        "eval_dataset",
+        batch_size=batch_size,
+        layout=layout,
+        on_bad_record=on_bad_record,
+    )
+    info = load_info(data_dir)
     records = Records(info, data_dir, split)
-    share = Host(host, num_hosts).share(records.total)
+    input_host = InputHost(host, num_hosts)
+    share = input_host.share(records.total)
     needed = -(-share // batch_size)
     num_batches = needed if num_batches is None else num_batches
     if num_batches < needed:
@@ -189,44 +204,66 @@ def eval_dataset(
             f"{num_batches} batches of {batch_size} do not hold this host's {share} "
             f"records: {needed} are needed"
         )
-
-    def load(element: Tensors) -> Tensors:
-        encoded, label = _checked_fields(element, info)
-        return {"image": eval_image(encoded, resolution), "label": label}
-
-    decode = _decoder(load, info, records, resolution, on_bad_record)
+    decode = _group_decoder(
+        functools.partial(_eval_element, info=info, resolution=resolution),
+        info,
+        records,
+        resolution,
+        on_bad_record,
+    )
     size = _divisor(batch_size)
-    elements = finite(records, host=Host(host, num_hosts))
+    elements = finite(records, input_host=input_host)
     groups = limited(_decoded(elements.batch(size), decode), max_bad_records, share)
-    blank = {
-        "image": tf.zeros([resolution, resolution, 3], tf.uint8),
-        "label": tf.constant(MASKED),
-    }
-    padding = tf.data.Dataset.from_tensors(blank)
+    padding = tf.data.Dataset.from_tensors(blank_image(resolution))
     padding = padding.repeat(num_batches * batch_size - share)
     images = groups.unbatch().concatenate(padding)
     groups = images.batch(size, drop_remainder=True)
     return _batches(groups, batch_size // size, patch_size, layout)
 
 
-def _checked_info(data_dir: str, on_bad_record: str, layout: str) -> DatasetInfo:
-    if layout not in ("NHWC", "HWCN"):
-        raise DataError(f"layout is {layout!r}: choose NHWC or HWCN")
-    if on_bad_record not in POLICIES:
-        raise DataError(
-            f"on_bad_record is {on_bad_record!r}: choose {' or '.join(POLICIES)}"
-        )
-    return load_info(data_dir)
+_RULES = {
+    "batch_size": checks.COUNT,
+    "layout": checks.one_of("NHWC", "HWCN"),
+    "area_range": checks.SHARES,
+    "aspect_ratio_range": checks.RATIOS,
+    "flip": checks.SWITCH,
+    "shuffle_buffer": checks.COUNT,
+    "on_bad_record": checks.one_of(*POLICIES),
+    "service_window": checks.COUNT,
+}
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise DataError(f"{name} is {value!r}: choose a whole number of 1 or more")
+def _check(function: str, **settings: Any) -> None:
+    checks.require(f"dataset.{function}", settings, _RULES)
+
+
+def _train_element(
+    element: Tensors,
+    *,
+    info: DatasetInfo,
+    seed: int,
+    crop_and_flip: Callable[..., tf.Tensor],
+    augment: Augment | None,
+    erase: Augment | None,
+) -> Tensors:
+    """Make an element of the stream {"image", "label"}, as training sees it."""
+    encoded, label = _checked_fields(element, info)
+    seeds = _image_seeds(seed, element["index"])
+    image = crop_and_flip(encoded, seed=seeds[_CROP])
+    if augment is not None:
+        image = augment(image, seeds[_AUGMENT])
+    if erase is not None:
+        image = erase(image, seeds[_ERASE])
+    return {"image": image, "label": label}
+
+
+def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Tensors:
+    encoded, label = _checked_fields(element, info)
+    return {"image": eval_image(encoded, resolution), "label": label}
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
-    """The JPEG bytes and the label from 0; raises where load_group shall report."""
+    """Return the JPEG bytes and the label from 0; raise where a record is bad."""
     example = parse(element["serialized"])
     label = example["label"] - info.label_offset
     sound = (label >= 0) & (label < len(info.label_names))
@@ -236,31 +273,31 @@ def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.
 
 
 def _image_seeds(seed: int, index: tf.Tensor) -> tf.Tensor:
-    """int64[3, 2], a function of the arguments alone; a row for each purpose."""
+    """Draw int64[3, 2], a row for each purpose, from the arguments alone."""
     key = tf.stack([tf.constant(seed, tf.int64), index])
     return tf.random.stateless_uniform([3, 2], key, 0, 2**31 - 1, tf.int64)
 
 
 def _divisor(size: int) -> int:
-    """The largest group that a batch or buffer of this size is made of."""
+    """Return the largest group that a batch or buffer of this size is made of."""
     return max(n for n in range(1, min(size, _GROUP) + 1) if size % n == 0)
 
 
-def _decoder(
-    load: Callable[[Tensors], Tensors],
+def _group_decoder(
+    decode_element: Callable[[Tensors], Tensors],
     info: DatasetInfo,
     records: Records,
     resolution: int,
     on_bad_record: str,
 ) -> Callable[[Tensors], Tensors]:
-    """Makes the function from a group of records to {"image", "label"}."""
+    """Make the function from a group of records to {"image", "label"}."""
 
     # Nothing below is written for AutoGraph, and converting it takes seconds.
     @tf.autograph.experimental.do_not_convert
     def decode(group: Tensors) -> Tensors:
-        return load_group(
+        return decode_group(
             group,
-            load,
+            decode_element,
             info,
             records,
             resolution=resolution,
@@ -276,7 +313,7 @@ def _decoded(
     return groups.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _from_fleet(
+def _from_service(
     read: Callable[[tf.Tensor], Tensors],
     decode: Callable[[Tensors], Tensors],
     service: str,
@@ -284,7 +321,7 @@ def _from_fleet(
     shuffle_buffer: int,
     window: int,
 ) -> tf.data.Dataset:
-    """Decoded images from `start` on."""
+    """Return decoded images from `start` on."""
     first, skipped = divmod(start, shuffle_buffer)
     groups = distributed(
         read,
@@ -301,10 +338,10 @@ def _from_fleet(
 def _batches(
     groups: tf.data.Dataset, per_batch: int, patch_size: int, layout: str
 ) -> tf.data.Dataset:
-    """Puts groups together, in the form that the accelerator wants."""
+    """Put groups together, in the form that the accelerator wants."""
     options = tf.data.Options()
     options.deterministic = True
-    # The hosts have shared the records out already.
+    # The input hosts have shared the records out already.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
@@ -318,7 +355,7 @@ def _batches(
 
 @tf.autograph.experimental.do_not_convert
 def _rearranged(groups: Tensors, patch_size: int, layout: str) -> Tensors:
-    """Flattens groups to a batch; moves patches into the channels, the batch last."""
+    """Flatten groups to a batch; move patches into the channels, the batch last."""
     batch = {
         name: tf.reshape(value, [-1, *value.shape[2:]])
         for name, value in groups.items()

@@ -9,9 +9,14 @@ import math
 
 import tensorflow as tf
 
-from input_pipeline.errors import DataError
+from common import checks
 
 _TRIALS = 10
+_RULES = {
+    "probability": checks.FRACTION,
+    "area_range": checks.SHARES,
+    "aspect_ratio_range": checks.RATIOS,
+}
 
 # ImageNet's, by which the model normalises its pixels.
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -26,7 +31,7 @@ def random_erasing(
     area_range: tuple[float, float] = (0.02, 1 / 3),
     aspect_ratio_range: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> tf.Tensor:
-    """Fills a rectangle of some images with noise, each pixel and channel on its own.
+    """Fill a rectangle of some images with noise, each pixel and channel on its own.
 
     Args:
       image: uint8[H, W, 3].
@@ -41,12 +46,17 @@ def random_erasing(
       uint8[H, W, 3].
 
     Raises:
-      DataError: a probability outside 0..1, or a range that is none.
+      UserError: a probability outside 0..1, or a range that is none.
     """
-    _check(probability, area_range, aspect_ratio_range)
+    settings = {
+        "probability": probability,
+        "area_range": area_range,
+        "aspect_ratio_range": aspect_ratio_range,
+    }
+    checks.require("erasing.random_erasing", settings, _RULES)
     # One seed gives one sequence of numbers, and one per type of its split.
-    place_seed, noise_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64)))
-    draws = tf.random.stateless_uniform([3 + 2 * _TRIALS], place_seed)
+    box_seed, noise_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64)))
+    draws = tf.random.stateless_uniform([3 + 2 * _TRIALS], box_seed)
     trials = tf.reshape(draws[3:], [2, _TRIALS])
     sizes = draw_sizes(tf.shape(image), trials, area_range, aspect_ratio_range)
     fits = tf.reduce_all(sizes < tf.shape(image)[:2], axis=1)
@@ -61,32 +71,13 @@ def random_erasing(
     return tf.cond(erased, erase, lambda: image)
 
 
-def _check(
-    probability: float,
-    area_range: tuple[float, float],
-    aspect_ratio_range: tuple[float, float],
-) -> None:
-    if not 0 <= probability <= 1:
-        raise DataError(f"random erasing's probability is {probability}: not in 0..1")
-    if not 0 < area_range[0] <= area_range[1] <= 1:
-        raise DataError(
-            f"random erasing's area_range is {area_range}: give the smallest and the "
-            "largest share of the image, above 0 and up to 1"
-        )
-    if not 0 < aspect_ratio_range[0] <= aspect_ratio_range[1]:
-        raise DataError(
-            f"random erasing's aspect_ratio_range is {aspect_ratio_range}: give the "
-            "smallest and the largest height / width, above 0"
-        )
-
-
 def draw_sizes(
     image_shape: tf.Tensor,
     draws: tf.Tensor,
     area_range: tuple[float, float],
     aspect_ratio_range: tuple[float, float],
 ) -> tf.Tensor:
-    """Makes uniform numbers [2, trials] into heights and widths, int32[trials, 2]."""
+    """Make uniform numbers [2, trials] into heights and widths, int32[trials, 2]."""
     smallest, largest = area_range
     flattest, steepest = map(math.log, aspect_ratio_range)
     pixels = tf.cast(tf.reduce_prod(image_shape[:2]), tf.float32)
@@ -103,7 +94,7 @@ def _noise(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def fill(image: tf.Tensor, corner: tf.Tensor, patch: tf.Tensor) -> tf.Tensor:
-    """Puts uint8[h, w, 3] into uint8[H, W, 3], its first pixel at int32[2], (y, x)."""
+    """Put uint8[h, w, 3] into uint8[H, W, 3], its first pixel at int32[2], (y, x)."""
     top, left = tf.unstack(corner)
     bottom, right = tf.unstack(corner + tf.shape(patch)[:2])
     band = image[top:bottom]

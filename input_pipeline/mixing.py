@@ -10,9 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.errors import DataError
+from common import checks
 
 _BATCH_AXES = {"NHWC": 0, "HWCN": 3}
+_RULES = {
+    "mixup_alpha": checks.NOT_NEGATIVE,
+    "cutmix_alpha": checks.NOT_NEGATIVE,
+    "switch_prob": checks.FRACTION,
+    "layout": checks.one_of(*_BATCH_AXES),
+}
 
 
 class Mixture(NamedTuple):
@@ -37,7 +43,7 @@ def mixup_cutmix(
     layout: str = "NHWC",
     patch_size: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes each image with its partner, by CutMix or by mixup.
+    """Mix each image with its partner, by CutMix or by mixup.
 
     Args:
       images: uint8 or float [B, H, W, 3], pixels in 0..255; their form is another where
@@ -58,9 +64,15 @@ def mixup_cutmix(
       float32 images of the same form, and float32[B, C] targets.
 
     Raises:
-      DataError: a negative alpha, a probability outside 0..1 or an unknown layout.
+      UserError: a negative alpha, a probability outside 0..1 or an unknown layout.
     """
-    _check(mixup_alpha, cutmix_alpha, switch_prob, layout)
+    settings = {
+        "mixup_alpha": mixup_alpha,
+        "cutmix_alpha": cutmix_alpha,
+        "switch_prob": switch_prob,
+        "layout": layout,
+    }
+    checks.require("mixing.mixup_cutmix", settings, _RULES)
     images = tf.cast(images, tf.float32)
     if not mixup_alpha and not cutmix_alpha:
         return images, targets
@@ -86,7 +98,7 @@ def mix(
     layout: str = "NHWC",
     patch_size: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes float32 images and targets, in the forms of `mixup_cutmix`."""
+    """Mix float32 images and targets, in the forms of `mixup_cutmix`."""
     axis = _BATCH_AXES[layout]
     height, width = image_size(images, layout, patch_size)
     top, left, bottom, right = tf.unstack(mixture.box)
@@ -101,7 +113,7 @@ def mix(
 
 
 def beta(draws: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Makes two uniform numbers in [0, 1) into one of Beta(alpha, alpha).
+    """Make two uniform numbers in [0, 1) into one of Beta(alpha, alpha).
 
     Exact and without rejections. Bailey (1994) makes Student's t of 2 alpha degrees of
     freedom, sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v), and (1 + t / sqrt(2 alpha +
@@ -123,7 +135,7 @@ def beta(draws: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
 
 def boxes(weight: tf.Tensor, draws: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """CutMix's boxes: a share 1 - weight of the image, clipped by its border.
+    """Return CutMix's boxes: a share 1 - weight of the image, clipped by its border.
 
     Args:
       weight: float32[B] in 0..1; 1 for an empty box.
@@ -142,7 +154,7 @@ def boxes(weight: tf.Tensor, draws: tf.Tensor, size: tuple[int, int]) -> tf.Tens
 
 
 def image_size(images: tf.Tensor, layout: str, patch_size: int) -> tuple[int, int]:
-    """Height and width in pixels of images in any form."""
+    """Return height and width in pixels of images in any form."""
     sides = images.shape.as_list()
     del sides[_BATCH_AXES[layout]]
     height, width, _ = sides
@@ -151,20 +163,8 @@ def image_size(images: tf.Tensor, layout: str, patch_size: int) -> tuple[int, in
     return patch_size * height, patch_size * width
 
 
-def _check(
-    mixup_alpha: float, cutmix_alpha: float, switch_prob: float, layout: str
-) -> None:
-    for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
-        if alpha < 0:
-            raise DataError(f"{name} is {alpha}: give 0 for none, or more")
-    if not 0 <= switch_prob <= 1:
-        raise DataError(f"switch_prob is {switch_prob}: not in 0..1")
-    if layout not in _BATCH_AXES:
-        raise DataError(f"layout is {layout!r}: choose {' or '.join(_BATCH_AXES)}")
-
-
 def _uniform(shape: list, seed: tf.Tensor) -> tf.Tensor:
-    """Numbers in [0, 1), the same on every device, compiled by XLA or not."""
+    """Draw numbers in [0, 1), the same on every device, compiled by XLA or not."""
     # Given a range, XLA takes other bits of the same numbers than TensorFlow's kernel
     # does (tensorflow issue 117644), and a TPU another algorithm.
     bits = tf.random.stateless_uniform(
@@ -188,7 +188,7 @@ def _blend(values: tf.Tensor, weight: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _per_image(values: tf.Tensor, layout: str) -> tf.Tensor:
-    """[B] to a shape that broadcasts over images."""
+    """Give [B] a shape that broadcasts over images."""
     shape = [1, 1, 1, 1]
     shape[_BATCH_AXES[layout]] = -1
     return tf.reshape(values, shape)
@@ -197,12 +197,12 @@ def _per_image(values: tf.Tensor, layout: str) -> tf.Tensor:
 def _inside(
     box: tf.Tensor, height: int, width: int, layout: str, patch_size: int
 ) -> tf.Tensor:
-    """Bool of the images' form: which numbers lie in their image's box."""
+    """Return bool of the images' form: which numbers lie in their image's box."""
     # The pixel of each number of one image, rather than masks that are rearranged as
     # the images were: this much XLA fuses into the blend, and moves no memory.
-    place = np.arange(3 * patch_size**2) // 3  # in the patch, of each channel
-    rows = np.arange(0, height, patch_size)[:, None, None] + place // patch_size
-    columns = np.arange(0, width, patch_size)[None, :, None] + place % patch_size
+    pixel = np.arange(3 * patch_size**2) // 3  # in the patch, of each channel
+    rows = np.arange(0, height, patch_size)[:, None, None] + pixel // patch_size
+    columns = np.arange(0, width, patch_size)[None, :, None] + pixel % patch_size
     y, x = (
         tf.constant(np.expand_dims(grid, _BATCH_AXES[layout]), tf.int32)
         for grid in (rows, columns)

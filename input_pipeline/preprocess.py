@@ -17,7 +17,7 @@ MAX_PIXELS = 100_000_000
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
-    """Reads int32[3], height, width, channels, from a JPEG's header.
+    """Read int32[3], height, width, channels, from a JPEG's header.
 
     Raises:
       InvalidArgumentError: no JPEG header, or one that claims more than MAX_PIXELS.
@@ -34,7 +34,7 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
-    """The evaluation crop, int32[4] (top, left, height, width): a central square."""
+    """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
     padding = round(resolution * (1 / _CROP_FRACTION - 1))
     shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
     side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
@@ -51,7 +51,7 @@ def random_window(
     area_range: tuple[float, float],
     aspect_ratio_range: tuple[float, float],
 ) -> tf.Tensor:
-    """The training crop, int32[4]; the central window where no attempt fitted."""
+    """Draw the training crop, int32[4]; the central window where no attempt fitted."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -69,7 +69,7 @@ def random_window(
 
 
 def resize(pixels: tf.Tensor, resolution: int) -> tf.Tensor:
-    """TF1's bicubic (no half-pixel centres): uint8[h, w, 3] to float32[S, S, 3]."""
+    """Resize as TF1's bicubic: uint8[h, w, 3] to float32[S, S, 3]."""
     size = [resolution, resolution]
     return tf.raw_ops.ResizeBicubic(
         images=pixels[None], size=size, align_corners=False, half_pixel_centers=False
@@ -77,7 +77,7 @@ def resize(pixels: tf.Tensor, resolution: int) -> tf.Tensor:
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
-    """Clips to 0..255 and drops the fraction, as the reference does to augment."""
+    """Clip to 0..255 and drop the fraction, as the reference does to augment."""
     # In one pass, for half the time of clip_by_value and cast. It rounds halves up, so
     # that half a level less comes to dropping the fraction.
     quantized, _, _ = tf.raw_ops.QuantizeV2(
@@ -91,7 +91,7 @@ def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    """The reference's evaluation image, float32[S, S, 3], from JPEG or PNG bytes."""
+    """Make the reference's evaluation image, float32[S, S, 3], from JPEG or PNG."""
     pixels = tf.cond(
         tf.image.is_jpeg(encoded),
         lambda: _central_jpeg(encoded, resolution),
@@ -114,7 +114,7 @@ def _central_png(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
 
 
 def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Evaluation preprocessing, also of the exported model.
+    """Preprocess for evaluation, also in the exported model.
 
     Args:
       encoded: string scalar, a JPEG or PNG file of any colour space.
@@ -135,7 +135,7 @@ def train_image(
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
 ) -> tf.Tensor:
-    """Random resized crop and flip.
+    """Crop at random, resize and flip.
 
     Args:
       encoded: string scalar, a JPEG file.

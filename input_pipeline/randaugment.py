@@ -4,7 +4,6 @@ The reference is tensorflow/tpu, models/official/efficientnet/autoaugment.py. Im
 uint8[H, W, 3] of static shape. A magnitude of 10 is level 1; larger ones are allowed.
 """
 
-import difflib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from common.checks import nearest_names
 from input_pipeline.errors import DataError
 
 _LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in grey
@@ -39,7 +39,7 @@ def _size(image: tf.Tensor) -> tuple[int, int]:
 
 
 def _blend(start: tf.Tensor | float, pixels: tf.Tensor, factor: float) -> tf.Tensor:
-    """Moves from whole numbers (factor 0) to the pixels (1) and beyond; to uint8."""
+    """Move from whole numbers (factor 0) to the pixels (1) and beyond; to uint8."""
     mixed = start + factor * (pixels - start)
     if factor > 1:
         mixed = tf.clip_by_value(mixed, 0.0, 255.0)
@@ -150,7 +150,7 @@ def _sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
 
 
 def _sources(height: int, width: int, matrix: _Matrix) -> list[np.ndarray]:
-    """Each output pixel's input pixel, counted from 1 or 0 for none, for both signs.
+    """Return each output pixel's input pixel from 1, 0 for none, for both signs.
 
     They are known before the first image: the reference's kernel tells them by moving
     the pixels' numbers. On a CPU, as a GPU rounds differently.
@@ -172,7 +172,7 @@ def _sources(height: int, width: int, matrix: _Matrix) -> list[np.ndarray]:
 
 
 def _transform(image: tf.Tensor, sign: tf.Tensor, matrix: _Matrix) -> tf.Tensor:
-    """Output pixel (x, y) shows input (a x + b y + c, d x + e y + f), nearest."""
+    """Show at (x, y) the input's pixel (a x + b y + c, d x + e y + f), nearest."""
     forth, back = _sources(*_size(image), matrix)
     sources = tf.cond(sign > 0, lambda: tf.constant(forth), lambda: tf.constant(back))
     grey = tf.fill([1, 3], tf.constant(_FILL, tf.uint8))
@@ -182,7 +182,7 @@ def _transform(image: tf.Tensor, sign: tf.Tensor, matrix: _Matrix) -> tf.Tensor:
 
 
 def _rotate(image: tf.Tensor, sign: tf.Tensor, degrees: float) -> tf.Tensor:
-    """Turns about the centre of the image."""
+    """Turn about the centre of the image."""
     height, width = _size(image)
     bottom, right = height - 1.0, width - 1.0
 
@@ -199,7 +199,7 @@ def _rotate(image: tf.Tensor, sign: tf.Tensor, degrees: float) -> tf.Tensor:
 def _translate(
     image: tf.Tensor, sign: tf.Tensor, pixels: float, axis: int
 ) -> tf.Tensor:
-    """Moves the image up (axis 0) or left (axis 1), or the other way if sign is -1."""
+    """Move the image up (axis 0) or left (axis 1), or the other way if sign is -1."""
     pixels = float(np.float32(pixels))
     if not pixels.is_integer():
         x, y = (0.0, pixels) if axis == 0 else (pixels, 0.0)
@@ -272,7 +272,7 @@ def apply_op(
     translate_const: float = 100.0,
     cutout_const: float = 40.0,
 ) -> tf.Tensor:
-    """Applies one op with nothing left to chance.
+    """Apply one op with nothing left to chance.
 
     Args:
       image: uint8[H, W, 3] of static shape.
@@ -290,7 +290,7 @@ def apply_op(
       DataError: an unknown name.
     """
     if name not in _OPS:
-        near = difflib.get_close_matches(name, OP_NAMES, n=3, cutoff=0.4) or OP_NAMES
+        near = nearest_names(name, OP_NAMES) or OP_NAMES
         raise DataError(
             f"RandAugment has no op {name!r}: did you mean {' or '.join(near)}?"
         )
@@ -307,7 +307,7 @@ def apply_op(
 
 
 def one_of(ops: Sequence[Op], shape: Any) -> Op:
-    """Builds the choice of an op by its index.
+    """Build the choice of an op by its index.
 
     tf.switch_case would do, but takes a quarter of a millisecond longer: it spreads the
     branches out in the graph, whose executor then visits all nodes of all of them.
@@ -351,7 +351,7 @@ def rand_augment(
     num_layers: int = 2,
     magnitude: float = 10,
 ) -> tf.Tensor:
-    """Applies `num_layers` ops, each drawn from all 16 with equal chances.
+    """Apply `num_layers` ops, each drawn from all 16 with equal chances.
 
     Args:
       image: uint8[H, W, 3] of static shape.

@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 import json
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
+from common import gfiles
+from common.errors import one_line
 from input_pipeline.errors import DataError
 
 INFO_FILENAME = "dataset_info.json"
@@ -58,7 +59,7 @@ class DatasetInfo:
     splits: Mapping[str, SplitInfo]
 
     def split(self, name: str) -> SplitInfo:
-        """Returns a split, or some of its shards.
+        """Return a split, or some of its shards.
 
         Args:
           name: as in `splits`; or, in the notation of TensorFlow Datasets, a range of
@@ -80,7 +81,7 @@ class DatasetInfo:
 
 
 def _shard_range(split: str, count: int) -> slice:
-    """The shards that "train[2shard:5shard]" names, of `count`."""
+    """Return the shards that "train[2shard:5shard]" names, of `count`."""
     found = re.fullmatch(r"\w+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
     first, last = (found[1], found[2]) if found else (None, None)
     begin, end = int(first or 0), int(last or count)
@@ -102,7 +103,7 @@ def make_example(
     synset: str,
     text: str,
 ) -> bytes:
-    """Serializes one RGB JPEG with ImageNet's fields; the same bytes on every run."""
+    """Serialize one RGB JPEG with ImageNet's fields; the same bytes on every run."""
     features = {
         "image/encoded": _bytes(encoded),
         "image/format": _bytes(b"JPEG"),
@@ -128,7 +129,7 @@ def _int64(value: int) -> tf.train.Feature:
 
 
 def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Reads what training needs: "encoded" (string) and the raw "label" (int64).
+    """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
     """
@@ -143,29 +144,22 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def shard_path(data_dir: str, shard: ShardInfo) -> str:
-    """The path of one shard, on a disk or in a bucket."""
+    """Return the path of one shard, on a disk or in a bucket."""
     return tf.io.gfile.join(data_dir, shard.filename)
 
 
 def write_shard(path: str, examples: Iterable[bytes]) -> ShardInfo:
-    """Writes a TFRecord file, whole or not at all, on a disk or in a bucket."""
-    temporary = f"{path}.tmp-{uuid.uuid4().hex}"  # two processes may write the same
+    """Write a TFRecord file, whole or not at all, on a disk or in a bucket."""
     sizes = []
-    try:
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for example in examples:
-                writer.write(example)
-                sizes.append(len(example))
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.remove(temporary)
-        raise
+    with gfiles.writing(path) as staging, tf.io.TFRecordWriter(staging) as writer:
+        for example in examples:
+            writer.write(example)
+            sizes.append(len(example))
     return _shard_info(path, sizes)
 
 
 def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> ShardInfo:
-    """Reads a TFRecord file, checking every CRC; a DataError if it is not whole.
+    """Read a TFRecord file, checking every CRC; a DataError if it is not whole.
 
     `inspect` is called with each record in turn.
     """
@@ -198,7 +192,7 @@ def _shard_info(path: str, sizes: list[int]) -> ShardInfo:
 
 
 def write_info(info: DatasetInfo, data_dir: str) -> None:
-    """Writes dataset_info.json, whole or not at all."""
+    """Write dataset_info.json, whole or not at all."""
     splits = {
         name: {
             "total": split.total,
@@ -214,14 +208,11 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
         "splits": splits,
     }
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
-    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps(content) + "\n")
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+    gfiles.write_text(path, json.dumps(content) + "\n")
 
 
 def load_info(data_dir: str) -> DatasetInfo:
-    """Reads dataset_info.json and looks that every shard it names is there.
+    """Read dataset_info.json and look that every shard it names is there.
 
     Raises:
       DataError: no such folder, no or unreadable dataset_info.json, missing shards.
@@ -239,7 +230,7 @@ def load_info(data_dir: str) -> DatasetInfo:
 
 
 def read_info(data_dir: str) -> DatasetInfo:
-    """Reads dataset_info.json alone; raises DataError as load_info does."""
+    """Read dataset_info.json alone; raise DataError as load_info does."""
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
@@ -268,7 +259,7 @@ def read_info(data_dir: str) -> DatasetInfo:
 
 
 def _unreachable(path: str, error: tf.errors.OpError) -> str:
-    """Says what a file system had against a path, and how to mend it."""
+    """Say what a file system had against a path, and how to mend it."""
     mend = "look at its permissions"
     if path.startswith("gs://"):
         mend = (
@@ -276,7 +267,7 @@ def _unreachable(path: str, error: tf.errors.OpError) -> str:
             "application-default login, or a service account with storage.objects.get "
             "and storage.objects.list)"
         )
-    return f"{path} cannot be read: {' '.join(str(error.message).split())}; {mend}"
+    return f"{path} cannot be read: {one_line(error)}; {mend}"
 
 
 def _info_from_json(content: dict) -> DatasetInfo:

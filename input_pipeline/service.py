@@ -1,25 +1,28 @@
-"""Preprocessing on a fleet of workers, with the very batches of a single machine.
+"""Preprocessing on a data service, with the very batches of a single machine.
 
 tf.data service hands out work without promises: elements come back in any order, and
 those of a worker that dies never do. Here the work is numbered. A piece of it is one
 buffer of the stream (`input_pipeline.stream`), which any worker can read and decode
 from its number; the groups of images that come back are put in order, doubles are
-dropped, and what stays missing is made here. So a fleet changes how fast batches come
-and nothing else, whichever workers join, leave or die.
+dropped, and what stays missing is recomputed here (`input_pipeline.reorder`). So a data
+service changes how fast batches come and nothing else, whichever workers join, leave or
+die.
 """
 
 import socket
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from common.errors import one_line
 from input_pipeline.errors import DataError
+from input_pipeline.reorder import reorder
 from input_pipeline.stream import Tensors
 
 Numbered = tuple[tf.Tensor, Tensors]
 
 _FOREVER = tf.int64.max
+_SERVICE = tf.data.experimental.service
 
 
 def distributed(
@@ -32,7 +35,7 @@ def distributed(
     group_size: int,
     window: int,
 ) -> tf.data.Dataset:
-    """The decoded groups of buffers `first`, first + 1, ... without end.
+    """Return the decoded groups of buffers `first`, first + 1, ... without end.
 
     Args:
       read: the number of a buffer to its records, tensors of `buffer_size` rows; runs
@@ -42,10 +45,10 @@ def distributed(
       first: number of the first buffer.
       buffer_size: rows of a buffer.
       group_size: rows of a group; divides buffer_size.
-      window: how many buffers the fleet may get ahead of a missing one before that is
-        made here. A worker has up to three in work, so it has to be well above three
-        times the workers. This host's memory may have to hold twice as many,
-        decoded: those that wait, and their copies when they all come free.
+      window: how many buffers the workers may get ahead of a missing one before that is
+        recomputed here. A worker has up to three in work, so it has to be well above
+        three times the workers. The memory of this machine may have to hold twice as
+        many, decoded: those that wait, and their copies when they all come free.
 
     Returns:
       The dataset that decoding the buffers one after another is.
@@ -66,11 +69,11 @@ def distributed(
     def decoded(group: Tensors) -> Numbered:
         return group.pop("number"), decode(group)
 
-    def make(number: tf.Tensor) -> Tensors:
+    def recompute(number: tf.Tensor) -> Tensors:
         # Reads the whole buffer for one group of it, which costs about as much again
         # as to decode the group; a worker does not die often.
-        buffer, place = number // groups, tf.math.floormod(number, groups)
-        begin = place * group_size
+        buffer, group = number // groups, tf.math.floormod(number, groups)
+        begin = group * group_size
         rows = read(buffer)
         return decode({k: v[begin : begin + group_size] for k, v in rows.items()})
 
@@ -78,18 +81,18 @@ def distributed(
     work = work.unbatch().map(
         decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    arriving = work.apply(
-        tf.data.experimental.service.distribute(
-            processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
+    unordered = work.apply(
+        _SERVICE.distribute(
+            processing_mode=_SERVICE.ShardingPolicy.DYNAMIC,
             service=service,
             compression=None,  # it does not make pixels smaller
         )
     )
-    return in_order(arriving, make, first=first * groups, window=window * groups)
+    return reorder(unordered, recompute, first=first * groups, window=window * groups)
 
 
 def _check(service: str) -> None:
-    """Asks for a connection: the service itself would go on trying for an hour."""
+    """Ask for a connection: the service itself would go on trying for an hour."""
     scheme, _, address = service.partition("://")
     try:
         if scheme != "grpc":
@@ -104,158 +107,71 @@ def _check(service: str) -> None:
 
 
 def connect(address: str) -> None:
-    """Raises OSError or ValueError where nobody listens at "host:port"."""
+    """Raise OSError or ValueError where nobody listens at "host:port"."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def in_order(
-    arriving: tf.data.Dataset,
-    make: Callable[[tf.Tensor], Tensors],
-    *,
-    first: int,
-    window: int,
-) -> tf.data.Dataset:
-    """Elements `first`, first + 1, ... from those that arrive in any order.
+def start_dispatcher(port: int, work_dir: str | None, worker_timeout: float):
+    """Start the server that hands out the work.
 
     Args:
-      arriving: of (int64 number, dict of tensors of static shape); some may be missing,
-        others come twice.
-      make: a number to its element, for one that is missing when another arrives that
-        is `window` or more ahead of it.
-      first: the number to begin with; smaller ones are dropped.
-      window: how many may wait for a missing one.
+      port: to listen at; 0 for any.
+      work_dir: of its journal, with which another one can go on; None for none.
+      worker_timeout: seconds of silence after which a worker counts as dead.
+
+    Returns:
+      The server, which stops when it is deleted.
+
+    Raises:
+      DataError: it does not start.
     """
-    spec: Any = arriving.element_spec
-    shelf = _Shelf(spec[1], window)
-
-    def waiting(following: Any, lists: Tensors, taken: tf.Tensor) -> Tensors:
-        return shelf.get(lists, following % window)
-
-    def overdue(following: Any, lists: Tensors, taken: tf.Tensor) -> Tensors:
-        return tf.cond(
-            taken[following % window],
-            lambda: waiting(following, lists, taken),
-            lambda: make(following),
+    try:
+        return _SERVICE.DispatchServer(
+            _SERVICE.DispatcherConfig(
+                port=port,
+                work_dir=work_dir,
+                fault_tolerant_mode=work_dir is not None,
+                worker_timeout_ms=round(worker_timeout * 1000),
+            )
         )
-
-    def move(fetch: Callable[..., Tensors]) -> Callable[..., tuple]:
-        def step(following, lists, taken, ready):
-            ready = shelf.push(ready, fetch(following, lists, taken))
-            lists, taken = shelf.clear(lists, taken, following % window)
-            return following + 1, lists, taken, ready
-
-        return step
-
-    @tf.autograph.experimental.do_not_convert
-    def arrive(state: Any, arrived: Any) -> Any:
-        number, element = arrived
-        # There is no slot for this one before what is overdue has gone.
-        following, lists, taken, ready = tf.while_loop(
-            lambda following, *_: number >= following + window,
-            move(overdue),
-            (*state, shelf.nothing_ready()),
-        )
-        lists, taken = tf.cond(
-            number < following,  # it came twice
-            lambda: (lists, taken),
-            lambda: shelf.put(lists, taken, number % window, element),
-        )
-        *state, ready = tf.while_loop(
-            lambda following, lists, taken, ready: taken[following % window],
-            move(waiting),
-            (following, lists, taken, ready),
-        )
-        return tuple(state), shelf.stack(ready)
-
-    state = (tf.constant(first, tf.int64), *shelf.empty())
-    return arriving.scan(state, arrive).unbatch()
+    except (tf.errors.OpError, ValueError) as error:
+        raise _not_started("dispatcher", error) from error
 
 
-class _Shelf:
-    """Tensors by slot, for elements of one structure.
+def start_worker(dispatcher: str, host: str, port: int):
+    """Start a server that does the work.
 
-    A list of tensors is a value (a variant): to change one tensor of it copies none.
+    Args:
+      dispatcher: its address, "host:port".
+      host: the name under which trainers reach this machine.
+      port: to listen at; 0 for any.
+
+    Returns:
+      The server, which stops when it is deleted.
+
+    Raises:
+      DataError: it does not start.
     """
-
-    def __init__(self, specs: Mapping[str, tf.TensorSpec], slots: int):
-        self._specs = specs
-        self._slots = slots
-
-    def empty(self) -> tuple[Tensors, tf.Tensor]:
-        """Returns lists of nothing, and which slots are taken: none."""
-        lists = {
-            name: tf.raw_ops.TensorListReserve(
-                element_shape=-1, num_elements=self._slots, element_dtype=spec.dtype
+    try:
+        if port == 0:  # it has to be told, so it has to be known
+            with socket.socket() as free:
+                free.bind(("", 0))
+                port = free.getsockname()[1]
+        return _SERVICE.WorkerServer(
+            _SERVICE.WorkerConfig(
+                dispatcher_address=dispatcher,
+                worker_address=f"{host}:{port}",
+                port=port,
+                heartbeat_interval_ms=1000,
             )
-            for name, spec in self._specs.items()
-        }
-        return lists, tf.zeros([self._slots], tf.bool)
-
-    def put(
-        self, lists: Tensors, taken: tf.Tensor, slot: tf.Tensor, element: Tensors
-    ) -> tuple[Tensors, tf.Tensor]:
-        """Returns lists that hold the element."""
-        return self._set(lists, slot, element), _mark(taken, slot, True)
-
-    def clear(
-        self, lists: Tensors, taken: tf.Tensor, slot: tf.Tensor
-    ) -> tuple[Tensors, tf.Tensor]:
-        """Returns lists whose slot uses no memory."""
-        small = {name: tf.zeros([0], spec.dtype) for name, spec in self._specs.items()}
-        return self._set(lists, slot, small), _mark(taken, slot, False)
-
-    def get(self, lists: Tensors, slot: tf.Tensor) -> Tensors:
-        """Returns the element of a slot."""
-        return {
-            name: tf.raw_ops.TensorListGetItem(
-                input_handle=lists[name],
-                index=tf.cast(slot, tf.int32),
-                element_shape=spec.shape,
-                element_dtype=spec.dtype,
-            )
-            for name, spec in self._specs.items()
-        }
-
-    def nothing_ready(self) -> Tensors:
-        """Returns lists to push to."""
-        return {
-            name: tf.raw_ops.EmptyTensorList(
-                element_shape=spec.shape, max_num_elements=-1, element_dtype=spec.dtype
-            )
-            for name, spec in self._specs.items()
-        }
-
-    def push(self, lists: Tensors, element: Tensors) -> Tensors:
-        """Returns lists with the element at their end."""
-        return {
-            name: tf.raw_ops.TensorListPushBack(
-                input_handle=lists[name], tensor=element[name]
-            )
-            for name in self._specs
-        }
-
-    def stack(self, lists: Tensors) -> Tensors:
-        """Returns the elements of lists that were pushed to, as rows."""
-        return {
-            name: tf.raw_ops.TensorListStack(
-                input_handle=lists[name],
-                element_shape=spec.shape,
-                element_dtype=spec.dtype,
-            )
-            for name, spec in self._specs.items()
-        }
-
-    def _set(self, lists: Tensors, slot: tf.Tensor, element: Tensors) -> Tensors:
-        return {
-            name: tf.raw_ops.TensorListSetItem(
-                input_handle=lists[name],
-                index=tf.cast(slot, tf.int32),
-                item=element[name],
-            )
-            for name in self._specs
-        }
+        )
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise _not_started("worker", error) from error
 
 
-def _mark(taken: tf.Tensor, slot: tf.Tensor, value: bool) -> tf.Tensor:
-    return tf.tensor_scatter_nd_update(taken, [[slot]], [value])
+def _not_started(role: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot start the {role}: {one_line(error)}; is the port free, and does the "
+        "dispatcher run?"
+    )

@@ -1,9 +1,11 @@
-"""The record stream: which record comes when, on which host.
+"""The record stream: which record comes when, on which input host.
 
-The order is a pure function of (seed, epoch, hosts). A split is cut into chunks of a
-few consecutive records. Every epoch puts all chunks of all shards in another order and
-gives each host an equal share of it; a host fills a buffer with the records of its next
-chunks, and shuffles it. Epochs follow one another and each holds every record once.
+An input host is one of the pipelines that share the data: each has a process, or a
+machine, of its own. The order is a pure function of (seed, epoch, input hosts). A split
+is cut into chunks of a few consecutive records. Every epoch puts all chunks of all
+shards in another order and gives each input host an equal share of it; that fills a
+buffer with the records of its next chunks, and shuffles it. Epochs follow one another
+and each holds every record once.
 
 Buffer u is a function of u alone, as dataset_info.json says where each chunk begins.
 So a resumed run reads no more than one buffer again, and buffers can be read by
@@ -11,6 +13,7 @@ machines that know nothing of each other (`input_pipeline.service`).
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,11 +33,13 @@ _PARALLEL_CHUNKS = 16
 _PARALLEL_BUFFERS = 2
 _READ_BYTES = 2 << 20
 _FOREVER = tf.int64.max
+# Nothing here is written for AutoGraph, and to convert it takes seconds.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
-class Host:
-    """One of the hosts that share the data, counted from 0."""
+class InputHost:
+    """One of the input hosts that share the data, counted from 0."""
 
     number: int = 0
     count: int = 1
@@ -46,16 +51,16 @@ class Host:
             )
 
     def share(self, total):
-        """How many of the first `total` positions of all hosts are this one's."""
+        """Return how many of the first `total` images of all are this one's."""
         return (total - self.number + self.count - 1) // self.count
 
     def before(self, total):
-        """How many of the first `total` positions are those of hosts before it."""
+        """Return how many of the first `total` images are those of hosts before it."""
         rest = total % self.count
         return total // self.count * self.number + tf.minimum(rest, self.number)
 
 
-ONLY_HOST = Host()
+ONLY_INPUT_HOST = InputHost()
 
 
 class Records:
@@ -67,7 +72,7 @@ class Records:
         shards = self.split.shards
         self._paths = [shard_path(data_dir, shard) for shard in shards]
         counts = np.array([shard.records for shard in shards], np.int64)
-        self._ends = np.cumsum(counts)  # of the shards, in places of the split
+        self._ends = np.cumsum(counts)  # of the shards, as positions in the split
         chunks = [len(shard.offsets) for shard in shards]
         self._shard = np.repeat(np.arange(len(shards)), chunks)
         self._offset = np.concatenate([shard.offsets for shard in shards]).astype(
@@ -75,7 +80,7 @@ class Records:
         )
         within = np.concatenate([np.arange(n) for n in chunks]) * CHUNK_RECORDS
         self._size = np.minimum(CHUNK_RECORDS, counts[self._shard] - within)
-        self._place = (self._ends - counts)[self._shard] + within
+        self._position = (self._ends - counts)[self._shard] + within
         self._last = within + self._size == counts[self._shard]
 
     @property
@@ -83,13 +88,14 @@ class Records:
         """In all shards."""
         return len(self._size)
 
-    def where(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The file of the record at a place of the split, and its number in it."""
+    def location(self, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the file of the record at a position, and its number in the file."""
         ends = tf.constant(self._ends)
-        shard = tf.searchsorted(ends, place[None], side="right")[0]
+        shard = tf.searchsorted(ends, position[None], side="right")[0]
         begin = tf.concat([[tf.constant(0, tf.int64)], ends], 0)[shard]
-        return tf.gather(self._paths, shard), place - begin
+        return tf.gather(self._paths, shard), position - begin
 
+    @_as_it_is
     def read(
         self,
         order: tf.Tensor | None,
@@ -98,7 +104,7 @@ class Records:
         *,
         guarded: bool = True,
     ) -> tf.data.Dataset:
-        """Reads positions begin..end-1 of the chunks laid end to end in an order.
+        """Read records begin..end-1 of the chunks laid end to end in an order.
 
         Args:
           order: int[num_chunks], None for that of the files.
@@ -109,7 +115,7 @@ class Records:
             error, which costs less.
 
         Returns:
-          A dataset of exactly end - begin records {"serialized": string, "place":
+          A dataset of exactly end - begin records {"serialized": string, "position":
           int64, of the record in file order}.
         """
         if order is None:
@@ -126,7 +132,7 @@ class Records:
         chunks = {
             "path": tf.gather(self._paths, shard),
             "offset": tf.gather(self._offset, chosen),
-            "place": tf.gather(self._place, chosen) + skip,
+            "position": tf.gather(self._position, chosen) + skip,
             "skip": skip,
             "count": stop - skip,
             "is_end": tf.gather(self._last, chosen) & (stop == size),
@@ -141,15 +147,15 @@ class Records:
 
 
 def _sound_chunk(chunk: Tensors) -> Tensors:
-    """The records of a chunk, or an error."""
+    """Return the records of a chunk, or an error."""
     serialized = _read(chunk, chunk["count"] + _behind(chunk))
     sound = tf.size(serialized, tf.int64) == chunk["count"]
     with tf.control_dependencies([tf.debugging.Assert(sound, ["other records"])]):
-        return {"serialized": tf.identity(serialized), "place": _places(chunk)}
+        return {"serialized": tf.identity(serialized), "position": _positions(chunk)}
 
 
 def _guarded_chunk(chunk: Tensors) -> Tensors:
-    """Exactly `count` records, with stand-ins for those that are not to be had."""
+    """Return exactly `count` records, with stand-ins where there are none."""
     count = chunk["count"]
 
     def attempt(number: tf.Tensor, otherwise: tf.Tensor, skip: Any = 0) -> tf.Tensor:
@@ -177,26 +183,26 @@ def _guarded_chunk(chunk: Tensors) -> Tensors:
     too_many = tf.cast(tf.size(serialized, tf.int64) > count, tf.int64)
     uncounted = tf.fill([too_many], UNCOUNTED)
     serialized = tf.concat([serialized[: count - too_many], missing, uncounted], 0)
-    return {"serialized": serialized, "place": _places(chunk)}
+    return {"serialized": serialized, "position": _positions(chunk)}
 
 
 def _behind(chunk: Tensors) -> tf.Tensor:
-    """1 where a file ends with the chunk: there has to be no record behind it."""
+    """Return 1 where a file ends with the chunk: no record may be behind it."""
     return tf.cast(chunk["is_end"], tf.int64)
 
 
-def _places(chunk: Tensors) -> tf.Tensor:
-    return chunk["place"] + tf.range(chunk["count"])
+def _positions(chunk: Tensors) -> tf.Tensor:
+    return chunk["position"] + tf.range(chunk["count"])
 
 
 def _read(chunk: Tensors, number: tf.Tensor, skip: Any = 0) -> tf.Tensor:
-    """The next so many records of a chunk; an error if there are none."""
+    """Read the next so many records of a chunk; an error if there are none."""
     records = file_from(chunk["path"], chunk["offset"]).skip(chunk["skip"] + skip)
     return records.take(number).batch(CHUNK_RECORDS + 1).get_single_element()
 
 
 def file_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
-    """The records of a file from a byte on.
+    """Read the records of a file from a byte on.
 
     `tf.data.TFRecordDataset` has no argument for what its kernel can. The kernel cannot
     be serialized with its offset (TensorFlow 2.20), so this has to be used up within
@@ -211,71 +217,114 @@ def file_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
     return tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
 
 
+@_as_it_is
 def read_buffer(
     records: Records,
     number: tf.Tensor,
     *,
     seed: int,
-    host: Host,
+    input_host: InputHost,
     size: int,
 ) -> dict[str, tf.Tensor]:
-    """Buffer `number` of a host's endless stream, shuffled.
+    """Read buffer `number` of an input host's endless stream, shuffled.
+
+    The images of one input host are counted through all epochs, and buffers are cut
+    from them without regard to where an epoch ends; each part is shuffled by itself:
+
+        epochs      |      0      |      1      |      2      |      3  ...
+        buffers     |      0       |      1       |      2       |   3  ...
+                                   ^              ^
+                                 begin           end   of 1: parts of epochs 1 and 2
+
+    A part is read as a range of the chunks of its epoch. These are laid end to end in
+    the epoch's own order, and the input hosts have equal shares of that:
+
+        shares      | host 0 | host 1       | host 2 |
+        part                     |==========|
+                             ^   ^          ^
+                   share_begin   low        high   records of the epoch before them
 
     Returns:
-      {"serialized": string[size], "place": int64[size], in file order, "index":
-      int64[size], the position in training, over all hosts and epochs}.
+      {"serialized": string[size], "position": int64[size], in file order, "index":
+      int64[size], the position in training, over all input hosts and epochs}.
     """
     begin, end = number * size, (number + 1) * size
-    numbers = tf.range(begin, end)  # of this host's images
-    index = numbers * host.count + host.number
+    images = tf.range(begin, end)  # of this input host
+    index = images * input_host.count + input_host.number
     epochs = tf.data.Dataset.range(
         index[0] // records.total, index[-1] // records.total + 1
     )
 
-    def part(epoch: tf.Tensor, guarded: bool) -> tf.data.Dataset:
-        """What of the buffer belongs to one epoch."""
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        draws = tf.random.stateless_uniform([records.num_chunks], key)
-        order = tf.argsort(draws, stable=True)
-        first = host.share(epoch * records.total)
-        past = host.share((epoch + 1) * records.total)
-        low, high = tf.maximum(begin, first), tf.minimum(end, past)
-        # Where this host's share of the epoch begins, among those of all hosts.
-        share = host.before((epoch + 1) * records.total)
-        share -= host.before(epoch * records.total)
-        taken = records.read(
-            order, share + low - first, share + high - first, guarded=guarded
-        )
-        # In this function's own graph: a seed that the program sets globally would
-        # otherwise change the order of Dataset.shuffle.
-        tf.random.set_seed(1)
-        # Another key than the chunks': one key gives one sequence of numbers.
-        draw = tf.random.stateless_uniform(
-            [2], key + 1 + number, 0, 2**31 - 1, tf.int64
-        )
-        return taken.shuffle(
-            size,
-            draw[0],  # pyright: ignore[reportArgumentType]  # the stub asks for an int
-            reshuffle_each_iteration=False,
-        )
+    def fill(*, guarded: bool) -> tf.data.Dataset:
+        def part(epoch: tf.Tensor) -> tf.data.Dataset:
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            low, high = _range_of_epoch(epoch, begin, end, input_host, records.total)
+            read = records.read(
+                _order_of_chunks(records, key), low, high, guarded=guarded
+            )
+            # Another key than the chunks': one key gives one sequence of numbers.
+            return _shuffled(read, size, key + 1 + number)
 
-    def fill(guarded: bool) -> tf.data.Dataset:
-        parts = epochs.flat_map(lambda epoch: part(epoch, guarded))
+        parts = epochs.flat_map(part)
         return parts if guarded else parts.ignore_errors(log_warning=False)
 
-    # With a guard for every chunk only where something is wrong.
-    nothing = tf.data.Dataset.from_tensors(
-        {"serialized": tf.zeros([0], tf.string), "place": tf.zeros([0], tf.int64)}
-    )
-    sound = fill(guarded=False).batch(size).concatenate(nothing).take(1)
-    sound = sound.get_single_element()
-    buffer = tf.cond(
-        tf.size(sound["place"]) == size,
-        lambda: sound,
-        lambda: fill(guarded=True).batch(size).get_single_element(),
-    )
+    buffer = _first_whole(fill(guarded=False), lambda: fill(guarded=True), size)
     shaped = {name: tf.ensure_shape(value, [size]) for name, value in buffer.items()}
     return {**shaped, "index": index}
+
+
+def _order_of_chunks(records: Records, key: tf.Tensor) -> tf.Tensor:
+    """Return the chunks in a random order, int32[num_chunks]."""
+    draws = tf.random.stateless_uniform([records.num_chunks], key)
+    return tf.argsort(draws, stable=True)
+
+
+def _range_of_epoch(
+    epoch: tf.Tensor,
+    begin: tf.Tensor,
+    end: tf.Tensor,
+    input_host: InputHost,
+    total: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return which records of an epoch's order are images begin..end-1 of a host."""
+    first = input_host.share(epoch * total)
+    past = input_host.share((epoch + 1) * total)
+    low, high = tf.maximum(begin, first), tf.minimum(end, past)
+    # Where this one's share of the epoch begins, among those of all.
+    share_begin = input_host.before((epoch + 1) * total)
+    share_begin -= input_host.before(epoch * total)
+    return share_begin + low - first, share_begin + high - first
+
+
+def _shuffled(elements: tf.data.Dataset, size: int, key: tf.Tensor) -> tf.data.Dataset:
+    """Return at most `size` elements in a random order."""
+    # In the graph of the function that calls this: a seed that the program sets
+    # globally would otherwise change the order of Dataset.shuffle.
+    tf.random.set_seed(1)
+    draw = tf.random.stateless_uniform([2], key, 0, 2**31 - 1, tf.int64)
+    return elements.shuffle(
+        size,
+        draw[0],  # pyright: ignore[reportArgumentType]  # the stub asks for an int
+        reshuffle_each_iteration=False,
+    )
+
+
+def _first_whole(
+    sound: tf.data.Dataset, guarded: Callable[[], tf.data.Dataset], size: int
+) -> Tensors:
+    """Return `size` records as one batch, of the guarded ones if any is not sound.
+
+    So there is a guard for every chunk only where something is wrong.
+    """
+    nothing = tf.data.Dataset.from_tensors(
+        {"serialized": tf.zeros([0], tf.string), "position": tf.zeros([0], tf.int64)}
+    )
+    batch = sound.batch(size).concatenate(nothing).take(1).get_single_element()
+    return tf.cond(
+        tf.size(batch["position"]) == size,
+        lambda: batch,
+        lambda: guarded().batch(size).get_single_element(),
+    )
 
 
 def stream(
@@ -283,27 +332,27 @@ def stream(
     *,
     seed: int,
     start: int = 0,
-    host: Host = ONLY_HOST,
+    input_host: InputHost = ONLY_INPUT_HOST,
     shuffle_buffer: int = 1024,
 ) -> tf.data.Dataset:
-    """This host's records, without end.
+    """Return the records of an input host, without end.
 
     Args:
       records: of the split.
       seed: of the order.
-      start: how many records this host has consumed already. The buffer that holds the
-        next one is read again, nothing is decoded.
-      host: which one of how many.
+      start: how many records it has consumed already. The buffer that holds the next
+        one is read again, nothing is decoded.
+      input_host: which one of how many.
       shuffle_buffer: records of a buffer. A few of them are in memory at a time.
 
     Returns:
-      A dataset of {"serialized": string, "place": int64, "index": int64}, see
+      A dataset of {"serialized": string, "position": int64, "index": int64}, see
       `read_buffer`.
     """
     first, skipped = divmod(start, shuffle_buffer)
     buffers = tf.data.Dataset.range(first, _FOREVER).map(
         lambda number: read_buffer(
-            records, number, seed=seed, host=host, size=shuffle_buffer
+            records, number, seed=seed, input_host=input_host, size=shuffle_buffer
         ),
         num_parallel_calls=_PARALLEL_BUFFERS,
         deterministic=True,
@@ -311,12 +360,15 @@ def stream(
     return buffers.unbatch().skip(skipped)
 
 
-def finite(records: Records, *, host: Host = ONLY_HOST) -> tf.data.Dataset:
-    """This host's share of the records once, in file order; elements as in `stream`."""
-    begin = tf.cast(host.before(tf.constant(records.total, tf.int64)), tf.int64)
-    end = begin + host.share(records.total)
+def finite(
+    records: Records, *, input_host: InputHost = ONLY_INPUT_HOST
+) -> tf.data.Dataset:
+    """Return an input host's share once, in file order; elements as in `stream`."""
+    total = tf.constant(records.total, tf.int64)
+    begin = tf.cast(input_host.before(total), tf.int64)
+    end = begin + input_host.share(records.total)
     # Inside a function: see file_from.
     share = tf.data.Dataset.from_tensors(tf.stack([begin, end])).flat_map(
         lambda bounds: records.read(None, bounds[0], bounds[1])
     )
-    return share.map(lambda record: {**record, "index": record["place"]})
+    return share.map(lambda record: {**record, "index": record["position"]})

@@ -1,6 +1,7 @@
 """Long work in many processes: with progress, and none of them outlives its parent."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import tensorflow as tf
 from tqdm import tqdm
 
+from common import console
 from input_pipeline.errors import DataError
 
 Task = TypeVar("Task")
@@ -36,7 +37,7 @@ def run(
     total: int,
     unit: str,
 ) -> list[Result]:
-    """Calls function(task, advance) for every task and returns the results in order.
+    """Call function(task, advance) for every task and returns the results in order.
 
     Args:
       function: of a module, so that processes find it; calls advance(n) after n units.
@@ -92,9 +93,9 @@ def _run_in_processes(
         executor.shutdown(cancel_futures=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C: their parent ends them."""
+    """Start processes that never see Ctrl-C: their parent ends them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -102,11 +103,18 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+def leave_gpus_alone() -> None:
+    """Take no GPU: all the work is the processor's, and they may be busy training."""
+    # A process that uses them already keeps them.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+
+
 def _start_worker(alive: Connection, counter: Any) -> None:
     global _counter
     _counter = counter
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
-    tf.config.set_visible_devices([], "GPU")
+    leave_gpus_alone()
     # There is a process for every core.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -146,11 +154,11 @@ class _Progress:
             self._bar.close()
 
     def advance(self, count: int) -> None:
-        """Counts so many more."""
+        """Count so many more."""
         self.show(self._count + count)
 
     def show(self, count: int) -> None:
-        """Says how many are done by now."""
+        """Say how many are done by now."""
         if self._bar is not None:
             self._bar.update(count - self._count)
         elif time.monotonic() - self._logged >= _LOG_SECONDS:
@@ -159,5 +167,5 @@ class _Progress:
             line = tqdm.format_meter(
                 count, self._total, elapsed, ncols=0, unit=self._unit
             )
-            print(line, file=sys.stderr, flush=True)
+            console.say(line)
         self._count = count

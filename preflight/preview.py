@@ -227,7 +227,7 @@ def _shares(weights: np.ndarray, info: DatasetInfo) -> list[str]:
 
 
 def _place(records: Records, element: Mapping[str, tf.Tensor]) -> str:
-    path, number = records.where(element["place"])
+    path, number = records.location(element["position"])
     file: Any = path.numpy()
     return f"{file.decode().rpartition('/')[2]}, record {number.numpy()}"
 

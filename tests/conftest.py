@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline.prepare import prepare_mnist
+from input_pipeline.preparation.commands import prepare_mnist
 from tests.support.golden import WEIGHT_GAIN, read_json, weight
 
 # Two devices for the tests of replicas; it has to be said before TensorFlow starts.

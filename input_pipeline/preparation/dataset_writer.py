@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from common import gfiles
+from common.errors import one_line
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.jpeg import BadImageError
@@ -32,22 +34,21 @@ from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 PLAN_FILENAME = "prepare_plan.json"
 # In a folder without a plan they are someone else's.
 _FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(records.INFO_FILENAME)}")
-_TEMPORARY = r"\.tmp-[0-9a-f]{32}"  # as records.write_shard names them
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Files written and kept, and the images that were left out, each with its why."""
+    """Files written and kept, and the images that were skipped, each with its why."""
 
     info: DatasetInfo
     written: int
     kept: int
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """One file to be made. `skip` leaves out images that cannot be used."""
+    """One file to be made. `skip` is for images that cannot be used."""
 
     path: str
     source: Source
@@ -60,20 +61,20 @@ class _Task:
 class _Done:
     shard: ShardInfo
     is_new: bool
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Outcome:
-    """Writes a dataset, or what is missing of it.
+    """Write a dataset, or what is missing of it.
 
     Args:
       plan: what to write.
       output: the folder, on a disk or in a bucket; made if need be.
       workers: processes.
-      skip_bad_images: leave them out instead of stopping at the first.
+      skip_bad_images: instead of stopping at the first.
 
     Raises:
-      DataError: the folder cannot be used, or holds another dataset; an image is bad.
+      UserError: the folder cannot be used, or holds another dataset; an image is bad.
     """
     files = plan.files()
     tasks = [
@@ -97,12 +98,12 @@ def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Ou
             unit="images",
         )
     finally:
-        _remove_leftovers(output, ours)
+        _remove_stale(output, ours)
     info = _info(plan, files, done)
     write_info_once(info, output)
     written = sum(one.is_new for one in done)
-    left_out = tuple(line for one in done for line in one.left_out)
-    return Outcome(info, written, len(done) - written, left_out)
+    skipped = tuple(line for one in done for line in one.skipped)
+    return Outcome(info, written, len(done) - written, skipped)
 
 
 def _info(plan: Plan, files: Sequence[File], done: Sequence[_Done]) -> DatasetInfo:
@@ -115,10 +116,10 @@ def _info(plan: Plan, files: Sequence[File], done: Sequence[_Done]) -> DatasetIn
 
 
 def _claim(output: str, plan: dict[str, object], ours: Sequence[str]) -> None:
-    """Makes the folder this plan's own; a DataError if it is another one's."""
+    """Make the folder this plan's own; a DataError if it is another one's."""
     if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
         raise DataError(f"{output} is a file: choose a folder for --output")
-    tf.io.gfile.makedirs(output)
+    gfiles.make_folder(output)
     present = set(tf.io.gfile.listdir(output))
     if PLAN_FILENAME in present:
         _compare(plan, _read_plan(output), output)
@@ -128,8 +129,9 @@ def _claim(output: str, plan: dict[str, object], ours: Sequence[str]) -> None:
             "choose another folder, or delete it"
         )
     else:
-        _write_whole(tf.io.gfile.join(output, PLAN_FILENAME), json.dumps(plan))
-    _remove_leftovers(output, ours)
+        path = tf.io.gfile.join(output, PLAN_FILENAME)
+        gfiles.write_text(path, json.dumps(plan) + "\n")
+    _remove_stale(output, ours)
 
 
 def _read_plan(output: str) -> dict[str, object]:
@@ -144,7 +146,7 @@ def _read_plan(output: str) -> dict[str, object]:
 
 
 def _compare(ours: dict[str, object], theirs: dict[str, object], output: str) -> None:
-    """A DataError that names the first difference between two plans."""
+    """Raise a DataError that names the first difference between two plans."""
     for key, value in ours.items():
         if theirs.get(key) != value:
             difference = f"{key}: {_plain(theirs.get(key))} there, {_plain(value)} now"
@@ -162,23 +164,13 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _remove_leftovers(output: str, ours: Sequence[str]) -> None:
-    """Removes the unfinished files of processes that were killed."""
-    for name in tf.io.gfile.listdir(output):
-        found = re.fullmatch(f"(.*){_TEMPORARY}", name)
-        if found and found[1] in ours:
-            tf.io.gfile.remove(tf.io.gfile.join(output, name))
-
-
-def _write_whole(path: str, text: str) -> None:
-    temporary = f"{path}.tmp-{os.urandom(16).hex()}"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(text + "\n")
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+def _remove_stale(output: str, ours: Sequence[str]) -> None:
+    """Remove the unfinished files of processes that were killed."""
+    gfiles.remove_stale_files(output, older_than_seconds=0, of=ours)
 
 
 def write_info_once(info: DatasetInfo, folder: str) -> bool:
-    """Writes dataset_info.json unless it is there, the same; returns whether it did."""
+    """Write dataset_info.json unless it is there, the same; return whether it did."""
     try:
         if records.load_info(folder) == info:
             return False
@@ -188,29 +180,22 @@ def write_info_once(info: DatasetInfo, folder: str) -> bool:
     return True
 
 
-def reason_of(error: OSError | tf.errors.OpError) -> str:
-    """In one line, without the path: TensorFlow's messages are "path; reason"."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return " ".join(str(error.message).rpartition("; ")[2].split())
-
-
 def _complete(task: _Task, advance: worker_pool.Advance) -> _Done:
-    """Keeps the file if it is whole, else writes it."""
+    """Keep the file if it is whole, else write it."""
     kept = _keep(task)
     if kept is not None:
         advance(len(task.items))
         return kept
-    left_out: list[str] = []
+    skipped: list[str] = []
     try:
-        shard = records.write_shard(task.path, _examples(task, left_out, advance))
+        shard = records.write_shard(task.path, _examples(task, skipped, advance))
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot write {task.path}: {reason_of(error)}") from None
-    return _Done(shard, True, tuple(left_out))
+        raise DataError(f"cannot write {task.path}: {one_line(error)}") from None
+    return _Done(shard, True, tuple(skipped))
 
 
 def _keep(task: _Task) -> _Done | None:
-    """What is there already; None if it is not there, damaged, or not this task's."""
+    """Return what is there already; None if it is damaged, or not this task's."""
     if not tf.io.gfile.exists(task.path):
         return None
     found: list[str] = []
@@ -222,10 +207,10 @@ def _keep(task: _Task) -> _Done | None:
         return None
     present = set(found)
     absent = [item for item in task.items if _printable(item.filename) not in present]
-    left_out = [_fault(task, item) for item in absent]
-    if len(found) + len(absent) != len(task.items) or None in left_out:
+    skipped = [_fault(task, item) for item in absent]
+    if len(found) + len(absent) != len(task.items) or None in skipped:
         return None
-    return _Done(shard, False, tuple(line for line in left_out if line))
+    return _Done(shard, False, tuple(line for line in skipped if line))
 
 
 def _stored_filename(content: bytes) -> str:
@@ -234,9 +219,9 @@ def _stored_filename(content: bytes) -> str:
 
 
 def _fault(task: _Task, item: Item) -> str | None:
-    """Why the image cannot be used, if so. It is a DataError unless it may be skipped.
+    """Return why the image cannot be used, if so; a DataError unless it may be skipped.
 
-    An image that was left out before is looked at again: nothing else says why.
+    An image that was skipped before is looked at again: nothing else says why.
     """
     try:
         task.source.load(item)
@@ -246,14 +231,14 @@ def _fault(task: _Task, item: Item) -> str | None:
 
 
 def _examples(
-    task: _Task, left_out: list[str], advance: worker_pool.Advance
+    task: _Task, skipped: list[str], advance: worker_pool.Advance
 ) -> Iterator[bytes]:
-    """The serialized records of a file; adds to `left_out` what it leaves out."""
+    """Return the serialized records of a file; add to `skipped` what they leave out."""
     for item in task.items:
         try:
             image = task.source.load(item)
         except BadImageError as error:
-            left_out.append(_report(task, item, error))
+            skipped.append(_report(task, item, error))
         else:
             one = task.classes[item.label]
             yield records.make_example(
@@ -266,15 +251,15 @@ def _examples(
                 text=one.name,
             )
         advance(1)
-    if len(left_out) == len(task.items):
+    if len(skipped) == len(task.items):
         raise DataError(
-            f"none of the {len(left_out)} images for {task.path} can be used, for one "
-            f"{left_out[0]}: mend them, or choose fewer --shards and another --output"
+            f"none of the {len(skipped)} images for {task.path} can be used, for one "
+            f"{skipped[0]}: mend them, or choose fewer --shards and another --output"
         )
 
 
 def _report(task: _Task, item: Item, error: BadImageError) -> str:
-    """Names a bad image and its fault: as a DataError, unless it may be skipped."""
+    """Name a bad image and its fault: as a DataError, unless it may be skipped."""
     fault = f"{_printable(task.source.describe(item))} {error}"
     if not task.skip:
         raise DataError(
@@ -285,5 +270,5 @@ def _report(task: _Task, item: Item, error: BadImageError) -> str:
 
 
 def _printable(name: str) -> str:
-    """A file name that need not be UTF-8, with its odd bytes written out."""
+    """Return a file name that need not be UTF-8, with its odd bytes written out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -40,7 +40,7 @@ class Folder:
     root: str
 
     def load(self, item: Item) -> Jpeg:
-        """Reads one file; raises BadImageError or DataError."""
+        """Read one file; raises BadImageError or DataError."""
         path = self.describe(item)
         try:
             with open(path, "rb") as file:
@@ -50,7 +50,7 @@ class Folder:
         return to_rgb_jpeg(data)
 
     def describe(self, item: Item) -> str:
-        """The path of the file."""
+        """Return the path of the file."""
         return os.path.join(self.root, item.filename)
 
 
@@ -65,7 +65,7 @@ class _Found:
 def plan(
     source: str, *, shards: int | None = None, validation_fraction: float = 0.0
 ) -> tuple[Plan, int]:
-    """Plans a dataset of all images below the class folders.
+    """Plan a dataset of all images below the class folders.
 
     Args:
       source: holds the class folders; or train/ and perhaps validation/ (or val/) and
@@ -76,7 +76,7 @@ def plan(
 
     Returns:
       The plan, its classes in the order of their names; and the number of files that
-      were passed over because they are no images, or in no class folder.
+      were skipped because they are no images, or in no class folder.
 
     Raises:
       DataError: no such folders, or folders that cannot be read or are empty; classes
@@ -102,19 +102,19 @@ def plan(
 
 
 def default_shards(items: list[Item]) -> int:
-    """Files of about 150 MB; but 16 of them, if each then has 16 images."""
+    """Return how many make 150 MB each; but 16, if each then has 16 images."""
     by_size = -(-sum(item.size for item in items) // _SHARD_BYTES)
     by_number = min(_LEAST_SHARDS, len(items) // CHUNK_RECORDS)
     return min(max(1, by_size, by_number), len(items), MAX_SHARDS)
 
 
 def _text(name: str) -> str:
-    """A folder's name that need not be UTF-8, with its odd bytes written out."""
+    """Return a folder's name that need not be UTF-8, with its odd bytes written out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _split_folders(source: str) -> dict[str, str]:
-    """The folders of class folders by split."""
+    """Return the folders of class folders by split."""
     names = [entry.name for entry in _entries(source) if _is_folder(entry)]
     known = [name for name in SPLIT_FOLDERS if name in names]
     if "train" not in known or (known == ["train"] and len(names) > 1):
@@ -156,7 +156,7 @@ def _scan(folder: str) -> _Found:
 
 
 def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, int, bool]]:
-    """Yields (path, bytes, is it an image) of all files at any depth.
+    """Yield (path, bytes, is it an image) of all files at any depth.
 
     Links are followed, but not to a folder that contains them.
     """
@@ -183,7 +183,7 @@ def _is_image_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, hidden things left out, in the order of the names."""
+    """Return what a folder holds but for hidden things, in the order of the names."""
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
@@ -229,7 +229,7 @@ def _items(
 
 
 def _hold_out(items: dict[str, list[Item]], fraction: float) -> None:
-    """Moves a fraction of each class from training to validation; one image stays."""
+    """Move a fraction of each class from training to validation; one image stays."""
     if not 0 < fraction < 1:
         raise DataError(f"--validation_fraction is {fraction}: choose 0 up to below 1")
     if "validation" in items:

@@ -19,12 +19,12 @@ _EXPECTED = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
 
 @dataclasses.dataclass(frozen=True)
 class Tar:
-    """Images by their place in a tar file, or in tar files within it."""
+    """Images by their byte in a tar file, or in tar files within it."""
 
     path: str
 
     def load(self, item: Item) -> Jpeg:
-        """Reads one image; raises BadImageError or DataError."""
+        """Read one image; raises BadImageError or DataError."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(item.offset)
@@ -34,7 +34,7 @@ class Tar:
         return to_rgb_jpeg(data)
 
     def describe(self, item: Item) -> str:
-        """The tar file and the name in it."""
+        """Return the tar file and the name in it."""
         return f"{item.filename} in {self.path}"
 
 
@@ -54,7 +54,7 @@ def plan(
     shards: int = 1024,
     validation_shards: int = 128,
 ) -> tuple[Plan, list[str]]:
-    """Plans the TFRecords of ImageNet; the classes are in the order of their synsets.
+    """Plan the TFRecords of ImageNet; the classes are in the order of their synsets.
 
     Args:
       train_tar: ILSVRC2012_img_train.tar, which holds a tar file for each synset.
@@ -70,8 +70,6 @@ def plan(
     Raises:
       DataError: a file that is missing, damaged or another one; labels that do not fit.
     """
-    if (validation_tar is None) != (labels is None):
-        raise DataError("--validation_tar and --labels go together: give both or none")
     truth = _Truth([], {}) if labels is None else _read_truth(labels)
     by_synset = _index_train(train_tar)
     synsets = sorted(by_synset)
@@ -102,7 +100,7 @@ def _notes(whole: Plan) -> list[str]:
 
 
 def _index_train(path: str) -> dict[str, list[Item]]:
-    """The images of each synset; their labels are still to be set."""
+    """Return the images of each synset; their labels are still to be set."""
     found: dict[str, list[Item]] = {}
     with _open(path) as file:
         for member, content in _members(file, path):
@@ -125,7 +123,7 @@ def _index_train(path: str) -> dict[str, list[Item]]:
 
 
 def _validation_items(path: str, truth: list[str], synsets: list[str]) -> list[Item]:
-    """The images; their labels are in the order of their names."""
+    """Return the images; their labels are in the order of their names."""
     label_of = {synset: label for label, synset in enumerate(synsets)}
     if unknown := sorted(set(truth) - set(synsets)):
         raise DataError(
@@ -154,7 +152,7 @@ def _open(path: str) -> IO[bytes]:
 
 
 def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Yields the files in a tar file, each with its content."""
+    """Yield the files in a tar file, each with its content."""
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
@@ -173,13 +171,13 @@ def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[b
 
 
 def _item(member: tarfile.TarInfo, begin: int, label: int) -> Item:
-    """The image of a tar file that itself begins at a byte."""
+    """Return the image of a tar file that itself begins at a byte."""
     name = member.name.rpartition("/")[2]
     return Item(name, label, begin + member.offset_data, member.size)
 
 
 def _read_truth(path: str) -> _Truth:
-    """Reads the devkit or a text file; the content tells which it is."""
+    """Read the devkit or a text file; the content tells which it is."""
     with _open(path) as file:
         if tarfile.is_tarfile(file):
             file.seek(0)
@@ -218,7 +216,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _read_meta(content: bytes) -> tuple[dict[int, str], dict[str, str]]:
-    """ILSVRC2012_ID -> synset, and synset -> words, of all that are in meta.mat."""
+    """Read ILSVRC2012_ID -> synset, and synset -> words, of all in meta.mat."""
     import scipy.io
 
     synsets = scipy.io.loadmat(io.BytesIO(content))["synsets"].ravel()

@@ -31,7 +31,7 @@ class Jpeg:
 
 
 def to_rgb_jpeg(data: bytes) -> Jpeg:
-    """Returns a JPEG of three components that tf.io.decode_jpeg reads.
+    """Return a JPEG of three components that tf.io.decode_jpeg reads.
 
     Such a JPEG is returned as it is. Anything else is converted as torchvision's loader
     does it, Pillow's convert("RGB"): no colour profile, alpha and EXIF orientation are
@@ -83,7 +83,7 @@ def _is_rgb_jpeg(image: Image.Image) -> bool:
 
 
 def _check_decodes(data: bytes) -> None:
-    """Lets the decoder of training read all of it; an eighth of the size is quicker."""
+    """Let the decoder of training read all of it; an eighth of the size is quicker."""
     try:
         tf.io.decode_jpeg(data, channels=3, ratio=8)
     except tf.errors.InvalidArgumentError:
@@ -105,7 +105,7 @@ def _convert(image: Image.Image) -> bytes:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey, which convert("RGB") would clip at 255, to 8 bits."""
+    """Scale 16-bit grey, which convert("RGB") would clip at 255, to 8 bits."""
     if image.mode == "F":
         raise BadImageError("has floating-point pixels: save it with 8 or 16 bits")
     if not image.mode.startswith("I"):

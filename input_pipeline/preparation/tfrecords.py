@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from common.errors import one_line
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.dataset_writer import reason_of, write_info_once
+from input_pipeline.preparation.dataset_writer import write_info_once
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 
 _NAME = re.compile(r"(\w+)-(\d{5})-of-(\d{5})")
@@ -27,7 +28,7 @@ class _Survey:
 def describe(
     source: str, *, label_offset: int, labels: str | None, workers: int
 ) -> tuple[DatasetInfo, bool]:
-    """Reads all TFRecords of a folder once and writes dataset_info.json beside them.
+    """Read all TFRecords of a folder once and write dataset_info.json beside them.
 
     Args:
       source: holds SPLIT-00000-of-00008 ... SPLIT-00007-of-00008, on a disk or in a
@@ -70,7 +71,7 @@ def describe(
 
 
 def _find(source: str) -> dict[str, list[str]]:
-    """The file names of each split in order; a DataError if some are missing."""
+    """Return the file names of each split in order; a DataError if some are missing."""
     if not tf.io.gfile.isdir(source):
         raise DataError(f"there is no folder {source}: name one with --source")
     found: dict[str, set[str]] = {}
@@ -105,7 +106,7 @@ def _all_of(split: str, counts: set[str], names: set[str], source: str) -> list[
 
 
 def _survey(path: str, advance: worker_pool.Advance) -> _Survey:
-    """Reads one file, checking every CRC and what training needs of every record."""
+    """Read one file, checking every CRC and what training needs of every record."""
     texts: dict[int, set[str]] = {}
     synsets: dict[int, set[str]] = {}
     count = 0
@@ -120,7 +121,7 @@ def _survey(path: str, advance: worker_pool.Advance) -> _Survey:
     try:
         shard = records.index_shard(path, inspect)
     except tf.errors.OpError as error:
-        raise DataError(f"cannot read {path}: {reason_of(error)}") from None
+        raise DataError(f"cannot read {path}: {one_line(error)}") from None
     if not count:
         raise DataError(f"{path} is empty: copy or prepare it again")
     advance(1)
@@ -131,19 +132,19 @@ def _frozen(words: dict[int, set[str]]) -> dict[int, frozenset[str]]:
     return {label: frozenset(of_label) for label, of_label in words.items()}
 
 
-def _fields(content: bytes, place: str) -> tuple[int, str, str]:
-    """Label, text and synset of a record; a DataError where training would stop."""
+def _fields(content: bytes, where: str) -> tuple[int, str, str]:
+    """Read label, text and synset of a record; a DataError where it is bad."""
     try:
         features = tf.train.Example.FromString(content).features.feature
     except Exception:  # protobuf's DecodeError, which TensorFlow does not re-export
         raise DataError(
-            f"{place} is not a tf.train.Example: write the file again"
+            f"{where} is not a tf.train.Example: write the file again"
         ) from None
     labels = features["image/class/label"].int64_list.value
     if len(labels) != 1:
-        raise DataError(f"{place}: the field image/class/label is missing (one int64)")
+        raise DataError(f"{where}: the field image/class/label is missing (one int64)")
     if not any(features["image/encoded"].bytes_list.value):
-        raise DataError(f"{place}: the field image/encoded is missing or empty")
+        raise DataError(f"{where}: the field image/encoded is missing or empty")
     text, synset = (
         b"".join(features[f"image/class/{name}"].bytes_list.value[:1])
         for name in ("text", "synset")
@@ -160,7 +161,7 @@ def _read_names(path: str) -> tuple[str, ...]:
         with tf.io.gfile.GFile(path) as file:
             names = tuple(line.strip() for line in file.read().splitlines())
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot read {path}: {reason_of(error)}") from None
+        raise DataError(f"cannot read {path}: {one_line(error)}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8: save it so") from None
     if not names or not all(names):
@@ -169,7 +170,7 @@ def _read_names(path: str) -> tuple[str, ...]:
 
 
 def _check_range(seen: set[int], offset: int, names: Sequence[str] | None) -> None:
-    """A DataError if a label is outside the classes; it says which offset would do."""
+    """Raise a DataError if a label is outside; it says which offset would do."""
     least, most = min(seen), max(seen)
     last = most if names is None else offset + len(names) - 1
     if offset <= least and most <= last:
@@ -184,7 +185,7 @@ def _check_range(seen: set[int], offset: int, names: Sequence[str] | None) -> No
 
 
 def _names(surveys: Sequence[_Survey], labels: range) -> tuple[str, ...]:
-    """The records' texts, or synsets, where each label has one; else the labels."""
+    """Return the records' texts or synsets, if each label has one; else the labels."""
     for every in ([s.texts for s in surveys], [s.synsets for s in surveys]):
         merged: dict[int, set[str]] = {}
         for label, words in ((k, v) for of_file in every for k, v in of_file.items()):

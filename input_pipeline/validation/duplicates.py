@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.validation.findings import Findings, Kind
+from input_pipeline.validation.findings import FaultKind, Findings
 from input_pipeline.validation.inspect_shard import ShardReport
 
 # A smaller share of a split is a warning only: ImageNet has a few hundred repeated
@@ -16,10 +16,10 @@ _TOLERATED = 1 / 1000
 def check_repeats(
     shards: Mapping[str, Sequence[ShardReport]], findings: Findings
 ) -> None:
-    """Notes every image, of all splits, whose bytes an earlier one has."""
+    """Note every image, of all splits, whose bytes an earlier one has."""
     owners = [(split, report) for split, s in shards.items() for report in s]
     begins = np.cumsum([0, *(len(report.images) for _, report in owners)])
-    counts: collections.Counter[tuple[Kind, str]] = collections.Counter()
+    counts: collections.Counter[tuple[FaultKind, str]] = collections.Counter()
 
     def owner(image: int) -> tuple[str, ShardReport, int]:
         number = int(np.searchsorted(begins, image, side="right")) - 1
@@ -30,20 +30,20 @@ def check_repeats(
         first_split, first_report, first_row = owner(earlier)
         label = report.images["label"][row]
         first_label = first_report.images["label"][first_row]
-        kind = Kind.DUPLICATE
+        kind = FaultKind.DUPLICATE
         if split != first_split:
-            kind = Kind.LEAK
+            kind = FaultKind.LEAK
         elif label != first_label:
-            kind = Kind.CONFLICT
+            kind = FaultKind.CONFLICT
         labels = f"label {label}, not {first_label}, " if label != first_label else ""
-        detail = f"{labels}as {first_report.place(first_row)}"
-        findings.add(kind, report.place(row, detail))
+        detail = f"{labels}as {first_report.location(first_row)}"
+        findings.add(kind, report.location(row, detail))
         counts[kind, split] += 1
     _tolerate_few(counts, shards, findings)
 
 
 def _repeats(digests: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Each image that has an earlier equal, with the first of those."""
+    """Return each image that has an earlier equal, with the first of those."""
     low, high = np.concatenate(digests).T
     order = np.lexsort((low, high))  # stable: equal ones stay in their order
     low, high = low[order], high[order]
@@ -55,11 +55,11 @@ def _repeats(digests: Sequence[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _tolerate_few(
-    counts: Mapping[tuple[Kind, str], int],
+    counts: Mapping[tuple[FaultKind, str], int],
     shards: Mapping[str, Sequence[ShardReport]],
     findings: Findings,
 ) -> None:
-    for kind in (Kind.LEAK, Kind.CONFLICT, Kind.DUPLICATE):
+    for kind in (FaultKind.LEAK, FaultKind.CONFLICT, FaultKind.DUPLICATE):
         most = max(
             counts.get((kind, split), 0) / max(1, sum(len(r.images) for r in reports))
             for split, reports in shards.items()

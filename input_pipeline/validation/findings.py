@@ -5,8 +5,8 @@ import dataclasses
 import enum
 from typing import NamedTuple
 
-# Of each kind that many places are kept, and shown; the others are counted.
-PLACES = 10
+# That many locations of each kind are kept, and shown; the others are counted.
+MAX_LOCATIONS = 10
 
 _COPY = "copy it again, or prepare the dataset again"
 _REPLACE = "remove or replace it, or train without it (on_bad_record: skip)"
@@ -16,7 +16,7 @@ _INDEX = (
 )
 
 
-class Kind(enum.Enum):
+class FaultKind(enum.Enum):
     """A kind of fault: its title, whether training suffers from it, how to mend it."""
 
     MISSING_FILE = ("missing file", True, _COPY)
@@ -74,7 +74,7 @@ class Kind(enum.Enum):
         self.remedy = remedy
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where: a file, a record in it (from 0), its image/filename; and what exactly."""
 
     file: str
@@ -95,43 +95,43 @@ class Findings:
 
     Attributes:
       counts: how often.
-      places: the first PLACES of each kind.
+      locations: the first MAX_LOCATIONS of each kind.
       tolerated: errors of which there are too few to matter: they count as warnings.
       remedies: how to mend, where this dataset tells more than its kind does.
     """
 
-    counts: collections.Counter[Kind] = dataclasses.field(
+    counts: collections.Counter[FaultKind] = dataclasses.field(
         default_factory=collections.Counter
     )
-    places: dict[Kind, list[Place]] = dataclasses.field(default_factory=dict)
-    tolerated: set[Kind] = dataclasses.field(default_factory=set)
-    remedies: dict[Kind, str] = dataclasses.field(default_factory=dict)
+    locations: dict[FaultKind, list[Location]] = dataclasses.field(default_factory=dict)
+    tolerated: set[FaultKind] = dataclasses.field(default_factory=set)
+    remedies: dict[FaultKind, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, kind: Kind, place: Place) -> None:
-        """Notes one finding."""
+    def add(self, kind: FaultKind, location: Location) -> None:
+        """Note one finding."""
         self.counts[kind] += 1
-        places = self.places.setdefault(kind, [])
-        if len(places) < PLACES:
-            places.append(place)
+        locations = self.locations.setdefault(kind, [])
+        if len(locations) < MAX_LOCATIONS:
+            locations.append(location)
 
     def merge(self, other: "Findings") -> None:
-        """Takes over what was found in another file."""
+        """Take over what was found in another file."""
         self.counts.update(other.counts)
-        for kind, more in other.places.items():
-            places = self.places.setdefault(kind, [])
-            places.extend(more[: PLACES - len(places)])
+        for kind, more in other.locations.items():
+            locations = self.locations.setdefault(kind, [])
+            locations.extend(more[: MAX_LOCATIONS - len(locations)])
 
-    def is_error(self, kind: Kind) -> bool:
+    def is_error(self, kind: FaultKind) -> bool:
         """Whether this kind makes the dataset unsound."""
         return kind.is_error and kind not in self.tolerated
 
-    def remedy(self, kind: Kind) -> str:
-        """How to mend this kind here."""
+    def remedy(self, kind: FaultKind) -> str:
+        """Say how to mend this kind here."""
         return self.remedies.get(kind, kind.remedy)
 
-    def found(self) -> list[Kind]:
-        """The kinds found, errors first, otherwise in the order of Kind."""
-        kinds = [kind for kind in Kind if self.counts[kind]]
+    def found(self) -> list[FaultKind]:
+        """Return the kinds found, errors first, otherwise in the order of FaultKind."""
+        kinds = [kind for kind in FaultKind if self.counts[kind]]
         return sorted(kinds, key=lambda kind: not self.is_error(kind))
 
     @property

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from common.files import STAGING
 from input_pipeline import records, worker_pool
-from input_pipeline.errors import DataError
 from input_pipeline.records import MISSING_LABEL, DatasetInfo, SplitInfo
 from input_pipeline.validation.duplicates import check_repeats
-from input_pipeline.validation.findings import Findings, Kind, Place
-from input_pipeline.validation.inspect_shard import ShardReport, Task, inspect_shard
+from input_pipeline.validation.findings import FaultKind, Findings, Location
+from input_pipeline.validation.inspect_shard import (
+    ShardReport,
+    ShardTask,
+    inspect_shard,
+)
 
 SMALL = 32  # pixels
 _SHARD_NAME = re.compile(r"-\d+-of-\d+|\.tfrecord")
-_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}$")  # as records.write_shard names it
 
 Shards = Mapping[str, Sequence[ShardReport]]  # by split
 
@@ -31,7 +34,7 @@ class Spread:
 
     @classmethod
     def of(cls, numbers: np.ndarray) -> "Spread | None":
-        """None where there are no numbers."""
+        """Describe numbers; None where there are none."""
         if not len(numbers):
             return None
         return cls(int(numbers.min()), float(np.median(numbers)), int(numbers.max()))
@@ -65,7 +68,7 @@ class SplitReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """All that was found out about a dataset; `decoded` tells how closely."""
 
     data_dir: str
@@ -81,8 +84,8 @@ def inspect_dataset(
     split: str | None = None,
     workers: int = 1,
     decode: bool = True,
-) -> Report:
-    """Looks at all files of a dataset.
+) -> DatasetReport:
+    """Look at all files of a dataset.
 
     Args:
       data_dir: where its dataset_info.json is, on a disk or in a bucket.
@@ -94,8 +97,6 @@ def inspect_dataset(
       DataError: there is no dataset to look at, or no such split.
       OpError: the folder or bucket cannot be reached.
     """
-    if workers < 1:
-        raise DataError(f"--workers is {workers}: choose 1 or more")
     # The other functions take a bucket that cannot be reached for an empty one.
     tf.io.gfile.exists(tf.io.gfile.join(data_dir, records.INFO_FILENAME))
     info = records.read_info(data_dir)
@@ -111,7 +112,7 @@ def inspect_dataset(
         name: _summarize(of_split, shards[name], _class_counts(shards[name], info))
         for name, of_split in splits.items()
     }
-    return Report(data_dir, info.name, decode, reports, findings)
+    return DatasetReport(data_dir, info.name, decode, reports, findings)
 
 
 def _inspect_shards(
@@ -123,7 +124,7 @@ def _inspect_shards(
 ) -> Shards:
     labels = range(info.label_offset, info.label_offset + len(info.label_names))
     tasks = [
-        Task(records.shard_path(data_dir, shard), shard, labels, decode)
+        ShardTask(records.shard_path(data_dir, shard), shard, labels, decode)
         for split in splits.values()
         for shard in split.shards
     ]
@@ -139,26 +140,26 @@ def _inspect_shards(
 
 
 def _check_listing(data_dir: str, info: DatasetInfo, findings: Findings) -> None:
-    """Notes files that look like shards and are none of this dataset."""
+    """Note files that look like shards and are none of this dataset."""
     listed = {shard.filename for s in info.splits.values() for shard in s.shards}
     prefixes = tuple(f"{split}-" for split in info.splits)
     for name in sorted(set(tf.io.gfile.listdir(data_dir)) - listed):
-        if _TEMPORARY.search(name):
-            findings.add(Kind.LEFTOVER_FILE, Place(name))
+        if STAGING.fullmatch(name):
+            findings.add(FaultKind.LEFTOVER_FILE, Location(name))
             continue
         suspect = name.startswith(prefixes) or _SHARD_NAME.search(name)
         if suspect and not tf.io.gfile.isdir(tf.io.gfile.join(data_dir, name)):
-            findings.add(Kind.UNLISTED_FILE, Place(name))
+            findings.add(FaultKind.UNLISTED_FILE, Location(name))
 
 
 def _labels(shards: Sequence[ShardReport]) -> np.ndarray:
-    """Those of all records that have one and an image."""
+    """Return the labels of all records that have one and an image."""
     labels = np.concatenate([shard.images["label"] for shard in shards])
     return labels[labels != MISSING_LABEL]
 
 
 def _class_counts(shards: Sequence[ShardReport], info: DatasetInfo) -> np.ndarray:
-    """The number of images of each class."""
+    """Return the number of images of each class."""
     count = len(info.label_names)
     classes = _labels(shards) - info.label_offset
     known = classes[(classes >= 0) & (classes < count)]
@@ -166,21 +167,21 @@ def _class_counts(shards: Sequence[ShardReport], info: DatasetInfo) -> np.ndarra
 
 
 def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None:
-    """Notes classes without images, and what all labels have in common if wrong."""
+    """Note classes without images, and what all labels have in common if wrong."""
     for split, of_split in shards.items():
         empty = np.flatnonzero(_class_counts(of_split, info) == 0)
-        for place in empty.tolist():
-            label = f"label {place + info.label_offset}, {info.label_names[place]!r}"
-            findings.add(Kind.EMPTY_CLASS, Place(split, detail=label))
+        for number in empty.tolist():
+            label = f"label {number + info.label_offset}, {info.label_names[number]!r}"
+            findings.add(FaultKind.EMPTY_CLASS, Location(split, detail=label))
     labels = np.concatenate([_labels(of_split) for of_split in shards.values()])
-    if findings.counts[Kind.LABEL_OUTSIDE] and len(labels):
+    if findings.counts[FaultKind.LABEL_OUTSIDE] and len(labels):
         low, high, count = labels.min(), labels.max(), len(info.label_names)
         hint = f"labels run {low}..{high}: "
         if high - low + 1 == count:
             hint += f"set label_offset to {low} in {records.INFO_FILENAME}"
         else:
-            hint += Kind.LABEL_OUTSIDE.remedy
-        findings.remedies[Kind.LABEL_OUTSIDE] = hint
+            hint += FaultKind.LABEL_OUTSIDE.remedy
+        findings.remedies[FaultKind.LABEL_OUTSIDE] = hint
 
 
 def _summarize(

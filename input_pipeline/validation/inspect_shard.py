@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from common.errors import one_line
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import CHUNK_RECORDS, MISSING_LABEL, ShardInfo
 from input_pipeline.stream import file_from
-from input_pipeline.validation.findings import Findings, Kind, Place
+from input_pipeline.validation.findings import FaultKind, Findings, Location
 
 # What is kept of a record with an image; sides of 0 where no header could be read. A
 # million take 44 MB.
@@ -48,10 +49,10 @@ _OTHER_FORMATS = {
     b"MM\0*": "a TIFF",
 }
 
-Add = Callable[[Kind, str], None]
+Add = Callable[[FaultKind, str], None]
 
 
-class Task(NamedTuple):
+class ShardTask(NamedTuple):
     """A shard, the labels that it may hold, and whether to decode its images."""
 
     path: str
@@ -78,14 +79,14 @@ class ShardReport:
     names: np.ndarray
     size: int
 
-    def place(self, row: int, detail: str = "") -> Place:
-        """Where the image of a row is."""
+    def location(self, row: int, detail: str = "") -> Location:
+        """Say where the image of a row is."""
         name = self.names[row].decode(errors="backslashreplace")
-        return Place(self.filename, int(self.images["record"][row]), name, detail)
+        return Location(self.filename, int(self.images["record"][row]), name, detail)
 
 
-def inspect_shard(task: Task, advance: Callable[[int], None]) -> ShardReport:
-    """Reads a shard and checks every record; `advance` is told of each."""
+def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardReport:
+    """Read a shard and check every record; `advance` is told of each."""
     findings = Findings()
     images, names = [], []
     size = 0
@@ -98,10 +99,10 @@ def inspect_shard(task: Task, advance: Callable[[int], None]) -> ShardReport:
                 names.append(found[1])
             advance(1)
     except tf.errors.NotFoundError:
-        findings.add(Kind.MISSING_FILE, Place(task.shard.filename))
+        findings.add(FaultKind.MISSING_FILE, Location(task.shard.filename))
     except tf.errors.OpError as error:
-        place = Place(task.shard.filename, detail=" ".join(str(error.message).split()))
-        findings.add(Kind.UNREADABLE_FILE, place)
+        location = Location(task.shard.filename, detail=one_line(error))
+        findings.add(FaultKind.UNREADABLE_FILE, location)
     return ShardReport(
         task.shard.filename,
         findings,
@@ -114,7 +115,7 @@ def inspect_shard(task: Task, advance: Callable[[int], None]) -> ShardReport:
 class _Reader:
     """The sound records of a shard, with their numbers; notes what is wrong with it."""
 
-    def __init__(self, task: Task, size: int, findings: Findings):
+    def __init__(self, task: ShardTask, size: int, findings: Findings):
         self._path, self._shard, self._size = task.path, task.shard, size
         self._findings = findings
         self._number = self._offset = 0  # of the next record
@@ -123,7 +124,7 @@ class _Reader:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         if self._size == 0:
-            self._add(Kind.EMPTY_FILE)
+            self._add(FaultKind.EMPTY_FILE)
             return
         while self._offset < self._size:
             try:
@@ -140,13 +141,15 @@ class _Reader:
                     self._skip_damage()
         if self._reached_end and self._number != self._shard.records:
             listed = f"{self._number}, dataset_info.json says {self._shard.records}"
-            self._add(Kind.WRONG_COUNT, listed)
+            self._add(FaultKind.WRONG_COUNT, listed)
 
-    def _add(self, kind: Kind, detail: str = "", record: int | None = None) -> None:
-        self._findings.add(kind, Place(self._shard.filename, record, detail=detail))
+    def _add(
+        self, kind: FaultKind, detail: str = "", record: int | None = None
+    ) -> None:
+        self._findings.add(kind, Location(self._shard.filename, record, detail=detail))
 
     def _compare_offset(self) -> None:
-        """Notes the first chunk that does not begin where dataset_info.json says."""
+        """Note the first chunk that does not begin where dataset_info.json says."""
         chunk, within = divmod(self._number, CHUNK_RECORDS)
         if within or chunk >= len(self._shard.offsets) or not self._offsets_agree:
             return
@@ -154,10 +157,10 @@ class _Reader:
         if listed != self._offset:
             self._offsets_agree = False
             begins = f"begins at byte {self._offset}, dataset_info.json says {listed}"
-            self._add(Kind.WRONG_OFFSETS, begins, self._number)
+            self._add(FaultKind.WRONG_OFFSETS, begins, self._number)
 
     def _skip_damage(self) -> None:
-        """Names the damage, and goes to the next record that can be found."""
+        """Name the damage, and go to the next record that can be found."""
         length = self._length_at(self._offset)
         if length is None and self._offset + _HEADER.size <= self._size:
             damaged, self._reached_end = self._number, self._to_next_chunk()
@@ -165,20 +168,22 @@ class _Reader:
             if self._number - damaged != 1:
                 last = self._number - 1 if self._reached_end else "the end"
                 text += f"; records {damaged} to {last} cannot be looked at"
-            self._add(Kind.DAMAGED_RECORD, text, damaged)
+            self._add(FaultKind.DAMAGED_RECORD, text, damaged)
         elif length is None or self._offset + _FRAMING + length > self._size:
             ends = f"the file ends within it, {self._shard.records} are listed"
-            self._add(Kind.CUT_OFF_FILE, ends, self._number)
+            self._add(FaultKind.CUT_OFF_FILE, ends, self._number)
             self._reached_end, self._offset = False, self._size
         else:
             self._add(
-                Kind.DAMAGED_RECORD, "its data do not match their CRC", self._number
+                FaultKind.DAMAGED_RECORD,
+                "its data do not match their CRC",
+                self._number,
             )
             self._number += 1
             self._offset += _FRAMING + length
 
     def _length_at(self, offset: int) -> int | None:
-        """The length of the record at a byte; None if no record can begin there."""
+        """Read the length of the record at a byte; None if none can begin there."""
         with tf.io.gfile.GFile(self._path, "rb") as file:
             file.seek(offset)
             header = file.read(_HEADER.size)
@@ -188,7 +193,7 @@ class _Reader:
         return length if crc == _masked_crc(header[:8]) else None
 
     def _to_next_chunk(self) -> bool:
-        """Goes to the next chunk; to the end of the file if there is none."""
+        """Go to the next chunk; to the end of the file if there is none."""
         for chunk in range(self._number // CHUNK_RECORDS + 1, len(self._shard.offsets)):
             offset = self._shard.offsets[chunk]
             beyond = self._offset < offset < self._size
@@ -200,7 +205,7 @@ class _Reader:
 
 
 def _records_from(path: str, offset: int) -> Iterator[Any]:
-    """The bytes of the records from a byte on."""
+    """Return the bytes of the records from a byte on."""
     begin = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
     # Inside a function: see stream.file_from.
     found = begin.flat_map(lambda begin: file_from(tf.constant(path), begin))
@@ -208,7 +213,7 @@ def _records_from(path: str, offset: int) -> Iterator[Any]:
 
 
 def _masked_crc(data: bytes) -> int:
-    """TFRecord's checksum: CRC-32C, rotated, plus a constant."""
+    """Compute TFRecord's checksum: CRC-32C, rotated, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -219,32 +224,32 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _inspect_record(
-    serialized: bytes, number: int, task: Task, findings: Findings
+    serialized: bytes, number: int, task: ShardTask, findings: Findings
 ) -> tuple[tuple, bytes] | None:
-    """Notes what is wrong; returns an IMAGE and its name, None if there is no image."""
+    """Note what is wrong; return an IMAGE and its name, None if there is no image."""
     name = b""
 
-    def add(kind: Kind, detail: str = "") -> None:
+    def add(kind: FaultKind, detail: str = "") -> None:
         text = name.decode(errors="backslashreplace")
-        findings.add(kind, Place(task.shard.filename, number, text, detail))
+        findings.add(kind, Location(task.shard.filename, number, text, detail))
 
     # Not with records.parse: TensorFlow 2.20's own parser dies of some malformed bytes.
     try:
         features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
-        add(Kind.NOT_AN_EXAMPLE)
+        add(FaultKind.NOT_AN_EXAMPLE)
         return None
     # Only a message, so a name of any length must not fill the memory.
     name = (_optional(features, "image/filename", "bytes_list") or b"")[:_NAME_BYTES]
     label = _required(features, "image/class/label", "int64_list", add)
     if label is not None and label not in task.labels:
         first, last = task.labels.start, task.labels.stop - 1
-        add(Kind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
+        add(FaultKind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
     encoded = _required(features, "image/encoded", "bytes_list", add)
     if encoded is None:
         return None
     if not encoded:
-        add(Kind.BAD_FIELD, "image/encoded holds no bytes")
+        add(FaultKind.BAD_FIELD, "image/encoded holds no bytes")
         return None
     height, width = _inspect_image(encoded, features, task.decode, add)
     digest = hashlib.blake2b(encoded, digest_size=16).digest()
@@ -254,19 +259,19 @@ def _inspect_record(
 
 
 def _required(features: Any, field: str, kind: str, add: Add) -> Any:
-    """A field's one value, read as strictly as records.parse does it, or None."""
+    """Return a field's one value, read as strictly as by records.parse, or None."""
     if field not in features or features[field].WhichOneof("kind") is None:
-        add(Kind.BAD_FIELD, f"no {field}")
+        add(FaultKind.BAD_FIELD, f"no {field}")
         return None
     values = getattr(features[field], kind).value
     if len(values) != 1:
-        add(Kind.BAD_FIELD, f"{field} does not hold one value in a {kind}")
+        add(FaultKind.BAD_FIELD, f"{field} does not hold one value in a {kind}")
         return None
     return values[0]
 
 
 def _optional(features: Any, field: str, kind: str) -> Any:
-    """The first value of a field that training does not read, or None."""
+    """Return the first value of a field that training does not read, or None."""
     values = getattr(features[field], kind).value if field in features else ()
     return values[0] if values else None
 
@@ -274,23 +279,23 @@ def _optional(features: Any, field: str, kind: str) -> Any:
 def _inspect_image(
     encoded: bytes, features: Any, decode: bool, add: Add
 ) -> tuple[int, int]:
-    """Returns height and width, zeros if they cannot be told."""
+    """Return height and width, zeros if they cannot be told."""
     if not encoded.startswith(b"\xff\xd8\xff"):
         names = (n for start, n in _OTHER_FORMATS.items() if encoded.startswith(start))
-        add(Kind.NOT_A_JPEG, f"it is {next(names, 'no image that is known here')}")
+        add(FaultKind.NOT_A_JPEG, f"it is {next(names, 'no image that is known here')}")
         return 0, 0
     data = tf.constant(encoded)
     try:
         height, width, components = tf.image.extract_jpeg_shape(data).numpy().tolist()
     except tf.errors.InvalidArgumentError:
-        add(Kind.BAD_HEADER, "")
+        add(FaultKind.BAD_HEADER, "")
         return 0, 0
     if height * width > MAX_PIXELS:
-        add(Kind.TOO_LARGE, f"{height} x {width} pixels")
+        add(FaultKind.TOO_LARGE, f"{height} x {width} pixels")
     elif decode and not _decodes(data):
-        add(Kind.BAD_JPEG, "")
+        add(FaultKind.BAD_JPEG, "")
     if components in (_GREY, _CMYK):
-        add(Kind.GREY if components == _GREY else Kind.CMYK, "")
+        add(FaultKind.GREY if components == _GREY else FaultKind.CMYK, "")
     _compare_size(features, (height, width), add)
     return height, width
 
@@ -309,4 +314,7 @@ def _compare_size(features: Any, size: tuple[int, int], add: Add) -> None:
     listed = [_optional(features, field, "int64_list") for field in fields]
     if any(a not in (None, b) for a, b in zip(listed, size, strict=True)):
         says = " x ".join("?" if side is None else str(side) for side in listed)
-        add(Kind.WRONG_SIZE, f"{says} in the fields, {size[0]} x {size[1]} in the JPEG")
+        add(
+            FaultKind.WRONG_SIZE,
+            f"{says} in the fields, {size[0]} x {size[1]} in the JPEG",
+        )

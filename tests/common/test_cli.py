@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from common.cli import changes, names, positive
+from common.cli import changes, names, number, positive
 
 
 def test_positive():
@@ -70,3 +70,13 @@ def test_what_changes_nothing(text):
 def test_what_no_field_can_be(value):
     with pytest.raises(argparse.ArgumentTypeError, match="is no name, True, False or"):
         changes(f"{{3: {{'se_ratio': {value}}}}}")
+
+
+def test_a_number_below_another():
+    read = number(least=0, below=1)
+    assert (read("0"), read("0.5")) == (0, 0.5)
+    for text in ("1", "-0.1", "nan", "x"):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match="is not a number, 0 or more and below 1"
+        ):
+            read(text)

@@ -87,6 +87,7 @@ def test_what_a_killed_write_leaves_is_recognised(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(tf.io.gfile, "rename", killed)
+        patch.setattr(tf.io.gfile, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             gfiles.write_text(str(tmp_path / "a.json"), "half")
     assert len(names(tmp_path)) == 1
@@ -126,6 +127,13 @@ def test_only_what_is_old_and_left_aside_is_removed(tmp_path, capsys):
     gfiles.remove_stale_files(str(tmp_path), older_than_seconds=HOUR / 2)
     assert names(tmp_path) == [n for n in before if not n.startswith("young")]
     assert capsys.readouterr().err == ""
+
+
+def test_of_some_files_alone(tmp_path):
+    for name in ("mine", "mine.too", "another"):
+        make(tmp_path / f"{name}.part-{HEX}", hours=0.01)
+    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=0, of=["mine", "x"])
+    assert names(tmp_path) == [f"another.part-{HEX}", f"mine.too.part-{HEX}"]
 
 
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path, capsys):

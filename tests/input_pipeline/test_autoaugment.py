@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline import autoaugment
 from input_pipeline.autoaugment import POLICIES, auto_augment
-from input_pipeline.errors import DataError
 from input_pipeline.randaugment import OP_NAMES, apply_op
+from tests.input_pipeline.builders import as_it_is
 
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 
@@ -16,7 +17,7 @@ GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 def augment_many(image: tf.Tensor, policy: str, count: int) -> list[np.ndarray]:
     """One result for each of the seeds (7, 0), (7, 1), ..."""
     images = tf.data.Dataset.range(count).map(
-        lambda i: auto_augment(image, tf.stack([7, i]), policy=policy)
+        as_it_is(lambda i: auto_augment(image, tf.stack([7, i]), policy=policy))
     )
     assert images.element_spec == tf.TensorSpec(image.shape, tf.uint8)
     return list(images.as_numpy_iterator())
@@ -143,5 +144,7 @@ def test_eager_equals_mapped_for_either_type_of_seed():
 
 
 def test_an_unknown_policy_names_the_known_ones():
-    with pytest.raises(DataError, match="'v1': choose v0 or reduced_imagenet"):
+    with pytest.raises(
+        UserError, match="'v1': it has to be 'v0' or 'reduced_imagenet'"
+    ):
         auto_augment(photo(), tf.constant([1, 2]), policy="v1")

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from common.errors import UserError
 from input_pipeline import erasing
 from input_pipeline.erasing import random_erasing
-from input_pipeline.errors import DataError
+from tests.input_pipeline.builders import as_it_is
 
 AREAS, RATIOS = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
@@ -16,7 +17,9 @@ AREAS, RATIOS = (0.02, 1 / 3), (0.3, 1 / 0.3)
 def erase_many(image: np.ndarray, count: int, **options) -> np.ndarray:
     """One result for each of the seeds (7, 0), (7, 1), ..."""
     images = tf.data.Dataset.range(count).map(
-        lambda i: random_erasing(tf.constant(image), tf.stack([7, i]), **options)
+        as_it_is(
+            lambda i: random_erasing(tf.constant(image), tf.stack([7, i]), **options)
+        )
     )
     assert images.element_spec == tf.TensorSpec(image.shape, tf.uint8)
     return np.stack(list(images.as_numpy_iterator()))
@@ -132,14 +135,20 @@ def test_later_trials_help():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"probability": 1.5}, "probability is 1.5: not in 0..1"),
-        ({"area_range": (0.4, 0.2)}, r"area_range is \(0.4, 0.2\)"),
-        ({"area_range": (0.1, 2)}, "up to 1"),
-        ({"aspect_ratio_range": (0, 2)}, r"aspect_ratio_range is \(0, 2\)"),
+        ({"probability": 1.5}, "probability = 1.5: it has to be a number from 0 to 1"),
+        (
+            {"area_range": (0.4, 0.2)},
+            r"area_range = \(0.4, 0.2\): it has to be the smallest and",
+        ),
+        ({"area_range": (0.1, 2)}, "two numbers above 0 and up to 1"),
+        (
+            {"aspect_ratio_range": (0, 2)},
+            r"aspect_ratio_range = \(0, 2\): it has to be",
+        ),
     ],
 )
 def test_options_that_mean_nothing(options, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         random_erasing(tf.zeros([8, 8, 3], tf.uint8), tf.constant([1, 2]), **options)
 
 

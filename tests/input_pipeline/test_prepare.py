@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import mnist
+from input_pipeline.preparation import commands, mnist
 from input_pipeline.preparation.plan import Item
 from tests.input_pipeline.images import digests, encoded, write_files
+from tests.support.processes import heed_interrupts
 
 ROOT = pathlib.Path(prepare.__file__).parents[1]
 
@@ -76,8 +77,8 @@ def test_the_splits_are_stratified_and_share_no_digit(prepared):
 def test_the_digits_survive_the_jpeg(digits):
     images, _ = digits["validation"]
     source = mnist.Digits(images)
-    for place, image in enumerate(images[:50]):
-        result = source.load(Item("", 0, place, 0))
+    for index, image in enumerate(images[:50]):
+        result = source.load(Item("", 0, index, 0))
         decoded = tf.io.decode_jpeg(result.encoded).numpy().astype(int)
         assert decoded.shape == (result.height, result.width, 3) == (28, 28, 3)
         assert np.abs(decoded - image[:, :, None]).max() < 30
@@ -85,10 +86,10 @@ def test_the_digits_survive_the_jpeg(digits):
 
 def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     output, _ = prepared
-    assert prepare.prepare_mnist(str(tmp_path)).startswith(f"wrote {tmp_path}: 4000")
+    assert commands.prepare_mnist(str(tmp_path)).startswith(f"wrote {tmp_path}: 4000")
     assert digests(tmp_path) == digests(output)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert prepare.prepare_mnist(str(tmp_path)) == (
+    assert commands.prepare_mnist(str(tmp_path)) == (
         f"{tmp_path} holds the whole dataset already: nothing to do"
     )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
@@ -99,10 +100,10 @@ def test_another_dataset_is_not_overwritten(prepared):
     with pytest.raises(
         DataError, match=r"files: 8 train \+ 2 validation there, 4 train \+ 1 valid"
     ):
-        prepare.prepare_mnist(str(output), train_shards=4)
+        commands.prepare_mnist(str(output), train_shards=4)
 
 
-def test_user_errors_are_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
+def test_user_errors_are_one_line_and_exit_status_2(tmp_path, capsys, monkeypatch):
     file = tmp_path / "file"
     file.write_text("")
     output = tmp_path / "out"
@@ -110,19 +111,38 @@ def test_user_errors_are_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch)
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    assert prepare.main(["mnist", "--output", str(file)]) == 1
-    assert prepare.main(["mnist", "--output", str(file / "below")]) == 1
-    assert prepare.main(["mnist", "--output", str(output), "--shards", "0"]) == 1
-    monkeypatch.setattr(prepare, "prepare_mnist", interrupt)
+    assert prepare.main(["mnist", "--output", str(file)]) == 2
+    assert prepare.main(["mnist", "--output", str(file / "below")]) == 2
+    assert prepare.main(["mnist", "--output", str(output), "--shards", "4001"]) == 2
+    monkeypatch.setattr(commands, "prepare_mnist", interrupt)
     assert prepare.main(["mnist", "--output", str(output)]) == 130
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert captured.out == ""
     assert lines[0] == f"error: {file} is a file: choose a folder for --output"
-    assert lines[1].startswith(f"error: cannot write {file}/below: ")
-    assert lines[2].startswith("error: cannot write 4000 train images in 0 files: ")
+    assert lines[1].startswith(f"error: cannot make the folder {file}/below: ")
+    assert lines[2].startswith("error: cannot write 4000 train images in 4001 files: ")
     assert lines[3] == "interrupted: the same command goes on from here"
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["mnist", "--shards=0"], "argument --shards: 0 is not 1 or more"),
+        (
+            ["imagefolder", "--source=x", "--validation_fraction=1"],
+            "'1' is not a number, 0 or more and below 1",
+        ),
+        (["tfrecords", "--source=x", "--workers=none"], "none is not a whole number"),
+        (["everything"], "invalid choice: 'everything'"),
+    ],
+)
+def test_flags_that_mean_nothing(capsys, flags, line):
+    with pytest.raises(SystemExit) as ended:
+        prepare.main([*flags, *["--output=x"] * (flags[0] != "tfrecords")])
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -131,7 +151,7 @@ def test_an_error_on_the_command_line(tmp_path):
         command("imagefolder", "--source", tmp_path / "no", "--output", tmp_path),
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
         f"error: there is no folder {tmp_path}/no: name one with --source\n"
@@ -151,14 +171,14 @@ def start(photos, output, workers: int) -> subprocess.Popen:
     return subprocess.Popen(
         command("imagefolder", *arguments, "--shards", 24),
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
 
 
-def wait_for_files(output: pathlib.Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_files(process: subprocess.Popen, output: pathlib.Path, count: int) -> None:
+    """Waits until so many are written, while the process lives."""
     while len([*output.glob("train-*-of-00024")]) < count:
-        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.02)
 
 
@@ -172,7 +192,7 @@ def group_is_gone(process: subprocess.Popen) -> bool:
 
 def wait_for_end(process: subprocess.Popen) -> None:
     """Waits until no process of its group is left."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not group_is_gone(process):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -188,7 +208,7 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
 
     output = tmp_path / "killed"
     killed = start(photos, output, workers=3)
-    wait_for_files(output, 3)
+    wait_for_files(killed, output, 3)
     killed.kill()
     killed.communicate()
     wait_for_end(killed)  # the workers do not live on
@@ -196,7 +216,7 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
     assert not (output / records.INFO_FILENAME).exists()
 
     interrupted = start(photos, output, workers=2)
-    wait_for_files(output, written + 1)
+    wait_for_files(interrupted, output, written + 1)
     os.killpg(interrupted.pid, signal.SIGINT)  # as Ctrl-C does
     _, errors = interrupted.communicate()
     assert interrupted.returncode == 130
@@ -204,7 +224,7 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
     assert last_line == "interrupted: the same command goes on from here"
     assert "Traceback" not in errors
     wait_for_end(interrupted)
-    assert not [*output.glob("*.tmp-*")]
+    assert not [*output.glob("*.part-*")]
 
     last = start(photos, output, workers=3)
     said, _ = last.communicate()
@@ -217,14 +237,14 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
 def test_an_error_in_a_process_ends_them_all(photos, tmp_path):
     folder = tmp_path / "in" / "a"
     folder.mkdir(parents=True)
-    for place, path in enumerate(sorted(photos.glob("*/*.png"))[:100]):
-        (folder / f"{place}.png").symlink_to(path)
+    for number, path in enumerate(sorted(photos.glob("*/*.png"))[:100]):
+        (folder / f"{number}.png").symlink_to(path)
     (folder / "bad.png").write_bytes(b"")
     process = start(folder.parent, tmp_path / "out", workers=2)
     _, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 2
     last_line = errors.splitlines()[-1]
     assert last_line.startswith(f"error: {folder}/bad.png is empty: start again with")
     assert "Traceback" not in errors
     wait_for_end(process)
-    assert not [*(tmp_path / "out").glob("*.tmp-*")]
+    assert not [*(tmp_path / "out").glob("*.part-*")]

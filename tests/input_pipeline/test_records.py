@@ -47,7 +47,7 @@ def test_the_info_survives_the_disk(tmp_path):
     assert info.split("train").total == 3
     content = json.loads((tmp_path / "dataset_info.json").read_text())
     assert content["splits"]["train"]["total"] == 3
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.part-*"))
 
 
 def ruin_nothing_there(folder: pathlib.Path) -> str:

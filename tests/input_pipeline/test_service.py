@@ -1,5 +1,4 @@
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -7,69 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from input_pipeline import dataset
 from input_pipeline.errors import DataError
-from input_pipeline.serve import start_dispatcher
-from input_pipeline.service import in_order
-
-WINDOW = 8
-
-
-def arriving(numbers: list[int]) -> tf.data.Dataset:
-    """Elements by number, whose content is the number."""
-    return tf.data.Dataset.from_tensor_slices(tf.constant(numbers, tf.int64)).map(
-        lambda n: (n, {"image": tf.fill([2, 3], tf.cast(n, tf.uint8)), "label": n})
-    )
-
-
-def made(number: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What is made in place of a missing one: told apart by its image."""
-    return {"image": tf.fill([2, 3], tf.constant(255, tf.uint8)), "label": number}
-
-
-def ordered(numbers: list[int], first: int = 10) -> list[tuple[int, bool]]:
-    """(number, whether it arrived) in the order of coming out."""
-    elements = in_order(arriving(numbers), made, first=first, window=WINDOW)
-    result = []
-    for element in elements.as_numpy_iterator():
-        number, image = int(element["label"]), element["image"]
-        assert image.shape == (2, 3)
-        assert (image == number).all() or (image == 255).all()
-        result.append((number, bool(image[0, 0] == number)))
-    return result
-
-
-def shuffled(numbers: list[int], reach: int, seed: int) -> list[int]:
-    """None is further than `reach` from its place."""
-    draw = random.Random(seed)
-    return sorted(numbers, key=lambda n: n + draw.uniform(0, reach))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_any_order_within_the_window_is_put_right(seed):
-    numbers = list(range(10, 60))
-    arrived = shuffled(numbers, WINDOW - 1, seed)
-    assert arrived != numbers
-    assert ordered(arrived) == [(n, True) for n in numbers]
-
-
-def test_what_stays_missing_is_made_and_nothing_else():
-    lost = {10, 17, 18, 30}
-    arrived = [n for n in shuffled(list(range(10, 60)), 4, 0) if n not in lost]
-    assert ordered(arrived) == [(n, n not in lost) for n in range(10, 60)]
-
-
-def test_a_gap_longer_than_the_window():
-    found = ordered([10, 11, *range(40, 50)])
-    assert found == [(n, n < 12 or n >= 40) for n in range(10, 50)]
-
-
-def test_doubles_late_ones_and_those_before_the_first_are_dropped():
-    lost = [n for n in range(10, 40) if n != 15]
-    arrived = [3, 9, *lost[:4], 12, 13, *lost[4:], 15, 20]
-    assert ordered(arrived) == [(n, n != 15) for n in range(10, 40)]
+from input_pipeline.service import start_dispatcher
 
 
 def test_no_dispatcher_and_no_address(tiny):
@@ -143,7 +83,7 @@ def assert_equal(ours: Iterator, wanted: Iterator, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_fleet_of_processes_makes_the_batches_of_one_and_may_lose_a_worker(
+def test_a_data_service_makes_the_batches_of_one_process_and_may_lose_a_worker(
     tiny, serve
 ):
     dispatcher = start_dispatcher(0, work_dir=None, worker_timeout=1)

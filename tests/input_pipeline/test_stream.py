@@ -8,27 +8,29 @@ import tensorflow as tf
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
-from input_pipeline.stream import Host, Records, finite, stream
+from input_pipeline.stream import InputHost, Records, finite, stream
 from tests.input_pipeline.builders import write_dataset
 
 TOTAL = 23  # of the fixture's training split
 
 
 def take(data_dir: str, count: int, *, seed: int = 1, host=(0, 1), **options) -> list:
-    """The first elements as (index, place), after checking the bytes."""
+    """The first elements as (index, position), after checking the bytes."""
     records = Records(load_info(data_dir), data_dir, "train")
     options = {"shuffle_buffer": 5, **options}
-    elements = stream(records, seed=seed, host=Host(*host), **options).take(count)
+    elements = stream(records, seed=seed, input_host=InputHost(*host), **options).take(
+        count
+    )
     return [identify(element) for element in elements.as_numpy_iterator()]
 
 
 def identify(element) -> tuple[int, int]:
-    assert f"{element['place']}.JPEG".encode() in element["serialized"]
-    return int(element["index"]), int(element["place"])
+    assert f"{element['position']}.JPEG".encode() in element["serialized"]
+    return int(element["index"]), int(element["position"])
 
 
-def places(elements: list[tuple]) -> list[int]:
-    return [place for _, place in elements]
+def positions(elements: list[tuple]) -> list[int]:
+    return [position for _, position in elements]
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +53,13 @@ def chunked(tmp_path_factory) -> str:
 def test_each_epoch_holds_every_record_once_in_another_order(tiny, shuffle_buffer):
     elements = take(tiny, 3 * TOTAL, shuffle_buffer=shuffle_buffer)
     assert [index for index, _ in elements] == list(range(3 * TOTAL))
-    epochs = [places(elements[i * TOTAL : (i + 1) * TOTAL]) for i in range(3)]
+    epochs = [positions(elements[i * TOTAL : (i + 1) * TOTAL]) for i in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(TOTAL))
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-@pytest.mark.parametrize(
-    ("hosts", "shuffle_buffer"), [(1, 64), (2, 8), (3, 1000), (7, 8)]
-)
+@pytest.mark.parametrize(("hosts", "shuffle_buffer"), [(1, 64), (2, 1000), (3, 8)])
 def test_hosts_share_every_epoch_out(chunked, hosts, shuffle_buffer):
     at: dict[int, int] = {}
     for host in range(hosts):
@@ -93,51 +93,54 @@ def test_building_the_stream_leaves_the_global_seed_alone(tiny):
 def test_resuming_equals_not_stopping(chunked, host):
     options = {"host": host, "shuffle_buffer": 24}
     everything = take(chunked, 250, **options)
-    for start in [100, *random.Random(0).sample(range(1, 240), 3)]:
+    for start in [100, *random.Random(0).sample(range(1, 240), 2)]:
         resumed = take(chunked, 10, start=start, **options)
         assert resumed == everything[start : start + 10]
 
 
 def test_a_buffer_mixes_chunks_of_all_files(chunked):
-    order = places(take(chunked, 100, shuffle_buffer=48))
+    order = positions(take(chunked, 100, shuffle_buffer=48))
     steps = np.abs(np.diff(order))
     assert np.mean(steps == 1) < 0.1
     # As far apart as in a random order, a third of the whole.
     assert 25 < steps.mean() < 42
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 3, 7])
+@pytest.mark.parametrize("hosts", [1, 2, 7])
 def test_finite_is_the_file_order_shared_out(chunked, hosts):
     records = Records(load_info(chunked), chunked, "train")
     shares = [
-        [identify(e) for e in finite(records, host=Host(h, hosts)).as_numpy_iterator()]
+        [
+            identify(e)
+            for e in finite(records, input_host=InputHost(h, hosts)).as_numpy_iterator()
+        ]
         for h in range(hosts)
     ]
     everything = list(itertools.chain(*shares))
-    assert everything == [(place, place) for place in range(100)]
+    assert everything == [(position, position) for position in range(100)]
     assert {len(share) for share in shares} <= {100 // hosts, -(-100 // hosts)}
 
 
 def test_nothing_is_read_of_an_empty_range(chunked):
     records = Records(load_info(chunked), chunked, "train")
-    for place in (0, 5, 16, 37, 99):
-        at = tf.constant(place, tf.int64)
+    for position in (0, 5, 16, 37, 99):
+        at = tf.constant(position, tf.int64)
         ranges = tf.data.Dataset.from_tensors(at).flat_map(
             lambda at: records.read(None, at, at)
         )
         assert len(list(ranges)) == 0
 
 
-def test_a_place_has_a_file_and_a_number_in_it(chunked):
+def test_a_position_has_a_file_and_a_number_in_it(chunked):
     records = Records(load_info(chunked), chunked, "train")
-    for place, want in [
+    for position, want in [
         (0, ("train-0", 0)),
         (36, ("train-0", 36)),
         (37, ("train-1", 0)),
         (53, ("train-3", 0)),
         (99, ("train-4", 0)),
     ]:
-        file, number = records.where(tf.constant(place, tf.int64))
+        file, number = records.location(tf.constant(position, tf.int64))
         assert file.numpy() == f"{chunked}/{want[0]}".encode()
         assert number.numpy() == want[1]
 
@@ -154,7 +157,7 @@ def test_shards_held_out_and_the_rest_are_the_whole(chunked):
 def test_impossible_requests(tiny):
     info = load_info(tiny)
     with pytest.raises(ValueError, match=r"host 2 is not one of 2 hosts"):
-        Host(2, 2)
+        InputHost(2, 2)
     with pytest.raises(DataError, match=r"no split 'test'.*train, validation"):
         Records(info, tiny, "test")
 
@@ -176,7 +179,7 @@ def test_a_million_records_in_flat_memory(tmp_path):
     batches = stream(records, seed=1).batch(1000).take(1000)
     for i, batch in enumerate(batches.as_numpy_iterator()):
         numbers = batch["serialized"].astype(int)
-        np.testing.assert_array_equal(numbers, batch["place"])
+        np.testing.assert_array_equal(numbers, batch["position"])
         seen[numbers] += 1
         if i % 100 == 99:
             pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from input_pipeline import dataset, records, validate
 from input_pipeline.validation import inspect_dataset
-from input_pipeline.validation.findings import Findings, Kind, Place
+from input_pipeline.validation.findings import FaultKind, Findings, Location
 from tests.input_pipeline.builders import DATA, example, jpeg, write_dataset
 
 
@@ -34,10 +34,10 @@ def findings_of(data_dir) -> Findings:
     return inspect_dataset.inspect_dataset(str(data_dir)).findings
 
 
-def all_places(found: Findings) -> dict[Kind, list[str]]:
+def all_locations(found: Findings) -> dict[FaultKind, list[str]]:
     """What was found, as people read it, but for classes without an image."""
-    kinds = [kind for kind in found.found() if kind is not Kind.EMPTY_CLASS]
-    return {kind: [str(place) for place in found.places[kind]] for kind in kinds}
+    kinds = [kind for kind in found.found() if kind is not FaultKind.EMPTY_CLASS]
+    return {kind: [str(one) for one in found.locations[kind]] for kind in kinds}
 
 
 # A sound dataset
@@ -147,61 +147,65 @@ PHOTO = (DATA / "cat.jpg").read_bytes()
 SCAN = PHOTO.index(b"\xff\xda")
 # The record, what is found, and what its line says after file, record and name.
 FAULTY = {
-    "no example": (b"\xff\xff", Kind.NOT_AN_EXAMPLE, None),
+    "no example": (b"\xff\xff", FaultKind.NOT_AN_EXAMPLE, None),
     "no image": (
         changed(lambda f: f.pop("image/encoded")),
-        Kind.BAD_FIELD,
+        FaultKind.BAD_FIELD,
         "no image/encoded",
     ),
     "no label": (
         changed(lambda f: f.pop("image/class/label")),
-        Kind.BAD_FIELD,
+        FaultKind.BAD_FIELD,
         "no image/class/label",
     ),
     "two labels": (
         changed(lambda f: f["image/class/label"].int64_list.value.append(1)),
-        Kind.BAD_FIELD,
+        FaultKind.BAD_FIELD,
         "image/class/label does not hold one value in a int64_list",
     ),
     "a label of bytes": (
         changed(lambda f: f["image/class/label"].bytes_list.value.append(b"1")),
-        Kind.BAD_FIELD,
+        FaultKind.BAD_FIELD,
         "image/class/label does not hold one value in a int64_list",
     ),
     "no bytes": (
         example(0, encoded=b""),
-        Kind.BAD_FIELD,
+        FaultKind.BAD_FIELD,
         "image/encoded holds no bytes",
     ),
-    "label 0": (example(0, label=0), Kind.LABEL_OUTSIDE, "0, not in 1..5"),
-    "label 7": (example(0, label=7), Kind.LABEL_OUTSIDE, "7, not in 1..5"),
-    "a PNG": (example(0, encoded=saved("RGB", "PNG")), Kind.NOT_A_JPEG, "it is a PNG"),
+    "label 0": (example(0, label=0), FaultKind.LABEL_OUTSIDE, "0, not in 1..5"),
+    "label 7": (example(0, label=7), FaultKind.LABEL_OUTSIDE, "7, not in 1..5"),
+    "a PNG": (
+        example(0, encoded=saved("RGB", "PNG")),
+        FaultKind.NOT_A_JPEG,
+        "it is a PNG",
+    ),
     "a text": (
         example(0, encoded=b"hello"),
-        Kind.NOT_A_JPEG,
+        FaultKind.NOT_A_JPEG,
         "it is no image that is known here",
     ),
-    "a bad header": (example(0, encoded=jpeg(0)[:20]), Kind.BAD_HEADER, ""),
+    "a bad header": (example(0, encoded=jpeg(0)[:20]), FaultKind.BAD_HEADER, ""),
     "cut off": (
         example(0, encoded=PHOTO[: len(PHOTO) // 2], height=300, width=451),
-        Kind.BAD_JPEG,
+        FaultKind.BAD_JPEG,
         "",
     ),
     "garbage": (
         example(0, encoded=PHOTO[: SCAN + 14] + b"garbage" * 99, height=300, width=451),
-        Kind.BAD_JPEG,
+        FaultKind.BAD_JPEG,
         "",
     ),
     "huge": (
         example(0, encoded=huge(), height=20_000, width=20_000),
-        Kind.TOO_LARGE,
+        FaultKind.TOO_LARGE,
         "20000 x 20000 pixels",
     ),
-    "grey": (example(0, encoded=saved("L")), Kind.GREY, ""),
-    "CMYK": (example(0, encoded=saved("CMYK")), Kind.CMYK, ""),
+    "grey": (example(0, encoded=saved("L")), FaultKind.GREY, ""),
+    "CMYK": (example(0, encoded=saved("CMYK")), FaultKind.CMYK, ""),
     "another size": (
         example(0, height=32, width=24),
-        Kind.WRONG_SIZE,
+        FaultKind.WRONG_SIZE,
         "32 x 24 in the fields, 24 x 32 in the JPEG",
     ),
 }
@@ -230,14 +234,14 @@ def test_a_faulty_record_is_named(found, name):
     _, kind, detail = FAULTY[name]
     record = 2 * list(FAULTY).index(name) + 1
     image = "0.JPEG" if detail is not None else ""
-    assert Place("train-0", record, image, detail or "") in found.places[kind]
+    assert Location("train-0", record, image, detail or "") in found.locations[kind]
 
 
 def test_nothing_else_is_found_in_faulty_records(found):
     kinds = [kind for _, kind, _ in FAULTY.values()]
     assert all(found.counts[kind] == kinds.count(kind) for kind in set(kinds))
     # Those made of example(0) without another image.
-    repeats = found.counts[Kind.DUPLICATE] + found.counts[Kind.CONFLICT]
+    repeats = found.counts[FaultKind.DUPLICATE] + found.counts[FaultKind.CONFLICT]
     assert found.counts.total() == len(kinds) + repeats
     assert repeats == 5
 
@@ -251,9 +255,9 @@ def test_errors_are_what_training_cannot_load(faulty, found, capfd):
         on_bad_record="skip",
     )
     masked = np.flatnonzero(batch["label"].numpy() == -1).tolist()
-    repeats = (Kind.DUPLICATE, Kind.CONFLICT)
+    repeats = (FaultKind.DUPLICATE, FaultKind.CONFLICT)
     errors = [kind for kind in found.counts if found.is_error(kind)]
-    named = [p.record for k in errors if k not in repeats for p in found.places[k]]
+    named = [p.record for k in errors if k not in repeats for p in found.locations[k]]
     assert masked == sorted(set(named))
     assert len(masked) == len(FAULTY) - 3
     capfd.readouterr()
@@ -262,9 +266,11 @@ def test_errors_are_what_training_cannot_load(faulty, found, capfd):
 def test_the_report_of_faulty_records(faulty):
     code, out, _ = check(faulty)
     assert code == 1
-    assert f"error: {Kind.BAD_JPEG.title}: 2\n  train-0, record 23 (0.JPEG)\n" in out
+    assert (
+        f"error: {FaultKind.BAD_JPEG.title}: 2\n  train-0, record 23 (0.JPEG)\n" in out
+    )
     assert "  train-0, record 17 (0.JPEG): it is a PNG\n" in out
-    assert f"warning: {Kind.CMYK.title}: 1\n" in out
+    assert f"warning: {FaultKind.CMYK.title}: 1\n" in out
     assert out.index("warning: ") > out.rindex("error: ")
     # 14 faults and 5 repeats; grey, CMYK, another size.
     assert out.splitlines()[-1] == f"{faulty}: 19 problems, 3 warnings"
@@ -279,7 +285,7 @@ def test_findings_in_json(faulty):
     assert by_kind["cmyk"] == {
         "kind": "cmyk",
         "title": "CMYK JPEG",
-        "remedy": Kind.CMYK.remedy,
+        "remedy": FaultKind.CMYK.remedy,
         "error": False,
         "count": 1,
         "places": [{"file": "train-0", "record": 31, "image": "0.JPEG", "detail": ""}],
@@ -290,7 +296,7 @@ def test_findings_in_json(faulty):
 def test_an_image_too_large_is_not_decoded(tmp_path, monkeypatch):
     write_dataset(tmp_path, {"train-0": [example(0, encoded=huge())]})
     monkeypatch.setattr(tf.io, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    assert findings_of(tmp_path).counts[Kind.TOO_LARGE] == 1
+    assert findings_of(tmp_path).counts[FaultKind.TOO_LARGE] == 1
 
 
 def test_skip_decode_reads_headers_alone(tmp_path):
@@ -303,11 +309,11 @@ def test_skip_decode_reads_headers_alone(tmp_path):
     assert out.endswith(": sound: 5 images in 1 file, not decoded\n")
 
 
-def test_ten_places_of_many(tmp_path):
+def test_ten_locations_of_many(tmp_path):
     bad = {f"train-{s}": [b"\xff"] * 8 for s in range(2)}
     write_dataset(tmp_path, bad)
     _, out, _ = check(tmp_path)
-    assert f"{Kind.NOT_AN_EXAMPLE.title}: 16\n" in out
+    assert f"{FaultKind.NOT_AN_EXAMPLE.title}: 16\n" in out
     assert "  train-1, record 1\n  and 6 more\n  To mend it: " in out
     assert out.splitlines()[-1].startswith(f"{tmp_path}: 16 problems")
 
@@ -319,8 +325,8 @@ def test_the_name_of_an_image_may_be_any_bytes(tmp_path):
         )
     )
     write_dataset(tmp_path, {"train-0": [odd, odd]})
-    (place,) = findings_of(tmp_path).places[Kind.DUPLICATE]
-    assert place.image == "\\xff" + "x" * 199
+    (location,) = findings_of(tmp_path).locations[FaultKind.DUPLICATE]
+    assert location.image == "\\xff" + "x" * 199
 
 
 # Files
@@ -330,28 +336,28 @@ GOOD = [example(i) for i in range(40)]
 
 def missing(folder):
     (folder / "train-1").unlink()
-    return {Kind.MISSING_FILE: ["train-1"]}
+    return {FaultKind.MISSING_FILE: ["train-1"]}
 
 
 def empty(folder):
     (folder / "train-1").write_bytes(b"")
-    return {Kind.EMPTY_FILE: ["train-1"]}
+    return {FaultKind.EMPTY_FILE: ["train-1"]}
 
 
 def a_folder(folder):
     (folder / "train-1").unlink()
     (folder / "train-1").mkdir()
-    return {Kind.UNREADABLE_FILE: ["train-1: "]}
+    return {FaultKind.UNREADABLE_FILE: ["train-1: "]}
 
 
 def too_few(folder):
     records.write_shard(str(folder / "train-1"), GOOD[20:37])
-    return {Kind.WRONG_COUNT: ["train-1: 17, dataset_info.json says 20"]}
+    return {FaultKind.WRONG_COUNT: ["train-1: 17, dataset_info.json says 20"]}
 
 
 def too_many(folder):
     records.write_shard(str(folder / "train-1"), [*GOOD[20:], example(50)])
-    return {Kind.WRONG_COUNT: ["train-1: 21, dataset_info.json says 20"]}
+    return {FaultKind.WRONG_COUNT: ["train-1: 21, dataset_info.json says 20"]}
 
 
 def in_another_order(folder):
@@ -360,7 +366,7 @@ def in_another_order(folder):
     there = sum(len(record) + 16 for record in GOOD[39:23:-1])
     assert first != there
     says = f"begins at byte {there}, dataset_info.json says {first}"
-    return {Kind.WRONG_OFFSETS: [f"train-1, record 16: {says}"]}
+    return {FaultKind.WRONG_OFFSETS: [f"train-1, record 16: {says}"]}
 
 
 def unlisted(folder):
@@ -369,13 +375,13 @@ def unlisted(folder):
     (folder / "more.tfrecord").write_bytes(b"")
     (folder / "README").write_bytes(b"")
     (folder / "train-raw").mkdir()
-    return {Kind.UNLISTED_FILE: ["more.tfrecord", "train-2", "x-00003-of-00004"]}
+    return {FaultKind.UNLISTED_FILE: ["more.tfrecord", "train-2", "x-00003-of-00004"]}
 
 
 def left_over(folder):
-    name = f"train-1.tmp-{'0123456789abcdef' * 2}"
+    name = f"train-1.part-{'0123456789abcdef' * 2}"
     (folder / name).write_bytes(b"")
-    return {Kind.LEFTOVER_FILE: [name]}
+    return {FaultKind.LEFTOVER_FILE: [name]}
 
 
 FILE_FAULTS = [
@@ -388,7 +394,7 @@ FILE_FAULTS = [
 def test_a_faulty_file_is_named(tmp_path, spoil):
     write_dataset(tmp_path, {"train-0": GOOD[:20], "train-1": GOOD[20:]})
     want = spoil(tmp_path)
-    found = all_places(findings_of(tmp_path))
+    found = all_locations(findings_of(tmp_path))
     assert found.keys() == want.keys()
     for kind, lines in want.items():
         assert len(found[kind]) == len(lines)
@@ -441,7 +447,7 @@ def test_labels_that_are_not_shifted(tmp_path):
     labels = [0, 1, 2, 3, 4, 5]
     contents = [example(i, label=label) for i, label in enumerate(labels)]
     write_dataset(tmp_path, {"train-0": contents})
-    remedy = findings_of(tmp_path).remedy(Kind.LABEL_OUTSIDE)
+    remedy = findings_of(tmp_path).remedy(FaultKind.LABEL_OUTSIDE)
     assert remedy.startswith("labels run 0..5: mend the labels")
 
 
@@ -461,16 +467,16 @@ def test_repeated_images(tmp_path):
         {"train-0": train[:6], "train-1": train[6:], "validation-0": GOOD[1:6]},
     )
     found = findings_of(tmp_path)
-    assert all_places(found) == {
-        Kind.LEAK: [
+    assert all_locations(found) == {
+        FaultKind.LEAK: [
             f"validation-0, record {i} ({i + 1}.JPEG): as "
             f"train-0, record {i + 1} ({i + 1}.JPEG)"
             for i in range(4)
         ],
-        Kind.CONFLICT: [
+        FaultKind.CONFLICT: [
             "train-1, record 0 (4.JPEG): label 1, not 5, as train-0, record 4 (4.JPEG)"
         ],
-        Kind.DUPLICATE: [
+        FaultKind.DUPLICATE: [
             "train-0, record 5 (3.JPEG): as train-0, record 3 (3.JPEG)",
             "train-1, record 1 (3.JPEG): as train-0, record 3 (3.JPEG)",
         ],
@@ -502,16 +508,22 @@ def test_a_few_repeated_images_of_many_are_a_warning(tmp_path):
 # The command line
 
 
+def test_no_workers_are_a_mistake_in_the_flags(tiny, capsys):
+    with pytest.raises(SystemExit) as ended:
+        validate.main(["--data_dir", tiny, "--workers", "0"])
+    assert ended.value.code == 2
+    assert "argument --workers: 0 is not 1 or more" in capsys.readouterr().err
+
+
 def test_what_cannot_be_checked_is_one_line(tiny, tmp_path, monkeypatch):
     lines = {
         (f"{tmp_path}/x",): f"error: there is no data folder {tmp_path}/x: ",
         (tmp_path,): f"error: {tmp_path} holds no finished dataset: ",
         (tiny, "--split", "test"): "error: dataset tiny has no split 'test': choose",
-        (tiny, "--workers", "0"): "error: --workers is 0: choose 1 or more",
     }
     for options, start in lines.items():
         code, out, err = check(*options)
-        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(start)
 
     def no_credentials(_):
@@ -519,7 +531,7 @@ def test_what_cannot_be_checked_is_one_line(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.io.gfile, "exists", no_credentials)
     assert check("gs://bucket/data", "--json") == (
-        1,
+        2,
         "",
         "error: cannot read gs://bucket/data: 401 no token: check the network and your "
         "credentials\n",

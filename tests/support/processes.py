@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -90,3 +91,12 @@ def run(command: Sequence[str], *, workers: int = 1, timeout: float = 300) -> st
     for process, text in zip(processes, said, strict=True):
         assert process.returncode == 0, text
     return said[0]
+
+
+def heed_interrupts() -> None:
+    """Let a process that is about to start get SIGINT: as `preexec_fn` of Popen.
+
+    A shell without job control, or nohup, lets what it starts in the background ignore
+    it, and so does what that starts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from common.errors import Restart, first_line
-from input_pipeline.dataset import explain
+from input_pipeline.bad_records import explain
 from input_pipeline.errors import DataError
 
 # What collective operations and remote devices raise when their other end dies.

@@ -81,13 +81,13 @@ def test_a_damaged_description_is_written_again(plan, tmp_path):
     assert digests(tmp_path) == whole
 
 
-def test_leftovers_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path):
-    tail = f".tmp-{'0f' * 16}"
-    foreign = {f"train-00000-of-00009{tail}", f"{SHARDS[0]}.tmp-1", f"notes{tail}"}
+def test_stale_files_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path):
+    tail = f".part-{'0f' * 16}"
+    foreign = {f"train-00000-of-00009{tail}", f"{SHARDS[0]}.part-1", f"notes{tail}"}
     for name in [SHARDS[0] + tail, records.INFO_FILENAME + tail, *foreign]:
         (tmp_path / name).write_bytes(b"half")
     write(plan, tmp_path)
-    assert {name for name in digests(tmp_path) if ".tmp-" in name} == foreign
+    assert {name for name in digests(tmp_path) if ".part-" in name} == foreign
 
 
 def test_plans_do_not_mix(plan, source, tmp_path):
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_no_half_file_and_is_gone_on_with(
             Full.count += 1
             if Full.count == 7:
                 raise tf.errors.ResourceExhaustedError(
-                    None, None, "x.tmp-0; No space\nleft"
+                    None, None, "x.part-0; No space\nleft"
                 )
             super().write(record)
 
@@ -150,7 +150,9 @@ def test_a_full_disk_leaves_no_half_file_and_is_gone_on_with(
         patch.setattr(tf.io, "TFRecordWriter", Full)
         with pytest.raises(DataError) as error:
             write(plan, tmp_path)
-    assert str(error.value) == f"cannot write {tmp_path}/{SHARDS[1]}: No space left"
+    assert str(error.value) == (
+        f"cannot write {tmp_path}/{SHARDS[1]}: x.part-0; No space left"
+    )
     assert sorted(digests(tmp_path)) == ["prepare_plan.json", SHARDS[0]]
     outcome = write(plan, tmp_path)
     assert (outcome.written, outcome.kept) == (2, 1)

@@ -48,7 +48,7 @@ def test_every_image_is_stored_under_its_class(tmp_path, capsys):
     assert run("--source", source, "--output", output) == 0
     assert capsys.readouterr().out == (
         f"wrote {output}: 6 train records, 1 validation records, 1 test records in "
-        "1 + 1 + 1 files; passed over 3 other files\n"
+        "1 + 1 + 1 files; skipped 3 other files\n"
     )
     info = records.load_info(str(output))
     assert info.name == "pets"
@@ -167,7 +167,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path, flat):
         counts(flat)
 
 
-def test_a_file_that_cannot_be_read_is_named_and_never_left_out(flat, tmp_path):
+def test_a_file_that_cannot_be_read_is_named_and_never_skipped(flat, tmp_path):
     plan, _ = imagefolder.plan(str(flat))
     (flat / "a" / "00.jpg").unlink()
     with pytest.raises(DataError, match=f"^cannot read {flat}/a/00.jpg: No such file"):
@@ -188,11 +188,11 @@ def test_a_folder_that_cannot_be_read_is_named(flat, monkeypatch):
         counts(flat)
 
 
-def test_bad_images_stop_the_work_or_are_left_out(flat, tmp_path, capsys):
+def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
     write_files(flat, {"a/bad.jpg": b"<html>", "b/new.heic": b"ftypheic"})
     output = tmp_path / "out"
     arguments = ("--source", flat, "--output", output, "--shards", 4)
-    assert run(*arguments) == 1
+    assert run(*arguments) == 2
     stopped = capsys.readouterr().err
     assert stopped.startswith(f"error: {flat}/")
     assert "is not a whole image (one of JPEG, PNG" in stopped
@@ -203,19 +203,19 @@ def test_bad_images_stop_the_work_or_are_left_out(flat, tmp_path, capsys):
     assert run(*arguments, "--on_bad_image", "skip") == 0
     skipped = capsys.readouterr()
     lines = sorted(skipped.err.splitlines())
-    assert lines[0].startswith(f"left out: {flat}/a/bad.jpg is not a whole image")
-    assert lines[1].startswith(f"left out: {flat}/b/new.heic is not a whole image")
+    assert lines[0].startswith(f"skipped: {flat}/a/bad.jpg is not a whole image")
+    assert lines[1].startswith(f"skipped: {flat}/b/new.heic is not a whole image")
     assert len(lines) == 2
     assert "40 train records" in skipped.out
-    assert skipped.out.endswith("; left out 2 images\n")
+    assert skipped.out.endswith("; skipped 2 images\n")
     before = digests(output)
     assert run(*arguments, "--on_bad_image", "skip") == 0
     again = capsys.readouterr()
     assert sorted(again.err.splitlines()) == lines
     assert again.out == (
-        f"{output} holds the whole dataset already: nothing to do; left out 2 images\n"
+        f"{output} holds the whole dataset already: nothing to do; skipped 2 images\n"
     )
-    assert run(*arguments) == 1  # they are errors again
+    assert run(*arguments) == 2  # they are errors again
     assert digests(output) == before
 
 
@@ -224,25 +224,25 @@ def test_a_file_of_bad_images_alone_is_an_error(tmp_path, capsys):
     source = write_files(tmp_path / "in", bad)
     output = tmp_path / "out"
     arguments = ("--source", source, "--output", output, "--on_bad_image", "skip")
-    assert run(*arguments) == 1
+    assert run(*arguments) == 2
     assert "none of the 3 images for" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["prepare_plan.json"]
 
 
-def test_many_left_out_images_are_counted(tmp_path, capsys):
+def test_many_skipped_images_are_counted(tmp_path, capsys):
     files = {f"a/{i}.jpg": b"" for i in range(25)} | {"a/good.jpg": encoded(1)}
     source = write_files(tmp_path / "in", files)
     arguments = ("--source", source, "--output", tmp_path / "out", "--shards", 1)
     assert run(*arguments, "--on_bad_image", "skip") == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "left out: 5 more images"
+    assert lines[-1] == "skipped: 5 more images"
 
 
 @pytest.mark.parametrize("output", ["", "out", "dog/out"])
 def test_an_output_in_the_source_is_refused(tmp_path, capsys, output):
     (tmp_path / "dog").mkdir()
     arguments = ["--source", str(tmp_path), "--output", str(tmp_path / output)]
-    assert prepare.main(["imagefolder", *arguments]) == 1
+    assert prepare.main(["imagefolder", *arguments]) == 2
     assert "would be taken for a class: choose a folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["dog"]

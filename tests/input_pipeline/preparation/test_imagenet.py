@@ -193,7 +193,7 @@ def test_other_files_are_named(downloads, tmp_path, capsys, spoiled, change, fau
     path = downloads[spoiled]
     path.write_bytes(change(path.read_bytes()))
     output = tmp_path / "out"
-    assert run(downloads, output) == 1
+    assert run(downloads, output) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert str(path) in said or "--labels" in said
@@ -204,8 +204,10 @@ def test_other_files_are_named(downloads, tmp_path, capsys, spoiled, change, fau
 def test_files_that_are_not_there(downloads, capsys):
     with pytest.raises(DataError, match="cannot read none: No such file"):
         imagenet.plan("none")
-    with pytest.raises(DataError, match="--validation_tar and --labels go together"):
-        imagenet.plan(str(downloads["train"]), labels=str(downloads["devkit"]))
+    arguments = ["--train_tar", str(downloads["train"]), "--output", "none"]
+    labels = ["--labels", str(downloads["devkit"])]
+    assert prepare.main(["imagenet", *arguments, *labels]) == 2
+    assert "--validation_tar and --labels go together" in capsys.readouterr().err
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(downloads):

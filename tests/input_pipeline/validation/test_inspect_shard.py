@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from input_pipeline import records
-from input_pipeline.validation.findings import Kind, Place
-from input_pipeline.validation.inspect_shard import Task, inspect_shard
+from input_pipeline.validation.findings import FaultKind, Location
+from input_pipeline.validation.inspect_shard import ShardTask, inspect_shard
 from tests.input_pipeline.builders import example
 
 LABELS = range(1, 6)
@@ -27,11 +27,11 @@ def damaged(tmp_path, shard):
     info, _ = shard
     path = tmp_path / "train-0"
 
-    def inspect(content: bytes) -> tuple[dict[Kind, list[Place]], list[int]]:
+    def inspect(content: bytes) -> tuple[dict[FaultKind, list[Location]], list[int]]:
         path.write_bytes(content)
-        task = Task(str(path), info, LABELS, decode=False)
+        task = ShardTask(str(path), info, LABELS, decode=False)
         report = inspect_shard(task, lambda _: None)
-        return report.findings.places, report.images["record"].tolist()
+        return report.findings.locations, report.images["record"].tolist()
 
     return inspect
 
@@ -50,7 +50,7 @@ def test_a_changed_byte_of_data_is_found(damaged, shard):
         place = random.randint(STARTS[record] + 12, STARTS[record + 1])
         found, numbers = damaged(flipped(shard[1], place))
         detail = "its data do not match their CRC"
-        want = {Kind.DAMAGED_RECORD: [Place("train-0", record, "", detail)]}
+        want = {FaultKind.DAMAGED_RECORD: [Location("train-0", record, "", detail)]}
         assert found == want
         assert numbers == [n for n in range(40) if n != record]
 
@@ -69,7 +69,7 @@ def test_a_changed_length_is_found(damaged, shard, record, next_read, rest):
     detail = f"its length does not match its CRC{rest}"
     for byte in (0, 3, 7, 8, 11):  # of the length, and of its CRC
         found, numbers = damaged(flipped(shard[1], STARTS[record] + byte))
-        want = {Kind.DAMAGED_RECORD: [Place("train-0", record, "", detail)]}
+        want = {FaultKind.DAMAGED_RECORD: [Location("train-0", record, "", detail)]}
         assert found == want
         assert numbers == [*range(record), *range(next_read, 40)]
 
@@ -79,8 +79,8 @@ def test_several_damages_in_one_file(damaged, shard):
     for place in (STARTS[3] + 20, STARTS[5], STARTS[20] + 50, STARTS[21] + 50):
         content = flipped(content, place)
     found, numbers = damaged(content)
-    places = found.pop(Kind.DAMAGED_RECORD)
-    assert [place.record for place in places] == [3, 5, 20, 21]
+    locations = found.pop(FaultKind.DAMAGED_RECORD)
+    assert [location.record for location in locations] == [3, 5, 20, 21]
     assert not found
     assert numbers == [0, 1, 2, 4, *range(16, 20), *range(22, 40)]
 
@@ -94,10 +94,10 @@ def test_a_truncated_file_is_found(damaged, shard):
         found, numbers = damaged(shard[1][:place])
         if place in STARTS:
             detail = f"{record}, dataset_info.json says 40"
-            want = {Kind.WRONG_COUNT: [Place("train-0", detail=detail)]}
+            want = {FaultKind.WRONG_COUNT: [Location("train-0", detail=detail)]}
         else:
             detail = "the file ends within it, 40 are listed"
-            want = {Kind.CUT_OFF_FILE: [Place("train-0", record, "", detail)]}
+            want = {FaultKind.CUT_OFF_FILE: [Location("train-0", record, "", detail)]}
         assert found == want
         assert numbers == list(range(record))
 
@@ -105,14 +105,14 @@ def test_a_truncated_file_is_found(damaged, shard):
 def test_the_end_of_a_file_between_two_records_is_found(damaged, shard):
     found, numbers = damaged(shard[1][: STARTS[7]])
     detail = "7, dataset_info.json says 40"
-    assert found == {Kind.WRONG_COUNT: [Place("train-0", detail=detail)]}
+    assert found == {FaultKind.WRONG_COUNT: [Location("train-0", detail=detail)]}
     assert numbers == list(range(7))
 
 
 def test_bytes_behind_the_last_record_are_found(damaged, shard):
     found, numbers = damaged(shard[1] + b"\0" * 50)
-    ((kind, (place,)),) = found.items()
-    assert (kind, place.record) == (Kind.DAMAGED_RECORD, 40)
+    ((kind, (location,)),) = found.items()
+    assert (kind, location.record) == (FaultKind.DAMAGED_RECORD, 40)
     assert numbers == list(range(40))
 
 
@@ -121,7 +121,7 @@ def test_wrong_offsets_do_not_lead_astray(tmp_path, shard):
     path = tmp_path / "train-0"
     path.write_bytes(flipped(content, STARTS[5]))
     wrong = dataclasses.replace(info, offsets=(0, info.offsets[1] + 1, info.offsets[2]))
-    report = inspect_shard(Task(str(path), wrong, LABELS, False), lambda _: None)
-    (place,) = report.findings.places[Kind.DAMAGED_RECORD]
-    assert place.detail.endswith("records 5 to 31 cannot be looked at")
+    report = inspect_shard(ShardTask(str(path), wrong, LABELS, False), lambda _: None)
+    (location,) = report.findings.locations[FaultKind.DAMAGED_RECORD]
+    assert location.detail.endswith("records 5 to 31 cannot be looked at")
     assert report.images["record"].tolist() == [*range(5), *range(32, 40)]

@@ -1,0 +1,23 @@
+"""What `benchmarks.input` measures: the settings, and the names of the pipelines."""
+
+import dataclasses
+
+BATCH = 64
+SHUFFLE_BUFFER = 1024
+PEERS = ("model_garden",)
+# The pipelines: all of it, what ends at a stage, and the making of batches by itself.
+WHOLE, BATCHING = "whole", "batch"
+PREFIXES = ("read", "parse", "decode_crop", "resize", "flip", "augment")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """What is measured; flags of the command line."""
+
+    data_dir: str
+    split: str
+    resolution: int
+    images: int
+    augments: bool
+    num_layers: int
+    magnitude: float

