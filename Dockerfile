@@ -31,6 +31,7 @@ COPY common common
 COPY models models
 COPY input_pipeline input_pipeline
 COPY train train
+COPY performance performance
 COPY preflight preflight
 COPY tpu_compiler tpu_compiler
 COPY gin_configs gin_configs

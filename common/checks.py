@@ -91,9 +91,10 @@ def require(owner: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) 
 def nearest_names(name: str, names: Iterable[str]) -> list[str]:
     """Return up to three of the names like this one; of equally near ones the first."""
 
-    def likeness(known: str) -> float:
-        return difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio()
+    def likeness(known: str) -> tuple[float, float]:
+        in_lower_case = difflib.SequenceMatcher(None, name.lower(), known.lower())
+        return in_lower_case.ratio(), difflib.SequenceMatcher(None, name, known).ratio()
 
     # get_close_matches breaks ties by the alphabet backwards: b7 before b0.
-    near = [known for known in names if likeness(known) > 0.6]
+    near = [known for known in names if likeness(known)[0] > 0.6]
     return sorted(near, key=likeness, reverse=True)[:3]
