@@ -145,6 +145,14 @@ def test_names_come_in_the_order_of_the_table(printed):
     assert listed == ["efficientnet-x-b3", "efficientnet-b0"]
 
 
+def test_numbers_are_aligned_on_the_right_and_accuracies_on_the_left(printed):
+    _, out, _ = printed("efficientnet-x-b0", "efficientnet-h-b7")
+    head, *rows = out.split("\n\n")[0].splitlines()
+    end, start = head.index("params M") + len("params M"), head.index("published")
+    assert [row[end - 7 : end].strip() for row in rows] == ["7.584", "99.746"]
+    assert [row[start:].split()[0] for row in rows] == ["77.3", "not"]
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_unknown_name(printed, form):
     code, out, err = printed(*form, "efficientnet-b0", "efficientnet-x-b8")
