@@ -10,6 +10,10 @@ import tensorflow as tf
 from input_pipeline.preparation.commands import prepare_mnist
 from tests.support.golden import WEIGHT_GAIN, read_json, weight
 
+# Started by nohup or in the background of a script, the suite ignores Ctrl-C and so would
+# each child of it: a handler is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Two devices for the tests of replicas; it has to be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
