@@ -42,7 +42,7 @@ def make_experiment(**changes) -> Experiment:
         "learning_rate": lambda **_: Table([*train_step()["lr"], 0.0]),
         "train_data": unused,
         "eval_data": unused,
-        "data_dir": "",
+        "data_dir": "unused",
         "global_batch_size": 8,
         "eval_batch_size": 8,
         "epochs": 3,
