@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.golden import WEIGHT_GAIN, read_json, weight
+from tests.support.once import made_once
 
 # The files of these rooms take longest, and the last one to end decides.
 LONGEST_FIRST = ["train", "preflight", "input_pipeline", "tpu_compiler", "performance"]
@@ -92,6 +93,4 @@ def digits(tmp_path_factory):
     """The folder of the prepared digits."""
     from input_pipeline.preparation.commands import prepare_mnist
 
-    folder = tmp_path_factory.mktemp("mnist")
-    prepare_mnist(str(folder))
-    return folder
+    return made_once(tmp_path_factory, "mnist", lambda path: prepare_mnist(str(path)))
