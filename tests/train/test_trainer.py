@@ -11,6 +11,7 @@ import models
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import weight_loading
 from tests.support.recipe import Table, recipe, train_step
+from tests.support.rounding import rounding
 from train import ema, losses, state
 from train.experiment import Experiment
 from train.optimizer import rmsprop
@@ -123,24 +124,28 @@ def test_gradients_at_the_first_step(three_steps):
     found = three_steps[0][0]["gradient_norms"]
     errors = np.abs(found - expected) / (expected + 1e-3)
     assert len(errors) == 204
-    assert np.median(errors) < 1e-3
-    assert errors.max() < 1e-2
+    # Gradients of many cancelling terms: 4 times the worst of four arithmetics (oneDNN,
+    # without it, without its bfloat16, one thread), 2.8e-4 and 5.6e-3.
+    assert np.median(errors) < 1.2e-3
+    assert errors.max() < 2.3e-2
 
 
 def test_losses(three_steps):
     seen = three_steps[0]
     golden = [g["loss"] for g in train_step()["steps"]]
-    assert golden[0] == pytest.approx(7.25431, abs=1e-5)
-    # Gradients carry float noise of a percent: it shows in the third loss.
+    assert round(golden[0], 5) == 7.25431
     found = [s["loss"] for s in seen]
-    assert found[:2] == pytest.approx(golden[:2], abs=2e-4)
+    # The rate of the first step is 0. The longest sum is that of the classifier.
+    assert found[:2] == pytest.approx(golden[:2], abs=rounding(1280, golden[0]))
+    # Gradients carry float noise of a percent: it shows in the third loss.
     assert found[2] == pytest.approx(golden[2], abs=1e-2)
 
 
 @pytest.mark.parametrize("key", ["w_norms", "ema_norms"])
 def test_weights_and_averages(three_steps, key):
     for seen, golden in zip(three_steps[0], train_step()["steps"], strict=True):
-        np.testing.assert_allclose(seen[key], golden[key], rtol=3e-4, atol=3e-5)
+        # 4 times the worst of four arithmetics; the gradients' noise is in it.
+        np.testing.assert_allclose(seen[key], golden[key], rtol=6e-4, atol=6e-5)
 
 
 def test_counts(three_steps):
@@ -158,7 +163,7 @@ def test_label_smoothing(smoothing, key):
     golden = recipe()["ls_loss"]
     labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
     per_image = losses.cross_entropy(labels, logits, smoothing)
-    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=1e-6)
+    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=rounding(10))
 
 
 def test_masked_images_cost_nothing():
@@ -171,4 +176,4 @@ def test_masked_images_cost_nothing():
 def test_l2():
     golden = recipe()["l2_loss"]
     variable = keras.Variable(golden["x"])
-    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)
+    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=rounding(5))
