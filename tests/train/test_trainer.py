@@ -163,7 +163,9 @@ def test_label_smoothing(smoothing, key):
     golden = recipe()["ls_loss"]
     labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
     per_image = losses.cross_entropy(labels, logits, smoothing)
-    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=rounding(10))
+    assert float(tf.reduce_mean(per_image)) == pytest.approx(
+        golden[key], rel=rounding(10)
+    )
 
 
 def test_masked_images_cost_nothing():
