@@ -49,9 +49,7 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
 test: lint types $(TPU_COMPILER)/.installed  ## Lint, types, import directions, all tests but the slow ones.
-	@# The longest files first, not those of the most tests: the last one to end decides.
-	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/train tests/preflight tests/input_pipeline \
-	  tests/tpu_compiler tests/performance tests/models tests/common tests/benchmarks
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed
 	.venv/bin/ruff check --quiet .

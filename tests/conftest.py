@@ -1,36 +1,62 @@
 """What several test folders share."""
 
 import gc
+import importlib
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from input_pipeline.preparation.commands import prepare_mnist
 from tests.support.golden import WEIGHT_GAIN, read_json, weight
+from tests.support.once import made_once
 
-# Two devices for the tests of replicas; it has to be said before TensorFlow starts.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
-# Most of a test's time is the making of graphs that run for a moment.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# The files of these rooms take longest, and the last one to end decides.
+LONGEST_FIRST = ["train", "preflight", "input_pipeline", "tpu_compiler", "performance"]
 
-# What TensorFlow has made is slow to free, and the more of it the slower: a minute for
-# that of all tests. A process of theirs needs 1 GB without.
-gc.disable()
+# Started by nohup or behind another command, the suite ignores Ctrl-C, and so would
+# each child of it: a handler is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Under nohup or in the background of a shell Ctrl-C is ignored, by children, too; the
-# tests send it.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.disable()  # A search for garbage is slow, and Python makes one a thousand objects.
+GARBAGE = pytest.StashKey()
+
+
+def pytest_collectstart():
+    """Before TensorFlow is used; the process that hands out the tests does without."""
+    importlib.import_module("tests.support.tensorflow_settings")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest first."""
+
+    def rank(item):
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return (*LONGEST_FIRST, room).index(room)
+
+    items.sort(key=rank)
+
+
+def pytest_collection_finish(session):
+    from tests.support.garbage import Garbage
+
+    session.stash[GARBAGE] = Garbage()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Free what was left, once a test has let go of it."""
+    ran = yield
+    file_is_done = nextitem is None or nextitem.path != item.path
+    item.session.stash[GARBAGE].free_if_much(graphs_are_done=file_is_done)
+    return ran
 
 
 @pytest.fixture(scope="session")
 def logical_cpus():
     """Names of two CPU devices."""
+    import tensorflow as tf
+
     return [device.name for device in tf.config.list_logical_devices("CPU")]
 
 
@@ -65,6 +91,6 @@ def golden_pixels():
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The folder of the prepared digits."""
-    folder = tmp_path_factory.mktemp("mnist")
-    prepare_mnist(str(folder))
-    return folder
+    from input_pipeline.preparation.commands import prepare_mnist
+
+    return made_once(tmp_path_factory, "mnist", lambda path: prepare_mnist(str(path)))

@@ -8,6 +8,10 @@ import tensorflow as tf
 
 from models import efficientnet_x, variants
 
+# Summands of a logit, layer by layer: 27 of the stem, 8 + 9 + 16 of the first block,
+# 72 + 16 of the second, 8 of the head, 16 of the classifier, four pools of 8 x 8.
+TERMS = 430
+
 
 def variant() -> variants.Variant:
     """Returns a stem, an MBConv and a fused MBConv with a skip, and a head."""

@@ -1,6 +1,7 @@
 """gin: what our files mean, and what a misspelt name leads to."""
 
 import dataclasses
+import importlib
 import math
 import pathlib
 import re
@@ -500,3 +501,12 @@ def test_every_setting_says_what_it_is():
             default = field.default_factory()
         if default is not dataclasses.MISSING:
             assert field.metadata["rule"][0](default), field.name
+
+
+def test_what_has_settings_can_still_be_imported(tmp_path, monkeypatch):
+    """As official.* is, by a user: to gin, a config that was read is no end."""
+    config.parse([MNIST], [])
+    lines = ["import gin", "@gin.configurable", "def imported_later(size=3):"]
+    (tmp_path / "later.py").write_text("\n".join([*lines, "  return size", ""]))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("later").imported_later() == 3

@@ -10,6 +10,7 @@ import tensorflow as tf
 from input_pipeline.mixing import mixup_cutmix
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models.initializers import derive_seed
+from tests.support.rounding import rounding
 from tests.support.runs import experiment_of
 from train import datasets, losses, stages, state, trainer
 from train.stage_rows import Stage
@@ -71,7 +72,8 @@ def test_loss_is_that_of_the_mixed_images():
     for number in range(2):
         loss, top1 = expected(trainer, batch, number)
         found = train(trainer, batch)
-        assert found.loss == pytest.approx(loss, rel=1e-5)
+        # The longest sum: batch norm's, over 8 images of 16 x 16 pixels.
+        assert found.loss == pytest.approx(loss, rel=rounding(8 * 16 * 16))
         assert found.top1 == top1
         assert found.loss != pytest.approx(plain.loss, rel=1e-4)
 

@@ -11,6 +11,7 @@ import models
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import weight_loading
 from tests.support.recipe import Table, recipe, train_step
+from tests.support.rounding import rounding
 from train import ema, losses, state
 from train.experiment import Experiment
 from train.optimizer import rmsprop
@@ -42,7 +43,7 @@ def make_experiment(**changes) -> Experiment:
         "learning_rate": lambda **_: Table([*train_step()["lr"], 0.0]),
         "train_data": unused,
         "eval_data": unused,
-        "data_dir": "",
+        "data_dir": "unused",
         "global_batch_size": 8,
         "eval_batch_size": 8,
         "epochs": 3,
@@ -58,7 +59,7 @@ def norms(model) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def three_steps(golden_weights, golden_pixels):
-    """Losses, and norms of weights and averages, after each of three steps."""
+    """Losses and norms of gradients, weights and averages of three steps."""
     experiment = make_experiment()
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     with strategy.scope():
@@ -68,25 +69,29 @@ def three_steps(golden_weights, golden_pixels):
         "image": tf.constant(golden_pixels(8, 64)),
         "label": tf.constant(train_step()["labels"]),
     }
-    values = golden_weights("efficientnet-x-b0")
-    assign(train_state.model, values)
-    norms_at_start = gradient_norms(trainer, batch)
-    assign(train_state.model, values)  # the moving statistics have moved
+    assign(train_state.model, golden_weights("efficientnet-x-b0"))
     ema.copy(train_state.model, train_state.ema_model)
-    update = tf.function(lambda: strategy.run(trainer.replica_step, args=(batch,)))
+
+    @functools.partial(tf.function, autograph=False)
+    def update():
+        return gradient_norms(
+            train_state, lambda: strategy.run(trainer.replica_step, args=(batch,))
+        )
+
     seen = []
     for _ in range(3):
         trainer.begin_loop()
-        update()
+        gradients = [float(norm) for norm in update()]
         seen.append(
             {
+                "gradient_norms": np.array(gradients),
                 "loss": trainer.end_loop().loss,
                 "w_norms": norms(train_state.model),
                 "ema_norms": norms(train_state.ema_model),
                 "step": int(train_state.step.numpy()),
             }
         )
-    return seen, trainer, norms_at_start
+    return seen, trainer
 
 
 def assign(model, values):
@@ -96,49 +101,55 @@ def assign(model, values):
         variable.assign(value)
 
 
-def gradient_norms(trainer, batch) -> np.ndarray:
-    """Norms of the loss' gradients, in the reference's order."""
-    model = trainer.state.model
-    ordered = [v for v in weight_loading.in_reference_order(model) if v.trainable]
+def gradient_norms(train_state, step):
+    """Norms of the gradients that a step applies, in the reference's order."""
+    model, optimizer, norms = train_state.model, train_state.optimizer, {}
+    apply = optimizer.apply
 
-    @tf.function
-    def compute():
-        with tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)
-            loss = trainer._loss(trainer.targets(batch["label"]), logits)
-        gradients = tape.gradient(loss, [v.value for v in ordered])
-        return [tf.norm(gradient) for gradient in gradients]
+    def keep_norms(gradients, variables):
+        for variable, gradient in zip(variables, gradients, strict=True):
+            norms[id(variable)] = tf.norm(gradient)
+        apply(gradients, variables)
 
-    return np.array([float(norm) for norm in compute()])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizer, "apply", keep_norms)
+        step()
+    ordered = weight_loading.in_reference_order(model)
+    return [norms[id(v)] for v in ordered if v.trainable]
 
 
 def test_gradients_at_the_first_step(three_steps):
     expected = np.array(train_step()["grad_norms_step0"])
     # A bias before a batch norm has no gradient but float noise.
-    errors = np.abs(three_steps[2] - expected) / (expected + 1e-3)
+    found = three_steps[0][0]["gradient_norms"]
+    errors = np.abs(found - expected) / (expected + 1e-3)
     assert len(errors) == 204
-    assert np.median(errors) < 1e-3
-    assert errors.max() < 1e-2
+    # Gradients of many cancelling terms: 4 times the worst of four arithmetics (oneDNN,
+    # without it, without its bfloat16, one thread), 2.8e-4 and 5.6e-3.
+    assert np.median(errors) < 1.2e-3
+    assert errors.max() < 2.3e-2
 
 
 def test_losses(three_steps):
     seen = three_steps[0]
     golden = [g["loss"] for g in train_step()["steps"]]
-    assert golden[0] == pytest.approx(7.25431, abs=1e-5)
-    # Gradients carry float noise of a percent: it shows in the third loss.
+    assert round(golden[0], 5) == 7.25431
     found = [s["loss"] for s in seen]
-    assert found[:2] == pytest.approx(golden[:2], abs=2e-4)
+    # The rate of the first step is 0. The longest sum is that of the classifier.
+    assert found[:2] == pytest.approx(golden[:2], abs=rounding(1280, golden[0]))
+    # Gradients carry float noise of a percent: it shows in the third loss.
     assert found[2] == pytest.approx(golden[2], abs=1e-2)
 
 
 @pytest.mark.parametrize("key", ["w_norms", "ema_norms"])
 def test_weights_and_averages(three_steps, key):
     for seen, golden in zip(three_steps[0], train_step()["steps"], strict=True):
-        np.testing.assert_allclose(seen[key], golden[key], rtol=3e-4, atol=3e-5)
+        # 4 times the worst of four arithmetics; the gradients' noise is in it.
+        np.testing.assert_allclose(seen[key], golden[key], rtol=6e-4, atol=6e-5)
 
 
 def test_counts(three_steps):
-    seen, trainer, _ = three_steps
+    seen, trainer = three_steps
     golden = train_step()
     assert [s["step"] for s in seen] == [1, 2, 3]
     model = trainer.state.model
@@ -152,7 +163,9 @@ def test_label_smoothing(smoothing, key):
     golden = recipe()["ls_loss"]
     labels, logits = tf.constant(golden["labels"]), tf.constant(golden["logits"])
     per_image = losses.cross_entropy(labels, logits, smoothing)
-    assert float(tf.reduce_mean(per_image)) == pytest.approx(golden[key], rel=1e-6)
+    assert float(tf.reduce_mean(per_image)) == pytest.approx(
+        golden[key], rel=rounding(10)
+    )
 
 
 def test_masked_images_cost_nothing():
@@ -165,4 +178,4 @@ def test_masked_images_cost_nothing():
 def test_l2():
     golden = recipe()["l2_loss"]
     variable = keras.Variable(golden["x"])
-    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=1e-6)
+    assert float(losses.l2([variable])) == pytest.approx(golden["l2"], rel=rounding(5))

@@ -9,7 +9,9 @@ from common.errors import UserError
 from input_pipeline.records import load_info
 from models.input_form import InputForm, input_form
 from models.parts import part_of_variable
+from tests.support.rounding import rounding
 from tests.support.runs import TINY, experiment_of
+from tests.support.tiny import TERMS
 from train import config, run, saved_model, state
 from train.optimizer import rmsprop, scale_learning_rates
 
@@ -54,8 +56,9 @@ def test_pretrained_weights_are_scored_before_any_training(
     )
     for score in ("top1", "top5"):
         assert scores["ema_" + score] == finished[1]["ema_" + score]
-    assert scores["ema_loss"] == pytest.approx(finished[1]["ema_loss"], abs=1e-5)
-    assert scores["loss"] == pytest.approx(scores["ema_loss"])
+    # The mean over 1,000 images is the longest sum; the stem's has another order.
+    same_loss = pytest.approx(finished[1]["ema_loss"], rel=rounding(1000))
+    assert [scores["ema_loss"], scores["loss"]] == [same_loss, same_loss]
 
 
 @pytest.mark.slow
@@ -82,7 +85,8 @@ def test_frozen_parts_and_factors_in_a_run(experiment, digits, finished, tmp_pat
     report = saved_model.export(
         experiment, model_dir, folder, fold_batch_norm=True, check_images=300
     )
-    assert report["largest_logit_difference"] < 1e-4
+    largest = report["largest_logit"]
+    assert report["largest_logit_difference"] < rounding(TERMS, largest)
     loaded = tf.saved_model.load(folder)
     pixels = loaded.signatures["images_uint8"].structured_input_signature[1]
     assert pixels["images"].shape == (None, 32, 32, 3)
@@ -102,7 +106,8 @@ def test_one_step_is_scaled_by_the_factor():
             optimizer.apply(gradients, variables)
         whole, quarter, none = (v.numpy() - 5.0 for v in variables)
         assert (np.abs(whole) > 0.1).all()
-        np.testing.assert_allclose(quarter, whole / 4, rtol=1e-5)
+        # Each of the two steps rounds a number near 5.
+        np.testing.assert_allclose(quarter, whole / 4, rtol=0, atol=rounding(2, 5.0))
         np.testing.assert_array_equal(none, 0)
 
 
