@@ -26,7 +26,7 @@ def floors_ms(
       generation: of the TPU.
       trains: whether it is a train step, and not the evaluation's.
     """
-    floors = {"memory": 1e3 * costs.hbm_bytes / generation.hbm_bytes_per_second}
+    floors = {"memory": 1e3 * (costs.hbm_bytes / generation.hbm_bytes_per_second)}
     if built_by_us(model):
         macs = complexity.of_model(model, lowered.resolution).macs
         flops = 2 * forward_equivalents(model, trains=trains) * macs * lowered.images

@@ -14,7 +14,6 @@ from models import complexity
 from models.batch_norm import BatchNormalization
 from preflight import report, report_json, text
 from tests.support.runs import bindings, experiment_of
-from tests.support.tiny import with_layer
 from tpu_compiler import Compiler, Topology
 from train import config
 from train.config import ROOT
@@ -27,7 +26,7 @@ LARGE = {
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory):
-    with Compiler(2, cache_dir=tmp_path_factory.mktemp("cache")) as compiler:
+    with Compiler(1, cache_dir=tmp_path_factory.mktemp("cache")) as compiler:
         yield compiler
 
 
@@ -54,6 +53,70 @@ def look(digits, compiler):
 @pytest.fixture(scope="module")
 def slice_of_32(look):
     return look("v3:4x4", cpu_ms=2.0)
+
+
+# What other people's programs may read: no key goes, and none is renamed.
+KEYS = [
+    "variant",
+    "resolution",
+    "precision",
+    "topology",
+    "chips",
+    "replicas",
+    "global_batch_size",
+    "compiles",
+    "fits",
+    "hbm_bytes",
+    "hbm_limit_bytes",
+    "largest_global_batch_size",
+    "steps",
+    "train_steps",
+    "epochs",
+    "all_reduces",
+    "estimated_step_ms",
+    "images_per_second",
+    "peak_images_per_second",
+    "hours",
+    "hosts",
+    "images_per_second_per_host",
+    "input",
+    "unanswered",
+    "covers",
+    "leaves_out",
+    "compiler",
+]
+LOWERED_KEYS = [
+    "name",
+    "compiles",
+    "fits",
+    "problem",
+    "resolution",
+    "images_per_replica",
+    "hbm_bytes",
+    "hbm_bytes_beside",
+    "compile_seconds",
+]
+STEP_KEYS = [
+    "hbm_bytes_by_kind",
+    "estimated_step_ms",
+    "floors_ms",
+    "bound",
+    "all_reduces",
+    "collectives",
+    "without_estimate",
+    "dynamic_shapes",
+    "loops_of_unknown_length",
+    "costliest",
+    "hlo",
+]
+
+
+def test_keys_of_the_json(slice_of_32):
+    _, report = slice_of_32
+    assert list(report) == KEYS
+    for step in report["steps"]:
+        assert list(step) == LOWERED_KEYS + STEP_KEYS
+    assert json.loads(json.dumps(report)).keys() == report.keys()
 
 
 def test_a_slice_compiles_and_fits(slice_of_32):
@@ -162,13 +225,31 @@ def test_a_batch_too_large_for_hbm(look):
     assert evaluation["fits"]
     assert report["hbm_bytes"] > report["hbm_limit_bytes"]
     assert train["problem"]["message"].startswith("needs ")
+    assert list(train) == LOWERED_KEYS
+    assert list(train["problem"]) == ["message", "largest_buffers"]
     largest = train["problem"]["largest_buffers"]
+    assert list(largest[0]) == ["bytes", "shape", "layer"]
     assert largest[0]["bytes"] > 2**30
     assert not any("site-packages" in buffer["layer"] for buffer in largest)
     assert report["estimated_step_ms"] is report["hours"] is None
     said = text.describe(found)
     assert f"{size:,} images" in said
     assert "train step: needs " in said
+
+
+def with_layer(layer):
+    """Return a `build_model` of one layer behind a linear classifier.
+
+    It is none of ours, and takes no time to build.
+    """
+
+    def build_model(**_):
+        pixels = keras.Input([32, 32, 3])
+        features = keras.layers.GlobalAveragePooling2D()(pixels)
+        logits = keras.layers.Dense(10)(features)
+        return keras.Model(pixels, layer(logits), name="linear")
+
+    return build_model
 
 
 class Calls(keras.layers.Layer):
@@ -188,9 +269,11 @@ class Chooses(keras.layers.Layer):
 
 
 def test_an_op_that_xla_has_not_is_named(look):
-    found, report = look("v3", build_model=with_layer(lambda: Calls(name="calls_back")))
+    found, report = look("v3", build_model=with_layer(Calls(name="calls_back")))
     assert report["compiles"] is False
+    assert list(report["steps"][0]) == ["name", "compiles", "fits", "problem"]
     problem = report["steps"][0]["problem"]
+    assert list(problem) == ["message", "op", "layer", "source"]
     assert problem["op"] == "EagerPyFunc"
     assert problem["layer"] == "calls_back (Calls)"
     file, line = problem["source"].rsplit(":", 1)
@@ -211,7 +294,7 @@ class Counts(keras.layers.Layer):
 
 
 def test_a_size_that_has_to_be_known(look):
-    _, report = look("v3", build_model=with_layer(lambda: Counts(name="counts")))
+    _, report = look("v3", build_model=with_layer(Counts(name="counts")))
     problem = report["steps"][0]["problem"]
     assert problem["message"] == "Input 1 to Range must be a compile-time constant"
     assert (problem["op"], problem["layer"]) == ("Range", "counts (Counts)")
@@ -220,14 +303,16 @@ def test_a_size_that_has_to_be_known(look):
 
 def test_a_dynamic_shape_is_named(look):
     """Forward it compiles, padded to its bound; backward XLA has no name for it."""
-    found, report = look("v3", build_model=with_layer(lambda: Chooses(name="chooses")))
+    found, report = look("v3", build_model=with_layer(Chooses(name="chooses")))
     train, evaluation = report["steps"]
     assert (train["compiles"], evaluation["compiles"]) == (False, True)
     assert "of a dynamic shape, tensor<?x" in train["problem"]["message"]
     assert "bounds<256>" in train["problem"]["message"]
     layer = {"layer": "chooses (Chooses)"}
     assert train["problem"].items() >= layer.items()
+    assert evaluation["floors_ms"].keys() == {"memory"}, "its arithmetic is not known"
     shape = evaluation["dynamic_shapes"][0]
+    assert list(shape) == ["op", "shape", "layer", "source"]
     assert shape.items() >= layer.items()
     assert "bounds<256" in shape["shape"]
     said = text.describe(found)
