@@ -30,7 +30,7 @@ setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets 
 	  .venv/bin/pip install --quiet --require-hashes -r $(RUNTIME_LOCK) -r $(DEV_LOCK)
 	@touch $@
 
-tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for preflight.report (1.1 GB).
+tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for python -m preflight (1.1 GB).
 
 # An environment of its own: on a TPU VM, TensorFlow needs another libtpu.
 $(TPU_COMPILER)/.installed: .venv/.installed requirements-tpu-compiler.txt

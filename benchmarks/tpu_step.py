@@ -12,100 +12,37 @@ stops the gradient of that at the mean (tf.nn.moments), which makes keras_batch_
 cheaper; on Keras' JAX backend it goes on through the mean, where it adds up to zero in
 one more reading of the activations: keras_jax_batch_norm.
 
-The exit status is 0 when every form compiles and fits, else 1.
+Exit status: 0 every form compiles and fits, 1 one does not, 2 there is no answer.
 """
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-from unittest import mock
-
-import keras
-from keras import ops
 
 from benchmarks.support import machine
-from common import errors
-from common.cli import positive
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
-from models import blocks
-from preflight.lowered_steps import Programs
+from common import cli
+from common.errors import Status
 from tpu_compiler import Compiler, CompilerReport, Topology
-from train import config
 
-_SPLIT = SplitInfo((ShardInfo("none", 1_281_167, ()),))
-_IMAGENET = DatasetInfo("imagenet", 0, (), {"train": _SPLIT, "validation": _SPLIT})
-_MODELS = config.ROOT / "gin_configs/models"
-_PATCHES = (
-    "efficientnet_x.build_model.stem_block_size = 4",
-    "efficientnet_x.build_model.stem_reshuffle = 'host'",
-    "efficientnet_x.build_model.input_layout = 'HWCN'",
-)
-
-
-class KerasBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' own, for one replica, where the models put theirs."""
-
-    def __init__(self, *, groups: int = 1, reduce_mean: Any = None, **kwargs: Any):
-        assert groups == 1
-        assert reduce_mean is None
-        super().__init__(**kwargs)
-
-
-class KerasJaxBatchNormalization(KerasBatchNormalization):
-    """The same with the moments of Keras' JAX backend, which differentiates all."""
-
-    def _moments(self, inputs, mask):
-        assert mask is None
-        mean = ops.mean(inputs, axis=self._reduction_axes)
-        squares = ops.square(inputs - mean)
-        return mean, ops.mean(squares, axis=self._reduction_axes)
-
-
-_KERAS_FORMS = {
-    "keras_jax_batch_norm": KerasJaxBatchNormalization,
-    "keras_batch_norm": KerasBatchNormalization,
-}
-_OUR_FORMS = {"as_written": (), "patches_hwcn": _PATCHES}
-FORMS = (*_KERAS_FORMS, *_OUR_FORMS)
-
-
-@contextlib.contextmanager
-def _batch_norm_of(form: str) -> Iterator[None]:
-    """Puts Keras' batch norm in the place of ours, with nothing joined to it."""
-    if form in _OUR_FORMS:
-        yield
-        return
-    with (
-        mock.patch.object(blocks, "BatchNormalization", _KERAS_FORMS[form]),
-        mock.patch.object(blocks, "has_gradient", return_value=False),
-    ):
-        yield
-
-
-def lower(model: str, batch: int, form: str) -> bytes:
-    """Returns the train step of a network in a form, for one replica."""
-    recipe = (
-        "experiment.Experiment.data_dir = 'none'",
-        f"experiment.Experiment.global_batch_size = {batch}",
-        f"experiment.Experiment.eval_batch_size = {batch}",
-    )
-    files = [str(_MODELS / f"{model}.gin"), "gin_configs/runs/imagenet_tpu.gin"]
-    experiment = config.parse(files, [*recipe, *_OUR_FORMS.get(form, ())])
-    with _batch_norm_of(form):
-        return Programs(experiment, _IMAGENET, 1).train_step().stablehlo
+_MODELS = Path(__file__).parents[1] / "gin_configs/models"
 
 
 def _compile(model: str, batch: int, topology: Topology) -> dict[str, CompilerReport]:
-    """Returns the compiler's reports by form."""
+    """Return the compiler's reports by form."""
     with Compiler() as compiler:
+        from benchmarks.support import step_forms  # slow, and in vain without one
+
         futures = {
             form: compiler.compile(
-                lower(model, batch, form), topology, timeout_seconds=3600, name=form
+                step_forms.lower(model, batch, form),
+                topology,
+                timeout_seconds=3600,
+                name=form,
             )
-            for form in FORMS
+            for form in step_forms.FORMS
         }
         return {form: future.result() for form, future in futures.items()}
 
@@ -122,43 +59,44 @@ def _row(report: CompilerReport) -> dict[str, Any]:
 
 
 def _savings(reports: Mapping[str, CompilerReport]) -> dict[str, dict[str, float]]:
-    """Returns which share of the cycles of Keras' forms the other forms save."""
+    """Return which share of the cycles of Keras' forms the other forms save."""
     cycles = {form: one.cycles for form, one in reports.items() if one.cycles}
     return {
         base: {form: round(1 - cycles[form] / cycles[base], 3) for form in cycles}
-        for base in _KERAS_FORMS
-        if base in cycles
+        for base in cycles
+        if base.startswith("keras_")
     }
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.tpu_step", __doc__)
     parser.add_argument(
         "--model",
         default="efficientnet_x_b0",
         choices=sorted(path.stem for path in _MODELS.glob("*.gin")),
         metavar="MODEL",
-        help="its file in gin_configs/models",
+        help="its file in gin_configs/models (%(default)s)",
     )
-    parser.add_argument("--topology", default="v3", help="one device of it is used")
-    parser.add_argument("--batch", type=positive, default=64, help="images a step")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--topology", default="v3", help="one device of it is used (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=cli.positive, default=64, help="images a step (%(default)s)"
+    )
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    options = _parse(argv)
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> Status:
+    """Compile all forms, and print the line."""
+    topology = Topology.parse(arguments.topology)
     hardware = machine.describe()  # before this benchmark is part of the load
-    with errors.reported():
-        topology = Topology.parse(options.topology)
-        reports = _compile(options.model, options.batch, topology)
+    reports = _compile(arguments.model, arguments.batch, topology)
     report = {
         "benchmark": "tpu_step",
-        "model": options.model,
+        "model": arguments.model,
         "topology": str(topology),
-        "batch": options.batch,
+        "batch": arguments.batch,
         "forms": {form: _row(one) for form, one in reports.items()},
         "fewer_cycles_than": _savings(reports),
         "compiler": reports["as_written"].versions,
@@ -167,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "for the patches",
     }
     print(json.dumps(report))
-    return 0 if all(one.compiled for one in reports.values()) else 1
+    compiled = all(one.compiled for one in reports.values())
+    return Status.OK if compiled else Status.NO
 
 
 if __name__ == "__main__":

@@ -8,22 +8,23 @@ one batch that is in memory. The bare step is timed before and after, in one pro
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
-import keras
-import tensorflow as tf
+from common import cli
 
-from common import errors
-from models.input_form import input_form
-from train import config, datasets, run, state
-from train.experiment import Experiment
-from train.trainer import Trainer
+# TensorFlow is imported once the arguments are parsed.
+if TYPE_CHECKING:
+    from train.experiment import Experiment
 
+_PACKAGES = ("tensorflow", "keras")
 # x-b0 as it is but for the size of its images: 80 steps of 64 of them, and a checkpoint
 # as rare as it is in long runs.
 X_B0 = (
@@ -37,14 +38,20 @@ X_B0 = (
 )
 
 
-def bare_rate(experiment: Experiment, steps: int) -> float:
-    """Returns images/s of the step alone."""
+def bare_rate(experiment: "Experiment", steps: int) -> float:
+    """Return images/s of the step alone."""
+    import tensorflow as tf
+
+    from models.input_form import input_form
+    from train import datasets, run, state
+    from train.trainer import Trainer
+
     strategy, info = run.prepare(experiment)
     with strategy.scope():
         train_state = state.create(experiment, info)
         form = input_form(train_state.model)
         dataset = datasets.train_dataset(experiment, strategy, form)
-        trainer = Trainer(experiment, train_state, strategy, dataset)
+        trainer = Trainer(experiment, train_state, strategy)
     batch = next(iter(dataset))
 
     @tf.function
@@ -62,38 +69,50 @@ def bare_rate(experiment: Experiment, steps: int) -> float:
     return experiment.global_batch_size / statistics.mean(seconds)
 
 
-def whole_rate(experiment: Experiment) -> float:
-    """Returns images/s of a run."""
+def whole_rate(experiment: "Experiment") -> float:
+    """Return images/s of a run."""
+    from train import run
+
     with tempfile.TemporaryDirectory() as model_dir:
         summary = run.train_and_evaluate(experiment, model_dir, with_evaluation=False)
     return summary["images_per_second"]
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.trainer", __doc__)
+    parser.add_argument(
+        "--gin_file", default="gin_configs/runs/mnist_cpu.gin", help="(%(default)s)"
     )
-    parser.add_argument("--gin_file", default="gin_configs/runs/mnist_cpu.gin")
-    parser.add_argument("--data_dir", default="data/mnist")
+    parser.add_argument("--data_dir", default="data/mnist", help="(%(default)s)")
     parser.add_argument(
         "--gin_param", action="append", default=list(X_B0), help="another setting"
     )
-    parser.add_argument("--bare_steps", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--bare_steps", type=cli.positive, default=20, help="timed (%(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=cli.positive, default=3, help="of both (%(default)s)"
+    )
+    return parser
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Measure, and print the line."""
+    import tensorflow as tf
+
+    from train import config
+
     data_dir = f"experiment.Experiment.data_dir = {arguments.data_dir!r}"
-    with errors.reported():
-        experiment = config.parse(
-            [arguments.gin_file], [*arguments.gin_param, data_dir]
-        )
-        pairs = []
-        for _ in range(arguments.repeats):
-            before = bare_rate(experiment, arguments.bare_steps)
-            whole = whole_rate(experiment)
-            after = bare_rate(experiment, arguments.bare_steps)
-            pairs.append((whole, (before + after) / 2))
+    experiment = config.parse([arguments.gin_file], [*arguments.gin_param, data_dir])
+    pairs = []
+    for _ in range(arguments.repeats):
+        before = bare_rate(experiment, arguments.bare_steps)
+        whole = whole_rate(experiment)
+        after = bare_rate(experiment, arguments.bare_steps)
+        pairs.append((whole, (before + after) / 2))
     ratios = [whole / bare for whole, bare in pairs]
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     print(
         json.dumps(
             {
@@ -106,7 +125,7 @@ def main() -> None:
                 "gin_param": arguments.gin_param,
                 "devices": [d.name for d in tf.config.list_logical_devices()],
                 "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
-                "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+                "versions": versions,
                 "does_not_show": "accelerators; images of ImageNet's size; many hosts",
             }
         )
@@ -114,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

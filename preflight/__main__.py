@@ -1,71 +1,98 @@
-"""Compiles a run's steps for a TPU slice, without one: do they compile, do they fit?
+"""Compile a run's steps for a TPU slice, without one: do they compile, do they fit?
 
 python -m preflight --gin_file=gin_configs/models/efficientnet_x_b0.gin \
   --gin_file=gin_configs/runs/imagenet_tpu.gin --topology=v3:4x4 \
   --gin_param="experiment.Experiment.data_dir = 'gs://bucket/imagenet'"
 
 The compiler is that of TPUs; `make tpu-compiler` installs it. A step takes it minutes,
-and the second time only as long as TensorFlow traces it. The exit status is 0 when
-everything compiles and fits, 1 when something does not or a setting is wrong.
+and the second time only as long as TensorFlow traces it. Exit status: 0 everything
+compiles and fits, 1 something does not, 2 a setting is wrong or the compiler does not
+answer.
 """
 
+import argparse
 import json
 import sys
 
-from absl import app, flags, logging
-
-from common import errors
-from preflight import text
-from preflight.report import data_of, preflight
+from common import cli
+from common.errors import Status
 from tpu_compiler import Compiler, Topology
-from train import config
-
-FLAGS = flags.FLAGS
-flags.DEFINE_multi_string("gin_file", [], "A .gin file; later ones win.")
-flags.DEFINE_multi_string("gin_param", [], "A binding such as 'a.b = 1'; it wins.")
-flags.DEFINE_string("topology", None, "The slice, as v3:4x4, v4:2x2x1 or v5e:4x4.")
-flags.DEFINE_boolean("json", False, "Print one JSON object instead of text.")
-flags.DEFINE_boolean("search", True, "Look for the largest batch that fits.")
-flags.DEFINE_integer(
-    "train_images",
-    None,
-    "Images of the training split, where the data is out of reach.",
-    lower_bound=1,
-)
-flags.DEFINE_float(
-    "input_cpu_ms",
-    None,
-    "What an image costs a core of a host, by benchmarks.input there; by default it is "
-    "measured here, where the data can be read.",
-    lower_bound=1e-6,
-)
-flags.DEFINE_integer("workers", 2, "Compilations at the same time.", lower_bound=1)
-flags.DEFINE_float("timeout_minutes", 60.0, "Of each compilation.", lower_bound=0.1)
-flags.mark_flag_as_required("topology")
 
 
-def main(argv: list[str]) -> None:
-    """The command line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; settings are flags")
-    logging.set_verbosity(logging.WARNING)
-    with errors.reported(), Compiler(FLAGS.workers) as compiler:
-        topology = Topology.parse(FLAGS.topology)
-        experiment = config.parse(FLAGS.gin_file, FLAGS.gin_param)
-        experiment, info = data_of(experiment, FLAGS.train_images)
-        report = preflight(
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("preflight", __doc__)
+    cli.add_gin_arguments(parser)
+    parser.add_argument(
+        "--topology", required=True, help="the slice, as v3:4x4, v4:2x2x1 or v5e:4x4"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of text"
+    )
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        default=True,
+        help="look for the largest batch that fits (default)",
+    )
+    parser.add_argument(
+        "--nosearch",
+        dest="search",
+        action="store_false",
+        help="do not: that compiles the step up to seven times more",
+    )
+    parser.add_argument(
+        "--train_images",
+        type=cli.number(int, least=1),
+        help="images of the training split, where the data is out of reach",
+    )
+    parser.add_argument(
+        "--input_cpu_ms",
+        type=cli.number(above=0),
+        help="what an image costs a core of a host, by benchmarks.input there; by "
+        "default it is measured here, where the data can be read",
+    )
+    parser.add_argument(
+        "--workers",
+        type=cli.positive,
+        default=2,
+        help="compilations at the same time (%(default)s)",
+    )
+    parser.add_argument(
+        "--timeout_minutes",
+        type=cli.number(least=0.1),
+        default=60.0,
+        help="of each compilation (%(default)g)",
+    )
+    return parser
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> Status:
+    """Print the report; the status says whether all compiles and fits."""
+    topology = Topology.parse(arguments.topology)
+    with Compiler(arguments.workers) as compiler:
+        # Slow to import, and in vain where the slice or the compiler is not known.
+        from preflight import report, report_json, text
+        from train import config
+
+        experiment = config.parse(arguments.gin_file, arguments.gin_param)
+        experiment, info = report.data_of(experiment, arguments.train_images)
+        found = report.preflight(
             experiment,
             info,
             topology,
             compiler,
-            search=FLAGS.search,
-            reads_data=FLAGS.train_images is None,
-            cpu_ms=FLAGS.input_cpu_ms,
-            timeout_seconds=60 * FLAGS.timeout_minutes,
+            search=arguments.search,
+            reads_data=arguments.train_images is None,
+            cpu_ms=arguments.input_cpu_ms,
+            timeout_seconds=60 * arguments.timeout_minutes,
         )
-    print(json.dumps(report) if FLAGS.json else text.describe(report))
-    sys.exit(0 if report["compiles"] and report["fits"] else 1)
+    if arguments.json:
+        print(json.dumps(report_json.to_json(found)))
+    else:
+        print(text.describe(found))
+    return Status.OK if found.compiles and found.fits else Status.NO
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -11,7 +11,7 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.python.distribute.one_device_strategy import OneDeviceExtended
 
 
-class VirtualSlice(tf.distribute.Strategy):
+class CompileOnlyStrategy(tf.distribute.Strategy):
     """One replica's part of a program for many.
 
     What the trainer asks of a strategy is answered as TPUStrategy would on such a
@@ -32,7 +32,7 @@ class VirtualSlice(tf.distribute.Strategy):
 
 
 class _Extended(OneDeviceExtended):
-    def __init__(self, strategy: VirtualSlice, num_replicas: int):
+    def __init__(self, strategy: CompileOnlyStrategy, num_replicas: int):
         super().__init__(strategy, "/cpu:0")
         self._replicas = num_replicas
 
@@ -47,8 +47,8 @@ class _Extended(OneDeviceExtended):
         self, reduce_op: tf.distribute.ReduceOp, value: Any, options: Any = None
     ) -> Any:
         del options
-        everybody = [list(range(self._replicas))]
-        total = tf.nest.map_structure(lambda v: _sum_in_groups(v, everybody), value)
+        all_replicas = [list(range(self._replicas))]
+        total = tf.nest.map_structure(lambda v: _sum_in_groups(v, all_replicas), value)
         if reduce_op == tf.distribute.ReduceOp.SUM:
             return total
         return tf.nest.map_structure(lambda v: v / self._replicas, total)

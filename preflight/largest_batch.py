@@ -12,7 +12,7 @@ _NEARBY = 1.5  # the same once half of the memory is full
 def largest(
     needs: Callable[[int], int | None], first: int, limit: int, *, tries: int = 8
 ) -> int:
-    """Returns the largest number of images that is known to fit; 0: not even one does.
+    """Return the largest number of images that is known to fit; 0: not even one does.
 
     Memory grows about in a line with the images, so a few points on it lead to the end;
     but near the limit the compiler saves what it did not before.
@@ -44,7 +44,7 @@ def largest(
 def _guess(
     known: dict[int, int], limit: int, fits: int, too_many: int | None
 ) -> int | None:
-    """Returns what to try next, None when that would tell little."""
+    """Return what to try next, None when that would tell little."""
     if too_many is not None and too_many <= MULTIPLE:
         return (fits + too_many) // 2 if too_many - fits > 1 else None  # each counts
     if too_many is not None and fits and too_many - fits <= MULTIPLE:
@@ -66,7 +66,7 @@ def _guess(
 
 
 def _on_the_line(known: dict[int, int], limit: int) -> float | None:
-    """Returns the images at which a line through the nearest points meets the limit."""
+    """Return the images at which a line through the nearest points meets the limit."""
     if not known:
         return None
     nearest = sorted(known, key=lambda images: abs(known[images] - limit))[:2]
@@ -81,6 +81,6 @@ def _on_the_line(known: dict[int, int], limit: int) -> float | None:
 
 
 def _round(images: float, *, above: int) -> int:
-    """Returns a multiple, the next lower one if that is still above another number."""
+    """Return a multiple, the next lower one if that is still above another number."""
     down = int(images) // MULTIPLE * MULTIPLE
     return down if down > above else above // MULTIPLE * MULTIPLE + MULTIPLE

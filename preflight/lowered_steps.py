@@ -11,7 +11,7 @@ import tensorflow as tf
 from input_pipeline.records import DatasetInfo
 from models.input_form import InputForm, input_form
 from performance import lowering
-from preflight.compile_only import VirtualSlice
+from preflight.compile_only import CompileOnlyStrategy
 from train import datasets, stages, state
 from train.config import ROOT
 from train.evaluation import Evaluator
@@ -42,7 +42,7 @@ class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class LoweredStep:
     """A step for one replica of many.
 
     Attributes:
@@ -56,15 +56,15 @@ class Program:
     resolution: int
 
 
-class Programs:
-    """Builds what `train.main` would build on a slice, and lowers its steps.
+class LoweredSteps:
+    """What `train.main` would build on a slice, to lower its steps.
 
     Attributes:
       model: that is trained.
     """
 
     def __init__(self, experiment: Experiment, info: DatasetInfo, num_replicas: int):
-        """Builds the state; nothing else is as large.
+        """Build the state; nothing else is as large.
 
         Raises:
           UserError, models.errors.ModelError, input_pipeline.errors.DataError: a
@@ -72,20 +72,22 @@ class Programs:
         """
         experiment.check_replicas(num_replicas)
         self._experiment, self._info = experiment, info
-        self._strategy = VirtualSlice(num_replicas)
+        self._strategy = CompileOnlyStrategy(num_replicas)
         with self._strategy.scope():
             self._state = state.create(experiment, info)
         self.model = self._state.model
 
-    def train_step(self, stage: Stage = BASE_STAGE, replica_images: int | None = None):
-        """Lowers the update of a stage.
+    def train_step(
+        self, stage: Stage = BASE_STAGE, replica_images: int | None = None
+    ) -> LoweredStep:
+        """Lower the update of a stage.
 
         Args:
           stage: of the run.
           replica_images: on each replica; None is as the recipe has it.
 
         Returns:
-          The `Program`.
+          The `LoweredStep`.
 
         Raises:
           CannotLower: XLA does not have one of its ops.
@@ -103,8 +105,8 @@ class Programs:
             trainer = Trainer(experiment, self._state, strategy, model, mixing)
         return self._lower(trainer.replica_step, form, experiment.global_batch_size)
 
-    def eval_step(self) -> Program:
-        """Lowers the scoring of a batch; see train_step."""
+    def eval_step(self) -> LoweredStep:
+        """Lower the scoring of a batch; see train_step."""
         evaluator = Evaluator(
             self._experiment,
             self._info,
@@ -120,7 +122,7 @@ class Programs:
         replica_step: Callable[[Mapping[str, tf.Tensor]], None],
         form: InputForm,
         global_batch_size: int,
-    ) -> Program:
+    ) -> LoweredStep:
         images = global_batch_size // self._strategy.num_replicas_in_sync
         shape = list(form.image_shape)
         shape.insert(form.batch_axis, images)
@@ -136,11 +138,11 @@ class Programs:
             if "tf2xla conversion failed" not in str(error):
                 raise
             raise CannotLower(str(error)) from error
-        return Program(text.encode(), images, form.resolution)
+        return LoweredStep(text.encode(), images, form.resolution)
 
 
 def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the layers in whose calls a node of a graph was made, outermost first.
+    """Return the layers in whose calls a node of a graph was made, outermost first.
 
     Args:
       node: its name, as in "model_1/block_4_1/squeeze_excite/reduce/convolution".
@@ -159,7 +161,7 @@ def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _reason(message: str) -> str:
-    """Returns what is wrong, without the lists of nodes and of Python's calls."""
+    """Return what is wrong, without the lists of nodes and of Python's calls."""
     if found := re.search(r"No registered '(\w+)'", message):
         return f"XLA has no {found[1]}"
     first = message.strip().splitlines()[0].removeprefix("Failed getting HLO text: '")
@@ -167,7 +169,7 @@ def _reason(message: str) -> str:
 
 
 def _own_source(message: str) -> str | None:
-    """Returns the last line that TensorFlow lists outside installed packages."""
+    """Return the last line that TensorFlow lists outside installed packages."""
     found = re.findall(r'File "([^"]+)", line (\d+)', message)
     own = [(file, line) for file, line in found if "site-packages/" not in file]
     if not own:

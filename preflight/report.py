@@ -2,22 +2,108 @@
 
 import dataclasses
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import keras
+import tensorflow as tf
 
-from common import errors
 from common.console import say
+from common.errors import UserError, first_line
 from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo, load_info
-from models import complexity
 from models.input_form import input_form
-from models.parts import built_by_us
-from preflight import host_input, text
-from preflight.steps import Judge, Step
+from preflight import host_input
+from preflight.host_input import HostInput
+from preflight.step_report import StepReport
+from preflight.steps import LargestBatch, StepAnalyser
 from tpu_compiler import Compiler, Topology
-from train.datasets import data_setting
+from train import datasets
 from train.experiment import Experiment
+from train.stage_rows import Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A whole run by the estimates of its stages.
+
+    Attributes:
+      train_steps: of the run.
+      epochs: of the run.
+      step_ms: on average; as what follows, None where the compiler has no estimate of
+        a stage.
+      images_per_second: of the slice, on average.
+      peak_images_per_second: of the slice, in its fastest stage.
+      hours: of all train steps.
+    """
+
+    train_steps: int
+    epochs: float
+    step_ms: float | None = None
+    images_per_second: float | None = None
+    peak_images_per_second: float | None = None
+    hours: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreflightReport:
+    """What is known of a run on a slice before its launch.
+
+    Attributes:
+      variant: the model's name.
+      resolution: of its images in pixels.
+      precision: see `Experiment`.
+      topology: the slice.
+      global_batch_size: see `Experiment`.
+      steps: the update of every stage, and the evaluation's step, which is the last.
+      largest_batch: None where it was not looked for.
+      schedule: of the run.
+      host_input: what its hosts are asked for.
+    """
+
+    variant: str
+    resolution: int
+    precision: str
+    topology: Topology
+    global_batch_size: int
+    steps: Sequence[StepReport]
+    largest_batch: LargestBatch | None
+    schedule: Schedule
+    host_input: HostInput
+
+    @property
+    def compiles(self) -> bool:
+        """Whether all steps do."""
+        return all(step.compiles for step in self.steps)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all steps do."""
+        return all(step.fits for step in self.steps)
+
+    @property
+    def hbm_bytes(self) -> int | None:
+        """Of a device, by the step that needs the most; None if none compiles."""
+        return max(step.needed_bytes or 0 for step in self.steps) or None
+
+    @property
+    def hbm_limit_bytes(self) -> int:
+        """Of a device, as much as a program may use."""
+        return self.topology.generation.hbm_bytes
+
+    @property
+    def replicas(self) -> int:
+        """Of the slice: its devices."""
+        return self.topology.num_devices
+
+    @property
+    def all_reduces(self) -> int:
+        """Of the train step that has the most."""
+        return max(step.all_reduces for step in self.steps if step.stage is not None)
+
+    @property
+    def compiler_versions(self) -> dict[str, str]:
+        """Of the compiler's packages; empty where it was not asked for anything."""
+        asked = (step.compilation for step in self.steps if step.compilation)
+        return next((compilation.versions for compilation in asked), {})
 
 
 def preflight(
@@ -30,8 +116,8 @@ def preflight(
     reads_data: bool = True,
     cpu_ms: float | None = None,
     timeout_seconds: float = 3600.0,
-) -> dict[str, Any]:
-    """Returns what is known of a run on a slice before its launch.
+) -> PreflightReport:
+    """Return what is known of a run on a slice before its launch.
 
     Args:
       experiment: the recipe; its strategy does not matter.
@@ -39,7 +125,7 @@ def preflight(
       topology: the slice.
       compiler: of TPUs.
       search: whether to look for the largest batch that fits, by more compilations.
-      reads_data: whether to measure what an image costs here.
+      reads_data: whether to open the data, and to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
 
@@ -48,156 +134,82 @@ def preflight(
         `train.main` would.
       tpu_compiler.CompilerError: the compiler does not answer.
     """
-    judge = Judge(experiment, info, topology, compiler, timeout_seconds=timeout_seconds)
-    by_fleet = data_setting(experiment, "service") is not None
+    analyser = StepAnalyser(
+        experiment, info, topology, compiler, timeout_seconds=timeout_seconds
+    )
+    model, form = analyser.model, input_form(analyser.model)
+    by_data_service = datasets.data_setting(experiment, "service") is not None
     if reads_data:
         # First: what is wrong with the data, a compilation need not wait for.
-        if not by_fleet:
-            judge.open_data()
+        if not by_data_service:
+            strategy = tf.distribute.get_strategy()
+            datasets.train_dataset(experiment, strategy, form)
+            datasets.eval_dataset(experiment, info, strategy, form)
         if cpu_ms is None:
             say("measuring the input pipeline", stays=False)
-            form = input_form(judge.programs.model)
             cpu_ms = host_input.cpu_ms_per_image(experiment, form)
-    steps = judge.steps()
+    steps = analyser.analyse_steps()
     training = [step for step in steps if step.stage is not None]
     worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
-    report: dict[str, Any] = {
-        "variant": judge.programs.model.name,
-        "resolution": input_form(judge.programs.model).resolution,
-        "precision": experiment.precision,
-        "topology": str(topology),
-        "chips": topology.num_chips,
-        "replicas": topology.num_devices,
-        "global_batch_size": experiment.global_batch_size,
-        "compiles": all(step.compiles for step in steps),
-        "fits": all(step.fits for step in steps),
-        "hbm_bytes": max(step.needed_bytes or 0 for step in steps) or None,
-        "hbm_limit_bytes": topology.generation.hbm_bytes,
-        "largest_global_batch_size": None,
-        "steps": [_of_step(step, judge) for step in steps],
-    }
-    if search and worst.compiles:
-        report["largest_global_batch_size"] = judge.largest_batch(worst)
-    report |= schedule(judge, training)
-    report |= host_input.verdict(
-        report["peak_images_per_second"], topology, cpu_ms, by_fleet=by_fleet
+    schedule = schedule_of(experiment, analyser.stages, training)
+    return PreflightReport(
+        variant=model.name,
+        resolution=form.resolution,
+        precision=experiment.precision,
+        topology=topology,
+        global_batch_size=experiment.global_batch_size,
+        steps=steps,
+        largest_batch=(
+            analyser.largest_batch(worst) if search and worst.compiles else None
+        ),
+        schedule=schedule,
+        host_input=HostInput(
+            topology, schedule.peak_images_per_second, cpu_ms, by_data_service
+        ),
     )
-    return report | {
-        "unanswered": judge.unanswered,
-        "covers": text.COVERS,
-        "leaves_out": text.LEAVES_OUT,
-        "compiler": next((s.report.versions for s in steps if s.report), {}),
-    }
 
 
-def _of_step(step: Step, judge: Judge) -> dict[str, Any]:
-    """Returns what is known of one program."""
-    found: dict[str, Any] = {
-        "name": step.name,
-        "compiles": step.compiles,
-        "fits": step.fits,
-        "problem": step.problem,
-    }
-    if step.program is not None:
-        found |= {
-            "resolution": step.program.resolution,
-            "images_per_replica": step.program.images,
-        }
-    if step.report is None:
-        return found
-    report = step.report
-    found |= {
-        "hbm_bytes": step.needed_bytes,
-        "hbm_bytes_beside": step.beside,
-        "compile_seconds": round(report.seconds, 1),
-    }
-    if report.memory is None or report.costs is None:
-        return found
-    return found | {
-        "hbm_bytes_by_kind": dataclasses.asdict(report.memory),
-        "estimated_step_ms": report.milliseconds,
-        **_floors(step, judge),
-        "all_reduces": step.all_reduces,
-        "collectives": [dataclasses.asdict(one) for one in report.collectives],
-        "without_estimate": report.costs.without_estimate,
-        "dynamic_shapes": [
-            {"op": one.op, "shape": one.shape, **judge.place(one.location)}
-            for one in report.dynamic
-        ],
-        "loops_of_unknown_length": list(report.costs.unknown_loops),
-        "costliest": [
-            {"op": one.opcode, "layer": one.op_name, "cycles": one.total_cycles}
-            for one in report.costliest(10)
-        ],
-        "hlo": str(report.hlo_path),
-    }
+def schedule_of(
+    experiment: Experiment, stages: Mapping[int, Stage], training: Sequence[StepReport]
+) -> Schedule:
+    """Return the time of the whole run, by the estimates of its stages.
 
-
-def _floors(step: Step, judge: Judge) -> dict[str, Any]:
-    """Returns the least time that a step could take, by arithmetic and by memory."""
-    assert step.program is not None
-    assert step.report is not None
-    assert step.report.costs is not None
-    generation, model = judge.topology.generation, judge.programs.model
-    memory = step.report.costs.hbm_bytes / generation.hbm_bytes_per_second
-    floors = {"memory": 1e3 * memory}
-    if built_by_us(model):
-        macs = complexity.of_model(model, step.program.resolution).macs
-        flops = 2 * passes(step, model) * macs * step.program.images
-        floors["compute"] = 1e3 * flops / generation.peak_flops["bfloat16"]
-    return {
-        "floors_ms": floors,
-        "bound": max(floors, key=lambda name: floors[name]),
-    }
-
-
-def passes(step: Step, model: keras.Model) -> int:
-    """Returns how often a step does the arithmetic of a forward pass, at least."""
-    if step.stage is None:
-        return 2  # it scores raw and averaged weights
-    # A backward pass is two products for each of the forward pass; of parts that are
-    # frozen it may have none.
-    frozen = any(
-        not layer.trainable and layer.weights
-        for layer in model._flatten_layers(include_self=False)
-    )
-    return 1 if frozen else 3
-
-
-def schedule(judge: Judge, training: list[Step]) -> dict[str, Any]:
-    """Returns the time of the whole run, by the estimates of its stages."""
-    experiment, answers = judge.experiment, {step.stage: step for step in training}
-    known: dict[str, Any] = {
-        "train_steps": max(judge.stages),
-        "epochs": experiment.epochs,
-        "all_reduces": max(step.all_reduces for step in training),
-    }
-    times = ("estimated_step_ms", "images_per_second", "peak_images_per_second")
+    Args:
+      experiment: the recipe.
+      stages: of the run, by the step that ends each.
+      training: the train steps, one of each different stage.
+    """
+    known = Schedule(train_steps=max(stages), epochs=experiment.epochs)
+    milliseconds = {step.stage: step.milliseconds for step in training}
     total, before, each = 0.0, 0, []
-    for end, stage in judge.stages.items():
-        report = answers[stage].report
-        if report is None or report.milliseconds is None:
-            return known | dict.fromkeys((*times, "hours"))
-        each.append(report.milliseconds)
-        total += (end - before) * report.milliseconds
+    for end, stage in stages.items():
+        step_ms = milliseconds[stage]
+        if step_ms is None:
+            return known
+        each.append(step_ms)
+        total += (end - before) * step_ms
         before = end
-    step_ms = total / before
-    a_second = experiment.global_batch_size * 1e3
-    rates = step_ms, a_second / step_ms, a_second / min(each)
-    return known | dict(zip(times, rates, strict=True)) | {"hours": total / 3.6e6}
+    images_a_second = experiment.global_batch_size * 1e3
+    return dataclasses.replace(
+        known,
+        step_ms=total / before,
+        images_per_second=images_a_second / (total / before),
+        peak_images_per_second=images_a_second / min(each),
+        hours=total / 3.6e6,
+    )
 
 
 def data_of(
     experiment: Experiment, train_images: int | None
 ) -> tuple[Experiment, DatasetInfo]:
-    """Returns the recipe and its data, or data of as many images as are named."""
+    """Return the recipe and its data, or data of as many images as are named."""
     if train_images is None:
         try:
             return experiment, load_info(experiment.data_dir)
         except DataError as error:
-            raise errors.UserError(
-                f"{str(error).splitlines()[0]}; where the data is out of reach, name "
-                "how many images there are: --train_images=1281167"
+            raise UserError(
+                f"{first_line(error)}; where the data is out of reach, name how many "
+                "images there are: --train_images=1281167"
             ) from error
     split = SplitInfo((ShardInfo("train", train_images, ()),))
     info = DatasetInfo("unknown", 0, (), {"train": split, "validation": split})

@@ -1,9 +1,11 @@
 """What `preflight.report` says to a person."""
 
-import textwrap
-from typing import Any
+from common.console import table, wrap
+from preflight.host_input import HostInput
+from preflight.report import PreflightReport
+from preflight.step_report import StepReport
+from tpu_compiler.report import Memory
 
-_WIDTH = 100
 COVERS = (
     "the trainer's own step functions, for one replica of the slice, lowered by "
     "TensorFlow's bridge for the CPU and compiled by XLA's compiler for this TPU: "
@@ -20,8 +22,8 @@ LEAVES_OUT = (
 )
 
 
-def describe(report: dict[str, Any]) -> str:
-    """Returns the whole report as lines of text."""
+def describe(report: PreflightReport) -> str:
+    """Return the whole report as lines of text."""
     return "\n".join(
         [
             *_run(report),
@@ -31,132 +33,126 @@ def describe(report: dict[str, Any]) -> str:
             *_warnings(report),
             *_outlook(report),
             "",
-            *(_wrapped(f"It covers {line}.") for line in report["covers"]),
+            *(wrap(f"It covers {line}.") for line in COVERS),
             "It leaves out:",
-            *(_wrapped(f"- {line}") for line in report["leaves_out"]),
+            *(wrap(f"- {line}") for line in LEAVES_OUT),
         ]
     )
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
-
-
-def _run(report: dict[str, Any]) -> list[str]:
-    size, replicas = report["global_batch_size"], report["replicas"]
-    versions = ", ".join(f"{k} {v}" for k, v in report["compiler"].items())
+def _run(report: PreflightReport) -> list[str]:
+    size, replicas, topology = (
+        report.global_batch_size,
+        report.replicas,
+        report.topology,
+    )
+    versions = ", ".join(f"{k} {v}" for k, v in report.compiler_versions.items())
     return [
-        f"{report['variant']}, {report['resolution']} px, {report['precision']}: "
+        f"{report.variant}, {report.resolution} px, {report.precision}: "
         f"{size:,} images a step on {replicas:,} replicas ({size // replicas:,} each)",
-        f"{report['topology']}: {report['hosts']:,} hosts, {report['chips']:,} chips, "
-        f"{_gib(report['hbm_limit_bytes'])} of HBM a replica; compiled by {versions}",
+        f"{topology}: {report.host_input.hosts:,} hosts, {topology.num_chips:,} chips, "
+        f"{_gib(report.hbm_limit_bytes)} of HBM a replica; compiled by {versions}",
     ]
 
 
-def _table(report: dict[str, Any]) -> list[str]:
-    """Returns a row for each program, its columns aligned."""
+def _table(report: PreflightReport) -> list[str]:
+    """Return a row for each step, and what the memory of those that fit is."""
     head = ("", "compiles", "fits", "HBM", "left", "a step", "all-reduces", "bound")
-    rows: list[tuple[str, ...]] = [head]
-    for step in report["steps"]:
-        needed, ms = step.get("hbm_bytes"), step.get("estimated_step_ms")
-        left = "" if needed is None else _gib(report["hbm_limit_bytes"] - needed)
-        floors = step.get("floors_ms", {})
-        rows.append(
-            (
-                step["name"],
-                "yes" if step["compiles"] else "NO",
-                "yes" if step["fits"] else "NO",
-                "" if needed is None else _gib(needed),
-                left,
-                "" if ms is None else f"{ms:.1f} ms",
-                str(step.get("all_reduces", "")),
-                ", ".join(f"{k} >= {v:.1f} ms" for k, v in floors.items()),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
+    rows = [_row(step, report.hbm_limit_bytes) for step in report.steps]
+    memory = [
+        wrap(f"HBM of the {step.name}: {_by_kind(step, step.memory)}")
+        for step in report.steps
+        if step.memory is not None
     ]
-    for step in report["steps"]:
-        if kinds := step.get("hbm_bytes_by_kind"):
-            lines.append(
-                _wrapped(f"HBM of the {step['name']}: {_by_kind(step, kinds)}")
-            )
-    return [line.rstrip() for line in lines]
+    return [*table([head, *rows]), *memory]
 
 
-def _by_kind(step: dict[str, Any], kinds: dict[str, int]) -> str:
-    """Returns the parts that add up to what a step needs."""
+def _row(step: StepReport, limit: int) -> tuple[str, ...]:
+    needed, ms = step.needed_bytes, step.milliseconds
+    return (
+        step.name,
+        "yes" if step.compiles else "NO",
+        "yes" if step.fits else "NO",
+        "" if needed is None else _gib(needed),
+        "" if needed is None else _gib(limit - needed),
+        "" if ms is None else f"{ms:.1f} ms",
+        "" if step.memory is None else str(step.all_reduces),
+        ", ".join(f"{name} >= {ms:.1f} ms" for name, ms in step.floors_ms.items()),
+    )
+
+
+def _by_kind(step: StepReport, memory: Memory) -> str:
+    """Return the parts that add up to what a step needs."""
     parts = {
-        "variables and batch": kinds["arguments"],
-        "results": kinds["outputs"] - kinds["aliased"],
-        "temporaries": kinds["temporaries"],
-        "program": kinds["generated_code"],
-        "the training beside it": step["hbm_bytes_beside"],
+        "variables and batch": memory.arguments,
+        "results": memory.outputs - memory.aliased,
+        "temporaries": memory.temporaries,
+        "program": memory.generated_code,
+        "the training beside it": step.resident_bytes,
     }
     shown = {name: _gib(size) for name, size in parts.items()}
     nothing = _gib(0)
     return " + ".join(f"{v} {name}" for name, v in shown.items() if v != nothing)
 
 
-def _problems(report: dict[str, Any]) -> list[str]:
+def _problems(report: PreflightReport) -> list[str]:
     lines = []
-    for step in report["steps"]:
-        problem = step["problem"]
+    for step in report.steps:
+        problem = step.problem
         if problem is None:
             continue
-        lines.append(f"{step['name']}: {problem['message']}")
-        lines += [
-            f"  {name}: {problem[name]}"
-            for name in ("op", "layer", "source")
-            if problem.get(name)
-        ]
-        largest = problem.get("largest_buffers", ())
+        lines.append(f"{step.name}: {problem.message}")
+        if problem.location is not None:
+            said = {"op": problem.op, **vars(problem.location)}
+            lines += [f"  {name}: {value}" for name, value in said.items() if value]
         lines += dict.fromkeys(
-            f"  {_gib(one['bytes'])}  {one['shape']}  {one['layer']}" for one in largest
+            f"  {_gib(one.bytes)}  {one.shape}  {one.layer}"
+            for one in problem.largest_buffers or ()
         )
     return ["", *lines] if lines else []
 
 
-def _warnings(report: dict[str, Any]) -> list[str]:
+def _warnings(report: PreflightReport) -> list[str]:
     lines = []
-    for step in report["steps"]:
+    for step in report.steps:
         lines += [
-            f"{step['name']}: a size that depends on values, {one['shape']} of "
-            f"{one['op']}, {one['layer']} {one['source']}".rstrip()
-            for one in step.get("dynamic_shapes", ())
+            f"{step.name}: a size that depends on values, {one.shape} of {one.op}, "
+            f"{one.location.layer} {one.location.source}".rstrip()
+            for one in step.dynamic_shapes
         ]
         lines += [
-            f"{step['name']}: how often loop {name} runs is not known; it counts once"
-            for name in step.get("loops_of_unknown_length", ())
+            f"{step.name}: how often loop {name} runs is not known; it counts once"
+            for name in step.unknown_loops
         ]
     return ["", *lines] if lines else []
 
 
-def _outlook(report: dict[str, Any]) -> list[str]:
-    lines = _largest(report)
-    if report["hours"] is not None:
-        lines += _estimates(report)
+def _outlook(report: PreflightReport) -> list[str]:
+    lines = [*_largest_batch(report), *_estimates(report)]
     return ["", *lines] if lines else []
 
 
-def _largest(report: dict[str, Any]) -> list[str]:
-    lines = []
-    if largest := report["largest_global_batch_size"]:
-        each = largest // report["replicas"]
-        lines.append(f"Largest batch known to fit: {largest:,}, {each:,} a replica")
-    elif largest == 0:
-        lines.append("No batch fits, not even one image a replica")
-    return [*lines, *(f"Not known to fit: {why}" for why in report["unanswered"])]
+def _largest_batch(report: PreflightReport) -> list[str]:
+    found = report.largest_batch
+    if found is None:
+        return []
+    line = "No batch fits, not even one image a replica"
+    if found.images:
+        each = found.images // report.replicas
+        line = f"Largest batch known to fit: {found.images:,}, {each:,} a replica"
+    return [line, *(f"Not known to fit: {why}" for why in found.failed_compilations)]
 
 
-def _estimates(report: dict[str, Any]) -> list[str]:
+def _estimates(report: PreflightReport) -> list[str]:
+    schedule = report.schedule
+    rate, peak = schedule.images_per_second, schedule.peak_images_per_second
+    if schedule.hours is None or rate is None or peak is None:
+        return []
     return [
-        f"Estimate: {report['images_per_second']:,.0f} images/s, "
-        f"{report['estimated_step_ms']:.1f} ms a step; {report['epochs']:g} epochs are "
-        f"{report['train_steps']:,} steps, {_duration(report['hours'])}",
-        _feeding(report),
+        f"Estimate: {rate:,.0f} images/s, {schedule.step_ms:.1f} ms a step; "
+        f"{schedule.epochs:g} epochs are {schedule.train_steps:,} steps, "
+        f"{_duration(schedule.hours)}",
+        _host_input(report.host_input, has_fastest_stage=peak > 1.001 * rate),
     ]
 
 
@@ -167,22 +163,17 @@ def _duration(hours: float) -> str:
     return f"{3600 * hours:.1f} seconds"
 
 
-def _feeding(report: dict[str, Any]) -> str:
-    """Returns what the hosts have to make, and what their cores can."""
-    fed, demand = report["input"], report["images_per_second_per_host"]
-    line = f"Each host has to be given {demand:,.0f} images/s"
-    if report["peak_images_per_second"] > 1.001 * report["images_per_second"]:
-        line += " in the fastest stage"
-    if fed["cpu_ms_per_image"] is None:
+def _host_input(found: HostInput, *, has_fastest_stage: bool) -> str:
+    """Return what the hosts have to make, and what their cores can."""
+    line = f"Each host has to be given {found.demand:,.0f} images/s"
+    line += " in the fastest stage" * has_fastest_stage
+    if found.cpu_ms_per_image is None:
         return f"{line}; what an image costs was not measured (--input_cpu_ms)"
-    each = f"{fed['cpu_ms_per_image']:.2f} ms of a core each"
-    if fed["by_fleet"]:
-        return f"{line}; at {each} that is {fed['cores_needed_per_host']:,.0f} cores"
-    can = "enough" if fed["keeps_up"] else "TOO FEW"
-    return (
-        f"{line}; its {fed['cores_per_host']} cores make "
-        f"{fed['images_per_second_per_host']:,.0f} at {each}: {can}"
-    )
+    each = f"{found.cpu_ms_per_image:.2f} ms of a core each"
+    if found.by_data_service:
+        return f"{line}; at {each} that is {found.cores_needed:,.0f} cores"
+    can = "enough" if found.keeps_up else "TOO FEW"
+    return f"{line}; its {found.cores} cores make {found.supply:,.0f} at {each}: {can}"
 
 
 def _gib(size: int) -> str:

@@ -2,6 +2,7 @@ import pytest
 
 from models.input_form import input_form
 from preflight import host_input
+from preflight.host_input import HostInput
 from tests.support.runs import experiment_of
 from tpu_compiler import Topology
 
@@ -11,13 +12,13 @@ from tpu_compiler import Topology
     [("v3", 12, 1), ("v3:2x2", 96, 1), ("v5e", 28, 1), ("v3:4x4", 96, 4)],
 )
 def test_cores_of_a_host(topology, cores, hosts):
-    found = host_input.verdict(1000.0, Topology.parse(topology), 2.0)
-    assert (found["hosts"], found["input"]["cores_per_host"]) == (hosts, cores)
-    assert found["input"]["cores_needed_per_host"] == 2.0 / hosts
-    assert found["input"]["keeps_up"]
-    fleet = host_input.verdict(1e6, Topology.parse(topology), 2.0, by_fleet=True)
-    assert fleet["input"]["keeps_up"] is None
-    assert fleet["input"]["cores_needed_per_host"] == 2000 / hosts
+    found = HostInput(Topology.parse(topology), 1000.0, 2.0)
+    assert (found.hosts, found.cores) == (hosts, cores)
+    assert found.cores_needed == 2.0 / hosts
+    assert found.keeps_up
+    elsewhere = HostInput(Topology.parse(topology), 1e6, 2.0, by_data_service=True)
+    assert elsewhere.keeps_up is None
+    assert elsewhere.cores_needed == 2000 / hosts
 
 
 def test_what_an_image_costs_here(digits, monkeypatch):

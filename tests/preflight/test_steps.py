@@ -10,9 +10,12 @@ from common.accelerators import TPUS
 from common.errors import UserError
 from input_pipeline.records import load_info
 from preflight import report
-from preflight.compile_only import VirtualSlice
-from preflight.lowered_steps import Program, layers_of
-from preflight.steps import Judge, Step
+from preflight.compile_only import CompileOnlyStrategy
+from preflight.floors import forward_equivalents
+from preflight.host_input import HostInput
+from preflight.lowered_steps import LoweredStep, layers_of
+from preflight.step_report import StepReport
+from preflight.steps import StepAnalyser
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
 from train.config import ROOT
@@ -32,16 +35,16 @@ def test_stages_are_programs_of_their_own(digits):
             "experiment.Experiment.epochs": 0.12,
         },
     )
-    judge = Judge(
+    analyser = StepAnalyser(
         experiment, load_info(str(digits)), Topology.parse("v3"), FakeCompiler()
     )
-    first, second = judge.stages.values()
-    program = judge.programs.train_step(first)
+    first, second = analyser.stages.values()
+    program = analyser.lowered_steps.train_step(first)
     assert (program.resolution, program.images) == (16, 20)
     assert b"tensor<20x16x16x3xui8>" in program.stablehlo
-    assert stage_form(second, judge.programs.model).resolution == 32
+    assert stage_form(second, analyser.model).resolution == 32
     # Nor does it depend on what was lowered before: the compiler's cache goes by it.
-    assert judge.programs.train_step(first) == program
+    assert analyser.lowered_steps.train_step(first) == program
 
 
 class FakeCompiler(Compiler):
@@ -84,9 +87,9 @@ def report_of(*, needed=0, milliseconds=None, all_reduces=0) -> Any:
     )
 
 
-def judge_of(digits, compiler=None, **changes):
+def analyser_of(digits, compiler=None, **changes):
     changes = {f"experiment.Experiment.{name}": v for name, v in changes.items()}
-    return Judge(
+    return StepAnalyser(
         experiment_of(digits, **changes),
         load_info(str(digits)),
         Topology.parse("v3"),
@@ -98,93 +101,113 @@ def judge_of(digits, compiler=None, **changes):
 @pytest.mark.parametrize(("micro_batches", "dies"), [(1, False), (2, False), (1, True)])
 def test_largest_batch(digits, micro_batches, dies, monkeypatch):
     compiler = FakeCompiler(micro_batches, dies)
-    judge = judge_of(digits, compiler, accumulation_steps=micro_batches)
+    analyser = analyser_of(digits, compiler, accumulation_steps=micro_batches)
 
     def program(stage=None, images=20):
-        return Program(str(images).encode(), images, 32)
+        return LoweredStep(str(images).encode(), images, 32)
 
-    monkeypatch.setattr(judge.programs, "train_step", program)
-    monkeypatch.setattr(judge.programs, "eval_step", program)
-    train, _ = judge.steps()
+    monkeypatch.setattr(analyser.lowered_steps, "train_step", program)
+    monkeypatch.setattr(analyser.lowered_steps, "eval_step", program)
+    train, _ = analyser.analyse_steps()
     before = len(compiler.asked)
     # (15.48 - 1) * 4 images fit.
-    assert judge.largest_batch(train) == 56 * micro_batches
+    found = analyser.largest_batch(train)
+    assert found.images == 56 * micro_batches
     tried = [images for images, _ in compiler.asked[before:]]
     assert 20 // micro_batches not in tried, "what is known is not asked for again"
     assert len(tried) == len(set(tried)) < 8
     assert {seconds for _, seconds in compiler.asked} == {7.0}
     too_many = [n for n in tried if n > 56]
     assert too_many
-    assert judge.unanswered == [
+    assert found.failed_compilations == tuple(
         f"the train step with {n} images a replica: the process has died"
         for n in too_many * dies
-    ]
+    )
 
 
 def test_schedule_of_stages(digits):
     rows = [{"until_epoch": 0.06, "resolution": 16}]
-    judge = judge_of(digits, progressive=rows, epochs=0.12)
-    assert list(judge.stages) == [12, 24]
-    first, second = judge.stages.values()
-
-    def steps(*milliseconds):
-        answers = [
-            report_of(milliseconds=each, all_reduces=n)
-            for each, n in zip(milliseconds, (3, 2), strict=True)
-        ]
-        return [
-            Step("", stage, None, answer, None)
-            for stage, answer in zip((first, second), answers, strict=True)
-        ]
-
-    known = {"train_steps": 24, "epochs": 0.12, "all_reduces": 3}
-    assert report.schedule(judge, steps(1.0, 4.0)) == known | {
-        "estimated_step_ms": 2.5,
-        "images_per_second": 8000.0,
-        "peak_images_per_second": 20000.0,
-        "hours": pytest.approx(12 * 5 / 3.6e6),
-    }
-    unknown = report.schedule(judge, steps(None, 4.0))
-    assert unknown == known | dict.fromkeys(
-        ["estimated_step_ms", "images_per_second", "peak_images_per_second", "hours"]
+    changes = {"progressive": rows, "epochs": 0.12}
+    analyser = analyser_of(digits, **changes)
+    experiment = experiment_of(
+        digits, **{f"experiment.Experiment.{name}": v for name, v in changes.items()}
     )
+    assert list(analyser.stages) == [12, 24]
+    first, second = analyser.stages.values()
+
+    def schedule(*milliseconds):
+        steps = [
+            StepReport(name="", stage=stage, compilation=report_of(milliseconds=each))
+            for stage, each in zip((first, second), milliseconds, strict=True)
+        ]
+        return report.schedule_of(experiment, analyser.stages, steps)
+
+    known = report.Schedule(train_steps=24, epochs=0.12)
+    assert schedule(1.0, 4.0) == dataclasses.replace(
+        known,
+        step_ms=2.5,
+        images_per_second=8000.0,
+        peak_images_per_second=20000.0,
+        hours=pytest.approx(12 * 5 / 3.6e6),
+    )
+    assert schedule(None, 4.0) == known
+
+
+def test_all_reduces_are_those_of_the_step_that_has_the_most():
+    steps = [
+        StepReport(name="", stage=stage, compilation=report_of(all_reduces=number))
+        for stage, number in ((Stage(), 2), (Stage(resolution=16), 3), (None, 9))
+    ]
+    schedule = report.Schedule(train_steps=24, epochs=0.12)
+    found = report.PreflightReport(
+        variant="tiny",
+        resolution=32,
+        precision="float32",
+        topology=Topology.parse("v3"),
+        global_batch_size=20,
+        steps=steps,
+        largest_batch=None,
+        schedule=schedule,
+        host_input=HostInput(Topology.parse("v3"), None, None),
+    )
+    assert [step.all_reduces for step in steps] == [2, 3, 9]
+    assert found.all_reduces == 3
 
 
 def test_arithmetic_of_frozen_parts_is_not_a_floor(digits):
-    step = Step("", Stage(), None, None, None)
     model = experiment_of(digits).build_model()
-    assert report.passes(step, model) == 3
-    assert report.passes(dataclasses.replace(step, stage=None), model) == 2
+    assert forward_equivalents(model, trains=True) == 3
+    assert forward_equivalents(model, trains=False) == 2
     model.get_layer("block_0").trainable = False
-    assert report.passes(step, model) == 1
+    assert forward_equivalents(model, trains=True) == 1
 
 
 def test_a_stage_that_the_trainer_would_refuse(digits):
     rows = [{"until_epoch": 0.06, "mixup_alpha": 0.2}]
     with pytest.raises(UserError, match=r"mixup_alpha, but Experiment\.mixing is None"):
-        judge_of(digits, progressive=rows)
+        analyser_of(digits, progressive=rows)
 
 
 def test_the_layer_that_a_node_belongs_to(digits):
-    judge = judge_of(digits)
+    analyser = analyser_of(digits)
     node = "gradient_tape/tiny_1/block_0_1/squeeze_excite_1/reduce_1/convolution/Conv"
-    layers = layers_of(node, judge.programs.model)
+    layers = layers_of(node, analyser.model)
     assert [one.name for one in layers] == ["block_0", "squeeze_excite", "reduce"]
     assert (
         layers[-1]
-        is judge.programs.model.get_layer("block_0")._expansion[-1].forward_layers[0]
+        is analyser.model.get_layer("block_0")._expansion[-1].forward_layers[0]
     )
-    place = judge.place(node)
-    assert place["layer"] == "block_0/squeeze_excite/reduce (Conv2D)"
-    file, line = place["source"].split(":")
+    location = analyser.location(node)
+    assert location.layer == "block_0/squeeze_excite/reduce (Conv2D)"
+    file, line = location.source.split(":")
     assert file == "models/blocks.py"
     source = (ROOT / file).read_text().splitlines()[int(line) - 1 :]
     assert "class SqueezeExcite" in "".join(source[:2])
-    assert judge.place("somewhere/else")["layer"] == "somewhere/else"
+    assert analyser.location("somewhere/else").layer == "somewhere/else"
 
 
 def test_reductions_of_a_slice():
-    strategy = VirtualSlice(4)
+    strategy = CompileOnlyStrategy(4)
     assert strategy.num_replicas_in_sync == 4
 
     def both(x):
@@ -204,7 +227,41 @@ class Enough(Exception):  # noqa: N818 - nothing is wrong
     """What comes behind it is not of interest."""
 
 
-SETTINGS = {
-    "dataset.train_dataset.shuffle_buffer": 100,
-    "dataset.eval_dataset.max_bad_records": 7,
-}
+@pytest.mark.parametrize(
+    ("changes", "opened"),
+    [
+        ({}, ["train", "validation"]),
+        ({"reads_data": False}, []),
+        # Of machines that may not run yet, and whose batches are not asked for.
+        ({"dataset.train_dataset.service": "grpc://nowhere:1"}, []),
+    ],
+)
+def test_data_that_is_read_here_is_opened_before_a_compilation(
+    digits, monkeypatch, changes, opened
+):
+    found = []
+
+    def open_train(experiment, *arguments):
+        found.append(experiment.train_split)
+
+    def open_eval(experiment, *arguments):
+        found.append(experiment.eval_split)
+
+    def stop(analyser):
+        raise Enough
+
+    monkeypatch.setattr(report.datasets, "train_dataset", open_train)
+    monkeypatch.setattr(report.datasets, "eval_dataset", open_eval)
+    monkeypatch.setattr(StepAnalyser, "analyse_steps", stop)
+    changes = dict(changes)
+    reads_data = changes.pop("reads_data", True)
+    with pytest.raises(Enough):
+        report.preflight(
+            experiment_of(digits, **changes),
+            load_info(str(digits)),
+            Topology.parse("v3"),
+            FakeCompiler(),
+            reads_data=reads_data,
+            cpu_ms=1.0,
+        )
+    assert found == opened

@@ -1,12 +1,10 @@
 """A network of two blocks, an augmentation: what a loop is tested with, in seconds."""
 
-from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from models import efficientnet_x, variants
+from models import variants
 
 # Summands of a logit, layer by layer: 27 of the stem, 8 + 9 + 16 of the first block,
 # 72 + 16 of the second, 8 of the head, 16 of the classifier, four pools of 8 x 8.
@@ -84,13 +82,3 @@ def poisoned(
     """A mixing whose targets are not numbers where an image is all white."""
     white = tf.reduce_any(tf.reduce_all(images > 250, axis=[1, 2, 3]))
     return images, tf.where(white, float("nan"), targets)
-
-
-def with_layer(make: Callable[[], keras.Layer]) -> Callable[..., keras.Model]:
-    """Returns a `build_model` that puts one more layer behind the logits."""
-
-    def build_model(**settings: Any) -> keras.Model:
-        model = efficientnet_x.build_model(variant(), num_classes=10, **settings)
-        return keras.Model(model.input, make()(model.output), name=model.name)
-
-    return build_model

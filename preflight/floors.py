@@ -1,0 +1,47 @@
+"""The least time that a step could take on a device, by its arithmetic and memory."""
+
+import keras
+
+from common.accelerators import Tpu
+from models import complexity
+from models.parts import built_by_us
+from preflight.lowered_steps import LoweredStep
+from tpu_compiler.costs import Costs
+
+
+def floors_ms(
+    lowered: LoweredStep,
+    costs: Costs,
+    model: keras.Model,
+    generation: Tpu,
+    *,
+    trains: bool,
+) -> dict[str, float]:
+    """Return milliseconds by "memory" and, of our own networks, by "compute".
+
+    Args:
+      lowered: the step.
+      costs: of it, by the compiler.
+      model: of the step.
+      generation: of the TPU.
+      trains: whether it is a train step, and not the evaluation's.
+    """
+    floors = {"memory": 1e3 * (costs.hbm_bytes / generation.hbm_bytes_per_second)}
+    if built_by_us(model):
+        macs = complexity.of_model(model, lowered.resolution).macs
+        flops = 2 * forward_equivalents(model, trains=trains) * macs * lowered.images
+        floors["compute"] = 1e3 * flops / generation.peak_flops["bfloat16"]
+    return floors
+
+
+def forward_equivalents(model: keras.Model, *, trains: bool) -> int:
+    """Return how often a step does the arithmetic of a forward pass, at least."""
+    if not trains:
+        return 2  # it scores raw and averaged weights
+    # A backward pass is two products for each of the forward pass; of parts that are
+    # frozen it may have none.
+    frozen = any(
+        not layer.trainable and layer.weights
+        for layer in model._flatten_layers(include_self=False)
+    )
+    return 1 if frozen else 3

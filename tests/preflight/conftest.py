@@ -1,0 +1,34 @@
+"""Data of preflight's tests."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline import records
+
+
+@pytest.fixture(scope="session")
+def greys(tmp_path_factory) -> str:
+    """40 pictures, picture i as grey as 6 * i and of a size that nothing else has."""
+    folder = tmp_path_factory.mktemp("greys")
+    examples = [
+        records.make_example(
+            tf.io.encode_jpeg(np.full([20 + i, 30, 3], 6 * i, np.uint8)).numpy(),
+            label=1 + i % 3,
+            height=20 + i,
+            width=30,
+            filename=f"{i}.JPEG",
+            synset="",
+            text="",
+        )
+        for i in range(40)
+    ]
+    shards = [
+        records.write_shard(str(folder / f"train-{k}"), examples[20 * k : 20 * k + 20])
+        for k in range(2)
+    ]
+    split = records.SplitInfo(tuple(shards))
+    names = ("ash", "slate", "chalk")
+    splits = {"train": split, "validation": split}
+    records.write_info(records.DatasetInfo("greys", 1, names, splits), str(folder))
+    return str(folder)
