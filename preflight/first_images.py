@@ -231,6 +231,6 @@ def _shares(weights: np.ndarray, info: DatasetInfo) -> list[str]:
 
 
 def _location(records: Records, element: Mapping[str, tf.Tensor]) -> str:
-    path, number = records.location(element["place"])
+    path, number = records.location(element["position"])
     file: Any = path.numpy()
     return f"{file.decode().rpartition('/')[2]}, record {number.numpy()}"
