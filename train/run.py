@@ -340,7 +340,7 @@ def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
 def write_summary(
     model_dir: str, summary: dict[str, Any], workers: processes.Processes
 ) -> dict[str, Any]:
-    """Return the summary, which the leader writes."""
+    """Return the summary, which the chief writes."""
     if not workers.is_chief:
         return summary
     return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)

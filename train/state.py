@@ -27,7 +27,7 @@ class TrainState:
       model: what learns.
       ema_model: its moving average.
       optimizer: of the model.
-      skipped_batches: int64, batches that were passed over because they gave a loss
+      skipped_batches: int64, batches that were skipped because they gave a loss
         that is not finite: the next batch has the number step + skipped_batches.
       roll_backs: int64, how often.
       statistics: the model's moving statistics.

@@ -56,10 +56,10 @@ def live_once(command, workers, model_dir, chance, moment) -> tuple[str, str] | 
     """Starts a run and sends one signal; None if the run ended before."""
     kind = chance.choice([signal.SIGKILL, signal.SIGTERM])
     with processes.started(command, workers=workers) as group:
-        leader, victim = group[0], chance.choice(group)
-        assert leader.stderr is not None
-        wait_for(moment, leader.stderr, model_dir, chance, workers == 1)
-        if leader.poll() is not None:
+        chief, victim = group[0], chance.choice(group)
+        assert chief.stderr is not None
+        wait_for(moment, chief.stderr, model_dir, chance, workers == 1)
+        if chief.poll() is not None:
             return None
         victim.send_signal(kind)
         for process in group:

@@ -1,4 +1,4 @@
-"""A batch whose loss is not a number: stopped or passed over, and kept."""
+"""A batch whose loss is not a number: stopped or skipped, and kept."""
 
 import dataclasses
 import json
