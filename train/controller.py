@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
-from common.console import warn
+from common.console import say, warn
 from common.errors import Restart, UserError
 from input_pipeline.records import DatasetInfo
+from train import evaluation
 from train.checkpoints.manager import Checkpoints
 from train.datasets import data_setting
 from train.distribution import processes
+from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance import non_finite
 from train.fault_tolerance.graph_errors import translate_errors
@@ -24,7 +27,7 @@ from train.telemetry.telemetry import Telemetry
 # A loop on the device cannot be interrupted. It is cut so that SIGTERM waits for no
 # more than this part of its deadline; the rest is for the checkpoint.
 _DEADLINE_SHARE = 0.25
-_COMPILING = 4.0  # how much longer than others a loop may take that compiles
+_COMPILING = 4.0  # how much longer than others a phase may take that compiles
 
 
 class Controller:
@@ -108,6 +111,26 @@ class Controller:
                 self._save()
             if self.step < end:
                 self._stop_for_sigterm(self.step)
+
+    def score(self, evaluator: Evaluator) -> dict[str, Any]:
+        """Score the state as it is, whose checkpoint is being written meanwhile.
+
+        Returns:
+          The scores for summary.json.
+        """
+        step = self.step
+        self._watchdog.phase(
+            f"evaluation at step {step:,}", step, timeout_factor=_COMPILING
+        )
+        scores = evaluator.score(f"{self._model_dir}/ckpt-{step}")
+        self._watchdog.phase(f"waiting for ckpt-{step}", step)
+        self._checkpoints.wait()
+        say(evaluation.describe(scores))
+        if self._workers.is_chief:
+            # Only then they count as taken: a kill in between has them taken again.
+            evaluation.keep_best(self._model_dir, scores)
+            self._telemetry.evaluation(step, scores)
+        return scores
 
     def is_regular(self, step: int) -> bool:
         """Whether a run that nobody disturbs saves a checkpoint at a step."""

@@ -72,26 +72,31 @@ def train_and_evaluate(
     workers = processes.Processes(strategy)
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
+        # Who watches over the run, from its first moment.
         watchdog = stack.enter_context(make_watchdog(experiment, model_dir, workers))
         preemption = stack.enter_context(
             Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
         )
+
+        # What is trained, and what is scored.
         watchdog.phase("building", timeout_factor=_SLOW)
         with strategy.scope():
             train_state = state.create(experiment, info)
         stages = Stages(experiment, info, train_state, strategy)
         evaluator = Evaluator(experiment, info, strategy, train_state.models)
 
+        # Where it stands.
         watchdog.phase("restoring")
         checkpoints = stack.enter_context(
             make_checkpoints(experiment, train_state, model_dir, workers)
         )
-        step = first_step = start(experiment, stages, checkpoints, model_dir, workers)
+        step = start(experiment, stages, checkpoints, model_dir, workers)
         if workers.is_chief:
             remove_stale_files(model_dir, with_evaluation)
             if config is not None:
                 config.save(model_dir)
 
+        # Who writes down what happens.
         last = experiment.train_steps(info)
         progress = Progress(step, last, experiment.global_batch_size)
         telemetry = stack.enter_context(
@@ -100,6 +105,9 @@ def train_and_evaluate(
         telemetry.start(step, "" if config is None else config.text)
         if step:
             telemetry.event(step, "resumed")
+        profiler = stack.enter_context(make_profiler(experiment, model_dir, workers))
+
+        # From evaluation to evaluation.
         controller = Controller(
             experiment,
             info,
@@ -111,50 +119,23 @@ def train_and_evaluate(
             progress=progress,
             watchdog=watchdog,
             preemption=preemption,
-            profiler=stack.enter_context(make_profiler(experiment, model_dir, workers)),
+            profiler=profiler,
         )
         say(start_message(experiment, info, train_state.model, step))
-
         scores: dict[str, Any] = {}
-        scored = workers.broadcast(step in telemetry.evaluations())
         interval = experiment.eval_interval(info)
-        for stop in evaluation_steps(step, interval, last, bool(scored)):
-            controller.train_until(stop)  # ends with a checkpoint
+        scored = bool(workers.broadcast(step in telemetry.evaluations()))
+        for stop in evaluation_steps(step, interval, last, scored):
+            controller.train_until(stop)
             if with_evaluation:
-                watchdog.phase(
-                    f"evaluation at step {stop:,}", stop, timeout_factor=_SLOW
-                )
-                scores = evaluator.score(f"{model_dir}/ckpt-{stop}")
-                watchdog.phase(f"waiting for ckpt-{stop}", stop)
-                checkpoints.wait()
-                keep(scores, stop, model_dir, telemetry, workers)
+                scores = controller.score(evaluator)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
 
-    summary = {
-        **model_summary(experiment, train_state.model, controller.step),
-        **scores,
-        "roll_backs": int(train_state.roll_backs.numpy()),
-        "skipped_batches": int(train_state.skipped_batches.numpy()),
-    }
-    if controller.step > first_step:
-        summary |= {"first_step": first_step, **progress.summary()}
+    summary = training_summary(experiment, train_state) | scores
+    if controller.step > step:
+        summary |= {"first_step": step, **progress.summary()}
     return write_summary(model_dir, summary, workers)
-
-
-def keep(
-    scores: dict[str, Any],
-    step: int,
-    model_dir: str,
-    telemetry: Telemetry,
-    workers: processes.Processes,
-) -> None:
-    """Say the scores of a step whose checkpoint is written, and keep the best one."""
-    say(evaluation.describe(scores))
-    if workers.is_chief:
-        # Only then they count as taken: a kill in between has them taken again.
-        evaluation.keep_best(model_dir, scores)
-        telemetry.evaluation(step, scores)
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
@@ -358,6 +339,17 @@ def start_message(
         f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else f"starting from {origin}")
     )
+
+
+def training_summary(
+    experiment: Experiment, train_state: state.TrainState
+) -> dict[str, Any]:
+    """Return what a summary says of a state, but for its scores."""
+    step = int(train_state.step.numpy())
+    return model_summary(experiment, train_state.model, step) | {
+        "roll_backs": int(train_state.roll_backs.numpy()),
+        "skipped_batches": int(train_state.skipped_batches.numpy()),
+    }
 
 
 def model_summary(
