@@ -112,12 +112,12 @@ def test_gives_up_after_so_many(poisoned, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("clip_norm", 0, "None or > 0"),
-        ("hang_timeout_minutes", -1, "None or > 0"),
-        ("keep_checkpoint_every_hours", "often", "None or > 0"),
-        ("peak_teraflops", 0.0, "None or > 0"),
-        ("preemption_deadline_seconds", None, "> 0"),
-        ("accumulation_steps", 0, "a whole number > 0"),
+        ("clip_norm", 0, "None or a number above 0"),
+        ("hang_timeout_minutes", -1, "None or a number above 0"),
+        ("keep_checkpoint_every_hours", "often", "None or a number above 0"),
+        ("peak_teraflops", 0.0, "None or a number above 0"),
+        ("preemption_deadline_seconds", None, "a number above 0"),
+        ("accumulation_steps", 0, "a whole number >= 1"),
         ("max_roll_backs", -1, "a whole number >= 0"),
         ("example_images", 1.5, "a whole number >= 0"),
         ("non_finite", "ignore", "'stop' or 'roll_back'"),
