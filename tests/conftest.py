@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import signal
 from pathlib import Path
 
@@ -18,7 +19,10 @@ LONGEST_FIRST = ["train", "preflight", "input_pipeline", "tpu_compiler", "perfor
 # each child of it: a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-gc.disable()  # A search for garbage is slow, and Python makes one a thousand objects.
+# `Garbage` frees what tests leave: Python would search too often, and TensorFlow's own
+# allocator, which it chooses when it starts, gives nothing back.
+gc.disable()
+os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
 GARBAGE = pytest.StashKey()
 
 
