@@ -23,8 +23,8 @@ from pathlib import Path
 from benchmarks.support import machine
 from common import cli, console
 from common.errors import Status
+from common.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 LIMIT = 1.0  # CPU seconds
 UNKNOWN_FLAG = "--no_such_flag=1"
 _CHECKED = ("type", "choices")  # what makes argparse look at a value

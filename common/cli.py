@@ -29,6 +29,7 @@ from typing import Any, Protocol
 
 from common import console
 from common.errors import Restart, Status, UserError, first_line
+from common.project import why_no_gin_file
 
 _Run = Callable[[argparse.Namespace], Status | None]
 
@@ -60,9 +61,12 @@ def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentPar
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --gin_file and --gin_param, as `train.config.parse` takes them."""
-    several: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument(
-        "--gin_file", **several, help="a .gin file; may be repeated, later ones win"
+        "--gin_file",
+        type=_gin_file,
+        action="append",
+        default=[],
+        help="a .gin file; may be repeated, later ones win",
     )
     add_gin_param(parser)
 
@@ -75,6 +79,12 @@ def add_gin_param(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a binding such as 'a.b = 1', which wins over files; may be repeated",
     )
+
+
+def _gin_file(path: str) -> str:
+    if why := why_no_gin_file(path):
+        raise argparse.ArgumentTypeError(why)
+    return path
 
 
 def command(

@@ -5,12 +5,10 @@ should do so, too, when a signal ended the process, as the kernel's SIGKILL for 
 memory or the watchdog's SIGALRM.
 """
 
-import contextlib
 import os
 import re
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 
 # What TensorFlow adds to a message of where in its graphs it was raised.
@@ -76,19 +74,3 @@ def exit_for_restart(
     reporter.start()
     reporter.join(seconds)
     exit(Status.RESTART)
-
-
-@contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Print as one line why a run ends, and exit with the status that says so."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
-        sys.exit(Status.MISTAKE)
-    except Restart as reason:
-        print(f"{first_line(reason)}; the same command goes on", file=sys.stderr)
-        sys.exit(Status.RESTART)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it can", file=sys.stderr)
-        sys.exit(Status.INTERRUPTED)

@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from common.project import ROOT
 from input_pipeline.records import DatasetInfo
 from models.input_form import InputForm, input_form
 from performance import lowering
 from preflight.compile_only import CompileOnlyStrategy
 from train import datasets, stages, state
-from train.config import ROOT
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.stage_rows import BASE_STAGE, Stage

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.console import count, say
+from common.project import ROOT
 from input_pipeline.records import DatasetInfo
 from preflight import largest_batch
 from preflight.floors import floors_ms
@@ -20,7 +21,6 @@ from preflight.step_report import (
 )
 from tpu_compiler import Compiler, CompilerError, CompilerReport, Topology
 from train import stages
-from train.config import ROOT
 from train.experiment import Experiment
 from train.stage_rows import Stage
 

@@ -8,19 +8,17 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
 
-from common import gfiles
+from common import gfiles, project
 from common.checks import nearest_names
 from common.errors import UserError, first_line
 from train import resolver
 from train.experiment import Experiment
 from train.resolver import MODULES, Resolver, Setting
 
-ROOT = Path(__file__).parent.parent
 SAVED = "operative_config.gin"
 # A binding on the command line is read as if these lines stood above it.
 _IMPORTS = "from __gin__ import dynamic_registration\n" + "".join(
@@ -99,15 +97,17 @@ def resolve(
         of the bindings has no effect.
     """
     gin.clear_config()
-    gin.add_config_file_search_path(str(ROOT))
+    gin.add_config_file_search_path(str(project.ROOT))
     bindings = list(bindings)
     if model_dir is not None and not gin_files:
         _read(gin.parse_config, _saved(model_dir), f"{model_dir}/{SAVED}")
     elif not gin_files and not bindings:
-        raise UserError(f"no config is given; --gin_file names one, {_gin_files()}")
+        raise UserError(
+            f"no config is given; --gin_file names one, {project.gin_files()}"
+        )
     for path in gin_files:
-        if not any(map(gfiles.exists, (path, str(ROOT / path)))):
-            raise UserError(f"there is no gin file {path}; {_gin_files()}")
+        if why := project.why_no_gin_file(path):
+            raise UserError(why)
         _read(gin.parse_config_file, path, path)
     for binding in bindings:
         _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
@@ -125,11 +125,6 @@ def _saved(model_dir: str) -> str:
             f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
         )
     return text
-
-
-def _gin_files() -> str:
-    runs = sorted(f"gin_configs/runs/{f.name}" for f in ROOT.glob("gin_configs/runs/*"))
-    return f"those of the project: {', '.join(runs)}"
 
 
 def _read(parser: Callable[[str], Any], text: str, where: str) -> None:

@@ -1,7 +1,7 @@
 import ast
 import re
 
-from train.config import ROOT
+from common.project import ROOT
 
 
 def test_the_image_has_every_package_that_the_trainer_imports():

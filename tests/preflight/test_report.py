@@ -9,6 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from common.project import ROOT
 from input_pipeline.records import load_info
 from models import complexity
 from models.batch_norm import BatchNormalization
@@ -16,7 +17,6 @@ from preflight import report, report_json, text
 from tests.support.runs import bindings, experiment_of
 from tpu_compiler import Compiler, Topology
 from train import config
-from train.config import ROOT
 
 LARGE = {
     "experiment.Experiment.global_batch_size": 256,

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from common.accelerators import TPUS
 from common.errors import UserError
+from common.project import ROOT
 from input_pipeline.records import load_info
 from preflight import report
 from preflight.compile_only import CompileOnlyStrategy
@@ -18,7 +19,6 @@ from preflight.step_report import StepReport
 from preflight.steps import StepAnalyser
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
-from train.config import ROOT
 from train.stage_rows import Stage
 from train.stages import stage_form
 
