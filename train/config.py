@@ -105,8 +105,6 @@ def resolve(
         raise UserError(
             f"no config is given; --gin_file names one, {project.gin_files()}"
         )
-            f"no config is given; --gin_file names one, {project.gin_files()}"
-        )
     for path in gin_files:
         if why := project.why_no_gin_file(path):
             raise UserError(why)
