@@ -5,7 +5,7 @@ import keras
 from common.accelerators import Tpu
 from models import complexity
 from models.parts import built_by_us
-from preflight.lowered_steps import LoweredStep
+from preflight.rows import LoweredStep
 from tpu_compiler.costs import Costs
 
 

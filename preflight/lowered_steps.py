@@ -13,6 +13,7 @@ from input_pipeline.records import DatasetInfo
 from models.input_form import InputForm, input_form
 from performance import lowering
 from preflight.compile_only import CompileOnlyStrategy
+from preflight.rows import LoweredStep
 from train import datasets, stages, state
 from train.evaluation import Evaluator
 from train.experiment import Experiment
@@ -39,21 +40,6 @@ class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
         self.source = _own_source(message)
         self.reason = _reason(message)
         super().__init__(message)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoweredStep:
-    """A step for one replica of many.
-
-    Attributes:
-      stablehlo: of TensorFlow's bridge for the CPU, as text.
-      images: of a replica, a step.
-      resolution: of these, in pixels.
-    """
-
-    stablehlo: bytes
-    images: int
-    resolution: int
 
 
 class LoweredSteps:

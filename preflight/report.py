@@ -12,98 +12,17 @@ from input_pipeline.errors import DataError
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo, load_info
 from models.input_form import input_form
 from preflight import host_input
-from preflight.host_input import HostInput
-from preflight.step_report import StepReport
-from preflight.steps import LargestBatch, StepAnalyser
+from preflight.rows import (
+    HostInput,
+    PreflightReport,
+    Schedule,
+    StepReport,
+)
+from preflight.steps import StepAnalyser
 from tpu_compiler import Compiler, Topology
 from train import datasets
 from train.experiment import Experiment
 from train.stage_rows import Stage
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A whole run by the estimates of its stages.
-
-    Attributes:
-      train_steps: of the run.
-      epochs: of the run.
-      step_ms: on average; as what follows, None where the compiler has no estimate of
-        a stage.
-      images_per_second: of the slice, on average.
-      peak_images_per_second: of the slice, in its fastest stage.
-      hours: of all train steps.
-    """
-
-    train_steps: int
-    epochs: float
-    step_ms: float | None = None
-    images_per_second: float | None = None
-    peak_images_per_second: float | None = None
-    hours: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PreflightReport:
-    """What is known of a run on a slice before its launch.
-
-    Attributes:
-      variant: the model's name.
-      resolution: of its images in pixels.
-      precision: see `Experiment`.
-      topology: the slice.
-      global_batch_size: see `Experiment`.
-      steps: the update of every stage, and the evaluation's step, which is the last.
-      largest_batch: None where it was not looked for.
-      schedule: of the run.
-      host_input: what its hosts are asked for.
-    """
-
-    variant: str
-    resolution: int
-    precision: str
-    topology: Topology
-    global_batch_size: int
-    steps: Sequence[StepReport]
-    largest_batch: LargestBatch | None
-    schedule: Schedule
-    host_input: HostInput
-
-    @property
-    def compiles(self) -> bool:
-        """Whether all steps do."""
-        return all(step.compiles for step in self.steps)
-
-    @property
-    def fits(self) -> bool:
-        """Whether all steps do."""
-        return all(step.fits for step in self.steps)
-
-    @property
-    def hbm_bytes(self) -> int | None:
-        """Of a device, by the step that needs the most; None if none compiles."""
-        return max(step.needed_bytes or 0 for step in self.steps) or None
-
-    @property
-    def hbm_limit_bytes(self) -> int:
-        """Of a device, as much as a program may use."""
-        return self.topology.generation.hbm_bytes
-
-    @property
-    def replicas(self) -> int:
-        """Of the slice: its devices."""
-        return self.topology.num_devices
-
-    @property
-    def all_reduces(self) -> int:
-        """Of the train step that has the most."""
-        return max(step.all_reduces for step in self.steps if step.stage is not None)
-
-    @property
-    def compiler_versions(self) -> dict[str, str]:
-        """Of the compiler's packages; empty where it was not asked for anything."""
-        asked = (step.compilation for step in self.steps if step.compilation)
-        return next((compilation.versions for compilation in asked), {})
 
 
 def preflight(

@@ -3,10 +3,15 @@
 import dataclasses
 from typing import Any
 
-from preflight import text
-from preflight.host_input import HostInput
-from preflight.report import PreflightReport
-from preflight.step_report import Location, Problem, StepReport
+from preflight.rows import (
+    COVERS,
+    LEAVES_OUT,
+    HostInput,
+    Location,
+    PreflightReport,
+    Problem,
+    StepReport,
+)
 
 _COSTLIEST = 10
 
@@ -37,8 +42,8 @@ def to_json(report: PreflightReport) -> dict[str, Any]:
         "hours": schedule.hours,
         **_host_input(report.host_input),
         "unanswered": [] if search is None else list(search.failed_compilations),
-        "covers": text.COVERS,
-        "leaves_out": text.LEAVES_OUT,
+        "covers": COVERS,
+        "leaves_out": LEAVES_OUT,
         "compiler": report.compiler_versions,
     }
 

@@ -11,11 +11,13 @@ from common.project import ROOT
 from input_pipeline.records import DatasetInfo
 from preflight import largest_batch
 from preflight.floors import floors_ms
-from preflight.lowered_steps import CannotLower, LoweredStep, LoweredSteps, layers_of
-from preflight.step_report import (
+from preflight.lowered_steps import CannotLower, LoweredSteps, layers_of
+from preflight.rows import (
     DynamicShape,
     LargeBuffer,
+    LargestBatch,
     Location,
+    LoweredStep,
     Problem,
     StepReport,
 )
@@ -23,19 +25,6 @@ from tpu_compiler import Compiler, CompilerError, CompilerReport, Topology
 from train import stages
 from train.experiment import Experiment
 from train.stage_rows import Stage
-
-
-@dataclasses.dataclass(frozen=True)
-class LargestBatch:
-    """The largest global batch that is known to fit.
-
-    Attributes:
-      images: in it; 0 where not even one a replica fits.
-      failed_compilations: why the compiler had no answer for a larger one, a line each.
-    """
-
-    images: int
-    failed_compilations: tuple[str, ...]
 
 
 class StepAnalyser:

@@ -1,25 +1,8 @@
 """What `preflight.report` says to a person."""
 
 from common.console import table, wrap
-from preflight.host_input import HostInput
-from preflight.report import PreflightReport
-from preflight.step_report import StepReport
+from preflight.rows import COVERS, LEAVES_OUT, HostInput, PreflightReport, StepReport
 from tpu_compiler.report import Memory
-
-COVERS = (
-    "the trainer's own step functions, for one replica of the slice, lowered by "
-    "TensorFlow's bridge for the CPU and compiled by XLA's compiler for this TPU: "
-    "whether they compile, the memory they take, and the compiler's estimate of their "
-    "cycles",
-)
-LEAVES_OUT = (
-    "TPUStrategy was not run, nor any TPU: its own bridge may lower an op otherwise",
-    "the time of all-reduces and of asynchronous copies, of which the compiler makes "
-    "no estimate",
-    "waiting for images, evaluations, checkpoints, start and preemptions",
-    "the milliseconds are rough, the ratio of two similar networks is better: see the "
-    "README",
-)
 
 
 def describe(report: PreflightReport) -> str:

@@ -1,7 +1,8 @@
 """Scores: of a state in memory, of a checkpoint, of every checkpoint of a job."""
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -13,8 +14,8 @@ from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
-from train import losses, metrics, state
-from train.checkpoints import bundle, directory
+from train import losses, metrics, pretrained, state
+from train.checkpoints import bundle, directory, manager
 from train.datasets import eval_dataset
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
@@ -24,6 +25,47 @@ BEST = "best"  # folder of the best checkpoint and its scores
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
 )
+
+
+def build_models(
+    experiment: Experiment, info: DatasetInfo, keys: Iterable[str] = ("", "ema_")
+) -> dict[str, keras.Model]:
+    """Return models for evaluation, keyed as `TrainState.models`."""
+    return {key: state.build_model(experiment, info) for key in keys}
+
+
+def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
+    """Fill models, keyed as `TrainState.models`, from the checkpoint at `path`."""
+    parts = {"": "model", "ema_": "ema"}
+    variables = {}
+    for key, model in models.items():
+        variables |= state.by_path(parts[key], model.weights)
+    manager.restore(variables, path, partly=True)
+
+
+def load_models(
+    experiment: Experiment,
+    info: DatasetInfo,
+    model_dir: str,
+    keys: Iterable[str] = ("", "ema_"),
+) -> tuple[dict[str, keras.Model], str, int]:
+    """Return models to score or to export, where they are from, and their step.
+
+    They hold the newest intact checkpoint. Before there is any they hold the weights
+    that the training would start from, if these are given; their step is 0.
+
+    Raises:
+      UserError: neither is there, or no checkpoint is intact or fits the models.
+      Restart: the storage does not answer now.
+    """
+    models = build_models(experiment, info, keys)
+    if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
+        for model in models.values():
+            pretrained.load_into(experiment, model)
+        return models, f"pretrained {experiment.pretrained}", 0
+    load = functools.partial(restore_into, models)
+    path, _ = directory.load_newest(model_dir, load)
+    return models, path, bundle.step(path)
 
 
 class Evaluator(orbit.StandardEvaluator):
@@ -196,7 +238,7 @@ def follow(
     """
     last_step = experiment.train_steps(info)
     with strategy.scope():
-        models = state.build_models(experiment, info)
+        models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
     bundle.remove_stale(f"{model_dir}/{BEST}")
     scores = telemetry.evaluations()
@@ -212,7 +254,7 @@ def follow(
         step, path = new[0]
         try:
             with strategy.scope():
-                state.restore_into(models, path)
+                restore_into(models, path)
             scores[step] = evaluator.score(path)
             say(describe(scores[step]))
             keep_best(model_dir, scores[step])

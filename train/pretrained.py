@@ -15,6 +15,7 @@ from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
 from train.checkpoints import bundle, directory
+from train.experiment import Experiment
 
 Kind = Literal["reference", "timm", "run"]
 
@@ -24,6 +25,16 @@ _TO_SAFETENSORS = (
     "d = torch.load('{0}', 'cpu', weights_only=True); "
     "save_file(d.get('state_dict', d), '{0}.safetensors')\""
 )
+
+
+def load_into(experiment: Experiment, model: keras.Model) -> None:
+    """Set the weights that `experiment.pretrained` names."""
+    load(
+        model,
+        path=str(experiment.pretrained),
+        averaged=experiment.pretrained_averages,
+        new_head=experiment.new_head,
+    )
 
 
 def load(

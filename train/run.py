@@ -12,7 +12,7 @@ from common.console import say
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo, load_info
 from models.input_form import input_form
-from train import evaluation, state
+from train import ema, evaluation, pretrained, state
 from train.checkpoints import bundle, directory
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
@@ -146,7 +146,7 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     strategy, info = prepare(experiment)
     workers = processes.Processes(strategy)
     with strategy.scope():
-        models, path, step = state.load_models(experiment, info, model_dir)
+        models, path, step = evaluation.load_models(experiment, info, model_dir)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
     gfiles.make_folder(model_dir)
@@ -277,8 +277,9 @@ def start(
     has_begun = bool(workers.broadcast(directory.has_begun(model_dir)))
     with stages.strategy.scope():
         restored = has_begun and restore(checkpoints, workers) is not None
-        if not restored:
-            train_state.start(experiment)
+        if not restored and experiment.pretrained is not None:
+            pretrained.load_into(experiment, train_state.model)
+            ema.copy(train_state.model, train_state.ema_model)
     step = int(train_state.step.numpy())
     if not stages.ends(step):
         stages.enter(step, train_state.next_batch)  # so that its mistakes show now

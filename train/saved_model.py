@@ -15,7 +15,7 @@ from input_pipeline import preprocess, records
 from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
 from models.stem_forms import copy_weights
-from train import state
+from train import evaluation
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 
@@ -144,7 +144,7 @@ def averaged_model(
 ) -> tuple[keras.Model, str]:
     """Return the averaged model in float32, for images as they are, and its origin."""
     experiment = dataclasses.replace(experiment, precision="float32")
-    models, path, _ = state.load_models(experiment, info, model_dir, ["ema_"])
+    models, path, _ = evaluation.load_models(experiment, info, model_dir, ["ema_"])
     form = input_form(models["ema_"])
     if (form.patch_size, form.layout) == (1, "NHWC"):
         return models["ema_"], path

@@ -9,9 +9,8 @@ import keras
 import tensorflow as tf
 
 from input_pipeline.records import DatasetInfo
-from train import ema, pretrained
+from train import ema
 from train import optimizer as optimizers
-from train.checkpoints import bundle, directory, manager
 from train.distribution import replica
 from train.experiment import Experiment
 
@@ -60,12 +59,6 @@ class TrainState:
         """Number of the global batch that the next step takes."""
         return int(self.step.numpy()) + int(self.skipped_batches.numpy())
 
-    def start(self, experiment: Experiment) -> None:
-        """Set the weights, and their average, that a fresh run starts from."""
-        if experiment.pretrained is not None:
-            load_pretrained(experiment, self.model)
-            ema.copy(self.model, self.ema_model)
-
     def variables(self) -> dict[str, tf.Variable]:
         """Return everything that a checkpoint holds, by name."""
         counter = self.optimizer.iterations
@@ -112,7 +105,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     training: dict[str, Any] = {"make_seed_generator": make_seeds}
     if reduce_mean is not None:
         training["reduce_mean"] = reduce_mean
-    model, ema_model = (_build(experiment, info, training) for _ in range(2))
+    model, ema_model = (build_model(experiment, info, training) for _ in range(2))
     optimizers.prepare(optimizer, model.trainable_variables, decayed_variables(model))
     if experiment.learning_rate_factors:
         optimizers.scale_learning_rates(optimizer, experiment.factors_of(model))
@@ -142,58 +135,7 @@ def _counter() -> tf.Variable:
     )
 
 
-def build_models(
-    experiment: Experiment, info: DatasetInfo, keys: Iterable[str] = ("", "ema_")
-) -> dict[str, keras.Model]:
-    """Return models for evaluation, keyed as `TrainState.models`."""
-    return {key: _build(experiment, info) for key in keys}
-
-
-def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
-    """Fill models, keyed as `TrainState.models`, from the checkpoint at `path`."""
-    parts = {"": "model", "ema_": "ema"}
-    variables = {}
-    for key, model in models.items():
-        variables |= by_path(parts[key], model.weights)
-    manager.restore(variables, path, partly=True)
-
-
-def load_pretrained(experiment: Experiment, model: keras.Model) -> None:
-    """Set the weights that `experiment.pretrained` names."""
-    pretrained.load(
-        model,
-        path=str(experiment.pretrained),
-        averaged=experiment.pretrained_averages,
-        new_head=experiment.new_head,
-    )
-
-
-def load_models(
-    experiment: Experiment,
-    info: DatasetInfo,
-    model_dir: str,
-    keys: Iterable[str] = ("", "ema_"),
-) -> tuple[dict[str, keras.Model], str, int]:
-    """Return models to score or to export, where they are from, and their step.
-
-    They hold the newest intact checkpoint. Before there is any they hold the weights
-    that the training would start from, if these are given; their step is 0.
-
-    Raises:
-      UserError: neither is there, or no checkpoint is intact or fits the models.
-      Restart: the storage does not answer now.
-    """
-    models = build_models(experiment, info, keys)
-    if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
-        for model in models.values():
-            load_pretrained(experiment, model)
-        return models, f"pretrained {experiment.pretrained}", 0
-    load = functools.partial(restore_into, models)
-    path, _ = directory.load_newest(model_dir, load)
-    return models, path, bundle.step(path)
-
-
-def _build(
+def build_model(
     experiment: Experiment,
     info: DatasetInfo,
     training: Mapping[str, Any] | None = None,

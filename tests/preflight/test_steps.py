@@ -10,12 +10,11 @@ from common.accelerators import TPUS
 from common.errors import UserError
 from common.project import ROOT
 from input_pipeline.records import load_info
-from preflight import report
+from preflight import report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
-from preflight.host_input import HostInput
-from preflight.lowered_steps import LoweredStep, layers_of
-from preflight.step_report import StepReport
+from preflight.lowered_steps import layers_of
+from preflight.rows import HostInput, LoweredStep, StepReport
 from preflight.steps import StepAnalyser
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
@@ -126,8 +125,8 @@ def test_largest_batch(digits, micro_batches, dies, monkeypatch):
 
 
 def test_schedule_of_stages(digits):
-    rows = [{"until_epoch": 0.06, "resolution": 16}]
-    changes = {"progressive": rows, "epochs": 0.12}
+    stages = [{"until_epoch": 0.06, "resolution": 16}]
+    changes = {"progressive": stages, "epochs": 0.12}
     analyser = analyser_of(digits, **changes)
     experiment = experiment_of(
         digits, **{f"experiment.Experiment.{name}": v for name, v in changes.items()}
@@ -142,7 +141,7 @@ def test_schedule_of_stages(digits):
         ]
         return report.schedule_of(experiment, analyser.stages, steps)
 
-    known = report.Schedule(train_steps=24, epochs=0.12)
+    known = rows.Schedule(train_steps=24, epochs=0.12)
     assert schedule(1.0, 4.0) == dataclasses.replace(
         known,
         step_ms=2.5,
@@ -158,8 +157,8 @@ def test_all_reduces_are_those_of_the_step_that_has_the_most():
         StepReport(name="", stage=stage, compilation=report_of(all_reduces=number))
         for stage, number in ((Stage(), 2), (Stage(resolution=16), 3), (None, 9))
     ]
-    schedule = report.Schedule(train_steps=24, epochs=0.12)
-    found = report.PreflightReport(
+    schedule = rows.Schedule(train_steps=24, epochs=0.12)
+    found = rows.PreflightReport(
         variant="tiny",
         resolution=32,
         precision="float32",

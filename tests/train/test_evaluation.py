@@ -66,14 +66,14 @@ def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monke
 def test_damaged_and_vanishing_ones_are_skipped(digits, job, monkeypatch, capsys):
     data = job / "ckpt-4.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-10])
-    restore_into = evaluation.state.restore_into
+    restore_into = evaluation.restore_into
 
     def restore_then_rotate(models, path):
         if path.endswith("ckpt-8"):
             bundle.delete(path)
         restore_into(models, path)
 
-    monkeypatch.setattr(evaluation.state, "restore_into", restore_then_rotate)
+    monkeypatch.setattr(evaluation, "restore_into", restore_then_rotate)
     follow(digits, job)
     assert sorted(rows(job)) == [0, 12]
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]

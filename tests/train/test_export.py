@@ -12,7 +12,7 @@ from common.errors import UserError
 from input_pipeline.records import load_info
 from tests.support.rounding import rounding
 from tests.support.tiny import TERMS
-from train import classify, config, export, saved_model, serving, state
+from train import classify, config, evaluation, export, saved_model, serving
 
 
 def saved(model_dir):
@@ -83,8 +83,8 @@ def test_other_logits_are_refused(digits, finished, exported):
         saved(finished[0]),
         load_info(str(digits)),
     )
-    models = state.build_models(experiment, info, [""])
-    state.restore_into(models, report["checkpoint"])
+    models = evaluation.build_models(experiment, info, [""])
+    evaluation.restore_into(models, report["checkpoint"])
     with pytest.raises(UserError, match="logits differ from the evaluation's by"):
         saved_model.compare(experiment, info, models[""], folder, check_images=300)
 

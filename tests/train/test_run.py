@@ -18,7 +18,7 @@ from input_pipeline.records import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.support.saved import newest
-from train import run, state
+from train import evaluation, run, state
 from train.checkpoints import bundle, directory
 from train.fault_tolerance.preemption import Preemption
 
@@ -180,9 +180,9 @@ def test_checkpoint_of_another_model(digits, finished):
     fault = (
         r"ckpt-12 does not fit this run: ema/block_0/.* has the shape .* there, .* here"
     )
-    models = state.build_models(experiment, load_info(str(digits)), ["ema_"])
+    models = evaluation.build_models(experiment, load_info(str(digits)), ["ema_"])
     with pytest.raises(UserError, match=fault):
-        state.restore_into(models, path)
+        evaluation.restore_into(models, path)
 
 
 def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch):

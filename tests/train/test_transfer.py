@@ -12,7 +12,7 @@ from models.parts import part_of_variable
 from tests.support.rounding import rounding
 from tests.support.runs import TINY, experiment_of
 from tests.support.tiny import TERMS
-from train import config, run, saved_model, state
+from train import config, evaluation, run, saved_model
 from train.optimizer import rmsprop, scale_learning_rates
 
 TRANSFER = """
@@ -67,8 +67,9 @@ def test_frozen_parts_and_factors_in_a_run(experiment, digits, finished, tmp_pat
     summary = run.train_and_evaluate(experiment, model_dir)
     assert summary["first_step"] == 0
     info = load_info(str(digits))
-    before = state.load_models(experiment, info, str(finished[0]), ["ema_"])[0]["ema_"]
-    after = state.load_models(experiment, info, model_dir, [""])[0][""]
+    first = evaluation.load_models(experiment, info, str(finished[0]), ["ema_"])
+    before = first[0]["ema_"]
+    after = evaluation.load_models(experiment, info, model_dir, [""])[0][""]
     old, new = weights_by_path(before), weights_by_path(after)
     moved = {
         part

@@ -8,7 +8,7 @@ from common.errors import UserError
 from input_pipeline.records import DatasetInfo
 from tests.support.runs import experiment_of
 from tests.support.saved import assert_holds, flip, saves, variables
-from train import state
+from train import evaluation, state
 from train.checkpoints import bundle, directory
 from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
@@ -103,7 +103,7 @@ def test_models_to_score_come_from_the_newest_intact_one(tmp_path, capsys):
     experiment = experiment_of("unused")
     names = tuple("0123456789")
     info = DatasetInfo("digits", 1, names, {})
-    models = state.build_models(experiment, info)
+    models = evaluation.build_models(experiment, info)
     held = {"step": tf.Variable(tf.constant(0, tf.int64))}
     for part, model in (("model", models[""]), ("ema", models["ema_"])):
         held |= state.by_path(part, model.weights)
@@ -114,7 +114,7 @@ def test_models_to_score_come_from_the_newest_intact_one(tmp_path, capsys):
             checkpoints.save()
     flip(tmp_path / f"ckpt-2.{DATA}", 99)
     capsys.readouterr()
-    loaded, path, step = state.load_models(experiment, info, str(tmp_path))
+    loaded, path, step = evaluation.load_models(experiment, info, str(tmp_path))
     assert (path, step) == (f"{tmp_path}/ckpt-1", 1)
     for model in loaded.values():
         for weight in model.get_weights():
@@ -124,6 +124,6 @@ def test_models_to_score_come_from_the_newest_intact_one(tmp_path, capsys):
     assert warning.endswith("); taking ckpt-1")
     flip(tmp_path / f"ckpt-1.{DATA}", 99)
     with pytest.raises(UserError, match=r"is intact; the newest, .*/ckpt-2: "):
-        state.load_models(experiment, info, str(tmp_path))
+        evaluation.load_models(experiment, info, str(tmp_path))
     with pytest.raises(UserError, match=r"no checkpoint in .*none; train first"):
-        state.load_models(experiment, info, f"{tmp_path}/none")
+        evaluation.load_models(experiment, info, f"{tmp_path}/none")

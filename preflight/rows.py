@@ -1,0 +1,317 @@
+"""What a preflight finds, in typed rows."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from common.accelerators import CHIPS_PER_HOST
+from tpu_compiler import CompilerReport, Topology
+from tpu_compiler.report import Memory
+from train.stage_rows import Stage
+
+COVERS = (
+    "the trainer's own step functions, for one replica of the slice, lowered by "
+    "TensorFlow's bridge for the CPU and compiled by XLA's compiler for this TPU: "
+    "whether they compile, the memory they take, and the compiler's estimate of their "
+    "cycles",
+)
+LEAVES_OUT = (
+    "TPUStrategy was not run, nor any TPU: its own bridge may lower an op otherwise",
+    "the time of all-reduces and of asynchronous copies, of which the compiler makes "
+    "no estimate",
+    "waiting for images, evaluations, checkpoints, start and preemptions",
+    "the milliseconds are rough, the ratio of two similar networks is better: see the "
+    "README",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """Where a node of a graph comes from.
+
+    Attributes:
+      layer: its path and class, as in "block_0/expand (Conv2D)"; the node's own name
+        where no layer has made it.
+      source: "file:line", or "" where that is not known.
+    """
+
+    layer: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeBuffer:
+    """Memory that counts where there is too little, and the layer that asks for it."""
+
+    bytes: int
+    shape: str
+    layer: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicShape:
+    """The result of an operation whose size depends on values."""
+
+    op: str
+    shape: str
+    location: Location
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why a step does not compile, or does not fit.
+
+    Attributes:
+      message: says so in a line.
+      op: what cannot be compiled; None where that is not known.
+      location: of `op`; None of what compiles.
+      largest_buffers: of what does not fit; None where the compiler was not asked.
+    """
+
+    message: str
+    op: str | None = None
+    location: Location | None = None
+    largest_buffers: tuple[LargeBuffer, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LoweredStep:
+    """A step for one replica of many.
+
+    Attributes:
+      stablehlo: of TensorFlow's bridge for the CPU, as text.
+      images: of a replica, a step.
+      resolution: of these, in pixels.
+    """
+
+    stablehlo: bytes
+    images: int
+    resolution: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One of the run's steps, and what the compiler says of it.
+
+    Attributes:
+      name: such as "train step".
+      stage: of the run that it belongs to; None is the evaluation's.
+      lowered: None when XLA has no form of it.
+      compilation: None when it was not lowered.
+      problem: None when it compiles and fits.
+      resident_bytes: of a device's HBM that the program does not know of: what lies
+        there of the training while it evaluates.
+      floors_ms: the least time that it could take, by arithmetic ("compute", of our own
+        networks) and by memory; empty unless it was compiled.
+      dynamic_shapes: in it.
+    """
+
+    name: str
+    stage: Stage | None
+    lowered: LoweredStep | None = None
+    compilation: CompilerReport | None = None
+    problem: Problem | None = None
+    resident_bytes: int = 0
+    floors_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    dynamic_shapes: tuple[DynamicShape, ...] = ()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether there is such a program for a TPU, however large."""
+        return self.compilation is not None and self.compilation.verdict != "refused"
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is, and a core has the memory for it."""
+        return self.problem is None
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the program takes by kind; None unless it fits when it is alone."""
+        return None if self.compilation is None else self.compilation.memory
+
+    @property
+    def argument_bytes(self) -> int:
+        """Of what the program is given; 0 where that is not known."""
+        return 0 if self.memory is None else self.memory.arguments
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """Of a device's HBM; None where it does not compile."""
+        if self.compilation is None or self.compilation.needed_bytes is None:
+            return None
+        return self.compilation.needed_bytes + self.resident_bytes
+
+    @property
+    def milliseconds(self) -> float | None:
+        """By the compiler's estimates; None where it has none."""
+        return None if self.compilation is None else self.compilation.milliseconds
+
+    @property
+    def unknown_loops(self) -> tuple[str, ...]:
+        """Names of the loops that are counted once: how often they run is not known."""
+        if self.compilation is None or self.compilation.costs is None:
+            return ()
+        return self.compilation.costs.unknown_loops
+
+    @property
+    def all_reduces(self) -> int:
+        """How many the program has."""
+        found = () if self.compilation is None else self.compilation.collectives
+        return sum(one.count for one in found if one.kind == "all-reduce")
+
+
+@dataclasses.dataclass(frozen=True)
+class HostInput:
+    """What each host of a slice has to be given, and whether its cores can make it.
+
+    Attributes:
+      topology: the slice.
+      slice_images_per_second: of the whole slice, where it is fastest; None is unknown.
+      cpu_ms_per_image: of one core; None is unknown.
+      by_data_service: whether other machines make the images, so that the host's own
+        cores do not matter.
+    """
+
+    topology: Topology
+    slice_images_per_second: float | None
+    cpu_ms_per_image: float | None
+    by_data_service: bool = False
+
+    @property
+    def hosts(self) -> int:
+        """Of the slice."""
+        return math.ceil(self.topology.num_chips / CHIPS_PER_HOST)
+
+    @property
+    def cores(self) -> int:
+        """Of a host; a slice smaller than a host has its share of them."""
+        devices = CHIPS_PER_HOST * self.topology.generation.devices_per_chip
+        share = min(1.0, self.topology.num_devices / devices)
+        return int(self.topology.generation.host_cores * share)
+
+    @property
+    def demand(self) -> float | None:
+        """Images a second that a host has to be given; None is unknown."""
+        if self.slice_images_per_second is None:
+            return None
+        return self.slice_images_per_second / self.hosts
+
+    @property
+    def supply(self) -> float | None:
+        """Images a second that a host's cores make; None where that is unknown."""
+        if self.cpu_ms_per_image is None or self.by_data_service:
+            return None
+        return self.cores * 1e3 / self.cpu_ms_per_image
+
+    @property
+    def cores_needed(self) -> float | None:
+        """By a host's images, here or elsewhere; None is unknown."""
+        if self.demand is None or self.cpu_ms_per_image is None:
+            return None
+        return self.demand * self.cpu_ms_per_image / 1e3
+
+    @property
+    def keeps_up(self) -> bool | None:
+        """Whether the host's cores are enough; None is unknown."""
+        if self.demand is None or self.supply is None:
+            return None
+        return self.supply >= self.demand
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestBatch:
+    """The largest global batch that is known to fit.
+
+    Attributes:
+      images: in it; 0 where not even one a replica fits.
+      failed_compilations: why the compiler had no answer for a larger one, a line each.
+    """
+
+    images: int
+    failed_compilations: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A whole run by the estimates of its stages.
+
+    Attributes:
+      train_steps: of the run.
+      epochs: of the run.
+      step_ms: on average; as what follows, None where the compiler has no estimate of
+        a stage.
+      images_per_second: of the slice, on average.
+      peak_images_per_second: of the slice, in its fastest stage.
+      hours: of all train steps.
+    """
+
+    train_steps: int
+    epochs: float
+    step_ms: float | None = None
+    images_per_second: float | None = None
+    peak_images_per_second: float | None = None
+    hours: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreflightReport:
+    """What is known of a run on a slice before its launch.
+
+    Attributes:
+      variant: the model's name.
+      resolution: of its images in pixels.
+      precision: see `Experiment`.
+      topology: the slice.
+      global_batch_size: see `Experiment`.
+      steps: the update of every stage, and the evaluation's step, which is the last.
+      largest_batch: None where it was not looked for.
+      schedule: of the run.
+      host_input: what its hosts are asked for.
+    """
+
+    variant: str
+    resolution: int
+    precision: str
+    topology: Topology
+    global_batch_size: int
+    steps: Sequence[StepReport]
+    largest_batch: LargestBatch | None
+    schedule: Schedule
+    host_input: HostInput
+
+    @property
+    def compiles(self) -> bool:
+        """Whether all steps do."""
+        return all(step.compiles for step in self.steps)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all steps do."""
+        return all(step.fits for step in self.steps)
+
+    @property
+    def hbm_bytes(self) -> int | None:
+        """Of a device, by the step that needs the most; None if none compiles."""
+        return max(step.needed_bytes or 0 for step in self.steps) or None
+
+    @property
+    def hbm_limit_bytes(self) -> int:
+        """Of a device, as much as a program may use."""
+        return self.topology.generation.hbm_bytes
+
+    @property
+    def replicas(self) -> int:
+        """Of the slice: its devices."""
+        return self.topology.num_devices
+
+    @property
+    def all_reduces(self) -> int:
+        """Of the train step that has the most."""
+        return max(step.all_reduces for step in self.steps if step.stage is not None)
+
+    @property
+    def compiler_versions(self) -> dict[str, str]:
+        """Of the compiler's packages; empty where it was not asked for anything."""
+        asked = (step.compilation for step in self.steps if step.compilation)
+        return next((compilation.versions for compilation in asked), {})
