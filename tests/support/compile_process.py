@@ -25,7 +25,9 @@ def compiled_step(strategy_name: str, data_dir: str, batch_norm: str) -> str:
     strategy, info = run.prepare(experiment)
     with strategy.scope():
         train_state = state.create(experiment, info)
-    trainer = stages.Stages(experiment, info, train_state, strategy).trainer
+    training = stages.Stages(experiment, info, train_state, strategy)
+    training.enter(0, 0)
+    trainer = training.trainer
     batch = strategy.experimental_local_results(next(iter(trainer.dataset)))[0]
     step = tf.function(
         lambda batch: strategy.run(trainer.replica_step, args=(batch,)),
