@@ -73,5 +73,5 @@ def test_a_wrong_topology_is_told_before_a_missing_compiler(monkeypatch, capsys)
     assert main(["--topology=v9:4x4"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: unknown TPU topology 'v9:4x4'; known are")
-    assert main(["--topology=v3:4x4", "--gin_file=none.gin"]) == 2
+    assert main(["--topology=v3:4x4", "--gin_param=a.b = 1"]) == 2
     assert "/nowhere/python" in capsys.readouterr().err

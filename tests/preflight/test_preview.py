@@ -28,7 +28,6 @@ def test_the_command_writes_a_sheet(greys, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["--output=none/sheet.png"], "there is no folder none for --output"),
-        (["--gin_file=none.gin"], "there is no gin file none.gin"),
         (
             [f"--gin_file=gin_configs/{name}" for name in IMAGENET],
             "Experiment.data_dir; set each",
@@ -47,6 +46,7 @@ def test_a_mistake_is_one_line(arguments, said, tmp_path, capsys):
     ("flag", "said"),
     [
         ("--output=sheet.jpg", "sheet.jpg is no .png; name it so"),
+        ("--gin_file=none.gin", "there is no gin file none.gin; those of the project"),
         ("--images=0", "choose 1 to 256, not 0"),
         ("--images=257", "choose 1 to 256, not 257"),
     ],
