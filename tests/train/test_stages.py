@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.errors import UserError
 from models.errors import ModelError
@@ -63,6 +64,16 @@ def test_sizes_of_images(undisturbed):
     _, summary, _, shapes = undisturbed
     assert shapes == [[20, size, size, 3] for size in (16, 24, 32)]
     assert (summary["resolution"], summary["eval_images"]) == (32, 1000)
+
+
+def test_example_images_of_every_stage(undisturbed):
+    folder, sizes = str(undisturbed[0] / "train"), {"images": 0}
+    board = EventAccumulator(folder, sizes).Reload()
+    assert board.Tags()["images"] == [f"examples/{number}" for number in range(3)]
+    for number in range(3):
+        shown = board.Images(f"examples/{number}")
+        found = [(image.step, image.height, image.width) for image in shown]
+        assert found == [(0, 16, 16), (5, 24, 24), (9, 32, 32)]
 
 
 def test_all_stages_train_the_same_variables(undisturbed):
