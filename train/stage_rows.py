@@ -1,11 +1,11 @@
 """The stages of progressive learning, as the rows of a config."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.checks import is_number, nearest_names
+from common import checks
+from common.checks import Rule, nearest_names
 from common.errors import UserError
 
 UNTIL = "until_epoch"
@@ -93,25 +93,23 @@ def _check(row: Mapping[str, Any], where: str) -> None:
     if not isinstance(row, Mapping):
         raise _fault(f"{where}: {row!r} is no mapping, as in {{'{UNTIL}': 50, ...}}")
     for name, value in row.items():
-        if name not in _RANGES:
-            near = nearest_names(str(name), _RANGES) or list(_RANGES)
+        if name not in _RULES:
+            near = nearest_names(str(name), _RULES) or list(_RULES)
             raise _fault(f"{where} has no {name!r}; nearest: {', '.join(near)}")
-        smallest, below, what = _RANGES[name]
-        whole = type(value) is int or name != "resolution"
-        if not (is_number(value) and whole and smallest <= value < below):
+        holds, what = _RULES[name]
+        if not holds(value):
             raise _fault(f"{where}: {name} = {value!r}: it has to be {what}")
     if UNTIL not in row:
         raise _fault(f"{where} does not say its {UNTIL}")
 
 
-# Name -> the least value, what it has to stay below, and both in words.
-_RANGES: dict[str, tuple[float, float, str]] = {
-    UNTIL: (0, math.inf, "a number above 0"),
-    "resolution": (1, math.inf, "a whole number of pixels"),
-    "magnitude": (0, math.inf, "0 or larger"),
-    "dropout_rate": (0, 1, "in [0, 1)"),
-    "mixup_alpha": (0, math.inf, "0 or larger"),
-    "cutmix_alpha": (0, math.inf, "0 or larger"),
+_RULES: dict[str, Rule] = {
+    UNTIL: checks.POSITIVE,
+    "resolution": checks.COUNT,
+    "magnitude": checks.NOT_NEGATIVE,
+    "dropout_rate": checks.BELOW_ONE,
+    "mixup_alpha": checks.NOT_NEGATIVE,
+    "cutmix_alpha": checks.NOT_NEGATIVE,
 }
 
 

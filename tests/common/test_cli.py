@@ -1,8 +1,15 @@
 import argparse
+import errno
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
+from common import cli
 from common.cli import changes, names, number, positive
+from common.errors import Restart, Status, UserError
 
 
 def test_positive():
@@ -80,3 +87,105 @@ def test_a_number_below_another():
             argparse.ArgumentTypeError, match="is not a number, 0 or more and below 1"
         ):
             read(text)
+
+
+def command(run):
+    """The `main` of a command that takes a file."""
+
+    def parser():
+        made = cli.parser("some.command", "What it does.")
+        made.add_argument("file")
+        return made
+
+    return cli.command(parser, interrupted="stopped here")(run)
+
+
+def raising(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "status", "said"),
+    [
+        (lambda arguments: None, 0, ""),
+        (lambda arguments: Status.NO, 1, ""),
+        (
+            raising(UserError("no such thing; mend it\nand more")),
+            2,
+            "error: no such thing; mend it\n",
+        ),
+        (
+            raising(Restart("a host is gone")),
+            75,
+            "a host is gone; the same command goes on\n",
+        ),
+        (raising(KeyboardInterrupt()), 130, "stopped here\n"),
+        (
+            raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "table.csv")),
+            2,
+            "error: table.csv: No space left on device\n",
+        ),
+        (raising(OSError(errno.EIO, "it is broken")), 2, "error: it is broken\n"),
+    ],
+)
+def test_how_a_command_ends(run, status, said, capsys):
+    assert command(run)(["file"]) == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command(lambda arguments: 1 / 0)(["file"])
+
+
+@pytest.mark.parametrize("mistake", [[], ["file", "more"], ["file", "--fil=x"]])
+def test_a_mistake_in_the_flags(mistake, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(lambda arguments: pytest.fail("it ran"))(mistake)
+    assert ended.value.code == 2
+    assert "python -m some.command: error: " in capsys.readouterr().err
+
+
+_CODE = """
+import argparse, sys
+from common import cli
+from common.errors import Status
+
+def run(arguments):
+    print("x" * 100_000)
+    return Status.NO
+
+command = cli.command(argparse.ArgumentParser, outlives_pipes={outlives})(run)
+sys.exit(command([]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("outlives", "status"), [(False, -signal.SIGPIPE), (True, Status.OK)]
+)
+def test_a_closed_pipe_ends_in_silence_what_only_prints(outlives, status):
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE.format(outlives=outlives)],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+def test_a_gin_file_that_is_not_there(capsys):
+    parser = cli.parser("some.command", None)
+    cli.add_gin_arguments(parser)
+    found = parser.parse_args(["--gin_file=gin_configs/runs/mnist_cpu.gin"])
+    assert found.gin_file == ["gin_configs/runs/mnist_cpu.gin"]
+    assert parser.parse_args(["--gin_file=gs://bucket/a.gin"]).gin_file
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--gin_file=nowhere.gin"])
+    said = capsys.readouterr().err
+    assert "there is no gin file nowhere.gin; those of the project: gin_conf" in said
