@@ -248,13 +248,15 @@ def test_sigkill_in_the_middle(digits, tmp_path, devices):
     with processes.started(command) as (process,):
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("step 6/12"):
+            if line.startswith("step 10/12"):
                 process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert directory.newest_intact(str(folder)) == f"{folder}/ckpt-4"
+    newest = directory.newest_intact(str(folder))
+    assert newest in (f"{folder}/ckpt-4", f"{folder}/ckpt-8")  # 8 may be under way
+    step = bundle.step(newest)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "going on at step 4" in done.stderr
-    assert json.loads(done.stdout)["first_step"] == 4
+    assert f"going on at step {step}" in done.stderr
+    assert json.loads(done.stdout)["first_step"] == step
     assert_same_variables(whole, folder)
 
 
