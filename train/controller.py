@@ -10,7 +10,7 @@ from input_pipeline.records import DatasetInfo
 from train import evaluation
 from train.checkpoints.manager import Checkpoints
 from train.datasets import data_setting
-from train.distribution import processes
+from train.distribution.processes import Processes, input_hosts
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance import non_finite
@@ -40,7 +40,7 @@ class Controller:
         stages: Stages,
         model_dir: str,
         *,
-        workers: processes.Processes,
+        processes: Processes,
         checkpoints: Checkpoints,
         telemetry: Telemetry,
         progress: Progress,
@@ -55,7 +55,7 @@ class Controller:
           info: of its data.
           stages: whose state is trained.
           model_dir: of the run.
-          workers: the processes of the run.
+          processes: the processes of the run.
           checkpoints: where the state is saved.
           telemetry: gets the numbers.
           progress: says them.
@@ -69,7 +69,7 @@ class Controller:
         self._state = stages.state
         self._strategy = stages.strategy
         self._model_dir = model_dir
-        self._workers = workers
+        self._processes = processes
         self._checkpoints = checkpoints
         self._telemetry = telemetry
         self._progress = progress
@@ -126,7 +126,7 @@ class Controller:
         self._watchdog.phase(f"waiting for ckpt-{step}", step)
         self._checkpoints.wait()
         say(evaluation.describe(scores))
-        if self._workers.is_chief:
+        if self._processes.is_chief:
             # Only then they count as taken: a kill in between has them taken again.
             evaluation.keep_best(self._model_dir, scores)
             self._telemetry.evaluation(step, scores)
@@ -162,10 +162,10 @@ class Controller:
         if len(self._stages) > 1:
             self._progress.begin_stage(self._stages.describe(step))
         count = self._experiment.example_images
-        if count and self._workers.is_chief:
+        if count and self._processes.is_chief:
             self._watchdog.phase("example images", step)
             with translate_errors():
-                _, hosts = processes.input_hosts(self._strategy, self._workers)
+                _, hosts = input_hosts(self._strategy, self._processes)
                 images, labels = self._stages.example_images(
                     step, batch=self._state.next_batch, count=count, num_hosts=hosts
                 )
@@ -200,8 +200,8 @@ class Controller:
         else:
             longest = self._experiment.preemption_deadline_seconds * _DEADLINE_SHARE
             steps = min(steps, max(1, int(longest / self._seconds_per_step)))
-        stopped, steps = self._workers.sum_over_processes(
-            [self._preemption.requested, steps if self._workers.is_chief else 0]
+        stopped, steps = self._processes.sum_over_processes(
+            [self._preemption.requested, steps if self._processes.is_chief else 0]
         )
         return stopped > 0, steps
 
@@ -234,7 +234,7 @@ class Controller:
         roll_backs = int(self._state.roll_backs.numpy())
         folder = f"{self._model_dir}/non_finite/step-{fault.step}-batch-{batch}"
         self._watchdog.phase("keeping the records of a batch", fault.step)
-        hosts, num_hosts = processes.input_hosts(self._strategy, self._workers)
+        hosts, num_hosts = input_hosts(self._strategy, self._processes)
         non_finite.save_bad_batch(
             experiment,
             self._info,
@@ -267,7 +267,7 @@ class Controller:
         self._checkpoints.wait()
         with self._strategy.scope():
             # One that SIGTERM has saved would make the end depend on when it came.
-            path = restore(self._checkpoints, self._workers, prefer=self.is_regular)
+            path = restore(self._checkpoints, self._processes, prefer=self.is_regular)
             # What this process knows, and an older checkpoint does not.
             self._state.skipped_batches.assign(batch + 1 - self.step)
             self._state.roll_backs.assign(roll_backs + 1)
@@ -287,10 +287,10 @@ class Controller:
 
 def restore(
     checkpoints: Checkpoints,
-    workers: processes.Processes,
+    processes: Processes,
     prefer: Callable[[int], bool] | None = None,
 ) -> str | None:
     """Fill the state of all processes from the checkpoint that the chief chooses."""
     return checkpoints.restore_newest(
-        broadcast=workers.broadcast, is_chief=workers.is_chief, prefer=prefer
+        broadcast=processes.broadcast, is_chief=processes.is_chief, prefer=prefer
     )

@@ -17,7 +17,8 @@ from train.checkpoints import bundle, directory
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import processes, strategies
+from train.distribution import strategies
+from train.distribution.processes import Processes
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance import heartbeat
@@ -69,11 +70,11 @@ def train_and_evaluate(
         process of the run is gone.
     """
     strategy, info = prepare(experiment)
-    workers = processes.Processes(strategy)
+    processes = Processes(strategy)
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Who watches over the run, from its first moment.
-        watchdog = stack.enter_context(make_watchdog(experiment, model_dir, workers))
+        watchdog = stack.enter_context(make_watchdog(experiment, model_dir, processes))
         preemption = stack.enter_context(
             Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
         )
@@ -88,10 +89,10 @@ def train_and_evaluate(
         # Where it stands.
         watchdog.phase("restoring")
         checkpoints = stack.enter_context(
-            make_checkpoints(experiment, train_state, model_dir, workers)
+            make_checkpoints(experiment, train_state, model_dir, processes)
         )
-        step = start(experiment, stages, checkpoints, model_dir, workers)
-        if workers.is_chief:
+        step = start(experiment, stages, checkpoints, model_dir, processes)
+        if processes.is_chief:
             remove_stale_files(model_dir, with_evaluation)
             if config is not None:
                 config.save(model_dir)
@@ -100,12 +101,12 @@ def train_and_evaluate(
         last = experiment.train_steps(info)
         progress = Progress(step, last, experiment.global_batch_size)
         telemetry = stack.enter_context(
-            make_telemetry(experiment, strategy, model_dir, workers)
+            make_telemetry(experiment, strategy, model_dir, processes)
         )
         telemetry.start(step, "" if config is None else config.text)
         if step:
             telemetry.event(step, "resumed")
-        profiler = stack.enter_context(make_profiler(experiment, model_dir, workers))
+        profiler = stack.enter_context(make_profiler(experiment, model_dir, processes))
 
         # From evaluation to evaluation.
         controller = Controller(
@@ -113,7 +114,7 @@ def train_and_evaluate(
             info,
             stages,
             model_dir,
-            workers=workers,
+            processes=processes,
             checkpoints=checkpoints,
             telemetry=telemetry,
             progress=progress,
@@ -124,7 +125,7 @@ def train_and_evaluate(
         say(start_message(experiment, info, train_state.model, step))
         scores: dict[str, Any] = {}
         interval = experiment.eval_interval(info)
-        scored = bool(workers.broadcast(step in telemetry.evaluations()))
+        scored = bool(processes.broadcast(step in telemetry.evaluations()))
         for stop in evaluation_steps(step, interval, last, scored):
             controller.train_until(stop)
             if with_evaluation:
@@ -135,7 +136,7 @@ def train_and_evaluate(
     summary = training_summary(experiment, train_state) | scores
     if controller.step > step:
         summary |= {"first_step": step, **progress.summary()}
-    return write_summary(model_dir, summary, workers)
+    return write_summary(model_dir, summary, processes)
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
@@ -144,14 +145,14 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     Arguments and errors are those of train_and_evaluate.
     """
     strategy, info = prepare(experiment)
-    workers = processes.Processes(strategy)
+    processes = Processes(strategy)
     with strategy.scope():
         models, path, step = evaluation.load_models(experiment, info, model_dir)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
     gfiles.make_folder(model_dir)
     summary = {**model_summary(experiment, models["ema_"], step), **scores}
-    return write_summary(model_dir, summary, workers)
+    return write_summary(model_dir, summary, processes)
 
 
 def continuous_evaluate(
@@ -181,9 +182,9 @@ def continuous_evaluate(
             "'one_device' or 'mirrored'"
         )
     strategy, info = prepare(experiment)
-    workers = processes.Processes(strategy)
+    processes = Processes(strategy)
     gfiles.make_folder(model_dir)
-    with make_telemetry(experiment, strategy, model_dir, workers) as telemetry:
+    with make_telemetry(experiment, strategy, model_dir, processes) as telemetry:
         return evaluation.follow(
             experiment,
             info,
@@ -197,7 +198,7 @@ def continuous_evaluate(
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
     """Return devices and data set of a run, both checked against its settings."""
-    # Before anything else: several workers have to meet before TensorFlow starts.
+    # Before anything else: several processes have to meet before TensorFlow starts.
     strategy = strategies.make_strategy(experiment.strategy)
     experiment.check_replicas(strategy.num_replicas_in_sync)
     info = load_info(experiment.data_dir)
@@ -208,7 +209,7 @@ def make_checkpoints(
     experiment: Experiment,
     train_state: state.TrainState,
     model_dir: str,
-    workers: processes.Processes,
+    processes: Processes,
 ) -> Checkpoints:
     """Return what saves and restores the state of this run."""
     return Checkpoints(
@@ -216,7 +217,7 @@ def make_checkpoints(
         model_dir,
         keep=experiment.keep_checkpoints,
         keep_every_hours=experiment.keep_checkpoint_every_hours,
-        writes=workers.is_chief,
+        writes=processes.is_chief,
     )
 
 
@@ -224,7 +225,7 @@ def make_telemetry(
     experiment: Experiment,
     strategy: tf.distribute.Strategy,
     model_dir: str,
-    workers: processes.Processes,
+    processes: Processes,
 ) -> Telemetry:
     """Return what the numbers of this run are written to."""
     peak = experiment.peak_teraflops
@@ -233,27 +234,27 @@ def make_telemetry(
         global_batch_size=experiment.global_batch_size,
         replicas=strategy.num_replicas_in_sync,
         peak_teraflops=peak_flops.peak_teraflops(strategy) if peak is None else peak,
-        writes=workers.is_chief,
+        writes=processes.is_chief,
     )
 
 
 def make_profiler(
-    experiment: Experiment, model_dir: str, workers: processes.Processes
+    experiment: Experiment, model_dir: str, processes: Processes
 ) -> Profiler:
     """Return what profiles chosen steps of this run."""
     steps = experiment.profile_steps
-    return Profiler(f"{model_dir}/train", steps, writes=workers.is_chief)
+    return Profiler(f"{model_dir}/train", steps, writes=processes.is_chief)
 
 
 def make_watchdog(
-    experiment: Experiment, model_dir: str, workers: processes.Processes
+    experiment: Experiment, model_dir: str, processes: Processes
 ) -> Watchdog:
     """Return what ends this process when it gets nowhere."""
     minutes = experiment.hang_timeout_minutes
     return Watchdog(
         model_dir,
-        process=workers.number,
-        processes=workers.count,
+        process=processes.number,
+        processes=processes.count,
         timeout_seconds=None if minutes is None else 60 * minutes,
     )
 
@@ -263,7 +264,7 @@ def start(
     stages: Stages,
     checkpoints: Checkpoints,
     model_dir: str,
-    workers: processes.Processes,
+    processes: Processes,
 ) -> int:
     """Restore the newest checkpoint, else set and save what a fresh run starts from.
 
@@ -274,9 +275,9 @@ def start(
       The step.
     """
     train_state = stages.state
-    has_begun = bool(workers.broadcast(directory.has_begun(model_dir)))
+    has_begun = bool(processes.broadcast(directory.has_begun(model_dir)))
     with stages.strategy.scope():
-        restored = has_begun and restore(checkpoints, workers) is not None
+        restored = has_begun and restore(checkpoints, processes) is not None
         if not restored and experiment.pretrained is not None:
             pretrained.load_into(experiment, train_state.model)
             ema.copy(train_state.model, train_state.ema_model)
@@ -320,10 +321,10 @@ def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
 
 
 def write_summary(
-    model_dir: str, summary: dict[str, Any], workers: processes.Processes
+    model_dir: str, summary: dict[str, Any], processes: Processes
 ) -> dict[str, Any]:
     """Return the summary, which the chief writes."""
-    if not workers.is_chief:
+    if not processes.is_chief:
         return summary
     return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
 
