@@ -34,13 +34,6 @@ from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Two checkpoints, of the steps 10 and 20."""
-    saves(tmp_path / "run", 10, 20)
-    return tmp_path / "run"
-
-
 def vector(*values):
     return tf.Variable(tf.constant(values))
 

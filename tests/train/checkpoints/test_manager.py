@@ -27,14 +27,6 @@ from train.checkpoints import bundle, directory
 from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two checkpoints, of the steps 10 and 20."""
-    saves(tmp_path / "run", 10, 20)
-    return tmp_path / "run"
-
-
 # What is written
 
 

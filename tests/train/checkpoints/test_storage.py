@@ -44,13 +44,6 @@ BROKEN = [
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Two checkpoints, of the steps 10 and 20."""
-    saves(tmp_path / "run", 10, 20)
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def fails(monkeypatch):
     """Function: from now on the manifest, the index or a tensor of ckpt-20 fails."""
 
