@@ -154,9 +154,11 @@ def eval_dataset(
 
 
 def data_setting(experiment: Experiment, name: str) -> Any:
-    """Return what `train_data` is called with; None where it has no such parameter."""
+    """Return what `train_data` is called with; None where it has no such setting."""
     parameter = inspect.signature(experiment.train_data).parameters.get(name)
-    return None if parameter is None else parameter.default
+    if parameter is None or parameter.default is parameter.empty:
+        return None
+    return parameter.default
 
 
 def make_augment(experiment: Experiment, stage: Stage) -> Callable | None:

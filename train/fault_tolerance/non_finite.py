@@ -29,7 +29,7 @@ def save_bad_batch(
     folder: str,
     batch: int,
     *,
-    shuffle_buffer: int,
+    shuffle_buffer: int | None,
     input_hosts: range,
     num_input_hosts: int,
     details: Mapping[str, Any],
@@ -41,7 +41,8 @@ def save_bad_batch(
       info: of its data.
       folder: gets records.tfrecord and batch.json for each of the input hosts.
       batch: number of the global batch, from 0.
-      shuffle_buffer: of the training data.
+      shuffle_buffer: of the training data; None where they come from a function of the
+        user's own, of whose batches nobody knows the records: batch.json says null.
       input_hosts: the input pipelines whose parts this process writes.
       num_input_hosts: how many there are in all processes.
       details: what else batch.json says.
@@ -50,20 +51,22 @@ def save_bad_batch(
       UserError: the folder cannot be written.
     """
     for host in input_hosts:
-        records = batch_lookup.records_of_batch(
-            info,
-            experiment.data_dir,
-            experiment.train_split,
-            seed=experiment.seed,
-            shuffle_buffer=shuffle_buffer,
-            batch=batch,
-            batch_size=experiment.global_batch_size // num_input_hosts,
-            num_hosts=num_input_hosts,
-            host=host,
-        )
         part = f"{folder}/host-{host}"
         gfiles.make_folder(part)
-        rows = batch_lookup.dump(records, part)
+        rows = None
+        if shuffle_buffer is not None:
+            records = batch_lookup.records_of_batch(
+                info,
+                experiment.data_dir,
+                experiment.train_split,
+                seed=experiment.seed,
+                shuffle_buffer=shuffle_buffer,
+                batch=batch,
+                batch_size=experiment.global_batch_size // num_input_hosts,
+                num_hosts=num_input_hosts,
+                host=host,
+            )
+            rows = batch_lookup.dump(records, part)
         gfiles.write_json(
             f"{part}/batch.json", {**details, "batch": batch, "records": rows}
         )

@@ -12,10 +12,12 @@ import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline import batch_lookup
-from input_pipeline.records import load_info
+from input_pipeline.records import DatasetInfo, load_info
 from tests.support.runs import experiment_of, run_tiny
 from tests.train.test_run import variables
 from train.checkpoints import bundle, directory, manager
+from train.datasets import data_setting
+from train.fault_tolerance import non_finite
 
 BAD = 5  # the batch
 POISON = "tests/data/train/poisoned.gin"
@@ -149,3 +151,20 @@ def test_batches_that_do_not_divide(changes, replicas, message):
     settings = {f"experiment.Experiment.{k}": v for k, v in changes.items()}
     with pytest.raises(UserError, match=message):
         experiment_of("unused", **settings).check_replicas(replicas)
+
+
+def test_a_batch_of_data_of_ones_own_has_no_records(tmp_path):
+    experiment = experiment_of("unused", gin_file="tests/data/train/made_up.gin")
+    assert data_setting(experiment, "shuffle_buffer") is None
+    non_finite.save_bad_batch(
+        experiment,
+        DatasetInfo("unused", 0, (), {}),
+        str(tmp_path),
+        3,
+        shuffle_buffer=None,
+        input_hosts=range(1),
+        num_input_hosts=1,
+        details={"step": 2},
+    )
+    written = json.loads((tmp_path / "host-0" / "batch.json").read_text())
+    assert written == {"step": 2, "batch": 3, "records": None}
