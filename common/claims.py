@@ -1,0 +1,290 @@
+"""One process at a time writes in a folder: who holds it says a file there.
+
+`.claim.json` names the process that writes in its folder. On one machine the kernel
+knows whether that one still lives, by a lock on the file: a process that is killed
+holds nothing any more, one that is merely stopped does. Where the lock of another
+machine cannot be seen, as on some network disks, the file's age tells: whoever holds
+the folder touches it every ten seconds, and after 90 without counts as dead. Ages are
+those of the disk's own clock.
+
+A process that was taken for dead, and was not, finds another name in the file when it
+looks, which it does before everything that it gives its name.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from common import files
+from common.console import say
+from common.errors import UserError
+
+NAME = ".claim.json"
+RENEW_SECONDS = 10.0
+STALE_SECONDS = 90.0
+_PATIENCE_SECONDS = 3.0  # for one that is just ending, or has it for a moment
+_POLL_SECONDS = 0.1
+# What flock says on a file system that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
+class Held(UserError):  # noqa: N818 (a state, whoever is to blame)
+    """Another process writes there, or does so now instead of this one."""
+
+
+class Claim(Protocol):
+    """What a process has of a folder that it holds."""
+
+    def check(self) -> None:
+        """Raise Held when another process has taken the folder over."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a folder; the fields are the keys of the file.
+
+    Attributes:
+      token: of this claim alone.
+      purpose: what for, as in "a training".
+      host: name of the machine.
+      pid: of the process.
+      boot: of the machine's kernel; a kernel's locks tell of its own processes.
+      since: seconds since 1970 by the clock of the machine.
+    """
+
+    token: str
+    purpose: str
+    host: str
+    pid: int
+    boot: str
+    since: float
+
+    def __str__(self) -> str:
+        since = time.strftime("%F %T", time.localtime(self.since))
+        return f"{self.purpose}: process {self.pid} on {self.host}, since {since}"
+
+
+@contextlib.contextmanager
+def hold(folder: str, purpose: str) -> Iterator[Claim]:
+    """Hold a folder against other processes; it is free again at the end.
+
+    A bucket's folder is not held: there are no locks, and this asks nobody.
+
+    Args:
+      folder: it exists; on a disk or in a bucket.
+      purpose: for those who are refused, as in "a training".
+
+    Raises:
+      Held: another process holds it. One of another machine that gives no sign of life
+        is waited for until it counts as dead.
+      UserError: the folder cannot be written.
+    """
+    if "://" in folder:
+        yield _Unheld()
+        return
+    claim = _File(Path(folder) / NAME, _holder(purpose))
+    try:
+        claim.take()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}; free some space, mend "
+            "the permissions or name another folder"
+        ) from error
+    done = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(claim, done), daemon=True)
+    renewer.start()
+    try:
+        yield claim
+    finally:
+        done.set()
+        renewer.join(RENEW_SECONDS)
+        claim.release()
+
+
+class _Unheld:
+    """The claim of a folder that cannot be held."""
+
+    def check(self) -> None:
+        """Raise nothing."""
+
+
+class _File:
+    """A claim by a file on a disk, open and locked as long as it is held."""
+
+    def __init__(self, path: Path, holder: Holder):
+        self._path = path
+        self._holder = holder
+        self._file = -1
+
+    def take(self) -> None:
+        """Take the folder, as soon as it is free; Held when it is not."""
+        began, first = time.monotonic(), None
+        while (other := self._try()) is not None:
+            patience = _PATIENCE_SECONDS
+            if other.age is not None:
+                patience += STALE_SECONDS
+                if first is None:
+                    first = other
+                    self._say_waiting(other)
+                elif other.sign != first.sign:  # it has given another one
+                    raise self._held(other.holder)
+            if time.monotonic() - began > patience:
+                raise self._held(other.holder)
+            time.sleep(_POLL_SECONDS)
+
+    def _try(self) -> "_Other | None":
+        """Take the folder if it is free, else return whose it is."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            is_locked = _lock(descriptor)
+            holder = _read(descriptor)
+            is_near = holder is None or holder.boot == self._holder.boot
+            if is_locked is False and is_near:
+                return _Other(holder)
+            if not _is_at(descriptor, self._path):
+                return _Other(None)  # released, and gone, in this moment
+            if holder and not (is_locked and is_near):
+                sign = os.fstat(descriptor).st_mtime
+                age = _disk_time(self._path) - sign
+                if age < STALE_SECONDS or is_locked is False:
+                    return _Other(holder, sign, age)
+            _write(descriptor, self._holder)
+            self._file, descriptor = descriptor, -1
+            return None
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def check(self) -> None:
+        """Raise Held when another process has taken the folder over."""
+        holder = self._now()
+        if holder != self._holder:
+            raise self._held(holder)
+
+    def renew(self) -> None:
+        """Give a sign of life."""
+        if self._now() == self._holder:
+            os.utime(self._path)
+
+    def release(self) -> None:
+        """Leave the folder to others."""
+        if self._now() == self._holder:
+            self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _now(self) -> Holder | None:
+        """Return who holds the folder now."""
+        # By the path: somebody may have put another file there.
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            return _read(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _say_waiting(self, other: "_Other") -> None:
+        say(
+            f"{self._path.parent} is held by {other.holder}; its last sign of life is "
+            f"{other.age:,.0f} s old. Waiting for another one, until it counts as "
+            f"dead after {STALE_SECONDS:.0f} s"
+        )
+
+    def _held(self, holder: Holder | None) -> Held:
+        return Held(
+            f"{self._path.parent} is held by {holder or 'another process'}. Wait for "
+            "its end or stop it, which leaves the folder to the next, or name another "
+            "folder"
+        )
+
+
+class _Other(NamedTuple):
+    """Who holds a folder.
+
+    Attributes:
+      holder: None where the file does not say.
+      sign: when it gave the last sign of life, by the disk's clock.
+      age: of that sign, in seconds; None where it is known to live.
+    """
+
+    holder: Holder | None
+    sign: float = 0.0
+    age: float | None = None
+
+
+def _holder(purpose: str) -> Holder:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        boot = socket.gethostname()
+    return Holder(
+        token=uuid.uuid4().hex,
+        purpose=purpose,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        boot=boot,
+        since=time.time(),
+    )
+
+
+def _renew(claim: _File, done: threading.Event) -> None:
+    while not done.wait(RENEW_SECONDS):
+        # A disk that fails now may be well again before anybody takes over; if not,
+        # `check` tells.
+        with contextlib.suppress(OSError):
+            claim.renew()
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file; False: another process has; None: there are no locks there."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that stands at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _read(descriptor: int) -> Holder | None:
+    """Return who holds the folder; None where a killed process has left half a word."""
+    try:
+        content = os.pread(descriptor, 1 << 16, 0)
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
+
+
+def _write(descriptor: int, holder: Holder) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(dataclasses.asdict(holder)).encode(), 0)
+    os.fsync(descriptor)
+
+
+def _disk_time(path: Path) -> float:
+    """Return what time it is by the clock of the disk where a path is."""
+    with files.scratch(path) as probe:
+        probe.touch()
+        return probe.stat().st_mtime

@@ -1,0 +1,272 @@
+"""A folder has one writer: among threads of locks, processes and machines."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from common import claims
+from common.claims import Held
+from common.errors import UserError
+
+HOLD = """
+import signal, sys, time
+from common import claims
+with claims.hold(sys.argv[1], "a training"):
+    print("held", flush=True)
+    sys.stdin.read()
+print("left", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def holding_process(folder):
+    """A process that holds a folder until its standard input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.3)
+
+
+def written(folder):
+    return json.loads((folder / claims.NAME).read_text())
+
+
+def as_another_machines(folder, **changes):
+    """Make what lies there the claim of another machine's process."""
+    other = {
+        "token": "theirs",
+        "purpose": "a training",
+        "host": "far",
+        "pid": 7,
+        "boot": "another kernel's",
+        "since": 0.0,
+    }
+    (folder / claims.NAME).write_text(json.dumps(other | changes))
+
+
+def aged(folder, seconds):
+    when = time.time() - seconds
+    os.utime(folder / claims.NAME, (when, when))
+
+
+def test_says_who_holds_a_folder_and_leaves_it_clean(tmp_path):
+    with claims.hold(str(tmp_path), "a training") as claim:
+        claim.check()
+        found = written(tmp_path)
+        assert (found["purpose"], found["pid"]) == ("a training", os.getpid())
+        assert found["host"] == os.uname().nodename
+        assert abs(found["since"] - time.time()) < 60
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_second_writer(tmp_path):
+    with holding_process(str(tmp_path)) as process:
+        with pytest.raises(Held) as refused, claims.hold(str(tmp_path), "another"):
+            pass
+        assert str(refused.value).startswith(
+            f"{tmp_path} is held by a training: process {process.pid} on "
+        )
+        assert written(tmp_path)["pid"] == process.pid  # untouched
+        assert process.communicate(input="")[0] == "left\n"
+    with claims.hold(str(tmp_path), "another") as claim:
+        claim.check()
+
+
+def test_waits_for_one_that_is_just_ending(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 60.0)
+    with holding_process(str(tmp_path)) as process:
+        polled = threading.Event()
+        lock = claims._lock
+
+        def lock_and_tell(descriptor):
+            is_locked = lock(descriptor)
+            polled.set()
+            return is_locked
+
+        monkeypatch.setattr(claims, "_lock", lock_and_tell)
+        threading.Thread(target=lambda: polled.wait() and process.kill()).start()
+        with claims.hold(str(tmp_path), "the next") as claim:
+            claim.check()
+
+
+def test_the_dead_hold_nothing(tmp_path):
+    with holding_process(str(tmp_path)) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert written(tmp_path)["pid"] == process.pid  # nobody has tidied up
+        began = time.monotonic()
+        with claims.hold(str(tmp_path), "the next"):
+            assert written(tmp_path)["purpose"] == "the next"
+        assert time.monotonic() - began < claims.STALE_SECONDS / 3
+
+
+def test_the_stopped_still_hold(tmp_path):
+    with holding_process(str(tmp_path)) as process:
+        process.send_signal(signal.SIGSTOP)
+        aged(tmp_path, 1e6)
+        with pytest.raises(Held), claims.hold(str(tmp_path), "another"):
+            pass
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(input="")[0] == "left\n"
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[1]", b'{"token": 1}', b"\xff\x00"])
+def test_half_a_claim_holds_nothing(tmp_path, left):
+    (tmp_path / claims.NAME).write_bytes(left)
+    with claims.hold(str(tmp_path), "a training") as claim:
+        claim.check()
+
+
+def test_another_machine_that_is_silent_counts_as_dead(tmp_path, capsys):
+    as_another_machines(tmp_path)
+    aged(tmp_path, claims.STALE_SECONDS + 5)
+    with claims.hold(str(tmp_path), "the next") as claim:
+        claim.check()
+    assert capsys.readouterr().err == ""
+
+
+def test_another_machine_is_waited_for_until_it_counts_as_dead(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(claims, "STALE_SECONDS", 2.0)
+    as_another_machines(tmp_path)
+    aged(tmp_path, 1.0)
+    with claims.hold(str(tmp_path), "the next"):
+        assert written(tmp_path)["purpose"] == "the next"
+    said = capsys.readouterr().err
+    assert "is held by a training: process 7 on far" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_another_machine_that_gives_a_sign_lives(tmp_path):
+    as_another_machines(tmp_path)
+    aged(tmp_path, 30.0)
+
+    def sign():
+        time.sleep(0.3)
+        os.utime(tmp_path / claims.NAME)
+
+    thread = threading.Thread(target=sign)
+    thread.start()
+    with pytest.raises(Held, match="process 7 on far"):
+        with claims.hold(str(tmp_path), "the next"):
+            pass
+    thread.join()
+    assert written(tmp_path)["token"] == "theirs"
+
+
+def test_a_lock_of_another_machine_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "STALE_SECONDS", 0.2)
+    with holding_process(str(tmp_path)):
+        as_another_machines(tmp_path)  # in place: its lock stays
+        aged(tmp_path, 1e6)
+        with pytest.raises(Held), claims.hold(str(tmp_path), "the next"):
+            pass
+
+
+def test_without_locks_the_age_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_lock", lambda descriptor: None)
+    with claims.hold(str(tmp_path), "a training") as first:
+        aged(tmp_path, claims.STALE_SECONDS + 5)  # suspended for so long
+        with claims.hold(str(tmp_path), "the next") as second:
+            second.check()
+            with pytest.raises(Held, match="is held by the next: process"):
+                first.check()
+        with pytest.raises(Held, match="held by another process"):
+            first.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_one_that_was_taken_for_dead_leaves_the_next_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_lock", lambda descriptor: None)
+    with contextlib.ExitStack() as second:
+        with claims.hold(str(tmp_path), "a training"):
+            aged(tmp_path, claims.STALE_SECONDS + 5)
+            second.enter_context(claims.hold(str(tmp_path), "the next"))
+        assert written(tmp_path)["purpose"] == "the next"
+
+
+def test_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.05)
+    with claims.hold(str(tmp_path), "a training"):
+        aged(tmp_path, 1e6)
+        until = time.monotonic() + 60
+        while time.time() - (tmp_path / claims.NAME).stat().st_mtime > 1e5:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_finds_a_claim_that_somebody_has_deleted(tmp_path):
+    with claims.hold(str(tmp_path), "a training") as claim:
+        (tmp_path / claims.NAME).unlink()
+        with pytest.raises(Held):
+            claim.check()
+
+
+def test_follows_no_link(tmp_path):
+    (tmp_path / "theirs").write_text("thesis")
+    (tmp_path / claims.NAME).symlink_to("theirs")
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}: "):
+        with claims.hold(str(tmp_path), "a training"):
+            pass
+    assert (tmp_path / "theirs").read_text() == "thesis"
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="No such file or directory; free some space"):
+        with claims.hold(f"{tmp_path}/none", "a training"):
+            pass
+
+
+def test_a_bucket_is_not_held():
+    with claims.hold("gs://bucket/run", "a training") as claim:
+        claim.check()
+
+
+RACE = """
+import os, sys, time
+from common import claims
+claims._PATIENCE_SECONDS = 0
+folder, log = sys.argv[1:]
+for _ in range(40):
+    try:
+        with claims.hold(folder, "a race"):
+            me = os.open(folder + "/inside", os.O_CREAT | os.O_EXCL)  # else two are in
+            os.close(me)
+            os.unlink(folder + "/inside")
+            with open(log, "a") as file:
+                file.write("x")
+    except claims.Held:
+        pass
+"""
+
+
+def test_races(tmp_path):
+    folder, log = tmp_path / "folder", tmp_path / "log"
+    folder.mkdir()
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, folder, log]) for _ in range(4)
+    ]
+    assert [racer.wait() for racer in racers] == [0] * 4
+    assert 0 < len(log.read_text()) <= 160
+    assert list(folder.iterdir()) == []
