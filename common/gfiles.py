@@ -129,9 +129,10 @@ def read_text(path: str) -> str | None:
 def read_json(path: str) -> dict[str, Any]:
     """Return a JSON object, an empty one when there is none that can be read."""
     try:
-        return json.loads(read_text(path) or "{}")
+        found = json.loads(read_text(path) or "{}")
     except ValueError:  # somebody's half file
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(

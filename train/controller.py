@@ -8,6 +8,7 @@ from common.console import say, warn
 from common.errors import Restart, UserError
 from input_pipeline.records import DatasetInfo
 from train import evaluation
+from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.datasets import data_setting
 from train.distribution.processes import Processes, input_hosts
@@ -47,6 +48,7 @@ class Controller:
         watchdog: Watchdog,
         preemption: Preemption,
         profiler: Profiler,
+        fence: Fence,
     ):
         """Make it of a run, its stages and what serves it.
 
@@ -62,6 +64,7 @@ class Controller:
           watchdog: has to hear what the run does.
           preemption: knows of SIGTERM.
           profiler: looks at chosen steps.
+          fence: see `bundle.write`.
         """
         self._experiment = experiment
         self._info = info
@@ -76,6 +79,7 @@ class Controller:
         self._watchdog = watchdog
         self._preemption = preemption
         self._profiler = profiler
+        self._fence = fence
         self._stage_end: int | None = None  # of the stage that was begun last
         self._seconds_per_step: float | None = None
         self._save_seconds = 0.0  # for which the next loop had to wait
@@ -128,7 +132,7 @@ class Controller:
         say(evaluation.describe(scores))
         if self._processes.is_chief:
             # Only then they count as taken: a kill in between has them taken again.
-            evaluation.keep_best(self._model_dir, scores)
+            evaluation.keep_best(self._model_dir, scores, self._fence)
             self._telemetry.evaluation(step, scores)
         return scores
 
@@ -230,6 +234,7 @@ class Controller:
     def _handle(self, fault: NonFinite) -> None:
         """Keep the batch's records; go back to a checkpoint, or end the run."""
         experiment = self._experiment
+        self._fence()
         batch = fault.step + int(self._state.skipped_batches.numpy())
         roll_backs = int(self._state.roll_backs.numpy())
         folder = f"{self._model_dir}/non_finite/step-{fault.step}-batch-{batch}"

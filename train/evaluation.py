@@ -15,7 +15,7 @@ from common.errors import UserError
 from input_pipeline.records import DatasetInfo
 from models.input_form import input_form
 from train import losses, metrics, pretrained, state
-from train.checkpoints import bundle, directory, manager
+from train.checkpoints import bundle, directory, manager, ownership
 from train.datasets import eval_dataset
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
@@ -55,9 +55,11 @@ def load_models(
     that the training would start from, if these are given; their step is 0.
 
     Raises:
-      UserError: neither is there, or no checkpoint is intact or fits the models.
+      UserError: neither is there, or no checkpoint is intact or fits the models, or
+        one is of another run.
       Restart: the storage does not answer now.
     """
+    ownership.refuse_foreign(model_dir)
     models = build_models(experiment, info, keys)
     if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
         for model in models.values():
@@ -169,12 +171,19 @@ def describe(scores: Mapping[str, Any]) -> str:
     )
 
 
-def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
+def keep_best(
+    model_dir: str, scores: Mapping[str, Any], fence: bundle.Fence = bundle.no_fence
+) -> bool:
     """Copy a checkpoint to `best/` if none has a higher top-1 of averaged weights.
 
     A copy outlives the rotation of the training, which may be another process. Equal
     scores leave the earlier one. Scores come before their checkpoint, and go after it:
     a process that is killed leaves no checkpoint that is taken for another.
+
+    Args:
+      model_dir: of the run.
+      scores: of a checkpoint there.
+      fence: see `bundle.write`.
 
     Returns:
       Whether it is the best so far.
@@ -191,10 +200,12 @@ def keep_best(model_dir: str, scores: Mapping[str, Any]) -> bool:
         return False
     gfiles.make_folder(folder)
     copy = f"{folder}/ckpt-{bundle.step(path)}"
+    fence()
     gfiles.write_json(_scores_file(copy), scores)
-    bundle.copy(path, folder)
+    bundle.copy(path, folder, fence=fence)
     for other in directory.list_checkpoints(folder):
         if other != copy:
+            fence()
             bundle.delete(other)
             gfiles.remove(_scores_file(other))
     return True
@@ -212,6 +223,7 @@ def follow(
     model_dir: str,
     *,
     telemetry: Telemetry,
+    fence: bundle.Fence,
     poll_seconds: float,
     timeout_seconds: float,
 ) -> dict[str, Any]:
@@ -227,6 +239,7 @@ def follow(
       strategy: for the evaluation; it need not be the job's.
       model_dir: of the job.
       telemetry: gets the scores.
+      fence: see `bundle.write`.
       poll_seconds: between two looks for a new checkpoint.
       timeout_seconds: without a new checkpoint, after which the job counts as dead.
 
@@ -245,6 +258,8 @@ def follow(
     done = max(scores, default=-1)
     since = time.monotonic()
     while done < last_step:
+        fence()
+        ownership.refuse_foreign(model_dir)
         found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
         new = sorted(pair for pair in found if pair[0] > done)
         if not new:
@@ -257,7 +272,7 @@ def follow(
                 restore_into(models, path)
             scores[step] = evaluator.score(path)
             say(describe(scores[step]))
-            keep_best(model_dir, scores[step])
+            keep_best(model_dir, scores[step], fence)
         except bundle.CorruptCheckpoint as fault:
             warn(f"{path} is skipped: {fault}")
         if step in scores:

@@ -7,13 +7,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from common import gfiles
+from common import claims, gfiles
 from common.console import say
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo, load_info
 from models.input_form import input_form
 from train import ema, evaluation, pretrained, state
-from train.checkpoints import bundle, directory
+from train.checkpoints import bundle, directory, ownership
+from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
@@ -73,6 +74,10 @@ def train_and_evaluate(
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
+        # Nobody else's, from before its first file to behind its last.
+        fence = stack.enter_context(hold(model_dir, processes, with_evaluation))
+        name = ownership.begin(model_dir) if processes.is_chief else None
+
         # Who watches over the run, from its first moment.
         watchdog = stack.enter_context(make_watchdog(experiment, model_dir, processes))
         preemption = stack.enter_context(
@@ -89,7 +94,7 @@ def train_and_evaluate(
         # Where it stands.
         watchdog.phase("restoring")
         checkpoints = stack.enter_context(
-            make_checkpoints(experiment, train_state, model_dir, processes)
+            make_checkpoints(experiment, train_state, model_dir, processes, name, fence)
         )
         step = start(experiment, stages, checkpoints, model_dir, processes)
         if processes.is_chief:
@@ -101,7 +106,7 @@ def train_and_evaluate(
         last = experiment.train_steps(info)
         progress = Progress(step, last, experiment.global_batch_size)
         telemetry = stack.enter_context(
-            make_telemetry(experiment, strategy, model_dir, processes)
+            make_telemetry(experiment, strategy, model_dir, processes, fence)
         )
         telemetry.start(step, "" if config is None else config.text)
         if step:
@@ -121,6 +126,7 @@ def train_and_evaluate(
             watchdog=watchdog,
             preemption=preemption,
             profiler=profiler,
+            fence=fence,
         )
         say(start_message(experiment, info, train_state.model, step))
         scores: dict[str, Any] = {}
@@ -132,11 +138,11 @@ def train_and_evaluate(
                 scores = controller.score(evaluator)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
-
-    summary = training_summary(experiment, train_state) | scores
-    if controller.step > step:
-        summary |= {"first_step": step, **progress.summary()}
-    return write_summary(model_dir, summary, processes)
+        summary = training_summary(experiment, train_state) | scores
+        if controller.step > step:
+            summary |= {"first_step": step, **progress.summary()}
+        fence()
+        return write_summary(model_dir, summary, processes)
 
 
 def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
@@ -146,13 +152,22 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     """
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
+    gfiles.make_folder(model_dir)
+    if processes.is_chief:
+        # A training that holds the folder has done that.
+        with contextlib.suppress(claims.Held), hold(model_dir, processes):
+            ownership.begin(model_dir)
     with strategy.scope():
         models, path, step = evaluation.load_models(experiment, info, model_dir)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
-    gfiles.make_folder(model_dir)
     summary = {**model_summary(experiment, models["ema_"], step), **scores}
-    return write_summary(model_dir, summary, processes)
+    try:
+        with hold(model_dir, processes):
+            return write_summary(model_dir, summary, processes)
+    except claims.Held as held:
+        say(f"summary.json stays as it is: {held}")
+        return summary
 
 
 def continuous_evaluate(
@@ -184,13 +199,17 @@ def continuous_evaluate(
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
-    with make_telemetry(experiment, strategy, model_dir, processes) as telemetry:
+    with (
+        hold_best(model_dir) as fence,
+        make_telemetry(experiment, strategy, model_dir, processes, fence) as telemetry,
+    ):
         return evaluation.follow(
             experiment,
             info,
             strategy,
             model_dir,
             telemetry=telemetry,
+            fence=fence,
             poll_seconds=poll_seconds,
             timeout_seconds=60 * timeout_minutes,
         )
@@ -205,11 +224,56 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     return strategy, info
 
 
+@contextlib.contextmanager
+def hold(
+    model_dir: str, processes: Processes, with_evaluation: bool = False
+) -> Iterator[Fence]:
+    """Hold a run's folder against other trainers.
+
+    Args:
+      model_dir: of the run.
+      processes: of the run; the chief holds it for all.
+      with_evaluation: whether to hold the best checkpoint's, too: else a continuous
+        evaluation may do that.
+
+    Yields:
+      What to call before anything is written there.
+
+    Raises:
+      common.claims.Held: somebody else does.
+    """
+    if not processes.is_chief:
+        yield bundle.no_fence
+        return
+    with contextlib.ExitStack() as stack:
+        fences = [stack.enter_context(claims.hold(model_dir, "a run")).check]
+        if with_evaluation:
+            fences.append(stack.enter_context(hold_best(model_dir)))
+
+        def fence() -> None:
+            for check in fences:
+                check()
+
+        yield fence
+
+
+@contextlib.contextmanager
+def hold_best(model_dir: str) -> Iterator[Fence]:
+    """Hold what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
+    folder = f"{model_dir}/{evaluation.BEST}"
+    gfiles.make_folder(folder)
+    with claims.hold(folder, "an evaluation") as claim:
+        ownership.refuse_foreign(folder)
+        yield claim.check
+
+
 def make_checkpoints(
     experiment: Experiment,
     train_state: state.TrainState,
     model_dir: str,
     processes: Processes,
+    run: str | None,
+    fence: Fence,
 ) -> Checkpoints:
     """Return what saves and restores the state of this run."""
     return Checkpoints(
@@ -218,6 +282,8 @@ def make_checkpoints(
         keep=experiment.keep_checkpoints,
         keep_every_hours=experiment.keep_checkpoint_every_hours,
         writes=processes.is_chief,
+        run=run,
+        fence=fence,
     )
 
 
@@ -226,6 +292,7 @@ def make_telemetry(
     strategy: tf.distribute.Strategy,
     model_dir: str,
     processes: Processes,
+    fence: Fence,
 ) -> Telemetry:
     """Return what the numbers of this run are written to."""
     peak = experiment.peak_teraflops
@@ -235,6 +302,7 @@ def make_telemetry(
         replicas=strategy.num_replicas_in_sync,
         peak_teraflops=peak_flops.peak_teraflops(strategy) if peak is None else peak,
         writes=processes.is_chief,
+        fence=fence,
     )
 
 

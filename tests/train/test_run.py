@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common import claims
+from common.claims import Held
 from common.errors import Restart, UserError
 from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.support.saved import newest
-from train import evaluation, run, state
+from train import evaluation, run, saved_model, state
 from train.checkpoints import bundle, directory
+from train.controller import Controller
 from train.fault_tolerance.preemption import Preemption
 
 
@@ -75,6 +78,82 @@ def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path):
     for key in ("top1", "top5", "ema_top1", "ema_top5", "eval_images", "steps"):
         assert scores[key] == finished[1][key]
     assert scores["checkpoint"] == str(tmp_path / "copy" / "ckpt-12")
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_second_writer_is_refused(digits, finished, tmp_path, capsys, monkeypatch):
+    """Of a run that another process trains, nothing changes."""
+    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.1)
+    model_dir = tmp_path / "run"
+    shutil.copytree(finished[0], model_dir)
+    experiment = experiment_of(digits)
+    with claims.hold(str(model_dir), "a run"):
+        before = contents(model_dir)
+        with pytest.raises(Held, match=f"^{model_dir} is held by a run: process "):
+            run_tiny(digits, model_dir)
+        scores = run.evaluate(experiment, str(model_dir))
+        assert f"summary.json stays as it is: {model_dir} is held by" in (
+            capsys.readouterr().err
+        )
+        assert scores["ema_top1"] == finished[1]["ema_top1"]
+        assert contents(model_dir) == before
+    with claims.hold(f"{model_dir}/best", "an evaluation"):
+        before = contents(model_dir)
+        with pytest.raises(Held, match=f"^{model_dir}/best is held by an evaluation"):
+            run_tiny(digits, model_dir)
+        with pytest.raises(Held, match=f"^{model_dir}/best is held by an evaluation"):
+            run.continuous_evaluate(experiment, str(model_dir))
+        assert contents(model_dir) == before
+
+
+def test_a_run_that_was_taken_over_ends_and_writes_nothing(
+    digits, tmp_path, monkeypatch
+):
+    """It was taken for dead, as one that is suspended where locks tell nothing."""
+    model_dir = tmp_path / "run"
+    seen = {}
+
+    def save(controller):
+        if not seen:
+            claim = model_dir / claims.NAME
+            theirs = json.loads(claim.read_text()) | {"token": "theirs", "pid": 7}
+            claim.write_text(json.dumps(theirs))
+            seen.update(contents(model_dir))
+        save_as_ever(controller)
+
+    save_as_ever = Controller._save
+    monkeypatch.setattr(Controller, "_save", save)
+    with pytest.raises(Held, match=f"^{model_dir} is held by a run: process 7 on "):
+        run_tiny(digits, model_dir)
+    after = contents(model_dir)
+    beat = str(model_dir / "hosts" / "host-0.json")
+    assert seen.pop(beat) != after.pop(beat)  # it says of itself that it has failed
+    del seen[str(model_dir / "best" / claims.NAME)]  # which nobody has taken over
+    assert seen == after
+
+
+def test_a_checkpoint_of_another_run_is_not_scored(digits, finished, tmp_path):
+    model_dir = tmp_path / "run"
+    shutil.copytree(finished[0], model_dir)
+    for name in ("", "best/"):
+        manifest = model_dir / f"{name}ckpt-12.json"
+        own = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps(own | {"run": "theirs"}))
+    before = contents(model_dir)
+    experiment = experiment_of(digits)
+    for score in (
+        lambda: run.evaluate(experiment, str(model_dir)),
+        lambda: run_tiny(digits, model_dir),
+        lambda: saved_model.export(
+            experiment, f"{model_dir}/best", f"{model_dir}/export"
+        ),
+    ):
+        with pytest.raises(UserError, match=r"ckpt-12 is a checkpoint of another run"):
+            score()
+    assert contents(model_dir) == before
 
 
 def test_finished_run_is_only_scored_again(digits, finished, tmp_path):

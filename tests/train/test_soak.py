@@ -1,8 +1,10 @@
 """Runs that are killed again and again, and end where an undisturbed one does."""
 
+import contextlib
 import json
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 
@@ -10,6 +12,7 @@ import pytest
 
 from common.errors import Status
 from tests.support import processes
+from tests.support.saved import steps
 from tests.train.test_run import assert_same_variables
 
 E = "experiment.Experiment"
@@ -126,3 +129,61 @@ def test_one_process(digits, tmp_path):
 @pytest.mark.slow
 def test_two_processes(digits, tmp_path):
     print(harass(digits, tmp_path, signals=20, workers=2, seed=2))
+
+
+def race_once(command, model_dir, chance) -> list[int]:
+    """Starts three trainers of one folder, kills one; returns how each has ended."""
+    begun = max(steps(model_dir), default=0)
+    until = begun + chance.randrange(10, 60)
+    with contextlib.ExitStack() as stack:
+        racers = [stack.enter_context(processes.started(command))[0] for _ in range(3)]
+        while max(steps(model_dir), default=0) < until:
+            if all(racer.poll() is not None for racer in racers):
+                break
+            time.sleep(0.01)
+        (chance.choice(racers) if chance.random() < 0.3 else holder(racers)).kill()
+        ends = []
+        for racer in racers:
+            _, said = racer.communicate(timeout=600)
+            ends.append(racer.returncode)
+            assert racer.returncode in (0, Status.MISTAKE, -signal.SIGKILL), said
+            if racer.returncode == Status.MISTAKE:
+                assert "is held by a" in said.splitlines()[-1], said
+    return ends
+
+
+def holder(racers) -> subprocess.Popen:
+    """The one that trains: the others are refused, or will be."""
+    return next((racer for racer in racers if racer.poll() is None), racers[0])
+
+
+@pytest.mark.slow
+def test_trainers_that_race_for_one_folder(digits, tmp_path):
+    settings = SETTINGS | {f"{E}.epochs": 1.2}
+    whole, raced = tmp_path / "whole", tmp_path / "raced"
+    processes.run(processes.command(digits, whole, settings), timeout=600)
+    command = processes.command(digits, raced, settings)
+    raced.mkdir()
+    chance, ends = random.Random(3), Counter()
+    while max(steps(raced), default=0) < 240:
+        ends.update(race_once(command, raced, chance))
+    processes.run(command, timeout=600)
+    print(ends)
+    assert ends[Status.MISTAKE] > 2
+    assert ends[-signal.SIGKILL] > 2
+    assert_same_variables(whole, raced)
+    assert_one_history(whole, raced)
+    run = json.loads((raced / "run.json").read_text())["run"]
+    for manifest in raced.rglob("ckpt-*.json"):
+        if not manifest.name.startswith("scores-"):
+            assert json.loads(manifest.read_text())["run"] == run
+    (best,) = steps(whole / "best")
+    assert steps(raced / "best") == [best]
+    for name in (f"ckpt-{best}.data-00000-of-00001", f"ckpt-{best}.index"):
+        ours, theirs = (folder / "best" / name for folder in (whole, raced))
+        assert ours.read_bytes() == theirs.read_bytes()
+    ours, theirs = (
+        json.loads((folder / "best" / f"scores-ckpt-{best}.json").read_text())
+        for folder in (whole, raced)
+    )
+    assert [ours[name] for name in SCORES] == [theirs[name] for name in SCORES]

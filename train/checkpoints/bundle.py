@@ -21,7 +21,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,13 @@ _CANNOT_SYNC = (
 )
 
 gfile = tf.io.gfile
+
+# Asked before something gets its name or loses it; raises where that must not be.
+Fence = Callable[[], None]
+
+
+def no_fence() -> None:
+    """Let everything pass."""
 
 
 class CorruptCheckpoint(UserError):  # noqa: N818 (a state, whoever finds it)
@@ -95,9 +102,12 @@ def read_manifest(path: str) -> dict[str, Any]:
     """
     with _reading(path):
         found = json.loads(_content(f"{path}{MANIFEST}"))
-        fitting = _describe(path, found["tensors"], float(found["time"]))
+        # Those of earlier versions belong to nobody.
+        fitting = _describe(
+            path, found["tensors"], float(found["time"]), found.get("run")
+        )
         for key, value in fitting.items():
-            if found[key] != value:
+            if key != "run" and found[key] != value:
                 raise CorruptCheckpoint(path, f"its {key} is {value}, not {found[key]}")
         return fitting
 
@@ -127,13 +137,21 @@ def shapes_and_types(path: str) -> dict[str, tuple[list[int], str]]:
     }
 
 
-def write(values: Mapping[str, np.ndarray], directory: str) -> str:
+def write(
+    values: Mapping[str, np.ndarray],
+    directory: str,
+    *,
+    run: str | None = None,
+    fence: Fence = no_fence,
+) -> str:
     """Write a checkpoint and read it back before it gets its name.
 
     Args:
       values: by name; "step", an integer scalar, is one of them.
       directory: where to, local or gs://; it is made if need be. No other process
         writes there.
+      run: that it belongs to, see `ownership`.
+      fence: called before it gets its name; what it raises leaves all as it was.
 
     Returns:
       The path of the checkpoint, which replaces one of the same step.
@@ -152,19 +170,20 @@ def write(values: Mapping[str, np.ndarray], directory: str) -> str:
                 tensors=[tf.constant(value) for value in values.values()],
             )
         with gfile.GFile(f"{path}{MANIFEST}", "w") as file:
-            file.write(json.dumps(_describe(path, len(values), time.time())))
+            file.write(json.dumps(_describe(path, len(values), time.time(), run)))
         for name, value in _tensors(path, values):
             if value.tobytes() != values[name].tobytes():
                 raise OSError(f"{name} reads back other than it was written")
-        return _commit(path, directory)
+        return _commit(path, directory, fence)
 
 
-def copy(path: str, directory: str) -> str:
+def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
     """Copy a checkpoint as `write` writes one.
 
     Args:
       path: of the checkpoint.
       directory: where to, as for `write`.
+      fence: as for `write`.
 
     Returns:
       The path of the copy. If it is there already, nothing happens.
@@ -185,7 +204,7 @@ def copy(path: str, directory: str) -> str:
             for suffix in _COMMIT_ORDER:
                 gfile.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
             _verify(f"{staging}/{name}")
-            return _commit(f"{staging}/{name}", directory)
+            return _commit(f"{staging}/{name}", directory, fence)
     except UserError:
         _verify(path)  # if it is to blame, this says so
         raise
@@ -282,7 +301,9 @@ def _verify(path: str) -> None:
         pass
 
 
-def _describe(path: str, tensors: int, written: float) -> dict[str, Any]:
+def _describe(
+    path: str, tensors: int, written: float, run: str | None
+) -> dict[str, Any]:
     """Return what the manifest of these files has to say."""
     index = _content(f"{path}{INDEX}")
     return {
@@ -292,6 +313,7 @@ def _describe(path: str, tensors: int, written: float) -> dict[str, Any]:
         "data_bytes": gfile.stat(f"{path}{DATA}").length,
         "index_bytes": len(index),
         "index_sha256": hashlib.sha256(index).hexdigest(),
+        "run": run,
     }
 
 
@@ -337,11 +359,12 @@ def _writing(directory: str) -> Iterator[str]:
             gfile.rmtree(staging)
 
 
-def _commit(path: str, directory: str) -> str:
+def _commit(path: str, directory: str, fence: Fence) -> str:
     """Give the files at `path` their names in `directory`; the index is the last."""
     final = f"{directory}/{path.rpartition('/')[2]}"
     for suffix in _COMMIT_ORDER:
         _sync(f"{path}{suffix}")
+    fence()
     _remove(f"{final}{INDEX}")  # else it would speak of other data for a moment
     for suffix in _COMMIT_ORDER:
         gfile.rename(f"{path}{suffix}", f"{final}{suffix}", overwrite=True)

@@ -12,10 +12,11 @@ from types import TracebackType
 import numpy as np
 import tensorflow as tf
 
+from common.claims import Held
 from common.console import warn
 from common.errors import Restart, UserError
 from train.checkpoints import bundle, retention
-from train.checkpoints.bundle import CorruptCheckpoint, step
+from train.checkpoints.bundle import CorruptCheckpoint, Fence, step
 from train.checkpoints.directory import list_checkpoints, load_newest
 
 # What the chief tells the others when it has restored nothing.
@@ -40,6 +41,8 @@ class Checkpoints:
         keep: int,
         keep_every_hours: float | None = None,
         writes: bool = True,
+        run: str | None = None,
+        fence: Fence = bundle.no_fence,
     ):
         """Make it, and remove what a process that was killed has staged.
 
@@ -49,6 +52,9 @@ class Checkpoints:
           keep: see `train.checkpoints.retention.steps_to_keep`.
           keep_every_hours: likewise.
           writes: False for the processes that are not the chief: they only count.
+          run: that they belong to, see `ownership`.
+          fence: called before anything is written or deleted there; it raises when
+            another process does so now.
 
         Raises:
           UserError: the file system refuses.
@@ -56,6 +62,8 @@ class Checkpoints:
         self.saved_step: int | None = None
         self._variables = dict(variables)
         self._directory = directory
+        self._run = run
+        self._fence = fence
         self._kept = functools.partial(
             retention.steps_to_keep, keep=keep, keep_every_hours=keep_every_hours
         )
@@ -147,7 +155,8 @@ class Checkpoints:
         return self._path(now)
 
     def check(self) -> None:
-        """Raise the error of a write that has failed; wait for nothing."""
+        """Raise the error of a write that has failed, or of the fence."""
+        self._fence()
         if self._under_way and self._under_way.done():
             self.wait()
 
@@ -175,10 +184,16 @@ class Checkpoints:
     def _write(self, values: Mapping[str, np.ndarray]) -> None:
         """Write a checkpoint, then delete what need not stay; in the background."""
         try:
-            self._committed = step(bundle.write(values, self._directory))
+            path = bundle.write(
+                values, self._directory, run=self._run, fence=self._fence
+            )
+            self._committed = step(path)
             self._corrupt.discard(self._committed)
             for old in self._superseded(self._committed):
+                self._fence()
                 bundle.delete(self._path(old))
+        except Held:
+            raise
         except UserError as error:
             last = next(map(self._path, self._times()), "none yet")
             raise UserError(

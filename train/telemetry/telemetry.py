@@ -3,7 +3,7 @@
 import datetime
 import numbers
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Telemetry:
         replicas: int,
         peak_teraflops: float | None,
         writes: bool = True,
+        fence: Callable[[], None] = lambda: None,
     ):
         """Touch no file yet.
 
@@ -48,10 +49,13 @@ class Telemetry:
           replicas: how many there are.
           peak_teraflops: of each; None is unknown.
           writes: whether this process keeps the run's files; the others only compute.
+          fence: called before files are written; it raises when they are another
+            process's now.
         """
         self._global_batch_size = global_batch_size
         self._peak = None if peak_teraflops is None else peak_teraflops * replicas
         self._writes = writes
+        self._fence = fence
         self._metrics = JsonLines(f"{directory}/metrics.jsonl")
         self._evaluations = JsonLines(f"{directory}/eval.jsonl")
         self._train_events = EventFile(f"{directory}/train")
@@ -220,6 +224,7 @@ class Telemetry:
         """
         if not self._writes:
             return
+        self._fence()
         began = time.monotonic()
         for file in self._files:
             try:

@@ -284,9 +284,9 @@ def test_folder_that_vanishes(folder):
 
 
 def test_folder_that_vanishes_while_it_is_written_to(folder, monkeypatch):
-    def vanish(path, directory):
+    def vanish(path, directory, fence):
         shutil.rmtree(folder)
-        return commit(path, directory)
+        return commit(path, directory, fence)
 
     commit = bundle._commit
     monkeypatch.setattr(bundle, "_commit", vanish)

@@ -32,7 +32,7 @@ from train.checkpoints.manager import Checkpoints
 
 def test_format(folder):
     before = time.time()
-    saves(folder, 30)
+    saves(folder, 30, run="3f")
     assert files(folder) == all_files(10, 20, 30)
     reader = tf.train.load_checkpoint(f"{folder}/ckpt-30")
     expected = values_of(30)
@@ -48,6 +48,7 @@ def test_format(folder):
         "data_bytes": 8 + 4 * 35 + 2 * 3,
         "index_bytes": len(index),
         "index_sha256": hashlib.sha256(index).hexdigest(),
+        "run": "3f",
     }
 
 
@@ -79,9 +80,9 @@ def test_save_does_not_wait_and_takes_the_values_of_its_time(tmp_path, monkeypat
     go_on = threading.Event()
     write = bundle.write
 
-    def write_later(*arguments):
+    def write_later(*arguments, **options):
         assert go_on.wait(60)
-        return write(*arguments)
+        return write(*arguments, **options)
 
     monkeypatch.setattr(bundle, "write", write_later)
     held = variables(10)
