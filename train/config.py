@@ -1,7 +1,7 @@
 """gin files and bindings in, a resolved config out: every setting with its value.
 
 A config is known, checked and compared with the run's own before a device is touched
-and before anything is built; see `train.resolver`.
+and before anything is built; see `train.settings.resolver`.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import gin
 from common import gfiles, project
 from common.checks import nearest_names
 from common.errors import UserError, first_line
-from train import resolver
 from train.experiment import Experiment
-from train.resolver import MODULES, Resolver, Setting
+from train.settings import resolver
+from train.settings.resolver import MODULES, Resolver, Setting
 
 SAVED = "operative_config.gin"
 # A binding on the command line is read as if these lines stood above it.

@@ -18,7 +18,7 @@ from models import VARIANTS
 from tests.support.runs import TINY, bound
 from train import config
 from train.experiment import Experiment
-from train.resolver import parameters
+from train.settings.resolver import parameters
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = [
