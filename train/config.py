@@ -106,9 +106,7 @@ def resolve(
             f"no config is given; --gin_file names one, {project.gin_files()}"
         )
     for path in gin_files:
-        if why := project.why_no_gin_file(path):
-            raise UserError(why)
-        _read(gin.parse_config_file, path, path)
+        _read_file(path)
     for binding in bindings:
         _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
     # gin.finalize would lock gin for all modules that are imported later.
@@ -125,6 +123,19 @@ def _saved(model_dir: str) -> str:
             f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
         )
     return text
+
+
+def _read_file(path: str) -> None:
+    """Let gin do whatever a file says that a person has named."""
+    if why := project.why_no_gin_file(path):
+        raise UserError(why)
+    if "://" not in path:
+        _read(gin.parse_config_file, path, path)
+        return
+    text = gfiles.read_text(path)  # gin itself knows no buckets
+    if text is None:
+        raise UserError(f"there is no gin file {path}")
+    _read(gin.parse_config, text, path)
 
 
 def _read(parser: Callable[[str], Any], text: str, where: str) -> None:
