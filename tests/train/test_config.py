@@ -15,6 +15,7 @@ from input_pipeline.dataset import train_dataset
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import VARIANTS
+from tests.support import tiny
 from tests.support.runs import TINY, bound
 from train import config
 from train.experiment import Experiment
@@ -334,7 +335,7 @@ def test_every_setting_has_a_value_before_anything_is_built():
     assert settings[f"{PREFIX}.label_smoothing"].value == 0.1  # a default
     assert settings["dataset.train_dataset.shuffle_buffer"].value == 1024
     assert settings["efficientnet_x.build_model.survival_prob"].value == 0.5
-    assert bound(found.experiment.build_model)["variant"].name == "tiny"
+    assert bound(found.experiment.build_model)["variant"] == tiny.variant()
     # What the trainer hands over is no setting.
     assert "dataset.train_dataset.seed" not in settings
     assert "schedule.cosine.train_steps" not in settings
