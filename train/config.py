@@ -55,7 +55,7 @@ class ResolvedConfig:
             saved = gfiles.read_text(path)
             if saved is None:
                 return
-            found = resolver.differences(saved, self.text, self.settings)
+            found = saved_config.differences(saved, self.text, self.settings)
         refused = {"never"} if accept_changes else {"never", "accepted"}
         changes = [
             f"{name}: {change}"

@@ -16,7 +16,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import gin
@@ -387,46 +387,6 @@ def literals(text: str) -> dict[str, Any]:
         f"{s.scope}/" * bool(s.scope) + f"{s.selector}.{s.arg_name}": s.value
         for s in _statements(text)
     }
-
-
-def differences(
-    saved: str, text: str, settings: Mapping[str, Setting]
-) -> dict[str, str]:
-    """Return "old -> new" by name for the settings that a saved text has otherwise.
-
-    A setting that the saved text lacks counts as its default: it is younger than that.
-
-    Args:
-      saved: `Resolver.text` of a run, or what gin wrote of one that is older.
-      text: of now.
-      settings: of now. What the saved text has beyond them decides on nothing here.
-    """
-    old, new = literals(saved), literals(text)
-    found = {}
-    for name, setting in settings.items():
-        before = old.get(name, setting.default)
-        now = new.get(name, setting.value)
-        if not _same(before, now):
-            found[name] = f"{_shown(before)} -> {_shown(now)}"
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values make the same run: 24 and 24.0 do, 1 and True do not."""
-    numbers = isinstance(one, int | float) and isinstance(other, int | float)
-    if type(one) is not type(other) and (
-        not numbers or bool in (type(one), type(other))
-    ):
-        return False
-    return bool(one == other)
-
-
-def _shown(value: Any) -> str:
-    if value is UNSET:
-        return "(not set)"
-    if isinstance(value, tuple) and value[:1] == ("@",):
-        return f"@{value[1]}{'()' * value[2]}"
-    return repr(value)
 
 
 def module_of(name: str) -> Any:

@@ -1,24 +1,25 @@
-"""What the config in a run's folder may say: settings, and nothing that acts.
+"""What the config in a run's folder may say, and how it differs from another.
 
 gin does what a text says: it imports any module, includes any file, calls any function.
 That is right for a file that a person names. The folder of a run may come from somebody
-else, so its config is first read by gin's own parser, which looks nothing up, and gin
-gets the very same text only where every statement is one that a run of ours saves.
+else, so its config is first read by gin's own parser alone, which looks nothing up, and
+gin gets the very same text only where it sets this project's functions, and no more.
 """
 
 import contextlib
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gin import config_parser, utils
 
 from common.errors import Restart, UserError, first_line
+from train.settings.resolver import UNSET, Setting, literals
 
-# By module of `resolver.MODULES`: whatever a field of Experiment, or a setting of such
-# a function, may refer to. They make networks, batches, updates and rates. None of them
-# writes a file, and what they call is what they have been handed of this same table.
+# By module of `resolver.MODULES`: whatever a saved config may set or refer to. They
+# make networks, batches, updates and rates. None of them writes a file, and what they
+# call is what they have been handed of this same table.
 FUNCTIONS = {
     "input_pipeline.autoaugment": ("auto_augment",),
     "input_pipeline.dataset": ("train_dataset", "eval_dataset"),
@@ -83,6 +84,46 @@ def readable(path: str) -> Iterator[None]:
             f"{path}{_unreadable(error)}; it is no config as a run saves it: put the "
             "run's own back, or take another --model_dir"
         ) from error
+
+
+def differences(
+    saved: str, text: str, settings: Mapping[str, Setting]
+) -> dict[str, str]:
+    """Return "old -> new" by name for the settings that a saved text has otherwise.
+
+    A setting that the saved text lacks counts as its default: it is younger than that.
+
+    Args:
+      saved: `Resolver.text` of a run, or what gin wrote of one that is older.
+      text: of now.
+      settings: of now. What the saved text has beyond them decides on nothing here.
+    """
+    old, new = literals(saved), literals(text)
+    found = {}
+    for name, setting in settings.items():
+        before = old.get(name, setting.default)
+        now = new.get(name, setting.value)
+        if not _same(before, now):
+            found[name] = f"{_shown(before)} -> {_shown(now)}"
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values make the same run: 24 and 24.0 do, 1 and True do not."""
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    if type(one) is not type(other) and (
+        not numbers or bool in (type(one), type(other))
+    ):
+        return False
+    return bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    if value is UNSET:
+        return "(not set)"
+    if isinstance(value, tuple) and value[:1] == ("@",):
+        return f"@{value[1]}{'()' * value[2]}"
+    return repr(value)
 
 
 class _NotAllowedError(Exception):
