@@ -1,7 +1,7 @@
 """gin files and bindings in, a resolved config out: every setting with its value.
 
 A config is known, checked and compared with the run's own before a device is touched
-and before anything is built; see `train.resolver`.
+and before anything is built; see `train.settings.resolver`.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import gin
 from common import gfiles, project
 from common.checks import nearest_names
 from common.errors import UserError, first_line
-from train import resolver
 from train.experiment import Experiment
-from train.resolver import MODULES, Resolver, Setting
+from train.settings import resolver, saved_config
+from train.settings.resolver import MODULES, Resolver, Setting
 
 SAVED = "operative_config.gin"
 # A binding on the command line is read as if these lines stood above it.
@@ -48,13 +48,15 @@ class ResolvedConfig:
           accept_changes: whether it may go on under other settings.
 
         Raises:
-          UserError: names the settings that differ.
+          UserError: names the settings that differ, or the saved config cannot be read.
         """
-        saved = gfiles.read_text(f"{model_dir}/{SAVED}")
-        if saved is None:
-            return
+        path = f"{model_dir}/{SAVED}"
+        with saved_config.readable(path):  # it is compared, and nothing is run
+            saved = gfiles.read_text(path)
+            if saved is None:
+                return
+            found = saved_config.differences(saved, self.text, self.settings)
         refused = {"never"} if accept_changes else {"never", "accepted"}
-        found = resolver.differences(saved, self.text, self.settings)
         changes = [
             f"{name}: {change}"
             for name, change in found.items()
@@ -89,26 +91,25 @@ def resolve(
     Args:
       gin_files: paths, as given or relative to the project's folder.
       bindings: lines such as "experiment.Experiment.epochs = 2".
-      model_dir: of a run whose saved config stands in when no file is given.
+      model_dir: of a run whose saved config stands in when no file is given. It may say
+        less than a file, see `train.settings.saved_config`.
 
     Raises:
       UserError: a file is missing, a name or parameter does not exist (with the
-        nearest that do), a required value is not set, a value makes no sense, or one
-        of the bindings has no effect.
+        nearest that do), a required value is not set, a value makes no sense, one of
+        the bindings has no effect, or the saved config says what only a file may.
     """
     gin.clear_config()
     gin.add_config_file_search_path(str(project.ROOT))
     bindings = list(bindings)
     if model_dir is not None and not gin_files:
-        _read(gin.parse_config, _saved(model_dir), f"{model_dir}/{SAVED}")
+        _read(gin.parse_config, _checked(model_dir), f"{model_dir}/{SAVED}")
     elif not gin_files and not bindings:
         raise UserError(
             f"no config is given; --gin_file names one, {project.gin_files()}"
         )
     for path in gin_files:
-        if why := project.why_no_gin_file(path):
-            raise UserError(why)
-        _read(gin.parse_config_file, path, path)
+        _read_file(path)
     for binding in bindings:
         _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
     # gin.finalize would lock gin for all modules that are imported later.
@@ -118,13 +119,30 @@ def resolve(
     return ResolvedConfig(experiment, found.settings, found.text())
 
 
-def _saved(model_dir: str) -> str:
-    text = gfiles.read_text(f"{model_dir}/{SAVED}")
+def _checked(model_dir: str) -> str:
+    """Return the saved config of a run, which does nothing when gin reads it."""
+    path = f"{model_dir}/{SAVED}"
+    with saved_config.readable(path):
+        text = gfiles.read_text(path)
     if text is None:
         raise UserError(
             f"{model_dir} holds no {SAVED}; name the --model_dir of a training run"
         )
+    saved_config.check(text, path)
     return text
+
+
+def _read_file(path: str) -> None:
+    """Let gin do whatever a file says that a person has named."""
+    if why := project.why_no_gin_file(path):
+        raise UserError(why)
+    if "://" not in path:
+        _read(gin.parse_config_file, path, path)
+        return
+    text = gfiles.read_text(path)  # gin itself knows no buckets
+    if text is None:
+        raise UserError(f"there is no gin file {path}")
+    _read(gin.parse_config, text, path)
 
 
 def _read(parser: Callable[[str], Any], text: str, where: str) -> None:

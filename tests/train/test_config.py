@@ -15,10 +15,11 @@ from input_pipeline.dataset import train_dataset
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 from models import VARIANTS
+from tests.support import tiny
 from tests.support.runs import TINY, bound
 from train import config
 from train.experiment import Experiment
-from train.resolver import parameters
+from train.settings.resolver import parameters
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = [
@@ -174,6 +175,64 @@ def test_mistakes_in_a_model_are_one_line(binding, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_config_in_a_bucket():
+    found = config.resolve([MNIST], [])
+    found.save("ram://bucket/run")  # TensorFlow's own in memory
+    saved = f"ram://bucket/run/{config.SAVED}"
+    assert config.resolve([saved], []).text == found.text
+    with pytest.raises(UserError, match="no gin file ram://bucket/other"):
+        config.resolve(["ram://bucket/other"], [])
+
+
+def test_a_module_by_another_name_is_saved_by_its_own(tmp_path):
+    own = tmp_path / "own.gin"
+    own.write_text("""
+from __gin__ import dynamic_registration
+from input_pipeline import dataset as d
+from tests.support import tiny as mine
+from train import experiment as e
+e.Experiment.epochs = 3
+d.train_dataset.augment = @mine.brighten
+mine.brighten.magnitude = 4
+""")
+    before = config.resolve([MNIST, str(own)], [])
+    assert before.settings["tiny.brighten.magnitude"].value == 4
+    before.save(str(tmp_path))
+    after = config.resolve([str(tmp_path / config.SAVED)], [])
+    assert after.text == before.text
+    assert after.experiment.epochs == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = %a\nexperiment.Experiment.seed = %a",
+        "a = [%b]\nb = (%a,)\nexperiment.Experiment.seed = %b",
+        "dataset.train_dataset.augment = @dataset.train_dataset",
+        "experiment.Experiment.train_data = @experiment.Experiment",
+    ],
+)
+def test_a_config_without_an_end_is_one_line(text, tmp_path):
+    imports = "from input_pipeline import dataset\nfrom train import experiment\n"
+    path = tmp_path / "endless.gin"
+    path.write_text(f"from __gin__ import dynamic_registration\n{imports}{text}\n")
+    with pytest.raises(UserError, match="the config has no end: "):
+        config.resolve([MNIST, str(path)], [])
+
+
+def test_a_variant_of_nothing_is_one_line(tmp_path):
+    path = tmp_path / "changed.gin"
+    path.write_text("""
+from __gin__ import dynamic_registration
+from models import efficientnet_x
+from models import variants
+efficientnet_x.build_model.variant = @variants.change()
+variants.change.variant = 'efficientnet-x-b0'
+""")
+    with pytest.raises(UserError, match=r"variant = @variants.change\(\): .* no attr"):
+        config.resolve([MNIST, str(path)], [])
+
+
 def test_bindings_win_over_files():
     binding = "experiment.Experiment.epochs = 3"
     assert config.parse([MNIST], [binding]).epochs == 3
@@ -276,7 +335,7 @@ def test_every_setting_has_a_value_before_anything_is_built():
     assert settings[f"{PREFIX}.label_smoothing"].value == 0.1  # a default
     assert settings["dataset.train_dataset.shuffle_buffer"].value == 1024
     assert settings["efficientnet_x.build_model.survival_prob"].value == 0.5
-    assert bound(found.experiment.build_model)["variant"].name == "tiny"
+    assert bound(found.experiment.build_model)["variant"] == tiny.variant()
     # What the trainer hands over is no setting.
     assert "dataset.train_dataset.seed" not in settings
     assert "schedule.cosine.train_steps" not in settings

@@ -16,7 +16,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import gin
@@ -111,7 +111,7 @@ class Resolver:
     def __init__(self):
         self.settings: dict[str, Setting] = {}
         self._names = _Names()
-        self._used: set[tuple[str, str, str]] = set()  # scope, selector, parameter
+        self._used: set[tuple[str, str, str]] = set()  # scope, function, parameter
 
     def make(self, kind: type) -> Any:
         """Return an object of a class; functions among its fields are partials.
@@ -119,8 +119,14 @@ class Resolver:
         Raises:
           UserError: a value is missing, or makes no sense.
         """
-        selector = f"{kind.__module__}.{kind.__qualname__}"
-        return kind(**self._settings(selector, kind, [], frozenset()))
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            return kind(**self._settings(name, kind, [], frozenset()))
+        except RecursionError as error:
+            raise UserError(
+                "the config has no end: a function or a macro refers to itself, or a "
+                "value is nested too deep"
+            ) from error
 
     def refuse_without_effect(self, bindings: Iterable[str]) -> None:
         """Raise UserError where a binding of the command line decides on nothing."""
@@ -150,7 +156,7 @@ class Resolver:
 
     def _settings(
         self,
-        selector: str,
+        full_name: str,
         function: Any,
         scopes: list[str],
         handed_over: frozenset[str] | None,
@@ -158,24 +164,25 @@ class Resolver:
         """Return the values of a function's settings, and note them.
 
         Args:
-          selector: its full name, for gin.
+          full_name: of the function, with its module.
           function: a function or a class.
           scopes: of gin's, in which it is used.
           handed_over: parameters that its caller hands over; None where the caller is
             not known, who hands over what has no default then.
         """
-        bound = _bound(selector, scopes)
+        bound = _bound(function, scopes)
         known = parameters(function)
         # What a function with ** takes; gin has refused the others.
         known |= {name: Parameter(UNSET) for name in bound if name not in known}
-        owner = "/".join([*scopes, self._names.of(selector)])
+        owner = "/".join([*scopes, self._names.of(full_name)])
         values, missing, left = {}, [], []
         for name, parameter in known.items():
             if parameter.by_caller if handed_over is None else name in handed_over:
                 continue
             full = f"{owner}.{name}"
             if name in bound:
-                self._used.add(_where_bound(selector, name, scopes))
+                scope = _binding_scope(function, name, scopes)
+                self._used.add((scope, full_name, name))
             raw = _expanded(bound.get(name, parameter.default), full)
             if raw is UNSET:
                 missing.append(full)
@@ -201,12 +208,12 @@ class Resolver:
             if target.selector.startswith("gin."):
                 return value.scoped_configurable_fn()
             called = frozenset() if value.evaluate else handed_over
-            settings = self._settings(target.selector, target.wrapped, inner, called)
+            settings = self._settings(_full_name(target), target.wrapped, inner, called)
             if not value.evaluate:
                 return functools.partial(target.wrapped, **settings)
             try:
                 return target.wrapped(**settings)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, AttributeError) as error:
                 if isinstance(error, UserError):
                     raise
                 raise UserError(f"{name} = {value!r}: {first_line(error)}") from error
@@ -214,25 +221,39 @@ class Resolver:
         return _mapped(resolve, raw)
 
 
+def _full_name(target: Configurable) -> str:
+    """Return the module and the name of a function; gin's selector has its alias."""
+    if target.import_source is None:  # gin's own, or registered by its own module
+        return target.selector
+    statement, name = target.import_source
+    return f"{statement.module}.{name}"
+
+
 def _bound(
-    selector: str, scopes: list[str], *, exactly: bool = False
+    function: Any, scopes: list[str], *, exactly: bool = False
 ) -> dict[str, Any]:
-    """Return what gin has bound to a function's parameters, in nested scopes."""
+    """Return what gin has bound to a function's parameters, in nested scopes.
+
+    Args:
+      function: or a selector of gin's.
+      scopes: outermost first.
+      exactly: leave out what the outer ones have bound.
+    """
     try:
         with gin.config_scope(scopes or None):
             return gin.get_bindings(
-                selector, resolve_references=False, inherit_scopes=not exactly
+                function, resolve_references=False, inherit_scopes=not exactly
             )
     except ValueError:  # no binding has ever named it
         return {}
 
 
-def _where_bound(selector: str, name: str, scopes: list[str]) -> tuple[str, str, str]:
-    """Return the binding that counts: the innermost scope's that has one."""
+def _binding_scope(function: Any, name: str, scopes: list[str]) -> str:
+    """Return where the binding that counts is: the innermost scope that has one."""
     for length in range(len(scopes), 0, -1):
-        if name in _bound(selector, scopes[:length], exactly=True):
-            return "/".join(scopes[:length]), selector, name
-    return "", selector, name
+        if name in _bound(function, scopes[:length], exactly=True):
+            return "/".join(scopes[:length])
+    return ""
 
 
 def _mapped(function: Any, value: Any) -> Any:
@@ -320,7 +341,7 @@ class _Names:
     def written(self, value: Any) -> str | None:
         """Return a value as a gin file has it; None where it cannot stand there."""
         if isinstance(value, ConfigurableReference):
-            name = "/".join([*value.scopes, self.of(value.configurable.selector)])
+            name = "/".join([*value.scopes, self.of(_full_name(value.configurable))])
             return f"@{name}{'()' * value.evaluate}"
         if isinstance(value, dict):
             items = ((self.written(k), self.written(v)) for k, v in value.items())
@@ -366,46 +387,6 @@ def literals(text: str) -> dict[str, Any]:
         f"{s.scope}/" * bool(s.scope) + f"{s.selector}.{s.arg_name}": s.value
         for s in _statements(text)
     }
-
-
-def differences(
-    saved: str, text: str, settings: Mapping[str, Setting]
-) -> dict[str, str]:
-    """Return "old -> new" by name for the settings that a saved text has otherwise.
-
-    A setting that the saved text lacks counts as its default: it is younger than that.
-
-    Args:
-      saved: `Resolver.text` of a run, or what gin wrote of one that is older.
-      text: of now.
-      settings: of now. What the saved text has beyond them decides on nothing here.
-    """
-    old, new = literals(saved), literals(text)
-    found = {}
-    for name, setting in settings.items():
-        before = old.get(name, setting.default)
-        now = new.get(name, setting.value)
-        if not _same(before, now):
-            found[name] = f"{_shown(before)} -> {_shown(now)}"
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values make the same run: 24 and 24.0 do, 1 and True do not."""
-    numbers = isinstance(one, int | float) and isinstance(other, int | float)
-    if type(one) is not type(other) and (
-        not numbers or bool in (type(one), type(other))
-    ):
-        return False
-    return bool(one == other)
-
-
-def _shown(value: Any) -> str:
-    if value is UNSET:
-        return "(not set)"
-    if isinstance(value, tuple) and value[:1] == ("@",):
-        return f"@{value[1]}{'()' * value[2]}"
-    return repr(value)
 
 
 def module_of(name: str) -> Any:
