@@ -93,7 +93,7 @@ def test_building_the_stream_leaves_the_global_seed_alone(tiny):
 def test_resuming_equals_not_stopping(chunked, host):
     options = {"host": host, "shuffle_buffer": 24}
     everything = take(chunked, 250, **options)
-    for start in [100, *random.Random(0).sample(range(1, 240), 2)]:
+    for start in (100, random.Random(0).randrange(1, 240)):
         resumed = take(chunked, 10, start=start, **options)
         assert resumed == everything[start : start + 10]
 
@@ -106,7 +106,7 @@ def test_a_buffer_mixes_chunks_of_all_files(chunked):
     assert 25 < steps.mean() < 42
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 7])
+@pytest.mark.parametrize("hosts", [1, 3])
 def test_finite_is_the_file_order_shared_out(chunked, hosts):
     records = Records(load_info(chunked), chunked, "train")
     shares = [
