@@ -2,8 +2,8 @@
 
 A TensorFlow graph cannot catch an error, but a dataset can ignore one. Doing so for one
 image costs more than a tenth of decoding it, so a whole group is decoded under one
-guard, which costs nothing that can be measured, and only a group that lost a record is
-decoded again, each record under its own.
+guard, which costs nothing that can be measured. Its records are numbered, so that those
+which come through tell which have not.
 """
 
 import re
@@ -55,32 +55,32 @@ def decode_group(
     """
     blank = blank_image(resolution)
     size = tf.shape(group["position"])[0]
-    together = tf.data.Dataset.from_tensors(group).unbatch().map(decode)
-    together = together.ignore_errors(log_warning=False).batch(tf.int32.max)
-    none = tf.nest.map_structure(lambda x: tf.zeros([0, *x.shape], x.dtype), blank)
-    decoded = _first(together, none)
 
-    def decode_or_report(element: Tensors) -> Tensors:
-        decoded = _attempt(decode, element, blank)
-        tf.cond(
-            decoded["label"] == PADDING_LABEL,
-            lambda: _report(element, info, records, on_bad_record),
-            lambda: tf.constant(True),
-        )
-        return decoded
+    def numbered(number: tf.Tensor, element: Tensors) -> tuple[tf.Tensor, Tensors]:
+        return number, decode(element)
 
-    def one_by_one() -> Tensors:
-        signature = tf.nest.map_structure(tf.TensorSpec.from_tensor, blank)
+    def masked(element: Tensors) -> Tensors:
+        _report(element, info, records, on_bad_record)
+        return blank
+
+    elements = tf.data.Dataset.from_tensors((tf.range(size), group)).unbatch()
+    sound = elements.map(numbered).ignore_errors(log_warning=False)
+    none = tf.nest.map_structure(
+        lambda x: tf.zeros([0, *x.shape], x.dtype), (tf.constant(0), blank)
+    )
+    numbers, decoded = _first(sound.batch(tf.int32.max), none)
+
+    def with_blanks() -> Tensors:
+        lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
+        bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
-        return tf.map_fn(
-            decode_or_report,
-            group,
-            fn_output_signature=signature,
-            parallel_iterations=1,
+        blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(masked)
+        blanks = blanks.batch(tf.int32.max).get_single_element()
+        return tf.nest.map_structure(
+            lambda *parts: tf.dynamic_stitch([lost, numbers], parts), blanks, decoded
         )
 
-    complete = tf.equal(tf.shape(decoded["label"])[0], size)
-    decoded = tf.cond(complete, lambda: decoded, one_by_one)
+    decoded = tf.cond(tf.size(numbers) == size, lambda: decoded, with_blanks)
     shape = [group["position"].shape[0]]
     return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
 
@@ -127,7 +127,7 @@ def _attempt(function: Callable[[Any], Any], argument: Any, fallback: Any) -> An
 
 def _report(
     element: Tensors, info: DatasetInfo, records: Records, on_bad_record: str
-) -> tf.Tensor:
+) -> None:
     """Raise or print one line that names the record and its fault."""
     file, number = records.location(element["position"])
     fault = _diagnose(element["serialized"], info)
@@ -137,7 +137,6 @@ def _report(
         tf.debugging.Assert(False, [tf.strings.join([line, _TAIL])])
     else:
         tf.print(tf.strings.join([line, "masked"]), output_stream=sys.stderr)
-    return tf.constant(True)
 
 
 def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:

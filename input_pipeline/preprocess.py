@@ -36,11 +36,10 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
 def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
     """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
     padding = round(resolution * (1 / _CROP_FRACTION - 1))
-    shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    sides = shape[:2]
+    shorter = tf.cast(tf.reduce_min(sides), tf.float32)
     side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
-    top = (shape[0] - side + 1) // 2
-    left = (shape[1] - side + 1) // 2
-    return tf.stack([top, left, side, side])
+    return tf.concat([(sides - side + 1) // 2, [side, side]], axis=0)
 
 
 def random_window(
@@ -109,8 +108,8 @@ def _central_jpeg(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
 
 def _central_png(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
     image = tf.io.decode_png(encoded, channels=3)
-    window = central_window(tf.shape(image), resolution)
-    return tf.image.crop_to_bounding_box(image, *tf.unstack(window))
+    begin, size = tf.split(central_window(tf.shape(image), resolution), 2)
+    return tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [3]], 0))
 
 
 def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:

@@ -59,7 +59,7 @@ def test_each_epoch_holds_every_record_once_in_another_order(tiny, shuffle_buffe
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-@pytest.mark.parametrize(("hosts", "shuffle_buffer"), [(1, 64), (2, 1000), (3, 8)])
+@pytest.mark.parametrize(("hosts", "shuffle_buffer"), [(2, 1000), (3, 8)])
 def test_hosts_share_every_epoch_out(chunked, hosts, shuffle_buffer):
     at: dict[int, int] = {}
     for host in range(hosts):
@@ -75,38 +75,35 @@ def test_hosts_share_every_epoch_out(chunked, hosts, shuffle_buffer):
 
 
 def test_the_order_depends_on_the_seed_alone(tiny):
+    """And the stream leaves the program's own seed alone."""
     first = take(tiny, 2 * TOTAL)
     tf.random.set_seed(99)
-    assert take(tiny, 2 * TOTAL) == first
-    assert take(tiny, 2 * TOTAL, seed=2) != first
-
-
-def test_building_the_stream_leaves_the_global_seed_alone(tiny):
-    tf.random.set_seed(4)
     want = tf.random.uniform([]).numpy()
-    tf.random.set_seed(4)
-    take(tiny, 1)
+    tf.random.set_seed(99)
+    assert take(tiny, 2 * TOTAL) == first
     assert tf.random.uniform([]).numpy() == want
+    assert take(tiny, 2 * TOTAL, seed=2) != first
 
 
 @pytest.mark.parametrize("host", [(0, 1), (2, 3)])
 def test_resuming_equals_not_stopping(chunked, host):
     options = {"host": host, "shuffle_buffer": 24}
     everything = take(chunked, 250, **options)
-    for start in [100, *random.Random(0).sample(range(1, 240), 2)]:
+    for start in (100, random.Random(0).randrange(1, 240)):
         resumed = take(chunked, 10, start=start, **options)
         assert resumed == everything[start : start + 10]
 
 
 def test_a_buffer_mixes_chunks_of_all_files(chunked):
     order = positions(take(chunked, 100, shuffle_buffer=48))
+    assert sorted(order) == list(range(100))
     steps = np.abs(np.diff(order))
     assert np.mean(steps == 1) < 0.1
     # As far apart as in a random order, a third of the whole.
     assert 25 < steps.mean() < 42
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 7])
+@pytest.mark.parametrize("hosts", [1, 3])
 def test_finite_is_the_file_order_shared_out(chunked, hosts):
     records = Records(load_info(chunked), chunked, "train")
     shares = [

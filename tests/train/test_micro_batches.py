@@ -36,7 +36,9 @@ def in_replica(trainer, function):
     return tf.function(lambda: trainer.strategy.run(function), autograph=False)()
 
 
-def sum_of_parts(trainer, numbers):
+@pytest.fixture(scope="module")
+def sum_of_parts(trainer):
+    """What the three parts give, added up, before any update."""
     images, targets = images_and_targets(trainer)
 
     def part(number):
@@ -44,7 +46,7 @@ def sum_of_parts(trainer, numbers):
         begin, end = 4 * number, 4 * number + 4
         return trainer._part(images[begin:end], targets[begin:end])
 
-    parts = [in_replica(trainer, lambda n=n: part(n)) for n in numbers]
+    parts = [in_replica(trainer, lambda n=n: part(n)) for n in range(3)]
     trainer.state.micro_batch.number = 0
     return tf.nest.map_structure(lambda *values: sum(values), *parts)
 
@@ -58,30 +60,28 @@ def assert_same_sums(one, other):
 @pytest.mark.parametrize(
     "in_a_loop", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
-def test_sums(trainer, in_a_loop, monkeypatch):
+def test_sums(trainer, sum_of_parts, in_a_loop, monkeypatch):
     """Where batch norm reduces over replicas, the loop of the graph is unrolled."""
     images, targets = images_and_targets(trainer)
     changed = dataclasses.replace(trainer.state, loops_can_reduce=in_a_loop)
     monkeypatch.setattr(trainer, "state", changed)
     sums = in_replica(trainer, lambda: trainer._sums_of(images, targets))
-    expected = sum_of_parts(trainer, [0, 1, 2])
-    pairs = zip(tf.nest.flatten(sums), tf.nest.flatten(expected), strict=True)
+    pairs = zip(tf.nest.flatten(sums), tf.nest.flatten(sum_of_parts), strict=True)
     for one, other in pairs:
         assert_same_sums(one, other)
     assert len(sums["statistics"]) == 14
     assert float(sums["loss"]) > 1
 
 
-def test_update_averages_the_statistics(trainer):
+def test_update_averages_the_statistics(trainer, sum_of_parts):
     """The moving statistics move once a step, to the mean of the parts."""
-    expected = sum_of_parts(trainer, [0, 1, 2])["statistics"]
     images, targets = images_and_targets(trainer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "targets", lambda _: targets)
         batch = {"image": images, "label": tf.zeros([12], tf.int32)}
         in_replica(trainer, lambda: trainer.replica_step(batch))
     moved = trainer.state.statistics.variables
-    for statistic, value in zip(moved, expected, strict=True):
+    for statistic, value in zip(moved, sum_of_parts["statistics"], strict=True):
         assert_same_sums(statistic, value / 3)
 
 
