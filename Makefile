@@ -59,7 +59,7 @@ lint: .venv/.installed
 types: .venv/.installed
 	.venv/bin/pyright
 
-soak: $(TPU_COMPILER)/.installed  ## The long proofs: every test marked slow (50 minutes of CPU).
+soak: $(TPU_COMPILER)/.installed  ## The long proofs: every test marked slow (35 minutes of CPU).
 	$(PY) -m pytest -q -m "slow and not peers"
 
 peers: .venv/.peers  ## Compare with timm's own code (installs torch: 5 GB).

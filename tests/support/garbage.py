@@ -18,7 +18,9 @@ class Garbage:
 
     def __init__(self):
         gc.freeze()  # what was imported stays, and need not be searched
-        self.bytes_in_use = resident_bytes()
+        # Behind the last search, and behind the last that has let go of the graphs,
+        # too: one in the middle of a file must not put that off.
+        self.after_search = self.after_graphs = resident_bytes()
 
     def free_if_much(self, *, graphs_are_done: bool) -> None:
         """Free what nobody refers to, if memory has grown by `MUCH`.
@@ -26,13 +28,16 @@ class Garbage:
         Args:
           graphs_are_done: no graph made so far will be differentiated any more.
         """
-        if resident_bytes() < self.bytes_in_use + MUCH:
+        before = self.after_graphs if graphs_are_done else self.after_search
+        if resident_bytes() < before + MUCH:
             return
         if graphs_are_done:
             forget_custom_gradients()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        self.bytes_in_use = resident_bytes()
+        self.after_search = resident_bytes()
+        if graphs_are_done:
+            self.after_graphs = self.after_search
 
 
 def resident_bytes() -> int:
