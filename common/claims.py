@@ -5,7 +5,7 @@ knows whether that one still lives, by a lock on the file: a process that is kil
 holds nothing any more, one that is merely stopped does. Where the lock of another
 machine cannot be seen, as on some network disks, the file's age tells: whoever holds
 the folder touches it every ten seconds, and after 90 without counts as dead. Ages are
-those of the disk's own clock.
+those of the disk's own clock; where that makes no sense, one waits for so long.
 
 A process that was taken for dead, and was not, finds another name in the file when it
 looks, which it does before everything that it gives its name.
@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol
 
 from common import files
 from common.console import say
-from common.errors import UserError
+from common.errors import Restart, UserError
 
 NAME = ".claim.json"
 RENEW_SECONDS = 10.0
@@ -46,7 +46,12 @@ class Claim(Protocol):
     """What a process has of a folder that it holds."""
 
     def check(self) -> None:
-        """Raise Held when another process has taken the folder over."""
+        """Return if the folder is still this process's.
+
+        Raises:
+          Held: another process has taken it over.
+          Restart: that cannot be told, as the claim is gone or the disk fails.
+        """
         ...
 
 
@@ -59,7 +64,8 @@ class Holder:
       purpose: what for, as in "a training".
       host: name of the machine.
       pid: of the process.
-      boot: of the machine's kernel; a kernel's locks tell of its own processes.
+      boot: of the machine's kernel, and the disk as that one knows it: its locks tell
+        of its own processes.
       since: seconds since 1970 by the clock of the machine.
     """
 
@@ -93,18 +99,18 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
     if "://" in folder:
         yield _Unheld()
         return
-    claim = _File(Path(folder) / NAME, _holder(purpose))
     try:
+        claim = _File(Path(folder) / NAME, _holder(folder, purpose))
         claim.take()
     except OSError as error:
         raise UserError(
-            f"cannot write {folder}: {error.strerror or error}; free some space, mend "
-            "the permissions or name another folder"
+            f"cannot write {error.filename or folder}: {error.strerror or error}; free "
+            "some space, mend the permissions or name another folder"
         ) from error
     done = threading.Event()
     renewer = threading.Thread(target=_renew, args=(claim, done), daemon=True)
-    renewer.start()
     try:
+        renewer.start()
         yield claim
     finally:
         done.set()
@@ -130,25 +136,31 @@ class _File:
     def take(self) -> None:
         """Take the folder, as soon as it is free; Held when it is not."""
         began, first = time.monotonic(), None
-        while (other := self._try()) is not None:
-            patience = _PATIENCE_SECONDS
-            if other.age is not None:
-                patience += STALE_SECONDS
+        while other := self._try(first if _since(began) > STALE_SECONDS else None):
+            if other.is_alive:
+                first, patience = None, _PATIENCE_SECONDS
+            else:
                 if first is None:
-                    first = other
+                    first, began = other, time.monotonic()
                     self._say_waiting(other)
                 elif other.sign != first.sign:  # it has given another one
                     raise self._held(other.holder)
-            if time.monotonic() - began > patience:
+                patience = STALE_SECONDS + _PATIENCE_SECONDS
+            if _since(began) > patience:
                 raise self._held(other.holder)
             time.sleep(_POLL_SECONDS)
 
-    def _try(self) -> "_Other | None":
-        """Take the folder if it is free, else return whose it is."""
+    def _try(self, dead: "_Other | None" = None) -> "_Other | None":
+        """Take the folder if it is free, else return whose it is.
+
+        Args:
+          dead: who has given no other sign for long enough.
+        """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            is_locked = _lock(descriptor)
-            holder = _read(descriptor)
+            is_locked, holder = _lock(descriptor), None
+            with contextlib.suppress(PermissionError):  # as in `_now`
+                holder = _read(descriptor)
             is_near = holder is None or holder.boot == self._holder.boot
             if is_locked is False and is_near:
                 return _Other(holder)
@@ -156,9 +168,11 @@ class _File:
                 return _Other(None)  # released, and gone, in this moment
             if holder and not (is_locked and is_near):
                 sign = os.fstat(descriptor).st_mtime
-                age = _disk_time(self._path) - sign
-                if age < STALE_SECONDS or is_locked is False:
-                    return _Other(holder, sign, age)
+                age = max(0.0, _disk_time(self._path) - sign)
+                other = _Other(holder, False, sign, age)
+                is_dead = age >= STALE_SECONDS or (dead and sign == dead.sign)
+                if is_locked is False or not is_dead:
+                    return other
             _write(descriptor, self._holder)
             self._file, descriptor = descriptor, -1
             return None
@@ -167,38 +181,50 @@ class _File:
                 os.close(descriptor)
 
     def check(self) -> None:
-        """Raise Held when another process has taken the folder over."""
-        holder = self._now()
-        if holder != self._holder:
-            raise self._held(holder)
+        """Return if the folder is still this process's; see `Claim`."""
+        began, why = time.monotonic(), ""
+        while _since(began) < _PATIENCE_SECONDS:
+            try:
+                holder = self._now()
+            except OSError as error:
+                why = error.strerror or str(error)
+            else:
+                if holder == self._holder:
+                    return
+                if holder is not None:
+                    raise self._held(holder)
+                why = "it says nothing"
+            time.sleep(_POLL_SECONDS)
+        raise Restart(f"{self._path} does not tell whose the folder is now: {why}")
 
     def renew(self) -> None:
-        """Give a sign of life."""
+        """Give a sign of life; OSError when the disk fails."""
         if self._now() == self._holder:
             os.utime(self._path)
 
     def release(self) -> None:
         """Leave the folder to others."""
-        if self._now() == self._holder:
-            self._path.unlink(missing_ok=True)
+        # What ends the process comes first; the lock goes with it anyway.
+        with contextlib.suppress(OSError):
+            if self._now() == self._holder:
+                self._path.unlink()
         os.close(self._file)
 
     def _now(self) -> Holder | None:
-        """Return who holds the folder now."""
+        """Return who holds the folder now; None where the file does not say."""
         # By the path: somebody may have put another file there.
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            return None
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             return _read(descriptor)
+        except PermissionError:  # of a locked file SMB shows others nothing
+            return _read(self._file) if _is_at(self._file, self._path) else None
         finally:
             os.close(descriptor)
 
     def _say_waiting(self, other: "_Other") -> None:
         say(
             f"{self._path.parent} is held by {other.holder}; its last sign of life is "
-            f"{other.age:,.0f} s old. Waiting for another one, until it counts as "
+            f"{other.age:,.0f} s old. Waiting for another one; without, it counts as "
             f"dead after {STALE_SECONDS:.0f} s"
         )
 
@@ -215,16 +241,18 @@ class _Other(NamedTuple):
 
     Attributes:
       holder: None where the file does not say.
+      is_alive: by the kernel's word; else it may be.
       sign: when it gave the last sign of life, by the disk's clock.
-      age: of that sign, in seconds; None where it is known to live.
+      age: of that sign, in seconds.
     """
 
     holder: Holder | None
+    is_alive: bool = True
     sign: float = 0.0
-    age: float | None = None
+    age: float = 0.0
 
 
-def _holder(purpose: str) -> Holder:
+def _holder(folder: str, purpose: str) -> Holder:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
@@ -234,7 +262,7 @@ def _holder(purpose: str) -> Holder:
         purpose=purpose,
         host=socket.gethostname(),
         pid=os.getpid(),
-        boot=boot,
+        boot=f"{boot} {os.stat(folder).st_dev}",
         since=time.time(),
     )
 
@@ -245,6 +273,10 @@ def _renew(claim: _File, done: threading.Event) -> None:
         # `check` tells.
         with contextlib.suppress(OSError):
             claim.renew()
+
+
+def _since(began: float) -> float:
+    return time.monotonic() - began
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -269,11 +301,17 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(descriptor: int) -> Holder | None:
-    """Return who holds the folder; None where a killed process has left half a word."""
+    """Return who holds the folder; None where a killed process has left half a word.
+
+    Raises:
+      OSError: the disk fails.
+    """
     try:
-        content = os.pread(descriptor, 1 << 16, 0)
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        found = json.loads(os.pread(descriptor, 1 << 16, 0))
+        known = {field.name: found[field.name] for field in dataclasses.fields(Holder)}
+        time.localtime(float(known["since"]))
+        return Holder(**known)
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

@@ -21,7 +21,6 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.telemetry.telemetry import Telemetry
 
-BEST = "best"  # folder of the best checkpoint and its scores
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
 )
@@ -192,7 +191,7 @@ def keep_best(
       UserError: the folder cannot be written.
       CorruptCheckpoint: the checkpoint is gone, or not intact.
     """
-    path, folder = scores["checkpoint"], f"{model_dir}/{BEST}"
+    path, folder = scores["checkpoint"], f"{model_dir}/{directory.BEST}"
     kept = directory.newest_intact(folder)
     before = {} if kept is None else gfiles.read_json(_scores_file(kept))
     best = before.get("ema_top1")
@@ -253,13 +252,14 @@ def follow(
     with strategy.scope():
         models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
-    bundle.remove_stale(f"{model_dir}/{BEST}")
+    bundle.remove_stale(f"{model_dir}/{directory.BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
     since = time.monotonic()
     while done < last_step:
         fence()
-        ownership.refuse_foreign(model_dir)
+        for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
+            ownership.refuse_foreign(folder)
         found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
         new = sorted(pair for pair in found if pair[0] > done)
         if not new:

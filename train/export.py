@@ -36,12 +36,13 @@ def main(arguments: argparse.Namespace) -> None:
     """Export, and print as one line of JSON what was compared."""
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles
-    from train import config, evaluation, saved_model
+    from train import config, saved_model
+    from train.checkpoints import directory
 
     model_dir = arguments.model_dir.rstrip("/")
     report = saved_model.export(
         config.parse(arguments.gin_file, arguments.gin_param, model_dir=model_dir),
-        f"{model_dir}/{evaluation.BEST}" if arguments.best else model_dir,
+        f"{model_dir}/{directory.BEST}" if arguments.best else model_dir,
         arguments.export_dir.rstrip("/"),
         fold_batch_norm=arguments.fold_batch_norm,
     )

@@ -58,7 +58,6 @@ def main(arguments: argparse.Namespace) -> None:
 
     from common import gfiles
     from train import config, run
-    from train.checkpoints import directory
 
     logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     trains = arguments.mode in ("train", "train_and_eval")
@@ -76,13 +75,11 @@ def main(arguments: argparse.Namespace) -> None:
             experiment, model_dir, timeout_minutes=arguments.eval_timeout_minutes
         )
     else:
-        if directory.has_begun(model_dir):
-            accepted = arguments.accept_config_changes
-            resolved.refuse_changes(model_dir, accept_changes=accepted)
         report = run.train_and_evaluate(
             experiment,
             model_dir,
             config=resolved,
+            accept_changes=arguments.accept_config_changes,
             with_evaluation=arguments.mode == "train_and_eval",
         )
     print(json.dumps(gfiles.to_json(report)))

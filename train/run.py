@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from common import claims, gfiles
 from common.console import say
-from common.errors import UserError
+from common.errors import Restart, UserError
 from input_pipeline.records import DatasetInfo, load_info
 from models.input_form import input_form
 from train import ema, evaluation, pretrained, state
@@ -49,6 +49,7 @@ def train_and_evaluate(
     model_dir: str,
     *,
     config: ResolvedConfig | None = None,
+    accept_changes: bool = False,
     with_evaluation: bool = True,
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, else from the start, to the last step.
@@ -59,7 +60,9 @@ def train_and_evaluate(
       experiment: what to do.
       model_dir: folder for checkpoints, summaries and summary.json; local or gs://. All
         processes of a run have the same.
-      config: that the experiment comes from, to be saved and shown in TensorBoard.
+      config: that the experiment comes from, to be compared with that of the run,
+        saved and shown in TensorBoard.
+      accept_changes: whether to go on with a run of other settings.
       with_evaluation: whether to score every `eval_every_epochs` and at the end.
 
     Returns:
@@ -75,8 +78,14 @@ def train_and_evaluate(
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Nobody else's, from before its first file to behind its last.
-        fence = stack.enter_context(hold(model_dir, processes, with_evaluation))
-        name = ownership.begin(model_dir) if processes.is_chief else None
+        name, fence = claim(
+            model_dir,
+            processes,
+            stack,
+            config=config,
+            accept_changes=accept_changes,
+            with_evaluation=with_evaluation,
+        )
 
         # Who watches over the run, from its first moment.
         watchdog = stack.enter_context(make_watchdog(experiment, model_dir, processes))
@@ -152,18 +161,17 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     """
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
-    gfiles.make_folder(model_dir)
-    if processes.is_chief:
-        # A training that holds the folder has done that.
-        with contextlib.suppress(claims.Held), hold(model_dir, processes):
-            ownership.begin(model_dir)
+    ownership.refuse_other_summary(model_dir)
     with strategy.scope():
         models, path, step = evaluation.load_models(experiment, info, model_dir)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
     summary = {**model_summary(experiment, models["ema_"], step), **scores}
+    if not processes.is_chief:
+        return summary
+    gfiles.make_folder(model_dir)
     try:
-        with hold(model_dir, processes):
+        with claims.hold(model_dir, "an evaluation"):
             return write_summary(model_dir, summary, processes)
     except claims.Held as held:
         say(f"summary.json stays as it is: {held}")
@@ -200,8 +208,10 @@ def continuous_evaluate(
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
     with (
-        hold_best(model_dir) as fence,
-        make_telemetry(experiment, strategy, model_dir, processes, fence) as telemetry,
+        hold_best(model_dir) as best,
+        make_telemetry(
+            experiment, strategy, model_dir, processes, best.check
+        ) as telemetry,
     ):
         return evaluation.follow(
             experiment,
@@ -209,7 +219,7 @@ def continuous_evaluate(
             strategy,
             model_dir,
             telemetry=telemetry,
-            fence=fence,
+            fence=best.check,
             poll_seconds=poll_seconds,
             timeout_seconds=60 * timeout_minutes,
         )
@@ -224,47 +234,64 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     return strategy, info
 
 
-@contextlib.contextmanager
-def hold(
-    model_dir: str, processes: Processes, with_evaluation: bool = False
-) -> Iterator[Fence]:
-    """Hold a run's folder against other trainers.
+def claim(
+    model_dir: str,
+    processes: Processes,
+    stack: contextlib.ExitStack,
+    *,
+    config: ResolvedConfig | None,
+    accept_changes: bool,
+    with_evaluation: bool,
+) -> tuple[str | None, Fence]:
+    """Make a folder this run's alone, if it is free and the run goes on there.
 
     Args:
       model_dir: of the run.
-      processes: of the run; the chief holds it for all.
-      with_evaluation: whether to hold the best checkpoint's, too: else a continuous
+      processes: of the run; the chief claims it for all of them.
+      stack: at whose end it is free again.
+      config: of the run, as that of a run that has begun has to be.
+      accept_changes: see `ResolvedConfig.refuse_changes`.
+      with_evaluation: whether to claim the best checkpoint, too: else a continuous
         evaluation may do that.
 
-    Yields:
-      What to call before anything is written there.
+    Returns:
+      The run's name, and what to call before anything is written there.
 
     Raises:
-      common.claims.Held: somebody else does.
+      UserError: the folder is held by another process, or it is another run's, or the
+        chief is refused.
     """
     if not processes.is_chief:
-        yield bundle.no_fence
-        return
-    with contextlib.ExitStack() as stack:
-        fences = [stack.enter_context(claims.hold(model_dir, "a run")).check]
+        if not processes.broadcast(0):
+            raise UserError(f"the chief is refused {model_dir}; it says why")
+        return None, bundle.no_fence
+    try:
+        held = [stack.enter_context(claims.hold(model_dir, "a run"))]
+        run = ownership.begin(model_dir)
+        # Only now: another process may have written until it let go of the folder.
+        if config is not None and directory.has_begun(model_dir):
+            config.refuse_changes(model_dir, accept_changes=accept_changes)
         if with_evaluation:
-            fences.append(stack.enter_context(hold_best(model_dir)))
+            held.append(stack.enter_context(hold_best(model_dir)))
+    except (UserError, Restart):
+        processes.broadcast(0)  # else the others would wait for ever
+        raise
+    processes.broadcast(1)
 
-        def fence() -> None:
-            for check in fences:
-                check()
+    def fence() -> None:
+        for one in held:
+            one.check()
 
-        yield fence
+    return run, fence
 
 
 @contextlib.contextmanager
-def hold_best(model_dir: str) -> Iterator[Fence]:
-    """Hold what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
-    folder = f"{model_dir}/{evaluation.BEST}"
+def hold_best(model_dir: str) -> Iterator[claims.Claim]:
+    """Claim what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
+    folder = f"{model_dir}/{directory.BEST}"
     gfiles.make_folder(folder)
-    with claims.hold(folder, "an evaluation") as claim:
-        ownership.refuse_foreign(folder)
-        yield claim.check
+    with claims.hold(folder, "an evaluation") as best:
+        yield best
 
 
 def make_checkpoints(
@@ -385,7 +412,7 @@ def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
     for folder in (model_dir, heartbeat.folder(model_dir)):
         gfiles.remove_stale_files(folder)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
-        bundle.remove_stale(f"{model_dir}/{evaluation.BEST}")
+        bundle.remove_stale(f"{model_dir}/{directory.BEST}")
 
 
 def write_summary(

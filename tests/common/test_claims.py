@@ -1,6 +1,7 @@
 """A folder has one writer: among threads of locks, processes and machines."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from common import claims
 from common.claims import Held
-from common.errors import UserError
+from common.errors import Restart, UserError
 
 HOLD = """
 import signal, sys, time
@@ -138,6 +139,30 @@ def test_half_a_claim_holds_nothing(tmp_path, left):
         claim.check()
 
 
+@pytest.mark.parametrize("since", [1e30, "now", None])
+def test_a_claim_of_no_time_holds_nothing(tmp_path, since):
+    as_another_machines(tmp_path, since=since)
+    with claims.hold(str(tmp_path), "a training") as claim:
+        claim.check()
+
+
+def test_a_later_version_may_say_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "STALE_SECONDS", 1.0)
+    as_another_machines(tmp_path, more="words")
+    aged(tmp_path, -1e6)
+
+    def sign():
+        time.sleep(0.2)
+        aged(tmp_path, 0.0)
+
+    thread = threading.Thread(target=sign)
+    thread.start()
+    refused = pytest.raises(Held, match="process 7 on far")
+    with refused, claims.hold(str(tmp_path), "the next"):
+        pass
+    thread.join()
+
+
 def test_another_machine_that_is_silent_counts_as_dead(tmp_path, capsys):
     as_another_machines(tmp_path)
     aged(tmp_path, claims.STALE_SECONDS + 5)
@@ -193,7 +218,7 @@ def test_without_locks_the_age_tells(tmp_path, monkeypatch):
             second.check()
             with pytest.raises(Held, match="is held by the next: process"):
                 first.check()
-        with pytest.raises(Held, match="held by another process"):
+        with pytest.raises(Restart):  # it has left: what it wrote is to be read
             first.check()
     assert list(tmp_path.iterdir()) == []
 
@@ -220,14 +245,72 @@ def test_gives_signs_of_life(tmp_path, monkeypatch):
 def test_finds_a_claim_that_somebody_has_deleted(tmp_path):
     with claims.hold(str(tmp_path), "a training") as claim:
         (tmp_path / claims.NAME).unlink()
-        with pytest.raises(Held):
+        told = "does not tell whose the folder is now: No such file or directory"
+        with pytest.raises(Restart, match=told):
             claim.check()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_is_no_other_process(tmp_path, monkeypatch, number):
+    with claims.hold(str(tmp_path), "a training") as claim:
+        with monkeypatch.context() as patch:
+            patch.setattr(claims.os, "open", failing(number))
+            with pytest.raises(Restart, match=os.strerror(number)):
+                claim.check()
+        claim.check()
+        monkeypatch.setattr(claims.os, "pread", failing(number))  # to the end
+    assert (tmp_path / claims.NAME).exists()  # which is no other error's business
+
+
+def failing(number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_where_a_locked_file_can_be_read_by_its_owner_alone(tmp_path, monkeypatch):
+    """As on SMB, where what is locked is locked for reading, too."""
+    pread = os.pread
+
+    def read(descriptor, *arguments):
+        if descriptor != own[0]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return pread(descriptor, *arguments)
+
+    lock, own = claims._lock, [-1]
+
+    def lock_and_own(descriptor):
+        is_locked = lock(descriptor)
+        if is_locked:
+            own[0] = descriptor
+        return is_locked
+
+    monkeypatch.setattr(claims.os, "pread", read)
+    monkeypatch.setattr(claims, "_lock", lock_and_own)
+    with claims.hold(str(tmp_path), "a training") as claim:
+        claim.check()
+        refused = pytest.raises(Held, match="is held by another process")
+        with refused, claims.hold(str(tmp_path), "another"):
+            pass
+        claim.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sign_from_the_future_is_waited_out(tmp_path, monkeypatch, capsys):
+    """A clock was set back, or the folder comes from a machine that is ahead."""
+    monkeypatch.setattr(claims, "STALE_SECONDS", 0.5)
+    as_another_machines(tmp_path)
+    aged(tmp_path, -1e6)
+    with claims.hold(str(tmp_path), "the next") as claim:
+        claim.check()
+    assert "its last sign of life is 0 s old" in capsys.readouterr().err
 
 
 def test_follows_no_link(tmp_path):
     (tmp_path / "theirs").write_text("thesis")
     (tmp_path / claims.NAME).symlink_to("theirs")
-    refused = pytest.raises(UserError, match=f"cannot write {tmp_path}: ")
+    refused = pytest.raises(UserError, match=r"cannot write \S+/.claim\.json: Too many")
     with refused, claims.hold(str(tmp_path), "a training"):
         pass
     assert (tmp_path / "theirs").read_text() == "thesis"

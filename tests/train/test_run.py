@@ -1,5 +1,6 @@
 """The whole of a run on real digits: train, stop, go on, score, export, classify."""
 
+import contextlib
 import functools
 import json
 import re
@@ -133,6 +134,35 @@ def test_a_run_that_was_taken_over_ends_and_writes_nothing(
     assert seen.pop(beat) != after.pop(beat)  # it says of itself that it has failed
     del seen[str(model_dir / "best" / claims.NAME)]  # which nobody has taken over
     assert seen == after
+
+
+def test_what_the_one_before_has_written_last_counts(
+    digits, finished, tmp_path, monkeypatch
+):
+    """It ended while this one waited for the folder, and had other settings."""
+    model_dir = tmp_path / "run"
+    model_dir.mkdir()
+    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 60.0)
+    with contextlib.ExitStack() as first:
+        first.enter_context(claims.hold(str(model_dir), "a run"))
+
+        def end(_):
+            shutil.copytree(finished[0], model_dir, dirs_exist_ok=True)
+            first.close()
+
+        monkeypatch.setattr(claims.time, "sleep", end)
+        with pytest.raises(UserError, match=r"with another config: .*Experiment\.seed"):
+            run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
+
+
+def test_an_evaluation_claims_nothing(digits, finished, tmp_path):
+    """It makes no folder for nothing, and names no run in that of the best one."""
+    with pytest.raises(UserError, match="no checkpoint in"):
+        run.evaluate(experiment_of(digits), f"{tmp_path}/typo")
+    assert not (tmp_path / "typo").exists()
+    shutil.copytree(finished[0] / "best", tmp_path / "best")
+    run.evaluate(experiment_of(digits), f"{tmp_path}/best")
+    assert not (tmp_path / "best" / "run.json").exists()
 
 
 def test_a_checkpoint_of_another_run_is_not_scored(digits, finished, tmp_path):

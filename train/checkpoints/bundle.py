@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from common.claims import Held
 from common.errors import Restart, UserError, first_line
 
 DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
@@ -54,7 +55,8 @@ _CANNOT_SYNC = (
 
 gfile = tf.io.gfile
 
-# Asked before something gets its name or loses it; raises where that must not be.
+# Asked before something gets its name or loses it; raises where that must not be, as
+# `common.claims.Claim.check` does.
 Fence = Callable[[], None]
 
 
@@ -205,6 +207,8 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
                 gfile.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
             _verify(f"{staging}/{name}")
             return _commit(f"{staging}/{name}", directory, fence)
+    except Held:
+        raise
     except UserError:
         _verify(path)  # if it is to blame, this says so
         raise

@@ -9,6 +9,8 @@ from common.errors import UserError
 from train.checkpoints import bundle
 from train.checkpoints.bundle import CorruptCheckpoint, step
 
+BEST = "best"  # in a run's folder: that of the best checkpoint and its scores
+
 _T = TypeVar("_T")
 
 

@@ -155,8 +155,7 @@ class Checkpoints:
         return self._path(now)
 
     def check(self) -> None:
-        """Raise the error of a write that has failed, or of the fence."""
-        self._fence()
+        """Raise the error of a write that has failed; wait for nothing."""
         if self._under_way and self._under_way.done():
             self.wait()
 

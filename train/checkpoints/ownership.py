@@ -6,23 +6,25 @@ a checkpoint of another run that was put there is not taken for one's own.
 
 import contextlib
 import uuid
+from typing import Any
 
 from common import gfiles
 from common.errors import UserError
 from train.checkpoints import bundle
-from train.checkpoints.directory import list_checkpoints
+from train.checkpoints.directory import BEST, list_checkpoints
 
-RUN = "run.json"
-# What a run writes over; where there is no run they are somebody else's.
-_WRITTEN_OVER = ("summary.json", "operative_config.gin", "metrics.jsonl", "eval.jsonl")
+RUN, SUMMARY = "run.json", "summary.json"
+# What a run writes over, or goes on with.
+_WRITTEN_OVER = (SUMMARY, "operative_config.gin", "metrics.jsonl", "eval.jsonl")
 
 
 def begin(model_dir: str) -> str:
     """Make a folder a run's own, if it is not yet.
 
     Args:
-      model_dir: it exists. That of a run of earlier versions, or of checkpoints that
-        were copied there, gets the name that they have.
+      model_dir: it exists. Where checkpoints of a run of earlier versions lie, or such
+        as were copied there, it gets the name that they have. Without checkpoints a
+        run begins anew, and has a new name.
 
     Returns:
       The name of the run.
@@ -32,14 +34,15 @@ def begin(model_dir: str) -> str:
         run; or it cannot be written.
       Restart: the storage does not answer now.
     """
+    checkpoints = list_checkpoints(model_dir)
     run = read(model_dir)
-    if run is None:
-        checkpoints = list_checkpoints(model_dir)
-        if not checkpoints:
-            _refuse_files(model_dir)
+    if not checkpoints:
+        _refuse_files(model_dir)
+    if run is None or not checkpoints:
         run = next(filter(None, map(_run_of, checkpoints)), uuid.uuid4().hex)
         gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
-    refuse_foreign(model_dir)
+    for folder in (model_dir, f"{model_dir}/{BEST}"):
+        refuse_foreign(folder)
     return run
 
 
@@ -65,13 +68,14 @@ def refuse_foreign(directory: str) -> None:
     """Refuse a folder with a checkpoint of another run.
 
     Args:
-      directory: of a run, or a folder in it, as that of the best checkpoint.
+      directory: of a run, or its folder of the best checkpoint.
 
     Raises:
       UserError: names the checkpoint.
       Restart: the storage does not answer now.
     """
-    run = read(directory) or read(directory.rpartition("/")[0])
+    above, _, name = directory.rpartition("/")
+    run = read((above or ".") if name == BEST else directory)
     for path in list_checkpoints(directory):
         if run and _run_of(path) not in (None, run):
             raise UserError(
@@ -79,6 +83,15 @@ def refuse_foreign(directory: str) -> None:
                 f"of this folder ({run}, says {RUN}); move its files elsewhere: to "
                 "begin from them is Experiment.pretrained"
             )
+
+
+def refuse_other_summary(model_dir: str) -> None:
+    """Refuse a folder whose summary.json is no run's; UserError."""
+    if gfiles.exists(f"{model_dir}/{SUMMARY}") and "variant" not in _summary(model_dir):
+        raise UserError(
+            f"{model_dir}/{SUMMARY} is not what a run writes there: move it elsewhere, "
+            "or name another folder"
+        )
 
 
 def _run_of(path: str) -> str | None:
@@ -90,8 +103,15 @@ def _run_of(path: str) -> str | None:
 
 def _refuse_files(model_dir: str) -> None:
     for name in _WRITTEN_OVER:
-        if gfiles.exists(f"{model_dir}/{name}"):
+        # The scores of weights that the training is to start from.
+        scored = name == SUMMARY and _summary(model_dir).get("steps") == 0
+        if not scored and gfiles.exists(f"{model_dir}/{name}"):
             raise UserError(
-                f"{model_dir} holds a {name}, but neither {RUN} nor a checkpoint: it "
-                "is no run's folder. Name another one, or move that file elsewhere"
+                f"{model_dir} holds a {name}, but no checkpoint: it is somebody "
+                "else's, or what is left of a run. Name another folder, or move it "
+                "elsewhere"
             )
+
+
+def _summary(model_dir: str) -> dict[str, Any]:
+    return gfiles.read_json(f"{model_dir}/{SUMMARY}")

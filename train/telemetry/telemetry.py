@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import console
-from common.errors import UserError, first_line
+from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
 from train.telemetry.loop_row import TAGS, LoopRow, Speed
 from train.telemetry.writers import EventFile, JsonLines, read_lines
@@ -224,8 +224,11 @@ class Telemetry:
         """
         if not self._writes:
             return
-        self._fence()
         began = time.monotonic()
+        try:
+            self._fence()
+        except Restart:  # the disk does not answer: the numbers are kept
+            return
         for file in self._files:
             try:
                 file.flush()

@@ -1,5 +1,6 @@
 """Whose a folder is, and what is not written once it is somebody else's."""
 
+import contextlib
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import pytest
 from common.claims import Held
 from common.errors import UserError
 from tests.support.saved import flip, restored, saves, set_to, variables
-from train import evaluation
+from train import evaluation, run
 from train.checkpoints import bundle, ownership
 from train.checkpoints.manager import Checkpoints
 from train.telemetry.telemetry import Telemetry
@@ -37,14 +38,14 @@ def refusal(function, *arguments) -> str:
 
 
 def test_a_run_keeps_its_name(tmp_path):
-    run = ownership.begin(str(tmp_path))
-    assert len(run) == 32
-    assert json.loads((tmp_path / "run.json").read_text()) == {"run": run}
-    saves(tmp_path, 10, run=run)
-    assert ownership.begin(str(tmp_path)) == run
-    assert ownership.read(str(tmp_path)) == run
+    owner = ownership.begin(str(tmp_path))
+    assert len(owner) == 32
+    assert json.loads((tmp_path / "run.json").read_text()) == {"run": owner}
+    saves(tmp_path, 10, run=owner)
+    assert ownership.begin(str(tmp_path)) == owner
+    assert ownership.read(str(tmp_path)) == owner
     (tmp_path / "run.json").unlink()  # as where checkpoints alone were copied
-    assert ownership.begin(str(tmp_path)) == run
+    assert ownership.begin(str(tmp_path)) == owner
 
 
 def test_runs_have_names_of_their_own(tmp_path):
@@ -59,28 +60,28 @@ def test_a_run_of_an_earlier_version_gets_a_name(folder):
         manifest = json.loads(path.read_text())
         assert manifest.pop("run") is None
         path.write_text(json.dumps(manifest))
-    run = ownership.begin(str(folder))
+    owner = ownership.begin(str(folder))
     assert restored(folder) == 20
-    saves(folder, 30, run=run)
-    assert ownership.begin(str(folder)) == run
+    saves(folder, 30, run=owner)
+    assert ownership.begin(str(folder)) == owner
 
 
 def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
     """It was put over ours, or beside them; here or where the best one is."""
-    run = ownership.begin(str(folder))
+    owner = ownership.begin(str(folder))
     saves(tmp_path / "other", 20, 30, run="theirs")
     best = folder / "best"
-    saves(best, 20, run=run)
+    saves(best, 20, run=owner)
     ownership.refuse_foreign(str(best))
     for file in (tmp_path / "other").glob("ckpt-20.*"):
         shutil.copy(file, folder)
         shutil.copy(file, best)
     before = contents(folder)
-    said = foreign(f"{folder}/ckpt-20", "theirs", run)
+    said = foreign(f"{folder}/ckpt-20", "theirs", owner)
     assert refusal(ownership.begin, str(folder)) == said
     assert refusal(ownership.refuse_foreign, str(folder)) == said
     assert refusal(ownership.refuse_foreign, str(best)) == foreign(
-        f"{best}/ckpt-20", "theirs", run
+        f"{best}/ckpt-20", "theirs", owner
     )
     # What is corrupt tells of no run, and is passed over as ever.
     flip(folder / "ckpt-20.index", 5)
@@ -92,12 +93,82 @@ def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
     "name", ["summary.json", "operative_config.gin", "metrics.jsonl", "eval.jsonl"]
 )
 def test_files_of_somebody_else_are_refused(tmp_path, name):
+    """Or of a run whose checkpoints somebody has deleted."""
     (tmp_path / name).write_text("theirs")
-    assert refusal(ownership.begin, str(tmp_path)) == (
-        f"{tmp_path} holds a {name}, but neither run.json nor a checkpoint: it is no "
-        "run's folder. Name another one, or move that file elsewhere"
+    said = (
+        f"{tmp_path} holds a {name}, but no checkpoint: it is somebody else's, or what "
+        "is left of a run. Name another folder, or move it elsewhere"
     )
+    assert refusal(ownership.begin, str(tmp_path)) == said
     assert contents(tmp_path) == {name: b"theirs"}
+    (tmp_path / "run.json").write_text('{"run": "before"}')
+    assert refusal(ownership.begin, str(tmp_path)) == said
+
+
+def test_a_run_that_begins_anew_has_another_name(tmp_path):
+    first = ownership.begin(str(tmp_path))
+    assert ownership.begin(str(tmp_path)) != first  # killed before its ckpt-0
+    saves(tmp_path / "best", 10, run=first)
+    assert "best/ckpt-10 is a checkpoint of another run" in refusal(
+        ownership.begin, str(tmp_path)
+    )
+
+
+def test_scores_of_what_a_run_is_to_start_from_are_its_own(tmp_path):
+    summary = tmp_path / "summary.json"
+    summary.write_text('{"variant": "tiny", "steps": 0}')
+    ownership.begin(str(tmp_path))
+    ownership.refuse_other_summary(str(tmp_path))
+    for text in ('{"accuracy": 1}', "[]", "theirs"):
+        summary.write_text(text)
+        assert refusal(ownership.refuse_other_summary, str(tmp_path)) == (
+            f"{summary} is not what a run writes there: move it elsewhere, or name "
+            "another folder"
+        )
+    summary.unlink()
+    ownership.refuse_other_summary(str(tmp_path))
+
+
+def test_the_folder_above_decides_for_the_best_alone(tmp_path):
+    owner = ownership.begin(str(tmp_path))
+    saves(tmp_path / "best", 10, run="theirs")
+    saves(tmp_path / "copied", 10, run="theirs")
+    ownership.refuse_foreign(str(tmp_path / "copied"))
+    assert refusal(ownership.refuse_foreign, str(tmp_path / "best")) == foreign(
+        f"{tmp_path}/best/ckpt-10", "theirs", owner
+    )
+
+
+class Process:
+    """One of two; what the chief broadcasts."""
+
+    def __init__(self, *, is_chief, told=()):
+        self.is_chief, self.told = is_chief, list(told)
+
+    def broadcast(self, value):
+        if self.is_chief:
+            self.told.append(value)
+        return self.told[-1]
+
+
+def enter(folder, process):
+    with contextlib.ExitStack() as stack:
+        settings = {"accept_changes": False, "with_evaluation": True}
+        return run.claim(str(folder), process, stack, config=None, **settings)
+
+
+def test_what_the_chief_is_refused_is_refused_to_all(tmp_path):
+    chief = Process(is_chief=True)
+    name, _ = enter(tmp_path, chief)
+    assert name == ownership.read(str(tmp_path))
+    assert chief.told == [1]
+    assert enter(tmp_path, Process(is_chief=False, told=[1]))[0] is None
+    (tmp_path / "run.json").write_text("theirs")
+    assert "run.json names no run" in refusal(enter, tmp_path, chief)
+    assert chief.told == [1, 0]
+    assert refusal(enter, tmp_path, Process(is_chief=False, told=[0])) == (
+        f"the chief is refused {tmp_path}; it says why"
+    )
 
 
 def test_other_files_are_nobodys_business(tmp_path):
@@ -125,9 +196,6 @@ def test_nothing_is_written_or_deleted_behind_the_fence(folder):
     checkpoints = Checkpoints(held, str(folder), keep=1, fence=taken_over)
     assert checkpoints.restore_newest() == f"{folder}/ckpt-20"
     set_to(held, 30)
-    with pytest.raises(Held):
-        checkpoints.check()
-    # And where it is taken over between that look and the commit.
     with pytest.raises(Held, match=r"^the folder is held by another process$"):
         checkpoints._write(checkpoints._snapshot())
     assert contents(folder) == before
