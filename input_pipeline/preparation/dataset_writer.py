@@ -166,7 +166,7 @@ def _plain(value: object) -> str:
 
 def _remove_stale(output: str, ours: Sequence[str]) -> None:
     """Remove the unfinished files of processes that were killed."""
-    gfiles.remove_stale_files(output, older_than_seconds=0, of=ours)
+    gfiles.remove_stale_files(output, older_than_seconds=0, of=set(ours).__contains__)
 
 
 def write_info_once(info: DatasetInfo, folder: str) -> bool:
