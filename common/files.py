@@ -37,6 +37,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # What renameat2 says where the kernel or the file system cannot exchange.
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
+Errors = (OSError,)  # what all of this may raise
+
 # Tells of a name, relative to a folder, or of a file's first bytes whether it is ours.
 IsOurs = Callable[[str], object]
 IsOurContent = Callable[[bytes], object]
@@ -162,6 +164,11 @@ def is_our_png(head: bytes) -> bool:
     """Whether a file that begins so is a picture of this project's."""
     software = b"tEXtSoftware\0" + SOFTWARE.encode()
     return head.startswith(b"\x89PNG\r\n\x1a\n") and software in head
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the content of a file; OSError when it cannot be read."""
+    return Path(path).read_bytes()
 
 
 def sha256(path: str) -> str:

@@ -19,6 +19,8 @@ from common.console import warn
 from common.errors import UserError, first_line
 from common.files import STAGING, IsOurContent, IsOurs, staging_name
 
+Errors = (tf.errors.OpError, OSError)  # what a file system may raise
+
 
 def local_path(path: str) -> str | None:
     """Return the path as the system has it; None if it is in a bucket."""
@@ -118,7 +120,7 @@ def remove_stale_files(
                 _remove_if_older(f"{folder}/{name}", before)
     except tf.errors.NotFoundError:
         return
-    except (tf.errors.OpError, OSError) as error:
+    except Errors as error:
         warn(f"what was left aside in {folder} stays: {first_line(error)}")
 
 
@@ -181,6 +183,12 @@ def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
     if tf.io.gfile.isdir(folder) and files.FILE not in tree(folder).values():
         tf.io.gfile.rmtree(folder)
     return None
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the content of a file; OpError when it cannot be read."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
 
 
 def sha256(path: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from common import files
 from common.errors import UserError
+from tests.support.folders import content
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -47,19 +48,6 @@ def test_scratch_goes(tmp_path):
 
 
 # What is not ours
-
-
-def content(folder):
-    """All that lies in a folder, each link as what it says, each file by its bytes."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            found[name] = os.readlink(path)
-        else:
-            found[name] = path.read_bytes() if stat.S_ISREG(mode) else stat.S_IFMT(mode)
-    return found
 
 
 @pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
