@@ -7,7 +7,7 @@ import pytest
 
 from common import files
 from common.errors import UserError
-from tests.support.folders import content
+from tests.support.folders import FOREIGN, content
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -78,26 +78,12 @@ def test_a_file_of_ours_is_replaced(tmp_path):
     assert content(tmp_path) == {"a": b"ours 2"}
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda path: path.write_text("mine"), "exists, and this command did not write "
-         "it: move it away or name another file"),
-        (lambda path: path.touch(), "exists, and this command did not write it: move "
-         "it away or name another file"),
-        (lambda path: path.symlink_to("target"), "is a link: name a file to be written "
-         "anew"),
-        (lambda path: path.symlink_to("nowhere"), "is a link: name a file to be "
-         "written anew"),
-        (lambda path: path.mkdir(), "is a folder: name a file to be written anew"),
-        (os.mkfifo, "is a named pipe: name a file to be written anew"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("make", "said"), FOREIGN)
 @pytest.mark.parametrize("late", [False, True])
 def test_what_is_not_ours_stays(tmp_path, make, said, late):
     """Whether it stands there before the work is done or comes meanwhile."""
     path = tmp_path / "a"
-    (tmp_path / "target").write_text("ours")
+    (tmp_path / "mine").write_text("ours")
 
     def write():
         with files.writing(path, is_ours=is_ours) as staging:
@@ -113,7 +99,7 @@ def test_what_is_not_ours_stays(tmp_path, make, said, late):
     make(tmp_path / "b")
     found = content(tmp_path)
     assert found.pop("a") == found.pop("b")
-    assert found == {"target": b"ours"}
+    assert found == {"mine": b"ours"}
 
 
 def test_a_device_is_not_written(tmp_path):
