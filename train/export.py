@@ -12,6 +12,7 @@ import json
 import sys
 
 from common import cli
+from common.errors import UserError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +41,8 @@ def main(arguments: argparse.Namespace) -> None:
     from train import export_target
 
     model_dir = arguments.model_dir.rstrip("/")
+    if not model_dir:
+        raise UserError("--model_dir is empty or /; name the folder of a run")
     export_dir = arguments.export_dir.rstrip("/")
     export_target.refuse(export_dir, {"the run": model_dir})
     # What follows takes seconds to import: only once the flags are right.

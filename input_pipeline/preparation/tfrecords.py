@@ -68,7 +68,7 @@ def describe(
     _check_range(seen, label_offset, given)
     remaining = iter(surveys)
     info = DatasetInfo(
-        name=os.path.basename(source.rstrip("/")) or "tfrecords",
+        name=_name(source),
         label_offset=label_offset,
         label_names=given or _names(surveys, range(label_offset, max(seen) + 1)),
         splits={
@@ -77,6 +77,12 @@ def describe(
         },
     )
     return info, write_info_once(info, source, overwrite=overwrite_info)
+
+
+def _name(source: str) -> str:
+    """Return the folder's own name, also where it is called "."."""
+    path = source.rstrip("/") if "://" in source else os.path.abspath(source)
+    return os.path.basename(path) or "tfrecords"
 
 
 def _find(source: str) -> dict[str, list[str]]:

@@ -67,7 +67,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_files_are_counted_and_indexed(folder, capsys):
+def test_files_are_counted_and_indexed(folder, capsys, monkeypatch):
     (folder / "README").write_text("not one of them")
     arguments = ["tfrecords", "--source", str(folder), "--workers", "1"]
     assert prepare.main(arguments) == 0
@@ -84,6 +84,9 @@ def test_files_are_counted_and_indexed(folder, capsys):
     assert capsys.readouterr().out == (
         f"nothing to do, described already: {folder}: {said}"
     )
+    monkeypatch.chdir(folder)  # whatever it is called
+    assert prepare.main(["tfrecords", "--source=.", "--workers=1"]) == 0
+    assert capsys.readouterr().out == f"nothing to do, described already: .: {said}"
 
 
 def test_names_that_a_person_has_mended_stay(folder, capsys):
