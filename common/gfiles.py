@@ -71,8 +71,14 @@ def refuse_foreign(path: str, is_ours: IsOurContent) -> None:
     if local is not None:
         files.refuse_foreign(local, is_ours)
     elif exists(path):
-        with tf.io.gfile.GFile(path, "rb") as file:
-            files.require_ours(path, file.read(files.HEAD_BYTES), is_ours)
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                head = file.read(files.HEAD_BYTES)
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"cannot read {path}: {first_line(error)}; name another file"
+            ) from error
+        files.require_ours(path, head, is_ours)
 
 
 def write_text(path: str, text: str) -> None:
@@ -186,7 +192,8 @@ def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
 
 
 def read_bytes(path: str) -> bytes:
-    """Return the content of a file; OpError when it cannot be read."""
+    """Return the content of a file; OpError, or UserError, when it cannot be read."""
+    _require_file(path)
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
 
@@ -223,10 +230,19 @@ def exists(path: str) -> bool:
         ) from error
 
 
+def _require_file(path: str) -> None:
+    """Raise UserError where something else stands: to read a pipe would hang."""
+    local = local_path(path)
+    what = None if local is None else files.kind(local, follow_links=True)
+    if what not in (None, files.FILE):
+        raise UserError(f"cannot read {path}: it is a {what}; move it away")
+
+
 def read_text(path: str) -> str | None:
     """Return the content of `path`, None when there is no such file."""
     if not exists(path):
         return None
+    _require_file(path)
     try:
         with tf.io.gfile.GFile(path) as file:
             return file.read()

@@ -163,6 +163,20 @@ def test_a_pipe_is_not_replaced(tmp_path):
     assert (tmp_path / "a").is_fifo()
 
 
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "named pipe"), (os.mkdir, "folder")]
+)
+def test_what_is_no_file_is_not_read(tmp_path, make, what):
+    """And so there is no waiting for what somebody might write into a pipe."""
+    make(tmp_path / "a")
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        path = str(tmp_path / name)
+        with pytest.raises(UserError) as refused:
+            gfiles.read_json(path)
+        assert str(refused.value) == f"cannot read {path}: it is a {what}; move it away"
+
+
 def test_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "target").write_text("mine")
     (tmp_path / "link").symlink_to("target")
