@@ -28,7 +28,7 @@ from common.project import ROOT
 LIMIT = 1.0  # CPU seconds
 UNKNOWN_FLAG = "--no_such_flag=1"
 _CHECKED = ("type", "choices")  # what makes argparse look at a value
-_UNCHECKED = ("str", "Path")
+_UNCHECKED = ("str", "Path", "path")  # common.cli.path refuses next to nothing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 from common import cli
+from common.errors import UserError
 
 _WIDTH, _HEIGHT = 500, 375
 _QUALITY = 97
@@ -20,7 +21,9 @@ _QUALITY = 97
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("benchmarks.photos", __doc__)
-    parser.add_argument("--output", required=True, help="the folder to write")
+    parser.add_argument(
+        "--output", type=cli.path, required=True, help="a new folder, or an empty one"
+    )
     parser.add_argument("--images", type=cli.positive, default=512)
     return parser
 
@@ -28,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Write the crops."""
+    output = pathlib.Path(arguments.output)
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output} is not empty; name a new folder by --output")
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images
@@ -46,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
             Image.Resampling.BICUBIC,
             (left, top, left + width, min(top + height, photo.height)),
         )
-        folder = pathlib.Path(arguments.output) / ("temple", "flower")[label]
+        folder = output / ("temple", "flower")[label]
         folder.mkdir(parents=True, exist_ok=True)
         crop.save(folder / f"{number:05d}.jpg", quality=_QUALITY)
     print(f"wrote {arguments.images} photos to {arguments.output}")

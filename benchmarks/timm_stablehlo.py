@@ -9,7 +9,6 @@ A process of its own, because torch crashes in one that has loaded TensorFlow.
 import argparse
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 from common import cli, files
@@ -34,7 +33,7 @@ def _stablehlo(network: str, **options: Any) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("benchmarks.timm_stablehlo", __doc__)
     parser.add_argument("network", help="timm's name")
-    parser.add_argument("output", type=Path, help="for the text")
+    parser.add_argument("output", type=cli.path, help="a new file for the text")
     parser.add_argument("--resolution", type=positive, required=True, help="pixels")
     parser.add_argument("--batch", type=positive, default=64, help="images")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
@@ -47,14 +46,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _never(head: bytes) -> bool:
+    return False
+
+
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     options = vars(arguments)
     network, output = options.pop("network"), options.pop("output")
+    files.refuse_foreign(output, _never)  # nothing tells our texts from others'
     text = _stablehlo(network, **options)
     try:
-        files.write_bytes(output, text.encode())
+        files.write_bytes(output, text.encode(), is_ours=_never)
     except OSError as error:
         raise UserError(f"{output}: {error.strerror}; name another file") from error
 

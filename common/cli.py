@@ -10,7 +10,7 @@ are parsed:
 
     @cli.command(_parser)
     def main(arguments: argparse.Namespace) -> Status | None:
-        from train import saved_model
+        from train.exports import saved_model
         ...
 
     if __name__ == "__main__":
@@ -210,6 +210,23 @@ def positive(text: str) -> int:
     if number > _LARGEST:
         raise argparse.ArgumentTypeError(f"{text} is more than {_LARGEST:,}")
     return number
+
+
+def path(text: str) -> str:
+    """Return a path that is to be written.
+
+    Raises:
+      ArgumentTypeError: the text is empty, or begins with a ~ that no shell has
+        replaced: it would be a folder of this name.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: name a file or folder")
+    if text.partition("/")[0] == "~":
+        raise argparse.ArgumentTypeError(
+            f"{text} would be a folder named ~: write {text.replace('~', '$HOME', 1)}, "
+            f"or ./{text} if you mean it"
+        )
+    return text.removeprefix("file://")
 
 
 def names(text: str) -> list[str]:

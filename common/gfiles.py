@@ -1,36 +1,84 @@
-"""Small files of a run, written whole or not at all, local or gs://."""
+"""Files and folders, local or gs://: written whole or not at all, removed if ours.
+
+What is said in `common.files` holds here; a bucket knows no links.
+"""
 
 import contextlib
+import hashlib
 import json
 import math
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from common import files
 from common.console import warn
 from common.errors import UserError, first_line
-from common.files import STAGING, staging_name
+from common.files import STAGING, IsOurContent, IsOurs, staging_name
+
+Errors = (tf.errors.OpError, OSError)  # what a file system may raise
+
+
+def local_path(path: str) -> str | None:
+    """Return the path as the system has it; None if it is in a bucket."""
+    path = path.removeprefix("file://")
+    return None if "://" in path else path
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[str]:
+def writing(path: str, *, is_ours: IsOurContent | None = None) -> Iterator[str]:
     """Lend a path to write to; what stands there at the end replaces `path`.
+
+    Args:
+      path: of a file, or of a link, which is replaced and not followed.
+      is_ours: for a path that a person names: see `refuse_foreign`.
 
     Raises:
       tf.errors.OpError: it cannot be renamed, or what the block raises. Nothing is
         replaced then.
+      UserError: what stands there is not ours, before the block or after it.
     """
+    _refuse(path, is_ours)
     staging = staging_name(path)
     try:
         yield staging
+        _refuse(path, is_ours)  # somebody may have put it there meanwhile
         tf.io.gfile.rename(staging, path, overwrite=True)
     except BaseException:
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(staging)
         raise
+
+
+def _refuse(path: str, is_ours: IsOurContent | None) -> None:
+    if is_ours is not None:
+        refuse_foreign(path, is_ours)
+        return
+    local, why = local_path(path), None
+    if local is not None:
+        with contextlib.suppress(OSError):  # then writing will tell
+            why = files.why_not_replaced(local)
+    if why:
+        raise tf.errors.AlreadyExistsError(None, None, why)
+
+
+def refuse_foreign(path: str, is_ours: IsOurContent) -> None:
+    """Refuse as `files.refuse_foreign` does; in a bucket, too."""
+    local = local_path(path)
+    if local is not None:
+        files.refuse_foreign(local, is_ours)
+    elif exists(path):
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                head = file.read(files.HEAD_BYTES)
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"cannot read {path}: {first_line(error)}; name another file"
+            ) from error
+        files.require_ours(path, head, is_ours)
 
 
 def write_text(path: str, text: str) -> None:
@@ -58,10 +106,7 @@ def remove(path: str) -> None:
 
 
 def remove_stale_files(
-    folder: str,
-    *,
-    older_than_seconds: float = 3600.0,
-    of: Container[str] | None = None,
+    folder: str, *, of: IsOurs, older_than_seconds: float = 3600.0
 ) -> None:
     """Remove what a `writing` that was killed has left in a folder.
 
@@ -69,28 +114,100 @@ def remove_stale_files(
 
     Args:
       folder: those below it are not searched; it need not exist.
+      of: tells of a name whether a file of ours was to get it.
       older_than_seconds: by the clock of the disk against that of this machine; what
         is younger may be the file that another process is writing now.
-      of: names that files were to get; what was to get another one stays. None is all.
     """
     before = time.time() - older_than_seconds
     try:
         for name in tf.io.gfile.listdir(folder):
             staging = STAGING.fullmatch(name)
-            if staging and (of is None or staging["name"] in of):
+            if staging and of(staging["name"]):
                 _remove_if_older(f"{folder}/{name}", before)
     except tf.errors.NotFoundError:
         return
-    except tf.errors.OpError as error:
+    except Errors as error:
         warn(f"what was left aside in {folder} stays: {first_line(error)}")
 
 
 def _remove_if_older(path: str, before: float) -> None:
     """Remove a file last written before a moment, in seconds since 1970."""
+    local = local_path(path)
+    if local is not None and files.kind(local) != files.FILE:
+        return  # a link, perhaps to a file
     with contextlib.suppress(tf.errors.NotFoundError):  # it has just got its name
         status = tf.io.gfile.stat(path)
         if not status.is_directory and status.mtime_nsec < before * 1e9:
             tf.io.gfile.remove(path)
+
+
+def kind(path: str) -> str | None:
+    """Return what stands at a path, as `files.kind` does; OSError or OpError."""
+    local = local_path(path)
+    if local is not None:
+        return files.kind(local)
+    if tf.io.gfile.isdir(path):
+        return files.FOLDER
+    return files.FILE if tf.io.gfile.exists(path) else None
+
+
+def tree(folder: str) -> dict[str, str]:
+    """Return what lies in a folder, as `files.tree` does; OSError or OpError."""
+    local = local_path(folder)
+    if local is not None:
+        return files.tree(local)
+    found = {}
+    for name in sorted(filter(None, tf.io.gfile.listdir(folder))):
+        path = f"{folder}/{name}".rstrip("/")
+        if tf.io.gfile.isdir(path):
+            name = name.rstrip("/")
+            found[f"{name}/"] = files.FOLDER
+            found |= {f"{name}/{below}": one for below, one in tree(path).items()}
+        else:
+            found[name] = files.FILE
+    return found
+
+
+def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
+    """Remove a folder that is ours, as `files.remove_folder` does.
+
+    Raises:
+      OSError, tf.errors.OpError: something cannot be removed.
+    """
+    local = local_path(folder)
+    if local is not None:
+        return files.remove_folder(local, is_ours)
+    what = kind(folder)
+    if what != files.FOLDER:
+        return None if what is None else f"{folder} is a {what}"
+    found = tree(folder)
+    if why := files.why_foreign(folder, found, is_ours):
+        return why
+    for path in (path for path, one in found.items() if one == files.FILE):
+        tf.io.gfile.remove(f"{folder}/{path}")
+    # What stands for folders in a bucket; where something has just come, all stays.
+    if tf.io.gfile.isdir(folder) and files.FILE not in tree(folder).values():
+        tf.io.gfile.rmtree(folder)
+    return None
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the content of a file; OpError, or UserError, when it cannot be read."""
+    _require_file(path)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def sha256(path: str) -> str:
+    """Return the digest of a file in hexadecimal; OSError or OpError."""
+    local = local_path(path)
+    if local is not None:
+        return files.sha256(local)
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def make_folder(path: str) -> None:
@@ -113,10 +230,19 @@ def exists(path: str) -> bool:
         ) from error
 
 
+def _require_file(path: str) -> None:
+    """Raise UserError where something else stands: to read a pipe would hang."""
+    local = local_path(path)
+    what = None if local is None else files.kind(local, follow_links=True)
+    if what not in (None, files.FILE):
+        raise UserError(f"cannot read {path}: it is a {what}; move it away")
+
+
 def read_text(path: str) -> str | None:
     """Return the content of `path`, None when there is no such file."""
     if not exists(path):
         return None
+    _require_file(path)
     try:
         with tf.io.gfile.GFile(path) as file:
             return file.read()

@@ -111,7 +111,11 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         "write dataset_info.json beside them.",
     )
     one.add_argument(
-        "--source", required=True, metavar="DIR", help="the TFRecords; may be a bucket"
+        "--source",
+        type=cli.path,
+        required=True,
+        metavar="DIR",
+        help="the TFRecords; may be a bucket",
     )
     one.add_argument(
         "--label_offset",
@@ -134,14 +138,22 @@ def _add(
     summary: str,
     description: str | None = None,
 ) -> argparse.ArgumentParser:
-    return commands.add_parser(
+    one = commands.add_parser(
         name, help=summary, description=description, allow_abbrev=False
     )
+    one.add_argument(
+        "--overwrite_info",
+        action="store_true",
+        help="write dataset_info.json anew where it says something else, such as names "
+        "of classes that somebody has mended",
+    )
+    return one
 
 
 def _add_output(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--output",
+        type=cli.path,
         required=True,
         metavar="OUT",
         help="the folder to write, or gs://...",
@@ -194,11 +206,20 @@ def _check_labels(arguments: argparse.Namespace) -> None:
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
-    source, output = map(os.path.realpath, (arguments.source, arguments.output))
-    if os.path.commonpath([source, output]) == source:
+    """Keep images and records apart: one may be deleted without the other."""
+    flags = f"--output {arguments.output}", f"--source {arguments.source}"
+    if "://" in arguments.output or not os.path.isdir(arguments.source):
+        return  # images are on a disk; that there are none is told later
+    output, source = map(os.path.realpath, (arguments.output, arguments.source))
+    if output == source or os.path.commonpath([output, source]) == source:
         raise UserError(
-            f"--output {arguments.output} lies in --source {arguments.source}, where "
-            "it would be taken for a class: choose a folder outside"
+            f"{flags[0]} lies in {flags[1]}, where it would be taken for a class: "
+            "choose a folder outside"
+        )
+    if os.path.commonpath([output, source]) == output:
+        raise UserError(
+            f"{flags[0]} holds {flags[1]}, and who deletes the one would lose the "
+            "other: choose a folder beside"
         )
 
 

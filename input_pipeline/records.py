@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
-from common import gfiles
+from common import files, gfiles
 from common.errors import one_line
 from input_pipeline.errors import DataError
 
@@ -211,6 +211,19 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
     gfiles.write_text(path, json.dumps(content) + "\n")
 
 
+def require_file(path: str) -> None:
+    """Raise DataError where something else than a file has a file's name.
+
+    To read a pipe would wait for ever. A link counts as what it points to.
+    """
+    local = gfiles.local_path(path)
+    what = None if local is None else files.kind(local, follow_links=True)
+    if what not in (None, files.FILE):
+        raise DataError(
+            f"{path} is a {what}, no file: move it away, or choose another folder"
+        )
+
+
 def load_info(data_dir: str) -> DatasetInfo:
     """Read dataset_info.json and look that every shard it names is there.
 
@@ -232,6 +245,7 @@ def load_info(data_dir: str) -> DatasetInfo:
 def read_info(data_dir: str) -> DatasetInfo:
     """Read dataset_info.json alone; raise DataError as load_info does."""
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
+    require_file(path)
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         if tf.io.gfile.exists(path):
@@ -239,9 +253,10 @@ def read_info(data_dir: str) -> DatasetInfo:
                 return _info_from_json(json.loads(file.read()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}): delete it and prepare "
-            "the dataset again, or python -m input_pipeline.prepare tfrecords "
-            f"--source {data_dir} if its TFRecords are sound"
+            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): mend "
+            "it, which keeps the names that it gives the classes; or prepare the "
+            "dataset again, or python -m input_pipeline.prepare tfrecords --source "
+            f"{data_dir} if its TFRecords are sound, with --overwrite_info"
         ) from None
     except tf.errors.OpError as error:
         raise DataError(_unreachable(path, error)) from None

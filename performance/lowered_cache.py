@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from common import files
 from tpu_compiler import CompilerError, cache_folder
 
+_OURS = re.compile(r"[0-9a-f]{64}\.mlir\.gz")
 _UNREAD_SECONDS = 90 * 24 * 3600.0
 
 
@@ -33,13 +35,17 @@ def load(key: str) -> bytes | None:
 def store(key: str, program: bytes) -> None:
     """Keep a program, and remove what nobody has read for long.
 
+    Args:
+      key: a SHA-256 in hexadecimal; what has other names here is not ours.
+      program: the bytes.
+
     Raises:
       CompilerError: the folder cannot be used.
     """
     with _folder() as folder:
         folder.mkdir(parents=True, exist_ok=True)
-        files.remove_stale(folder)
-        files.remove_older(folder, "*.mlir.gz", _UNREAD_SECONDS)
+        files.remove_stale(folder, _OURS.fullmatch)
+        files.remove_older(folder, _OURS.fullmatch, _UNREAD_SECONDS)
         files.write_bytes(folder / f"{key}.mlir.gz", gzip.compress(program))
 
 

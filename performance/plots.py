@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from common.files import SOFTWARE
 from performance.analysis import RooflineRow
 
 # Okabe and Ito's colours, told apart by the colour-blind, too.
@@ -239,4 +240,5 @@ def _words(kind: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)  # no window system is asked
-    figure.savefig(path, dpi=_DPI, format="png")  # whatever the name ends in
+    # Whatever the name ends in.
+    figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": SOFTWARE})

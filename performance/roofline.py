@@ -26,7 +26,7 @@ import contextlib
 import csv
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,47 +43,65 @@ from performance.roofline_text import text
 from performance.segments import InferenceOptions
 from tpu_compiler import Compiler, CompilerError, CompilerReport
 
-_FILES = ("roofline.csv", "roofline.png", "latency.png")
 _WORKERS = 2  # compilations at once
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+# What the CSV says of a row, the units in the names.
+_COLUMNS: dict[str, Callable[[RooflineRow], Any]] = {
+    "network": lambda row: row.network,
+    "level": lambda row: row.level,
+    "part": lambda row: row.part,
+    "layer": lambda row: row.name,
+    "kind": lambda row: row.kind,
+    "w_flops": lambda row: row.flops,
+    "q_bytes": lambda row: row.bytes,
+    "intensity_flops_per_byte": lambda row: row.intensity,
+    "ridge_flops_per_byte": lambda row: row.ridge,
+    "bound": lambda row: row.bound,
+    "ideal_flops_per_second": lambda row: row.ideal_flops,
+    "ideal_ms": lambda row: row.ideal_seconds * 1e3,
+    "ideal_ms_layer_by_layer": lambda row: row.ideal_seconds_by_layer * 1e3,
+    "memory_bound_flops": lambda row: row.memory_bound_flops,
+    "estimated_ms": lambda row: _scaled(row.estimated_seconds, 1e3),
+    "achieved_flops_per_second": lambda row: row.achieved_flops,
+    "efficiency": lambda row: row.efficiency,
+    "fused_into": lambda row: row.fused_into,
+}
+_HEADER = ("hardware", "batch", "dtype", *_COLUMNS)
 
 
 def write_csv(
     path: Path, rows: Iterable[RooflineRow], conditions: Mapping[str, Any]
 ) -> None:
-    """Write the rows with the conditions in front; empty is what is not known."""
-    table = [{**conditions, **_columns(row)} for row in rows]
+    """Write the rows with the conditions in front; empty is what is not known.
+
+    Args:
+      path: of the file.
+      rows: a line each.
+      conditions: hardware, batch and dtype.
+    """
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
+        writer = csv.DictWriter(file, _HEADER)
         writer.writeheader()
-        writer.writerows(table)
+        for row in rows:
+            columns = {name: value(row) for name, value in _COLUMNS.items()}
+            writer.writerow({**conditions, **columns})
 
 
-def _columns(row: RooflineRow) -> dict[str, Any]:
-    """Return what the CSV says of a row, the units in the names."""
-    return {
-        "network": row.network,
-        "level": row.level,
-        "part": row.part,
-        "layer": row.name,
-        "kind": row.kind,
-        "w_flops": row.flops,
-        "q_bytes": row.bytes,
-        "intensity_flops_per_byte": row.intensity,
-        "ridge_flops_per_byte": row.ridge,
-        "bound": row.bound,
-        "ideal_flops_per_second": row.ideal_flops,
-        "ideal_ms": row.ideal_seconds * 1e3,
-        "ideal_ms_layer_by_layer": row.ideal_seconds_by_layer * 1e3,
-        "memory_bound_flops": row.memory_bound_flops,
-        "estimated_ms": _scaled(row.estimated_seconds, 1e3),
-        "achieved_flops_per_second": row.achieved_flops,
-        "efficiency": row.efficiency,
-        "fused_into": row.fused_into,
-    }
+def _is_our_csv(head: bytes) -> bool:
+    return head.startswith(",".join(_HEADER).encode() + b"\r\n")
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+# What is written, and how it is known.
+_FILES = {
+    "roofline.csv": _is_our_csv,
+    "roofline.png": files.is_our_png,
+    "latency.png": files.is_our_png,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=list(BYTES), default="bfloat16")
     add(
         "--output",
-        type=Path,
+        type=cli.path,
         required=True,
         metavar="DIR",
         help="for roofline.csv, roofline.png and latency.png",
@@ -169,13 +187,15 @@ def _writing(folder: Path) -> Iterator[tuple[Path, ...]]:
     """Lend paths to write the files to; at the end they get their names, all of them.
 
     Raises:
-      UserError: a file cannot be written. That nothing can is known before the block.
+      UserError: a file cannot be written, or one of its name is not ours. That nothing
+        can is known before the block.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             paths = tuple(
-                stack.enter_context(files.writing(folder / name)) for name in _FILES
+                stack.enter_context(files.writing(folder / name, is_ours=is_ours))
+                for name, is_ours in _FILES.items()
             )
             paths[0].touch()
             yield paths
@@ -193,7 +213,7 @@ def main(arguments: argparse.Namespace) -> Status:
     conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
     for variant in variants:  # refused before anything is compiled
         analyse(variant, hardware, **conditions)
-    with _writing(arguments.output) as (table, roofline, latency):
+    with _writing(Path(arguments.output)) as (table, roofline, latency):
         from performance import plots  # loads matplotlib
 
         found = _estimate(variants, hardware, arguments)

@@ -6,14 +6,15 @@ python -m preflight.preview --gin_file=gin_configs/models/efficientnet_x_b0.gin 
 Takes the settings of `train.main`. Each image is seen whole, cropped and flipped,
 augmented and, where the run mixes images, mixed with another one of the sheet: the
 trainer mixes it with one of its own, larger batch. The images are those of a run on one
-host; each of several hosts has an order of its own.
+host; each of several hosts has an order of its own. A sheet of before is replaced, and
+no other file.
 """
 
 import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from common import cli
+from common import cli, files
 from common.console import count
 from common.errors import UserError, first_line
 
@@ -30,11 +31,11 @@ def _images(text: str) -> int:
 
 
 def _png(text: str) -> str:
-    if not text.lower().endswith(".png"):
+    if text and not text.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(
             f"{text} is no .png; name it so, it will be one"
         )
-    return text
+    return cli.path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,10 +53,12 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Draw the first images, and write the picture."""
+    if "://" not in arguments.output:  # before TensorFlow is imported
+        files.refuse_foreign(arguments.output, files.is_our_png)
     from preflight.first_images import draw
     from train import config
 
-    _check_folder(arguments.output)
+    _check_place(arguments.output)
     bindings = [
         f"experiment.Experiment.{name} = {value!r}"
         for name in ("data_dir", "seed")
@@ -66,10 +69,13 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.output}, {count(arguments.images, 'image')}")
 
 
-def _check_folder(path: str) -> None:
-    """Refuse a picture without a folder, before the work is done."""
+def _check_place(path: str) -> None:
+    """Refuse a place where no picture may be written, before the work is done."""
     import tensorflow as tf
 
+    from common import gfiles
+
+    gfiles.refuse_foreign(path, files.is_our_png)
     folder = path.rpartition("/")[0]
     if folder and not tf.io.gfile.isdir(folder):
         raise UserError(
@@ -79,12 +85,18 @@ def _check_folder(path: str) -> None:
 
 def _write(sheet: "Image.Image", path: str) -> None:
     import tensorflow as tf
+    from PIL.PngImagePlugin import PngInfo
 
     from common import gfiles
 
+    info = PngInfo()
+    info.add_text("Software", files.SOFTWARE)
     try:
-        with gfiles.writing(path) as staging, tf.io.gfile.GFile(staging, "wb") as file:
-            sheet.save(file, "PNG")
+        with (
+            gfiles.writing(path, is_ours=files.is_our_png) as staging,
+            tf.io.gfile.GFile(staging, "wb") as file,
+        ):
+            sheet.save(file, "PNG", pnginfo=info)
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot write {path}: {first_line(error)}; mend the permissions or name "

@@ -21,6 +21,7 @@ from tpu_compiler import service
 from tpu_compiler.report import CompilerReport
 
 _COSTLIEST = 10
+_FIRST_LINE = b"// Written by python -m tpu_compiler\n"  # a comment in HLO, too
 _WEAK = (
     "estimated: a fair guide to the ratio of two similar programs, not to milliseconds"
 )
@@ -104,26 +105,32 @@ def _parser() -> argparse.ArgumentParser:
     add("--topology", required=True, help="such as v3:4x4 or v5e:2x2")
     add("--replicas", type=int, default=1, help="default: 1")
     add("--json", action="store_true", help="print JSON")
-    add("--hlo", type=Path, help="write the optimised HLO there")
-    add("--cache_dir", type=Path, help="of answers given before")
+    add("--hlo", type=cli.path, help="write the optimised HLO there")
+    add("--cache_dir", type=cli.path, help="of answers given before")
     add("--timeout", type=float, default=3600.0, help="seconds; default: an hour")
     return parser
+
+
+def _is_ours(head: bytes) -> bool:
+    return head.startswith(_FIRST_LINE)
 
 
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Run the command line."""
+    if arguments.hlo:
+        files.refuse_foreign(arguments.hlo, _is_ours)
     report = service.compile(
         arguments.module.read_bytes(),
         arguments.topology,
         arguments.replicas,
         timeout_seconds=arguments.timeout,
-        cache_dir=arguments.cache_dir,
+        cache_dir=arguments.cache_dir and Path(arguments.cache_dir),
         name=str(arguments.module),
     )
     if arguments.hlo and report.hlo_path:
-        hlo = gzip.decompress(report.hlo_path.read_bytes())
-        files.write_bytes(arguments.hlo, hlo)
+        hlo = _FIRST_LINE + gzip.decompress(report.hlo_path.read_bytes())
+        files.write_bytes(arguments.hlo, hlo, is_ours=_is_ours)
     if arguments.json:
         print(json.dumps(describe(report), indent=2))
     else:

@@ -8,12 +8,16 @@ import functools
 import hashlib
 import json
 import os
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from common import console, files
 from tpu_compiler.errors import CompilerError
+
+# What is written here: a module or an HLO under a key, an entry.
+_OURS = re.compile(r"[0-9a-f]{64}(\.json)?")
 
 
 def cache_folder() -> Path:
@@ -96,7 +100,7 @@ class Cache:
 
         And remove what processes that were killed have left.
         """
-        files.remove_stale(self.folder)
+        files.remove_stale(self.folder, _OURS.fullmatch)
         named, path = None, None
         if hlo.exists():
             data = hlo.read_bytes()

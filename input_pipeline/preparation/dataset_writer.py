@@ -11,11 +11,12 @@ import dataclasses
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from common import gfiles
+from common import claims, gfiles
 from common.errors import one_line
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
@@ -32,15 +33,25 @@ from input_pipeline.preparation.plan import (
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 
 PLAN_FILENAME = "prepare_plan.json"
+_NAMED = 3  # changed names of classes that are told
 # In a folder without a plan they are someone else's.
 _FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(records.INFO_FILENAME)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Files written and kept, and the images that were skipped, each with its why."""
+    """What was done.
+
+    Attributes:
+      info: what there is now.
+      described: whether dataset_info.json was written.
+      written: files of records that were.
+      kept: those that were there.
+      skipped: the images that were, each with its why.
+    """
 
     info: DatasetInfo
+    described: bool
     written: int
     kept: int
     skipped: tuple[str, ...]
@@ -64,7 +75,14 @@ class _Done:
     skipped: tuple[str, ...]
 
 
-def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Outcome:
+def write(
+    plan: Plan,
+    output: str,
+    *,
+    workers: int,
+    skip_bad_images: bool,
+    overwrite_info: bool = False,
+) -> Outcome:
     """Write a dataset, or what is missing of it.
 
     Args:
@@ -72,9 +90,11 @@ def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Ou
       output: the folder, on a disk or in a bucket; made if need be.
       workers: processes.
       skip_bad_images: instead of stopping at the first.
+      overwrite_info: write dataset_info.json anew where it says something else.
 
     Raises:
-      UserError: the folder cannot be used, or holds another dataset; an image is bad.
+      UserError: the folder cannot be used, holds another dataset, or is described in
+        other words; another process writes there; an image is bad.
     """
     files = plan.files()
     tasks = [
@@ -88,22 +108,25 @@ def write(plan: Plan, output: str, *, workers: int, skip_bad_images: bool) -> Ou
         for file in files
     ]
     ours = [PLAN_FILENAME, records.INFO_FILENAME, *(file.filename for file in files)]
-    _claim(output, summary(plan), ours)
-    try:
-        done = worker_pool.run(
-            _complete,
-            tasks,
-            workers=workers,
-            total=sum(len(file.items) for file in files),
-            unit="images",
-        )
-    finally:
-        _remove_stale(output, ours)
-    info = _info(plan, files, done)
-    write_info_once(info, output)
+    _make_folder(output)
+    with claims.hold(output, "a prepare") as claim:
+        _begin(output, summary(plan), ours)
+        try:
+            done = worker_pool.run(
+                _complete,
+                tasks,
+                workers=workers,
+                total=sum(len(file.items) for file in files),
+                unit="images",
+            )
+        finally:
+            _remove_stale(output, ours)
+        info = _info(plan, files, done)
+        claim.check()
+        described = write_info_once(info, output, overwrite=overwrite_info)
     written = sum(one.is_new for one in done)
     skipped = tuple(line for one in done for line in one.skipped)
-    return Outcome(info, written, len(done) - written, skipped)
+    return Outcome(info, described, written, len(done) - written, skipped)
 
 
 def _info(plan: Plan, files: Sequence[File], done: Sequence[_Done]) -> DatasetInfo:
@@ -115,12 +138,17 @@ def _info(plan: Plan, files: Sequence[File], done: Sequence[_Done]) -> DatasetIn
     return DatasetInfo(plan.name, LABEL_OFFSET, names, splits)
 
 
-def _claim(output: str, plan: dict[str, object], ours: Sequence[str]) -> None:
-    """Make the folder this plan's own; a DataError if it is another one's."""
+def _make_folder(output: str) -> None:
     if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
         raise DataError(f"{output} is a file: choose a folder for --output")
     gfiles.make_folder(output)
+
+
+def _begin(output: str, plan: dict[str, object], ours: Sequence[str]) -> None:
+    """Make the folder this plan's own; a DataError if it is another one's."""
     present = set(tf.io.gfile.listdir(output))
+    for name in present.intersection(ours):
+        records.require_file(tf.io.gfile.join(output, name))
     if PLAN_FILENAME in present:
         _compare(plan, _read_plan(output), output)
     elif taken := [name for name in present if _FOREIGN.fullmatch(name)]:
@@ -166,18 +194,68 @@ def _plain(value: object) -> str:
 
 def _remove_stale(output: str, ours: Sequence[str]) -> None:
     """Remove the unfinished files of processes that were killed."""
-    gfiles.remove_stale_files(output, older_than_seconds=0, of=ours)
+    gfiles.remove_stale_files(output, older_than_seconds=0, of=set(ours).__contains__)
 
 
-def write_info_once(info: DatasetInfo, folder: str) -> bool:
-    """Write dataset_info.json unless it is there, the same; return whether it did."""
-    try:
-        if records.load_info(folder) == info:
-            return False
-    except DataError:
-        pass  # it is not there, or damaged
+def write_info_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bool:
+    """Write dataset_info.json unless it is there, the same; return whether it did.
+
+    Args:
+      info: what to write.
+      folder: where to.
+      overwrite: a file that says something else, too, or cannot be read.
+
+    Raises:
+      DataError: there is such a file. A person may have mended the names in it.
+    """
+    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
+    if gfiles.exists(path):
+        try:
+            there = records.read_info(folder)
+        except DataError:
+            if not overwrite:
+                raise
+        else:
+            if there == info:
+                return False
+            if not overwrite:
+                raise DataError(
+                    f"{path} says something else than the data do "
+                    f"({_differences(there, info)}): keep it as it is, or overwrite "
+                    "it with --overwrite_info"
+                )
     records.write_info(info, folder)
     return True
+
+
+def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
+    """Return what would change, each as "field: old -> new", in few words."""
+    found = [
+        f"{field}: {reprlib.repr(old)} -> {reprlib.repr(new)}"
+        for field in ("name", "label_offset")
+        if (old := getattr(there, field)) != (new := getattr(now, field))
+    ]
+    if there.label_names != now.label_names:
+        found.append(f"label_names: {_renamed(there.label_names, now.label_names)}")
+    if there.splits != now.splits:
+        old, new = _totals(there), _totals(now)
+        other = "other files, or other places in them"
+        found.append(f"splits: {other if old == new else f'{old} -> {new}'}")
+    return "; ".join(found)
+
+
+def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
+    if len(old) != len(new):
+        return f"{reprlib.repr(old)} -> {reprlib.repr(new)}"
+    pairs = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
+    told = [" -> ".join(reprlib.repr(name) for name in pair) for pair in pairs[:_NAMED]]
+    if len(pairs) > _NAMED:
+        told.append(f"and {len(pairs) - _NAMED} more")
+    return ", ".join(told)
+
+
+def _totals(info: DatasetInfo) -> str:
+    return " + ".join(f"{split.total} {name}" for name, split in info.splits.items())
 
 
 def _complete(task: _Task, advance: worker_pool.Advance) -> _Done:

@@ -26,7 +26,12 @@ class _Survey:
 
 
 def describe(
-    source: str, *, label_offset: int, labels: str | None, workers: int
+    source: str,
+    *,
+    label_offset: int,
+    labels: str | None,
+    workers: int,
+    overwrite_info: bool = False,
 ) -> tuple[DatasetInfo, bool]:
     """Read all TFRecords of a folder once and write dataset_info.json beside them.
 
@@ -37,13 +42,15 @@ def describe(
       labels: a text file of the classes' names, one a line. By default the records'
         own, or the labels themselves.
       workers: processes.
+      overwrite_info: write dataset_info.json anew where it says something else.
 
     Returns:
       What was found, and whether it was written; it is not if it was there already.
 
     Raises:
       DataError: files that are missing, empty or damaged; records without an image or
-        a label; labels that do not fit the offset and the names.
+        a label; labels that do not fit the offset and the names; a dataset_info.json
+        that says something else.
     """
     splits = _find(source)
     paths = [
@@ -51,6 +58,8 @@ def describe(
         for of_split in splits.values()
         for name in of_split
     ]
+    for path in paths:
+        records.require_file(path)
     surveys = worker_pool.run(
         _survey, paths, workers=workers, total=len(paths), unit="files"
     )
@@ -59,7 +68,7 @@ def describe(
     _check_range(seen, label_offset, given)
     remaining = iter(surveys)
     info = DatasetInfo(
-        name=os.path.basename(source.rstrip("/")) or "tfrecords",
+        name=_name(source),
         label_offset=label_offset,
         label_names=given or _names(surveys, range(label_offset, max(seen) + 1)),
         splits={
@@ -67,7 +76,13 @@ def describe(
             for split, of_split in splits.items()
         },
     )
-    return info, write_info_once(info, source)
+    return info, write_info_once(info, source, overwrite=overwrite_info)
+
+
+def _name(source: str) -> str:
+    """Return the folder's own name, also where it is called "."."""
+    path = source.rstrip("/") if "://" in source else os.path.abspath(source)
+    return os.path.basename(path) or "tfrecords"
 
 
 def _find(source: str) -> dict[str, list[str]]:

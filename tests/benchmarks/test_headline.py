@@ -12,6 +12,7 @@ from benchmarks.support import peers
 from models import catalogue, get_variant
 from models.catalogue import Published
 from tests.support.commands import status
+from tests.support.folders import NOT_OURS
 from tpu_compiler import CompilerError
 
 BY_NAME = {peer.name: peer for peer in peers.PEERS}
@@ -234,6 +235,9 @@ def test_a_network_that_cannot_be_written(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr() == ("", error)
     written = ["regnety_040", str(tmp_path / "it"), "--resolution=64"]
     assert timm_stablehlo.main(written) == 0
+    assert (tmp_path / "it").read_text() == "module {}"
+    assert timm_stablehlo.main(written) == 2  # it may be anybody's
+    assert capsys.readouterr().err == f"error: {tmp_path}/it {NOT_OURS}\n"
     assert (tmp_path / "it").read_text() == "module {}"
 
 

@@ -34,6 +34,28 @@ def test_what_is_not_positive(text, message):
     assert str(raised.value) == message
 
 
+def test_a_path_to_write():
+    for text in ("a", "/a/b", "gs://bucket/a", "./~", "a/~", "~a"):
+        assert cli.path(text) == text
+    assert cli.path("file:///a") == "/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty: name a file or folder"),
+        (" ", "it is empty: name a file or folder"),
+        ("~", "~ would be a folder named ~: write $HOME, or ./~ if you mean it"),
+        ("~/x", "~/x would be a folder named ~: write $HOME/x, or ./~/x if you mean "
+         "it"),
+    ],
+)  # fmt: skip
+def test_no_path_to_write(text, message):
+    with pytest.raises(argparse.ArgumentTypeError) as raised:
+        cli.path(text)
+    assert str(raised.value) == message
+
+
 def test_names():
     assert names(" b, a,,b ,c") == ["b", "a", "c"]
 

@@ -31,6 +31,10 @@ def make(path, hours):
     return path
 
 
+def any_name(name):
+    return True
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -91,9 +95,9 @@ def test_what_a_killed_write_leaves_is_recognised(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             gfiles.write_text(str(tmp_path / "a.json"), "half")
     assert len(names(tmp_path)) == 1
-    gfiles.remove_stale_files(str(tmp_path))  # it is young
+    gfiles.remove_stale_files(str(tmp_path), of=any_name)  # it is young
     assert len(names(tmp_path)) == 1
-    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=-1)
+    gfiles.remove_stale_files(str(tmp_path), of=any_name, older_than_seconds=-1)
     assert names(tmp_path) == []
 
 
@@ -121,10 +125,10 @@ def test_only_what_is_old_and_left_aside_is_removed(tmp_path, capsys):
     before = names(tmp_path)
     make(tmp_path / f"old.json.part-{HEX}", hours=1.1)
     make(tmp_path / f"two\nlines.part-{HEX}", hours=1.1)
-    gfiles.remove_stale_files(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path), of=any_name)
     assert names(tmp_path) == before
     assert below.exists()
-    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=HOUR / 2)
+    gfiles.remove_stale_files(str(tmp_path), of=any_name, older_than_seconds=HOUR / 2)
     assert names(tmp_path) == [n for n in before if not n.startswith("young")]
     assert capsys.readouterr().err == ""
 
@@ -132,12 +136,100 @@ def test_only_what_is_old_and_left_aside_is_removed(tmp_path, capsys):
 def test_of_some_files_alone(tmp_path):
     for name in ("mine", "mine.too", "another"):
         make(tmp_path / f"{name}.part-{HEX}", hours=0.01)
-    gfiles.remove_stale_files(str(tmp_path), older_than_seconds=0, of=["mine", "x"])
+    gfiles.remove_stale_files(
+        str(tmp_path), older_than_seconds=0, of={"mine", "x"}.__contains__
+    )
     assert names(tmp_path) == [f"another.part-{HEX}", f"mine.too.part-{HEX}"]
 
 
+def test_no_leftover_is_what_is_no_file(tmp_path):
+    """Of a link, the file that it points to is old; it is not looked at."""
+    old = make(tmp_path / "old", hours=100)
+    (tmp_path / f"a.part-{HEX}").symlink_to("old")
+    (tmp_path / f"b.part-{HEX}").symlink_to("nowhere")
+    os.mkfifo(tmp_path / f"c.part-{HEX}")
+    (tmp_path / f"d.part-{HEX}").mkdir()
+    before = names(tmp_path)
+    gfiles.remove_stale_files(str(tmp_path), of=any_name, older_than_seconds=-HOUR)
+    assert names(tmp_path) == before
+    assert old.read_text() == "half a file"
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(UserError, match=r"cannot write .*: a named pipe is not repl"):
+        gfiles.write_text(str(tmp_path / "a"), "text")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "named pipe"), (os.mkdir, "folder")]
+)
+def test_what_is_no_file_is_not_read(tmp_path, make, what):
+    """And so there is no waiting for what somebody might write into a pipe."""
+    make(tmp_path / "a")
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        path = str(tmp_path / name)
+        with pytest.raises(UserError) as refused:
+            gfiles.read_json(path)
+        assert str(refused.value) == f"cannot read {path}: it is a {what}; move it away"
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "link").symlink_to("target")
+    gfiles.write_text(str(tmp_path / "link"), "text")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "mine"
+
+
+def ours(path):
+    return path in ("a", "sub/", "sub/b")
+
+
+@pytest.fixture
+def bucket(request):
+    """The folder of a file system that has no links, as a bucket has none."""
+    folder = f"ram://{request.node.name}/folder"
+    for name in ("sub/b", "a"):
+        tf.io.gfile.makedirs(f"{folder}/sub")
+        with tf.io.gfile.GFile(f"{folder}/{name}", "w") as file:
+            file.write(name)
+    return folder
+
+
+def test_a_folder_of_ours_in_a_bucket(bucket):
+    assert gfiles.tree(bucket) == {"a": "file", "sub/": "folder", "sub/b": "file"}
+    digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    assert gfiles.sha256(f"{bucket}/a") == digest
+    assert gfiles.kind(f"{bucket}/a") == "file"
+    assert gfiles.remove_folder(bucket, ours) is None
+    assert gfiles.kind(bucket) is None
+    assert gfiles.remove_folder(bucket, ours) is None
+
+
+def test_a_foreign_folder_in_a_bucket(bucket):
+    with tf.io.gfile.GFile(f"{bucket}/sub/NOTES.md", "w") as file:
+        file.write("mine")
+    before = gfiles.tree(bucket)
+    why = f"{bucket}/sub/NOTES.md was not written here"
+    assert gfiles.remove_folder(bucket, ours) == why
+    assert gfiles.remove_folder(f"{bucket}/a", ours) == f"{bucket}/a is a file"
+    assert gfiles.tree(bucket) == before
+
+
+def test_a_foreign_file_in_a_bucket(bucket):
+    path = f"{bucket}/a"
+    with pytest.raises(UserError, match="a exists, and this command did not write it"):
+        gfiles.refuse_foreign(path, lambda head: head.startswith(b"b"))
+    gfiles.refuse_foreign(path, lambda head: head == b"a")
+    gfiles.refuse_foreign(f"{bucket}/nothing", lambda head: False)
+
+
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path, capsys):
-    gfiles.remove_stale_files(str(tmp_path / "none"))
+    gfiles.remove_stale_files(str(tmp_path / "none"), of=any_name)
     assert names(tmp_path) == []
     assert capsys.readouterr().err == ""
 
@@ -153,7 +245,7 @@ def test_a_leftover_that_another_process_takes_away(tmp_path, monkeypatch, capsy
         return stat(path)
 
     monkeypatch.setattr(tf.io.gfile, "stat", late)
-    gfiles.remove_stale_files(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path), of=any_name)
     assert not other.exists()
     assert capsys.readouterr().err == ""
 
@@ -166,7 +258,7 @@ def test_leftovers_that_cannot_be_removed_are_one_warning(
 
     paths = [make(tmp_path / f"{name}.part-{HEX}", hours=2) for name in "ab"]
     monkeypatch.setattr(tf.io.gfile, "remove", refuse)
-    gfiles.remove_stale_files(str(tmp_path))
+    gfiles.remove_stale_files(str(tmp_path), of=any_name)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: what was left aside in {tmp_path} stays: ")
     assert all(path.exists() for path in paths)

@@ -3,6 +3,7 @@ import contextlib
 import io
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.preparation import commands, mnist
 from input_pipeline.preparation.plan import Item
 from tests.input_pipeline.images import digests, encoded, write_files
+from tests.support.folders import content
 from tests.support.processes import heed_interrupts
 
 ROOT = pathlib.Path(prepare.__file__).parents[1]
@@ -95,6 +97,27 @@ def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
+def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
+    output = tmp_path / "copy"
+    shutil.copytree(prepared[0], output)
+    path = output / records.INFO_FILENAME
+    path.write_text(path.read_text().replace('"0", "1"', '"zero", "one"'))
+    before = content(output)
+    assert prepare.main(["mnist", f"--output={output}"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"error: {path} says something else than the data do (label_names: 'zero' -> "
+        "'0', 'one' -> '1'): keep it as it is, or overwrite it with --overwrite_info\n",
+    )
+    assert content(output) == before
+    assert prepare.main(["mnist", f"--output={output}", "--overwrite_info"]) == 0
+    assert capsys.readouterr().out == (
+        f"wrote {output}: 4000 train records, 1000 validation records in 8 + 2 files, "
+        "of which 10 were there already\n"
+    )
+    assert digests(output) == digests(prepared[0])
+
+
 def test_another_dataset_is_not_overwritten(prepared):
     output, _ = prepared
     with pytest.raises(
@@ -136,6 +159,7 @@ def test_user_errors_are_one_line_and_exit_status_2(tmp_path, capsys, monkeypatc
         ),
         (["tfrecords", "--source=x", "--workers=none"], "none is not a whole number"),
         (["everything"], "invalid choice: 'everything'"),
+        (["tfrecords", "--source="], "--source: it is empty: name a file or folder"),
     ],
 )
 def test_flags_that_mean_nothing(capsys, flags, line):
@@ -143,6 +167,50 @@ def test_flags_that_mean_nothing(capsys, flags, line):
         prepare.main([*flags, *["--output=x"] * (flags[0] != "tfrecords")])
     assert ended.value.code == 2
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("", "it is empty: name a file or folder"),
+        (
+            "~/x",
+            "~/x would be a folder named ~: write $HOME/x, or ./~/x if you mean it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["mnist", "imagefolder", "imagenet"])
+def test_no_folder_at_all(command, output, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        prepare.main([command, f"--output={output}"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"error: argument --output: {said}")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("images", "lies in --source images, where it would be taken for a class: "
+         "choose a folder outside"),
+        ("images/out", "lies in --source images, where it would be taken for a class: "
+         "choose a folder outside"),
+        ("linked/out", "lies in --source images, where it would be taken for a class: "
+         "choose a folder outside"),
+        (".", "holds --source images, and who deletes the one would lose the other: "
+         "choose a folder beside"),
+    ],
+)  # fmt: skip
+def test_images_and_records_lie_apart(output, why, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "images", {"a/0.jpg": b"", "b/0.jpg": b""})
+    (tmp_path / "linked").symlink_to("images")
+    before = content(tmp_path)
+    assert prepare.main(["imagefolder", "--source=images", f"--output={output}"]) == 2
+    assert capsys.readouterr() == ("", f"error: --output {output} {why}\n")
+    assert content(tmp_path) == before
 
 
 @pytest.mark.slow

@@ -49,17 +49,26 @@ def test_what_is_not_kept(folder, broken):
 
 
 def test_what_nobody_reads_goes(folder):
-    lowered_cache.store("read", b"program")
-    lowered_cache.store("unread", b"program")
-    ages = {"read.mlir.gz": 91, "unread.mlir.gz": 91, "old.part-1": 2, "new.part-1": 0}
+    """And nothing else, however old it is."""
+    read, unread, new = (letter * 64 for letter in "abc")
+    lowered_cache.store(read, b"program")
+    lowered_cache.store(unread, b"program")
+    staging = f".mlir.gz.part-{'0a' * 16}"
+    foreign = ["mine.mlir.gz", f"mine{staging}", f"{read}.mlir.gz.part-1", "NOTES"]
+    ages = {f"{read}.mlir.gz": 91, f"{unread}.mlir.gz": 91} | dict.fromkeys(foreign, 91)
+    ages |= {f"{read}{staging}": 2, f"{new}{staging}": 0}
     for name, days in ages.items():
         (folder / name).touch()
         then = time.time() - days * DAY
         os.utime(folder / name, (then, then))
-    assert lowered_cache.load("read") == b"program"
-    lowered_cache.store("new", b"program")
+    (folder / f"{unread[1:]}d.mlir.gz").mkdir()
+    (folder / f"{unread[2:]}de.mlir.gz").symlink_to("NOTES")
+    kept = [path.name for path in folder.iterdir() if path.name not in ages]
+    assert lowered_cache.load(read) == b"program"
+    lowered_cache.store(new, b"program")
     left = {path.name for path in folder.iterdir()}
-    assert left == {"read.mlir.gz", "new.mlir.gz", "new.part-1"}
+    ours = {f"{read}.mlir.gz", f"{new}.mlir.gz", f"{new}{staging}"}
+    assert left == ours | {*foreign, *kept}
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+from common import files
 from models import complexity
 from models.errors import ModelError
 from models.scaling import block_specs
@@ -20,6 +21,7 @@ from performance.devices import Hardware
 from performance.layers import layers
 from performance.segments import InferenceOptions
 from tests.performance.made_up import changed, failed, report, short, straight
+from tests.support.folders import FOREIGN, content
 from tpu_compiler import CompilerError
 
 # 100 FLOP/s and 10 bytes a second: the ridge is at 10 FLOPs per byte.
@@ -239,9 +241,12 @@ def test_command_without_estimates(tmp_path, capsys, arguments, reason):
     macs = complexity.total(get_variant("efficientnet-b0")).macs
     assert (network["batch"], network["w_flops"]) == ("2", str(2 * 2 * macs))
     for picture in ("roofline.png", "latency.png"):
-        content = (tmp_path / "out" / picture).read_bytes()
-        assert content.startswith(b"\x89PNG")
-        assert len(content) > 20_000
+        drawn = (tmp_path / "out" / picture).read_bytes()
+        assert files.is_our_png(drawn)
+        assert len(drawn) > 20_000
+
+
+OUR_PNG = b"\x89PNG\r\n\x1a\n....tEXtSoftware\0efficientnet-x"
 
 
 @pytest.fixture
@@ -249,7 +254,7 @@ def sketches(monkeypatch):
     """Pictures are made as ever, but not rendered, which takes a second each."""
 
     def save(figure, path):
-        path.write_bytes(figure.get_suptitle().encode())
+        path.write_bytes(OUR_PNG + figure.get_suptitle().encode())
 
     monkeypatch.setattr(plots, "_save", save)
 
@@ -360,6 +365,30 @@ def test_stopped(tmp_path, capsys, compiled, monkeypatch):
     assert run(tmp_path, "--variants=efficientnet-x-b0") == 130
     assert capsys.readouterr() == ("", "stopped\n")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["roofline.csv", "roofline.png", "latency.png"])
+@pytest.mark.parametrize(("make", "said"), FOREIGN)
+def test_what_is_not_ours_stays(tmp_path, capsys, compiled, name, make, said):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_bytes(OUR_PNG)
+    make(tmp_path / "out" / name)
+    before = content(tmp_path)
+    assert run(tmp_path, "--variants=efficientnet-b0") == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path / 'out' / name} {said}\n")
+    assert compiled.log == []
+    assert content(tmp_path) == before
+
+
+@pytest.mark.usefixtures("sketches", "compiled")
+def test_a_table_with_a_column_of_somebodys_stays(tmp_path, capsys):
+    assert run(tmp_path, "--variants=efficientnet-b0") == 0
+    path = tmp_path / "out" / "roofline.csv"
+    head, rest = path.read_bytes().split(b"\r\n", 1)
+    path.write_bytes(head + b",remarks\r\n" + rest)
+    before = content(tmp_path)
+    assert run(tmp_path, "--variants=efficientnet-x-b0") == 2
+    assert content(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys, compiled):

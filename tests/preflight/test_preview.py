@@ -5,6 +5,8 @@ from PIL import Image
 
 from common.errors import UserError
 from preflight import preview
+from tests.support.disk import full_disk
+from tests.support.folders import FOREIGN, content
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = "models/efficientnet_x_b0.gin", "runs/imagenet.gin"
@@ -46,6 +48,11 @@ def test_a_mistake_is_one_line(arguments, said, tmp_path, capsys):
     ("flag", "said"),
     [
         ("--output=sheet.jpg", "sheet.jpg is no .png; name it so"),
+        ("--output=", "it is empty: name a file or folder"),
+        (
+            "--output=~/a.png",
+            "~/a.png would be a folder named ~: write $HOME/a.png, or",
+        ),
         ("--gin_file=none.gin", "there is no gin file none.gin; those of the project"),
         ("--images=0", "choose 1 to 256, not 0"),
         ("--images=257", "choose 1 to 256, not 257"),
@@ -58,24 +65,53 @@ def test_a_wrong_flag(flag, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_sheet_that_cannot_be_written_is_one_line(tmp_path):
-    folder = tmp_path / "folder.png"
-    folder.mkdir()
-    with pytest.raises(UserError, match=r"cannot write .*name another --output"):
-        preview._write(Image.new("RGB", (1, 1)), str(folder))
-    assert list(tmp_path.iterdir()) == [folder]
+@pytest.mark.parametrize(("make", "said"), FOREIGN)
+def test_what_is_not_a_sheet_stays(tmp_path, capsys, make, said):
+    """Before the data are asked for, and where it comes while the sheet is drawn."""
+    preview._write(Image.new("RGB", (1, 1)), str(tmp_path / "mine"))
+    path = tmp_path / "sheet.png"
+    make(path)
+    before = content(tmp_path)
+    command = [f"--gin_file={MNIST}", "--data_dir=none", f"--output={path}"]
+    assert preview.main(command) == 2
+    assert capsys.readouterr() == ("", f"error: {path} {said}\n")
+    with pytest.raises(UserError) as refused:
+        preview._write(Image.new("RGB", (1, 1)), str(path))
+    assert str(refused.value) == f"{path} {said}"
+    assert content(tmp_path) == before
+
+
+def test_a_picture_of_somebodys_stays(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (1, 1)).save(path)
+    before = content(tmp_path)
+    with pytest.raises(UserError, match=r"photo\.png exists, and this command did not"):
+        preview._write(Image.new("RGB", (1, 1)), str(path))
+    assert content(tmp_path) == before
+
+
+def test_a_sheet_replaces_one_of_before_unless_the_disk_is_full(tmp_path):
+    path = tmp_path / "sheet.png"
+    for side in (1, 2):
+        preview._write(Image.new("RGB", (side, 1)), str(path))
+    before = content(tmp_path)
+    with full_disk(), pytest.raises(UserError, match=r"cannot write .*name another --"):
+        preview._write(Image.effect_noise((99, 99), 50), str(path))
+    assert content(tmp_path) == before
+    with Image.open(path) as sheet:
+        assert sheet.width == 2
 
 
 def test_a_sheet_that_is_half_written_does_not_take_the_name(tmp_path):
     path = tmp_path / "sheet.png"
-    path.write_text("that of before")
+    preview._write(Image.new("RGB", (1, 1)), str(path))
+    before = content(tmp_path)
 
     class Torn:
-        def save(self, file, kind):
+        def save(self, file, kind, **_):
             file.write(b"half")
             raise tf.errors.ResourceExhaustedError(None, None, "the disk is full")
 
     with pytest.raises(UserError, match=r"cannot write .*: the disk is full; mend"):
         preview._write(Torn(), str(path))  # pyright: ignore[reportArgumentType]
-    assert path.read_text() == "that of before"
-    assert list(tmp_path.iterdir()) == [path]
+    assert content(tmp_path) == before

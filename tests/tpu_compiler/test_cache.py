@@ -87,16 +87,23 @@ def test_a_corrupt_entry_is_compiled_anew_with_a_warning(fake, capfd, corrupt):
     assert capfd.readouterr().err == ""
 
 
+STAGED = f"{'0a' * 32}.part-{'1b' * 16}"  # a module under its key
+
+
 def test_stale_files_of_killed_processes_go_after_a_day(fake):
+    """And nobody else's, however old."""
     fake.cache.mkdir()
-    old, new = fake.cache / "a.part-1", fake.cache / "b.part-2"
-    for path in (old, new):
-        path.write_text("half")
-    os.utime(old, (0, time.time() - 25 * 3600))
+    ours = STAGED, STAGED.replace(".part", ".json.part")
+    foreign = {"a.part-1", f"thesis.tex{STAGED[64:]}", f"{STAGED}.txt", "NOTES"}
+    new = STAGED.replace("0a", "0c")
+    for name in (*ours, *foreign):
+        (fake.cache / name).write_text("half")
+        os.utime(fake.cache / name, (0, time.time() - 25 * 3600))
+    (fake.cache / new).write_text("half")
     compile(fake, "compile")
-    assert not old.exists()
-    assert new.exists()
-    assert len(list(fake.cache.glob("*.part-*"))) == 1
+    left = {path.name for path in fake.cache.iterdir()}
+    assert not left & set(ours)
+    assert left >= {new, *foreign}
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(fake, tmp_path):
@@ -134,7 +141,7 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest_at_once(
     fake, read_only
 ):
     fake.cache.mkdir()
-    old = fake.cache / "a.part-1"
+    old = fake.cache / STAGED
     compile(fake, "compile")
     old.write_text("half")
     os.utime(old, (0, time.time() - 25 * 3600))

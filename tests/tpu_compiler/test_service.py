@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from tests.support.commands import status
+from tests.support.folders import FOREIGN, content
 from tests.tpu_compiler.conftest import ROOT, command, compile, eventually, is_alive
-from tpu_compiler import Compiler, CompilerError, Topology
+from tpu_compiler import Compiler, CompilerError, Topology, __main__
 
 
 def test_a_report(fake):
@@ -249,6 +251,48 @@ def test_the_command(fake, tmp_path, text, status, expected):
     ran = subprocess.run(command(fake, path), cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (status, "")
     assert ran.stdout.startswith(expected)
+
+
+def compiles(fake, tmp_path, *flags, text="compile"):
+    """The command in this process: its exit status."""
+    path = tmp_path / "step.mlir"
+    path.write_text(text)
+    flags = [str(path), "--topology=v3", f"--cache_dir={fake.cache}", *flags]
+    return status(__main__.main, *flags)
+
+
+def test_the_hlo_that_is_asked_for(fake, tmp_path):
+    path = tmp_path / "step.hlo"
+    for _ in range(2):  # the second replaces the first
+        assert compiles(fake, tmp_path, f"--hlo={path}") == 0
+        first, second = path.read_text().splitlines()[:2]
+        assert first == "// Written by python -m tpu_compiler"
+        assert second.startswith("HloModule ")
+
+
+@pytest.mark.parametrize(("make", "said"), FOREIGN)
+def test_hlo_replaces_nothing_but_ours(fake, tmp_path, capsys, make, said):
+    path = tmp_path / "step.hlo"
+    (tmp_path / "mine").write_text("// Written by python -m tpu_compiler\n")
+    make(path)
+    before = content(tmp_path)
+    assert compiles(fake, tmp_path, f"--hlo={path}") == 2
+    assert capsys.readouterr() == ("", f"error: {path} {said}\n")
+    assert fake.requests == []
+    (tmp_path / "step.mlir").unlink()
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("flag", ["--hlo=", "--cache_dir=", "--cache_dir=~/x"])
+def test_no_path_at_all(fake, tmp_path, capsys, flag):
+    assert compiles(fake, tmp_path, flag) == 2
+    assert f"error: argument {flag.split('=')[0]}: " in capsys.readouterr().err
+
+
+def test_devices_are_not_replaced(fake, tmp_path, capsys):
+    assert compiles(fake, tmp_path, "--hlo=/dev/null") == 2
+    said = "error: /dev/null is a device: name a file to be written anew\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_the_commands_errors_are_one_line(fake, tmp_path):

@@ -1,18 +1,26 @@
 """The SavedModel: what it computes, for whom, and what it is checked against."""
 
+import dataclasses
+import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from common.files import tree
 from input_pipeline.records import load_info
+from tests.support.disk import full_disk
+from tests.support.folders import content
 from tests.support.rounding import rounding
 from tests.support.tiny import TERMS
-from train import classify, config, evaluation, export, saved_model, serving
+from train import classify, config, evaluation, export, serving
+from train.exports import export_folder, export_target, saved_model
 
 
 def saved(model_dir):
@@ -85,7 +93,9 @@ def test_other_logits_are_refused(digits, finished, exported):
     )
     models = evaluation.build_models(experiment, info, [""])
     evaluation.restore_into(models, report["checkpoint"])
-    with pytest.raises(UserError, match="logits differ from the evaluation's by"):
+    with pytest.raises(
+        export_folder.StaysAside, match="logits differ from the evaluation's by"
+    ):
         saved_model.compare(experiment, info, models[""], folder, check_images=300)
 
 
@@ -108,9 +118,73 @@ def test_command_line_takes_the_best(finished, tmp_path, monkeypatch, capsys):
 
 def test_export_leaves_a_foreign_folder_alone(finished, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no SavedModel"):
+    with pytest.raises(UserError, match=r"is not empty and has no assets\.extra/files"):
         saved_model.export(saved(finished[0]), str(finished[0]), str(tmp_path))
-    assert (tmp_path / "precious.txt").read_text() == "mine"
+    assert content(tmp_path) == {"precious.txt": b"mine"}
+
+
+def test_an_export_knows_itself(exported):
+    """Its list holds what TensorFlow has written, too, by names that are known."""
+    folder = Path(exported[0])
+    assert [path.name for path in folder.parent.iterdir()] == ["e"]
+    export_target.refuse(str(folder), {})
+    listed = json.loads((folder / export_target.LIST).read_text())
+    written = {name for name, what in tree(str(folder)).items() if what == "file"}
+    assert written == {*listed, export_target.LIST}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A model that is nothing but two weights, whose images nobody compares."""
+
+    class Servable(tf.Module):
+        def __init__(self, model, names):
+            super().__init__()
+            self.weights = tf.Variable(tf.ones([2]))
+            self.signature_functions = {}
+
+    monkeypatch.setattr(saved_model, "averaged_model", lambda *_: (None, "ckpt-12"))
+    monkeypatch.setattr(saved_model, "Servable", Servable)
+    monkeypatch.setattr(saved_model, "compare", lambda *_: ({}, "filename\n"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_full_leaves_the_older_export(finished, tmp_path):
+    def export():
+        arguments = saved(finished[0]), str(finished[0]), str(tmp_path / "e")
+        saved_model.export(*arguments)
+
+    export()
+    before = content(tmp_path)
+    with full_disk(), pytest.raises(UserError, match=r"^cannot write .*; free some sp"):
+        export()
+    assert content(tmp_path) == before
+    export()
+    assert os.listdir(tmp_path) == ["e"]
+
+
+@pytest.mark.parametrize("what", ["run", "data", "pretrained"])
+def test_the_sources_of_an_export_are_not_replaced(finished, tmp_path, what):
+    experiment = saved(finished[0])
+    folders = {"run": finished[0], "data": experiment.data_dir}
+    folder = str(folders.get(what, tmp_path / "weights"))
+    if what == "pretrained":
+        experiment = dataclasses.replace(experiment, pretrained=f"{folder}/model.ckpt")
+    with pytest.raises(UserError, match=rf"{folder} is or contains (the|its) {what}"):
+        saved_model.export(experiment, str(finished[0]), folder)
+
+
+@pytest.mark.usefixtures("quick")
+def test_logits_that_differ_leave_what_has_them_aside(finished, tmp_path, monkeypatch):
+    def differ(*arguments):
+        raise export_folder.StaysAside(f"see {arguments[3]}, which stays")
+
+    monkeypatch.setattr(saved_model, "compare", differ)
+    with pytest.raises(UserError) as differs:
+        saved_model.export(saved(finished[0]), str(finished[0]), f"{tmp_path}/e")
+    (aside,) = tmp_path.iterdir()
+    assert str(differs.value) == f"see {aside}, which stays"
+    assert (aside / "saved_model.pb").exists()
 
 
 def test_classify_names_the_file_that_does_not_decode(exported, tmp_path):

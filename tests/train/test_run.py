@@ -21,9 +21,10 @@ from input_pipeline.records import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.support.saved import newest
-from train import evaluation, run, saved_model, state
+from train import evaluation, run, state
 from train.checkpoints import bundle, directory
 from train.controller import Controller
+from train.exports import saved_model
 from train.fault_tolerance.preemption import Preemption
 
 

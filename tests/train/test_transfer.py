@@ -12,7 +12,8 @@ from models.parts import part_of_variable
 from tests.support.rounding import rounding
 from tests.support.runs import TINY, experiment_of
 from tests.support.tiny import TERMS
-from train import config, evaluation, run, saved_model
+from train import config, evaluation, run
+from train.exports import saved_model
 from train.optimizer import rmsprop, scale_learning_rates
 
 TRANSFER = """

@@ -27,13 +27,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from common import gfiles
 from common.claims import Held
+from common.console import warn
 from common.errors import Restart, UserError, first_line
 
 DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
 _COMMIT_ORDER = (DATA, MANIFEST, INDEX)
 # The folder of a write under way; "aside" is what earlier versions called it.
 _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
+# What is in it, also where SaveV2 was killed on a disk.
+_STAGED = re.compile(
+    r"ckpt-(0|[1-9]\d*)(\.json|(\.index|\.data-00000-of-00001)(\.tempstate\d+)?)"
+)
 # A storage that does not answer now tells nothing about what it holds.
 _BUSY = (
     tf.errors.UnavailableError,
@@ -230,13 +236,14 @@ def remove_stale(directory: str) -> None:
     """Remove what writers that were killed have staged in `directory`.
 
     To be called when the one process that writes there begins. Another that still
-    lives, by somebody's mistake, fails and does no harm.
+    lives, by somebody's mistake, fails and does no harm. What has such a name and is
+    not ours stays, with a warning.
     """
     try:
-        for name in _listed(directory):
-            if _STAGING.fullmatch(name):
-                gfile.rmtree(f"{directory}/{name}")
-    except tf.errors.OpError as error:
+        for name in filter(_STAGING.fullmatch, _listed(directory)):
+            if why := gfiles.remove_folder(f"{directory}/{name}", _STAGED.fullmatch):
+                warn(f"{directory}/{name} stays: {why}; move it away")
+    except (tf.errors.OpError, OSError) as error:
         raise UserError(
             f"cannot remove what was left in {directory}: {first_line(error)}; mend "
             "the permissions"
@@ -359,8 +366,8 @@ def _writing(directory: str) -> Iterator[str]:
         ) from error
     finally:
         # What cannot be removed now is removed when the next run starts.
-        with contextlib.suppress(tf.errors.OpError):
-            gfile.rmtree(staging)
+        with contextlib.suppress(tf.errors.OpError, OSError):
+            gfiles.remove_folder(staging, _STAGED.fullmatch)
 
 
 def _commit(path: str, directory: str, fence: Fence) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from common import gfiles
 from common.errors import UserError
 from train.checkpoints import bundle
-from train.checkpoints.directory import BEST, list_checkpoints
+from train.checkpoints.directory import BEST, has_begun, list_checkpoints
 
 RUN, SUMMARY = "run.json", "summary.json"
 # What a run writes over, or goes on with.
@@ -38,6 +38,8 @@ def begin(model_dir: str) -> str:
     run = read(model_dir)
     if not checkpoints:
         _refuse_files(model_dir)
+    elif not has_begun(model_dir):
+        _require_ours(checkpoints[0])  # it is made again
     if run is None or not checkpoints:
         run = next(filter(None, map(_run_of, checkpoints)), uuid.uuid4().hex)
         gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
@@ -111,6 +113,16 @@ def _refuse_files(model_dir: str) -> None:
                 "else's, or what is left of a run. Name another folder, or move it "
                 "elsewhere"
             )
+
+
+def _require_ours(path: str) -> None:
+    try:
+        bundle.read_manifest(path)
+    except bundle.CorruptCheckpoint as fault:
+        raise UserError(
+            f"{path} is damaged, or no checkpoint of this project ({fault.reason}); "
+            "name another folder, or move its files elsewhere"
+        ) from fault
 
 
 def _summary(model_dir: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import gfiles
+from common.errors import UserError
 
 # By it TensorBoard knows that a file says itself where a run went back.
 EVENT_VERSION = "brain.Event:2"
@@ -48,7 +49,7 @@ class JsonLines:
         if not self._new and self._kept_step == math.inf:
             return
         # Read again each time: another job may have scored checkpoints of this run.
-        old = read_lines(self.path)
+        old = read_lines(self.path, refuse_foreign=True)
         kept = [line for line in old if _stands(line, self._kept_step)]
         lines = map(json.dumps, _without_replaced(kept + self._new))
         gfiles.write_text(self.path, "".join(line + "\n" for line in lines))
@@ -56,22 +57,28 @@ class JsonLines:
         self._kept_step = math.inf
 
 
-def read_lines(path: str) -> list[dict[str, Any]]:
+def read_lines(path: str, *, refuse_foreign: bool = False) -> list[dict[str, Any]]:
     """Return the whole lines of such a file, none when there is no file.
 
+    Args:
+      path: of the file.
+      refuse_foreign: because the file will be replaced.
+
     Raises:
-      tf.errors.OpError: it cannot be read.
+      tf.errors.OpError, UserError: it cannot be read; or no line of it is a run's, and
+        that is to be refused.
     """
     if not tf.io.gfile.exists(path):
         return []
-    with tf.io.gfile.GFile(path, "rb") as file:
-        texts = file.read().splitlines()
+    content = gfiles.read_bytes(path)
     lines = []
-    for text in texts:
+    for text in content.splitlines():
         with contextlib.suppress(ValueError):  # half a line, or no text at all
             line = json.loads(text, parse_constant=lambda _: None)
             if isinstance(line, dict) and line.keys() >= {"kind", "step"}:
                 lines.append(line)
+    if refuse_foreign and content.strip() and not lines:
+        raise UserError(f"{path} is of no run: move it away")
     return lines
 
 

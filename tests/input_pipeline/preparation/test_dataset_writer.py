@@ -1,10 +1,16 @@
+import dataclasses
+import os
+
 import pytest
 import tensorflow as tf
 
+from common import claims
+from common.claims import Held
 from input_pipeline import records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, imagefolder
 from tests.input_pipeline.images import digests, encoded, write_files
+from tests.support.folders import content
 
 SHARDS = [f"train-{i:05d}-of-00003" for i in range(3)]
 
@@ -21,8 +27,10 @@ def plan(source):
     return imagefolder.plan(str(source), shards=3)[0]
 
 
-def write(plan, output) -> dataset_writer.Outcome:
-    return dataset_writer.write(plan, str(output), workers=1, skip_bad_images=False)
+def write(plan, output, **options) -> dataset_writer.Outcome:
+    return dataset_writer.write(
+        plan, str(output), workers=1, skip_bad_images=False, **options
+    )
 
 
 def test_a_second_run_changes_nothing(plan, tmp_path):
@@ -73,21 +81,135 @@ def test_only_what_is_missing_or_wrong_is_written(plan, tmp_path, spoil):
     assert digests(tmp_path) == whole
 
 
-def test_a_damaged_description_is_written_again(plan, tmp_path):
+def mend(path):
+    path.write_text(path.read_text().replace('"a"', '"kitten"'))
+    return r"label_names: 'kitten' -> 'a'\): keep it as it is, or overwrite it with"
+
+
+def cut_off(path):
+    path.write_text("{")
+    return r"cannot be read \(JSONDecodeError: Expecting .*\): .* --overwrite_info"
+
+
+def with_a_bom(path):
+    path.write_text("\ufeff" + path.read_text())
+    return r"cannot be read \(JSONDecodeError: Unexpected UTF-8 BOM .* --overwrite_info"
+
+
+def in_latin_1(path):
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"\xe4"'))
+    return r"cannot be read \(UnicodeDecodeError: .* --overwrite_info"
+
+
+@pytest.mark.parametrize("change", [mend, cut_off, with_a_bom, in_latin_1])
+def test_a_description_that_a_person_has_changed_stays(plan, tmp_path, change):
+    written = write(plan, tmp_path)
+    whole = digests(tmp_path)
+    said = change(tmp_path / records.INFO_FILENAME)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=rf"^{tmp_path}/dataset_info.json .*{said}"):
+        write(plan, tmp_path)
+    assert content(tmp_path) == before
+    again = write(plan, tmp_path, overwrite_info=True)
+    assert (again.written, again.described, again.info) == (0, True, written.info)
+    assert digests(tmp_path) == whole
+    assert not write(plan, tmp_path, overwrite_info=True).described
+
+
+def test_what_would_change_is_told_in_few_words():
+    def info(**changes):
+        shard = records.ShardInfo("train-0", 20, (0, 99))
+        names = tuple(f"c{number}" for number in range(9))
+        splits = {"train": records.SplitInfo((shard,))}
+        there = records.DatasetInfo("there", 1, names, splits)
+        return dataclasses.replace(there, **changes)
+
+    shard = records.ShardInfo("train-0", 20, (0, 88))
+    one_more = records.ShardInfo("train-1", 1, (0,))
+    told = [
+        dataset_writer._differences(info(), info(**changes))
+        for changes in (
+            {"name": "now", "label_offset": 0},
+            {"label_names": tuple("abcdefghi")},
+            {"label_names": tuple("ab")},
+            {"splits": {"train": records.SplitInfo((shard,))}},
+            {"splits": {"train": records.SplitInfo((shard, one_more))}},
+        )
+    ]
+    assert told == [
+        "name: 'there' -> 'now'; label_offset: 1 -> 0",
+        "label_names: 'c0' -> 'a', 'c1' -> 'b', 'c2' -> 'c', and 6 more",
+        "label_names: ('c0', 'c1', 'c2', 'c3', 'c4', 'c5', ...) -> ('a', 'b')",
+        "splits: other files, or other places in them",
+        "splits: 20 train -> 21 train",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [SHARDS[1], dataset_writer.PLAN_FILENAME, records.INFO_FILENAME]
+)
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkdir, "folder"),
+        (os.mkfifo, "named pipe"),
+        (lambda path: os.symlink("/dev/null", path), "device"),
+    ],
+)
+def test_what_is_no_file_is_named(plan, tmp_path, name, make, what):
+    """To read a pipe would wait for ever."""
+    write(plan, tmp_path)
+    path = tmp_path / name
+    path.unlink()
+    make(path)
+    before = content(tmp_path)
+    with pytest.raises(DataError) as refused:
+        write(plan, tmp_path)
+    assert str(refused.value) == (
+        f"{path} is a {what}, no file: move it away, or choose another folder"
+    )
+    assert content(tmp_path) == before
+
+
+def test_a_link_to_a_file_is_replaced_and_not_followed(plan, tmp_path):
     write(plan, tmp_path)
     whole = digests(tmp_path)
-    (tmp_path / records.INFO_FILENAME).write_text("{")
-    assert write(plan, tmp_path).written == 0
+    for name, target in ((SHARDS[0], "notes"), (SHARDS[1], "nowhere")):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "notes").write_text("mine")
+    write(plan, tmp_path)
+    assert (tmp_path / "notes").read_text() == "mine"
+    (tmp_path / "notes").unlink()
     assert digests(tmp_path) == whole
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
 
 
 def test_stale_files_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path):
     tail = f".part-{'0f' * 16}"
     foreign = {f"train-00000-of-00009{tail}", f"{SHARDS[0]}.part-1", f"notes{tail}"}
+    (tmp_path / (SHARDS[1] + tail)).symlink_to("nowhere")
+    (tmp_path / (SHARDS[2] + tail)).mkdir()
     for name in [SHARDS[0] + tail, records.INFO_FILENAME + tail, *foreign]:
         (tmp_path / name).write_bytes(b"half")
     write(plan, tmp_path)
-    assert {name for name in digests(tmp_path) if ".part-" in name} == foreign
+    foreign |= {SHARDS[1] + tail, SHARDS[2] + tail}
+    assert {name for name in content(tmp_path) if ".part-" in name} == foreign
+
+
+def test_a_second_writer_is_refused(plan, tmp_path, monkeypatch):
+    """Which else would take the files under way for those of a dead process."""
+    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.1)
+    under_way = tmp_path / f"{SHARDS[0]}.part-{'0' * 32}"
+    with claims.hold(str(tmp_path), "a prepare"):
+        under_way.write_bytes(b"half")
+        before = content(tmp_path)
+        with pytest.raises(Held, match=f"^{tmp_path} is held by a prepare: process"):
+            write(plan, tmp_path)
+        assert content(tmp_path) == before
+    write(plan, tmp_path)
+    assert not under_way.exists()
+    assert not (tmp_path / claims.NAME).exists()
 
 
 def test_plans_do_not_mix(plan, source, tmp_path):

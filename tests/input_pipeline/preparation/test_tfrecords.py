@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import tensorflow as tf
 
@@ -5,6 +7,7 @@ from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import describe
 from tests.input_pipeline.images import encoded
+from tests.support import folders
 
 
 def example(label: int, text: str = "", synset: str = "") -> bytes:
@@ -36,7 +39,13 @@ def write(folder, files: dict[str, list[bytes]]) -> None:
 
 
 def look(folder, *, label_offset=1, labels=None) -> records.DatasetInfo:
-    info, _ = describe(str(folder), label_offset=label_offset, labels=labels, workers=1)
+    info, _ = describe(
+        str(folder),
+        label_offset=label_offset,
+        labels=labels,
+        workers=1,
+        overwrite_info=True,
+    )
     return info
 
 
@@ -58,7 +67,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_files_are_counted_and_indexed(folder, capsys):
+def test_files_are_counted_and_indexed(folder, capsys, monkeypatch):
     (folder / "README").write_text("not one of them")
     arguments = ["tfrecords", "--source", str(folder), "--workers", "1"]
     assert prepare.main(arguments) == 0
@@ -75,6 +84,47 @@ def test_files_are_counted_and_indexed(folder, capsys):
     assert capsys.readouterr().out == (
         f"nothing to do, described already: {folder}: {said}"
     )
+    monkeypatch.chdir(folder)  # whatever it is called
+    assert prepare.main(["tfrecords", "--source=.", "--workers=1"]) == 0
+    assert capsys.readouterr().out == f"nothing to do, described already: .: {said}"
+
+
+def test_names_that_a_person_has_mended_stay(folder, capsys):
+    command = ["tfrecords", "--source", str(folder), "--workers", "1"]
+    assert prepare.main(command) == 0
+    path = folder / records.INFO_FILENAME
+    path.write_text(path.read_text().replace('"tulip"', '"T\\u00fclpe"'))
+    before = folders.content(folder)
+    capsys.readouterr()
+    for more, changes in (
+        ([], "label_names: 'T\u00fclpe' -> 'tulip'"),
+        (
+            ["--label_offset=0"],
+            "label_offset: 1 -> 0; label_names: ('daisy', 'rose, briar', 'T\u00fclpe') "
+            "-> ('0', 'daisy', 'rose, briar', 'tulip')",
+        ),
+    ):
+        assert prepare.main([*command, *more]) == 2
+        assert capsys.readouterr() == (
+            "",
+            f"error: {path} says something else than the data do ({changes}): keep it "
+            "as it is, or overwrite it with --overwrite_info\n",
+        )
+        assert folders.content(folder) == before
+    assert prepare.main([*command, "--overwrite_info"]) == 0
+    assert capsys.readouterr().out.startswith(f"described {folder}: 23 train records")
+    assert records.load_info(str(folder)).label_names[2] == "tulip"
+
+
+@pytest.mark.parametrize("name", ["train-00001-of-00002", "dataset_info.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_named(folder, name, make):
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    what = "folder" if make == os.mkdir else "named pipe"
+    said = f"{folder / name} is a {what}, no file: move it away, or choose another"
+    with pytest.raises(DataError, match=said):
+        describe(str(folder), label_offset=1, labels=None, workers=1)
 
 
 def test_names_are_given_or_synsets_or_numbers(folder, tmp_path):

@@ -328,6 +328,75 @@ def test_only_what_is_stale_is_removed(folder, prefix):
     assert (mine / "ckpt-30.index").exists()
 
 
+def foreign_link(staging):
+    staging.symlink_to("../theirs")
+    return f"{staging} is a link"
+
+
+def foreign_file(staging):
+    staging.write_text("mine")
+    return f"{staging} is a file"
+
+
+def foreign_note(staging):
+    staging.mkdir()
+    for name in ("ckpt-30.index", "thesis.tex"):
+        (staging / name).write_text("mine")
+    return f"{staging}/thesis.tex was not written here"
+
+
+def foreign_link_inside(staging):
+    staging.mkdir()
+    (staging / "ckpt-30.index").symlink_to("../../theirs/a")
+    return f"{staging}/ckpt-30.index is a link"
+
+
+def foreign_folder_inside(staging):
+    (staging / "ckpt-30.json").mkdir(parents=True)
+    return f"{staging}/ckpt-30.json/ was not written here"
+
+
+@pytest.mark.parametrize("prefix", [".staging", ".aside"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        foreign_link,
+        foreign_file,
+        foreign_note,
+        foreign_link_inside,
+        foreign_folder_inside,
+    ],
+)
+def test_what_only_has_the_name_of_something_stale_stays(folder, prefix, make, capsys):
+    theirs = folder.parent / "theirs"
+    theirs.mkdir(exist_ok=True)
+    (theirs / "a").write_text("mine")
+    staging = folder / f"{prefix}-{'0a' * 16}"
+    why = make(staging)
+    before = {path: path.lstat() for path in sorted(folder.rglob("*"))}
+    assert restored(folder) == 20
+    assert capsys.readouterr().err == f"warning: {staging} stays: {why}; move it away\n"
+    after = {path: path.lstat() for path in sorted(folder.rglob("*"))}
+    assert {p: s.st_mtime_ns for p, s in after.items()} == {
+        p: s.st_mtime_ns for p, s in before.items()
+    }
+    assert (theirs / "a").read_text() == "mine"
+
+
+def test_what_a_killed_write_leaves_goes(folder):
+    """Its names are those that SaveV2 writes to before it renames."""
+    staging = folder / f".staging-{'0a' * 16}"
+    staging.mkdir()
+    for name in (
+        "ckpt-30.data-00000-of-00001.tempstate14722995118718587050",
+        "ckpt-30.index.tempstate1",
+        *all_files(30),
+    ):
+        (staging / name).write_text("half")
+    assert restored(folder) == 20
+    assert files(folder) == all_files(10, 20)
+
+
 def test_others_than_the_chief_remove_nothing(folder):
     (folder / f".staging-{'0a' * 16}").mkdir()
     before = files(folder)

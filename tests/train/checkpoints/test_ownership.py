@@ -171,6 +171,18 @@ def test_what_the_chief_is_refused_is_refused_to_all(tmp_path):
     )
 
 
+def test_a_first_checkpoint_that_is_not_ours_is_not_replaced(tmp_path):
+    for name in ("ckpt-0.index", "ckpt-0.data-00000-of-00001"):
+        (tmp_path / name).write_text("theirs")
+    before = contents(tmp_path)
+    assert refusal(ownership.begin, str(tmp_path)) == (
+        f"{tmp_path}/ckpt-0 is damaged, or no checkpoint of this project "
+        f"({tmp_path}/ckpt-0.json; No such file or directory); name another folder, or "
+        "move its files elsewhere"
+    )
+    assert contents(tmp_path) == before
+
+
 def test_other_files_are_nobodys_business(tmp_path):
     (tmp_path / "NOTES.md").write_text("theirs")
     ownership.begin(str(tmp_path))

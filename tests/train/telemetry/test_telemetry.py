@@ -253,6 +253,23 @@ def killed_run(folder):
     events.write_bytes(events.read_bytes()[:-5])
 
 
+def test_somebodys_file_stays_as_it_is(tmp_path, capsys):
+    """And the numbers are written as soon as it is gone."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"my": "notes"}\n')
+    telemetry = make(tmp_path)
+    telemetry.start(0, "")
+    loops(telemetry, 10)
+    telemetry.flush()
+    assert path.read_text() == '{"my": "notes"}\n'
+    (warning,) = capsys.readouterr().err.splitlines()
+    said = f"warning: {path} is of no run: move it away. Training goes on"
+    assert warning.startswith(said)
+    path.unlink()
+    telemetry.close()
+    assert steps(path) == [10]
+
+
 def test_a_resumed_run_takes_back_what_a_killed_one_wrote_beyond(tmp_path):
     killed_run(tmp_path)
     loss = [(10, 11.5), (20, 21.5), (30, 31.5)]

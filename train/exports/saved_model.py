@@ -18,6 +18,7 @@ from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
+from train.exports import export_folder
 from train.fault_tolerance.graph_errors import translate_errors
 
 # Float noise between two programs of the same layers: eps * sqrt(terms), with the
@@ -95,7 +96,8 @@ def export(
     Args:
       experiment: of the run.
       model_dir: of the run; or its folder of the best checkpoint.
-      export_dir: where the SavedModel goes; an older one there is replaced.
+      export_dir: where the SavedModel goes; an older export there is replaced, if
+        nobody has changed it.
       fold_batch_norm: whether the SavedModel's convolutions do batch norm's work, by
         other weights and a bias.
       check_images: how many images of the evaluation split to compare, at most.
@@ -104,40 +106,40 @@ def export(
       What was compared and how well it agreed.
 
     Raises:
-      UserError: no checkpoint, a foreign folder at export_dir, or other logits.
+      UserError: no checkpoint, something at export_dir that is not ours, or other
+        logits.
     """
-    info = records.load_info(experiment.data_dir)
-    refuse_foreign(export_dir)
-    model, path = averaged_model(experiment, info, model_dir)
-    served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
-    servable = Servable(served, info.label_names)
-    aside = f"{export_dir}.part"
-    if tf.io.gfile.exists(aside):
-        tf.io.gfile.rmtree(aside)
-    try:
-        tf.saved_model.save(servable, aside, signatures=servable.signature_functions)
-    except (tf.errors.OpError, OSError) as error:
-        raise UserError(
-            f"cannot write {aside}: {errors.first_line(error)}; free some space, "
-            "mend the permissions or name another --export_dir"
-        ) from error
-    with translate_errors():
-        report, predictions = compare(experiment, info, model, aside, check_images)
-    extra = f"{aside}/assets.extra"
-    gfiles.make_folder(extra)
-    gfiles.write_text(
-        f"{extra}/labels.txt", "".join(f"{n}\n" for n in info.label_names)
-    )
-    gfiles.write_text(f"{extra}/predictions.csv", predictions)
-    report |= {
-        "checkpoint": path,
-        "export_dir": export_dir,
-        "label_offset": info.label_offset,
+    inputs = {
+        "the run": model_dir,
+        "its data": experiment.data_dir,
+        "its pretrained weights": experiment.pretrained,
     }
-    gfiles.write_json(f"{extra}/check.json", report)
-    if tf.io.gfile.exists(export_dir):
-        tf.io.gfile.rmtree(export_dir)
-    tf.io.gfile.rename(aside, export_dir)
+    with export_folder.writing(export_dir, inputs) as folder:
+        info = records.load_info(experiment.data_dir)
+        model, path = averaged_model(experiment, info, model_dir)
+        served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
+        servable = Servable(served, info.label_names)
+        signatures = servable.signature_functions
+        try:
+            tf.saved_model.save(servable, folder, signatures=signatures)
+        except (tf.errors.OpError, OSError) as error:
+            raise UserError(
+                f"cannot write {folder}: {errors.first_line(error)}; free some space, "
+                "mend the permissions or name another --export_dir"
+            ) from error
+        with translate_errors():
+            report, predictions = compare(experiment, info, model, folder, check_images)
+        report |= {
+            "checkpoint": path,
+            "export_dir": export_dir,
+            "label_offset": info.label_offset,
+        }
+        extra = f"{folder}/assets.extra"
+        gfiles.make_folder(extra)
+        names = "".join(f"{name}\n" for name in info.label_names)
+        gfiles.write_text(f"{extra}/labels.txt", names)
+        gfiles.write_text(f"{extra}/predictions.csv", predictions)
+        gfiles.write_json(f"{extra}/check.json", report)
     return report
 
 
@@ -217,7 +219,7 @@ def compare(
         if images >= check_images:
             break
     if not worst <= TOLERANCE * max(10.0, largest):
-        raise UserError(
+        raise export_folder.StaysAside(
             f"the SavedModel's logits differ from the evaluation's by {worst:.3g} (of "
             f"{largest:.3g}) on {images} images; see {saved_model}, which stays"
         )
@@ -243,14 +245,3 @@ def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset
         return tuple(example[key] for key in keys)
 
     return tf.data.TFRecordDataset(shards).map(parse)
-
-
-def refuse_foreign(export_dir: str) -> None:
-    """Raise UserError when something that is no SavedModel stands at export_dir."""
-    gfile = tf.io.gfile
-    if not gfile.exists(export_dir) or gfile.exists(f"{export_dir}/saved_model.pb"):
-        return
-    if not gfile.isdir(export_dir) or gfile.listdir(export_dir):
-        raise UserError(
-            f"{export_dir} exists and is no SavedModel; name another --export_dir"
-        )
