@@ -146,21 +146,28 @@ def test_a_claim_of_no_time_holds_nothing(tmp_path, since):
         claim.check()
 
 
-def test_a_later_version_may_say_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "STALE_SECONDS", 1.0)
-    as_another_machines(tmp_path, more="words")
-    aged(tmp_path, -1e6)
+@pytest.fixture
+def gives_a_sign(tmp_path, monkeypatch):
+    """The other machine's process does, once this one has said that it waits."""
+    said = []
 
-    def sign():
-        time.sleep(0.2)
+    def say(line):
+        said.append(line)
         aged(tmp_path, 0.0)
 
-    thread = threading.Thread(target=sign)
-    thread.start()
+    monkeypatch.setattr(claims, "say", say)
+    return said
+
+
+@pytest.mark.parametrize("more", [{}, {"more": "words of a later version"}])
+def test_another_machine_that_gives_a_sign_lives(tmp_path, gives_a_sign, more):
+    as_another_machines(tmp_path, **more)
+    aged(tmp_path, 30.0)
     refused = pytest.raises(Held, match="process 7 on far")
     with refused, claims.hold(str(tmp_path), "the next"):
         pass
-    thread.join()
+    assert len(gives_a_sign) == 1
+    assert written(tmp_path)["token"] == "theirs"
 
 
 def test_another_machine_that_is_silent_counts_as_dead(tmp_path, capsys):
@@ -174,31 +181,16 @@ def test_another_machine_that_is_silent_counts_as_dead(tmp_path, capsys):
 def test_another_machine_is_waited_for_until_it_counts_as_dead(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(claims, "STALE_SECONDS", 2.0)
     as_another_machines(tmp_path)
-    aged(tmp_path, 1.0)
+    sign = (tmp_path / claims.NAME).stat().st_mtime
+    ages = iter([30, 60, 89, 90])
+    monkeypatch.setattr(claims, "_disk_time", lambda path: sign + next(ages))
     with claims.hold(str(tmp_path), "the next"):
         assert written(tmp_path)["purpose"] == "the next"
-    said = capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
     assert "is held by a training: process 7 on far" in said
-    assert len(said.splitlines()) == 1
-
-
-def test_another_machine_that_gives_a_sign_lives(tmp_path):
-    as_another_machines(tmp_path)
-    aged(tmp_path, 30.0)
-
-    def sign():
-        time.sleep(0.3)
-        os.utime(tmp_path / claims.NAME)
-
-    thread = threading.Thread(target=sign)
-    thread.start()
-    refused = pytest.raises(Held, match="process 7 on far")
-    with refused, claims.hold(str(tmp_path), "the next"):
-        pass
-    thread.join()
-    assert written(tmp_path)["token"] == "theirs"
+    assert "its last sign of life is 30 s old" in said
+    assert list(ages) == []
 
 
 def test_a_lock_of_another_machine_counts(tmp_path, monkeypatch):
