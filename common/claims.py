@@ -34,6 +34,7 @@ RENEW_SECONDS = 10.0
 STALE_SECONDS = 90.0
 _PATIENCE_SECONDS = 3.0  # for one that is just ending, or has it for a moment
 _POLL_SECONDS = 0.1
+_BEGINS = b'{"token": "'
 # What flock says on a file system that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
@@ -158,6 +159,7 @@ class _File:
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
+            _require_ours(descriptor, self._path)
             is_locked, holder = _lock(descriptor), None
             with contextlib.suppress(PermissionError):  # as in `_now`
                 holder = _read(descriptor)
@@ -313,6 +315,18 @@ def _read(descriptor: int) -> Holder | None:
         return Holder(**known)
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
+
+
+def _require_ours(descriptor: int, path: Path) -> None:
+    """Refuse to write into a file that is no claim, or has other names, too."""
+    head = b""
+    with contextlib.suppress(PermissionError):  # as in `_now`
+        head = os.pread(descriptor, len(_BEGINS), 0).strip(b"\0")  # of a power cut
+    if not _BEGINS.startswith(head) or os.fstat(descriptor).st_nlink > 1:
+        raise UserError(
+            f"{path} is no file of this project: move it elsewhere, or name another "
+            "folder"
+        )
 
 
 def _write(descriptor: int, holder: Holder) -> None:

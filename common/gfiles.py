@@ -256,7 +256,7 @@ def read_json(path: str) -> dict[str, Any]:
     """Return a JSON object, an empty one when there is none that can be read."""
     try:
         found = json.loads(read_text(path) or "{}")
-    except ValueError:  # somebody's half file
+    except (ValueError, RecursionError):  # somebody's half file
         return {}
     return found if isinstance(found, dict) else {}
 

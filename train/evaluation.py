@@ -1,5 +1,6 @@
 """Scores: of a state in memory, of a checkpoint, of every checkpoint of a job."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Iterable, Mapping
@@ -195,7 +196,7 @@ def keep_best(
     kept = directory.newest_intact(folder)
     before = {} if kept is None else gfiles.read_json(_scores_file(kept))
     best = before.get("ema_top1")
-    if best is not None and best >= scores["ema_top1"]:
+    if isinstance(best, int | float) and best >= scores["ema_top1"]:
         return False
     gfiles.make_folder(folder)
     copy = f"{folder}/ckpt-{bundle.step(path)}"
@@ -203,10 +204,12 @@ def keep_best(
     gfiles.write_json(_scores_file(copy), scores)
     bundle.copy(path, folder, fence=fence)
     for other in directory.list_checkpoints(folder):
-        if other != copy:
-            fence()
-            bundle.delete(other)
-            gfiles.remove(_scores_file(other))
+        with contextlib.suppress(bundle.CorruptCheckpoint):  # it may be anybody's
+            bundle.read_manifest(other)
+            if other != copy:
+                fence()
+                bundle.delete(other)
+                gfiles.remove(_scores_file(other))
     return True
 
 

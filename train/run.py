@@ -289,6 +289,7 @@ def claim(
 @contextlib.contextmanager
 def hold_best(model_dir: str) -> Iterator[claims.Claim]:
     """Claim what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
+    ownership.refuse_links(model_dir)
     folder = f"{model_dir}/{directory.BEST}"
     gfiles.make_folder(folder)
     with claims.hold(folder, "an evaluation") as best:

@@ -132,7 +132,9 @@ def test_the_stopped_still_hold(tmp_path):
         assert process.communicate(input="")[0] == "left\n"
 
 
-@pytest.mark.parametrize("left", [b"", b"{", b"[1]", b'{"token": 1}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "left", [b"", b"{", b'{"token": "', b'{"token": "7', b"\0" * 9]
+)
 def test_half_a_claim_holds_nothing(tmp_path, left):
     (tmp_path / claims.NAME).write_bytes(left)
     with claims.hold(str(tmp_path), "a training") as claim:
@@ -297,6 +299,24 @@ def test_a_sign_from_the_future_is_waited_out(tmp_path, monkeypatch, capsys):
     with claims.hold(str(tmp_path), "the next") as claim:
         claim.check()
     assert "its last sign of life is 0 s old" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [b"thesis", b"[1]", b'{"token": 1}', b"\xff\0"])
+def test_what_is_no_claim_stays(tmp_path, text):
+    (tmp_path / claims.NAME).write_bytes(text)
+    told = r"/\.claim\.json is no file of this project: move it elsewhere, or"
+    with pytest.raises(UserError, match=told), claims.hold(str(tmp_path), "a run"):
+        pass
+    assert (tmp_path / claims.NAME).read_bytes() == text
+
+
+def test_a_file_with_another_name_stays(tmp_path):
+    (tmp_path / "empty").touch()
+    os.link(tmp_path / "empty", tmp_path / claims.NAME)
+    refused = pytest.raises(UserError, match="is no file of this project")
+    with refused, claims.hold(str(tmp_path), "a run"):
+        pass
+    assert (tmp_path / "empty").read_bytes() == b""
 
 
 def test_follows_no_link(tmp_path):

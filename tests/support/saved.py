@@ -6,7 +6,7 @@ import tensorflow as tf
 from train.checkpoints import bundle, directory
 from train.checkpoints.manager import Checkpoints
 
-FILES = (".data-00000-of-00001", ".json", ".index")
+FILES = (".json", ".data-00000-of-00001", ".index")
 
 
 def variables(step=0):

@@ -33,7 +33,8 @@ from common.console import warn
 from common.errors import Restart, UserError, first_line
 
 DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
-_COMMIT_ORDER = (DATA, MANIFEST, INDEX)
+# The manifest says whose the others are, also where a kill has left no more than that.
+_COMMIT_ORDER = (MANIFEST, DATA, INDEX)
 # The folder of a write under way; "aside" is what earlier versions called it.
 _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
 # What is in it, also where SaveV2 was killed on a disk.
@@ -58,6 +59,8 @@ _CANNOT_SYNC = (
     errno.ENOSYS,
     errno.ENOTSUP,
 )
+
+_UNREAD = object()  # is no run
 
 gfile = tf.io.gfile
 
@@ -96,6 +99,29 @@ def steps(directory: str, suffix: str = INDEX) -> set[int]:
     """Return the steps of the checkpoints in a folder that have this file."""
     pattern = re.compile(r"ckpt-(0|[1-9]\d*)" + re.escape(suffix))
     return {int(m[1]) for m in map(pattern.fullmatch, _listed(directory)) if m}
+
+
+def parts_of(directory: str, run: str | None) -> set[int]:
+    """Return the steps of which a write or a deletion of a run was cut short.
+
+    What does not name the run, as where somebody is copying a checkpoint there, is not
+    among them.
+
+    Raises:
+      UserError, Restart: see `read_manifest`.
+    """
+    return {
+        step
+        for step in steps(directory, MANIFEST) - steps(directory)
+        if _named_run(f"{directory}/ckpt-{step}") == run
+    }
+
+
+def _named_run(path: str) -> Any:
+    """Return the run that a manifest names; a checkpoint need not be there."""
+    with contextlib.suppress(CorruptCheckpoint), _reading(path):
+        return json.loads(_content(f"{path}{MANIFEST}"))["run"]
+    return _UNREAD
 
 
 def read_manifest(path: str) -> dict[str, Any]:
@@ -329,8 +355,7 @@ def _describe(
 
 
 def _content(path: str) -> bytes:
-    with gfile.GFile(path, "rb") as file:
-        return file.read()
+    return gfiles.read_bytes(path)  # which waits for no pipe
 
 
 @contextlib.contextmanager

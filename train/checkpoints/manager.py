@@ -205,8 +205,7 @@ class Checkpoints:
         old = times.keys() - self._kept(times) - {latest}
         # And what is left of a deletion or a write that was cut short. One of a later
         # step is written again when that step is reached.
-        parts = bundle.steps(self._directory, bundle.DATA)
-        parts -= bundle.steps(self._directory)
+        parts = bundle.parts_of(self._directory, self._run)
         return old | {step for step in parts if step < latest}
 
     def _times(self) -> dict[int, float]:

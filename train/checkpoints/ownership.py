@@ -5,17 +5,26 @@ a checkpoint of another run that was put there is not taken for one's own.
 """
 
 import contextlib
+import re
 import uuid
 from typing import Any
 
-from common import gfiles
+import tensorflow as tf
+
+from common import files, gfiles
 from common.errors import UserError
 from train.checkpoints import bundle
 from train.checkpoints.directory import BEST, has_begun, list_checkpoints
+from train.fault_tolerance import heartbeat
 
 RUN, SUMMARY = "run.json", "summary.json"
-# What a run writes over, or goes on with.
-_WRITTEN_OVER = (SUMMARY, "operative_config.gin", "metrics.jsonl", "eval.jsonl")
+_NAME = re.compile(r"[0-9a-f]{32}")
+# What a run writes over, or goes on with, or deletes one day.
+_WRITTEN_OVER = re.compile(
+    r"summary\.json|operative_config\.gin|(metrics|eval)\.jsonl|non_finite"
+    r"|ckpt-\d+\.(index|json|data-\d{5}-of-\d{5})"
+)
+_FOLDERS = (BEST, "hosts", "train", "eval", "non_finite")
 
 
 def begin(model_dir: str) -> str:
@@ -34,17 +43,24 @@ def begin(model_dir: str) -> str:
         run; or it cannot be written.
       Restart: the storage does not answer now.
     """
-    checkpoints = list_checkpoints(model_dir)
-    run = read(model_dir)
+    refuse_links(model_dir)
+    run, checkpoints = read(model_dir), list_checkpoints(model_dir)
+    names = [name for name in map(_run_of, checkpoints) if name]
     if not checkpoints:
         _refuse_files(model_dir)
-    elif not has_begun(model_dir):
-        _require_ours(checkpoints[0])  # it is made again
-    if run is None or not checkpoints:
-        run = next(filter(None, map(_run_of, checkpoints)), uuid.uuid4().hex)
-        gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
+        run = None
+    elif run is None:
+        _require_one_of_ours(checkpoints)
+        if has_begun(model_dir):
+            run = next(iter(names), None)
+        elif names:  # it would be made again, under the same name
+            raise _foreign(checkpoints[0], "none")
+    refuse_other_summary(model_dir)
+    _refuse_in_folders(model_dir)
+    run = run or uuid.uuid4().hex
     for folder in (model_dir, f"{model_dir}/{BEST}"):
-        refuse_foreign(folder)
+        _refuse_other_runs(folder, run)
+    gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
     return run
 
 
@@ -55,13 +71,14 @@ def read(model_dir: str) -> str | None:
       UserError: there is a run.json, but not such a one.
     """
     path = f"{model_dir}/{RUN}"
-    run = gfiles.read_json(path).get("run")
-    if isinstance(run, str):
+    found = gfiles.read_json(path)
+    run = found.get("run")
+    if found.keys() == {"run"} and isinstance(run, str) and _NAME.fullmatch(run):
         return run
     if gfiles.exists(path):
         raise UserError(
-            f"{path} names no run: it is damaged, or no file of this project. Remove "
-            "it (its checkpoints know their run), or name another folder"
+            f"{path} names no run: it is damaged, or no file of this project. Move it "
+            "elsewhere (checkpoints know their run), or name another folder"
         )
     return None
 
@@ -78,18 +95,27 @@ def refuse_foreign(directory: str) -> None:
     """
     above, _, name = directory.rpartition("/")
     run = read((above or ".") if name == BEST else directory)
+    if run is not None:
+        _refuse_other_runs(directory, run)
+
+
+def _refuse_other_runs(directory: str, run: str) -> None:
     for path in list_checkpoints(directory):
-        if run and _run_of(path) not in (None, run):
-            raise UserError(
-                f"{path} is a checkpoint of another run ({_run_of(path)}) than that "
-                f"of this folder ({run}, says {RUN}); move its files elsewhere: to "
-                "begin from them is Experiment.pretrained"
-            )
+        if _run_of(path) not in (None, run):
+            raise _foreign(path, run)
+
+
+def _foreign(path: str, run: str) -> UserError:
+    return UserError(
+        f"{path} is a checkpoint of another run ({_run_of(path)}) than that of this "
+        f"folder ({run}, says {RUN}); move its files elsewhere: to begin from them is "
+        "Experiment.pretrained"
+    )
 
 
 def refuse_other_summary(model_dir: str) -> None:
     """Refuse a folder whose summary.json is no run's; UserError."""
-    if gfiles.exists(f"{model_dir}/{SUMMARY}") and "variant" not in _summary(model_dir):
+    if gfiles.exists(f"{model_dir}/{SUMMARY}") and not _summary(model_dir):
         raise UserError(
             f"{model_dir}/{SUMMARY} is not what a run writes there: move it elsewhere, "
             "or name another folder"
@@ -104,26 +130,61 @@ def _run_of(path: str) -> str | None:
 
 
 def _refuse_files(model_dir: str) -> None:
-    for name in _WRITTEN_OVER:
-        # The scores of weights that the training is to start from.
-        scored = name == SUMMARY and _summary(model_dir).get("steps") == 0
-        if not scored and gfiles.exists(f"{model_dir}/{name}"):
+    """Refuse a folder without checkpoints that holds what only a run with them has."""
+    names = {name.rstrip("/") for name in tf.io.gfile.listdir(model_dir)}
+    if read(model_dir):  # it was killed when it wrote the first one
+        names -= {f"ckpt-0{suffix}" for suffix in (bundle.DATA, bundle.MANIFEST)}
+    if _summary(model_dir).get("steps") == 0:  # scores of what it is to start from
+        names -= {SUMMARY}
+    if found := sorted(filter(_WRITTEN_OVER.fullmatch, names)):
+        raise UserError(
+            f"{model_dir} holds {found[0]}, but no checkpoint of a run: it is somebody "
+            "else's, or what is left of a run. Name another folder, or move it "
+            "elsewhere"
+        )
+
+
+def _require_one_of_ours(checkpoints: list[str]) -> None:
+    """Refuse a folder where not one checkpoint can be told from somebody else's."""
+    faults = []
+    for path in checkpoints:
+        try:
+            bundle.read_manifest(path)
+            return
+        except bundle.CorruptCheckpoint as fault:
+            faults.append(fault)
+    raise UserError(
+        f"{faults[0].path} is damaged, or no checkpoint of this project "
+        f"({faults[0].reason}); name another folder, or move its files elsewhere"
+    )
+
+
+def refuse_links(model_dir: str) -> None:
+    """Refuse a run whose folders lead elsewhere, to what may be somebody else's."""
+    for name in _FOLDERS:
+        if gfiles.kind(f"{model_dir}/{name}") == files.LINK:
             raise UserError(
-                f"{model_dir} holds a {name}, but no checkpoint: it is somebody "
-                "else's, or what is left of a run. Name another folder, or move it "
-                "elsewhere"
+                f"{model_dir}/{name} is a link, and a run goes through none: put "
+                "the whole folder of the run behind a link, or name another one"
             )
 
 
-def _require_ours(path: str) -> None:
-    try:
-        bundle.read_manifest(path)
-    except bundle.CorruptCheckpoint as fault:
+def _refuse_in_folders(model_dir: str) -> None:
+    """Refuse what a run would write over in the folders below its own."""
+    for path in list_checkpoints(f"{model_dir}/{BEST}"):
+        if not gfiles.exists(f"{path}{bundle.MANIFEST}"):
+            raise UserError(
+                f"{path} is no checkpoint of this project (it has no "
+                f"{bundle.MANIFEST}); move its files elsewhere, or name another folder"
+            )
+    for path in heartbeat.strangers(model_dir):
         raise UserError(
-            f"{path} is damaged, or no checkpoint of this project ({fault.reason}); "
-            "name another folder, or move its files elsewhere"
-        ) from fault
+            f"{path} is no heartbeat of a run: move it elsewhere, or name another "
+            "folder"
+        )
 
 
 def _summary(model_dir: str) -> dict[str, Any]:
-    return gfiles.read_json(f"{model_dir}/{SUMMARY}")
+    """Return a run's summary, nothing where it is none."""
+    found = gfiles.read_json(f"{model_dir}/{SUMMARY}")
+    return found if "variant" in found else {}

@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from common import console, gfiles
+from common import console, files, gfiles
 from common.errors import UserError
 
 INTERVAL_SECONDS = 10.0
@@ -62,6 +63,19 @@ def read(directory: str, process: int) -> Heartbeat | None:
         return Heartbeat(**gfiles.read_json(_path(directory, process)))
     except (UserError, TypeError):  # TypeError: not the fields of a heartbeat
         return None
+
+
+def strangers(directory: str) -> list[str]:
+    """Return the files that a run would write over, and no process of one has written.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    if gfiles.kind(folder(directory)) != files.FOLDER:
+        return []
+    paths = [f"{folder(directory)}/{name}" for name in gfiles.tree(folder(directory))]
+    named = [path for path in paths if re.search(r"/host-\d+\.json$", path)]
+    return [p for p in named if not gfiles.read_json(p).keys() >= {"host", "pid"}]
 
 
 def _path(directory: str, process: int) -> str:

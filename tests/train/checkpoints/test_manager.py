@@ -200,12 +200,12 @@ def test_every_file_is_there_when_the_index_appears(folder, monkeypatch):
     saves(folder, 20, keep=1)
     assert done == [
         "remove ckpt-20.index",
-        "rename ckpt-20.data-00000-of-00001",
         "rename ckpt-20.json",
+        "rename ckpt-20.data-00000-of-00001",
         "rename ckpt-20.index",
         "remove ckpt-10.index",
-        "remove ckpt-10.json",
         "remove ckpt-10.data-00000-of-00001",
+        "remove ckpt-10.json",
     ]
     assert files(folder) == all_files(20)
 
@@ -300,7 +300,7 @@ def test_mended_by_being_written_again(folder, capsys):
 
 def test_deletion_that_was_cut_short_is_finished(folder):
     (folder / "ckpt-10.index").unlink()
-    (folder / "ckpt-10.json").unlink()
+    (folder / "ckpt-10.data-00000-of-00001").unlink()
     (folder / "ckpt-40.data-00000-of-00001").write_bytes(b"")  # to be written again
     saves(folder, 30)
     left = [*all_files(20, 30), "ckpt-40.data-00000-of-00001"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 
 import pytest
@@ -13,6 +14,8 @@ from train import evaluation, run
 from train.checkpoints import bundle, ownership
 from train.checkpoints.manager import Checkpoints
 from train.telemetry.telemetry import Telemetry
+
+THEIRS = "7" * 32
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -69,7 +72,7 @@ def test_a_run_of_an_earlier_version_gets_a_name(folder):
 def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
     """It was put over ours, or beside them; here or where the best one is."""
     owner = ownership.begin(str(folder))
-    saves(tmp_path / "other", 20, 30, run="theirs")
+    saves(tmp_path / "other", 20, 30, run=THEIRS)
     best = folder / "best"
     saves(best, 20, run=owner)
     ownership.refuse_foreign(str(best))
@@ -77,11 +80,11 @@ def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
         shutil.copy(file, folder)
         shutil.copy(file, best)
     before = contents(folder)
-    said = foreign(f"{folder}/ckpt-20", "theirs", owner)
+    said = foreign(f"{folder}/ckpt-20", THEIRS, owner)
     assert refusal(ownership.begin, str(folder)) == said
     assert refusal(ownership.refuse_foreign, str(folder)) == said
     assert refusal(ownership.refuse_foreign, str(best)) == foreign(
-        f"{best}/ckpt-20", "theirs", owner
+        f"{best}/ckpt-20", THEIRS, owner
     )
     # What is corrupt tells of no run, and is passed over as ever.
     flip(folder / "ckpt-20.index", 5)
@@ -90,18 +93,27 @@ def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["summary.json", "operative_config.gin", "metrics.jsonl", "eval.jsonl"]
+    "name",
+    [
+        "summary.json",
+        "operative_config.gin",
+        "metrics.jsonl",
+        "eval.jsonl",
+        "non_finite",
+        "ckpt-3.data-00000-of-00001",
+        "ckpt-4.json",
+    ],
 )
 def test_files_of_somebody_else_are_refused(tmp_path, name):
     """Or of a run whose checkpoints somebody has deleted."""
     (tmp_path / name).write_text("theirs")
     said = (
-        f"{tmp_path} holds a {name}, but no checkpoint: it is somebody else's, or what "
-        "is left of a run. Name another folder, or move it elsewhere"
+        f"{tmp_path} holds {name}, but no checkpoint of a run: it is somebody else's, "
+        "or what is left of a run. Name another folder, or move it elsewhere"
     )
     assert refusal(ownership.begin, str(tmp_path)) == said
     assert contents(tmp_path) == {name: b"theirs"}
-    (tmp_path / "run.json").write_text('{"run": "before"}')
+    (tmp_path / "run.json").write_text(json.dumps({"run": THEIRS}))
     assert refusal(ownership.begin, str(tmp_path)) == said
 
 
@@ -129,13 +141,30 @@ def test_scores_of_what_a_run_is_to_start_from_are_its_own(tmp_path):
     ownership.refuse_other_summary(str(tmp_path))
 
 
+def test_another_summary_is_refused_beside_checkpoints_too(folder):
+    ownership.begin(str(folder))
+    (folder / "summary.json").write_text('{"thesis": 1, "steps": 0}')
+    assert "summary.json is not what a run writes there" in refusal(
+        ownership.begin, str(folder)
+    )
+
+
+@pytest.mark.parametrize("suffix", [".json", ".index"])
+def test_a_pipe_is_not_waited_for(folder, suffix):
+    (folder / f"ckpt-20{suffix}").unlink()
+    os.mkfifo(folder / f"ckpt-20{suffix}")
+    assert refusal(ownership.begin, str(folder)) == (
+        f"cannot read {folder}/ckpt-20{suffix}: it is a named pipe; move it away"
+    )
+
+
 def test_the_folder_above_decides_for_the_best_alone(tmp_path):
     owner = ownership.begin(str(tmp_path))
-    saves(tmp_path / "best", 10, run="theirs")
-    saves(tmp_path / "copied", 10, run="theirs")
+    saves(tmp_path / "best", 10, run=THEIRS)
+    saves(tmp_path / "copied", 10, run=THEIRS)
     ownership.refuse_foreign(str(tmp_path / "copied"))
     assert refusal(ownership.refuse_foreign, str(tmp_path / "best")) == foreign(
-        f"{tmp_path}/best/ckpt-10", "theirs", owner
+        f"{tmp_path}/best/ckpt-10", THEIRS, owner
     )
 
 
@@ -183,13 +212,79 @@ def test_a_first_checkpoint_that_is_not_ours_is_not_replaced(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_checkpoints_of_others_in_a_fresh_folder_are_refused(tmp_path):
+    for name in ("ckpt-7.index", "ckpt-7.data-00000-of-00001"):
+        (tmp_path / name).write_text("theirs")
+    before = contents(tmp_path)
+    assert refusal(ownership.begin, str(tmp_path)).startswith(
+        f"{tmp_path}/ckpt-7 is damaged, or no checkpoint of this project ("
+    )
+    (tmp_path / "best").mkdir()
+    for name in list(before):
+        (tmp_path / name).rename(tmp_path / "best" / name)
+    assert refusal(ownership.begin, str(tmp_path)) == (
+        f"{tmp_path}/best/ckpt-7 is no checkpoint of this project (it has no .json); "
+        "move its files elsewhere, or name another folder"
+    )
+    assert contents(tmp_path / "best") == before
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_the_first_checkpoint_of_another_run_is_not_made_again(tmp_path):
+    """Else what comes after it would pass for this run's, too."""
+    saves(tmp_path, 0, run=THEIRS)
+    before = contents(tmp_path)
+    said = foreign(f"{tmp_path}/ckpt-0", THEIRS, "none")
+    assert refusal(ownership.begin, str(tmp_path)) == said
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["best", "hosts", "train", "eval", "non_finite"])
+def test_a_folder_of_a_run_is_no_link(tmp_path, name):
+    run_dir, theirs = tmp_path / "run", tmp_path / "theirs"
+    run_dir.mkdir()
+    theirs.mkdir()
+    (theirs / "host-0.json").write_text("theirs")
+    (run_dir / name).symlink_to(theirs)
+    assert refusal(ownership.begin, str(run_dir)) == (
+        f"{run_dir}/{name} is a link, and a run goes through none: put the whole "
+        "folder of the run behind a link, or name another one"
+    )
+    with pytest.raises(UserError), run.hold_best(str(run_dir)):
+        pass
+    assert contents(theirs) == {"host-0.json": b"theirs"}
+
+
+def test_what_is_no_heartbeat_stays(tmp_path):
+    (tmp_path / "hosts").mkdir()
+    beat = tmp_path / "hosts" / "host-0.json"
+    beat.write_text('{"host": 0, "pid": 7, "of": "an earlier version"}')
+    ownership.begin(str(tmp_path))
+    beat.write_text("theirs")
+    assert refusal(ownership.begin, str(tmp_path)) == (
+        f"{beat} is no heartbeat of a run: move it elsewhere, or name another folder"
+    )
+    assert beat.read_text() == "theirs"
+
+
 def test_other_files_are_nobodys_business(tmp_path):
     (tmp_path / "NOTES.md").write_text("theirs")
     ownership.begin(str(tmp_path))
     assert contents(tmp_path)["NOTES.md"] == b"theirs"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"run": 7}', '{"name": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        '{"run": 7}',
+        '{"run": "my tuesday run"}',
+        '{"run": "0123456789abcdef0123456789abcdef", "notes": "three weeks"}',
+        "[" * 99_999,
+    ],
+)
 def test_another_run_json_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     assert refusal(ownership.begin, str(tmp_path)).startswith(
@@ -211,6 +306,19 @@ def test_nothing_is_written_or_deleted_behind_the_fence(folder):
     with pytest.raises(Held, match=r"^the folder is held by another process$"):
         checkpoints._write(checkpoints._snapshot())
     assert contents(folder) == before
+
+
+def test_only_what_names_this_run_is_left_of_it(tmp_path):
+    """Of a deletion that was cut short; not what somebody is copying there."""
+    saves(tmp_path, 1, 2, 3, run="ours")
+    for name in ("ckpt-1.index", "ckpt-2.index", "ckpt-2.json"):
+        (tmp_path / name).unlink()
+    saves(tmp_path / "other", 1, run="theirs")
+    (tmp_path / "other" / "ckpt-1.json").rename(tmp_path / "ckpt-0.json")
+    before = contents(tmp_path)
+    saves(tmp_path, 10, run="ours")
+    gone = before.keys() - contents(tmp_path).keys()
+    assert gone == {"ckpt-1.json", "ckpt-1.data-00000-of-00001"}
 
 
 def test_a_rotation_stops_at_the_fence(folder):
@@ -236,6 +344,20 @@ def test_the_best_one_is_not_replaced_behind_the_fence(folder):
     with pytest.raises(Held):
         evaluation.keep_best(str(folder), better, taken_over)
     assert contents(folder / "best") == before
+
+
+def test_of_best_ones_only_what_can_be_read_is_deleted(folder):
+    scores = {"checkpoint": f"{folder}/ckpt-10", "ema_top1": 0.5}
+    assert evaluation.keep_best(str(folder), scores)
+    theirs = {f"ckpt-7{suffix}": b"theirs" for suffix in (".json", ".index")}
+    for name, text in theirs.items():
+        (folder / "best" / name).write_bytes(text)
+    assert evaluation.keep_best(
+        str(folder), {"checkpoint": f"{folder}/ckpt-20", "ema_top1": 0.6}
+    )
+    left = contents(folder / "best")
+    assert "ckpt-10.index" not in left
+    assert theirs.items() <= left.items()
 
 
 def test_no_number_is_written_behind_the_fence(tmp_path):

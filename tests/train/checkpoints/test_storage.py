@@ -199,8 +199,8 @@ def synced(folder, monkeypatch):
 def test_index_gets_its_name_when_all_else_is_on_the_disk(folder, synced):
     data, manifest, index = ".data-00000-of-00001", ".json", ".index"
     saves(folder, 30)
-    expected = [f"sync {suffix}" for suffix in (data, manifest, index)]
-    for suffix in (data, manifest, index):
+    expected = [f"sync {suffix}" for suffix in (manifest, data, index)]
+    for suffix in (manifest, data, index):
         expected += [f"rename {suffix}", "sync folder"]
     assert synced == expected
 
