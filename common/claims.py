@@ -311,9 +311,9 @@ def _read(descriptor: int) -> Holder | None:
     try:
         found = json.loads(os.pread(descriptor, 1 << 16, 0))
         known = {field.name: found[field.name] for field in dataclasses.fields(Holder)}
-        time.localtime(float(known["since"]))
+        time.localtime(known["since"] + 0.0)
         return Holder(**known)
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

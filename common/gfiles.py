@@ -269,7 +269,7 @@ def write_json(
     Args:
       path: of the file.
       values: of the object. What is not finite is null in the file, see `to_json`.
-      keep: keys that the one before keeps where `values` have none.
+      keep: keys whose number the one before keeps where `values` have none.
 
     Returns:
       The whole of it; `values` as they were given, so that a NaN stays a number.
@@ -278,7 +278,9 @@ def write_json(
       UserError: the file cannot be written.
     """
     old = read_json(path)
-    merged = {key: old[key] for key in keep if key in old} | dict(values)
+    numbers = (int, float, type(None))
+    kept = {k: old[k] for k in keep if k in old and isinstance(old[k], numbers)}
+    merged = kept | dict(values)
     write_text(path, json.dumps(to_json(merged), indent=2, allow_nan=False) + "\n")
     return merged
 

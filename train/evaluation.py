@@ -264,7 +264,7 @@ def follow(
         for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
             ownership.refuse_foreign(folder)
         found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
-        new = sorted(pair for pair in found if pair[0] > done)
+        new = sorted(pair for pair in found if done < pair[0] <= last_step)
         if not new:
             _check_timeout(since, timeout_seconds, model_dir)
             time.sleep(poll_seconds)
@@ -286,6 +286,7 @@ def follow(
             f"the last checkpoint of {model_dir} cannot be read; run the training "
             "again: it goes on from the one before"
         )
+    fence()  # else what was scored last may not be written
     return {"steps": done, **scores[done]}
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from common import claims, gfiles
 from common.console import say
-from common.errors import Restart, UserError
+from common.errors import UserError
 from input_pipeline.records import DatasetInfo, load_info
 from models.input_form import input_form
 from train import ema, evaluation, pretrained, state
@@ -173,10 +173,15 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
     gfiles.make_folder(model_dir)
     try:
         with claims.hold(model_dir, "an evaluation"):
-            return write_summary(model_dir, summary, processes)
+            # A training beside it may have gone on, and ended, meanwhile.
+            newest = directory.newest_intact(model_dir)
+            if newest is None or bundle.step(newest) <= step:
+                return write_summary(model_dir, summary, processes)
+            why = f"{newest} is newer than what was scored"
     except claims.Held as held:
-        say(f"summary.json stays as it is: {held}")
-        return summary
+        why = str(held)
+    say(f"summary.json stays as it is: {why}")
+    return summary
 
 
 def continuous_evaluate(
@@ -274,7 +279,7 @@ def claim(
             config.refuse_changes(model_dir, accept_changes=accept_changes)
         if with_evaluation:
             held.append(stack.enter_context(hold_best(model_dir)))
-    except (UserError, Restart):
+    except BaseException:
         processes.broadcast(0)  # else the others would wait for ever
         raise
     processes.broadcast(1)

@@ -141,7 +141,7 @@ def test_half_a_claim_holds_nothing(tmp_path, left):
         claim.check()
 
 
-@pytest.mark.parametrize("since", [1e30, "now", None])
+@pytest.mark.parametrize("since", [1e30, "now", "123", None])
 def test_a_claim_of_no_time_holds_nothing(tmp_path, since):
     as_another_machines(tmp_path, since=since)
     with claims.hold(str(tmp_path), "a training") as claim:

@@ -156,6 +156,30 @@ def test_what_the_one_before_has_written_last_counts(
             run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
 
 
+def test_an_evaluation_that_was_overtaken_leaves_the_summary(
+    digits, finished, tmp_path, monkeypatch, capsys
+):
+    """A training beside it has ended meanwhile."""
+    model_dir = tmp_path / "run"
+    shutil.copytree(finished[0], model_dir)
+    for step in (8, 12):
+        for file in model_dir.glob(f"ckpt-{step}.*"):
+            file.rename(tmp_path / file.name)
+
+    def end(*_):
+        for file in tmp_path.glob("ckpt-*"):
+            file.rename(model_dir / file.name)
+        return {"ema_top1": 0.1, "checkpoint": f"{model_dir}/ckpt-4"}
+
+    monkeypatch.setattr(run.Evaluator, "score", end)
+    monkeypatch.setattr(evaluation, "describe", str)
+    before = (model_dir / "summary.json").read_bytes()
+    assert run.evaluate(experiment_of(digits), str(model_dir))["steps"] == 4
+    assert (model_dir / "summary.json").read_bytes() == before
+    said = f"summary.json stays as it is: {model_dir}/ckpt-12 is newer than what was"
+    assert said in capsys.readouterr().err
+
+
 def test_an_evaluation_claims_nothing(digits, finished, tmp_path):
     """It makes no folder for nothing, and names no run in that of the best one."""
     with pytest.raises(UserError, match="no checkpoint in"):

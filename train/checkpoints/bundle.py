@@ -50,6 +50,8 @@ _BUSY = (
     tf.errors.ResourceExhaustedError,
     tf.errors.UnknownError,
 )
+# What reading a manifest of any content raises.
+_GARBLED = (ValueError, TypeError, OverflowError, RecursionError)
 _DENIED = (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)
 # What os.fsync, or os.open of a folder, says where there is no such thing.
 _CANNOT_SYNC = (
@@ -97,7 +99,7 @@ def step(path: str) -> int:
 
 def steps(directory: str, suffix: str = INDEX) -> set[int]:
     """Return the steps of the checkpoints in a folder that have this file."""
-    pattern = re.compile(r"ckpt-(0|[1-9]\d*)" + re.escape(suffix))
+    pattern = re.compile(r"ckpt-(0|[1-9][0-9]*)" + re.escape(suffix))
     return {int(m[1]) for m in map(pattern.fullmatch, _listed(directory)) if m}
 
 
@@ -329,6 +331,8 @@ def _tensors(
                         shape_and_slices=[""],
                         dtypes=[dtypes[name]],
                     )
+        if name == "step" and np.ndim(value) == 0 and int(value) != step(path):
+            raise CorruptCheckpoint(path, f"it holds step {int(value)}")
         yield name, np.asarray(value)
 
 
@@ -371,7 +375,7 @@ def _reading(path: str) -> Iterator[None]:
         raise UserError(
             f"cannot read {path}: {first_line(error)}; mend the permissions"
         ) from error
-    except (tf.errors.OpError, ValueError, TypeError, OverflowError) as error:
+    except (*_GARBLED, tf.errors.OpError) as error:
         raise CorruptCheckpoint(path, first_line(error)) from error
 
 

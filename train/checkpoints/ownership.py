@@ -46,7 +46,9 @@ def begin(model_dir: str) -> str:
     refuse_links(model_dir)
     run, checkpoints = read(model_dir), list_checkpoints(model_dir)
     names = [name for name in map(_run_of, checkpoints) if name]
-    if not checkpoints:
+    if not checkpoints and run and 0 in bundle.parts_of(model_dir, run):
+        pass  # it was killed when it wrote its first one, or wrote that again
+    elif not checkpoints:
         _refuse_files(model_dir)
         run = None
     elif run is None:
@@ -71,16 +73,16 @@ def read(model_dir: str) -> str | None:
       UserError: there is a run.json, but not such a one.
     """
     path = f"{model_dir}/{RUN}"
+    if not gfiles.read_text(path):  # an empty one is left by a power cut
+        return None
     found = gfiles.read_json(path)
     run = found.get("run")
     if found.keys() == {"run"} and isinstance(run, str) and _NAME.fullmatch(run):
         return run
-    if gfiles.exists(path):
-        raise UserError(
-            f"{path} names no run: it is damaged, or no file of this project. Move it "
-            "elsewhere (checkpoints know their run), or name another folder"
-        )
-    return None
+    raise UserError(
+        f"{path} names no run: it is damaged, or no file of this project. Move it "
+        "elsewhere (checkpoints know their run), or name another folder"
+    )
 
 
 def refuse_foreign(directory: str) -> None:
@@ -94,7 +96,9 @@ def refuse_foreign(directory: str) -> None:
       Restart: the storage does not answer now.
     """
     above, _, name = directory.rpartition("/")
-    run = read((above or ".") if name == BEST else directory)
+    run = read(directory)
+    if run is None and name == BEST:
+        run = read(above or ".")
     if run is not None:
         _refuse_other_runs(directory, run)
 
@@ -132,8 +136,6 @@ def _run_of(path: str) -> str | None:
 def _refuse_files(model_dir: str) -> None:
     """Refuse a folder without checkpoints that holds what only a run with them has."""
     names = {name.rstrip("/") for name in tf.io.gfile.listdir(model_dir)}
-    if read(model_dir):  # it was killed when it wrote the first one
-        names -= {f"ckpt-0{suffix}" for suffix in (bundle.DATA, bundle.MANIFEST)}
     if _summary(model_dir).get("steps") == 0:  # scores of what it is to start from
         names -= {SUMMARY}
     if found := sorted(filter(_WRITTEN_OVER.fullmatch, names)):

@@ -121,9 +121,9 @@ def _same(one: Any, other: Any) -> bool:
 def _shown(value: Any) -> str:
     if value is UNSET:
         return "(not set)"
-    if isinstance(value, tuple) and value[:1] == ("@",):
-        return f"@{value[1]}{'()' * value[2]}"
-    return repr(value)
+    if isinstance(value, tuple) and value[:1] == ("@",) and len(value) == 3:
+        return _printable(f"@{value[1]}{'()' if value[2] else ''}")
+    return _printable(repr(value))
 
 
 class _NotAllowedError(Exception):

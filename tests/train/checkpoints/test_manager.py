@@ -298,6 +298,22 @@ def test_mended_by_being_written_again(folder, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_another_step_inside_than_in_the_name_is_corrupt(folder, capsys):
+    for suffix in FILES:
+        (folder / f"ckpt-20{suffix}").rename(folder / f"ckpt-21{suffix}")
+    manifest = folder / "ckpt-21.json"
+    manifest.write_text(manifest.read_text().replace('"step": 20', '"step": 21'))
+    assert restored(folder) == 10
+    assert "ckpt-21 is corrupt (it holds step 20); taking ckpt-10" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_manifest_nested_too_deep_is_corrupt(folder):
+    (folder / "ckpt-20.json").write_text("[" * 99_999)
+    assert restored(folder) == 10
+
+
 def test_deletion_that_was_cut_short_is_finished(folder):
     (folder / "ckpt-10.index").unlink()
     (folder / "ckpt-10.data-00000-of-00001").unlink()

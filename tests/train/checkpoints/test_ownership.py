@@ -126,6 +126,34 @@ def test_a_run_that_begins_anew_has_another_name(tmp_path):
     )
 
 
+def test_a_run_that_was_killed_when_it_wrote_its_first_one_goes_on(tmp_path):
+    """For the second time, under other settings: it had written the rest already."""
+    owner = ownership.begin(str(tmp_path))
+    saves(tmp_path, 0, run=owner)
+    (tmp_path / "operative_config.gin").touch()
+    (tmp_path / "ckpt-0.index").unlink()
+    assert ownership.begin(str(tmp_path)) == owner
+
+
+def test_an_empty_run_json_is_none(tmp_path):
+    """Which a power cut may leave."""
+    (tmp_path / "run.json").touch()
+    owner = ownership.begin(str(tmp_path))
+    assert ownership.read(str(tmp_path)) == owner
+
+
+def test_a_run_may_be_called_best(tmp_path):
+    for name in (".", "best"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    above, owner = (ownership.begin(f"{tmp_path}/{name}") for name in (".", "best"))
+    assert above != owner
+    saves(tmp_path / "best", 10, run=owner)
+    ownership.refuse_foreign(f"{tmp_path}/best")
+    saves(tmp_path / "best", 20, run=THEIRS)
+    with pytest.raises(UserError):
+        ownership.refuse_foreign(f"{tmp_path}/best")
+
+
 def test_scores_of_what_a_run_is_to_start_from_are_its_own(tmp_path):
     summary = tmp_path / "summary.json"
     summary.write_text('{"variant": "tiny", "steps": 0}')
@@ -276,7 +304,6 @@ def test_other_files_are_nobodys_business(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "{",
         "[1]",
         '{"run": 7}',
