@@ -87,8 +87,7 @@ def drawn_on(path):
     preview._write(Image.new("RGB", (1, 1)), str(path))
     with Image.open(path) as image:
         info = PngInfo()
-        for name, text in image.info.items():
-            info.add_text(name, text)
+        info.add_text("Software", image.info["Software"])
         image.putpixel((0, 0), (9, 9, 9))
         image.save(path, pnginfo=info)
 
