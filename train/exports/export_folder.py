@@ -63,7 +63,7 @@ def writing(export_dir: str, inputs: Mapping[str, str | None]) -> Iterator[str]:
             if why := _NOT_RENAMED.get(getattr(error, "errno", None) or 0):
                 raise StaysAside(
                     f"cannot rename {export_dir}: {why}; what was to replace it stays "
-                    f"in {staging}"
+                    f"in {staging}: rename that, or name another --export_dir"
                 ) from error
             raise _not_written(export_dir, error) from error
     except StaysAside:

@@ -497,7 +497,8 @@ def test_a_folder_that_cannot_be_renamed_costs_no_work(
             exports(target)
     [new] = [path for path in tmp_path.iterdir() if path != target]
     assert str(refused.value) == (
-        f"cannot rename {target}: {why[number]}; what was to replace it stays in {new}"
+        f"cannot rename {target}: {why[number]}; what was to replace it stays in "
+        f"{new}: rename that, or name another --export_dir"
     )
     assert content(target) == before
     assert export_target.why_foreign(str(new)) is None
