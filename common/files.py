@@ -13,8 +13,10 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +24,6 @@ from common.errors import UserError
 
 STALE_SECONDS = 24 * 3600.0  # older than any write that is still under way
 STAGING = re.compile(r"(?P<name>.+)\.part-[0-9a-f]{32}", re.DOTALL)
-SOFTWARE = "efficientnet-x"  # of every picture, under the keyword "Software"
 
 FILE, FOLDER, LINK = "file", "folder", "link"
 _KINDS = {
@@ -32,14 +33,15 @@ _KINDS = {
     stat.S_IFIFO: "named pipe",
     stat.S_IFSOCK: "socket",
 }
-HEAD_BYTES = 1 << 16  # of a file, by which ours is known
+MOST_BYTES = 1 << 30  # of a file that a person names; ours are far smaller
+_IHDR_END = 33  # a PNG begins with its signature, and a first chunk of 25 bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # What renameat2 says where the kernel or the file system cannot exchange.
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 Errors = (OSError,)  # what all of this may raise
 
-# Tells of a name, relative to a folder, or of a file's first bytes whether it is ours.
+# Tells of a name, relative to a folder, or of a file's content whether it is ours.
 IsOurs = Callable[[str], object]
 IsOurContent = Callable[[bytes], object]
 
@@ -131,7 +133,7 @@ def refuse_foreign(path: str | os.PathLike[str], is_ours: IsOurContent) -> None:
 
     Args:
       path: of a file to be written; what is free, or ours, is fine.
-      is_ours: tells it by a file's first bytes.
+      is_ours: tells it by a file's content.
 
     Raises:
       UserError: something stands there that is not ours, or it may not be looked at.
@@ -142,28 +144,41 @@ def refuse_foreign(path: str | os.PathLike[str], is_ours: IsOurContent) -> None:
             return
         if found != FILE:
             raise UserError(f"{path} is a {found}: name a file to be written anew")
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
+        small = os.stat(path).st_size <= MOST_BYTES
+        data = Path(path).read_bytes() if small else None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name another file") from error
-    require_ours(path, head, is_ours)
+    require_ours(path, data, is_ours)
 
 
 def require_ours(
-    path: str | os.PathLike[str], head: bytes, is_ours: IsOurContent
+    path: str | os.PathLike[str], data: bytes | None, is_ours: IsOurContent
 ) -> None:
-    """Raise UserError unless a file is ours by its first bytes."""
-    if not is_ours(head):
+    """Raise UserError unless a file is ours by its content; None is too much of it."""
+    if data is None or not is_ours(data):
         raise UserError(
-            f"{path} exists, and this command did not write it: move it away or name "
-            "another file"
+            f"{path} exists, and is not what this command has written: move it away "
+            "or name another file"
         )
 
 
-def is_our_png(head: bytes) -> bool:
-    """Whether a file that begins so is a picture of this project's."""
-    software = b"tEXtSoftware\0" + SOFTWARE.encode()
-    return head.startswith(b"\x89PNG\r\n\x1a\n") and software in head
+def digest(data: bytes) -> str:
+    """Return the SHA-256 in hexadecimal, for a mark that says: nobody changed this."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def marked_png(data: bytes, command: str) -> bytes:
+    """Return a picture that says which command drew it, and its digest."""
+    text = f"Software\0efficientnet-x, {command}, sha256 {digest(data)}"
+    chunk = b"tEXt" + text.encode()
+    size, check = (struct.pack(">I", n) for n in (len(chunk) - 4, zlib.crc32(chunk)))
+    return data[:_IHDR_END] + size + chunk + check + data[_IHDR_END:]
+
+
+def is_our_png(data: bytes, command: str) -> bool:
+    """Whether a command has drawn this picture, and nobody has changed it since."""
+    mark = len(marked_png(b"", command))
+    return data == marked_png(data[:_IHDR_END] + data[_IHDR_END + mark :], command)
 
 
 def read_bytes(path: str) -> bytes:

@@ -73,19 +73,24 @@ def refuse_foreign(path: str, is_ours: IsOurContent) -> None:
     elif exists(path):
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
-                head = file.read(files.HEAD_BYTES)
+                data = file.read() if file.size() <= files.MOST_BYTES else None
         except tf.errors.OpError as error:
             raise UserError(
                 f"cannot read {path}: {first_line(error)}; name another file"
             ) from error
-        files.require_ours(path, head, is_ours)
+        files.require_ours(path, data, is_ours)
 
 
 def write_text(path: str, text: str) -> None:
     """Write `path` by renaming a finished copy; UserError when it cannot be."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write as `write_text` does."""
     try:
-        with writing(path) as staging, tf.io.gfile.GFile(staging, "w") as file:
-            file.write(text)
+        with writing(path) as staging, tf.io.gfile.GFile(staging, "wb") as file:
+            file.write(data)
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot write {path}: {first_line(error)}; free some space, mend the "

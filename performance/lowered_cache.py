@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import files
+from common.console import warn
 from tpu_compiler import CompilerError, cache_folder
 
 _OURS = re.compile(r"[0-9a-f]{64}\.mlir\.gz")
@@ -23,6 +24,9 @@ def load(key: str) -> bytes | None:
     """
     with _folder() as folder:
         path = folder / f"{key}.mlir.gz"
+        if (what := files.kind(path, follow_links=True)) not in (None, files.FILE):
+            warn(f"{path} is a {what}: move it away; lowered anew")
+            return None  # to read a pipe would hang
         try:
             program = gzip.decompress(path.read_bytes())
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
@@ -46,7 +50,9 @@ def store(key: str, program: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_stale(folder, _OURS.fullmatch)
         files.remove_older(folder, _OURS.fullmatch, _UNREAD_SECONDS)
-        files.write_bytes(folder / f"{key}.mlir.gz", gzip.compress(program))
+        path = folder / f"{key}.mlir.gz"
+        if not files.why_not_replaced(path):  # else `load` has told
+            files.write_bytes(path, gzip.compress(program))
 
 
 @contextlib.contextmanager

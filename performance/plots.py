@@ -1,5 +1,6 @@
 """Pictures of the analysis: layers under the roof, and time by kind of layer."""
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from common.files import SOFTWARE
+from common import files
 from performance.analysis import RooflineRow
+from performance.roofline_text import COMMAND
 
 # Okabe and Ito's colours, told apart by the colour-blind, too.
 _COLORS = {
@@ -240,5 +242,6 @@ def _words(kind: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)  # no window system is asked
-    # Whatever the name ends in.
-    figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": SOFTWARE})
+    png = io.BytesIO()
+    figure.savefig(png, dpi=_DPI, format="png", metadata={"Software": None})
+    path.write_bytes(files.marked_png(png.getvalue(), COMMAND))

@@ -25,6 +25,8 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +41,7 @@ from performance import compile_requests, devices
 from performance.analysis import RooflineRow, analyse
 from performance.attribution import Estimate, estimate
 from performance.devices import Hardware
-from performance.roofline_text import text
+from performance.roofline_text import COMMAND, text
 from performance.segments import InferenceOptions
 from tpu_compiler import Compiler, CompilerError, CompilerReport
 
@@ -72,6 +74,7 @@ _COLUMNS: dict[str, Callable[[RooflineRow], Any]] = {
     "fused_into": lambda row: row.fused_into,
 }
 _HEADER = ("hardware", "batch", "dtype", *_COLUMNS)
+_DIGEST = b"table_sha256"  # of all other columns, in every row as the conditions are
 
 
 def write_csv(
@@ -79,33 +82,48 @@ def write_csv(
 ) -> None:
     """Write the rows with the conditions in front; empty is what is not known.
 
+    The last column is the digest of the others: what a person has changed is not ours.
+
     Args:
       path: of the file.
       rows: a line each.
       conditions: hardware, batch and dtype.
     """
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, _HEADER)
-        writer.writeheader()
-        for row in rows:
-            columns = {name: value(row) for name, value in _COLUMNS.items()}
-            writer.writerow({**conditions, **columns})
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _HEADER)
+    writer.writeheader()
+    for row in rows:
+        columns = {name: value(row) for name, value in _COLUMNS.items()}
+        writer.writerow({**conditions, **columns})
+    path.write_bytes(_with_digest(table.getvalue().encode()))
 
 
-def _is_our_csv(head: bytes) -> bool:
-    return head.startswith(",".join(_HEADER).encode() + b"\r\n")
+def _with_digest(table: bytes) -> bytes:
+    """Return a table with one more column."""
+    head, *rows = table.splitlines()
+    digest = files.digest(table).encode()
+    lines = [b"%b,%b\r\n" % (row, digest) for row in rows]
+    return b"%b,%b\r\n" % (head, _DIGEST) + b"".join(lines)
 
 
+def _is_our_csv(data: bytes) -> bool:
+    lines = (line.rpartition(b",")[0] for line in data.splitlines())
+    table = b"".join(line + b"\r\n" for line in lines)
+    header = ",".join(_HEADER).encode() + b"\r\n"
+    return table.startswith(header) and data == _with_digest(table)
+
+
+_is_our_png = functools.partial(files.is_our_png, command=COMMAND)
 # What is written, and how it is known.
 _FILES = {
     "roofline.csv": _is_our_csv,
-    "roofline.png": files.is_our_png,
-    "latency.png": files.is_our_png,
+    "roofline.png": _is_our_png,
+    "latency.png": _is_our_png,
 }
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("performance.roofline", __doc__)
+    parser = cli.parser(COMMAND, __doc__)
     add = parser.add_argument
     add("--variants", type=names, required=True, help="names, separated by commas")
     add("--hardware", default="tpu-v3", help=", ".join(devices.HARDWARE))

@@ -6,6 +6,7 @@ from common.console import table, wrap
 from performance.analysis import RooflineRow
 from performance.devices import Hardware
 
+COMMAND = "performance.roofline"  # its pictures say so, too
 _HEAD = (
     *("network", "W GFLOP", "Q MB", "I", "ideal ms", "by layer", "estimated", "E"),
     *("bound", "memory-bound"),

@@ -6,11 +6,13 @@ python -m preflight.preview --gin_file=gin_configs/models/efficientnet_x_b0.gin 
 Takes the settings of `train.main`. Each image is seen whole, cropped and flipped,
 augmented and, where the run mixes images, mixed with another one of the sheet: the
 trainer mixes it with one of its own, larger batch. The images are those of a run on one
-host; each of several hosts has an order of its own. A sheet of before is replaced, and
-no other file.
+host; each of several hosts has an order of its own. A sheet of before is replaced, if
+nobody has changed it, and no other file.
 """
 
 import argparse
+import functools
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,10 @@ from common.errors import UserError, first_line
 if TYPE_CHECKING:
     from PIL import Image
 
+_COMMAND = "preflight.preview"
 _MAX_IMAGES = 256
+
+_is_ours = functools.partial(files.is_our_png, command=_COMMAND)
 
 
 def _images(text: str) -> int:
@@ -39,7 +44,7 @@ def _png(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("preflight.preview", __doc__)
+    parser = cli.parser(_COMMAND, __doc__)
     cli.add_gin_arguments(parser)
     parser.add_argument("--output", type=_png, required=True, help="the .png to write")
     parser.add_argument(
@@ -54,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Draw the first images, and write the picture."""
     if "://" not in arguments.output:  # before TensorFlow is imported
-        files.refuse_foreign(arguments.output, files.is_our_png)
+        files.refuse_foreign(arguments.output, _is_ours)
     from preflight.first_images import draw
     from train import config
 
@@ -75,7 +80,7 @@ def _check_place(path: str) -> None:
 
     from common import gfiles
 
-    gfiles.refuse_foreign(path, files.is_our_png)
+    gfiles.refuse_foreign(path, _is_ours)
     folder = path.rpartition("/")[0]
     if folder and not tf.io.gfile.isdir(folder):
         raise UserError(
@@ -85,18 +90,17 @@ def _check_place(path: str) -> None:
 
 def _write(sheet: "Image.Image", path: str) -> None:
     import tensorflow as tf
-    from PIL.PngImagePlugin import PngInfo
 
     from common import gfiles
 
-    info = PngInfo()
-    info.add_text("Software", files.SOFTWARE)
+    png = io.BytesIO()
+    sheet.save(png, "PNG")
     try:
         with (
-            gfiles.writing(path, is_ours=files.is_our_png) as staging,
+            gfiles.writing(path, is_ours=_is_ours) as staging,
             tf.io.gfile.GFile(staging, "wb") as file,
         ):
-            sheet.save(file, "PNG", pnginfo=info)
+            file.write(files.marked_png(png.getvalue(), _COMMAND))
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot write {path}: {first_line(error)}; mend the permissions or name "

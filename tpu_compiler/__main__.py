@@ -21,7 +21,6 @@ from tpu_compiler import service
 from tpu_compiler.report import CompilerReport
 
 _COSTLIEST = 10
-_FIRST_LINE = b"// Written by python -m tpu_compiler\n"  # a comment in HLO, too
 _WEAK = (
     "estimated: a fair guide to the ratio of two similar programs, not to milliseconds"
 )
@@ -111,8 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_ours(head: bytes) -> bool:
-    return head.startswith(_FIRST_LINE)
+def _marked(hlo: bytes) -> bytes:
+    """Return HLO with a comment in front: who wrote it, and that nobody changed it."""
+    line = f"// Written by python -m tpu_compiler; sha256 below: {files.digest(hlo)}\n"
+    return line.encode() + hlo
+
+
+def _is_ours(data: bytes) -> bool:
+    return data == _marked(data.partition(b"\n")[2])
 
 
 @cli.command(_parser)
@@ -129,7 +134,7 @@ def main(arguments: argparse.Namespace) -> Status:
         name=str(arguments.module),
     )
     if arguments.hlo and report.hlo_path:
-        hlo = _FIRST_LINE + gzip.decompress(report.hlo_path.read_bytes())
+        hlo = _marked(gzip.decompress(report.hlo_path.read_bytes()))
         files.write_bytes(arguments.hlo, hlo, is_ours=_is_ours)
     if arguments.json:
         print(json.dumps(describe(report), indent=2))

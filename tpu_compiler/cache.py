@@ -4,6 +4,7 @@ An entry is KEY.json, the worker's answer, and the optimised HLO that it names. 
 be read from the two is not kept: reading is fast, and may improve.
 """
 
+import errno
 import functools
 import hashlib
 import json
@@ -62,6 +63,8 @@ class Cache:
         """Return an answer and the path of its HLO, None when there is none."""
         path = self.folder / f"{key}.json"
         try:
+            if (what := files.kind(path, follow_links=True)) not in (None, files.FILE):
+                raise ValueError(f"it is a {what}: move it away")  # a pipe would hang
             entry = json.loads(path.read_text())
             answer, hlo = entry["answer"], entry["hlo"]
             if hlo is None:
@@ -85,10 +88,12 @@ class Cache:
 
     def unusable(self, error: OSError) -> CompilerError:
         """Return what a person has to mend when a file here cannot be written."""
+        mend = "free some space, mend the permissions"
+        if error.errno == errno.EEXIST:  # something that is no file of ours
+            mend = f"move {error.filename} away"
         return CompilerError(
-            f"cannot use {self.folder} for compiled modules: {error.strerror}; free "
-            "some space, mend the permissions or name another folder by cache_dir or "
-            "XDG_CACHE_HOME"
+            f"cannot use {self.folder} for compiled modules: {error.strerror}; {mend} "
+            "or name another folder by cache_dir or XDG_CACHE_HOME"
         )
 
     def scratch(self, key: str) -> AbstractContextManager[Path]:
@@ -98,7 +103,8 @@ class Cache:
     def store(self, key: str, answer: dict[str, Any], hlo: Path) -> Path | None:
         """Keep an answer and the HLO written for it; return the HLO's path now.
 
-        And remove what processes that were killed have left.
+        And remove what processes that were killed have left. Where somebody's folder or
+        pipe stands in the answer's place, which `load` has told, it is not kept.
         """
         files.remove_stale(self.folder, _OURS.fullmatch)
         named, path = None, None
@@ -108,9 +114,13 @@ class Cache:
             digest = hashlib.sha256(data).hexdigest()[:16]
             path = self.folder / f"{key}-{digest}.hlo.gz"
             named = {"name": path.name, "bytes": len(data)}
+            if why := files.why_not_replaced(path):
+                raise OSError(errno.EEXIST, why, str(path))
             os.replace(hlo, path)
-        entry = json.dumps({"answer": answer, "hlo": named})
-        files.write_bytes(self.folder / f"{key}.json", entry.encode())
+        entry = self.folder / f"{key}.json"
+        if not files.why_not_replaced(entry):
+            text = json.dumps({"answer": answer, "hlo": named})
+            files.write_bytes(entry, text.encode())
         return path
 
 

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not model_dir:
         raise UserError("--model_dir is empty or /; name the folder of a run")
     export_dir = arguments.export_dir.rstrip("/")
-    export_target.refuse(export_dir, {"the run": model_dir})
+    export_target.refuse(export_dir, {export_target.RUN: model_dir})
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles
     from train import config

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 import struct
@@ -115,10 +116,28 @@ def test_pictures_of_ours():
         return struct.pack(">I", len(data)) + kind + data + check
 
     begin = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13))
-    assert files.is_our_png(begin + chunk(b"tEXt", b"Software\0efficientnet-x"))
-    assert not files.is_our_png(begin + chunk(b"tEXt", b"Software\0GIMP"))
-    assert not files.is_our_png(begin)
-    assert not files.is_our_png(chunk(b"tEXt", b"Software\0efficientnet-x"))
+    picture = begin + chunk(b"IDAT", b"x")
+    digest = hashlib.sha256(picture).hexdigest()
+    text = b"Software\0efficientnet-x, preview, sha256 " + digest.encode()
+    marked = files.marked_png(picture, "preview")
+    assert marked == begin + chunk(b"tEXt", text) + chunk(b"IDAT", b"x")
+    assert files.is_our_png(marked, "preview")
+    assert not files.is_our_png(marked, "roofline")
+    assert not files.is_our_png(marked + b"x", "preview")
+    assert not files.is_our_png(marked.replace(b"\0\0\0\0", b"\0\0\0\1", 1), "preview")
+    # By a tool that keeps texts and changes pixels.
+    drawn_on = begin + chunk(b"tEXt", text) + chunk(b"IDAT", b"y")
+    assert not files.is_our_png(drawn_on, "preview")
+    for other in (b"", begin, picture, chunk(b"tEXt", text)):
+        assert not files.is_our_png(other, "preview")
+
+
+def test_what_is_far_too_large_for_ours_is_not_read(tmp_path):
+    path = tmp_path / "a"
+    with path.open("wb") as file:
+        file.truncate(files.MOST_BYTES + 1)
+    with pytest.raises(UserError, match="a exists, and is not what this command has"):
+        files.refuse_foreign(path, lambda data: pytest.fail("it was read"))
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_a_foreign_folder_in_a_bucket(bucket):
 
 def test_a_foreign_file_in_a_bucket(bucket):
     path = f"{bucket}/a"
-    with pytest.raises(UserError, match="a exists, and this command did not write it"):
+    with pytest.raises(UserError, match="a exists, and is not what this command has"):
         gfiles.refuse_foreign(path, lambda head: head.startswith(b"b"))
     gfiles.refuse_foreign(path, lambda head: head == b"a")
     gfiles.refuse_foreign(f"{bucket}/nothing", lambda head: False)

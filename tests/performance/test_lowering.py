@@ -16,6 +16,7 @@ from performance import lowered_cache, lowering
 from performance.segments import InferenceOptions, segments_of
 from tests.performance.test_latency import batch_domain, learned_space_to_depth
 from tests.support import tiny
+from tests.support.folders import content
 from tpu_compiler import CompilerError, cache_folder
 
 DAY = 24 * 3600
@@ -69,6 +70,21 @@ def test_what_nobody_reads_goes(folder):
     left = {path.name for path in folder.iterdir()}
     ours = {f"{read}.mlir.gz", f"{new}.mlir.gz", f"{new}{staging}"}
     assert left == ours | {*foreign, *kept}
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "named pipe"), (os.mkdir, "folder")]
+)
+def test_what_stands_in_a_programs_place_stays(folder, capsys, make, what):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "key.mlir.gz"
+    make(path)
+    before = content(folder)
+    assert lowered_cache.load("key") is None
+    said = f"warning: {path} is a {what}: move it away; lowered anew\n"
+    assert capsys.readouterr().err == said
+    lowered_cache.store("key", b"program")
+    assert content(folder) == before
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):

@@ -19,9 +19,10 @@ from performance.analysis import analyse
 from performance.attribution import Estimate
 from performance.devices import Hardware
 from performance.layers import layers
+from performance.roofline_text import COMMAND
 from performance.segments import InferenceOptions
 from tests.performance.made_up import changed, failed, report, short, straight
-from tests.support.folders import FOREIGN, content
+from tests.support.folders import FOREIGN, NOT_OURS, content
 from tpu_compiler import CompilerError
 
 # 100 FLOP/s and 10 bytes a second: the ridge is at 10 FLOPs per byte.
@@ -242,11 +243,12 @@ def test_command_without_estimates(tmp_path, capsys, arguments, reason):
     assert (network["batch"], network["w_flops"]) == ("2", str(2 * 2 * macs))
     for picture in ("roofline.png", "latency.png"):
         drawn = (tmp_path / "out" / picture).read_bytes()
-        assert files.is_our_png(drawn)
+        assert files.is_our_png(drawn, COMMAND)
         assert len(drawn) > 20_000
 
 
-OUR_PNG = b"\x89PNG\r\n\x1a\n....tEXtSoftware\0efficientnet-x"
+def our_png(title):
+    return files.marked_png(b"\x89PNG\r\n\x1a\n" + title.encode(), COMMAND)
 
 
 @pytest.fixture
@@ -254,7 +256,7 @@ def sketches(monkeypatch):
     """Pictures are made as ever, but not rendered, which takes a second each."""
 
     def save(figure, path):
-        path.write_bytes(OUR_PNG + figure.get_suptitle().encode())
+        path.write_bytes(our_png(f"{figure.get_suptitle():64}"))
 
     monkeypatch.setattr(plots, "_save", save)
 
@@ -371,7 +373,7 @@ def test_stopped(tmp_path, capsys, compiled, monkeypatch):
 @pytest.mark.parametrize(("make", "said"), FOREIGN)
 def test_what_is_not_ours_stays(tmp_path, capsys, compiled, name, make, said):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_bytes(OUR_PNG)
+    (tmp_path / "out" / "mine").write_bytes(our_png(""))
     make(tmp_path / "out" / name)
     before = content(tmp_path)
     assert run(tmp_path, "--variants=efficientnet-b0") == 2
@@ -380,15 +382,64 @@ def test_what_is_not_ours_stays(tmp_path, capsys, compiled, name, make, said):
     assert content(tmp_path) == before
 
 
-@pytest.mark.usefixtures("sketches", "compiled")
-def test_a_table_with_a_column_of_somebodys_stays(tmp_path, capsys):
-    assert run(tmp_path, "--variants=efficientnet-b0") == 0
-    path = tmp_path / "out" / "roofline.csv"
-    head, rest = path.read_bytes().split(b"\r\n", 1)
-    path.write_bytes(head + b",remarks\r\n" + rest)
+def a_column_more(path):
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b",remarks\r\n"))
+
+
+def a_row_more(path):
+    *_, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(path.read_bytes() + last.replace(b"efficientnet-b0", b"mine"))
+
+
+def a_number_mended(path):
+    path.write_bytes(path.read_bytes().replace(b",2,bfloat16", b",3,bfloat16", 1))
+
+
+def a_line_of_notes(path):
+    path.write_bytes(path.read_bytes() + b"# mine\n")
+
+
+def of_another_command(path):
+    path.write_bytes(path.read_bytes().replace(b"performance.roofline", b"preview"))
+
+
+def drawn_on(path):
+    path.write_bytes(path.read_bytes() + b"mine")
+
+
+@pytest.mark.usefixtures("sketches")
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("roofline.csv", a_column_more),
+        ("roofline.csv", a_row_more),
+        ("roofline.csv", a_number_mended),
+        ("roofline.csv", a_line_of_notes),
+        ("roofline.png", drawn_on),
+        ("latency.png", of_another_command),
+    ],
+)
+def test_what_a_person_has_changed_stays(tmp_path, capsys, compiled, name, change):
+    assert run(tmp_path, "--variants=efficientnet-b0", "--no_estimate") == 0
+    change(tmp_path / "out" / name)
     before = content(tmp_path)
+    capsys.readouterr()
     assert run(tmp_path, "--variants=efficientnet-x-b0") == 2
+    said = f"error: {tmp_path / 'out' / name} {NOT_OURS}\n"
+    assert capsys.readouterr() == ("", said)
     assert content(tmp_path) == before
+    assert compiled.log == []
+
+
+@pytest.mark.usefixtures("sketches")
+def test_a_table_and_its_digest(tmp_path):
+    for network in ("efficientnet-x-b0", "efficientnet-b0"):  # one replaces the other
+        assert run(tmp_path, f"--variants={network}", "--no_estimate") == 0
+    data = (tmp_path / "out" / "roofline.csv").read_bytes()
+    lines = [line.rpartition(b",") for line in data.splitlines()]
+    assert lines[0][2] == b"table_sha256"
+    table = b"".join(line + b"\r\n" for line, _, _ in lines)
+    assert {value for _, _, value in lines[1:]} == {files.digest(table).encode()}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys, compiled):

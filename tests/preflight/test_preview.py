@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from common import files
 from common.errors import UserError
 from preflight import preview
 from tests.support.disk import full_disk
-from tests.support.folders import FOREIGN, content
+from tests.support.folders import FOREIGN, NOT_OURS, content
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = "models/efficientnet_x_b0.gin", "runs/imagenet.gin"
@@ -81,11 +82,37 @@ def test_what_is_not_a_sheet_stays(tmp_path, capsys, make, said):
     assert content(tmp_path) == before
 
 
-def test_a_picture_of_somebodys_stays(tmp_path):
-    path = tmp_path / "photo.png"
+def drawn_on(path):
+    """By a tool that keeps the texts of a picture."""
+    preview._write(Image.new("RGB", (1, 1)), str(path))
+    with Image.open(path) as image:
+        info = PngInfo()
+        info.add_text("Software", image.info["Software"])
+        image.putpixel((0, 0), (9, 9, 9))
+        image.save(path, pnginfo=info)
+
+
+def of_another_command(path):
     Image.new("RGB", (1, 1)).save(path)
+    path.write_bytes(files.marked_png(path.read_bytes(), "performance.roofline"))
+
+
+def cut_off(path):
+    preview._write(Image.new("RGB", (1, 1)), str(path))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    "make", [Image.new("RGB", (1, 1)).save, drawn_on, of_another_command, cut_off]
+)
+def test_a_picture_of_somebodys_stays(tmp_path, make, capsys):
+    path = tmp_path / "photo.png"
+    make(path)
     before = content(tmp_path)
-    with pytest.raises(UserError, match=r"photo\.png exists, and this command did not"):
+    command = [f"--gin_file={MNIST}", "--data_dir=none", f"--output={path}"]
+    assert preview.main(command) == 2
+    assert capsys.readouterr() == ("", f"error: {path} {NOT_OURS}\n")
+    with pytest.raises(UserError, match=f"photo.png {NOT_OURS}"):
         preview._write(Image.new("RGB", (1, 1)), str(path))
     assert content(tmp_path) == before
 
@@ -106,12 +133,6 @@ def test_a_sheet_that_is_half_written_does_not_take_the_name(tmp_path):
     path = tmp_path / "sheet.png"
     preview._write(Image.new("RGB", (1, 1)), str(path))
     before = content(tmp_path)
-
-    class Torn:
-        def save(self, file, kind, **_):
-            file.write(b"half")
-            raise tf.errors.ResourceExhaustedError(None, None, "the disk is full")
-
-    with pytest.raises(UserError, match=r"cannot write .*: the disk is full; mend"):
-        preview._write(Torn(), str(path))  # pyright: ignore[reportArgumentType]
+    with full_disk(1000), pytest.raises(UserError, match=r"cannot write .*; mend the"):
+        preview._write(Image.effect_noise((99, 99), 50), str(path))
     assert content(tmp_path) == before

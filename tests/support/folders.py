@@ -20,7 +20,8 @@ def content(folder: Path) -> dict[str, bytes | str | int]:
 
 _NEW = "name a file to be written anew"
 NOT_OURS = (
-    "exists, and this command did not write it: move it away or name another file"
+    "exists, and is not what this command has written: move it away or name another "
+    "file"
 )
 # What may stand at a path to write to, and how it is refused.
 FOREIGN = [

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import tpu_compiler
+from tests.support.folders import content
 from tests.tpu_compiler.conftest import ROOT, command, compile, eventually
 from tpu_compiler import Compiler, CompilerError, process
 
@@ -85,6 +86,54 @@ def test_a_corrupt_entry_is_compiled_anew_with_a_warning(fake, capfd, corrupt):
     assert mended.costs == good.costs
     assert compile(fake, "compile").from_cache
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "named pipe"), (os.mkdir, "folder")]
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_stands_in_an_entrys_place_stays_and_is_no_answer(
+    fake, capfd, make, what, linked
+):
+    good = compile(fake, "compile")
+    [entry] = fake.cache.glob("*.json")
+    entry.unlink()
+    if linked:
+        make(fake.cache / "theirs")
+        entry.symlink_to("theirs")
+    else:
+        make(entry)
+    before = content(fake.cache)
+    anew = compile(fake, "compile")
+    assert capfd.readouterr().err == (
+        f"warning: {entry}: it is a {what}: move it away; compiled anew\n"
+    )
+    assert not anew.from_cache
+    assert anew.costs == good.costs
+    if linked:  # the link is replaced, and not what it says
+        del before[entry.name]
+        assert content(fake.cache).items() > before.items()
+        assert compile(fake, "compile").from_cache
+    else:
+        assert content(fake.cache) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "named pipe"), (os.mkdir, "folder")]
+)
+def test_what_stands_in_the_place_of_hlo_stays(fake, make, what):
+    compile(fake, "compile")
+    [hlo] = fake.cache.glob("*.hlo.gz")
+    hlo.unlink()
+    make(hlo)
+    before = content(fake.cache)
+    with pytest.raises(CompilerError) as refused:
+        compile(fake, "compile")
+    assert str(refused.value) == (
+        f"cannot use {fake.cache} for compiled modules: a {what} is not replaced; move "
+        f"{hlo} away or name another folder by cache_dir or XDG_CACHE_HOME"
+    )
+    assert content(fake.cache) == before
 
 
 STAGED = f"{'0a' * 32}.part-{'1b' * 16}"  # a module under its key

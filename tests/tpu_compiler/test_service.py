@@ -1,6 +1,7 @@
 """The pool and its processes, with a process that only plays compiler."""
 
 import concurrent.futures
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from tests.support.commands import status
-from tests.support.folders import FOREIGN, content
+from tests.support.folders import FOREIGN, NOT_OURS, content
 from tests.tpu_compiler.conftest import ROOT, command, compile, eventually, is_alive
 from tpu_compiler import Compiler, CompilerError, Topology, __main__
 
@@ -265,15 +266,27 @@ def test_the_hlo_that_is_asked_for(fake, tmp_path):
     path = tmp_path / "step.hlo"
     for _ in range(2):  # the second replaces the first
         assert compiles(fake, tmp_path, f"--hlo={path}") == 0
-        first, second = path.read_text().splitlines()[:2]
-        assert first == "// Written by python -m tpu_compiler"
-        assert second.startswith("HloModule ")
+        first, _, rest = path.read_text().partition("\n")
+        digest = hashlib.sha256(rest.encode()).hexdigest()
+        assert first == f"// Written by python -m tpu_compiler; sha256 below: {digest}"
+        assert rest.startswith("HloModule ")
+
+
+def test_hlo_with_somebodys_notes_stays(fake, tmp_path, capsys):
+    path = tmp_path / "step.hlo"
+    assert compiles(fake, tmp_path, f"--hlo={path}") == 0
+    path.write_text(path.read_text() + "// the second fusion is the one\n")
+    before = content(tmp_path)
+    capsys.readouterr()
+    assert compiles(fake, tmp_path, f"--hlo={path}") == 2
+    assert capsys.readouterr() == ("", f"error: {path} {NOT_OURS}\n")
+    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize(("make", "said"), FOREIGN)
 def test_hlo_replaces_nothing_but_ours(fake, tmp_path, capsys, make, said):
     path = tmp_path / "step.hlo"
-    (tmp_path / "mine").write_text("// Written by python -m tpu_compiler\n")
+    (tmp_path / "mine").write_bytes(__main__._marked(b""))
     make(path)
     before = content(tmp_path)
     assert compiles(fake, tmp_path, f"--hlo={path}") == 2

@@ -1,13 +1,19 @@
 """The folder of an export, written aside, and swapped for the one before in one step.
 
 It stands beside its place under a random name. On a disk it exchanges its name with an
-older export, so that there is a whole one at any time.
+older export, so that there is a whole one at any time. Where the system cannot do that,
+the older one has a name of its own for a moment, and a killed export leaves it there.
+What lies aside and has its list is a whole export: it is never removed for its age.
 """
 
 import contextlib
+import errno
 import json
 import os
+import re
+import stat
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
@@ -15,7 +21,14 @@ import tensorflow as tf
 from common import files, gfiles
 from common.console import warn
 from common.errors import UserError
-from train.exports.export_target import LIST, WRITTEN, refuse, words
+from train.exports.export_target import LIST, WRITTEN, refuse, why_foreign, words
+
+_OLDER = re.compile(r"(?P<name>.+)\.before-[0-9a-f]{32}", re.DOTALL)
+# Why a folder cannot be renamed, which is only known when it is tried.
+_NOT_RENAMED = {
+    errno.EXDEV: "it came with the image of this container (overlayfs)",
+    errno.EBUSY: "something is mounted there",
+}
 
 
 class StaysAside(UserError):  # noqa: N818 - a state
@@ -37,66 +50,143 @@ def writing(export_dir: str, inputs: Mapping[str, str | None]) -> Iterator[str]:
         its name.
     """
     refuse(export_dir, inputs)
-    _remove_stale(export_dir)
+    _tell_of_older(export_dir)
     staging = files.staging_name(export_dir)
     try:
+        _make_alike(staging, export_dir)
         yield staging
         try:
             _write_list(staging)
             refuse(export_dir, inputs)  # something may have come there meanwhile
-            _give_name(staging, export_dir)
+            older = _give_name(staging, export_dir)
         except gfiles.Errors as error:
-            raise UserError(
-                f"cannot write {export_dir}: {words(error)}; free some space, mend "
-                "the permissions or name another --export_dir"
-            ) from error
+            if why := _NOT_RENAMED.get(getattr(error, "errno", None) or 0):
+                raise StaysAside(
+                    f"cannot rename {export_dir}: {why}; what was to replace it stays "
+                    f"in {staging}: rename that, or name another --export_dir"
+                ) from error
+            raise _not_written(export_dir, error) from error
     except StaysAside:
+        with contextlib.suppress(UserError, *gfiles.Errors):
+            _write_list(staging)  # it is whole, and will not go for its age
         raise
     except BaseException:
         _remove(staging)
         raise
-    _remove(staging)  # it is what stood there before
+    if older:
+        _remove_older(older)
+    _remove_stale(export_dir)
+
+
+def _make_alike(staging: str, export_dir: str) -> None:
+    """Make the folder with the mode and the group of the one that it will replace."""
+    if "://" in export_dir or files.kind(export_dir) != files.FOLDER:
+        return
+    status = os.stat(export_dir)
+    try:
+        os.mkdir(staging, 0o700)
+        with contextlib.suppress(PermissionError):
+            os.chown(staging, -1, status.st_gid)
+        os.chmod(staging, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+    except OSError as error:
+        raise _not_written(export_dir, error) from error
+
+
+def _not_written(export_dir: str, error: Exception) -> UserError:
+    return UserError(
+        f"cannot write {export_dir}: {words(error)}; free some space, mend the "
+        "permissions or name another --export_dir"
+    )
 
 
 def _write_list(folder: str) -> None:
     digests = {
         path: gfiles.sha256(f"{folder}/{path}")
         for path, what in gfiles.tree(folder).items()
-        if what == files.FILE
+        if what == files.FILE and path != LIST
     }
+    gfiles.make_folder(f"{folder}/{os.path.dirname(LIST)}")
     gfiles.write_text(f"{folder}/{LIST}", json.dumps(digests, indent=2) + "\n")
 
 
-def _give_name(staging: str, export_dir: str) -> None:
-    """Give the finished folder its name; an older one has the staging name then."""
+def _give_name(staging: str, export_dir: str) -> str | None:
+    """Give the finished folder its name; return where an older one lies now."""
     if "://" in export_dir:
         if why := gfiles.remove_folder(export_dir, WRITTEN.fullmatch):
             raise UserError(f"{why}; name another --export_dir")
         tf.io.gfile.rename(staging, export_dir)
-    elif not files.kind(export_dir) or not os.listdir(export_dir):
+        return None
+    if not files.kind(export_dir) or not os.listdir(export_dir):
         os.rename(staging, export_dir)  # it replaces nothing but an empty folder
-    elif not files.exchange(staging, export_dir):
-        older = files.staging_name(export_dir)
-        os.rename(export_dir, older)
-        try:
-            os.rename(staging, export_dir)
-        except OSError:
+        return None
+    if files.exchange(staging, export_dir):
+        return staging
+    older = f"{export_dir}.before-{uuid.uuid4().hex}"
+    os.rename(export_dir, older)
+    try:
+        os.rename(staging, export_dir)
+    except BaseException:  # Ctrl-C, too
+        with contextlib.suppress(OSError):
             os.rename(older, export_dir)
-            raise
-        os.rename(older, staging)
+        raise
+    return older
+
+
+def _aside(export_dir: str, names: re.Pattern[str]) -> Iterator[str]:
+    """Yield the paths of what exports to the same folder have left beside it."""
+    if "://" in export_dir:
+        return  # folders there have no age
+    parent, name = os.path.split(os.path.abspath(export_dir))
+    with contextlib.suppress(OSError):  # no such folder
+        for other in sorted(os.listdir(parent)):
+            aside = names.fullmatch(other)
+            if aside and aside["name"] == name:
+                yield f"{parent}/{other}"
+
+
+def _tell_of_older(export_dir: str) -> None:
+    """Tell where the export is that one without an exchange had when it was killed."""
+    for path in _aside(export_dir, _OLDER):
+        with contextlib.suppress(OSError):
+            if not files.kind(export_dir):
+                warn(
+                    f"there is no {export_dir}: an export that was killed has left "
+                    f"the one before in {path}; rename it, or move it away"
+                )
 
 
 def _remove_stale(export_dir: str) -> None:
     """Remove what exports to the same folder have left that were killed long ago."""
-    if "://" in export_dir:
-        return  # folders there have no age
-    parent, name = os.path.split(os.path.abspath(export_dir))
     before = time.time() - files.STALE_SECONDS
-    with contextlib.suppress(OSError):  # no such folder; or another was faster
-        for other in os.listdir(parent):
-            path, staging = f"{parent}/{other}", files.STAGING.fullmatch(other)
-            if staging and staging["name"] == name and os.lstat(path).st_mtime < before:
+    for path in _aside(export_dir, files.STAGING):
+        with contextlib.suppress(OSError):  # another process was faster
+            if _touched(path) > before:
+                continue
+            if files.kind(f"{path}/{LIST}"):  # written last
+                warn(f"{path} stays: it is no half export; move it away")
+            else:
                 _remove(path)
+
+
+def _touched(path: str) -> float:
+    """Return when what stands there was changed last, or anything in it."""
+    found = files.tree(path) if files.kind(path) == files.FOLDER else {}
+    paths = [path, *(f"{path}/{one}" for one in found)]
+    return max(os.lstat(one).st_mtime for one in paths)
+
+
+def _remove_older(folder: str) -> None:
+    """Remove the export before, unless somebody has changed it in the last moment."""
+    try:
+        why = why_foreign(folder)
+        if not why:
+            os.unlink(f"{folder}/{LIST}")  # what a kill leaves is no whole export
+    except OSError as error:
+        why = words(error)
+    if why:
+        warn(f"the export before stays in {folder}: {why}; move it away")
+    else:
+        _remove(folder)
 
 
 def _remove(folder: str) -> None:

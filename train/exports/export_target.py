@@ -2,7 +2,8 @@
 
 An export lists its own files, with their digests, in assets.extra/files.json. A folder
 is replaced only if all that lies in it is in its list and is still what was written:
-somebody's notes, or names that somebody has mended, are not ours.
+somebody's notes, or names that somebody has mended, are not ours. In a run's folder it
+takes no name that the run takes.
 """
 
 import contextlib
@@ -28,6 +29,13 @@ WRITTEN = re.compile(
     r"|assets\.extra/"
     r"((labels\.txt|predictions\.csv|check\.json|files\.json)(\.part-[0-9a-f]{32})?)?"
 )
+RUN = "the run"  # of the inputs
+# What a run makes in its folder, by now or later.
+_RUNS_OWN = re.compile(
+    r"ckpt-\d+(\.(index|json|data-\d{5}-of-\d{5}))?|operative_config\.gin"
+    r"|(run|summary)\.json|(metrics|eval)\.jsonl|best|train|eval|hosts|non_finite"
+    r"|\.claim\.json|\.(staging|aside)-[0-9a-f]{32}"
+)
 _ELSEWHERE = "move it away or name another --export_dir"
 
 
@@ -39,8 +47,8 @@ def refuse(export_dir: str, inputs: Mapping[str, str | None]) -> None:
       inputs: what the export is made of, by what a person calls it.
 
     Raises:
-      UserError: it is a link or a file, it is or contains an input, or something that
-        lies there is not ours.
+      UserError: it is a link, a file or a mount point, it is or contains an input, it
+        has a name that the run takes, or something that lies there is not ours.
     """
     if os.path.basename(export_dir) in ("", ".", ".."):
         raise UserError(f"--export_dir {export_dir}: name the folder itself")
@@ -55,14 +63,22 @@ def refuse(export_dir: str, inputs: Mapping[str, str | None]) -> None:
             )
         if what not in (None, files.FOLDER):
             raise UserError(f"{export_dir} is a {what}, no folder; {_ELSEWHERE}")
+        if system is files and os.path.ismount(export_dir):
+            raise UserError(
+                f"{export_dir} is a mount point, which no export can replace: name a "
+                f"folder in it, such as {export_dir}/export"
+            )
         for name, path in inputs.items():
             if path and _contains(export_dir, path):
                 raise UserError(
                     f"--export_dir {export_dir} is or contains {name} ({path}), which "
                     "an export never replaces; name another --export_dir"
                 )
-        if what and (why := _why_foreign(export_dir, system)):
-            raise UserError(why)
+        _refuse_name_of_run(export_dir, inputs.get(RUN))
+        if what and (why := why_foreign(export_dir)):
+            raise UserError(
+                f"{why}, and the whole folder would be replaced; {_ELSEWHERE}"
+            )
     except system.Errors as error:
         raise UserError(
             f"cannot look into {export_dir}: {words(error)}; mend the permissions "
@@ -96,26 +112,46 @@ def _contains(folder: str, path: str) -> bool:
     return os.path.commonpath([folder, path]) == folder
 
 
-def _why_foreign(export_dir: str, system: Any) -> str | None:
-    """Return why a folder is neither empty nor an export of ours, None if it is."""
-    found = system.tree(export_dir)
+def _refuse_name_of_run(export_dir: str, model_dir: str | None) -> None:
+    if not model_dir or not _contains(model_dir, export_dir):
+        return
+    whole = export_dir, model_dir
+    if "://" not in export_dir:
+        whole = tuple(map(os.path.realpath, whole))
+    name = whole[0].removeprefix(whole[1]).lstrip("/").partition("/")[0]
+    if _RUNS_OWN.fullmatch(name):
+        raise UserError(
+            f"--export_dir {export_dir}: {name} is a name that the run itself takes in "
+            f"{model_dir}; name another --export_dir, such as {model_dir}/export"
+        )
+
+
+def why_foreign(folder: str) -> str | None:
+    """Return why a folder is neither empty nor an export of ours, None if it is.
+
+    Raises:
+      OSError, tf.errors.OpError: it cannot be looked into.
+    """
+    system = _system(folder)
+    if (what := system.kind(folder)) != files.FOLDER:
+        return f"{folder} is a {what}"
+    found = system.tree(folder)
     if not found:
         return None
     if LIST not in found:
         return (
-            f"{export_dir} is not empty and has no {LIST}, by which an export of this "
-            f"program is known (older ones have none); {_ELSEWHERE}"
+            f"{folder} is not empty and has no {LIST}, by which an export of this "
+            "program is known (older ones have none)"
         )
-    if why := files.why_foreign(export_dir, found, WRITTEN.fullmatch):
-        return f"{why}, and the whole folder would be replaced; {_ELSEWHERE}"
-    listed = _read_list(f"{export_dir}/{LIST}", system)
+    if why := files.why_foreign(folder, found, WRITTEN.fullmatch):
+        return why
+    listed = _read_list(f"{folder}/{LIST}", system)
     for path, what in found.items():
         if what != files.FILE or path == LIST:
             continue
-        if listed.get(path) != system.sha256(f"{export_dir}/{path}"):
+        if listed.get(path) != system.sha256(f"{folder}/{path}"):
             return (
-                f"{export_dir}/{path} is not what the export has written there "
-                f"(see {LIST}), and would be replaced; {_ELSEWHERE}"
+                f"{folder}/{path} is not what the export has written there (see {LIST})"
             )
     return None
 

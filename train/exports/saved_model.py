@@ -18,7 +18,7 @@ from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
-from train.exports import export_folder
+from train.exports import export_folder, export_target
 from train.fault_tolerance.graph_errors import translate_errors
 
 # Float noise between two programs of the same layers: eps * sqrt(terms), with the
@@ -110,7 +110,7 @@ def export(
         logits.
     """
     inputs = {
-        "the run": model_dir,
+        export_target.RUN: model_dir,
         "its data": experiment.data_dir,
         "its pretrained weights": experiment.pretrained,
     }

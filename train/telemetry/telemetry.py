@@ -185,6 +185,7 @@ class Telemetry:
         return {
             line["step"]: {k: v for k, v in line.items() if k not in own}
             for line in lines
+            if line["kind"] == "eval"
         }
 
     def images(self, step: int, images: np.ndarray, captions: Sequence[str]) -> None:

@@ -20,10 +20,17 @@ from common.errors import UserError
 
 # By it TensorBoard knows that a file says itself where a run went back.
 EVENT_VERSION = "brain.Event:2"
+_KINDS = ("train", "eval", "event")
+_BEGIN = b'{"kind": "'  # of a line of ours
+
+# Of such a file: one of ours, or somebody's text without its end.
+_Line = dict[str, Any] | bytes
 
 
 class JsonLines:
     """A file of JSON objects, one a line, of which no two contradict each other.
+
+    What a person has written between them stays as it is, in its place.
 
     Every flush writes the whole file aside and renames it. Appending would be cheaper
     on a local disk, but a full disk or a kill leaves half a line to append to, and on
@@ -49,51 +56,82 @@ class JsonLines:
         if not self._new and self._kept_step == math.inf:
             return
         # Read again each time: another job may have scored checkpoints of this run.
-        old = read_lines(self.path, refuse_foreign=True)
+        old = _read(self.path)
+        if any(map(_is_text, old)) and not any(isinstance(line, dict) for line in old):
+            raise UserError(f"{self.path} is of no run: move it away")
         kept = [line for line in old if _stands(line, self._kept_step)]
-        lines = map(json.dumps, _without_replaced(kept + self._new))
-        gfiles.write_text(self.path, "".join(line + "\n" for line in lines))
+        lines = map(_to_bytes, _without_replaced(kept + self._new))
+        gfiles.write_bytes(self.path, b"".join(lines))
         self._new = []
         self._kept_step = math.inf
 
 
-def read_lines(path: str, *, refuse_foreign: bool = False) -> list[dict[str, Any]]:
-    """Return the whole lines of such a file, none when there is no file.
-
-    Args:
-      path: of the file.
-      refuse_foreign: because the file will be replaced.
+def read_lines(path: str) -> list[dict[str, Any]]:
+    """Return the lines of such a file that are ours, none when there is no file.
 
     Raises:
-      tf.errors.OpError, UserError: it cannot be read; or no line of it is a run's, and
-        that is to be refused.
+      tf.errors.OpError, UserError: it cannot be read.
     """
+    return [line for line in _read(path) if isinstance(line, dict)]
+
+
+def _read(path: str) -> list[_Line]:
+    """Return all lines of such a file but one of ours that was cut off at its end."""
     if not tf.io.gfile.exists(path):
         return []
-    content = gfiles.read_bytes(path)
-    lines = []
-    for text in content.splitlines():
-        with contextlib.suppress(ValueError):  # half a line, or no text at all
-            line = json.loads(text, parse_constant=lambda _: None)
-            if isinstance(line, dict) and line.keys() >= {"kind", "step"}:
-                lines.append(line)
-    if refuse_foreign and content.strip() and not lines:
-        raise UserError(f"{path} is of no run: move it away")
-    return lines
+    *whole, last = gfiles.read_bytes(path).split(b"\n")
+    return [_parse(text) for text in (whole if _is_cut_off(last) else [*whole, last])]
 
 
-def _stands(line: Mapping[str, Any], step: float) -> bool:
+def _is_cut_off(text: bytes) -> bool:
+    """Whether a last line is nothing, or the beginning of one of ours."""
+    begins = text.startswith(_BEGIN) or _BEGIN.startswith(text)
+    return begins and _json(text) is None
+
+
+def _parse(text: bytes) -> _Line:
+    """Return a line of ours as what it says, any other as it is."""
+    line = _json(text)
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return text
+    return line if line.get("kind") in _KINDS else text
+
+
+def _json(text: bytes) -> Any:
+    """Return what a line says, None where that is nothing or no JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text, parse_constant=lambda _: None)
+    return None
+
+
+def _to_bytes(line: _Line) -> bytes:
+    return (json.dumps(line).encode() if isinstance(line, dict) else line) + b"\n"
+
+
+def _is_text(line: _Line) -> bool:
+    return isinstance(line, bytes) and bool(line.strip())
+
+
+def _stands(line: _Line, step: float) -> bool:
     """Whether a line is still true of a run that went back to `step`."""
+    if not isinstance(line, dict):
+        return True
     return line["kind"] != "train" or line["step"] <= step
 
 
-def _without_replaced(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_replaced(lines: Sequence[_Line]) -> list[_Line]:
     """Leave out the evaluations of which a later line scores the same step."""
-    last = {line["step"]: n for n, line in enumerate(lines) if line["kind"] == "eval"}
+    last = {
+        line["step"]: n
+        for n, line in enumerate(lines)
+        if isinstance(line, dict) and line["kind"] == "eval"
+    }
     return [
         line
         for n, line in enumerate(lines)
-        if line["kind"] != "eval" or last[line["step"]] == n
+        if not isinstance(line, dict)
+        or line["kind"] != "eval"
+        or last[line["step"]] == n
     ]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -32,6 +33,7 @@ WRITTEN = (
 )
 HEX = "0123456789abcdef" * 2
 ELSEWHERE = "move it away or name another --export_dir"
+REPLACED = f"and the whole folder would be replaced; {ELSEWHERE}"
 
 
 def write(folder, text="new"):
@@ -132,7 +134,7 @@ def mended_names(folder):
     (folder / "assets.extra" / "labels.txt").write_text("kitten\n")
     return (
         f"{folder}/assets.extra/labels.txt is not what the export has written there "
-        f"(see assets.extra/files.json), and would be replaced; {ELSEWHERE}"
+        f"(see assets.extra/files.json), {REPLACED}"
     )
 
 
@@ -141,7 +143,7 @@ def other_weights(folder):
     path.write_text("mine")
     return (
         f"{path} is not what the export has written there "
-        f"(see assets.extra/files.json), and would be replaced; {ELSEWHERE}"
+        f"(see assets.extra/files.json), {REPLACED}"
     )
 
 
@@ -164,7 +166,7 @@ def no_list(folder):
     (folder / export_target.LIST).unlink()
     return (
         f"{folder} is not empty and has no assets.extra/files.json, by which an export "
-        f"of this program is known (older ones have none); {ELSEWHERE}"
+        f"of this program is known (older ones have none), {REPLACED}"
     )
 
 
@@ -172,7 +174,7 @@ def broken_list(folder):
     (folder / export_target.LIST).write_text("[")
     return (
         f"{folder}/assets.extra/check.json is not what the export has written there "
-        f"(see assets.extra/files.json), and would be replaced; {ELSEWHERE}"
+        f"(see assets.extra/files.json), {REPLACED}"
     )
 
 
@@ -187,7 +189,7 @@ def foreign(folder):
     (folder / "saved_model.pb").write_text("somebody's")
     return (
         f"{folder} is not empty and has no assets.extra/files.json, by which an export "
-        f"of this program is known (older ones have none); {ELSEWHERE}"
+        f"of this program is known (older ones have none), {REPLACED}"
     )
 
 
@@ -366,15 +368,213 @@ def test_what_killed_exports_have_left_goes_after_a_day(tmp_path, target, capsys
         f"assets.extra/check.json.part-{HEX}",
     ):
         (old / name).write_text("half")
-    for path in (old, mixed, link, other):
-        os.utime(path, (0, time.time() - 25 * 3600), follow_symlinks=False)
+    edited, whole = (tmp_path / f"e.part-{digit * 32}" for digit in "56")
+    write(edited)
+    write(whole)
+    (whole / export_target.LIST).write_text("{}")
+    for path in (old, mixed, link, other, edited, whole):
+        age(path)
+    (edited / "assets.extra" / "labels.txt").write_text("just now")
     before = {k: v for k, v in content(tmp_path).items() if not k.startswith(old.name)}
     exports(target, "old")
     assert content(tmp_path) == before
     assert sorted(capsys.readouterr().err.splitlines()) == [
         f"warning: {mixed} stays: {mixed}/NOTES.md was not written here",
         f"warning: {link} stays: {link} is a link",
+        f"warning: {whole} stays: it is no half export; move it away",
     ]
+
+
+def age(path):
+    """As if nothing of it had been touched for more than a day."""
+    below = [] if path.is_symlink() else path.rglob("*")
+    for one in (path, *below):
+        os.utime(one, (0, time.time() - 25 * 3600), follow_symlinks=False)
+
+
+def test_what_was_left_aside_stays_when_an_export_fails(tmp_path, target):
+    left = tmp_path / f"e.part-{HEX}"
+    write(left)
+    age(left)
+    before = content(tmp_path)
+
+    def fail():
+        with export_folder.writing(str(target), {}):
+            raise UserError("a mistake")
+
+    with pytest.raises(UserError, match="a mistake"):
+        fail()
+    assert content(tmp_path) == before
+    exports(target, "old")
+    assert os.listdir(tmp_path) == ["e"]
+
+
+@pytest.mark.parametrize("system", ["exchanges", "does not"])
+def test_the_older_export_is_looked_at_once_more(
+    tmp_path, target, system, monkeypatch, capsys
+):
+    """Names that somebody mends in the last moment are kept, and told of."""
+    exchange = files.exchange
+
+    def late(one, other):
+        (target / "assets.extra" / "labels.txt").write_text("kitten\n")
+        return system == "exchanges" and exchange(one, other)
+
+    monkeypatch.setattr(files, "exchange", late)
+    before = content(target)
+    exports(target)
+    [older] = [path for path in tmp_path.iterdir() if path != target]
+    assert content(older) == before | {"assets.extra/labels.txt": b"kitten\n"}
+    assert (target / "saved_model.pb").read_text() == "new saved_model.pb"
+    assert capsys.readouterr().err == (
+        f"warning: the export before stays in {older}: {older}/assets.extra/labels.txt "
+        "is not what the export has written there (see assets.extra/files.json); move "
+        "it away\n"
+    )
+    age(older)
+    exports(target)
+    assert content(older) == before | {"assets.extra/labels.txt": b"kitten\n"}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
+def test_what_ends_between_two_renames_puts_the_older_export_back(
+    tmp_path, target, end, monkeypatch
+):
+    before, rename = content(tmp_path), os.rename
+
+    def fail(old, new):
+        if ".part-" in old:
+            raise end(errno.EIO, "late")
+        rename(old, new)
+
+    monkeypatch.setattr(files, "exchange", lambda *_: False)
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        exports(target)
+    assert content(tmp_path) == before
+
+
+def test_an_older_export_that_a_kill_has_set_aside_stays(tmp_path, target, capsys):
+    older = tmp_path / f"e.before-{HEX}"
+    target.rename(older)
+    age(older)
+    before = content(older)
+
+    def fail():
+        with export_folder.writing(str(target), {}):
+            raise UserError("a mistake")
+
+    said = (
+        f"warning: there is no {target}: an export that was killed has left the one "
+        f"before in {older}; rename it, or move it away\n"
+    )
+    with pytest.raises(UserError, match="a mistake"):
+        fail()
+    assert os.listdir(tmp_path) == [older.name]
+    assert capsys.readouterr().err == said
+    exports(target)
+    assert capsys.readouterr().err == said
+    exports(target)
+    assert capsys.readouterr().err == ""
+    assert content(older) == before
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY])
+def test_a_folder_that_cannot_be_renamed_costs_no_work(
+    tmp_path, target, number, monkeypatch, capsys
+):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    why = {
+        errno.EXDEV: "it came with the image of this container (overlayfs)",
+        errno.EBUSY: "something is mounted there",
+    }
+    before = content(target)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "exchange", refuse)
+        with pytest.raises(UserError) as refused:
+            exports(target)
+    [new] = [path for path in tmp_path.iterdir() if path != target]
+    assert str(refused.value) == (
+        f"cannot rename {target}: {why[number]}; what was to replace it stays in "
+        f"{new}: rename that, or name another --export_dir"
+    )
+    assert content(target) == before
+    assert export_target.why_foreign(str(new)) is None
+    age(new)
+    exports(target)
+    assert capsys.readouterr().err == (
+        f"warning: {new} stays: it is no half export; move it away\n"
+    )
+    assert (new / "saved_model.pb").read_text() == "new saved_model.pb"
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o2770, 0o750])
+@pytest.mark.parametrize("empty", [True, False])
+def test_the_folder_keeps_its_mode(tmp_path, mode, empty):
+    """From the first moment: nobody else reads what is still being written."""
+    target = tmp_path / "e"
+    if empty:
+        target.mkdir()
+    else:
+        exports(target)
+    target.chmod(mode)
+    owner = target.stat()
+    with export_folder.writing(str(target), {}) as folder:
+        assert stat.S_IMODE(os.stat(folder).st_mode) == mode
+        write(folder)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+    assert (target.stat().st_uid, target.stat().st_gid) == (owner.st_uid, owner.st_gid)
+    assert os.listdir(tmp_path) == ["e"]
+
+
+def test_the_folder_keeps_its_group_if_it_may(tmp_path, target, monkeypatch):
+    asked = []
+
+    def refuse(path, user, group):
+        asked.append((user, group))
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    exports(target)
+    assert asked == [(-1, target.stat().st_gid)]
+    assert os.listdir(tmp_path) == ["e"]
+
+
+def test_a_mount_point_is_not_replaced(capsys):
+    assert refusal("/proc", capsys) == (
+        "/proc is a mount point, which no export can replace: name a folder in it, "
+        "such as /proc/export"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ckpt-16", "ckpt-16.index", "ckpt-16.data-00000-of-00001", "ckpt-16.json"),
+        *("run.json", "summary.json", "metrics.jsonl", "eval.jsonl", ".claim.json"),
+        *("operative_config.gin", "best", "best/export", "train", "eval", "hosts"),
+        *("hosts/export", "non_finite", f".staging-{HEX}"),
+    ],
+)
+def test_what_a_run_will_write_is_not_taken_from_it(tmp_path, name, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    own = name.partition("/")[0]
+    assert refusal(run / name, capsys, run) == (
+        f"--export_dir {run}/{name}: {own} is a name that the run itself takes in "
+        f"{run}; name another --export_dir, such as {run}/export"
+    )
+    assert content(tmp_path) == {"run": stat.S_IFDIR}
+    (tmp_path / "link").symlink_to("run")
+    assert f"{own} is a name that the run" in refusal(
+        f"{tmp_path}/link/{name}", capsys, run
+    )
+    for other in (f"{run}/export", f"{run}/{own}-export", f"{run}2/{name}"):
+        export_target.refuse(other, {export_target.RUN: str(run)})
+    with pytest.raises(UserError, match="a name that the run itself takes in gs://b/r"):
+        export_target._refuse_name_of_run(f"gs://b/r/{name}", "gs://b/r")
 
 
 @pytest.mark.parametrize(
@@ -429,12 +629,16 @@ def test_what_is_to_be_looked_at_stays(tmp_path):
     def differ():
         with export_folder.writing(str(tmp_path / "e"), {}) as folder:
             write(folder)
+            shutil.rmtree(f"{folder}/assets.extra")  # not written yet
             kept.append(folder)
             raise StaysAside("other logits")
 
     with pytest.raises(UserError, match="other logits"):
         differ()
     assert [str(path) for path in tmp_path.iterdir()] == kept
+    age(Path(kept[0]))
+    exports(tmp_path / "e")
+    assert export_target.why_foreign(kept[0]) is None
 
 
 def test_a_bucket(monkeypatch):

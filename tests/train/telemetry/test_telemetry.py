@@ -361,12 +361,12 @@ def test_loops_are_written_every_half_minute_and_events_at_once(tmp_path, clock)
 
 
 def test_a_slow_disk_is_written_to_less_often(tmp_path, clock, monkeypatch):
-    def slow(path, text):
+    def slow(path, data):
         clock[0] += 2
-        write(path, text)
+        write(path, data)
 
-    write = gfiles.write_text
-    monkeypatch.setattr(gfiles, "write_text", slow)
+    write = gfiles.write_bytes
+    monkeypatch.setattr(gfiles, "write_bytes", slow)
     with make(tmp_path) as shown:
         shown.event(0, "x")
         for seconds, expected in ((199, []), (2, [1, 2])):
@@ -419,14 +419,81 @@ def test_a_folder_that_stays_broken_is_said_at_the_end(tmp_path, clock, capsys):
     assert steps(tmp_path / "metrics.jsonl") == [10, 20, 30]
 
 
-def test_lines_that_say_nothing_are_dropped(tmp_path):
-    good = b'{"kind": "train", "step": 1, "x": NaN}\n'
-    bad = b'\xff\x00\n{"kind": "train"}\n[1]\n\n{"kind": "tr\n'
-    (tmp_path / "metrics.jsonl").write_bytes(good + bad + good)
+# What a person may write between the lines of a run.
+NOTES = (
+    b"# the learning rate was halved here",
+    b'{"kind": "note", "step": 20, "top1": 0.5}',
+    b'{"kind": "train"}',
+    b'{"kind": "train", "step": "20"}',
+    b'{"kind": ["eval"], "step": 20}',
+    b"[1]",
+    b"",
+    b" \t",
+    b'\xff\x00 "',
+    b"[" * 10_000,
+    b"with a return\r",
+    b'{"kind": "tr',
+)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "eval.jsonl"])
+@pytest.mark.parametrize(
+    ("last", "stays"),
+    [
+        (b"", b""),
+        (b'{"ki', b""),
+        (b'{"kind": "train", "step": 4', b""),
+        (b"see above", b"see above\n"),
+        (b'{"kind": "note", "of": "mine"}', b'{"kind": "note", "of": "mine"}\n'),
+    ],
+)
+def test_a_persons_lines_stay_where_they_are(tmp_path, name, last, stays):
+    """Ours before and behind them go back and are replaced; no reader sees theirs."""
+
+    def ours(step, kind="train"):
+        return json.dumps({"kind": kind, "step": step}).encode() + b"\n"
+
+    path = tmp_path / name
+    path.write_bytes(
+        b"".join(
+            note + b"\n" + ours(10 * n) + ours(n, "eval")
+            for n, note in enumerate(NOTES)
+        )
+        + last
+    )
+    file = writers.JsonLines(str(path))
+    file.go_back(30)
+    for step in (0, 5):
+        file.add({"kind": "eval", "step": step, "top1": 0.5})
+    file.add({"kind": "train", "step": 40, "x": math.nan})
+    file.flush()
+    assert path.read_bytes() == (
+        b"".join(
+            note
+            + b"\n"
+            + (ours(10 * n) if n <= 3 else b"")
+            + (ours(n, "eval") if n not in (0, 5) else b"")
+            for n, note in enumerate(NOTES)
+        )
+        + stays
+        + b'{"kind": "eval", "step": 0, "top1": 0.5}\n'
+        + b'{"kind": "eval", "step": 5, "top1": 0.5}\n'
+        + b'{"kind": "train", "step": 40, "x": null}\n'
+    )
+    read = [(line["kind"], line["step"]) for line in writers.read_lines(str(path))]
+    trained = [("train", step) for step in (0, 10, 20, 30, 40)]
+    scored = [("eval", n) for n in range(len(NOTES))]
+    assert sorted(read) == sorted(trained + scored)
+    if name == "eval.jsonl":
+        assert make(tmp_path).evaluations().keys() == {*range(len(NOTES))}
+
+
+def test_what_is_not_finite_in_a_line_of_before_is_null(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"kind": "train", "step": 1, "x": NaN}\n')
     with make(tmp_path) as shown:
         shown.event(2, "x")
-    assert steps(tmp_path / "metrics.jsonl") == [1, 1]
-    assert len(lines(tmp_path / "metrics.jsonl")) == 3
+    assert lines(path)[0] == {"kind": "train", "step": 1, "x": None}
 
 
 def test_scores_that_cannot_be_read_are_not_taken_for_none(tmp_path):
