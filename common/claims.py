@@ -34,12 +34,17 @@ RENEW_SECONDS = 10.0
 STALE_SECONDS = 90.0
 _PATIENCE_SECONDS = 3.0  # for one that is just ending, or has it for a moment
 _POLL_SECONDS = 0.1
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What flock says on a file system that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 class Held(UserError):  # noqa: N818 (a state, whoever is to blame)
     """Another process writes there, or does so now instead of this one."""
+
+
+class Unwritable(UserError):  # noqa: N818 (a state, whoever is to blame)
+    """This process may not write there, and so cannot hold the folder."""
 
 
 class Claim(Protocol):
@@ -94,7 +99,7 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
     Raises:
       Held: another process holds it. One of another machine that gives no sign of life
         is waited for until it counts as dead.
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written; an Unwritable where it may not be.
     """
     if "://" in folder:
         yield _Unheld()
@@ -103,7 +108,7 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
         claim = _File(Path(folder) / NAME, _holder(folder, purpose))
         claim.take()
     except OSError as error:
-        raise UserError(
+        raise (Unwritable if error.errno in _MAY_NOT_WRITE else UserError)(
             f"cannot write {error.filename or folder}: {error.strerror or error}; free "
             "some space, mend the permissions or name another folder"
         ) from error
