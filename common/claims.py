@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from common import files
-from common.console import say
+from common.console import escaped, say
 from common.errors import Restart, UserError
 
 NAME = ".claim.json"
@@ -227,11 +227,12 @@ class _File:
             os.close(descriptor)
 
     def _say_waiting(self, other: "_Other") -> None:
-        say(
+        line = (
             f"{self._path.parent} is held by {other.holder}; its last sign of life is "
             f"{other.age:,.0f} s old. Waiting for another one; without, it counts as "
             f"dead after {STALE_SECONDS:.0f} s"
         )
+        say(escaped(line))
 
     def _held(self, holder: Holder | None) -> Held:
         return Held(
