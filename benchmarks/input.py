@@ -136,7 +136,9 @@ def _host_feeds(cpu_ms: float) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("benchmarks.input", __doc__)
-    parser.add_argument("--data_dir", required=True, help="a prepared dataset")
+    parser.add_argument(
+        "--data_dir", type=cli.path, required=True, help="a prepared dataset"
+    )
     parser.add_argument(
         "--split", default="train", help="of a large one, some shards: train[:4shard]"
     )

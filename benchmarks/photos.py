@@ -9,10 +9,11 @@ in the picture; worthless for training.
 """
 
 import argparse
+import io
 import pathlib
 import sys
 
-from common import cli
+from common import cli, files
 from common.errors import UserError
 
 _WIDTH, _HEIGHT = 500, 375
@@ -54,7 +55,9 @@ def main(arguments: argparse.Namespace) -> None:
         )
         folder = output / ("temple", "flower")[label]
         folder.mkdir(parents=True, exist_ok=True)
-        crop.save(folder / f"{number:05d}.jpg", quality=_QUALITY)
+        jpeg = io.BytesIO()
+        crop.save(jpeg, "JPEG", quality=_QUALITY)
+        files.write_bytes(folder / f"{number:05d}.jpg", jpeg.getvalue())
     print(f"wrote {arguments.images} photos to {arguments.output}")
 
 

@@ -9,11 +9,12 @@ A process of its own, because torch crashes in one that has loaded TensorFlow.
 import argparse
 import importlib.util
 import sys
+from pathlib import Path
 from typing import Any
 
 from common import cli, files
 from common.cli import positive
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 _NEEDED = ("jax", "timm", "torch")
 
@@ -27,7 +28,7 @@ def _stablehlo(network: str, **options: Any) -> str:
     try:
         return timm_networks.stablehlo(network, **options)
     except (ValueError, RuntimeError) as error:  # NotImplementedError is the latter
-        raise UserError(f"{network}: {error}") from error
+        raise UserError(f"{network}: {first_line(error)}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +57,9 @@ def main(arguments: argparse.Namespace) -> None:
     options = vars(arguments)
     network, output = options.pop("network"), options.pop("output")
     files.refuse_foreign(output, _never)  # nothing tells our texts from others'
+    folder = Path(output).parent
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; make it, or name another file")
     text = _stablehlo(network, **options)
     try:
         files.write_bytes(output, text.encode(), is_ours=_never)

@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gin_file", default="gin_configs/runs/mnist_cpu.gin", help="(%(default)s)"
     )
-    parser.add_argument("--data_dir", default="data/mnist", help="(%(default)s)")
+    parser.add_argument(
+        "--data_dir", type=cli.path, default="data/mnist", help="(%(default)s)"
+    )
     parser.add_argument(
         "--gin_param", action="append", default=list(X_B0), help="another setting"
     )

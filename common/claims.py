@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from common import files
-from common.console import say
+from common.console import escaped, say
 from common.errors import Restart, UserError
 
 NAME = ".claim.json"
@@ -35,12 +35,17 @@ STALE_SECONDS = 90.0
 _PATIENCE_SECONDS = 3.0  # for one that is just ending, or has it for a moment
 _POLL_SECONDS = 0.1
 _BEGINS = b'{"token": "'
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What flock says on a file system that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 class Held(UserError):  # noqa: N818 (a state, whoever is to blame)
     """Another process writes there, or does so now instead of this one."""
+
+
+class Unwritable(UserError):  # noqa: N818 (a state, whoever is to blame)
+    """This process may not write there, and so cannot hold the folder."""
 
 
 class Claim(Protocol):
@@ -95,7 +100,7 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
     Raises:
       Held: another process holds it. One of another machine that gives no sign of life
         is waited for until it counts as dead.
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written; an Unwritable where it may not be.
     """
     if "://" in folder:
         yield _Unheld()
@@ -104,7 +109,7 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
         claim = _File(Path(folder) / NAME, _holder(folder, purpose))
         claim.take()
     except OSError as error:
-        raise UserError(
+        raise (Unwritable if error.errno in _MAY_NOT_WRITE else UserError)(
             f"cannot write {error.filename or folder}: {error.strerror or error}; free "
             "some space, mend the permissions or name another folder"
         ) from error
@@ -224,11 +229,12 @@ class _File:
             os.close(descriptor)
 
     def _say_waiting(self, other: "_Other") -> None:
-        say(
+        line = (
             f"{self._path.parent} is held by {other.holder}; its last sign of life is "
             f"{other.age:,.0f} s old. Waiting for another one; without, it counts as "
             f"dead after {STALE_SECONDS:.0f} s"
         )
+        say(escaped(line))
 
     def _held(self, holder: Holder | None) -> Held:
         return Held(

@@ -25,10 +25,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from common import console
-from common.errors import Restart, Status, UserError, first_line
+from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
 
 _Run = Callable[[argparse.Namespace], Status | None]
@@ -42,6 +42,14 @@ class Main(Protocol):
         ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever a value holds."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print how the command is used and what is wrong, and end the process."""
+        super().error(console.escaped(message))
+
+
 def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
     """Make the parser of a command.
 
@@ -50,7 +58,7 @@ def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentPar
       doc: the module's docstring, which --help shows as it is.
       **options: of ArgumentParser.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m {module}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -142,10 +150,10 @@ def run_command(
         sys.stdout.flush()  # a pipe that is closed, or a full disk, tells now
         return int(status or Status.OK)
     except UserError as error:
-        return _mistake(first_line(error))
+        return _mistake(_text(error))
     except Restart as reason:
         console.end_live_line()
-        console.say(f"{first_line(reason)}; the same command goes on")
+        console.say(console.escaped(f"{_text(reason)}; the same command goes on"))
         return int(Status.RESTART)
     except KeyboardInterrupt:
         console.say(interrupted)
@@ -164,8 +172,13 @@ def run_command(
 
 def _mistake(line: str) -> int:
     console.end_live_line()
-    console.say(f"error: {line}")
+    console.say(f"error: {console.escaped(line)}")
     return int(Status.MISTAKE)
+
+
+def _text(error: BaseException) -> str:
+    # All of it: where there is a second line, a name has brought it.
+    return str(error).strip() or type(error).__name__
 
 
 def _die_of_a_closed_pipe() -> None:
@@ -213,12 +226,14 @@ def positive(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """Return a path that is to be written.
+    """Return a path, of a file or folder to be written or read.
 
     Raises:
-      ArgumentTypeError: the text is empty, or begins with a ~ that no shell has
-        replaced: it would be a folder of this name.
+      ArgumentTypeError: the text is empty; it begins with a ~ that no shell has
+        replaced: it would be a folder of this name; or it is not UTF-8, which
+        TensorFlow cannot open.
     """
+    text = text.removeprefix("file://")
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty: name a file or folder")
     if text.partition("/")[0] == "~":
@@ -226,7 +241,14 @@ def path(text: str) -> str:
             f"{text} would be a folder named ~: write {text.replace('~', '$HOME', 1)}, "
             f"or ./{text} if you mean it"
         )
-    return text.removeprefix("file://")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise argparse.ArgumentTypeError(
+            f"{shown} is not UTF-8, as paths have to be: rename it, or name another"
+        ) from None
+    return text
 
 
 def names(text: str) -> list[str]:

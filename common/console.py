@@ -6,13 +6,28 @@ import textwrap
 from collections.abc import Container, Sequence
 
 WIDTH = 100  # columns of a paragraph
+# What moves a terminal's cursor, colours it or ends a line, and how it is shown.
+_CONTROLS = {
+    number: chr(number).encode("unicode_escape").decode()
+    for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+_CONTROLS_IN_LINES = {
+    number: text for number, text in _CONTROLS.items() if chr(number) not in "\n\t"
+}
+
+
+def escaped(text: str) -> str:
+    """Return one line, whatever a name in it holds: control characters written out."""
+    return text.translate(_CONTROLS)
 
 
 def say(line: str, *, stays: bool = True) -> None:
     """Write a line to standard error; on a terminal the next may take its place.
 
-    A terminal or a log that is gone ends no run: the line is lost then.
+    A terminal or a log that is gone ends no run: the line is lost then. Tables and
+    stacks have several lines; what is one, and holds a name, is to be `escaped`.
     """
+    line = line.translate(_CONTROLS_IN_LINES)
     try:
         live = sys.stderr.isatty()
         if live and not stays:  # a line that wraps could not be taken back
@@ -25,8 +40,8 @@ def say(line: str, *, stays: bool = True) -> None:
 
 
 def warn(text: str) -> None:
-    """Write a line that begins with "warning: " to standard error."""
-    say(f"warning: {text}")
+    """Write one line that begins with "warning: " to standard error."""
+    say(f"warning: {escaped(text)}")
 
 
 def end_live_line() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from common.errors import UserError
 
+_NAME_BYTES = 255  # the longest name that there may be on a disk
 STALE_SECONDS = 24 * 3600.0  # older than any write that is still under way
 STAGING = re.compile(r"(?P<name>.+)\.part-[0-9a-f]{32}", re.DOTALL)
 
@@ -60,8 +61,17 @@ def kind(path: str | os.PathLike[str], *, follow_links: bool = False) -> str | N
 
 
 def staging_name(path: str | os.PathLike[str]) -> str:
-    """Return another path beside this one, for what is to get its name later."""
-    return f"{os.fspath(path)}.part-{uuid.uuid4().hex}"  # several may write at once
+    """Return another path beside this one, for what is to get its name later.
+
+    It begins with the same name, of which the end is left out where it would get too
+    long. What a killed process leaves under such a name is not recognised, and stays:
+    it might be another file's. Only names that people give are as long as that.
+    """
+    folder, slash, name = os.fspath(path).rpartition("/")
+    tail = f".part-{uuid.uuid4().hex}"  # several may write at once
+    if len(os.fsencode(name + tail)) > _NAME_BYTES:
+        name = os.fsencode(name)[: _NAME_BYTES - len(tail)].decode("utf-8", "ignore")
+    return f"{folder}{slash}{name}{tail}"
 
 
 @contextlib.contextmanager
@@ -109,7 +119,11 @@ def write_bytes(
 ) -> None:
     """Write a file whole or not at all; raises as `writing` does."""
     with writing(path, is_ours=is_ours) as staging:
-        staging.write_bytes(data)
+        try:
+            staging.write_bytes(data)
+        except OSError as error:  # a full disk names no file
+            error.filename = error.filename or os.fspath(path)
+            raise
 
 
 def _refuse(path: str | os.PathLike[str], is_ours: IsOurContent | None) -> None:

@@ -44,7 +44,9 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
         "Labels begin at 1, in the order of the folders' names.",
     )
-    one.add_argument("--source", required=True, metavar="DIR", help="the images")
+    one.add_argument(
+        "--source", type=cli.path, required=True, metavar="DIR", help="the images"
+    )
     _add_output(one)
     one.add_argument(
         "--shards",
@@ -73,13 +75,21 @@ def _add_imagenet(commands: argparse._SubParsersAction) -> None:
         "they take, 145 GB. Labels are 1 to 1000, in the order of the synsets.",
     )
     one.add_argument(
-        "--train_tar", required=True, metavar="TAR", help="ILSVRC2012_img_train.tar"
+        "--train_tar",
+        type=cli.path,
+        required=True,
+        metavar="TAR",
+        help="ILSVRC2012_img_train.tar",
     )
     one.add_argument(
-        "--validation_tar", metavar="TAR", help="ILSVRC2012_img_val.tar; needs --labels"
+        "--validation_tar",
+        type=cli.path,
+        metavar="TAR",
+        help="ILSVRC2012_img_val.tar; needs --labels",
     )
     one.add_argument(
         "--labels",
+        type=cli.path,
         metavar="FILE",
         help="ILSVRC2012_devkit_t12.tar.gz, or a text file of the validation images' "
         "synsets in order, one a line",
@@ -126,6 +136,7 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
     )
     one.add_argument(
         "--labels",
+        type=cli.path,
         metavar="NAMES.txt",
         help="the classes' names, one a line (by default the records' own texts)",
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -214,10 +215,18 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
 def require_file(path: str) -> None:
     """Raise DataError where something else than a file has a file's name.
 
-    To read a pipe would wait for ever. A link counts as what it points to.
+    To read a pipe would wait for ever. A link counts as what it points to; one that
+    points to nothing is not nothing: its disk may be away.
     """
     local = gfiles.local_path(path)
-    what = None if local is None else files.kind(local, follow_links=True)
+    if local is None:
+        return
+    what = files.kind(local, follow_links=True)
+    if what is None and files.kind(local) == files.LINK:
+        raise DataError(
+            f"{path} is a link to {os.readlink(local)}, where nothing is: mount its "
+            "disk, or remove the link"
+        )
     if what not in (None, files.FILE):
         raise DataError(
             f"{path} is a {what}, no file: move it away, or choose another folder"
@@ -225,10 +234,11 @@ def require_file(path: str) -> None:
 
 
 def load_info(data_dir: str) -> DatasetInfo:
-    """Read dataset_info.json and look that every shard it names is there.
+    """Read dataset_info.json and look that every shard it names is there, a file.
 
     Raises:
-      DataError: no such folder, no or unreadable dataset_info.json, missing shards.
+      DataError: no such folder, no or unreadable dataset_info.json, missing shards,
+        or what is no file.
     """
     info = read_info(data_dir)
     present = set(tf.io.gfile.listdir(data_dir))
@@ -239,6 +249,8 @@ def load_info(data_dir: str) -> DatasetInfo:
             f"{data_dir} lacks {len(missing)} of its {len(shards)} TFRecord files, "
             f"the first is {missing[0]}: copy them there, or prepare the dataset again"
         )
+    for shard in shards:
+        require_file(shard_path(data_dir, shard))
     return info
 
 

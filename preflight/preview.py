@@ -36,11 +36,12 @@ def _images(text: str) -> int:
 
 
 def _png(text: str) -> str:
-    if text and not text.lower().endswith(".png"):
+    path = cli.path(text)
+    if not path.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(
-            f"{text} is no .png; name it so, it will be one"
+            f"{path} is no .png; name it so, it will be one"
         )
-    return cli.path(text)
+    return path
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images", type=_images, default=16, help="how many (%(default)s)"
     )
-    parser.add_argument("--data_dir", help="instead of the config's")
+    parser.add_argument("--data_dir", type=cli.path, help="instead of the config's")
     parser.add_argument("--seed", type=int, help="instead of the config's")
     return parser
 

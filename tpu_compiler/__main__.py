@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, files
-from common.errors import Status
+from common.errors import Status, UserError
 from tpu_compiler import service
 from tpu_compiler.report import CompilerReport
 
@@ -120,11 +120,21 @@ def _is_ours(data: bytes) -> bool:
     return data == _marked(data.partition(b"\n")[2])
 
 
+def _check_place(path: str) -> None:
+    """Refuse a place where no file may be written, before the work is done."""
+    files.refuse_foreign(path, _is_ours)
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no folder {folder} for --hlo; make it, or name another"
+        )
+
+
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Run the command line."""
     if arguments.hlo:
-        files.refuse_foreign(arguments.hlo, _is_ours)
+        _check_place(arguments.hlo)
     report = service.compile(
         arguments.module.read_bytes(),
         arguments.topology,

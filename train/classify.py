@@ -15,12 +15,16 @@ from common.errors import Status, UserError
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.classify", __doc__)
-    parser.add_argument("--export_dir", required=True, help="what train.export wrote")
-    parser.add_argument("--tfrecords", help="pattern of TFRecords to classify")
+    parser.add_argument(
+        "--export_dir", type=cli.path, required=True, help="what train.export wrote"
+    )
+    parser.add_argument(
+        "--tfrecords", type=cli.path, help="pattern of TFRecords to classify"
+    )
     parser.add_argument(
         "--show", type=cli.number(int, least=0), default=10, help="results to print"
     )
-    parser.add_argument("files", nargs="*", help="JPEG or PNG files")
+    parser.add_argument("files", type=cli.path, nargs="*", help="JPEG or PNG files")
     return parser
 
 

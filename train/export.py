@@ -17,7 +17,9 @@ from common.errors import UserError
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.export", __doc__)
-    parser.add_argument("--model_dir", required=True, help="folder of a training run")
+    parser.add_argument(
+        "--model_dir", type=cli.path, required=True, help="folder of a training run"
+    )
     parser.add_argument(
         "--export_dir", type=cli.path, required=True, help="folder to write"
     )
@@ -42,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     model_dir = arguments.model_dir.rstrip("/")
     if not model_dir:
-        raise UserError("--model_dir is empty or /; name the folder of a run")
+        raise UserError("--model_dir is /; name the folder of a run")
     export_dir = arguments.export_dir.rstrip("/")
     export_target.refuse(export_dir, {export_target.RUN: model_dir})
     # What follows takes seconds to import: only once the flags are right.

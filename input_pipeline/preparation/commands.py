@@ -89,7 +89,7 @@ def _imagenet(arguments: argparse.Namespace) -> str:
         validation_shards=arguments.validation_shards,
     )
     for note in notes:
-        console.say(f"note: {note}")
+        console.say(console.escaped(f"note: {note}"))
     return _write(plan, arguments)
 
 
@@ -116,7 +116,7 @@ def _write(plan: Plan, arguments: argparse.Namespace) -> str:
         overwrite_info=arguments.overwrite_info,
     )
     for line in outcome.skipped[:_NAMED]:
-        console.say(f"skipped: {line}")
+        console.say(console.escaped(f"skipped: {line}"))
     if len(outcome.skipped) > _NAMED:
         console.say(f"skipped: {len(outcome.skipped) - _NAMED:,} more images")
     return _closing_line(outcome, arguments.output)

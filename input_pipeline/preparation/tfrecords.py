@@ -58,7 +58,7 @@ def describe(
         for of_split in splits.values()
         for name in of_split
     ]
-    for path in paths:
+    for path in (*paths, tf.io.gfile.join(source, records.INFO_FILENAME)):
         records.require_file(path)
     surveys = worker_pool.run(
         _survey, paths, workers=workers, total=len(paths), unit="files"

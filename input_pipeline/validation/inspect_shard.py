@@ -16,8 +16,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from common.errors import one_line
+from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
-from input_pipeline.records import CHUNK_RECORDS, MISSING_LABEL, ShardInfo
+from input_pipeline.records import (
+    CHUNK_RECORDS,
+    MISSING_LABEL,
+    ShardInfo,
+    require_file,
+)
 from input_pipeline.stream import file_from
 from input_pipeline.validation.findings import FaultKind, Findings, Location
 
@@ -91,6 +97,7 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
     images, names = [], []
     size = 0
     try:
+        require_file(task.path)
         size = tf.io.gfile.stat(task.path).length
         for number, serialized in _Reader(task, size, findings):
             found = _inspect_record(serialized, number, task, findings)
@@ -100,7 +107,7 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
             advance(1)
     except tf.errors.NotFoundError:
         findings.add(FaultKind.MISSING_FILE, Location(task.shard.filename))
-    except tf.errors.OpError as error:
+    except (DataError, OSError, tf.errors.OpError) as error:
         location = Location(task.shard.filename, detail=one_line(error))
         findings.add(FaultKind.UNREADABLE_FILE, location)
     return ShardReport(

@@ -34,10 +34,11 @@ def test_what_is_not_positive(text, message):
     assert str(raised.value) == message
 
 
-def test_a_path_to_write():
-    for text in ("a", "/a/b", "gs://bucket/a", "./~", "a/~", "~a"):
+def test_a_path():
+    for text in ("a", "/a/b", "gs://bucket/a", "./~", "a/~", "~a", "\xe9", "a\n"):
         assert cli.path(text) == text
     assert cli.path("file:///a") == "/a"
+    assert cli.path("file://./~/a") == "./~/a"
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,14 @@ def test_a_path_to_write():
         ("~", "~ would be a folder named ~: write $HOME, or ./~ if you mean it"),
         ("~/x", "~/x would be a folder named ~: write $HOME/x, or ./~/x if you mean "
          "it"),
+        ("file://", "it is empty: name a file or folder"),
+        ("file://~/x", "~/x would be a folder named ~: write $HOME/x, or ./~/x if you "
+         "mean it"),
+        (os.fsdecode(b"\xe9t\xc3\xa9"), "\\xe9t\xe9 is not UTF-8, as paths have to "
+         "be: rename it, or name another"),
     ],
 )  # fmt: skip
-def test_no_path_to_write(text, message):
+def test_no_path(text, message):
     with pytest.raises(argparse.ArgumentTypeError) as raised:
         cli.path(text)
     assert str(raised.value) == message
@@ -135,20 +141,21 @@ def raising(error):
         (lambda arguments: None, 0, ""),
         (lambda arguments: Status.NO, 1, ""),
         (
-            raising(UserError("no such thing; mend it\nand more")),
+            raising(UserError("no such thing as a\n\x1b[31mb; mend it\n")),
             2,
-            "error: no such thing; mend it\n",
+            "error: no such thing as a\\n\\x1b[31mb; mend it\n",
         ),
+        (raising(UserError()), 2, "error: UserError\n"),
         (
-            raising(Restart("a host is gone")),
+            raising(Restart("a host is\rgone")),
             75,
-            "a host is gone; the same command goes on\n",
+            "a host is\\rgone; the same command goes on\n",
         ),
         (raising(KeyboardInterrupt()), 130, "stopped here\n"),
         (
-            raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "table.csv")),
+            raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a\nb.csv")),
             2,
-            "error: table.csv: No space left on device\n",
+            "error: a\\nb.csv: No space left on device\n",
         ),
         (raising(OSError(errno.EIO, "it is broken")), 2, "error: it is broken\n"),
     ],
@@ -161,6 +168,19 @@ def test_how_a_command_ends(run, status, said, capsys):
 def test_a_mistake_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         command(lambda arguments: 1 / 0)(["file"])
+
+
+def test_a_mistake_in_a_flag_is_one_line(capsys):
+    parser = cli.parser("some.command", None)
+    one = parser.add_subparsers().add_parser("one")
+    one.add_argument("--output", type=cli.path)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["one", "--output=~/a\n\x1b[1mb"])
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "python -m some.command one: error: argument --output: ~/a\\n\\x1b[1mb would "
+        "be a folder named ~: write $HOME/a\\n\\x1b[1mb, or ./~/a\\n\\x1b[1mb if you "
+        "mean it"
+    ]
 
 
 @pytest.mark.parametrize("mistake", [[], ["file", "more"], ["file", "--fil=x"]])

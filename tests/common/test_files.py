@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import os
 import stat
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,36 @@ def test_an_error_names_the_file_and_not_what_stands_in_for_it(tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         files.write_bytes(path, b"")
     assert raised.value.filename == str(path)
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        files.write_bytes(tmp_path / "a", b"")
+    assert raised.value.filename == str(tmp_path / "a")
+    assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\N{SNOWMAN}" * 85, "x" + "\xe9" * 127])
+def test_names_as_long_as_a_disk_allows(tmp_path, name):
+    path = tmp_path / name
+    staging = files.staging_name(path)
+    shown = files.STAGING.fullmatch(os.path.basename(staging))
+    assert shown
+    assert name.startswith(shown["name"])
+    assert len(os.path.basename(staging).encode()) in (253, 254, 255)
+    files.write_bytes(path, b"1")
+    assert content(tmp_path) == {name: b"1"}
+
+
+def test_names_that_are_not_too_long_are_kept_whole(tmp_path):
+    for name in ("a", "x" * 217, os.fsdecode(b"\xff" * 217)):
+        staging = os.path.basename(files.staging_name(tmp_path / name))
+        assert staging[:-38] == name
+    assert files.staging_name("gs://bucket/a").startswith("gs://bucket/a.part-")
 
 
 def test_scratch_goes(tmp_path):

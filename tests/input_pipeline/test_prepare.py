@@ -1,5 +1,6 @@
 import collections
 import contextlib
+import errno
 import io
 import os
 import pathlib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common import claims
 from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import commands, mnist
@@ -116,6 +118,37 @@ def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
         "of which 10 were there already\n"
     )
     assert digests(output) == digests(prepared[0])
+
+
+def test_records_that_a_person_has_cleaned_stay(prepared, tmp_path, capsys):
+    output = tmp_path / "copy"
+    shutil.copytree(prepared[0], output)
+    path = output / "validation-00001-of-00002"
+    found = [*map(bytes, tf.data.TFRecordDataset(str(path)).as_numpy_iterator())]
+    records.write_shard(str(path), found[:9] + found[10:])
+    before = content(output)
+    for flag in ([], ["--overwrite_info"]):
+        assert prepare.main(["mnist", f"--output={output}", *flag]) == 2
+        assert capsys.readouterr() == (
+            "",
+            f"error: {path} is there, and is not what is to be written there: move it "
+            "away, or choose another folder\n",
+        )
+        assert content(output) == before
+
+
+def test_a_second_run_on_a_disk_that_is_read_only(prepared, capsys, monkeypatch):
+    output, _ = prepared
+    before = content(output)
+
+    def refuse(claim):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{output}/.claim.json")
+
+    monkeypatch.setattr(claims._File, "take", refuse)
+    assert prepare.main(["mnist", f"--output={output}"]) == 0
+    said = f"{output} holds the whole dataset already: nothing to do\n"
+    assert capsys.readouterr() == (said, "")
+    assert content(output) == before
 
 
 def test_another_dataset_is_not_overwritten(prepared):

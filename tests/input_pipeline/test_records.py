@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 
 import pytest
@@ -111,6 +112,40 @@ def test_a_ruined_folder_is_explained_in_one_line(tmp_path, ruin):
     with pytest.raises(DataError, match=message) as error:
         records.load_info(str(folder))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "a named pipe, no file: move it away, or choose another folder"),
+        (os.mkdir, "a folder, no file: move it away, or choose another folder"),
+        (
+            lambda path: path.symlink_to("/dev/zero"),
+            "a device, no file: move it away, or choose another folder",
+        ),
+        (
+            lambda path: path.symlink_to("disk/gone"),
+            "a link to disk/gone, where nothing is: mount its disk, or remove the link",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["train-1", "dataset_info.json"])
+def test_what_is_no_file_is_named(tmp_path, name, make, said):
+    """To read a pipe or a device would never end."""
+    write_dataset(tmp_path, {"train-0": [example(0)], "train-1": [example(0)]})
+    path = tmp_path / name
+    path.unlink()
+    make(path)
+    with pytest.raises(DataError) as refused:
+        records.load_info(str(tmp_path))
+    assert str(refused.value) == f"{path} is {said}"
+
+
+def test_a_link_to_a_shard_is_one(tmp_path):
+    info = write_dataset(tmp_path, {"train-0": [example(0)]})
+    (tmp_path / "train-0").rename(tmp_path / "elsewhere")
+    (tmp_path / "train-0").symlink_to("elsewhere")
+    assert records.load_info(str(tmp_path)) == info
 
 
 def test_a_bucket_that_cannot_be_reached(monkeypatch):

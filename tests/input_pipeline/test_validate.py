@@ -350,6 +350,20 @@ def a_folder(folder):
     return {FaultKind.UNREADABLE_FILE: ["train-1: "]}
 
 
+def a_pipe(folder):
+    (folder / "train-1").unlink()
+    os.mkfifo(folder / "train-1")
+    says = f"{folder}/train-1 is a named pipe, no file: move it away, or "
+    return {FaultKind.UNREADABLE_FILE: [f"train-1: {says}"]}
+
+
+def a_link_to_nothing(folder):
+    (folder / "train-1").unlink()
+    (folder / "train-1").symlink_to("gone")
+    says = f"{folder}/train-1 is a link to gone, where nothing is: mount its disk, "
+    return {FaultKind.UNREADABLE_FILE: [f"train-1: {says}"]}
+
+
 def too_few(folder):
     records.write_shard(str(folder / "train-1"), GOOD[20:37])
     return {FaultKind.WRONG_COUNT: ["train-1: 17, dataset_info.json says 20"]}
@@ -385,7 +399,16 @@ def left_over(folder):
 
 
 FILE_FAULTS = [
-    *(missing, empty, a_folder, too_few, too_many, in_another_order),
+    *(
+        missing,
+        empty,
+        a_folder,
+        a_pipe,
+        a_link_to_nothing,
+        too_few,
+        too_many,
+        in_another_order,
+    ),
     *(unlisted, left_over),
 ]
 

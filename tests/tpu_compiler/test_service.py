@@ -296,6 +296,14 @@ def test_hlo_replaces_nothing_but_ours(fake, tmp_path, capsys, make, said):
     assert content(tmp_path) == before
 
 
+def test_no_folder_for_hlo_is_found_before_the_work(fake, tmp_path, capsys):
+    assert compiles(fake, tmp_path, f"--hlo={tmp_path}/none/step.hlo") == 2
+    said = f"there is no folder {tmp_path}/none for --hlo; make it, or name another"
+    assert capsys.readouterr() == ("", f"error: {said}\n")
+    assert fake.requests == []
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("flag", ["--hlo=", "--cache_dir=", "--cache_dir=~/x"])
 def test_no_path_at_all(fake, tmp_path, capsys, flag):
     assert compiles(fake, tmp_path, flag) == 2

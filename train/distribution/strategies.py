@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 
@@ -77,5 +77,6 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"cannot reach TPU {name!r}: {error}") from error
+        why = first_line(error)
+        raise UserError(f"cannot reach TPU {name!r}: {why}") from error
     return tf.distribute.TPUStrategy(resolver)

@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import os
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -59,26 +61,188 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def drop_a_record(path):
-    first = next(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
-    records.write_shard(str(path), [bytes(first)])
+def damage_the_first(path):
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
 
 
-def exchange(path):
-    path.write_bytes(path.with_name(SHARDS[2]).read_bytes())
+def cut_to(size):
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+def as_link(path):
+    """To a damaged one; a link is replaced and not followed."""
+    cut(path)
+    path.rename(path.with_name("kept"))
+    path.symlink_to("kept")
+
+
+def contents(path):
+    return [*map(bytes, tf.data.TFRecordDataset(str(path)).as_numpy_iterator())]
+
+
+def with_records(change):
+    return lambda path: records.write_shard(str(path), change(contents(path)))
+
+
+def nameless(content):
+    example = tf.train.Example.FromString(content)
+    del example.features.feature["image/filename"]
+    return example.SerializeToString()
+
+
+def clean_and_cut(path):
+    """A person has left out the second record; the disk, what follows the third."""
+    with_records(lambda found: [found[0], *found[2:]])(path)
+    cut(path)
+
+
+FOREIGN = [
+    with_records(lambda found: found[:1]),
+    with_records(lambda found: found[1:]),
+    with_records(lambda found: found[::-1]),
+    with_records(lambda found: [*found, found[0]]),
+    with_records(lambda found: [nameless(found[0]), *found[1:]]),
+    with_records(lambda found: [b"\xff\xff no Example", *found[1:]]),
+    lambda path: path.write_bytes(path.with_name(SHARDS[2]).read_bytes()),
+    clean_and_cut,
+    lambda path: path.write_text("some notes of mine, not a TFRecord at all"),
+    lambda path: path.write_bytes(b"mine"),
+    lambda path: path.write_bytes(bytes(99)),
+    cut_to(7),
+]
+
+
+@pytest.mark.parametrize("spoil", FOREIGN)
+@pytest.mark.parametrize("options", [{}, {"overwrite_info": True}])
+def test_what_is_not_the_plans_stays(plan, tmp_path, spoil, options):
+    """Cleaned data, say: somebody may have changed the file, or put it there."""
+    write(plan, tmp_path)
+    spoil(tmp_path / SHARDS[1])
+    before = content(tmp_path)
+    with pytest.raises(DataError) as refused:
+        write(plan, tmp_path, **options)
+    assert str(refused.value) == (
+        f"{tmp_path}/{SHARDS[1]} is there, and is not what is to be written there: "
+        "move it away, or choose another folder"
+    )
+    assert content(tmp_path) == before
+
+
+def test_what_is_not_the_plans_stays_beside_a_copied_plan(plan, tmp_path):
+    write(plan, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    plans = [tmp_path / name / dataset_writer.PLAN_FILENAME for name in "ab"]
+    plans[1].write_bytes(plans[0].read_bytes())
+    (tmp_path / "b" / SHARDS[0]).write_text("mine")
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=f"{SHARDS[0]} is there, and is not what"):
+        write(plan, tmp_path / "b")
+    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda p: p.unlink(), damage, cut, drop_a_record, exchange]
+    "spoil",
+    [
+        lambda path: path.unlink(),
+        damage,
+        damage_the_first,
+        cut,
+        cut_to(8),
+        cut_to(0),
+        as_link,
+    ],
 )
 def test_only_what_is_missing_or_wrong_is_written(plan, tmp_path, spoil):
     write(plan, tmp_path)
     whole = digests(tmp_path)
     spoil(tmp_path / SHARDS[1])
     assert digests(tmp_path) != whole
+    kept = (tmp_path / "kept").read_bytes() if (tmp_path / "kept").exists() else b""
     outcome = write(plan, tmp_path)
     assert (outcome.written, outcome.kept) == (1, 2)
+    if kept:
+        assert (tmp_path / "kept").read_bytes() == kept
+        (tmp_path / "kept").unlink()
     assert digests(tmp_path) == whole
+    assert not (tmp_path / SHARDS[1]).is_symlink()
+
+
+def test_a_description_is_compared_before_a_record_is_written(plan, tmp_path):
+    write(plan, tmp_path)
+    path = tmp_path / records.INFO_FILENAME
+    path.write_text(path.read_text().replace(SHARDS[2], "train-2"))
+    for name in SHARDS[:2]:
+        (tmp_path / name).unlink()
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"splits: other files, or other places in the"):
+        write(plan, tmp_path)
+    assert content(tmp_path) == before
+    mend(path)
+    with pytest.raises(DataError, match=r"says something else .*label_names: 'kitten'"):
+        write(plan, tmp_path)
+    assert sorted(content(tmp_path)) == sorted(before)
+    again = write(plan, tmp_path, overwrite_info=True)
+    assert (again.written, again.kept, again.described) == (2, 1, True)
+
+
+@pytest.fixture
+def read_only(monkeypatch, tmp_path):
+    """A folder that may not be written, for root neither."""
+    write_as_before, number = os.open, errno.EROFS
+
+    def refuse(path, flags, *args, **kwargs):
+        if flags & os.O_CREAT and Path(path).parent == tmp_path:
+            raise OSError(number, os.strerror(number), str(path))
+        return write_as_before(path, flags, *args, **kwargs)
+
+    def switch_on(why):
+        nonlocal number
+        number = why
+        monkeypatch.setattr(claims.os, "open", refuse)
+
+    return switch_on
+
+
+@pytest.mark.parametrize("why", [errno.EROFS, errno.EACCES])
+def test_a_finished_dataset_on_a_disk_that_is_read_only(plan, tmp_path, read_only, why):
+    first = write(plan, tmp_path)
+    before = content(tmp_path)
+    read_only(why)
+    second = write(plan, tmp_path)
+    assert (second.written, second.kept, second.described) == (0, 3, False)
+    assert second.info == first.info
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        (SHARDS[1], os.unlink),
+        (SHARDS[1], cut),
+        (records.INFO_FILENAME, os.unlink),
+        (dataset_writer.PLAN_FILENAME, os.unlink),
+        (
+            records.INFO_FILENAME,
+            lambda path: path.write_text(path.read_text().replace('"a"', '"b"')),
+        ),
+    ],
+)
+def test_an_unfinished_dataset_on_a_disk_that_is_read_only(
+    plan, tmp_path, read_only, name, spoil
+):
+    write(plan, tmp_path)
+    spoil(tmp_path / name)
+    before = content(tmp_path)
+    read_only(errno.EROFS)
+    with pytest.raises(claims.Unwritable) as refused:
+        write(plan, tmp_path)
+    assert str(refused.value) == (
+        f"cannot write {tmp_path}/.claim.json: Read-only file system; free some "
+        "space, mend the permissions or name another folder"
+    )
+    assert content(tmp_path) == before
 
 
 def mend(path):
@@ -171,18 +335,21 @@ def test_what_is_no_file_is_named(plan, tmp_path, name, make, what):
     assert content(tmp_path) == before
 
 
-def test_a_link_to_a_file_is_replaced_and_not_followed(plan, tmp_path):
+@pytest.mark.parametrize("name", [SHARDS[1], records.INFO_FILENAME])
+@pytest.mark.parametrize("overwrite_info", [False, True])
+def test_a_link_whose_disk_is_away_stays(plan, tmp_path, name, overwrite_info):
     write(plan, tmp_path)
-    whole = digests(tmp_path)
-    for name, target in ((SHARDS[0], "notes"), (SHARDS[1], "nowhere")):
-        (tmp_path / name).unlink()
-        (tmp_path / name).symlink_to(target)
-    (tmp_path / "notes").write_text("mine")
-    write(plan, tmp_path)
-    assert (tmp_path / "notes").read_text() == "mine"
-    (tmp_path / "notes").unlink()
-    assert digests(tmp_path) == whole
-    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+    path = tmp_path / name
+    path.unlink()
+    path.symlink_to("disk/gone")
+    before = content(tmp_path)
+    with pytest.raises(DataError) as refused:
+        write(plan, tmp_path, overwrite_info=overwrite_info)
+    assert str(refused.value) == (
+        f"{path} is a link to disk/gone, where nothing is: mount its disk, or remove "
+        "the link"
+    )
+    assert content(tmp_path) == before
 
 
 def test_stale_files_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path):

@@ -264,4 +264,5 @@ def test_restart_is_one_line(capsys):
         raise errors.Restart("stopped\nfor a reason")
 
     assert cli.run_command(stop) == 75
-    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+    said = "stopped\\nfor a reason; the same command goes on\n"
+    assert capsys.readouterr().err == said
