@@ -8,39 +8,25 @@ The plan's digest lies beside them, so that files of two plans never mix.
 dataset_info.json comes last.
 """
 
-import collections
 import dataclasses
 import json
-import os
 import re
-import reprlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from common import claims, gfiles
-from common.errors import one_line
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.jpeg import BadImageError
-from input_pipeline.preparation.plan import (
-    LABEL_OFFSET,
-    Class,
-    File,
-    Item,
-    Plan,
-    Source,
-    summary,
-)
+from input_pipeline.preparation import description, shard_writer
+from input_pipeline.preparation.plan import LABEL_OFFSET, File, Plan, summary
+from input_pipeline.preparation.shard_writer import Done, Task
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 
 PLAN_FILENAME = "prepare_plan.json"
 _Result = TypeVar("_Result")
 
-_LENGTH_BYTES = 8  # of a record, with which a TFRecord begins
-_NAMED = 3  # changed names of classes that are told
 # In a folder without a plan they are someone else's.
 _FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(records.INFO_FILENAME)}")
 
@@ -61,24 +47,6 @@ class Outcome:
     described: bool
     written: int
     kept: int
-    skipped: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """One file to be made. `skip` is for images that cannot be used."""
-
-    path: str
-    source: Source
-    items: Sequence[Item]
-    classes: tuple[Class, ...]
-    skip: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Done:
-    shard: ShardInfo
-    is_new: bool
     skipped: tuple[str, ...]
 
 
@@ -129,11 +97,11 @@ class _Job:
         return [PLAN_FILENAME, records.INFO_FILENAME, *shards]
 
     def run(
-        self, function: Callable[[_Task, worker_pool.Advance], _Result]
+        self, function: Callable[[Task, worker_pool.Advance], _Result]
     ) -> list[_Result]:
         """Return what a function says of each file, in order."""
         tasks = [
-            _Task(
+            Task(
                 tf.io.gfile.join(self.output, file.filename),
                 self.plan.splits[file.split].source,
                 file.items,
@@ -156,7 +124,7 @@ class _Job:
         names = tuple(one.name for one in self.plan.classes)
         return DatasetInfo(self.plan.name, LABEL_OFFSET, names, splits)
 
-    def outcome(self, done: Sequence[_Done], *, described: bool) -> Outcome:
+    def outcome(self, done: Sequence[Done], *, described: bool) -> Outcome:
         """Return what was done, from what was done to each file."""
         written = sum(one.is_new for one in done)
         skipped = tuple(line for one in done for line in one.skipped)
@@ -169,12 +137,12 @@ def _write(job: _Job, claim: claims.Claim, overwrite_info: bool) -> Outcome:
     if not overwrite_info:
         _check_info(job)
     try:
-        done = job.run(_complete)
+        done = job.run(shard_writer.complete)
     finally:
         _remove_stale(job)
     info = job.info([one.shard for one in done])
     claim.check()
-    described = write_info_once(info, job.output, overwrite=overwrite_info)
+    described = description.write_once(info, job.output, overwrite=overwrite_info)
     return job.outcome(done, described=described)
 
 
@@ -183,7 +151,7 @@ def _verify(job: _Job, refusal: claims.Unwritable) -> Outcome:
     if not _present(job).issuperset(job.names):
         raise refusal
     _compare(summary(job.plan), _read_plan(job.output), job.output)
-    found = job.run(_keep)
+    found = job.run(shard_writer.keep)
     done = [one for one in found if one]
     if len(done) < len(found):
         raise refusal
@@ -259,43 +227,9 @@ def _remove_stale(job: _Job) -> None:
     )
 
 
-def write_info_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bool:
-    """Write dataset_info.json unless it is there, the same; return whether it did.
-
-    Args:
-      info: what to write.
-      folder: where to.
-      overwrite: a file that says something else, too, or cannot be read.
-
-    Raises:
-      DataError: there is such a file. A person may have mended the names in it.
-    """
-    there = _info_there(folder, overwrite=overwrite)
-    if there == info:
-        return False
-    if there is not None and not overwrite:
-        _require_same(there, info, folder)
-    records.write_info(info, folder)
-    return True
-
-
-def _info_there(folder: str, *, overwrite: bool) -> DatasetInfo | None:
-    """Return what is said already; None if nothing is that may not be overwritten."""
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
-    records.require_file(path)
-    if not gfiles.exists(path):
-        return None
-    try:
-        return records.read_info(folder)
-    except DataError:
-        if not overwrite:
-            raise
-    return None
-
-
 def _check_info(job: _Job) -> None:
     """Refuse a description that the plan contradicts, before anything is written."""
-    there = _info_there(job.output, overwrite=False)
+    there = description.find(job.output)
     if there is None:
         return
     listed = {
@@ -307,191 +241,4 @@ def _check_info(job: _Job) -> None:
         listed.get(file.filename, ShardInfo(file.filename, len(file.items), ()))
         for file in job.files
     ]
-    _require_same(there, job.info(found), job.output)
-
-
-def _require_same(there: DatasetInfo, now: DatasetInfo, folder: str) -> None:
-    if there != now:
-        raise DataError(
-            f"{tf.io.gfile.join(folder, records.INFO_FILENAME)} says something else "
-            f"than the data do ({_differences(there, now)}): keep it as it is, or "
-            "overwrite it with --overwrite_info"
-        )
-
-
-def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
-    """Return what would change, each as "field: old -> new", in few words."""
-    found = [
-        f"{field}: {reprlib.repr(old)} -> {reprlib.repr(new)}"
-        for field in ("name", "label_offset")
-        if (old := getattr(there, field)) != (new := getattr(now, field))
-    ]
-    if there.label_names != now.label_names:
-        found.append(f"label_names: {_renamed(there.label_names, now.label_names)}")
-    if there.splits != now.splits:
-        old, new = _totals(there), _totals(now)
-        other = "other files, or other places in them"
-        found.append(f"splits: {other if old == new else f'{old} -> {new}'}")
-    return "; ".join(found)
-
-
-def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
-    if len(old) != len(new):
-        return f"{reprlib.repr(old)} -> {reprlib.repr(new)}"
-    pairs = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
-    told = [" -> ".join(reprlib.repr(name) for name in pair) for pair in pairs[:_NAMED]]
-    if len(pairs) > _NAMED:
-        told.append(f"and {len(pairs) - _NAMED} more")
-    return ", ".join(told)
-
-
-def _totals(info: DatasetInfo) -> str:
-    return " + ".join(f"{split.total} {name}" for name, split in info.splits.items())
-
-
-def _complete(task: _Task, advance: worker_pool.Advance) -> _Done:
-    """Keep the file if it is whole, else write it."""
-    if kept := _keep(task, advance):
-        return kept
-    skipped: list[str] = []
-    try:
-        shard = records.write_shard(task.path, _examples(task, skipped, advance))
-    except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot write {task.path}: {one_line(error)}") from None
-    return _Done(shard, True, tuple(skipped))
-
-
-def _keep(task: _Task, advance: worker_pool.Advance) -> _Done | None:
-    """Return what is there already; None if that is nothing, or damaged.
-
-    Raises:
-      DataError: it is not the task's. Somebody may have changed it, or put it there.
-    """
-    records.require_file(task.path)
-    if not tf.io.gfile.exists(task.path):
-        return None
-    found: list[str | None] = []
-    try:
-        shard = _index(task, found)
-        if not found:
-            return _require_begin(task)
-    except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot read {task.path}: {one_line(error)}") from None
-    skipped = _skipped(task, found, is_whole=shard is not None)
-    if shard is None:
-        return None
-    advance(len(task.items))
-    return _Done(shard, False, tuple(skipped))
-
-
-def _index(task: _Task, found: list[str | None]) -> ShardInfo | None:
-    """Read the names in a file, up to where it is damaged; None if it is."""
-    try:
-        return records.index_shard(
-            task.path, lambda content: found.append(_stored_filename(content))
-        )
-    except DataError:
-        return None
-
-
-def _skipped(task: _Task, found: Sequence[str | None], *, is_whole: bool) -> list[str]:
-    """Return what is wrong with the images that a file leaves out.
-
-    Raises:
-      DataError: nothing is wrong with one, or there are others.
-    """
-    skipped, names = [], collections.deque(found)
-    for item in task.items:
-        if names and names[0] == _printable(item.filename):
-            names.popleft()
-        elif names or is_whole:
-            skipped.append(_fault(task, item) or _refuse(task))
-    if names:
-        _refuse(task)
-    return skipped
-
-
-def _require_begin(task: _Task) -> None:
-    """Refuse a file without any good record, unless it begins as the task's does.
-
-    An empty one holds nothing: a machine that lost its power leaves such files.
-    """
-    with tf.io.gfile.GFile(task.path, "rb") as file:
-        head = file.read(_LENGTH_BYTES)
-    if not head:
-        return
-    first = next(_examples(task, [], lambda count: None))
-    if head != len(first).to_bytes(_LENGTH_BYTES, "little"):
-        _refuse(task)
-
-
-def _refuse(task: _Task) -> NoReturn:
-    raise DataError(
-        f"{task.path} is there, and is not what is to be written there: move it away, "
-        "or choose another folder"
-    )
-
-
-def _stored_filename(content: bytes) -> str | None:
-    try:
-        features = tf.train.Example.FromString(content).features.feature
-    except DecodeError:
-        return None
-    names = features["image/filename"].bytes_list.value
-    return names[0].decode("utf-8", "backslashreplace") if names else None
-
-
-def _fault(task: _Task, item: Item) -> str | None:
-    """Return why the image cannot be used, if so; a DataError unless it may be skipped.
-
-    An image that was skipped before is looked at again: nothing else says why.
-    """
-    try:
-        task.source.load(item)
-    except BadImageError as error:
-        return _report(task, item, error)
-    return None
-
-
-def _examples(
-    task: _Task, skipped: list[str], advance: worker_pool.Advance
-) -> Iterator[bytes]:
-    """Return the serialized records of a file; add to `skipped` what they leave out."""
-    for item in task.items:
-        try:
-            image = task.source.load(item)
-        except BadImageError as error:
-            skipped.append(_report(task, item, error))
-        else:
-            one = task.classes[item.label]
-            yield records.make_example(
-                image.encoded,
-                label=LABEL_OFFSET + item.label,
-                height=image.height,
-                width=image.width,
-                filename=_printable(item.filename),
-                synset=one.synset,
-                text=one.name,
-            )
-        advance(1)
-    if len(skipped) == len(task.items):
-        raise DataError(
-            f"none of the {len(skipped)} images for {task.path} can be used, for one "
-            f"{skipped[0]}: mend them, or choose fewer --shards and another --output"
-        )
-
-
-def _report(task: _Task, item: Item, error: BadImageError) -> str:
-    """Name a bad image and its fault: as a DataError, unless it may be skipped."""
-    fault = f"{_printable(task.source.describe(item))} {error}"
-    if not task.skip:
-        raise DataError(
-            f"{fault}: start again with --on_bad_image skip to leave such images "
-            "out, or mend it and prepare the dataset into a new folder"
-        )
-    return fault
-
-
-def _printable(name: str) -> str:
-    """Return a file name that need not be UTF-8, with its odd bytes written out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    description.require_same(there, job.info(found), job.output)

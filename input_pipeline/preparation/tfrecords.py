@@ -10,7 +10,7 @@ import tensorflow as tf
 from common.errors import one_line
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.dataset_writer import write_info_once
+from input_pipeline.preparation import description
 from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
 
 _NAME = re.compile(r"(\w+)-(\d{5})-of-(\d{5})")
@@ -76,7 +76,7 @@ def describe(
             for split, of_split in splits.items()
         },
     )
-    return info, write_info_once(info, source, overwrite=overwrite_info)
+    return info, description.write_once(info, source, overwrite=overwrite_info)
 
 
 def _name(source: str) -> str:

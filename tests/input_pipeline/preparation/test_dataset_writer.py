@@ -10,7 +10,7 @@ from common import claims
 from common.claims import Held
 from input_pipeline import records
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import dataset_writer, imagefolder
+from input_pipeline.preparation import dataset_writer, description, imagefolder
 from tests.input_pipeline.images import digests, encoded, write_files
 from tests.support.folders import content
 
@@ -291,7 +291,7 @@ def test_what_would_change_is_told_in_few_words():
     shard = records.ShardInfo("train-0", 20, (0, 88))
     one_more = records.ShardInfo("train-1", 1, (0,))
     told = [
-        dataset_writer._differences(info(), info(**changes))
+        description._differences(info(), info(**changes))
         for changes in (
             {"name": "now", "label_offset": 0},
             {"label_names": tuple("abcdefghi")},

@@ -1,0 +1,95 @@
+"""dataset_info.json, which is written once: a person may have mended what it says."""
+
+import reprlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from common import gfiles
+from input_pipeline import records
+from input_pipeline.errors import DataError
+from input_pipeline.records import DatasetInfo
+
+_NAMED = 3  # changed names of classes that are told
+
+
+def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bool:
+    """Write dataset_info.json unless it is there, the same; return whether it did.
+
+    Args:
+      info: what to write.
+      folder: where to.
+      overwrite: a file that says something else, too, or cannot be read.
+
+    Raises:
+      DataError: there is such a file. A person may have mended the names in it.
+    """
+    there = find(folder, overwrite=overwrite)
+    if there == info:
+        return False
+    if there is not None and not overwrite:
+        require_same(there, info, folder)
+    records.write_info(info, folder)
+    return True
+
+
+def find(folder: str, *, overwrite: bool = False) -> DatasetInfo | None:
+    """Return what is said already; None if nothing is, or nothing that can be read.
+
+    Args:
+      folder: of the dataset.
+      overwrite: whether what cannot be read may be overwritten.
+
+    Raises:
+      DataError: it cannot be read, and may not be overwritten.
+    """
+    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
+    records.require_file(path)
+    if not gfiles.exists(path):
+        return None
+    try:
+        return records.read_info(folder)
+    except DataError:
+        if not overwrite:
+            raise
+    return None
+
+
+def require_same(there: DatasetInfo, now: DatasetInfo, folder: str) -> None:
+    """Raise a DataError that tells how two descriptions of a folder differ."""
+    if there != now:
+        raise DataError(
+            f"{tf.io.gfile.join(folder, records.INFO_FILENAME)} says something else "
+            f"than the data do ({_differences(there, now)}): keep it as it is, or "
+            "overwrite it with --overwrite_info"
+        )
+
+
+def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
+    """Return what would change, each as "field: old -> new", in few words."""
+    found = [
+        f"{field}: {reprlib.repr(old)} -> {reprlib.repr(new)}"
+        for field in ("name", "label_offset")
+        if (old := getattr(there, field)) != (new := getattr(now, field))
+    ]
+    if there.label_names != now.label_names:
+        found.append(f"label_names: {_renamed(there.label_names, now.label_names)}")
+    if there.splits != now.splits:
+        old, new = _totals(there), _totals(now)
+        other = "other files, or other places in them"
+        found.append(f"splits: {other if old == new else f'{old} -> {new}'}")
+    return "; ".join(found)
+
+
+def _renamed(old: Sequence[str], new: Sequence[str]) -> str:
+    if len(old) != len(new):
+        return f"{reprlib.repr(old)} -> {reprlib.repr(new)}"
+    pairs = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
+    told = [" -> ".join(reprlib.repr(name) for name in pair) for pair in pairs[:_NAMED]]
+    if len(pairs) > _NAMED:
+        told.append(f"and {len(pairs) - _NAMED} more")
+    return ", ".join(told)
+
+
+def _totals(info: DatasetInfo) -> str:
+    return " + ".join(f"{split.total} {name}" for name, split in info.splits.items())

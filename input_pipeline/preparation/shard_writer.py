@@ -1,0 +1,190 @@
+"""The files of records of a prepared dataset: each is kept, written or refused.
+
+It runs in the processes of a pool, a file at a time.
+"""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from common.errors import one_line
+from input_pipeline import records, worker_pool
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.jpeg import BadImageError
+from input_pipeline.preparation.plan import LABEL_OFFSET, Class, Item, Source
+from input_pipeline.records import ShardInfo
+
+_LENGTH_BYTES = 8  # of a record, with which a TFRecord begins
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One file to be made. `skip` is for images that cannot be used."""
+
+    path: str
+    source: Source
+    items: Sequence[Item]
+    classes: tuple[Class, ...]
+    skip: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A file that is there, new or not, and the images that it leaves out."""
+
+    shard: ShardInfo
+    is_new: bool
+    skipped: tuple[str, ...]
+
+
+def complete(task: Task, advance: worker_pool.Advance) -> Done:
+    """Keep the file if it is whole, else write it."""
+    if kept := keep(task, advance):
+        return kept
+    skipped: list[str] = []
+    try:
+        shard = records.write_shard(task.path, _examples(task, skipped, advance))
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"cannot write {task.path}: {one_line(error)}") from None
+    return Done(shard, True, tuple(skipped))
+
+
+def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
+    """Return what is there already; None if that is nothing, or damaged.
+
+    Raises:
+      DataError: it is not the task's. Somebody may have changed it, or put it there.
+    """
+    records.require_file(task.path)
+    if not tf.io.gfile.exists(task.path):
+        return None
+    found: list[str | None] = []
+    try:
+        shard = _index(task, found)
+        if not found:
+            return _require_begin(task)
+    except (OSError, tf.errors.OpError) as error:
+        raise DataError(f"cannot read {task.path}: {one_line(error)}") from None
+    skipped = _skipped(task, found, is_whole=shard is not None)
+    if shard is None:
+        return None
+    advance(len(task.items))
+    return Done(shard, False, tuple(skipped))
+
+
+def _index(task: Task, found: list[str | None]) -> ShardInfo | None:
+    """Read the names in a file, up to where it is damaged; None if it is."""
+    try:
+        return records.index_shard(
+            task.path, lambda content: found.append(_stored_filename(content))
+        )
+    except DataError:
+        return None
+
+
+def _skipped(task: Task, found: Sequence[str | None], *, is_whole: bool) -> list[str]:
+    """Return what is wrong with the images that a file leaves out.
+
+    Raises:
+      DataError: nothing is wrong with one, or there are others.
+    """
+    skipped, names = [], collections.deque(found)
+    for item in task.items:
+        if names and names[0] == _printable(item.filename):
+            names.popleft()
+        elif names or is_whole:
+            skipped.append(_fault(task, item) or _refuse(task))
+    if names:
+        _refuse(task)
+    return skipped
+
+
+def _require_begin(task: Task) -> None:
+    """Refuse a file without any good record, unless it begins as the task's does.
+
+    An empty one holds nothing: a machine that lost its power leaves such files.
+    """
+    with tf.io.gfile.GFile(task.path, "rb") as file:
+        head = file.read(_LENGTH_BYTES)
+    if not head:
+        return
+    first = next(_examples(task, [], lambda count: None))
+    if head != len(first).to_bytes(_LENGTH_BYTES, "little"):
+        _refuse(task)
+
+
+def _refuse(task: Task) -> NoReturn:
+    raise DataError(
+        f"{task.path} is there, and is not what is to be written there: move it away, "
+        "or choose another folder"
+    )
+
+
+def _stored_filename(content: bytes) -> str | None:
+    try:
+        features = tf.train.Example.FromString(content).features.feature
+    except DecodeError:
+        return None
+    names = features["image/filename"].bytes_list.value
+    return names[0].decode("utf-8", "backslashreplace") if names else None
+
+
+def _fault(task: Task, item: Item) -> str | None:
+    """Return why the image cannot be used, if so; a DataError unless it may be skipped.
+
+    An image that was skipped before is looked at again: nothing else says why.
+    """
+    try:
+        task.source.load(item)
+    except BadImageError as error:
+        return _report(task, item, error)
+    return None
+
+
+def _examples(
+    task: Task, skipped: list[str], advance: worker_pool.Advance
+) -> Iterator[bytes]:
+    """Return the serialized records of a file; add to `skipped` what they leave out."""
+    for item in task.items:
+        try:
+            image = task.source.load(item)
+        except BadImageError as error:
+            skipped.append(_report(task, item, error))
+        else:
+            one = task.classes[item.label]
+            yield records.make_example(
+                image.encoded,
+                label=LABEL_OFFSET + item.label,
+                height=image.height,
+                width=image.width,
+                filename=_printable(item.filename),
+                synset=one.synset,
+                text=one.name,
+            )
+        advance(1)
+    if len(skipped) == len(task.items):
+        raise DataError(
+            f"none of the {len(skipped)} images for {task.path} can be used, for one "
+            f"{skipped[0]}: mend them, or choose fewer --shards and another --output"
+        )
+
+
+def _report(task: Task, item: Item, error: BadImageError) -> str:
+    """Name a bad image and its fault: as a DataError, unless it may be skipped."""
+    fault = f"{_printable(task.source.describe(item))} {error}"
+    if not task.skip:
+        raise DataError(
+            f"{fault}: start again with --on_bad_image skip to leave such images "
+            "out, or mend it and prepare the dataset into a new folder"
+        )
+    return fault
+
+
+def _printable(name: str) -> str:
+    """Return a file name that need not be UTF-8, with its odd bytes written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
