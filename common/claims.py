@@ -109,10 +109,12 @@ def hold(folder: str, purpose: str) -> Iterator[Claim]:
         claim = _File(Path(folder) / NAME, _holder(folder, purpose))
         claim.take()
     except OSError as error:
-        raise (Unwritable if error.errno in _MAY_NOT_WRITE else UserError)(
-            f"cannot write {error.filename or folder}: {error.strerror or error}; free "
-            "some space, mend the permissions or name another folder"
-        ) from error
+        what = f"cannot write {error.filename or folder}: {error.strerror or error}"
+        if error.errno in _MAY_NOT_WRITE:
+            raise Unwritable(
+                f"{what}; mend the permissions, or name another folder"
+            ) from error
+        raise UserError(f"{what}; free some space, or name another folder") from error
     done = threading.Event()
     renewer = threading.Thread(target=_renew, args=(claim, done), daemon=True)
     try:
@@ -162,7 +164,7 @@ class _File:
         Args:
           dead: who has given no other sign for long enough.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor, may_write = _open(self._path)
         try:
             _require_ours(descriptor, self._path)
             is_locked, holder = _lock(descriptor), None
@@ -180,6 +182,9 @@ class _File:
                 is_dead = age >= STALE_SECONDS or (dead and sign == dead.sign)
                 if is_locked is False or not is_dead:
                     return other
+            if not may_write:  # another user's, who has left it: to be made anew
+                self._path.unlink()
+                return _Other(None)
             _write(descriptor, self._holder)
             self._file, descriptor = descriptor, -1
             return None
@@ -232,7 +237,7 @@ class _File:
         line = (
             f"{self._path.parent} is held by {other.holder}; its last sign of life is "
             f"{other.age:,.0f} s old. Waiting for another one; without, it counts as "
-            f"dead after {STALE_SECONDS:.0f} s"
+            f"dead after {STALE_SECONDS:.0f} s (in a copy of its folder delete {NAME})"
         )
         say(escaped(line))
 
@@ -281,6 +286,17 @@ def _renew(claim: _File, done: threading.Event) -> None:
         # `check` tells.
         with contextlib.suppress(OSError):
             claim.renew()
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """Open a claim, or make it; return a descriptor and whether one may write to it."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666), True
+    except PermissionError:
+        if not path.exists():
+            raise
+    return os.open(path, flags | os.O_RDONLY), False
 
 
 def _since(began: float) -> float:

@@ -1,6 +1,7 @@
 """The whole story of a run, top to bottom."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +48,7 @@ _SLOW = 4.0  # how much longer than others a phase may take that compiles or eva
 
 def train_and_evaluate(
     experiment: Experiment,
-    model_dir: str,
+    model_dir: str | os.PathLike[str],
     *,
     config: ResolvedConfig | None = None,
     accept_changes: bool = False,
@@ -74,6 +75,7 @@ def train_and_evaluate(
       common.errors.Restart: the same command goes on: SIGTERM has come, or another
         process of the run is gone.
     """
+    model_dir = os.fspath(model_dir)
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
@@ -155,11 +157,14 @@ def train_and_evaluate(
         return write_summary(model_dir, summary, processes)
 
 
-def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
+def evaluate(
+    experiment: Experiment, model_dir: str | os.PathLike[str]
+) -> dict[str, Any]:
     """Score the newest checkpoint, or the pretrained weights before there is one.
 
     Arguments and errors are those of train_and_evaluate.
     """
+    model_dir = os.fspath(model_dir)
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
     ownership.refuse_other_summary(model_dir)
@@ -178,15 +183,15 @@ def evaluate(experiment: Experiment, model_dir: str) -> dict[str, Any]:
             if newest is None or bundle.step(newest) <= step:
                 return write_summary(model_dir, summary, processes)
             why = f"{newest} is newer than what was scored"
-    except claims.Held as held:
-        why = str(held)
+    except (claims.Held, claims.Unwritable) as refusal:
+        why = str(refusal)
     say(f"summary.json stays as it is: {why}")
     return summary
 
 
 def continuous_evaluate(
     experiment: Experiment,
-    model_dir: str,
+    model_dir: str | os.PathLike[str],
     *,
     poll_seconds: float = 10.0,
     timeout_minutes: float = 120.0,
@@ -210,6 +215,7 @@ def continuous_evaluate(
             "--mode=continuous_eval runs in one process; set Experiment.strategy to "
             "'one_device' or 'mirrored'"
         )
+    model_dir = os.fspath(model_dir)
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
@@ -278,7 +284,7 @@ def claim(
         if config is not None and directory.has_begun(model_dir):
             config.refuse_changes(model_dir, accept_changes=accept_changes)
         if with_evaluation:
-            held.append(stack.enter_context(hold_best(model_dir)))
+            held.append(stack.enter_context(_hold_best_too(model_dir)))
     except BaseException:
         processes.broadcast(0)  # else the others would wait for ever
         raise
@@ -289,6 +295,17 @@ def claim(
             one.check()
 
     return run, fence
+
+
+@contextlib.contextmanager
+def _hold_best_too(model_dir: str) -> Iterator[claims.Claim]:
+    """Claim it for a training, which can do without."""
+    with contextlib.ExitStack() as stack:
+        try:
+            best = stack.enter_context(hold_best(model_dir))
+        except claims.Held as held:
+            raise claims.Held(f"{held}; or train beside it by --mode=train") from held
+        yield best
 
 
 @contextlib.contextmanager
@@ -416,12 +433,17 @@ def evaluation_steps(
 
 def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
     """Remove what processes that were killed have left aside, of files of a run."""
-    for folder, names in (
-        (model_dir, r"operative_config\.gin|(summary|run)\.json|(metrics|eval)\.jsonl"),
-        (heartbeat.folder(model_dir), r"host-\d+\.json"),
-        (f"{model_dir}/{directory.BEST}", r"scores-ckpt-\d+\.json"),
+    hosts, best = heartbeat.folder(model_dir), f"{model_dir}/{directory.BEST}"
+    for folder, names, age in (
+        # Of those that this process alone writes, one is a dead process's.
+        (model_dir, r"(run\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
+        (model_dir, r"(summary\.json|eval\.jsonl)", 3600.0),
+        (hosts, r"host-0\.json", 0.0),
+        (hosts, r"host-\d+\.json", 3600.0),
+        (best, r"scores-ckpt-\d+\.json", 3600.0),
     ):
-        gfiles.remove_stale_files(folder, of=re.compile(names).fullmatch)
+        ours = re.compile(names).fullmatch
+        gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)
     if with_evaluation:  # else the best one may be that of a continuous evaluation
         bundle.remove_stale(f"{model_dir}/{directory.BEST}")
 

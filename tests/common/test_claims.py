@@ -291,6 +291,26 @@ def test_where_a_locked_file_can_be_read_by_its_owner_alone(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_another_user_has_left_is_made_anew(tmp_path, monkeypatch):
+    """In a folder of a group, where the file itself is that user's alone."""
+    path = tmp_path / claims.NAME
+    with holding_process(str(tmp_path)) as process:
+        process.kill()
+        process.wait()
+    theirs = path.stat().st_ino
+    open_as_ever = os.open
+
+    def open_mine(name, flags, *mode):
+        if flags & os.O_RDWR and path.exists() and path.stat().st_ino == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_as_ever(name, flags, *mode)
+
+    monkeypatch.setattr(claims.os, "open", open_mine)
+    with claims.hold(str(tmp_path), "the next") as claim:
+        claim.check()
+        assert written(tmp_path)["purpose"] == "the next"
+
+
 def test_a_sign_from_the_future_is_waited_out(tmp_path, monkeypatch, capsys):
     """A clock was set back, or the folder comes from a machine that is ahead."""
     monkeypatch.setattr(claims, "STALE_SECONDS", 0.5)

@@ -104,7 +104,9 @@ def test_a_second_writer_is_refused(digits, finished, tmp_path, capsys, monkeypa
         assert contents(model_dir) == before
     with claims.hold(f"{model_dir}/best", "an evaluation"):
         before = contents(model_dir)
-        with pytest.raises(Held, match=f"^{model_dir}/best is held by an evaluation"):
+        with pytest.raises(
+            Held, match=f"^{model_dir}/best is held by an evaluation.*--mode=train$"
+        ):
             run_tiny(digits, model_dir)
         with pytest.raises(Held, match=f"^{model_dir}/best is held by an evaluation"):
             run.continuous_evaluate(experiment, str(model_dir))
@@ -174,10 +176,27 @@ def test_an_evaluation_that_was_overtaken_leaves_the_summary(
     monkeypatch.setattr(run.Evaluator, "score", end)
     monkeypatch.setattr(evaluation, "describe", str)
     before = (model_dir / "summary.json").read_bytes()
-    assert run.evaluate(experiment_of(digits), str(model_dir))["steps"] == 4
+    assert run.evaluate(experiment_of(digits), model_dir)["steps"] == 4
     assert (model_dir / "summary.json").read_bytes() == before
     said = f"summary.json stays as it is: {model_dir}/ckpt-12 is newer than what was"
     assert said in capsys.readouterr().err
+
+
+def test_an_evaluation_of_a_run_that_one_may_not_write(
+    digits, finished, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(finished[0], tmp_path / "run")
+    scores = {"ema_top1": 0.1, "checkpoint": "ckpt-12"}
+    monkeypatch.setattr(run.Evaluator, "score", lambda *_: scores)
+    monkeypatch.setattr(evaluation, "describe", str)
+
+    def refuse(*_):
+        raise claims.Unwritable("cannot write it")
+
+    monkeypatch.setattr(claims, "hold", refuse)
+    summary = run.evaluate(experiment_of(digits), tmp_path / "run")
+    assert summary.items() >= scores.items()
+    assert "summary.json stays as it is: cannot write it" in capsys.readouterr().err
 
 
 def test_an_evaluation_claims_nothing(digits, finished, tmp_path):

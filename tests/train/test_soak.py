@@ -141,7 +141,8 @@ def race_once(command, model_dir, chance) -> list[int]:
             if all(racer.poll() is not None for racer in racers):
                 break
             time.sleep(0.01)
-        (chance.choice(racers) if chance.random() < 0.3 else holder(racers)).kill()
+        one_of_them = begun and chance.random() < 0.3
+        (chance.choice(racers) if one_of_them else holder(racers)).kill()
         ends = []
         for racer in racers:
             _, said = racer.communicate(timeout=600)
@@ -169,8 +170,8 @@ def test_trainers_that_race_for_one_folder(digits, tmp_path):
         ends.update(race_once(command, raced, chance))
     processes.run(command, timeout=600)
     print(ends)
-    assert ends[Status.MISTAKE] > 2
-    assert ends[-signal.SIGKILL] > 2
+    assert ends[Status.MISTAKE] > 0
+    assert ends[-signal.SIGKILL] > 0
     assert_same_variables(whole, raced)
     assert_one_history(whole, raced)
     run = json.loads((raced / "run.json").read_text())["run"]

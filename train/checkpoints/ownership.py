@@ -138,11 +138,15 @@ def _refuse_files(model_dir: str) -> None:
     names = {name.rstrip("/") for name in tf.io.gfile.listdir(model_dir)}
     if _summary(model_dir).get("steps") == 0:  # scores of what it is to start from
         names -= {SUMMARY}
-    if found := sorted(filter(_WRITTEN_OVER.fullmatch, names)):
+    found = sorted(filter(_WRITTEN_OVER.fullmatch, names))
+    if list_checkpoints(f"{model_dir}/{BEST}"):
+        found.append(f"{BEST}/")
+    if found:
+        whose = "what is left of a run" if read(model_dir) else "somebody else's"
         raise UserError(
-            f"{model_dir} holds {found[0]}, but no checkpoint of a run: it is somebody "
-            "else's, or what is left of a run. Name another folder, or move it "
-            "elsewhere"
+            f"{model_dir} holds no checkpoint of a run to go on with, but "
+            f"{', '.join(found)}: {whose}. To begin anew there, move all of these out "
+            "of the folder; or name another one"
         )
 
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import os
 from typing import Any
 
 import keras
@@ -74,8 +75,8 @@ class Servable(tf.Module):
 
 def export(
     experiment: Experiment,
-    model_dir: str,
-    export_dir: str,
+    model_dir: str | os.PathLike[str],
+    export_dir: str | os.PathLike[str],
     *,
     fold_batch_norm: bool = False,
     check_images: int = 1000,
@@ -109,6 +110,7 @@ def export(
       UserError: no checkpoint, something at export_dir that is not ours, or other
         logits.
     """
+    model_dir, export_dir = os.fspath(model_dir), os.fspath(export_dir)
     inputs = {
         export_target.RUN: model_dir,
         "its data": experiment.data_dir,

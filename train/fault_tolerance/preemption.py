@@ -1,5 +1,6 @@
 """SIGTERM, which a preemptible machine sends shortly before it goes away."""
 
+import gc
 import os
 import signal
 import socket
@@ -69,6 +70,7 @@ class Preemption:
         self._reader.close()
 
     def _install(self) -> None:
+        _let_interrupts_through()
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -113,3 +115,16 @@ class Preemption:
             f"{self._describe()}. The steps since the last checkpoint are lost; the "
             "same command goes on from there"
         )
+
+
+def _let_interrupts_through() -> None:
+    """See that Ctrl-C ends the run, whenever it comes.
+
+    Python drops what is raised in a callback of its garbage collector, Ctrl-C too. jax,
+    which TensorFlow imports, has such a one, to free arrays of its own: there are none.
+    """
+    gc.callbacks[:] = [
+        callback
+        for callback in gc.callbacks
+        if not str(getattr(callback, "__module__", "")).startswith("jax.")
+    ]

@@ -239,8 +239,8 @@ def test_an_unfinished_dataset_on_a_disk_that_is_read_only(
     with pytest.raises(claims.Unwritable) as refused:
         write(plan, tmp_path)
     assert str(refused.value) == (
-        f"cannot write {tmp_path}/.claim.json: Read-only file system; free some "
-        "space, mend the permissions or name another folder"
+        f"cannot write {tmp_path}/.claim.json: Read-only file system; mend the "
+        "permissions, or name another folder"
     )
     assert content(tmp_path) == before
 

@@ -108,22 +108,22 @@ def test_files_of_somebody_else_are_refused(tmp_path, name):
     """Or of a run whose checkpoints somebody has deleted."""
     (tmp_path / name).write_text("theirs")
     said = (
-        f"{tmp_path} holds {name}, but no checkpoint of a run: it is somebody else's, "
-        "or what is left of a run. Name another folder, or move it elsewhere"
+        f"{tmp_path} holds no checkpoint of a run to go on with, but {name}: %s. To "
+        "begin anew there, move all of these out of the folder; or name another one"
     )
-    assert refusal(ownership.begin, str(tmp_path)) == said
+    assert refusal(ownership.begin, str(tmp_path)) == said % "somebody else's"
     assert contents(tmp_path) == {name: b"theirs"}
     (tmp_path / "run.json").write_text(json.dumps({"run": THEIRS}))
-    assert refusal(ownership.begin, str(tmp_path)) == said
+    assert refusal(ownership.begin, str(tmp_path)) == said % "what is left of a run"
 
 
 def test_a_run_that_begins_anew_has_another_name(tmp_path):
     first = ownership.begin(str(tmp_path))
     assert ownership.begin(str(tmp_path)) != first  # killed before its ckpt-0
     saves(tmp_path / "best", 10, run=first)
-    assert "best/ckpt-10 is a checkpoint of another run" in refusal(
-        ownership.begin, str(tmp_path)
-    )
+    (tmp_path / "eval.jsonl").touch()
+    said = refusal(ownership.begin, str(tmp_path))
+    assert "but eval.jsonl, best/: what is left of a run." in said
 
 
 def test_a_run_that_was_killed_when_it_wrote_its_first_one_goes_on(tmp_path):
@@ -250,6 +250,8 @@ def test_checkpoints_of_others_in_a_fresh_folder_are_refused(tmp_path):
     (tmp_path / "best").mkdir()
     for name in list(before):
         (tmp_path / name).rename(tmp_path / "best" / name)
+    assert "but best/: somebody else's." in refusal(ownership.begin, str(tmp_path))
+    saves(tmp_path, 10)
     assert refusal(ownership.begin, str(tmp_path)) == (
         f"{tmp_path}/best/ckpt-7 is no checkpoint of this project (it has no .json); "
         "move its files elsewhere, or name another folder"

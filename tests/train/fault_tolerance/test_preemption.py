@@ -266,3 +266,15 @@ def test_restart_is_one_line(capsys):
     assert cli.run_command(stop) == 75
     said = "stopped\\nfor a reason; the same command goes on\n"
     assert capsys.readouterr().err == said
+
+
+def test_no_callback_of_the_garbage_collector_swallows_an_interrupt(monkeypatch):
+    """As jax's would, with which an interrupt comes now and then."""
+
+    def free(*_):
+        pass
+
+    free.__module__ = "jax._src.lib"
+    monkeypatch.setattr(preemption.gc, "callbacks", [print, free])
+    with Preemption(60):
+        assert preemption.gc.callbacks == [print]
