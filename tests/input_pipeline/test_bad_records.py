@@ -180,7 +180,8 @@ def test_of_damaged_files_only_what_is_lost_is_masked(damaged, capfd):
         assert np.flatnonzero(found[number]).tolist() == [*range(first, first + lost)]
         lines = [line for line in said if f"{damaged}/train-{number}, " in line]
         assert len(lines) == lost
-        assert f"train-{number}, record {first}: {reason}" in lines[0]
+        # Groups are decoded at once: any of them may be the first to speak.
+        assert f"train-{number}, record {first}: {reason}" in "\n".join(lines)
     trained = next(iter(dataset.train_dataset(**arguments, seed=0)))
     assert labels(trained).count(-1) == found.sum()
 
