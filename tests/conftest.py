@@ -23,6 +23,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # allocator, which it chooses when it starts, gives nothing back.
 gc.disable()
 os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
+# As in the Makefile: else jax, which TensorFlow imports, sets another for all children.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 GARBAGE = pytest.StashKey()
 
 
