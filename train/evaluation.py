@@ -261,14 +261,14 @@ def follow(
     since = time.monotonic()
     while done < last_step:
         fence()
-        for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
-            ownership.refuse_foreign(folder)
         found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
         new = sorted(pair for pair in found if done < pair[0] <= last_step)
         if not new:
             _check_timeout(since, timeout_seconds, model_dir)
             time.sleep(poll_seconds)
             continue
+        for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
+            ownership.refuse_foreign(folder)
         step, path = new[0]
         try:
             with strategy.scope():

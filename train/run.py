@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from common.console import say
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo, load_info
 from models.input_form import input_form
-from train import ema, evaluation, pretrained, state
+from train import ema, evaluation, pretrained, run_folder, state
 from train.checkpoints import bundle, directory, ownership
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
@@ -24,7 +23,6 @@ from train.distribution import strategies
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
 from train.experiment import Experiment
-from train.fault_tolerance import heartbeat
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
@@ -81,7 +79,7 @@ def train_and_evaluate(
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Nobody else's, from before its first file to behind its last.
-        name, fence = claim(
+        name, fence = run_folder.claim(
             model_dir,
             processes,
             stack,
@@ -110,7 +108,7 @@ def train_and_evaluate(
         )
         step = start(experiment, stages, checkpoints, model_dir, processes)
         if processes.is_chief:
-            remove_stale_files(model_dir, with_evaluation)
+            run_folder.remove_stale_files(model_dir, with_evaluation)
             if config is not None:
                 config.save(model_dir)
 
@@ -220,7 +218,7 @@ def continuous_evaluate(
     processes = Processes(strategy)
     gfiles.make_folder(model_dir)
     with (
-        hold_best(model_dir) as best,
+        run_folder.hold_best(model_dir) as best,
         make_telemetry(
             experiment, strategy, model_dir, processes, best.check
         ) as telemetry,
@@ -244,78 +242,6 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     experiment.check_replicas(strategy.num_replicas_in_sync)
     info = load_info(experiment.data_dir)
     return strategy, info
-
-
-def claim(
-    model_dir: str,
-    processes: Processes,
-    stack: contextlib.ExitStack,
-    *,
-    config: ResolvedConfig | None,
-    accept_changes: bool,
-    with_evaluation: bool,
-) -> tuple[str | None, Fence]:
-    """Make a folder this run's alone, if it is free and the run goes on there.
-
-    Args:
-      model_dir: of the run.
-      processes: of the run; the chief claims it for all of them.
-      stack: at whose end it is free again.
-      config: of the run, as that of a run that has begun has to be.
-      accept_changes: see `ResolvedConfig.refuse_changes`.
-      with_evaluation: whether to claim the best checkpoint, too: else a continuous
-        evaluation may do that.
-
-    Returns:
-      The run's name, and what to call before anything is written there.
-
-    Raises:
-      UserError: the folder is held by another process, or it is another run's, or the
-        chief is refused.
-    """
-    if not processes.is_chief:
-        if not processes.broadcast(0):
-            raise UserError(f"the chief is refused {model_dir}; it says why")
-        return None, bundle.no_fence
-    try:
-        held = [stack.enter_context(claims.hold(model_dir, "a run"))]
-        run = ownership.begin(model_dir)
-        # Only now: another process may have written until it let go of the folder.
-        if config is not None and directory.has_begun(model_dir):
-            config.refuse_changes(model_dir, accept_changes=accept_changes)
-        if with_evaluation:
-            held.append(stack.enter_context(_hold_best_too(model_dir)))
-    except BaseException:
-        processes.broadcast(0)  # else the others would wait for ever
-        raise
-    processes.broadcast(1)
-
-    def fence() -> None:
-        for one in held:
-            one.check()
-
-    return run, fence
-
-
-@contextlib.contextmanager
-def _hold_best_too(model_dir: str) -> Iterator[claims.Claim]:
-    """Claim it for a training, which can do without."""
-    with contextlib.ExitStack() as stack:
-        try:
-            best = stack.enter_context(hold_best(model_dir))
-        except claims.Held as held:
-            raise claims.Held(f"{held}; or train beside it by --mode=train") from held
-        yield best
-
-
-@contextlib.contextmanager
-def hold_best(model_dir: str) -> Iterator[claims.Claim]:
-    """Claim what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
-    ownership.refuse_links(model_dir)
-    folder = f"{model_dir}/{directory.BEST}"
-    gfiles.make_folder(folder)
-    with claims.hold(folder, "an evaluation") as best:
-        yield best
 
 
 def make_checkpoints(
@@ -429,23 +355,6 @@ def evaluation_steps(
         yield step
         if step == last:
             return
-
-
-def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
-    """Remove what processes that were killed have left aside, of files of a run."""
-    hosts, best = heartbeat.folder(model_dir), f"{model_dir}/{directory.BEST}"
-    for folder, names, age in (
-        # Of those that this process alone writes, one is a dead process's.
-        (model_dir, r"(run\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
-        (model_dir, r"(summary\.json|eval\.jsonl)", 3600.0),
-        (hosts, r"host-0\.json", 0.0),
-        (hosts, r"host-\d+\.json", 3600.0),
-        (best, r"scores-ckpt-\d+\.json", 3600.0),
-    ):
-        ours = re.compile(names).fullmatch
-        gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)
-    if with_evaluation:  # else the best one may be that of a continuous evaluation
-        bundle.remove_stale(f"{model_dir}/{directory.BEST}")
 
 
 def write_summary(

@@ -177,11 +177,11 @@ def test_mistakes_in_a_model_are_one_line(binding, message):
 
 def test_a_config_in_a_bucket():
     found = config.resolve([MNIST], [])
-    found.save("ram://bucket/run")  # TensorFlow's own in memory
-    saved = f"ram://bucket/run/{config.SAVED}"
+    found.save("ram://configs/run")  # TensorFlow's own in memory
+    saved = f"ram://configs/run/{config.SAVED}"
     assert config.resolve([saved], []).text == found.text
-    with pytest.raises(UserError, match="no gin file ram://bucket/other"):
-        config.resolve(["ram://bucket/other"], [])
+    with pytest.raises(UserError, match="no gin file ram://configs/other"):
+        config.resolve(["ram://configs/other"], [])
 
 
 def test_a_module_by_another_name_is_saved_by_its_own(tmp_path):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.support.folders import content
-from train import run
+from train import run_folder
 
 HEX = "0123456789abcdef" * 2
 WRITTEN = (
@@ -30,11 +30,11 @@ def test_files_of_a_run_go(tmp_path):
     staging = tmp_path / "best" / f".staging-{HEX}"
     staging.mkdir()
     (staging / "ckpt-12.json").touch()
-    run.remove_stale_files(str(tmp_path), with_evaluation=False)
+    run_folder.remove_stale_files(str(tmp_path), with_evaluation=False)
     assert {path.name for path in tmp_path.rglob("*")} == {
         *("best", "hosts", staging.name, "ckpt-12.json")
     }
-    run.remove_stale_files(str(tmp_path), with_evaluation=True)
+    run_folder.remove_stale_files(str(tmp_path), with_evaluation=True)
     assert not staging.exists()
 
 
@@ -52,7 +52,7 @@ def test_others_stay(tmp_path, folder, capsys):
     aside.parent.mkdir(exist_ok=True)
     aside.symlink_to("../theirs")
     before = content(tmp_path)
-    run.remove_stale_files(str(tmp_path), with_evaluation=True)
+    run_folder.remove_stale_files(str(tmp_path), with_evaluation=True)
     assert content(tmp_path) == before
     said = f"warning: {aside} stays: {aside} is a link; move it away\n"
     assert capsys.readouterr().err == said

@@ -7,6 +7,7 @@ a checkpoint of another run that was put there is not taken for one's own.
 import contextlib
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -45,7 +46,7 @@ def begin(model_dir: str) -> str:
     """
     refuse_links(model_dir)
     run, checkpoints = read(model_dir), list_checkpoints(model_dir)
-    names = [name for name in map(_run_of, checkpoints) if name]
+    runs = {path: _run_of(path) for path in checkpoints}
     if not checkpoints and run and 0 in bundle.parts_of(model_dir, run):
         pass  # it was killed when it wrote its first one, or wrote that again
     elif not checkpoints:
@@ -54,14 +55,14 @@ def begin(model_dir: str) -> str:
     elif run is None:
         _require_one_of_ours(checkpoints)
         if has_begun(model_dir):
-            run = next(iter(names), None)
-        elif names:  # it would be made again, under the same name
-            raise _foreign(checkpoints[0], "none")
+            run = next(filter(None, runs.values()), None)
+        elif name := runs[checkpoints[0]]:  # it would be made again, so named
+            raise _foreign(checkpoints[0], name, "none")
     refuse_other_summary(model_dir)
     _refuse_in_folders(model_dir)
     run = run or uuid.uuid4().hex
-    for folder in (model_dir, f"{model_dir}/{BEST}"):
-        _refuse_other_runs(folder, run)
+    best = list_checkpoints(f"{model_dir}/{BEST}")
+    _refuse_other_runs(runs | {path: _run_of(path) for path in best}, run)
     gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
     return run
 
@@ -100,19 +101,20 @@ def refuse_foreign(directory: str) -> None:
     if run is None and name == BEST:
         run = read(above or ".")
     if run is not None:
-        _refuse_other_runs(directory, run)
+        runs = {path: _run_of(path) for path in list_checkpoints(directory)}
+        _refuse_other_runs(runs, run)
 
 
-def _refuse_other_runs(directory: str, run: str) -> None:
-    for path in list_checkpoints(directory):
-        if _run_of(path) not in (None, run):
-            raise _foreign(path, run)
+def _refuse_other_runs(runs: Mapping[str, str | None], run: str) -> None:
+    for path, other in runs.items():
+        if other not in (None, run):
+            raise _foreign(path, other, run)
 
 
-def _foreign(path: str, run: str) -> UserError:
+def _foreign(path: str, other: str, run: str) -> UserError:
     return UserError(
-        f"{path} is a checkpoint of another run ({_run_of(path)}) than that of this "
-        f"folder ({run}, says {RUN}); move its files elsewhere: to begin from them is "
+        f"{path} is a checkpoint of another run ({other}) than that of this folder "
+        f"({run}, says {RUN}); move its files elsewhere: to begin from them is "
         "Experiment.pretrained"
     )
 

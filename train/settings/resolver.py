@@ -25,19 +25,23 @@ from gin.config import Configurable, ConfigurableReference
 
 from common.errors import UserError, first_line
 
-# What every .gin file of ours may speak of, under the names that they use.
-MODULES = (
-    "input_pipeline.autoaugment",
-    "input_pipeline.dataset",
-    "input_pipeline.erasing",
-    "input_pipeline.mixing",
-    "input_pipeline.randaugment",
-    "models.efficientnet_x",
-    "models.variants",
-    "train.experiment",
-    "train.optimizer",
-    "train.schedule",
-)
+# What every .gin file of ours may speak of, by module; the modules go by the names that
+# the files use. A saved config may say no more. They make networks, batches, updates,
+# rates. None writes a file, and what they call is what they have been handed of
+# this same table.
+FUNCTIONS = {
+    "input_pipeline.autoaugment": ("auto_augment",),
+    "input_pipeline.dataset": ("train_dataset", "eval_dataset"),
+    "input_pipeline.erasing": ("random_erasing",),
+    "input_pipeline.mixing": ("mixup_cutmix",),
+    "input_pipeline.randaugment": ("rand_augment",),
+    "models.efficientnet_x": ("build_model",),
+    "models.variants": ("StageSpec", "Variant", "change", "get_variant"),
+    "train.experiment": ("Experiment",),
+    "train.optimizer": ("adamw", "lamb", "lars", "lion", "rmsprop", "sgd"),
+    "train.schedule": ("constant", "cosine", "exponential"),
+}
+MODULES = tuple(FUNCTIONS)
 UNSET = inspect.Parameter.empty
 _REQUIRED = "%gin.REQUIRED"  # how gin writes a value that a file leaves to the user
 

@@ -15,23 +15,8 @@ from typing import Any
 from gin import config_parser, utils
 
 from common.errors import Restart, UserError, first_line
-from train.settings.resolver import UNSET, Setting, literals
+from train.settings.resolver import FUNCTIONS, UNSET, Setting, literals
 
-# By module of `resolver.MODULES`: whatever a saved config may set or refer to. They
-# make networks, batches, updates and rates. None of them writes a file, and what they
-# call is what they have been handed of this same table.
-FUNCTIONS = {
-    "input_pipeline.autoaugment": ("auto_augment",),
-    "input_pipeline.dataset": ("train_dataset", "eval_dataset"),
-    "input_pipeline.erasing": ("random_erasing",),
-    "input_pipeline.mixing": ("mixup_cutmix",),
-    "input_pipeline.randaugment": ("rand_augment",),
-    "models.efficientnet_x": ("build_model",),
-    "models.variants": ("StageSpec", "Variant", "change", "get_variant"),
-    "train.experiment": ("Experiment",),
-    "train.optimizer": ("adamw", "lamb", "lars", "lion", "rmsprop", "sgd"),
-    "train.schedule": ("constant", "cosine", "exponential"),
-}
 _MACRO = "gin.macro"  # %name is short for @name/gin.macro()
 # What "@name()" may call while the config is resolved: it makes one value of others.
 _CALLED = {

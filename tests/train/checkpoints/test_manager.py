@@ -168,7 +168,7 @@ def test_two_replicas(tmp_path, logical_cpus):
 
 def test_file_system_that_is_no_disk():
     """TensorFlow's own in memory, as gs:// is one: nothing goes past tf.io.gfile."""
-    folder = "ram://bucket/run"
+    folder = "ram://checkpoints/run"
     saves(folder, 10, 20, 30, keep=2)
     assert sorted(tf.io.gfile.listdir(folder)) == all_files(20, 30)
     assert restored(folder) == 30

@@ -10,7 +10,7 @@ import pytest
 from common.claims import Held
 from common.errors import UserError
 from tests.support.saved import flip, restored, saves, set_to, variables
-from train import evaluation, run
+from train import evaluation, run_folder
 from train.checkpoints import bundle, ownership
 from train.checkpoints.manager import Checkpoints
 from train.telemetry.telemetry import Telemetry
@@ -211,7 +211,7 @@ class Process:
 def enter(folder, process):
     with contextlib.ExitStack() as stack:
         settings = {"accept_changes": False, "with_evaluation": True}
-        return run.claim(str(folder), process, stack, config=None, **settings)
+        return run_folder.claim(str(folder), process, stack, config=None, **settings)
 
 
 def test_what_the_chief_is_refused_is_refused_to_all(tmp_path):
@@ -280,7 +280,7 @@ def test_a_folder_of_a_run_is_no_link(tmp_path, name):
         f"{run_dir}/{name} is a link, and a run goes through none: put the whole "
         "folder of the run behind a link, or name another one"
     )
-    with pytest.raises(UserError), run.hold_best(str(run_dir)):
+    with pytest.raises(UserError), run_folder.hold_best(str(run_dir)):
         pass
     assert contents(theirs) == {"host-0.json": b"theirs"}
 

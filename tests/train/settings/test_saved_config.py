@@ -9,8 +9,7 @@ import pytest
 from common.errors import UserError
 from tests.support.runs import TINY, bound
 from train import config, export, main
-from train.settings.resolver import MODULES
-from train.settings.saved_config import FUNCTIONS
+from train.settings.resolver import FUNCTIONS
 
 DYNAMIC = "from __gin__ import dynamic_registration\n"
 HEAD = DYNAMIC + "from train import experiment\nfrom input_pipeline import dataset\n"
@@ -429,7 +428,6 @@ def test_commands_say_it_in_one_line(command, flags, tmp_path, capsys):
 
 def test_the_table_is_of_functions_of_these_modules():
     """A new one is either for configs, or is said here not to be."""
-    assert tuple(FUNCTIONS) == MODULES
     for module, functions in FUNCTIONS.items():
         found = {
             name

@@ -1,0 +1,106 @@
+"""The folder of a run: made its own before anything is written, and tidied up."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from common import claims, gfiles
+from common.errors import UserError
+from train.checkpoints import bundle, directory, ownership
+from train.checkpoints.bundle import Fence
+from train.config import ResolvedConfig
+from train.distribution.processes import Processes
+from train.fault_tolerance import heartbeat
+
+
+def claim(
+    model_dir: str,
+    processes: Processes,
+    stack: contextlib.ExitStack,
+    *,
+    config: ResolvedConfig | None,
+    accept_changes: bool,
+    with_evaluation: bool,
+) -> tuple[str | None, Fence]:
+    """Make a folder this run's alone, if it is free and the run goes on there.
+
+    Args:
+      model_dir: of the run.
+      processes: of the run; the chief claims it for all of them.
+      stack: at whose end it is free again.
+      config: of the run, as that of a run that has begun has to be.
+      accept_changes: see `ResolvedConfig.refuse_changes`.
+      with_evaluation: whether to claim the best checkpoint, too: else a continuous
+        evaluation may do that.
+
+    Returns:
+      The run's name, and what to call before anything is written there.
+
+    Raises:
+      UserError: the folder is held by another process, or it is another run's, or the
+        chief is refused.
+    """
+    if not processes.is_chief:
+        if not processes.broadcast(0):
+            raise UserError(f"the chief is refused {model_dir}; it says why")
+        return None, bundle.no_fence
+    try:
+        name, held = _claim_as_chief(
+            model_dir, stack, config, accept_changes, with_evaluation
+        )
+    except BaseException:
+        processes.broadcast(0)  # else the others would wait for ever
+        raise
+    processes.broadcast(1)
+
+    def fence() -> None:
+        for one in held:
+            one.check()
+
+    return name, fence
+
+
+def _claim_as_chief(
+    model_dir: str,
+    stack: contextlib.ExitStack,
+    config: ResolvedConfig | None,
+    accept_changes: bool,
+    with_evaluation: bool,
+) -> tuple[str, list[claims.Claim]]:
+    held = [stack.enter_context(claims.hold(model_dir, "a run"))]
+    name = ownership.begin(model_dir)
+    # Only now: another process may have written until it let go of the folder.
+    if config is not None and directory.has_begun(model_dir):
+        config.refuse_changes(model_dir, accept_changes=accept_changes)
+    if with_evaluation:
+        try:
+            held.append(stack.enter_context(hold_best(model_dir)))
+        except claims.Held as by:
+            raise claims.Held(f"{by}; or train beside it by --mode=train") from by
+    return name, held
+
+
+@contextlib.contextmanager
+def hold_best(model_dir: str) -> Iterator[claims.Claim]:
+    """Claim what a continuous evaluation writes: the best checkpoint, eval.jsonl."""
+    ownership.refuse_links(model_dir)
+    folder = f"{model_dir}/{directory.BEST}"
+    gfiles.make_folder(folder)
+    with claims.hold(folder, "an evaluation") as best:
+        yield best
+
+
+def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
+    """Remove what processes that were killed have left aside, of files of a run."""
+    hosts, best = heartbeat.folder(model_dir), f"{model_dir}/{directory.BEST}"
+    for folder, names, age in (
+        # Of those that this process alone writes, one is a dead process's.
+        (model_dir, r"(run\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
+        (model_dir, r"(summary\.json|eval\.jsonl)", 3600.0),
+        (hosts, r"host-\d+\.json", 3600.0),  # the watchdog's thread may be at one
+        (best, r"scores-ckpt-\d+\.json", 3600.0),
+    ):
+        ours = re.compile(names).fullmatch
+        gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)
+    if with_evaluation:  # else the best one may be that of a continuous evaluation
+        bundle.remove_stale(f"{model_dir}/{directory.BEST}")
