@@ -161,9 +161,10 @@ echo "uv $*" >> "$LOG"
 exit ${UV_STATUS:-0}
 """
 PIP = '#!/bin/bash\necho "pip $*" >> "$LOG"\n'
-REFUSED = """  x Failed to fetch: `https://index/uv/`
-  Caused by: error sending request
-  Caused by: Connection refused (os error 111)"""
+REFUSED = """Using Python 3.11.7 environment at: .venv
+error: Failed to fetch: https://index/uv/
+  cause: tcp connect error
+  cause: Connection refused (os error 111)"""
 
 
 @pytest.fixture
