@@ -9,19 +9,19 @@ ARG ACCELERATOR=cpu
 FROM python:3.11-slim-bookworm AS packages
 ARG ACCELERATOR
 WORKDIR /app
-COPY requirements*.txt ./
+COPY requirements requirements
 RUN case "$ACCELERATOR" in \
-      cpu) lock=requirements.txt ;; \
-      gpu) lock=requirements-gpu.txt ;; \
-      tpu) lock=requirements-tpu.txt ;; \
+      cpu) lock=core.txt ;; \
+      gpu) lock=gpu.txt ;; \
+      tpu) lock=tpu.txt ;; \
       *) echo "error: ACCELERATOR is tpu, gpu or cpu, not '$ACCELERATOR'" >&2; exit 1 ;; \
     esac \
     && python -m venv .venv \
-    && .venv/bin/pip install --quiet --no-cache-dir --require-hashes -r requirements-setup.txt \
-    # --no-deps: the lock is complete, and on a TPU it leaves out on purpose what
-    # tf-models-official asks for (stock tensorflow, which would overwrite tensorflow-tpu).
+    && .venv/bin/pip install --quiet --no-cache-dir --require-hashes -r requirements/setup.txt \
+    # --no-deps: the lock is complete for us, and leaves out on purpose what some packages
+    # ask for (on a TPU stock tensorflow, which would overwrite tensorflow-tpu).
     && .venv/bin/uv pip install --quiet --compile-bytecode --no-cache --python .venv/bin/python \
-      --require-hashes --no-deps -r "$lock"
+      --require-hashes --no-deps -r "requirements/$lock"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --create-home trainer

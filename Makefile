@@ -1,45 +1,53 @@
 # The two commands of the README, and what they stand on. `make help` lists them.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+# The first of python3.11, python3.12, python3.13 and python3 that will do.
+PYTHON ?=
 PY := .venv/bin/python
 # Without a GPU driver TensorFlow reports an error a process; Python's errors still show.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 DATA := data/mnist
 RUN := runs/mnist
-RUNTIME_LOCK := requirements.txt
-DEV_LOCK := requirements-dev.txt
 TPU_COMPILER := .venv-tpu-compiler
-# --compile-bytecode: else every process may compile what it imports, 8 s for TensorFlow.
-INSTALL := .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes --python
 
-.PHONY: help setup tpu-compiler train test lint types soak peers lock clean
+# Stamps: .venv/.made is as old as the environment, .venv/.has-NAME as what
+# requirements/NAME.txt has put into it.
+SETUP := .venv/.has-core .venv/.has-demo
+DEV := $(SETUP) .venv/.has-dev
+COMPILER := $(TPU_COMPILER)/.has-tpu-compiler
+
+.NOTPARALLEL:
+.SECONDARY:
+.PHONY: help setup tpu-compiler train test lint types soak peers lock clean FORCE
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: .venv/.installed  ## Make .venv from the hashed locks (the other targets do it, too).
+setup: $(SETUP)  ## Make .venv from the hashed locks (the other targets do it, too).
 
-.venv/.installed: requirements-setup.txt $(RUNTIME_LOCK) $(DEV_LOCK)
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON); install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Making .venv from the locked requirements (about 3 GB)"
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --require-hashes -r requirements-setup.txt
-	# pip, where uv cannot (a package mirror that is configured for pip alone).
-	$(INSTALL) $(PY) -r $(RUNTIME_LOCK) -r $(DEV_LOCK) || \
-	  .venv/bin/pip install --quiet --require-hashes -r $(RUNTIME_LOCK) -r $(DEV_LOCK)
+with-%: .venv/.has-%
+	@echo "requirements/$*.txt is installed in .venv"
+
+.venv/.made: FORCE
+	@requirements/environment .venv $(PYTHON)
+
+.venv/.has-%: requirements/%.txt .venv/.made
+	@echo "Installing requirements/$*.txt"
+	@requirements/install $(PY) $<
 	@touch $@
 
-tpu-compiler: $(TPU_COMPILER)/.installed  ## The compiler of TPUs, for python -m preflight (1.1 GB).
+tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (1.1 GB).
 
 # An environment of its own: on a TPU VM, TensorFlow needs another libtpu.
-$(TPU_COMPILER)/.installed: .venv/.installed requirements-tpu-compiler.txt
-	$(PYTHON) -m venv $(TPU_COMPILER)
-	$(INSTALL) $(TPU_COMPILER)/bin/python -r requirements-tpu-compiler.txt || \
-	  $(TPU_COMPILER)/bin/pip install --quiet --require-hashes -r requirements-tpu-compiler.txt
+$(TPU_COMPILER)/.made: .venv/.has-core FORCE
+	@requirements/environment $(TPU_COMPILER) $(PY)
+
+$(TPU_COMPILER)/.has-%: requirements/%.txt $(TPU_COMPILER)/.made
+	@echo "Installing requirements/$*.txt"
+	@requirements/install $(TPU_COMPILER)/bin/python $<
 	@touch $@
 
-train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5 minutes).
+train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes).
 	$(PY) -m input_pipeline.prepare mnist --output $(DATA)
 	$(PY) -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin \
 	  --gin_param="experiment.Experiment.data_dir = '$(DATA)'" --model_dir=$(RUN)
@@ -48,33 +56,32 @@ train: .venv/.installed  ## Prepare digits, train, evaluate, export, classify (5
 	@echo "Data: $(DATA)   run: $(RUN)   scores: $(RUN)/summary.json   SavedModel: $(RUN)/export"
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
-test: lint types $(TPU_COMPILER)/.installed  ## Lint, types, import directions, all tests but the slow ones.
+test: lint types $(COMPILER)  ## Lint, types, import directions, all tests but the slow ones.
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: .venv/.installed
+lint: $(DEV)
 	.venv/bin/ruff check --quiet .
 	.venv/bin/ruff format --quiet --check .
 	.venv/bin/lint-imports --no-cache --verbose >/dev/null || .venv/bin/lint-imports --no-cache
 
-types: .venv/.installed
+types: $(DEV)
 	.venv/bin/pyright
 
-soak: $(TPU_COMPILER)/.installed  ## The long proofs: every test marked slow (35 minutes of CPU).
+soak: $(DEV) $(COMPILER)  ## The long proofs: every test marked slow (35 minutes of CPU).
 	$(PY) -m pytest -q -m "slow and not peers"
 
-peers: .venv/.peers  ## Compare with timm's own code (installs torch: 5 GB).
+peers: $(DEV) $(COMPILER) .venv/.has-peers  ## Compare with timm's own code (installs torch: 5 GB).
 	$(PY) -m pytest -q -m peers
 
-.venv/.peers: $(TPU_COMPILER)/.installed requirements-peers.txt
-	$(INSTALL) $(PY) -r requirements-peers.txt
-	@touch $@
+# Each lock in requirements/ keeps to the versions of requirements.txt.
+lock: .venv/.has-core  ## Lock the requirements anew, at the newest versions allowed.
+	$(COMPILE) requirements.in -o requirements.txt
+	set -e; for name in $(basename $(wildcard requirements/*.in)); do \
+	  $(COMPILE) --config-file requirements/uv.toml --constraints requirements.txt \
+	    $$(printf -- '--excludes %s ' requirements/all.excluded $$(ls $$name.excluded 2>/dev/null)) \
+	    $$name.in -o $$name.txt; done
 
-lock: .venv/.installed  ## Lock the requirements anew, at the newest versions allowed.
-	set -e; for name in requirements requirements-dev requirements-peers requirements-setup requirements-gpu requirements-tpu-compiler; do \
-	  $(COMPILE) $$name.in -o $$name.txt; done
-	$(COMPILE) requirements-tpu.in --override requirements-tpu.override -o requirements-tpu.txt
-
-COMPILE := .venv/bin/uv pip compile --quiet --upgrade --python-version 3.11 \
+COMPILE := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean:  ## Delete what the targets made, .venv excepted.

@@ -4,10 +4,11 @@ python -m benchmarks.device_latency --variants=efficientnet-b0,efficientnet-x-b0
     --batches=1,16,128 --dtype=bfloat16
 
 Measures our models on Keras' JAX backend, compiled by XLA, and beside them timm's in
-torch on the same device, where timm has the network and `make peers` has installed it.
+torch on the same device, where timm has the network and `make with-peers` installed it.
 A GPU needs JAX's CUDA build: `pip install 'jax[cuda13]==0.10.2'`. The torch of `make
-peers` is built for CUDA 13, too, so that the two share its wheels; this was not tried
-on a GPU here. On a CPU it runs, too, and says so; --size and --repeats make that short.
+with-peers` is built for CUDA 13, too, so that the two share its wheels; this was not
+tried on a GPU here. On a CPU it runs, too, and says so; --size and --repeats make that
+short.
 
 Each model and batch has a process of its own. One that fails costs its own row, which
 says why, and makes the exit status 1; it is 2 when nothing can be measured.
@@ -17,7 +18,6 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
 import json
 import os
 import sys
@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.support import isolated, machine
 from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
 from benchmarks.support.isolated import Failed
-from common import cli
+from common import cli, extras
 from common.cli import names, positive
 from common.console import say
 from common.errors import Status, UserError
@@ -186,7 +186,7 @@ def _measure_ours(settings: DeviceSettings) -> tuple[Device, list[DeviceRow]]:
     Raises:
       UserError: JAX is not installed, or finds no device.
     """
-    if importlib.util.find_spec("jax") is None:
+    if not extras.installed("jax"):
         raise UserError(f"JAX is not installed: {_JAX}")
     device = _isolated("benchmarks.support.device_jax", "device")
     if isinstance(device, Failed):
@@ -202,8 +202,8 @@ def _measure_timm(
     settings: DeviceSettings, platform: str
 ) -> tuple[str, list[DeviceRow]]:
     """Return what there is to say of timm on a platform, and its models' rows."""
-    if not all(importlib.util.find_spec(name) for name in ("timm", "torch")):
-        return "not installed: make peers", []
+    if not extras.installed("timm", "torch"):
+        return "not installed: make with-peers", []
     if platform == "tpu":
         return "not measured: its torch has no TPU", []
     cases = [c for c in settings.cases(settings.torch) if peer(c.variant.name)]

@@ -4,16 +4,15 @@ python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
 
 EfficientNet-X beside EfficientNet, RegNetY and ResNeSt of near or equal published
 accuracy, all compiled for one device of a TPU in inference; no TPU is run. RegNetY and
-ResNeSt are timm's own code (`make peers` installs it). RegNetY's grouped convolutions,
-which the compiler does badly as written, are compiled in another form of the same
-results, too, and the faster form counts.
+ResNeSt are timm's own code (`make with-peers` installs it). RegNetY's grouped
+convolutions, which the compiler does badly as written, are compiled in another form of
+the same results, too, and the faster form counts.
 
 The exit status is 0 when every network compiles and fits, 1 when one does not: the
 reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.support import machine, peers
 from benchmarks.support.peers import PEERS, Peer, PeerRow
-from common import cli, console
+from common import cli, console, extras
 from common.cli import names, positive
 from common.console import say
 from common.errors import Status, UserError
@@ -206,11 +205,9 @@ def _packages(asked: Iterable[Peer]) -> tuple[str, ...]:
     """
     ours = ("tensorflow", "keras")
     theirs = ("timm", "torch", "jax") if any(peer.of_timm for peer in asked) else ()
-    if not all(map(importlib.util.find_spec, theirs)):
-        raise UserError(
-            "RegNetY and ResNeSt are timm's, on torch: `make peers` installs both "
-            "(5 GB); --peers=efficientnet-b0 compares without them"
-        )
+    extras.require(
+        *theirs, task="RegNetY or ResNeSt (--peers=efficientnet-b0 does without)"
+    )
     return ours + theirs
 
 

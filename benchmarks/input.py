@@ -29,9 +29,11 @@ from benchmarks.support.input_case import (
     WHOLE,
     InputSettings,
 )
-from common import cli, console
+from common import cli, console, extras
 from input_pipeline.errors import DataError
 
+# What official.vision imports and the main set-up lacks.
+_GARDENS = ("cv2", "pycocotools", "tensorflow_datasets")
 _HOSTS = (96, 240)  # vCPUs of machines that are common: eight GPUs, a TPU v4
 
 _METHOD = {
@@ -164,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Measure, and print the line of JSON."""
+    if arguments.against:
+        extras.require(*_GARDENS, task=f"--against={arguments.against}")
     import tensorflow as tf
 
     from input_pipeline.bad_records import explain

@@ -3,15 +3,15 @@
 python -m benchmarks.models --batch=8 --size=224 --repeats=10
 
 Compares our x-b0 and our efficientnet-b0 with Keras' own EfficientNetB0 and timm's
-efficientnet_b0 (`make peers` installs it) on this machine's CPU in float32: seconds to
-build, of a forward pass, of a training step. Every repeat runs all of them one after
-another and gives ratios of its own, so what else the machine does hits all alike.
+efficientnet_b0 (`make with-peers` installs it) on this machine's CPU in float32:
+seconds to build, of a forward pass, of a training step. Every repeat runs all of them
+one after another and gives ratios of its own, so what else the machine does hits all
+alike.
 """
 
 import argparse
 import dataclasses
 import importlib.metadata
-import importlib.util
 import json
 import os
 import statistics
@@ -27,7 +27,7 @@ from benchmarks.support.framework_models import (
     ModelRow,
 )
 from benchmarks.support.isolated import IsolatedObject
-from common import cli
+from common import cli, extras
 from common.console import say
 from models import complexity, get_variant
 
@@ -197,7 +197,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = CallSettings(**vars(arguments))
     os.environ.update({**_ENVIRONMENT, **os.environ})
     hardware = machine.describe()  # before this benchmark is part of the load
-    with_timm = all(importlib.util.find_spec(name) for name in ("timm", "torch"))
+    with_timm = extras.installed("timm", "torch")
     comparison = Comparison(settings, with_timm)
     measured = {
         "build": comparison.build(),
@@ -209,7 +209,7 @@ def main(arguments: argparse.Namespace) -> None:
         json.dumps(
             {
                 "benchmark": "models",
-                "timm": "measured" if with_timm else "not installed: make peers",
+                "timm": "measured" if with_timm else "not installed: make with-peers",
                 "ratios_are": "seconds of ours / seconds of theirs: lower is better",
                 **measured,
                 "gmacs_per_image": {

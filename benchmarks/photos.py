@@ -13,7 +13,7 @@ import io
 import pathlib
 import sys
 
-from common import cli, files
+from common import cli, extras, files
 from common.errors import UserError
 
 _WIDTH, _HEIGHT = 500, 375
@@ -35,6 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     output = pathlib.Path(arguments.output)
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output} is not empty; name a new folder by --output")
+    extras.require("sklearn", task="benchmarks.photos")
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images

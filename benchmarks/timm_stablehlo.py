@@ -3,16 +3,15 @@
 python -m benchmarks.timm_stablehlo regnety_040 FILE --resolution=224 --pad_groups
 
 A process of its own, because torch crashes in one that has loaded TensorFlow.
-`make peers` installs timm and torch.
+`make with-peers` installs timm and torch.
 """
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
-from common import cli, files
+from common import cli, extras, files
 from common.cli import positive
 from common.errors import UserError, first_line
 
@@ -21,8 +20,7 @@ _NEEDED = ("jax", "timm", "torch")
 
 def _stablehlo(network: str, **options: Any) -> str:
     """Return the text; UserError if there is none."""
-    if not all(map(importlib.util.find_spec, _NEEDED)):
-        raise UserError(f"{network} needs {', '.join(_NEEDED)}: make peers")
+    extras.require(*_NEEDED, task=network)
     from benchmarks.support import timm_networks  # loads them
 
     try:

@@ -30,6 +30,7 @@ from typing import Any, NoReturn, Protocol
 from common import console
 from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
+from common.version import NAME, VERSION
 
 _Run = Callable[[argparse.Namespace], Status | None]
 
@@ -58,13 +59,15 @@ def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentPar
       doc: the module's docstring, which --help shows as it is.
       **options: of ArgumentParser.
     """
-    return _Parser(
+    made = _Parser(
         prog=f"python -m {module}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # a flag that comes later must not change what one means
         **options,
     )
+    made.add_argument("--version", action="version", version=f"{NAME} {VERSION}")
+    return made
 
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import cli, files
+from common import cli, extras, files
 from common.cli import names, positive
 from common.errors import Status, UserError
 from models.complexity import BYTES
@@ -227,6 +227,7 @@ def _writing(folder: Path) -> Iterator[tuple[Path, ...]]:
 def main(arguments: argparse.Namespace) -> Status:
     """Analyse, write the files and print the table."""
     variants = [get_variant(name) for name in arguments.variants]
+    extras.require("matplotlib", task=COMMAND)
     hardware = devices.find(arguments.hardware)
     conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
     for variant in variants:  # refused before anything is compiled

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
+from common import extras
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.jpeg import Jpeg, to_rgb_jpeg
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
@@ -217,6 +218,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _read_meta(content: bytes) -> tuple[dict[int, str], dict[str, str]]:
     """Read ILSVRC2012_ID -> synset, and synset -> words, of all in meta.mat."""
+    extras.require("scipy", task=f"the development kit's {_META}")
     import scipy.io
 
     synsets = scipy.io.loadmat(io.BytesIO(content))["synsets"].ravel()

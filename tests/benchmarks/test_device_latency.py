@@ -150,7 +150,7 @@ def test_report_on_a_gpu_with_timm(run):
     [
         ("tpu", {"device": GPU}, "not measured: its torch has no TPU", 0),
         ("gpu", {"device": Failed("no GPU")}, "failed: no GPU", 1),
-        ("gpu", None, "not installed: make peers", 0),
+        ("gpu", None, "not installed: make with-peers", 0),
     ],
 )
 def test_report_without_timm(run, platform, torch, said, expected):

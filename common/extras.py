@@ -1,0 +1,48 @@
+"""Packages that only some commands need, and how a person gets them.
+
+An extra is a lock in requirements/: what plain `make setup` leaves out, for its size.
+"""
+
+import importlib.util
+
+from common.errors import UserError
+
+# The packages that are looked for, by the extra that installs them.
+EXTRAS = {
+    "demo": ("mlxtend",),
+    "plots": ("matplotlib",),
+    "imagenet": ("scipy",),
+    "benchmarks": ("cv2", "jax", "pycocotools", "sklearn", "tensorflow_datasets"),
+    "peers": ("timm", "torch"),
+}
+
+
+def installed(*packages: str) -> bool:
+    """Return whether all these packages can be imported; none is."""
+    return not _missing(packages)
+
+
+def require(*packages: str, task: str) -> None:
+    """Refuse a task whose packages are not there.
+
+    Args:
+      *packages: as they are imported, each of them in `EXTRAS`.
+      task: what needs them, in words.
+
+    Raises:
+      UserError: says which are missing, and how to install them.
+    """
+    if missing := _missing(packages):
+        raise UserError(f"{task} needs {', '.join(missing)}: {_mend(missing)}")
+
+
+def _mend(missing: list[str]) -> str:
+    """Return the commands that install these packages."""
+    extras = [extra for extra, those in EXTRAS.items() if set(those) & set(missing)]
+    targets = " ".join(f"with-{extra}" for extra in extras)
+    locks = " ".join(f"-r requirements/{extra}.txt" for extra in extras)
+    return f"make {targets}, or: pip install --no-deps {locks}"
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    return [name for name in packages if not importlib.util.find_spec(name)]
