@@ -86,3 +86,15 @@ COMPILE := .venv/bin/uv pip compile --quiet --upgrade --universal --python-versi
 
 clean:  ## Delete what the targets made, .venv excepted.
 	rm -rf data/mnist runs/mnist .pytest_cache .ruff_cache
+
+.PHONY: docs
+
+docs: .venv-docs/.installed  ## Build the documentation into site/; a dead link is an error.
+	.venv-docs/bin/python -m docgen.site
+
+# An environment of its own (180 MB): the pages are made without importing ours.
+.venv-docs/.installed: .venv/.installed requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	$(INSTALL) .venv-docs/bin/python -r requirements/docs.txt || \
+	  .venv-docs/bin/pip install --quiet --require-hashes -r requirements/docs.txt
+	@touch $@

@@ -1,6 +1,6 @@
 """What it costs to ask a command something: one line of JSON, and a table.
 
-python -m benchmarks.commands
+    python -m benchmarks.commands
 
 Runs every command of the house with --help, with a flag that it does not have and,
 where its source shows one that is checked, with a flag of a wrong value, and takes the

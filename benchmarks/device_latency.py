@@ -1,7 +1,7 @@
-"""Latency of inference on the device that JAX finds: one line of JSON.
+r"""Latency of inference on the device that JAX finds: one line of JSON.
 
-python -m benchmarks.device_latency --variants=efficientnet-b0,efficientnet-x-b0
-    --batches=1,16,128 --dtype=bfloat16
+    python -m benchmarks.device_latency --variants=efficientnet-b0,efficientnet-x-b0 \
+      --batches=1,16,128 --dtype=bfloat16
 
 Measures our models on Keras' JAX backend, compiled by XLA, and beside them timm's in
 torch on the same device, where timm has the network and `make with-peers` installed it.

@@ -1,6 +1,6 @@
 """The paper's comparison, by the compiler of TPUs: a table and one line of JSON.
 
-python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
+    python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
 
 EfficientNet-X beside EfficientNet, RegNetY and ResNeSt of near or equal published
 accuracy, all compiled for one device of a TPU in inference; no TPU is run. RegNetY and

@@ -1,6 +1,6 @@
 """What feeding one image costs a host's CPU: one line of JSON.
 
-python -m benchmarks.input --data_dir=data/photos --against=model_garden
+    python -m benchmarks.input --data_dir=data/photos --against=model_garden
 
 Measures CPU time, not speed, of `train_dataset` with RandAugment, from records to uint8
 batches, and of each stage within it; and beside it, on the same records, the Model

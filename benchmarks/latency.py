@@ -1,6 +1,6 @@
 """README's table of families, by the compiler of TPUs: Markdown and one line of JSON.
 
-python -m benchmarks.latency --numbers=0 --families=efficientnet,efficientnet-x
+    python -m benchmarks.latency --numbers=0 --families=efficientnet,efficientnet-x
 
 Compiles the inference of whole networks for one device of a TPU, and of their parts by
 themselves: how much faster the families are than the first one, and how far the sum of

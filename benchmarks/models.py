@@ -1,6 +1,6 @@
 """What our models cost beside other people's: one line of JSON.
 
-python -m benchmarks.models --batch=8 --size=224 --repeats=10
+    python -m benchmarks.models --batch=8 --size=224 --repeats=10
 
 Compares our x-b0 and our efficientnet-b0 with Keras' own EfficientNetB0 and timm's
 efficientnet_b0 (`make with-peers` installs it) on this machine's CPU in float32:

@@ -1,7 +1,7 @@
 """Write JPEGs of ImageNet's usual size, to measure where there is no ImageNet.
 
-python -m benchmarks.photos --output DIR
-python -m input_pipeline.prepare imagefolder --source DIR --output data/photos
+    python -m benchmarks.photos --output DIR
+    python -m input_pipeline.prepare imagefolder --source DIR --output data/photos
 
 Crops of the two photographs that scikit-learn ships, 500 x 375 pixels in about 110 kB,
 ImageNet's averages. Good for the cost of preprocessing, which hardly depends on what is

@@ -1,6 +1,6 @@
 """Write a network of timm's as StableHLO, from timm's own code and without weights.
 
-python -m benchmarks.timm_stablehlo regnety_040 FILE --resolution=224 --pad_groups
+    python -m benchmarks.timm_stablehlo regnety_040 FILE --resolution=224 --pad_groups
 
 A process of its own, because torch crashes in one that has loaded TensorFlow.
 `make with-peers` installs timm and torch.

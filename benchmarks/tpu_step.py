@@ -1,6 +1,6 @@
 """What exact rewrites save in the train step, by the TPU's compiler: a line of JSON.
 
-python -m benchmarks.tpu_step
+    python -m benchmarks.tpu_step
 
 Compiles the trainer's own step for one device of a TPU, without one, in several forms
 of the same network: with Keras' batch norm and the plain stem, with ours, and with the

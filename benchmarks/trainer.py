@@ -1,6 +1,6 @@
 """What the trainer costs around its step: one line of JSON.
 
-python -m benchmarks.trainer --data_dir=data/mnist
+    python -m benchmarks.trainer --data_dir=data/mnist
 
 Compares images/s of `train_and_evaluate` (records, preprocessing, loop, summaries,
 checkpoints; tracing left out) with the bare step, compiled and called over and over on

@@ -1,0 +1,1 @@
+"""What all rooms share: exit statuses, the command line, the console, files, checks."""

@@ -1,7 +1,7 @@
 """Write a dataset as the TFRecords that training reads.
 
-python -m input_pipeline.prepare mnist --output data/mnist
-python -m input_pipeline.prepare imagenet --help
+    python -m input_pipeline.prepare mnist --output data/mnist
+    python -m input_pipeline.prepare imagenet --help
 
 A run that was cut short is finished by the same command: it leaves no half file, and
 dataset_info.json comes last. A second run over a finished dataset checks it and writes

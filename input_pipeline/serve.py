@@ -1,7 +1,7 @@
 """The servers of a data service that preprocesses images for trainers.
 
-python -m input_pipeline.serve dispatcher --port 5050 --work_dir DIR
-python -m input_pipeline.serve worker --dispatcher HOST:5050
+    python -m input_pipeline.serve dispatcher --port 5050 --work_dir DIR
+    python -m input_pipeline.serve worker --dispatcher HOST:5050
 
 Train with dataset.train_dataset.service = 'grpc://HOST:5050'. Workers may join, leave
 and die at any time; a dispatcher that died and is started again with the same

@@ -1,6 +1,6 @@
 """Check a prepared dataset.
 
-python -m input_pipeline.validate --data_dir DIR
+    python -m input_pipeline.validate --data_dir DIR
 
 Everything that would stop a training run, or quietly spoil it, is looked for before the
 run: every TFRecord file against dataset_info.json and its CRCs, every field, every

@@ -1,0 +1,1 @@
+"""How fast a given network is: latency, roofline, what its layers cost."""

@@ -1,7 +1,7 @@
-"""Estimate the latency of inference on one device of a TPU, without a TPU.
+r"""Estimate the latency of inference on one device of a TPU, without a TPU.
 
-    python -m performance.latency --variants=efficientnet-b0,efficientnet-x-b0
-        --topology=v3 --batch=64 --dtype=bfloat16 --blocks
+    python -m performance.latency --variants=efficientnet-b0,efficientnet-x-b0 \
+      --topology=v3 --batch=64 --dtype=bfloat16 --blocks
 
 A device runs one replica: a core of a v2 or v3 chip, a whole chip from v4 on. The
 networks are compiled by XLA's TPU compiler, which `make tpu-compiler` installs: a
@@ -9,8 +9,8 @@ minute each, and nothing the second time. With --blocks their parts are compiled
 each by itself, and equal ones once. --blocks=only compiles no whole network, so that
 one of known blocks costs milliseconds:
 
-    python -m performance.latency --variants=efficientnet-x-b0 --blocks=only
-        --stages="{4: {'num_repeat': 5}}" --block_changes="{3: {'fused': False}}"
+    python -m performance.latency --variants=efficientnet-x-b0 --blocks=only \
+      --stages="{4: {'num_repeat': 5}}" --block_changes="{3: {'fused': False}}"
 
 The exit status is 0 when everything compiles and fits, 1 when something does not, 2
 when there is no answer.

@@ -1,7 +1,7 @@
-"""How far a network can be from its hardware's roof, and what holds it down.
+r"""How far a network can be from its hardware's roof, and what holds it down.
 
-    python -m performance.roofline --hardware=tpu-v3 --batch=64 --output=DIR
-        --variants=efficientnet-b0,efficientnet-x-b0
+    python -m performance.roofline --hardware=tpu-v3 --batch=64 --output=DIR \
+      --variants=efficientnet-b0,efficientnet-x-b0
 
 The analysis of "Searching for Fast Model Families on Datacenter Accelerators" (CVPR
 2021), section 2, for inference on one device. W are the floating point operations of a

@@ -1,8 +1,8 @@
-"""Compile a run's steps for a TPU slice, without one: do they compile, do they fit?
+r"""Compile a run's steps for a TPU slice, without one: do they compile, do they fit?
 
-python -m preflight --gin_file=gin_configs/models/efficientnet_x_b0.gin \
-  --gin_file=gin_configs/runs/imagenet_tpu.gin --topology=v3:4x4 \
-  --gin_param="experiment.Experiment.data_dir = 'gs://bucket/imagenet'"
+    python -m preflight --gin_file=gin_configs/models/efficientnet_x_b0.gin \
+      --gin_file=gin_configs/runs/imagenet_tpu.gin --topology=v3:4x4 \
+      --gin_param="experiment.Experiment.data_dir = 'gs://bucket/imagenet'"
 
 The compiler is that of TPUs; `make tpu-compiler` installs it. A step takes it minutes,
 and the second time only as long as TensorFlow traces it. Exit status: 0 everything

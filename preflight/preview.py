@@ -1,7 +1,7 @@
-"""Show what the trainer will be fed: a picture of its first images and their labels.
+r"""Show what the trainer will be fed: a picture of its first images and their labels.
 
-python -m preflight.preview --gin_file=gin_configs/models/efficientnet_x_b0.gin \
-  --gin_file=gin_configs/runs/imagenet.gin --data_dir=data/photos --output=sheet.png
+    python -m preflight.preview --gin_file=gin_configs/models/efficientnet_x_b0.gin \
+      --gin_file=gin_configs/runs/imagenet.gin --data_dir=data/photos --output=sheet.png
 
 Takes the settings of `train.main`. Each image is seen whole, cropped and flipped,
 augmented and, where the run mixes images, mixed with another one of the sheet: the

@@ -1,6 +1,6 @@
 """Compile a StableHLO module for a TPU, without a TPU.
 
-python -m tpu_compiler step.stablehlo --topology v3:2x2x1 --replicas 8
+    python -m tpu_compiler step.stablehlo --topology v3:2x2x1 --replicas 8
 
 Prints whether it compiles and fits, its memory, collectives and the costliest
 instructions. Exit status: 0 compiles and fits, 1 does not, 2 there is no answer.

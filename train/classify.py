@@ -1,7 +1,7 @@
 """Classify JPEG and PNG files with an exported SavedModel; needs TensorFlow only.
 
-python -m train.classify --export_dir=runs/mnist/export photo.jpg ...
-python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/validation-*'
+    python -m train.classify --export_dir=runs/mnist/export photo.jpg ...
+    python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
 Exit status: 1 when records get other classes than the trainer gave them.
 """

@@ -1,6 +1,6 @@
 """Write a run's averaged weights as a SavedModel, from JPEG bytes to probabilities.
 
-python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
+    python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 
 Where no config is named, the run's own stands in. Before there is a checkpoint, the
 weights of Experiment.pretrained are taken. An older export at --export_dir is replaced

@@ -1,6 +1,6 @@
 """Train or score what gin files describe: the entry file.
 
-python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=runs/mnist
+    python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=DIR
 
 Exit status: 0 done; 2 a mistake that a person has to mend; 75 the same command goes
 on from the last checkpoint (SIGTERM, or a process or an accelerator is gone); 130

@@ -1,0 +1,1 @@
+"""What several benchmarks share: machines, other people's networks, own processes."""

@@ -1,0 +1,1 @@
+"""Data sets are written: from folders of photos, ImageNet's archives, digits."""

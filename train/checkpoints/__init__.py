@@ -1,0 +1,1 @@
+"""What a kill cannot spoil: checkpoints are staged, verified, committed, owned."""

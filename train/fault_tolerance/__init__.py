@@ -1,0 +1,1 @@
+"""What a run survives: preemption, hangs, bad numbers, lost peers."""

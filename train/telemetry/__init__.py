@@ -1,0 +1,1 @@
+"""What a run says: its log, curves, rows and summary."""
