@@ -18,14 +18,13 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.support import isolated, machine
+from benchmarks.support import isolated, machine, results
 from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
 from benchmarks.support.isolated import Failed
 from common import cli, extras
@@ -227,7 +226,7 @@ def _forms(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.device_latency", __doc__)
+    parser = results.parser("benchmarks.device_latency", __doc__)
     add = parser.add_argument
     add(
         "--variants",
@@ -256,7 +255,9 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Run the command line."""
-    settings = DeviceSettings(**vars(arguments))
+    flags = dict(vars(arguments))
+    output = flags.pop("output")
+    settings = DeviceSettings(**flags)
     hardware = machine.describe()  # before this benchmark is part of the load
     settings.networks()  # to refuse all mistakes before anything is measured
     device, ours = _measure_ours(settings)
@@ -279,7 +280,7 @@ def main(arguments: argparse.Namespace) -> Status:
         "does_not_show": "accuracy; training; the way of the pixels to the device; "
         "several devices; other compilers, such as TensorRT",
     }
-    print(json.dumps(report))
+    results.publish(report, output)
     failed = timm.startswith("failed") or any(row.median is None for row in rows)
     return Status.NO if failed else Status.OK
 

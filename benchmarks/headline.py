@@ -13,7 +13,6 @@ reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.support import machine, peers
+from benchmarks.support import machine, peers, results
 from benchmarks.support.peers import PEERS, Peer, PeerRow
 from common import cli, console, extras
 from common.cli import names, positive
@@ -188,7 +187,7 @@ def _peers(text: str) -> list[Peer]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.headline", __doc__)
+    parser = results.parser("benchmarks.headline", __doc__)
     parser.add_argument(
         "--peers", type=_peers, default=list(PEERS), help="names; default: all"
     )
@@ -259,7 +258,7 @@ def main(options: argparse.Namespace) -> Status:
         "versions": {name: metadata.version(name) for name in packages},
         "does_not_show": _DOES_NOT_SHOW,
     }
-    print(json.dumps(report))
+    results.publish(report, options.output)
     return Status.NO if failed else Status.OK
 
 

@@ -13,14 +13,13 @@ turns and gives a ratio of its own, so what else the machine does hits all alike
 import argparse
 import dataclasses
 import importlib.metadata
-import json
 import os
 import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.support import machine
+from benchmarks.support import machine, results
 from benchmarks.support.input_case import (
     BATCHING,
     PEERS,
@@ -137,7 +136,7 @@ def _host_feeds(cpu_ms: float) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.input", __doc__)
+    parser = results.parser("benchmarks.input", __doc__)
     parser.add_argument(
         "--data_dir", type=cli.path, required=True, help="a prepared dataset"
     )
@@ -173,7 +172,7 @@ def main(arguments: argparse.Namespace) -> None:
     from input_pipeline.bad_records import explain
 
     flags = dict(vars(arguments))
-    peer, repeats = flags.pop("against"), flags.pop("repeats")
+    output, peer, repeats = map(flags.pop, ("output", "against", "repeats"))
     settings = InputSettings(**flags)
     hardware = machine.describe()  # before this benchmark is part of the load
     try:
@@ -189,12 +188,12 @@ def main(arguments: argparse.Namespace) -> None:
         **measured,
         "settings": {**dataclasses.asdict(settings), "repeats": repeats},
         "method": _METHOD,
-        "hardware": hardware,
+        "machine": hardware,
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "does_not_show": "disks, buckets and networks; a host with many cores, which "
         "share memory and threads' locks; accuracy; the copy to an accelerator",
     }
-    print(json.dumps(report))
+    results.publish(report, output)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from benchmarks.support import machine
+from benchmarks.support import machine, results
 from common import cli
 from common.cli import names, positive
 from common.errors import Status
@@ -27,7 +26,7 @@ from performance.latency_estimates import NetworkLatency, estimate
 from performance.segments import InferenceOptions
 from tpu_compiler import Compiler, Topology
 
-_FAMILIES = {
+FAMILIES = {
     "efficientnet": "EfficientNet",
     "efficientnet-x": "X",
     "efficientnet-x-tpu": "X-TPU",
@@ -53,7 +52,7 @@ _Times = Mapping[tuple[str, str], float | None]
 
 def table(times: _Times, families: Sequence[str], numbers: Sequence[str]) -> str:
     """Return README's table: a row for each number, a column for each family."""
-    labels = [_FAMILIES.get(family, family) for family in families]
+    labels = [FAMILIES.get(family, family) for family in families]
     heads = ["N", *labels]
     if labels[1:]:
         heads.append(f"{labels[0]} : {', '.join(labels[1:])}")
@@ -106,7 +105,7 @@ def _row(network: NetworkLatency) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.latency", __doc__)
+    parser = results.parser("benchmarks.latency", __doc__)
     add = parser.add_argument
     add("--topology", default="v3", help="one device of it is used; default: v3")
     add("--batch", type=positive, default=64, help="images at once; default: 64")
@@ -115,9 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--families",
         type=names,
-        default=list(_FAMILIES),
+        default=list(FAMILIES),
         help=f"the others are compared with the first one; default: "
-        f"{','.join(_FAMILIES)}",
+        f"{','.join(FAMILIES)}",
     )
     return parser
 
@@ -159,7 +158,7 @@ def main(options: argparse.Namespace) -> Status:
         "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
         "does_not_show": _DOES_NOT_SHOW,
     }
-    print(json.dumps(report))
+    results.publish(report, options.output)
     return Status.NO if failures else Status.OK
 
 

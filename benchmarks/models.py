@@ -12,13 +12,12 @@ alike.
 import argparse
 import dataclasses
 import importlib.metadata
-import json
 import os
 import statistics
 import sys
 from typing import Any
 
-from benchmarks.support import framework_models, machine
+from benchmarks.support import framework_models, machine, results
 from benchmarks.support.framework_models import (
     CALLS,
     DROP_RATE,
@@ -178,7 +177,7 @@ def _macs(row: ModelRow, size: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.models", __doc__)
+    parser = results.parser("benchmarks.models", __doc__)
 
     def add(flag: str, default: int | None, what: str) -> None:
         what = f"{what} (%(default)s)"
@@ -194,7 +193,9 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Measure, and print the line."""
-    settings = CallSettings(**vars(arguments))
+    flags = dict(vars(arguments))
+    output = flags.pop("output")
+    settings = CallSettings(**flags)
     os.environ.update({**_ENVIRONMENT, **os.environ})
     hardware = machine.describe()  # before this benchmark is part of the load
     with_timm = extras.installed("timm", "torch")
@@ -205,27 +206,24 @@ def main(arguments: argparse.Namespace) -> None:
         "train_step": comparison.calls("train_step"),
     }
     packages = ("tensorflow", "keras", *(("torch", "timm") if with_timm else ()))
-    print(
-        json.dumps(
-            {
-                "benchmark": "models",
-                "timm": "measured" if with_timm else "not installed: make with-peers",
-                "ratios_are": "seconds of ours / seconds of theirs: lower is better",
-                **measured,
-                "gmacs_per_image": {
-                    row.name: round(_macs(row, settings.size) / 1e9, 4) for row in _ROWS
-                },
-                "settings": dataclasses.asdict(settings),
-                "conditions": _CONDITIONS,
-                "environment": {
-                    name: os.environ.get(name) for name in (*_ENVIRONMENT, *_PASSIVE)
-                },
-                "machine": hardware,
-                "versions": {p: importlib.metadata.version(p) for p in packages},
-                "does_not_show": "TPUs; GPUs; bfloat16; XLA; accuracy",
-            }
-        )
-    )
+    report = {
+        "benchmark": "models",
+        "timm": "measured" if with_timm else "not installed: make with-peers",
+        "ratios_are": "seconds of ours / seconds of theirs: lower is better",
+        **measured,
+        "gmacs_per_image": {
+            row.name: round(_macs(row, settings.size) / 1e9, 4) for row in _ROWS
+        },
+        "settings": dataclasses.asdict(settings),
+        "conditions": _CONDITIONS,
+        "environment": {
+            name: os.environ.get(name) for name in (*_ENVIRONMENT, *_PASSIVE)
+        },
+        "machine": hardware,
+        "versions": {p: importlib.metadata.version(p) for p in packages},
+        "does_not_show": "TPUs; GPUs; bfloat16; XLA; accuracy",
+    }
+    results.publish(report, output)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ Exit status: 0 every form compiles and fits, 1 one does not, 2 there is no answe
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import machine
+from benchmarks.support import machine, results
 from common import cli
 from common.errors import Status
 from tpu_compiler import Compiler, CompilerReport, Topology
@@ -69,7 +69,7 @@ def _savings(reports: Mapping[str, CompilerReport]) -> dict[str, dict[str, float
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.tpu_step", __doc__)
+    parser = results.parser("benchmarks.tpu_step", __doc__)
     parser.add_argument(
         "--model",
         default="efficientnet_x_b0",
@@ -101,10 +101,11 @@ def main(arguments: argparse.Namespace) -> Status:
         "fewer_cycles_than": _savings(reports),
         "compiler": reports["as_written"].versions,
         "machine": hardware,
+        "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
         "does_not_show": "a TPU: cycles are the compiler's estimates; the host's work "
         "for the patches",
     }
-    print(json.dumps(report))
+    results.publish(report, arguments.output)
     compiled = all(one.compiled for one in reports.values())
     return Status.OK if compiled else Status.NO
 

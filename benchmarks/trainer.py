@@ -9,15 +9,13 @@ one batch that is in memory. The bare step is timed before and after, in one pro
 
 import argparse
 import importlib.metadata
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.support import machine, results
 from common import cli
 
 # TensorFlow is imported once the arguments are parsed.
@@ -79,7 +77,7 @@ def whole_rate(experiment: "Experiment") -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.trainer", __doc__)
+    parser = results.parser("benchmarks.trainer", __doc__)
     parser.add_argument(
         "--gin_file", default="gin_configs/runs/mnist_cpu.gin", help="(%(default)s)"
     )
@@ -106,6 +104,7 @@ def main(arguments: argparse.Namespace) -> None:
     from train import config
 
     data_dir = f"experiment.Experiment.data_dir = {arguments.data_dir!r}"
+    hardware = machine.describe()  # before this benchmark is part of the load
     experiment = config.parse([arguments.gin_file], [*arguments.gin_param, data_dir])
     pairs = []
     for _ in range(arguments.repeats):
@@ -115,23 +114,20 @@ def main(arguments: argparse.Namespace) -> None:
         pairs.append((whole, (before + after) / 2))
     ratios = [whole / bare for whole, bare in pairs]
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    print(
-        json.dumps(
-            {
-                "benchmark": "trainer",
-                "images_per_second": [round(whole, 1) for whole, _ in pairs],
-                "bare_step_images_per_second": [round(bare, 1) for _, bare in pairs],
-                "ratio": round(statistics.median(ratios), 3),
-                "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
-                "gin_file": arguments.gin_file,
-                "gin_param": arguments.gin_param,
-                "devices": [d.name for d in tf.config.list_logical_devices()],
-                "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
-                "versions": versions,
-                "does_not_show": "accelerators; images of ImageNet's size; many hosts",
-            }
-        )
-    )
+    report = {
+        "benchmark": "trainer",
+        "images_per_second": [round(whole, 1) for whole, _ in pairs],
+        "bare_step_images_per_second": [round(bare, 1) for _, bare in pairs],
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+        "gin_file": arguments.gin_file,
+        "gin_param": arguments.gin_param,
+        "devices": [d.name for d in tf.config.list_logical_devices()],
+        "machine": hardware,
+        "versions": versions,
+        "does_not_show": "accelerators; images of ImageNet's size; many hosts",
+    }
+    results.publish(report, arguments.output)
 
 
 if __name__ == "__main__":

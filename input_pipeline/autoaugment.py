@@ -87,7 +87,7 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
       image: uint8[H, W, 3] of static shape.
       seed: int32 or int64 [2], of no other augmentation; the result depends on it and
         the image alone.
-      policy: one of POLICIES.
+      policy: one of `autoaugment.POLICIES`.
 
     Returns:
       uint8[H, W, 3].

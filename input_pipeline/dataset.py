@@ -173,10 +173,10 @@ def eval_dataset(
         input hosts and replicas take equally many; just enough for this one if None.
       num_hosts: how many input hosts share the data.
       host: which of them this one is, from 0.
-      patch_size: as in `train_dataset`, like the next three.
+      patch_size: as in `train_dataset`, like the next one.
       layout: see patch_size.
-      on_bad_record: see patch_size.
-      max_bad_records: see patch_size.
+      on_bad_record: "stop" or "skip", as in `train_dataset`.
+      max_bad_records: how many this input host may skip in a pass over its share.
 
     Returns:
       A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}; padding is black and

@@ -14,8 +14,11 @@ from common import cli, console
 from models import complexity, scaling
 from models.variants import VARIANTS, Variant, get_variant
 
-_HEAD = ("name", "pixels", "params M", "MACs G", "activations MB", "blocks")
-_NUMBERS = range(1, len(_HEAD))  # columns
+_HEAD = (
+    *("name", "pixels", "params M", "MACs G", "activations MB", "blocks"),
+    "published top-1 %",
+)
+_NUMBERS = range(1, len(_HEAD) - 1)  # columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,7 @@ _PUBLISHED = (
         remark="timm's test size is 576 px",
     ),
 )
-_LEGEND = (
+LEGEND = (
     "params: trainable. MACs: multiply-accumulates. activations: what all convolutions "
     "and the classifier write, in bfloat16. For 1000 classes and one image; M is 10^6, "
     "G 10^9.",
@@ -135,12 +138,22 @@ def describe(variant: Variant) -> dict[str, Any]:
 
 def table(variants: Iterable[Variant]) -> str:
     """Return the variants as a table for people, with footnotes."""
-    footnotes: dict[str, int] = {}  # text -> number, in the order of first use
-    rows = [_row(variant, footnotes) for variant in variants]
+    lines = console.table(rows(variants, footnotes := {}), right=_NUMBERS)
     notes = [f"[{number}] {text}." for text, number in footnotes.items()]
-    lines = console.table([(*_HEAD, "published top-1 %"), *rows], right=_NUMBERS)
-    paragraphs = [console.wrap(text, indent=" " * 4) for text in [*notes, *_LEGEND]]
+    paragraphs = [console.wrap(text, indent=" " * 4) for text in [*notes, *LEGEND]]
     return "\n".join([*lines, "", *paragraphs])
+
+
+def rows(
+    variants: Iterable[Variant], footnotes: dict[str, int]
+) -> list[tuple[str, ...]]:
+    """Return the table's rows, the head first.
+
+    Args:
+      variants: a row each.
+      footnotes: by text their numbers, in the order of first use; new ones are added.
+    """
+    return [_HEAD, *(_row(variant, footnotes) for variant in variants)]
 
 
 def _row(variant: Variant, footnotes: dict[str, int]) -> tuple[str, ...]:
@@ -152,11 +165,11 @@ def _row(variant: Variant, footnotes: dict[str, int]) -> tuple[str, ...]:
         f"{facts['macs'] / 1e9:.3f}",
         f"{facts['activation_bytes'] / 1e6:.1f}",
         str(facts["blocks"]),
-        _accuracies(variant, footnotes),
+        accuracies(variant, footnotes),
     )
 
 
-def _accuracies(variant: Variant, footnotes: dict[str, int]) -> str:
+def accuracies(variant: Variant, footnotes: dict[str, int]) -> str:
     """Return a row's last column, and add to the footnotes what it refers to."""
 
     def mark(text: str) -> str:

@@ -47,8 +47,9 @@ def build_model(
     Args:
       variant: a name in the table of variants, or a Variant of your own.
       num_classes: number of logits.
-      width_coefficient: instead of the variant's, as are the next three.
-      depth_coefficient: see width_coefficient.
+      width_coefficient: factor of all channels; None is the variant's, as of the next
+        three.
+      depth_coefficient: factor of the blocks in each stage.
       resolution: height and width of the input in pixels.
       dropout_rate: before the classifier, in [0, 1).
       stages: fields to change, by number of the stage: see `models.change`.
@@ -56,8 +57,8 @@ def build_model(
       survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
         has 1 - (1 - survival_prob) * i / N.
       batch_norm_momentum: of the moving statistics.
-      batch_norm_epsilon: added to the variance; instead of the variant's.
-      dialect: "reference" or "timm", see Variant; instead of the variant's.
+      batch_norm_epsilon: added to the variance; None is the variant's.
+      dialect: "reference" or "timm", see `models.Variant`; None is the variant's.
       fold_batch_norm: convolutions with a bias in place of batch norm. The weights
         come from a model that has it, through `models.stem_forms.copy_weights`.
       stem_block_size: n > 1 computes the stem on patches of n x n pixels: the same

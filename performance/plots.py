@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,7 +19,7 @@ from performance.roofline_text import COMMAND
 
 # Okabe and Ito's colours, told apart by the colour-blind, too.
 _COLORS = {
-    "stem": "#000000",
+    "stem": "black",
     "space_to_depth": "#56b4e9",
     "fused": "#0072b2",
     "conv_1x1": "#009e73",
@@ -36,13 +37,30 @@ _STAR: dict[str, Any] = {
     "markeredgecolor": "black",
     "markeredgewidth": 0.6,
 }
+_DARK = "#0d1117"  # GitHub's page at night
+_LIGHT_INK = "#e6edf3"
+_AT_NIGHT: Any = {
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _DARK),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _LIGHT_INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), _LIGHT_INK),
+    "legend.edgecolor": "0.4",
+    "grid.color": "0.2",
+}
+_BY_DAY: Any = {"grid.color": "0.92"}
 _COLUMNS = 3  # panels beside one another
-_PANEL = (5.2, 4.4)  # inches
+_PANEL = (4.3, 3.9)  # inches
 _LEAST_WIDTH = 7.0  # that a legend needs
 _DPI = 150
 
 
-def roofline(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
+def roofline(
+    path: Path,
+    rows: Sequence[RooflineRow],
+    title: str,
+    *,
+    dark: bool = False,
+    command: str = COMMAND,
+) -> None:
     """Draw every network's layers under the roof by what they achieve.
 
     A layer whose time is not known, or is in another's, is drawn at the roof.
@@ -51,7 +69,14 @@ def roofline(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
       path: of the PNG.
       rows: of networks on the same device.
       title: of the picture.
+      dark: for a page at night.
+      command: that draws it, for its mark.
     """
+    with matplotlib.rc_context(_AT_NIGHT if dark else _BY_DAY):
+        _save(_roofline(rows, title), path, command)
+
+
+def _roofline(rows: Sequence[RooflineRow], title: str) -> Figure:
     networks = list(dict.fromkeys(row.network for row in rows))
     columns = min(_COLUMNS, len(networks))
     lines = math.ceil(len(networks) / columns)
@@ -62,7 +87,7 @@ def roofline(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
         _roof(panel, rows)
         mine = [row for row in rows if row.network == network]
         _points(panel, mine)
-        panel.set_title(f"{network}: layers {_height(mine)}", fontsize=10)
+        panel.set_title(_panel_title(network, mine), fontsize=10)
         panel.set_xlabel("operational intensity (FLOPs per byte)")
         panel.tick_params(labelbottom=True)  # also where none stands below
     for panel in panels.flat[len(networks) :]:
@@ -74,9 +99,12 @@ def roofline(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
         handles=_roofline_legend(rows),
         loc="outside lower center",
         ncols=min(5, 3 * columns),
+        fontsize=9,
+        columnspacing=1.2,
+        handletextpad=0.2,
         title="circles: layers, their area the share of the network's FLOPs",
     )
-    _save(figure, path)
+    return figure
 
 
 def latency(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
@@ -114,7 +142,7 @@ def latency(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
         ncols=4 * len(panels),
         frameon=False,
     )
-    _save(figure, path)
+    _save(figure, path, COMMAND)
 
 
 def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
@@ -126,11 +154,11 @@ def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
     panel.loglog(
         [low, ridge, high],
         [low * peak / ridge, peak, peak],
-        color="black",
+        color=_ink(),
         linewidth=1.2,
         zorder=1,
     )
-    panel.axvline(ridge, color="0.7", linestyle=":", linewidth=1, zorder=0)
+    panel.axvline(ridge, color="0.6", linestyle=":", linewidth=1, zorder=0)
     bandwidth = drawn[0].bytes_per_second / 1e9
     panel.annotate(
         f"roof: {peak:g} TFLOP/s, {bandwidth:g} GB/s",
@@ -148,13 +176,13 @@ def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
         xytext=(4, 5),
         textcoords="offset points",
         fontsize=8,
-        color="0.4",
+        color="0.5",
     )
     panel.set_xlim(low, high)
     points = [row.achieved_flops or row.ideal_flops for row in drawn]
     panel.set_ylim(min(points) / 2e12, peak * 2.5)
     panel.set_axisbelow(True)
-    panel.grid(which="major", color="0.92")
+    panel.grid(which="major")
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -168,8 +196,8 @@ def _points(panel: Any, rows: Sequence[RooflineRow]) -> None:
             row.intensity,
             (row.achieved_flops or row.ideal_flops) / 1e12,
             s=12 + 1500 * row.flops / total,
-            facecolors="none" if row.fused_into else _COLORS[row.kind],
-            edgecolors=_COLORS[row.kind] if row.fused_into else "white",
+            facecolors="none" if row.fused_into else _color(row.kind),
+            edgecolors=_color(row.kind) if row.fused_into else "white",
             linewidths=0.9 if row.fused_into else 0.4,
             alpha=0.65,
             zorder=2,
@@ -180,10 +208,12 @@ def _points(panel: Any, rows: Sequence[RooflineRow]) -> None:
         panel.plot(*point, zorder=3, **_STAR)
 
 
-def _height(rows: Sequence[RooflineRow]) -> str:
-    """Return at what height the layers of a network are drawn."""
-    timed = any(row.estimated_seconds for row in rows)
-    return "as estimated" if timed else "at the roof"
+def _panel_title(network: str, rows: Sequence[RooflineRow]) -> str:
+    """Return the network, its time, and at what height its layers are drawn."""
+    (whole,) = (row for row in rows if row.level == "network")
+    if whole.estimated_seconds is None:
+        return f"{network}: layers at the roof"
+    return f"{network}: layers as estimated, {whole.estimated_seconds * 1e3:.1f} ms"
 
 
 def _roofline_legend(rows: Sequence[RooflineRow]) -> list[Line2D]:
@@ -195,13 +225,13 @@ def _roofline_legend(rows: Sequence[RooflineRow]) -> list[Line2D]:
 
     present = {row.kind for row in rows if row.level == "layer" and row.flops}
     entries = [
-        circle(_words(kind), color, alpha=0.7)
-        for kind, color in _COLORS.items()
+        circle(_words(kind), _color(kind), alpha=0.7)
+        for kind in _COLORS
         if kind in present
     ]
     if any(row.fused_into for row in rows):
         label = "in another layer's fusion, at the roof"
-        entries.append(circle(label, "0.4", markerfacecolor="none"))
+        entries.append(circle(label, "0.5", markerfacecolor="none"))
     if any(row.estimated_seconds for row in rows):
         entries.append(Line2D([], [], label="whole network", **_STAR))
     return entries
@@ -236,12 +266,21 @@ def _bars(
     panel.set_xlabel("ms")
 
 
+def _ink() -> str:
+    """Return the colour of what is written and drawn by lines."""
+    return matplotlib.rcParams["text.color"]
+
+
+def _color(kind: str) -> str:
+    return _ink() if _COLORS[kind] == "black" else _COLORS[kind]
+
+
 def _words(kind: str) -> str:
     return "conv 1x1" if kind == "conv_1x1" else kind.replace("_", "-")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, command: str) -> None:
     FigureCanvasAgg(figure)  # no window system is asked
     png = io.BytesIO()
     figure.savefig(png, dpi=_DPI, format="png", metadata={"Software": None})
-    path.write_bytes(files.marked_png(png.getvalue(), COMMAND))
+    path.write_bytes(files.marked_png(png.getvalue(), command))

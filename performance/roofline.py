@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Estimates:
+class NetworkEstimates:
     """What the compiler says of some networks.
 
     Attributes:
@@ -159,20 +159,25 @@ class _Estimates:
     reason: str = ""
 
 
-def _estimate(
-    variants: Sequence[Variant], hardware: Hardware, arguments: argparse.Namespace
-) -> _Estimates:
-    """Estimate all networks, as far as that is possible."""
-    if arguments.no_estimate:
-        return _Estimates(reason="by --no_estimate")
+def estimate_all(
+    variants: Sequence[Variant], hardware: Hardware, *, batch: int, dtype: str
+) -> NetworkEstimates:
+    """Estimate networks by the TPU's compiler, as far as that is possible.
+
+    Args:
+      variants: the networks.
+      hardware: the device.
+      batch: images at a time on the device.
+      dtype: of the arithmetic.
+    """
     if hardware.topology is None:
-        return _Estimates(reason="there is no model of a GPU's latency here")
+        return NetworkEstimates(reason="there is no model of a GPU's latency here")
     try:
         compiler = Compiler(_WORKERS)
     except CompilerError as error:
-        return _Estimates(reason=str(error))
-    options = InferenceOptions(batch=arguments.batch, dtype=arguments.dtype)
-    found = _Estimates()
+        return NetworkEstimates(reason=str(error))
+    options = InferenceOptions(batch=batch, dtype=dtype)
+    found = NetworkEstimates()
     with compiler:
         requests = [
             compile_requests.network(one, compiler, hardware.topology, options)
@@ -235,7 +240,10 @@ def main(arguments: argparse.Namespace) -> Status:
     with _writing(Path(arguments.output)) as (table, roofline, latency):
         from performance import plots  # loads matplotlib
 
-        found = _estimate(variants, hardware, arguments)
+        if arguments.no_estimate:
+            found = NetworkEstimates(reason="by --no_estimate")
+        else:
+            found = estimate_all(variants, hardware, **conditions)
         rows = [
             row
             for one in variants

@@ -45,14 +45,27 @@ def rmsprop(
     momentum: float = 0.9,
     epsilon: float = 1e-3,
 ) -> RMSprop:
-    """Make the reference's optimizer: epsilon stands inside the square root."""
+    """Make the reference's optimizer, whose mean squares begin at one.
+
+    Args:
+      learning_rate: a number, or a schedule.
+      rho: of the mean of the gradients' squares, in (0, 1).
+      momentum: of the updates, in [0, 1).
+      epsilon: added inside the square root.
+    """
     return _make(RMSprop, learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
 
 
 def sgd(
     learning_rate: LearningRate, *, momentum: float = 0.9, nesterov: bool = False
 ) -> keras.optimizers.SGD:
-    """Make gradient descent with momentum; decay by Experiment.weight_decay."""
+    """Make gradient descent with momentum; Experiment.weight_decay is its decay.
+
+    Args:
+      learning_rate: a number, or a schedule.
+      momentum: of the updates, in [0, 1).
+      nesterov: whether a step looks ahead by the momentum.
+    """
     kind = keras.optimizers.SGD
     return _make(kind, learning_rate, momentum=momentum, nesterov=nesterov)
 
@@ -128,7 +141,7 @@ def lion(
       learning_rate: a number, or a schedule; the length of every weight's step.
       beta_1: share of the momentum in a step, in (0, 1); the rest is the gradient.
       beta_2: of the momentum itself, in (0, 1).
-      weight_decay: as in `adamw`.
+      weight_decay: share of the weights that a step at a learning rate of one takes.
     """
     return _make(
         keras.optimizers.Lion,
@@ -151,8 +164,8 @@ def lamb(
 
     Args:
       learning_rate: a number, or a schedule; that share.
-      beta_1: as in `adamw`.
-      beta_2: as in `adamw`.
+      beta_1: of the mean of gradients, in (0, 1).
+      beta_2: of the mean of their squares, in (0, 1).
       epsilon: added to the square root.
       weight_decay: added to Adam's step of kernels, within the ratio.
     """

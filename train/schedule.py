@@ -95,7 +95,7 @@ def exponential(
     decay_rate: float = 0.97,
     decay_epochs: float = 2.4,
 ) -> Exponential:
-    """Make the reference's schedule (main.py and utils.py of the authors' trainer).
+    """Make the reference's schedule: stairs (main.py, utils.py of its trainer).
 
     Args:
       global_batch_size: images per step; the peak grows with it.
@@ -134,9 +134,18 @@ def cosine(
     warmup_epochs: float = 5.0,
     final_fraction: float = 0.0,
 ) -> Cosine:
-    """Make the reference's other schedule; arguments and errors as in `exponential`.
+    """Make the reference's other schedule: half a cosine over the whole run.
 
-    It ends, behind the last of the `train_steps`, at `final_fraction` of the peak.
+    Args:
+      global_batch_size: images per step; the peak grows with it.
+      steps_per_epoch: training images / global_batch_size, as a float.
+      train_steps: of the whole run.
+      peak_per_256: peak learning rate for a batch of 256.
+      warmup_epochs: epochs of linear rise.
+      final_fraction: share of the peak at which it ends, behind the last step.
+
+    Raises:
+      UserError: a setting makes no sense.
     """
     _require(
         "cosine",
@@ -160,7 +169,18 @@ def constant(
     peak_per_256: float = 0.016,
     warmup_epochs: float = 5.0,
 ) -> Constant:
-    """Make one without decay behind the warmup; arguments as in `exponential`."""
+    """Make one without decay behind the warmup.
+
+    Args:
+      global_batch_size: images per step; the peak grows with it.
+      steps_per_epoch: training images / global_batch_size, as a float.
+      train_steps: not used; every schedule is called with the same arguments.
+      peak_per_256: peak learning rate for a batch of 256.
+      warmup_epochs: epochs of linear rise.
+
+    Raises:
+      UserError: a setting makes no sense.
+    """
     del train_steps
     _require("constant", peak_per_256=peak_per_256, warmup_epochs=warmup_epochs)
     return Constant(

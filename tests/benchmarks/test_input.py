@@ -52,9 +52,10 @@ def test_stages_add_up_to_the_whole(data_dir, capsys):
         "data",
         "settings",
         "method",
-        "hardware",
+        "machine",
         "versions",
         "does_not_show",
+        "date",
     }
     whole = report["cpu_ms_per_image"]
     assert report["cpu_ms_per_image_min_max"] == [whole, whole]

@@ -255,7 +255,8 @@ def our_png(title):
 def sketches(monkeypatch):
     """Pictures are made as ever, but not rendered, which takes a second each."""
 
-    def save(figure, path):
+    def save(figure, path, command):
+        assert command == COMMAND
         path.write_bytes(our_png(f"{figure.get_suptitle():64}"))
 
     monkeypatch.setattr(plots, "_save", save)
@@ -474,7 +475,7 @@ def test_no_point_lies_outside_the_picture(tmp_path, monkeypatch, factor):
     times = Estimate(cycles, fused, 1e12)
     rows = analyse(get_variant("efficientnet-x-b0"), V3, batch=2, estimate=times)
     drawn = []
-    monkeypatch.setattr(plots, "_save", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, *_: drawn.append(figure))
     plots.roofline(tmp_path / "roofline.png", rows, "a title")
     (panel,) = drawn[0].axes
     low, high = panel.get_ylim()

@@ -1,0 +1,58 @@
+"""Draw README's picture from benchmarks/results/roofline.json; nothing is compiled.
+
+python -m docgen.pictures
+
+Writes docs/assets/roofline.png and, for pages at night, docs/assets/roofline-dark.png.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.support import results
+from common import cli, files
+from common.project import ROOT
+
+FOLDER = ROOT / "docs/assets"
+# By name, whether it is for a page at night.
+PICTURES = {"roofline.png": False, "roofline-dark.png": True}
+
+
+def mark(report: dict) -> str:
+    """Return what a picture says of its origin: the command and the figures' digest."""
+    figures = files.digest(json.dumps(report["rows"]).encode())
+    return f"docgen.pictures of {figures}"
+
+
+def draw(report: dict, folder: Path) -> None:
+    """Draw the pictures.
+
+    Args:
+      report: of benchmarks.roofline.
+      folder: to write them to.
+    """
+    from performance import plots  # loads matplotlib
+    from performance.analysis import RooflineRow
+
+    rows = [RooflineRow(**row) for row in report["rows"]]
+    title = "{hardware}, {device}, batch {batch}, {dtype}".format(**report["settings"])
+    for name, dark in PICTURES.items():
+        with files.writing(folder / name) as path:
+            plots.roofline(path, rows, title, dark=dark, command=mark(report))
+
+
+def _parser() -> argparse.ArgumentParser:
+    return cli.parser("docgen.pictures", __doc__)
+
+
+@cli.command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Draw the pictures of the docs."""
+    del arguments
+    draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
+    print(f"wrote {', '.join(PICTURES)} to {FOLDER}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""Tables of what the code itself says: variants, settings, commands, exit statuses."""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from common.errors import Status, UserError
+from common.project import ROOT
+from docgen.docstrings import described, first_paragraph
+from docgen.markdown import code, marked, sentence, table
+
+Render = Callable[[], str]
+
+# Functions that a config may name, each a block, and the field of Experiment that calls
+# them; "" is none. What a field hands over is no setting of a config.
+_FUNCTIONS = {
+    "input_pipeline.dataset.train_dataset": "train_data",
+    "input_pipeline.dataset.eval_dataset": "eval_data",
+    "input_pipeline.randaugment.rand_augment": "",
+    "input_pipeline.autoaugment.auto_augment": "",
+    "input_pipeline.erasing.random_erasing": "",
+    "input_pipeline.mixing.mixup_cutmix": "mixing",
+    "models.efficientnet_x.build_model": "build_model",
+}
+# Modules of such functions, each module a block.
+_MODULES = {"train.optimizer": "optimizer", "train.schedule": "learning_rate"}
+_MAY_CHANGE = {
+    "always": "yes",
+    "accepted": "by flag",
+    "never": "no",
+}
+_FAMILIES = {
+    "efficientnet-x": "EfficientNet-X, the paper's main table",
+    "efficientnet-h": "EfficientNet-H: wider, with a smaller expansion",
+    "efficientnet-x-tpu": "EfficientNet-X, scaled by its latency on TPUs",
+    "efficientnet-h-tpu": "EfficientNet-H, scaled by its latency on TPUs",
+    "efficientnet-x-gpu": "EfficientNet-X, scaled by its latency on GPUs",
+    "efficientnet": "EfficientNet, the baseline",
+    "timm": "timm's networks of these names, which are other ones",
+}
+# RandAugment's M: the authors' for EfficientNet-B5 and B7, else our proposal.
+_MAGNITUDES = {5: 17, 6: 17, 7: 28}
+_IMAGES_A_CORE = 64
+
+
+def catalogue(names: Iterable[str] | None = None) -> str:
+    """Return the variants by family: size, cost and published accuracy.
+
+    Args:
+      names: of the variants; None is all.
+    """
+    from models import VARIANTS, get_variant
+    from models import catalogue as known
+
+    names = list(VARIANTS if names is None else names)
+    head, *rows = known.rows(map(get_variant, names), notes := {})
+    by_family: dict[str, list[list[str]]] = {}
+    for name, row in zip(names, rows, strict=True):
+        cells = [code(row[0]), *row[1:-1], _listed(row[-1])]
+        by_family.setdefault(_family(name), []).append(cells)
+    found = []
+    for family, title in _FAMILIES.items():
+        if family in by_family:
+            right = " " + "r" * (len(head) - 2)
+            found += [f"**{title}**", table(head, by_family[family], right=right)]
+    return "\n\n".join([*found, _numbered(notes), *known.LEGEND])
+
+
+def _family(name: str) -> str:
+    return "timm" if name.endswith("-timm") else re.sub(r"-b\d$", "", name)
+
+
+def _listed(accuracies: str) -> str:
+    return accuracies.replace("  ", ", ")
+
+
+def _numbered(notes: Mapping[str, int]) -> str:
+    return "\n".join(f"- [{number}] {text}." for text, number in notes.items())
+
+
+def recipes() -> str:
+    """Return what of ImageNet's recipe hangs on the variant, and what to expect."""
+    from models import catalogue as known
+    from models import get_variant
+    from train.settings.resolver import literals
+
+    recipe = literals((ROOT / "gin_configs/runs/imagenet.gin").read_text())
+    batch = recipe["experiment.Experiment.global_batch_size"]
+    magnitude = recipe["randaugment.rand_augment.magnitude"]
+    notes: dict[str, int] = {}
+    rows = []
+    for family in ("efficientnet-x", "efficientnet"):
+        for number in range(8):
+            name = f"{family}-b{number}"
+            rows.append(
+                (
+                    code(name),
+                    f"{_MAGNITUDES.get(number, magnitude)}",
+                    f"{batch:,}",
+                    f"{batch // _IMAGES_A_CORE} TPU v3 cores",
+                    _listed(known.accuracies(get_variant(name), notes)),
+                )
+            )
+    head = "variant", "magnitude", "batch", "hardware", "published top-1 %"
+    return "\n\n".join(
+        [
+            table(head, rows, right=" rr"),
+            _numbered(notes),
+            "None of these accuracies was measured here. Hardware is a proposal, "
+            f"{_IMAGES_A_CORE} images a core. Magnitudes are the authors' for "
+            "EfficientNet-B5 and B7, and a proposal for the others; set them by "
+            "`randaugment.rand_augment.magnitude`.",
+        ]
+    )
+
+
+def experiment() -> str:
+    """Return every setting of Experiment."""
+    from train.experiment import Experiment
+
+    rows = [
+        (
+            code(field.name),
+            _default(parameter.default),
+            marked(field.metadata["rule"][1]),
+            _MAY_CHANGE[field.metadata["may_change"]],
+            sentence(field.metadata["doc"]),
+        )
+        for field, parameter in zip(
+            dataclasses.fields(Experiment),
+            _parameters(Experiment).values(),
+            strict=True,
+        )
+    ]
+    head = "setting", "default", "value", "may change", "meaning"
+    note = (
+        "May change: in the middle of a run, from one start to the next; by flag: with "
+        "`--accept_config_changes`."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def progressive() -> str:
+    """Return what a stage of Experiment.progressive may set."""
+    from train import stage_rows
+
+    end = code(stage_rows.UNTIL), "required", "Where the stage ends, in epochs."
+    fields = _fields(stage_rows.Stage, none="the recipe's")
+    return table(("setting", "default", "meaning"), [end, *fields])
+
+
+def stage_spec() -> str:
+    """Return the fields of a stage, which a config may change."""
+    from models import StageSpec
+
+    return table(("field", "default", "meaning"), _fields(StageSpec))
+
+
+def variant() -> str:
+    """Return the fields of a variant of one's own."""
+    from models import Variant
+
+    return table(("field", "default", "meaning"), _fields(Variant))
+
+
+def _fields(kind: type, none: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, parameter in _parameters(kind).items():
+        default = parameter.default
+        cell = none if default is None and none else _default(default)
+        yield code(name), cell, _said(kind, "Attributes", name)
+
+
+def _said(documented: Any, section: str, name: str) -> str:
+    """Return what a docstring says of an argument or a field.
+
+    Raises:
+      UserError: it says nothing.
+    """
+    docs = described(documented, section)
+    if name not in docs:
+        where = f"{documented.__module__}.{documented.__qualname__}"
+        raise UserError(f"{where}: {section} of its docstring do not have {name!r}")
+    return sentence(docs[name])
+
+
+def function(full_name: str) -> str:
+    """Return the settings of a function that a config may name."""
+    module, _, name = full_name.rpartition(".")
+    called = getattr(importlib.import_module(module), name)
+    rows = _settings(called, _FUNCTIONS[full_name])
+    return table(("setting", "default", "meaning"), rows)
+
+
+def module(name: str) -> str:
+    """Return the settings of all functions of a module that a config may name."""
+    from train.settings.resolver import FUNCTIONS
+
+    imported, short = importlib.import_module(name), name.rpartition(".")[2]
+    found = []
+    for one in FUNCTIONS[name]:
+        called = getattr(imported, one)
+        text = sentence(first_paragraph(called.__doc__).removeprefix("Make "))
+        rows = list(_settings(called, _MODULES[name]))
+        found.append(f"**{code(f'{short}.{one}')}** {text}")
+        found.append(table(("setting", "default", "meaning"), rows))
+    return "\n\n".join(found)
+
+
+def _settings(called: Any, field: str) -> Iterator[tuple[str, str, str]]:
+    """Yield a function's settings, without what its caller hands over."""
+    from train.experiment import Experiment
+
+    handed_over = _parameters(Experiment)[field].handed_over if field else None
+    for name, parameter in _parameters(called).items():
+        if parameter.by_caller if handed_over is None else name in handed_over:
+            continue
+        yield code(name), _default(parameter.default), _said(called, "Args", name)
+
+
+def _parameters(called: Any) -> Mapping[str, Any]:
+    from train.settings.resolver import parameters
+
+    return parameters(called)
+
+
+def _default(value: Any) -> str:
+    """Return a default as a gin file has it."""
+    from train.settings.resolver import UNSET
+
+    return "required" if value is UNSET else code(_written(value))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple) and value:
+        return f"({', '.join(map(_written, value))})"
+    if isinstance(value, float) and len(repr(value)) > len("0.00001"):
+        return f"{value:.4g}"  # 10 / 3
+    return repr(value)
+
+
+def exit_statuses() -> str:
+    """Return what the exit status of a command means."""
+    rows = [
+        (f"{status}", _said(Status, "Attributes", status.name)) for status in Status
+    ]
+    return table(("exit status", "meaning"), rows, right="r")
+
+
+def commands() -> str:
+    """Return every command, and what it does."""
+    from benchmarks.commands import find, modules
+
+    trees = dict(modules())
+    rows = [
+        (
+            code(f"python -m {command.name}"),
+            sentence(first_paragraph(ast.get_docstring(trees[command.name]))),
+        )
+        for command in find()
+    ]
+    return table(("command", "what it does"), rows)
+
+
+BLOCKS: dict[str, Render] = {
+    "models.catalogue": catalogue,
+    "settings.experiment": experiment,
+    **{
+        f"settings.{'.'.join(name.split('.')[-2:])}": functools.partial(function, name)
+        for name in _FUNCTIONS
+    },
+    **{
+        f"settings.{name.rpartition('.')[2]}": functools.partial(module, name)
+        for name in _MODULES
+    },
+    "settings.progressive": progressive,
+    "fields.stage_spec": stage_spec,
+    "fields.variant": variant,
+    "recipes.imagenet": recipes,
+    "exit_statuses": exit_statuses,
+    "commands": commands,
+}

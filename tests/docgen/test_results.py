@@ -1,0 +1,333 @@
+import datetime
+import json
+
+import pytest
+
+from benchmarks.support import results as files
+from common.errors import UserError
+from docgen import results
+from tests.docgen.test_tables import cells
+
+COMMON = {
+    "machine": {
+        "cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz",
+        "cores": 2,
+        "load_average": [1.5, 1.0, 0.5],
+    },
+    "versions": {"tensorflow": "2.20.0", "keras": "3.15.0"},
+    "does_not_show": "a TPU",
+    "date": "2026-11-29",
+}
+LATENCY = {
+    "benchmark": "latency",
+    "networks": [
+        {"name": "efficientnet-b0", "milliseconds": 16.115},
+        {"name": "efficientnet-x-b0", "milliseconds": 10.49},
+    ],
+    "ratios": {"0": {"efficientnet-x": 1.536}},
+    "error_of_sum": {"least": -0.041, "greatest": 0.002, "mean_absolute": 0.0182},
+    "settings": {"batch": 64, "device": "one core of a v3 chip", "dtype": "bfloat16"},
+    "compiler": {"libtpu": "0.0.52"},
+    **COMMON,
+}
+
+
+def other(name, top1, theirs, ours, ours_ms, ratio):
+    published = top1 and {"top1": top1, "recipe": "plain"}
+    return {
+        "theirs": name,
+        "resolution": 224,
+        "theirs_published": published,
+        "theirs_ms": theirs,
+        "ours": ours,
+        "ours_published": [{"top1": 80.0}],
+        "ours_ms": {"as published": ours_ms},
+        "ratio": {"as published": ratio, "rewritten stem": None},
+    }
+
+
+HEADLINE = {
+    "benchmark": "headline",
+    "rows": [
+        other(
+            "regnety_080",
+            79.9,
+            {"as written": 72.44, "groups padded": 52.9},
+            "efficientnet-x-b2",
+            24.7,
+            2.142,
+        ),
+        other(
+            "resnest50d", 81.04, {"as written": 45.6}, "efficientnet-x-b3", 41.1, 1.1
+        ),
+        other(
+            "efficientnet_b0", None, {"as written": 16.2}, "efficientnet-b0", 16.1, 1.0
+        ),
+    ],
+    "summary": {"RegNetY": {"max": 2.142}, "ResNeSt": {"max": 1.1}},
+    "not_asked_for": ["resnest200e"],
+    "not_compiled": {},
+    "settings": {"batch": 64, "topology": "v3", "dtype": "bfloat16"},
+    **COMMON,
+}
+TPU_STEP = {
+    "benchmark": "tpu_step",
+    "model": "efficientnet_x_b0",
+    "topology": "v3",
+    "batch": 64,
+    "forms": {
+        "keras_jax_batch_norm": {"milliseconds": 58.9},
+        "keras_batch_norm": {"milliseconds": 52.7},
+        "as_written": {"milliseconds": 44.6},
+        "patches_hwcn": {"milliseconds": 42.0},
+    },
+    "fewer_cycles_than": {
+        "keras_batch_norm": {
+            "keras_jax_batch_norm": -0.117,
+            "keras_batch_norm": 0.0,
+            "as_written": 0.153,
+            "patches_hwcn": 0.202,
+        }
+    },
+    **COMMON,
+}
+ROOF = {
+    "network": "b0",
+    "ideal_seconds_by_layer": 0.0,
+    "memory_bound_flops": 0,
+    "peak_flops": 100e12,
+    "bytes_per_second": 500e9,
+}
+ROOFLINE = {
+    "benchmark": "roofline",
+    "rows": [
+        {
+            **ROOF,
+            **{"level": "layer", "part": "stem", "kind": "depthwise"},
+            **{"flops": 1, "bytes": 1, "estimated_seconds": 4e-3},
+        },
+        {
+            **ROOF,
+            **{"level": "network", "flops": 50 * 10**9, "bytes": 10**9},
+            "estimated_seconds": 16e-3,
+        },
+    ],
+    "settings": LATENCY["settings"],
+    **COMMON,
+}
+
+
+def spread(median):
+    return {"min": median - 0.1, "median": median, "max": median + 0.1}
+
+
+OURS = "seconds of ours efficientnet-b0 / seconds of "
+MODELS = {
+    "benchmark": "models",
+    "build": {"ratios": {OURS + "timm efficientnet_b0": spread(7.6)}},
+    "inference": {
+        "ratios": {
+            OURS + "keras.applications EfficientNetB0": spread(0.93),
+            OURS + "timm efficientnet_b0": spread(0.74),
+            OURS + "timm efficientnet_b0, passive threads": spread(0.8),
+        }
+    },
+    "train_step": {
+        "ratios": {OURS + "keras.applications EfficientNetB0": spread(0.86)}
+    },
+    "settings": {"batch": 8, "size": 224, "repeats": 7},
+    "gmacs_per_image": {"ours x-b0": 0.9203, "ours efficientnet-b0": 0.386},
+    **COMMON,
+}
+INPUT = {
+    "benchmark": "input",
+    "cpu_ms_per_image": 2.07,
+    "cpu_ms_per_image_min_max": [2.0, 2.2],
+    "peer_cpu_ms_per_image": 4.69,
+    "peer_cpu_ms_per_image_min_max": [4.5, 5.0],
+    "ratio": 0.435,
+    "ratio_min_max": [0.41, 0.44],
+    "stages": {"decode_crop": 0.84, "augment": 0.46},
+    "settings": {"resolution": 224, "num_layers": 2, "magnitude": 10, "repeats": 7},
+    "data": {"mean_pixels": 187500, "mean_bytes": 92100},
+    **COMMON,
+}
+TRAINER = {
+    "benchmark": "trainer",
+    "images_per_second": [139.7, 140.0],
+    "bare_step_images_per_second": [144.3, 140.0],
+    "ratio": 0.984,
+    "ratio_min_max": [0.968, 1.0],
+    **COMMON,
+}
+REPORTS = {
+    "latency": LATENCY,
+    "headline": HEADLINE,
+    "tpu_step": TPU_STEP,
+    "roofline": ROOFLINE,
+    "models": MODELS,
+    "input": INPUT,
+    "trainer": TRAINER,
+    "preflight": {
+        "benchmark": "preflight",
+        "command": ["python", "-m", "preflight", "--topology=v3:4x4", "--a=b = 'c'"],
+        "output": ["", "yes"],
+        **COMMON,
+    },
+    "install": {
+        "benchmark": "install",
+        "rows": [{"what": "MB of make setup", "figure": "2,144"}],
+        **COMMON,
+    },
+}
+
+
+def test_the_line_below_a_table():
+    assert results.note(LATENCY, timed=True) == (
+        "`python -m benchmarks.latency`, 2026-11-29, on 2 cores of Intel Xeon, load "
+        "1.5 at the start; libtpu 0.0.52, TensorFlow 2.20.0, Keras 3.15.0. Not shown: "
+        "a TPU."
+    )
+
+
+@pytest.mark.parametrize("name", results.RENDERERS)
+def test_every_table_says_where_it_comes_from(name):
+    text = results.RENDERERS[name](REPORTS[name])
+    assert text.splitlines()[-1].startswith(f"`python -m benchmarks.{name}`, 2026-")
+
+
+def test_latency():
+    text = results.latency(LATENCY)
+    assert text.startswith("Estimated ms of a batch of 64 on one core of a TPU v3 chip")
+    assert cells(text)[2:] == [["0", "16.1", "10.5", "1.54"]]
+    assert "by -4.1 to 0.2 %, 1.8 % on average" in text
+
+
+def test_headline():
+    text = results.headline(HEADLINE)
+    assert cells(text)[2:] == [
+        [
+            *("regnety_080, 224 px", "79.9 (plain)", "52.9 (as written 72.4)"),
+            *("x-b2", "80.0", "24.7", "2.14", "-"),
+        ],
+        [
+            *("resnest50d, 224 px", "81.04 (plain)", "45.6"),
+            *("x-b3", "80.0", "41.1", "1.10", "-"),
+        ],
+    ]
+    assert "The best ratio is 2.14" in text
+    assert "efficientnet_b0 by both routes, timm's and ours: 16.2 and 16.1 ms" in text
+    assert "Not compiled: resnest200e." in text
+
+
+def test_tpu_step():
+    assert cells(results.tpu_step(TPU_STEP))[2:] == [
+        ["Keras' batch norm, differentiated as on its JAX backend", "58.9", "+11.7 %"],
+        ["Keras' batch norm on TensorFlow", "52.7", ""],
+        ["ours", "44.6", "-15.3 %"],
+        ["ours, the stem on 4x4 patches by the host, HWCN", "42.0", "-20.2 %"],
+    ]
+
+
+def test_roofline():
+    text = results.roofline(ROOFLINE)
+    assert "100 TFLOP/s and 500 GB/s, the ridge at 200 FLOP per byte" in text
+    # E: 2 ms for the bytes alone.
+    assert cells(text)[2] == [
+        *("b0", "50.0", "1.00", "50.0", "16.0", "0.125", "25%"),
+    ]
+
+
+def test_models():
+    rows = cells(results.models(MODELS))[2:]
+    assert rows[2] == [
+        "efficientnet-b0 / keras.applications EfficientNetB0",
+        *("-", "0.930 (0.830 to 1.03)", "-", "0.860 (0.760 to 0.960)"),
+    ]
+    # Against timm as it runs faster.
+    assert rows[3][:3] == [
+        "efficientnet-b0 / timm efficientnet_b0",
+        *("7.60 (7.50 to 7.70)", "0.800 (0.700 to 0.900)"),
+    ]
+
+
+def test_input():
+    text = results.input_pipeline(INPUT)
+    assert "187,500 pixels in 92 kB to 224 px with RandAugment(2, 10)" in text
+    assert cells(text)[2:] == [
+        ["**ours, from record to uint8 batch**", "2.07 (2.00 to 2.20)"],
+        ["decode the crop", "0.84"],
+        ["RandAugment", "0.46"],
+        ["**the Model Garden's**", "4.69 (4.50 to 5.00)"],
+        ["**ours / the Model Garden's**", "0.435 (0.410 to 0.440)"],
+    ]
+
+
+def test_trainer():
+    text = results.trainer(TRAINER)
+    assert cells(text)[2] == ["1", "139.7", "144.3", "0.97"]
+    assert text.startswith("A whole run over its bare compiled step: 0.984 (0.968 to")
+
+
+def test_preflight():
+    text = results.preflight(REPORTS["preflight"])
+    assert text.startswith(
+        "```text\n$ python -m preflight \\\n    --topology=v3:4x4 \\\n"
+        "    --a=\"b = 'c'\"\n\nyes\n```\n\n"
+    )
+
+
+def test_summary():
+    assert cells(results.summary(REPORTS))[2:] == [
+        [
+            "X-B0 against EfficientNet-B0, inference on one TPU v3 core, estimated",
+            *("1.54 times as fast", "`benchmarks.latency`"),
+        ],
+        [
+            "Best against RegNetY, ResNeSt and EfficientNet: efficientnet-x-b2 and "
+            "regnety_080, estimated",
+            *("2.14 times as fast", "`benchmarks.headline`"),
+        ],
+        [
+            "Cycles of X-B0's train step that exact rewrites save on a TPU v3, "
+            "estimated",
+            *("15 %, with patches by the host 20 %", "`benchmarks.tpu_step`"),
+        ],
+        [
+            "CPU time of the input pipeline, ours over the Model Garden's",
+            *("0.43", "`benchmarks.input`"),
+        ],
+        [
+            "Images/s of a whole run over those of its bare step, on a CPU",
+            *("0.98", "`benchmarks.trainer`"),
+        ],
+        [
+            "Time of EfficientNet-B0's training step, ours over Keras' own, on a CPU",
+            *("0.86", "`benchmarks.models`"),
+        ],
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(files.FOLDER.glob("*")), ids=lambda p: p.stem)
+def test_a_stored_result_is_whole_and_used(path):
+    """`load` refuses what a person has changed."""
+    report = files.load(path)
+    assert path.stem == report["benchmark"]
+    assert path.stem in results.RENDERERS
+    assert report["machine"].keys() == {"cpu", "cores", "load_average"}
+    assert report.get("compiler", {}) | report["versions"]
+    assert len(report["does_not_show"]) > 10
+    assert datetime.date.fromisoformat(report["date"]).year >= 2026
+
+
+def test_a_result_that_is_missing_or_changed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match=r"there is no .*latency.json; python -m ben"):
+        results.BLOCKS["results.latency"]()
+    files.write(tmp_path / "latency.json", LATENCY)
+    assert results.BLOCKS["results.latency"]() == results.latency(LATENCY)
+    changed = json.loads((tmp_path / "latency.json").read_text())
+    changed["networks"][0]["milliseconds"] = 99.0
+    (tmp_path / "latency.json").write_text(json.dumps(changed, indent=1) + "\n")
+    with pytest.raises(UserError, match=r"latency.json is not as python -m benchmarks"):
+        results.BLOCKS["results.latency"]()
