@@ -8,17 +8,16 @@ PY := .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 DATA := data/mnist
 RUN := runs/mnist
-TPU_COMPILER := .venv-tpu-compiler
 
 # Stamps: .venv/.made is as old as the environment, .venv/.has-NAME as what
 # requirements/NAME.txt has put into it.
 SETUP := .venv/.has-core .venv/.has-demo
 DEV := $(SETUP) .venv/.has-dev
-COMPILER := $(TPU_COMPILER)/.has-tpu-compiler
+COMPILER := .venv-tpu-compiler/.has
 
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help setup tpu-compiler train test lint types soak peers lock clean FORCE
+.PHONY: help setup tpu-compiler train test lint types docs soak peers lock clean FORCE
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,15 +35,16 @@ with-%: .venv/.has-%
 	@requirements/install $(PY) $<
 	@touch $@
 
-tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (1.1 GB).
+tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (600 MB).
 
-# An environment of its own: on a TPU VM, TensorFlow needs another libtpu.
-$(TPU_COMPILER)/.made: .venv/.has-core FORCE
-	@requirements/environment $(TPU_COMPILER) $(PY)
+# Environments of their own: on a TPU VM, TensorFlow needs another libtpu than the compiler;
+# the pages are made without importing ours.
+.venv-%/.made: .venv/.made FORCE
+	@requirements/environment .venv-$* $(PY)
 
-$(TPU_COMPILER)/.has-%: requirements/%.txt $(TPU_COMPILER)/.made
-	@echo "Installing requirements/$*.txt"
-	@requirements/install $(TPU_COMPILER)/bin/python $<
+.venv-%/.has: requirements/%.txt .venv-%/.made
+	@echo "Installing $< into .venv-$*"
+	@requirements/install .venv-$*/bin/python $<
 	@touch $@
 
 train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes).
@@ -67,6 +67,9 @@ lint: $(DEV)
 types: $(DEV)
 	.venv/bin/pyright
 
+docs: .venv-docs/.has  ## Build the documentation into site/; a warning or a dead link is an error.
+	.venv-docs/bin/python -m docgen.site
+
 soak: $(DEV) $(COMPILER)  ## The long proofs: every test marked slow (35 minutes of CPU).
 	$(PY) -m pytest -q -m "slow and not peers"
 
@@ -85,16 +88,4 @@ COMPILE := .venv/bin/uv pip compile --quiet --upgrade --universal --python-versi
   --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 clean:  ## Delete what the targets made, .venv excepted.
-	rm -rf data/mnist runs/mnist .pytest_cache .ruff_cache
-
-.PHONY: docs
-
-docs: .venv-docs/.installed  ## Build the documentation into site/; a dead link is an error.
-	.venv-docs/bin/python -m docgen.site
-
-# An environment of its own (180 MB): the pages are made without importing ours.
-.venv-docs/.installed: .venv/.installed requirements/docs.txt
-	$(PYTHON) -m venv .venv-docs
-	$(INSTALL) .venv-docs/bin/python -r requirements/docs.txt || \
-	  .venv-docs/bin/pip install --quiet --require-hashes -r requirements/docs.txt
-	@touch $@
+	rm -rf data/mnist runs/mnist build site .pytest_cache .ruff_cache
