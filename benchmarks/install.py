@@ -5,8 +5,8 @@ python -m benchmarks.install --cases=uv-kept,uv-empty,pip-empty
 Makes environments in a temporary folder with the Makefile and the locks of this
 checkout: what training needs (core), what `make setup` installs, what `make test` adds,
 and the whole of requirements.txt. Each builds on the one before, but for the last. A
-case is an installer with the cache that this machine has kept, or with an empty one: all
-is downloaded.
+case is an installer with the cache that this machine has kept, or with an empty one,
+for which everything is downloaded.
 """
 
 import argparse
@@ -93,10 +93,9 @@ def _measure(folder: Path, installer: str, cache: str) -> list[dict[str, Any]]:
 
 def _cases(text: str) -> list[str]:
     found = cli.names(text)
-    if unknown := set(found) - set(CASES):
-        raise argparse.ArgumentTypeError(
-            f"{min(unknown)} is none of {', '.join(CASES)}"
-        )
+    for one in found:
+        if one not in CASES:
+            raise argparse.ArgumentTypeError(f"{one} is none of {', '.join(CASES)}")
     return found
 
 
