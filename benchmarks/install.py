@@ -1,10 +1,12 @@
 """What the set-up costs: seconds and megabytes, in one line of JSON.
 
-python -m benchmarks.install --installers=uv,pip --cache=empty
+python -m benchmarks.install --cases=uv-kept,uv-empty,pip-empty
 
 Makes environments in a temporary folder with the Makefile and the locks of this
 checkout: what training needs (core), what `make setup` installs, what `make test` adds,
-and the whole of requirements.txt. Each builds on the one before, but for the last.
+and the whole of requirements.txt. Each builds on the one before, but for the last. A
+case is an installer with the cache that this machine has kept, or with an empty one,
+for which everything is downloaded.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from common.console import say
 from common.errors import UserError
 from common.project import ROOT
 
-INSTALLERS = ("uv", "pip")
+CASES = ("uv-kept", "uv-empty", "pip-empty", "pip-kept")
 _TARGETS = {
     "core": ".venv/.has-core",
     "make setup": "setup",
@@ -44,11 +46,11 @@ def megabytes(folder: Path) -> int:
     return round(sum(sizes.values()) / 2**20)
 
 
-def _measure(folder: Path, installer: str, cache: Path | None) -> list[dict[str, Any]]:
+def _measure(folder: Path, installer: str, cache: str) -> list[dict[str, Any]]:
     """Return a row for each environment."""
     environment = {**os.environ, "INSTALLER": installer, "PYTHON": sys.executable}
-    if cache is not None:
-        environment |= {"UV_CACHE_DIR": f"{cache}/uv", "PIP_CACHE_DIR": f"{cache}/pip"}
+    if cache == "empty":
+        environment |= {f"{one}_CACHE_DIR": f"{folder}/{one}" for one in ("UV", "PIP")}
     for name in _COPIED:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(
             ROOT / name, folder / name
@@ -70,6 +72,7 @@ def _measure(folder: Path, installer: str, cache: Path | None) -> list[dict[str,
         rows.append(
             {
                 "installer": installer,
+                "cache": cache,
                 "what": name,
                 "seconds": round(seconds, 1),
                 "megabytes": megabytes(folder / ".venv"),
@@ -88,21 +91,18 @@ def _measure(folder: Path, installer: str, cache: Path | None) -> list[dict[str,
     return rows
 
 
-def _installers(text: str) -> list[str]:
+def _cases(text: str) -> list[str]:
     found = cli.names(text)
-    if unknown := set(found) - set(INSTALLERS):
-        raise argparse.ArgumentTypeError(f"{min(unknown)} is not uv or pip")
+    for one in found:
+        if one not in CASES:
+            raise argparse.ArgumentTypeError(f"{one} is none of {', '.join(CASES)}")
     return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("benchmarks.install", __doc__)
-    parser.add_argument("--installers", type=_installers, default=list(INSTALLERS))
     parser.add_argument(
-        "--cache",
-        choices=("empty", "kept"),
-        default="empty",
-        help="whether everything is downloaded, or what this machine has kept is taken",
+        "--cases", type=_cases, default=list(CASES[:3]), help=f"of {', '.join(CASES)}"
     )
     return parser
 
@@ -112,12 +112,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Measure, and print the line."""
     hardware = machine.describe()  # before this benchmark is part of the load
     rows = []
-    for installer in arguments.installers:
-        with tempfile.TemporaryDirectory() as made:
-            folder = Path(made, "checkout")
-            folder.mkdir()
-            cache = Path(made, "cache") if arguments.cache == "empty" else None
-            rows += _measure(folder, installer, cache)
+    for case in arguments.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += _measure(Path(folder), *case.split("-"))
     print(
         json.dumps(
             {
@@ -125,7 +122,6 @@ def main(arguments: argparse.Namespace) -> None:
                 "rows": rows,
                 "seconds_are": "from no .venv at all, making it included",
                 "megabytes_are": "of .venv with bytecode, 2**20 bytes",
-                "cache": arguments.cache,
                 "machine": hardware,
                 "python": platform.python_version(),
                 "does_not_show": "another network or package index; the locks of GPUs "

@@ -2,6 +2,7 @@ import json
 import os
 
 from benchmarks import install
+from tests.support.commands import status
 
 
 def test_megabytes_count_a_file_with_two_names_once(tmp_path):
@@ -28,7 +29,7 @@ def test_the_seconds_add_up(monkeypatch, capsys):
         return Done
 
     monkeypatch.setattr(install.subprocess, "run", run)
-    assert install.main(["--installers=pip"]) == 0
+    assert install.main(["--cases=pip-empty"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [(row["what"], row["seconds"]) for row in report["rows"]] == [
         ("core", 10),
@@ -36,7 +37,7 @@ def test_the_seconds_add_up(monkeypatch, capsys):
         ("make test", 15),
         ("requirements.txt", 25),
     ]
-    assert report["cache"] == "empty"
+    assert {row["cache"] for row in report["rows"]} == {"empty"}
     assert [command[0] for command, *_ in called] == [
         *["make"] * 3,
         "requirements/environment",
@@ -50,7 +51,11 @@ def test_an_error_of_the_set_up_ends_it(monkeypatch, capsys):
         returncode = 2
 
     monkeypatch.setattr(install.subprocess, "run", lambda *_, **__: Done)
-    assert install.main(["--cache=kept"]) == 2
-    assert (
-        "error: make --silent .venv/.has-core ended with 2" in capsys.readouterr().err
-    )
+    assert install.main(["--cases=uv-kept"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("error: make --silent .venv/.has-core ended with 2\n")
+
+
+def test_a_case_that_is_none(capsys):
+    assert status(install.main, "--cases=uv-kept,conda") == 2
+    assert "conda is none of uv-kept, uv-empty" in capsys.readouterr().err

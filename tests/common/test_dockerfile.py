@@ -19,3 +19,13 @@ def test_the_image_has_every_package_that_the_trainer_imports():
                 elif isinstance(node, ast.Import):
                     imported |= {name.name.partition(".")[0] for name in node.names}
     assert imported & ours <= copied
+
+
+def test_the_locks_that_the_image_is_made_from_are_there():
+    text = (ROOT / "Dockerfile").read_text()
+    locks = dict(re.findall(r"^ +(\w+)\) lock=(\S+) ;;", text, re.M))
+    assert locks == {"cpu": "core.txt", "gpu": "gpu.txt", "tpu": "tpu.txt"}
+    for lock in (*locks.values(), "setup.txt"):
+        assert (ROOT / "requirements" / lock).is_file()
+    assert "-r requirements/setup.txt" in text
+    assert '--no-deps -r "requirements/$lock"' in text

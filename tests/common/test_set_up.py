@@ -45,7 +45,7 @@ class Place:
             shutil.copy(ROOT / "requirements" / name, folder / "requirements")
         for name in ("bash", "cat", "cp", "cut", "dirname", "env", "grep", "mkdir",
                      "rm", "sed", "tail", "touch"):  # fmt: skip
-            (self.path / name).symlink_to(shutil.which(name))
+            (self.path / name).symlink_to(shutil.which(name) or name)
 
     def python(self, name, version, without=()):
         path = self.path / name

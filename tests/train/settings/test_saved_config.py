@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pathlib
+import sys
 
 import pytest
 
@@ -270,6 +271,19 @@ UNREADABLE = {
     ),
     "a dot": (f"{HEAD}from . import os\n".encode(), ", line 4: Malformatted scope"),
 }
+# Since 3.12 Python's tokenizer is its parser's: what was a token is an error, or the
+# other way round. Nothing is let through that was not.
+SINCE_3_12 = {
+    "a byte order mark": ", line 1: Malformatted scope or selector.",
+    "a NUL": ", line 4: source code cannot contain null bytes",
+    "deep lists": ", line 4: too many nested parentheses",
+    "a list without end": ", line 4: unexpected EOF in multi-line statement",
+    "code in a string": ", line 4: Unable to parse value.",
+    "a terminal's control": ", line 4: invalid non-printable character U+001B",
+}
+if sys.version_info >= (3, 12):
+    for _what, _said in SINCE_3_12.items():
+        UNREADABLE[_what] = (UNREADABLE[_what][0], _said)
 
 
 @pytest.fixture
