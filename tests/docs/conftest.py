@@ -19,7 +19,7 @@ python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 ```
 """
 # Of the root: what `make` has made there.
-MADE = {"data", "runs", "site"}
+MADE = {"data", "runs", "site", "build", "photos"}
 
 
 @pytest.fixture

@@ -71,7 +71,8 @@ def test_command(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_notebook_runs(checkout):
-    nbclient = pytest.importorskip("nbclient")
+    import nbclient
+
     made = nbformat.read(checkout / "docs/quickstart.ipynb", as_version=4)
     client = nbclient.NotebookClient(
         made, timeout=1800, resources={"metadata": {"path": str(checkout / "docs")}}

@@ -109,7 +109,7 @@ def check_module(module: str, arguments: list[str]) -> None:
         assert module.partition(".")[0] not in {name.partition(".")[0] for name in OURS}
         assert importlib.util.find_spec(module), module
         return
-    if importlib.import_module(module).__file__.endswith("__init__.py"):
+    if (ROOT / module.replace(".", "/")).is_dir():
         module += ".__main__"
     said = io.StringIO()
     try:
