@@ -28,6 +28,7 @@ IMAGENET = [
 ]
 SCALED = ("width", "depth")
 DATA = "experiment.Experiment.data_dir = 'somewhere'"
+CLASSES = "efficientnet_x.build_model.num_classes = 7"
 PREFIX = "experiment.Experiment"
 STAGES = f"{PREFIX}.progressive = [{{'until_epoch': 1.5, 'resolution': 16}}]"
 
@@ -58,7 +59,16 @@ def test_tpu_run_differs_by_its_strategy():
 
 @pytest.mark.parametrize("path", sorted(pathlib.Path("gin_configs/runs").iterdir()))
 def test_every_run_parses(path):
-    config.parse([IMAGENET[0], str(path)], [DATA])
+    config.parse([IMAGENET[0], str(path)], [DATA, CLASSES])
+
+
+def test_run_on_photos_asks_for_the_number_of_classes():
+    photos = "gin_configs/runs/photos.gin"
+    with pytest.raises(UserError, match=r"leaves to you: .*num_classes"):
+        config.parse([photos], [])
+    experiment = config.parse([photos], [CLASSES])
+    assert experiment.data_dir == "data/photos"
+    assert experiment.build_model().output_shape == (None, 7)
 
 
 def test_progressive_run_grows_to_the_recipe():

@@ -1,0 +1,125 @@
+"""README and docs: every fence is what it says, and what is to be run runs."""
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import commands
+from common.project import ROOT
+from tests.docs import pages
+from tests.docs.pages import Block
+from train import config
+
+PAGES = pages.pages()
+OURS = {command.name for command in commands.find()}
+TARGETS = set(re.findall("^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# A fence of settings changes something; what, it may leave open.
+BASE = [
+    "gin_configs/models/efficientnet_x_b0.gin",
+    "gin_configs/runs/imagenet.gin",
+]
+
+
+def run_in(page: str, *, fast: bool) -> list[Block]:
+    return [block for block in pages.blocks_of(page) if block.is_run(fast=fast)]
+
+
+def with_blocks(*, fast: bool) -> list[str]:
+    return [page for page in PAGES if run_in(page, fast=fast)]
+
+
+def of_language(language: str) -> list:
+    return [
+        pytest.param(block, id=f"{page}:{block.start}")
+        for page in PAGES
+        for block in pages.blocks_of(page)
+        if block.language == language
+    ]
+
+
+def test_pages_are_found():
+    assert PAGES[0] == "README.md"
+    assert "docs/quickstart.md" in PAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_some_of_a_page_is_run(page):
+    code = [b for b in pages.blocks_of(page) if b.language in ("bash", "python")]
+    assert not code or run_in(page, fast=False)
+
+
+@pytest.mark.parametrize("page", with_blocks(fast=True))
+def test_quick_blocks_run(page, checkout):
+    pages.run(page, run_in(page, fast=True), checkout, timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", with_blocks(fast=False))
+def test_pages_run(page, trained_checkout):
+    pages.run(page, run_in(page, fast=False), trained_checkout, timeout=1800)
+
+
+@pytest.mark.parametrize("block", of_language("gin"))
+def test_settings_are_known(block):
+    check_settings(block.text)
+
+
+def check_settings(text: str) -> None:
+    data = "experiment.Experiment.data_dir = 'data'"
+    config.resolve(BASE, [data, text])
+
+
+@pytest.mark.parametrize("block", of_language("bash"))
+def test_flags_are_known(block):
+    """Of blocks that are not run, too."""
+    check_flags(block.text)
+
+
+def check_flags(text: str) -> None:
+    """Fail where a command of ours has no such flag, or its config no such setting."""
+    for words in simple_commands(text):
+        if words[0] == "make":
+            assert set(words[1:]) <= TARGETS, words
+        elif "-m" in words[:2]:
+            module, *arguments = words[words.index("-m") + 1 :]
+            check_module(module, arguments)
+
+
+def simple_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command, what is piped or redirected left out."""
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if not set(word) <= set("();<>|&"):
+                words.append(word)
+            elif words:
+                yield words
+                words = []
+
+
+def check_module(module: str, arguments: list[str]) -> None:
+    if module not in OURS:
+        assert module.partition(".")[0] not in {name.partition(".")[0] for name in OURS}
+        assert importlib.util.find_spec(module), module
+        return
+    if (ROOT / module.replace(".", "/")).is_dir():
+        module += ".__main__"
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            found = importlib.import_module(module)._parser().parse_args(arguments)
+    except SystemExit as end:
+        if end.code:
+            pytest.fail(said.getvalue())
+        return
+    if getattr(found, "gin_file", None):
+        data_dir = getattr(found, "data_dir", None) or "data"
+        bindings = [f"experiment.Experiment.data_dir = {data_dir!r}", *found.gin_param]
+        config.resolve(found.gin_file, bindings)
