@@ -8,7 +8,6 @@ and the whole of requirements.txt. Each builds on the one before, but for the la
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import machine
+from benchmarks.support import machine, results
 from common import cli
 from common.console import say
 from common.errors import UserError
@@ -96,7 +95,7 @@ def _installers(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.install", __doc__)
+    parser = results.parser("benchmarks.install", __doc__)
     parser.add_argument("--installers", type=_installers, default=list(INSTALLERS))
     parser.add_argument(
         "--cache",
@@ -118,21 +117,18 @@ def main(arguments: argparse.Namespace) -> None:
             folder.mkdir()
             cache = Path(made, "cache") if arguments.cache == "empty" else None
             rows += _measure(folder, installer, cache)
-    print(
-        json.dumps(
-            {
-                "benchmark": "install",
-                "rows": rows,
-                "seconds_are": "from no .venv at all, making it included",
-                "megabytes_are": "of .venv with bytecode, 2**20 bytes",
-                "cache": arguments.cache,
-                "machine": hardware,
-                "python": platform.python_version(),
-                "does_not_show": "another network or package index; the locks of GPUs "
-                "and TPUs; the TPU compiler's environment",
-            }
-        )
-    )
+    report = {
+        "benchmark": "install",
+        "rows": rows,
+        "seconds_are": "from no .venv at all, making it included",
+        "megabytes_are": "of .venv with bytecode, 2**20 bytes",
+        "cache": arguments.cache,
+        "machine": hardware,
+        "versions": {"python": platform.python_version()},
+        "does_not_show": "another network or package index; the locks of GPUs and "
+        "TPUs; the TPU compiler's environment",
+    }
+    results.publish(report, arguments.output)
 
 
 if __name__ == "__main__":
