@@ -10,7 +10,6 @@ for which everything is downloaded.
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import machine
+from benchmarks.support import machine, results
 from common import cli
 from common.console import say
 from common.errors import UserError
@@ -100,7 +99,7 @@ def _cases(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.install", __doc__)
+    parser = results.parser("benchmarks.install", __doc__)
     parser.add_argument(
         "--cases", type=_cases, default=list(CASES[:3]), help=f"of {', '.join(CASES)}"
     )
@@ -115,20 +114,17 @@ def main(arguments: argparse.Namespace) -> None:
     for case in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
             rows += _measure(Path(folder), *case.split("-"))
-    print(
-        json.dumps(
-            {
-                "benchmark": "install",
-                "rows": rows,
-                "seconds_are": "from no .venv at all, making it included",
-                "megabytes_are": "of .venv with bytecode, 2**20 bytes",
-                "machine": hardware,
-                "python": platform.python_version(),
-                "does_not_show": "another network or package index; the locks of GPUs "
-                "and TPUs; the TPU compiler's environment",
-            }
-        )
-    )
+    report = {
+        "benchmark": "install",
+        "rows": rows,
+        "seconds_are": "from no .venv at all, making it included",
+        "megabytes_are": "of .venv with bytecode, 2**20 bytes",
+        "machine": hardware,
+        "versions": {"python": platform.python_version()},
+        "does_not_show": "another network or package index; the locks of GPUs and "
+        "TPUs; the TPU compiler's environment",
+    }
+    results.publish(report, arguments.output)
 
 
 if __name__ == "__main__":

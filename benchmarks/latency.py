@@ -1,4 +1,4 @@
-"""README's table of families, by the compiler of TPUs: Markdown and one line of JSON.
+"""The families beside one another, by the TPU's compiler: Markdown and a line of JSON.
 
     python -m benchmarks.latency --numbers=0 --families=efficientnet,efficientnet-x
 
@@ -51,7 +51,7 @@ _Times = Mapping[tuple[str, str], float | None]
 
 
 def table(times: _Times, families: Sequence[str], numbers: Sequence[str]) -> str:
-    """Return README's table: a row for each number, a column for each family."""
+    """Return the table in Markdown: a row for each number, a column for each family."""
     labels = [FAMILIES.get(family, family) for family in families]
     heads = ["N", *labels]
     if labels[1:]:

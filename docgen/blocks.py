@@ -74,6 +74,11 @@ def renewed(text: str, page: str, render: Renderers) -> tuple[str, list[str]]:
     return _PIECE.sub(renew, text), differ
 
 
+def prose(text: str) -> str:
+    """Return a page without its blocks and fences, every line at its place."""
+    return _PIECE.sub(lambda found: "\n" * found[0].count("\n"), text)
+
+
 def pages(root: Path = ROOT) -> list[Path]:
     """Return the pages that may have blocks: those that people write."""
     return [root / "README.md", *sorted(root.glob("docs/*.md"))]

@@ -13,6 +13,8 @@ from docgen.markdown import code, table, three_digits
 Report = Mapping[str, Any]
 Render = Callable[[Report], str]
 
+RESUME_TEST = "tests/train/test_run.py"
+
 _WORDS = {
     "libtpu": "libtpu",
     "tensorflow": "TensorFlow",
@@ -212,13 +214,9 @@ def _share(rows: list[Any], network: Any, kind: str) -> float:
 
 
 def preflight(report: Report) -> str:
-    """Return the command and what it says."""
-    first, *rest = report["command"]
-    flags = [re.sub("=(.* .*)", r'="\1"', flag, count=1) for flag in rest[2:]]
-    lines = [f"$ {first} {' '.join(rest[:2])}", *(f"    {flag}" for flag in flags)]
-    command = " \\\n".join(lines)
+    """Return what the command says."""
     output = "\n".join(report["output"])
-    return f"```text\n{command}\n{output}\n```\n\n{note(report)}"
+    return f"```text\n{output}\n```\n\n{note(report)}"
 
 
 _OURS = ("ours x-b0", "ours efficientnet-b0")
@@ -337,8 +335,27 @@ def trainer(report: Report) -> str:
 
 def install(report: Report) -> str:
     """Return sizes and seconds of installations."""
-    rows = [(row["what"], row["figure"]) for row in report["rows"]]
-    return f"{table(('what', 'figure'), rows)}\n\n{note(report)}"
+    by_what: dict[str, dict[str, Any]] = {}
+    for row in report["rows"]:
+        case = f"{row['installer']}, cache {row['cache']}"
+        by_what.setdefault(row["what"], {})[case] = row
+    cases = list(dict.fromkeys(case for by in by_what.values() for case in by))
+    rows = [
+        (
+            code(what),
+            f"{max(row['megabytes'] for row in by.values()):,}",
+            *(f"{by[case]['seconds']:.0f}" for case in cases),
+        )
+        for what, by in by_what.items()
+    ]
+    return "\n\n".join(
+        [
+            "Megabytes of `.venv` with bytecode, and seconds from no `.venv` at all; "
+            "an empty cache has everything downloaded:",
+            table(("environment", "MB", *cases), rows, right=" r" + "r" * len(cases)),
+            note(report, timed=True),
+        ]
+    )
 
 
 def summary(reports: Mapping[str, Report]) -> str:
@@ -385,6 +402,11 @@ def _lines(reports: Mapping[str, Report]) -> Iterator[tuple[str, str, str]]:
         "Time of EfficientNet-B0's training step, ours over Keras' own, on a CPU",
         f"{ratios[keras + 'EfficientNetB0']['median']:.2f}",
         "benchmarks.models",
+    )
+    yield (
+        "Weights of a run that was killed and started again, on a CPU",
+        "equal, bit for bit",
+        RESUME_TEST,
     )
 
 

@@ -1,10 +1,14 @@
 import datetime
 import json
+import re
+import shlex
 
 import pytest
 
+from benchmarks import preflight
 from benchmarks.support import results as files
 from common.errors import UserError
+from common.project import ROOT
 from docgen import results
 from tests.docgen.test_tables import cells
 
@@ -170,13 +174,28 @@ REPORTS = {
     "trainer": TRAINER,
     "preflight": {
         "benchmark": "preflight",
-        "command": ["python", "-m", "preflight", "--topology=v3:4x4", "--a=b = 'c'"],
+        "command": ["python"],
         "output": ["", "yes"],
         **COMMON,
     },
     "install": {
         "benchmark": "install",
-        "rows": [{"what": "MB of make setup", "figure": "2,144"}],
+        "rows": [
+            {
+                "installer": "uv",
+                "cache": "kept",
+                "what": "make setup",
+                "seconds": 31.4,
+                "megabytes": 2144,
+            },
+            {
+                "installer": "pip",
+                "cache": "empty",
+                "what": "make setup",
+                "seconds": 90.2,
+                "megabytes": 2144,
+            },
+        ],
         **COMMON,
     },
 }
@@ -271,10 +290,22 @@ def test_trainer():
 
 def test_preflight():
     text = results.preflight(REPORTS["preflight"])
-    assert text.startswith(
-        "```text\n$ python -m preflight \\\n    --topology=v3:4x4 \\\n"
-        "    --a=\"b = 'c'\"\n\nyes\n```\n\n"
-    )
+    assert text.startswith("```text\n\nyes\n```\n\n`python -m benchmarks.preflight`")
+
+
+def test_the_page_shows_the_command_that_was_run():
+    page = (ROOT / "docs/preflight.md").read_text()
+    found = re.search(r"^python -m preflight (?:.*\\\n)*.*$", page, re.MULTILINE)
+    assert found
+    assert shlex.split(found[0].replace("\\\n", " ")) == list(preflight.COMMAND)
+
+
+def test_install():
+    assert cells(results.install(REPORTS["install"])) == [
+        ["environment", "MB", "uv, cache kept", "pip, cache empty"],
+        ["---", "---:", "---:", "---:"],
+        ["`make setup`", "2,144", "31", "90"],
+    ]
 
 
 def test_summary():
@@ -305,7 +336,13 @@ def test_summary():
             "Time of EfficientNet-B0's training step, ours over Keras' own, on a CPU",
             *("0.86", "`benchmarks.models`"),
         ],
+        [
+            "Weights of a run that was killed and started again, on a CPU",
+            *("equal, bit for bit", "`tests/train/test_run.py`"),
+        ],
     ]
+    resumed = (ROOT / results.RESUME_TEST).read_text()
+    assert "\ndef test_sigkill_in_the_middle(" in resumed
 
 
 @pytest.mark.parametrize("path", sorted(files.FOLDER.glob("*")), ids=lambda p: p.stem)

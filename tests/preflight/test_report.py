@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from benchmarks.support import results
 from common.project import ROOT
 from input_pipeline.records import load_info
 from models import complexity
@@ -389,11 +391,19 @@ def test_the_command(digits, tmp_path):
     assert "--train_images=1281167" in elsewhere.stderr
 
 
+def stored_milliseconds(topology):
+    """Return what benchmarks/results says of the train step, as text."""
+    if topology == "v3":
+        stored = results.load(results.FOLDER / "tpu_step.json")
+        return f"{stored['forms']['as_written']['milliseconds']:.1f}"
+    said = results.load(results.FOLDER / "preflight.json")["output"]
+    (found,) = re.findall(r"images/s, ([\d.]+) ms a step", "\n".join(said))
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("topology", "batch", "milliseconds"), [("v3", 64, 44.6), ("v3:4x4", 2048, 45.0)]
-)
-def test_the_readmes_network(topology, batch, milliseconds):
+@pytest.mark.parametrize(("topology", "batch"), [("v3", 64), ("v3:4x4", 2048)])
+def test_the_network_of_the_docs(topology, batch):
     """Minutes on two cores, unless the user's cache knows the answer."""
     files = ["models/efficientnet_x_b0.gin", "runs/imagenet_tpu.gin"]
     settings = {"data_dir": "nowhere", "global_batch_size": batch}
@@ -414,9 +424,9 @@ def test_the_readmes_network(topology, batch, milliseconds):
         )
     assert (found.compiles, found.fits) == (True, True)
     assert found.replicas == batch // 64
-    # Of the pinned compiler; as many digits as the README has.
     said = text.describe(found)
-    assert f"{milliseconds} ms a step; 350 epochs" in said
+    # Of the pinned compiler, and as the docs have it.
+    assert f"{stored_milliseconds(topology)} ms a step; 350 epochs" in said
     assert "train step       yes       yes   1.13 GiB" in said
     model = experiment.build_model()
     layers = [
