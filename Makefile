@@ -11,7 +11,10 @@ RUN := runs/mnist
 
 # Stamps: .venv/.made is as old as the environment, .venv/.has-NAME as what
 # requirements/NAME.txt has put into it.
-SETUP := .venv/.has-core .venv/.has-demo
+# make setup ACCELERATOR=gpu (or tpu) once; what is in .venv says so later.
+ACCELERATOR ?= $(firstword $(foreach one,tpu gpu,$(if $(wildcard .venv/.has-$(one)),$(one))) cpu)
+$(if $(filter cpu gpu tpu,$(ACCELERATOR)),,$(error ACCELERATOR is cpu, gpu or tpu, not "$(ACCELERATOR)"))
+SETUP := .venv/.has-$(subst cpu,core,$(ACCELERATOR)) .venv/.has-demo
 DEV := $(SETUP) .venv/.has-dev
 COMPILER := .venv-tpu-compiler/.has
 
@@ -20,9 +23,9 @@ COMPILER := .venv-tpu-compiler/.has
 .PHONY: help setup tpu-compiler train test lint types docs soak peers lock clean FORCE
 
 help:  ## List the targets.
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
 
-setup: $(SETUP)  ## Make .venv from the hashed locks (the other targets do it, too).
+setup: $(SETUP)  ## Make .venv from the hashed locks; ACCELERATOR=gpu or tpu where there is one.
 
 with-%: .venv/.has-%
 	@echo "requirements/$*.txt is installed in .venv"
@@ -77,7 +80,7 @@ peers: $(DEV) $(COMPILER) .venv/.has-peers  ## Compare with timm's own code (ins
 	$(PY) -m pytest -q -m peers
 
 # Each lock in requirements/ keeps to the versions of requirements.txt.
-lock: .venv/.has-core  ## Lock the requirements anew, at the newest versions allowed.
+lock: $(SETUP)  ## Lock the requirements anew, at the newest versions allowed.
 	$(COMPILE) requirements.in -o requirements.txt
 	set -e; for name in $(basename $(wildcard requirements/*.in)); do \
 	  $(COMPILE) --config-file requirements/uv.toml --constraints requirements.txt \

@@ -24,6 +24,7 @@ import math
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -166,11 +167,14 @@ def run_command(
             _die_of_a_closed_pipe()
         _forget_stdout()
         return int(Status.OK)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _mistake(f"{where}{error.strerror}")
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            where = f"{error.filename}: " if error.filename else ""
+            return _mistake(f"{where}{error.strerror}")
+        # A mistake of ours. Python would end with 1, which is an answer here: no.
+        console.end_live_line()
+        traceback.print_exc()
+        return int(Status.MISTAKE)
 
 
 def _mistake(line: str) -> int:

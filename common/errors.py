@@ -23,8 +23,8 @@ class Status(IntEnum):
       NO: what was asked was answered, and the answer is no: data are not sound, a step
         does not fit, a network does not compile.
       MISTAKE: a mistake that a person has to mend, or a tool, file or device that is
-        not there. With a traceback: a mistake of ours.
-      RESTART: nothing is wrong; the same command goes on where this one stopped.
+        not there, said in one line. With a traceback: a bug of this project.
+      RESTART: the run stopped and can go on: run the same command again.
       INTERRUPTED: Ctrl-C.
     """
 

@@ -165,9 +165,12 @@ def test_how_a_command_ends(run, status, said, capsys):
     assert capsys.readouterr().err == said
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        command(lambda arguments: 1 / 0)(["file"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("by us"), OSError("by us")])
+def test_a_mistake_of_ours_keeps_its_traceback_and_is_no_answer(error, capsys):
+    assert command(raising(error))(["file"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "Traceback (most recent call last):"
+    assert said[-1] == f"{type(error).__name__}: by us"
 
 
 def test_a_mistake_in_a_flag_is_one_line(capsys):

@@ -217,7 +217,7 @@ def _end_by_alarm(*, after_seconds: float) -> None:
     The last resort. A native call that hangs and does not release the interpreter's
     lock stops every thread of Python's. The kernel's timer needs no lock, nor does
     faulthandler, which on SIGALRM writes the stacks and lets the signal do its work.
-    (faulthandler.dump_traceback_later would exit with status 1: a person's mistake.)
+    (faulthandler.dump_traceback_later would exit with status 1: an answer.)
     """
     signal.setitimer(signal.ITIMER_REAL, after_seconds)
 
