@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,10 +85,10 @@ def check_flags(text: str) -> None:
     """Fail where a command of ours has no such flag, or its config no such setting."""
     for words in simple_commands(text):
         if words[0] == "make":
-            assert set(words[1:]) <= TARGETS, words
-        elif "-m" in words[:2]:
-            module, *arguments = words[words.index("-m") + 1 :]
-            check_module(module, arguments)
+            assert {word for word in words[1:] if "=" not in word} <= TARGETS, words
+        for at, word in enumerate(words[:-2]):
+            if words[at + 1] == "-m" and Path(word).name.startswith("python"):
+                check_module(words[at + 2], words[at + 3 :])
 
 
 def simple_commands(text: str) -> Iterator[list[str]]:
@@ -120,6 +121,6 @@ def check_module(module: str, arguments: list[str]) -> None:
             pytest.fail(said.getvalue())
         return
     if getattr(found, "gin_file", None):
-        data_dir = getattr(found, "data_dir", None) or "data"
-        bindings = [f"experiment.Experiment.data_dir = {data_dir!r}", *found.gin_param]
-        config.resolve(found.gin_file, bindings)
+        data_dir = getattr(found, "data_dir", None)  # preflight.preview's
+        place = [f"experiment.Experiment.data_dir = {data_dir!r}"] if data_dir else []
+        config.resolve(found.gin_file, [*found.gin_param, *place])

@@ -143,6 +143,7 @@ def test_settings_that_are_not_there(text, message):
         "make no-such-target",
         "python -m train.mian --help",
         "python -m no_such_module",
+        "if ! A=1 .venv/bin/python -m train.mian; then",
         "source .venv/bin/activate; python -m train.main --no_such_flag=1",
         "while true; do\n  python -m train.main --mode=none | tee x\ndone",
         f"{TRAIN} \\\n  --mode=none",
@@ -158,10 +159,18 @@ def test_settings_of_commands_that_are_not_there():
         check_flags(f'{TRAIN} --gin_param="experiment.Experiment.epoch = 2"  # why')
 
 
+def test_settings_that_a_command_leaves_out():
+    recipe = "gin_configs/models/efficientnet_x_b0.gin --gin_file=gin_configs/runs"
+    train = f"python -m train.main --model_dir=r --gin_file={recipe}/imagenet.gin"
+    with pytest.raises(UserError, match=r"leaves to you: .*data_dir"):
+        check_flags(train)
+    check_flags(f"{train} --gin_param=\"experiment.Experiment.data_dir = 'd'\"")
+
+
 def test_commands_that_are_there(monkeypatch):
     seen = []
     monkeypatch.setattr(test_pages, "check_module", lambda *words: seen.append(words))
     check_flags(
-        "make train test  # both\nFOO=1; python -m a.b --c='d e' \\\n  f > g & ls -l"
+        "make PYTHON=p train  # it\nFOO=1; python -m a.b --c='d e' \\\n  f > g & ls -l"
     )
     assert seen == [("a.b", ["--c=d e", "f"])]
