@@ -44,7 +44,6 @@ _FAMILIES = {
 }
 # RandAugment's M: the authors' for EfficientNet-B5 and B7, else our proposal.
 _MAGNITUDES = {5: 17, 6: 17, 7: 28}
-_IMAGES_A_CORE = 64
 
 
 def catalogue(names: Iterable[str] | None = None) -> str:
@@ -101,19 +100,16 @@ def recipes() -> str:
                     code(name),
                     f"{_MAGNITUDES.get(number, magnitude)}",
                     f"{batch:,}",
-                    f"{batch // _IMAGES_A_CORE} TPU v3 cores",
                     _listed(known.accuracies(get_variant(name), notes)),
                 )
             )
-    head = "variant", "magnitude", "batch", "hardware", "published top-1 %"
+    head = "variant", "magnitude", "batch", "published top-1 %"
     return "\n\n".join(
         [
             table(head, rows, right=" rr"),
             _numbered(notes),
-            "None of these accuracies was measured here. Hardware is a proposal, "
-            f"{_IMAGES_A_CORE} images a core. Magnitudes are the authors' for "
-            "EfficientNet-B5 and B7, and a proposal for the others; set them by "
-            "`randaugment.rand_augment.magnitude`.",
+            "None of these accuracies was measured here. Magnitudes are the authors' "
+            "for EfficientNet-B5 and B7, and a proposal for the others.",
         ]
     )
 
@@ -250,19 +246,26 @@ def exit_statuses() -> str:
     return table(("exit status", "meaning"), rows, right="r")
 
 
+# Rooms in the order in which a user comes to them; the others measure and maintain.
+_USERS = "train", "input_pipeline", "models", "preflight", "performance", "tpu_compiler"
+
+
 def commands() -> str:
     """Return every command, and what it does."""
     from benchmarks.commands import find, modules
 
     trees = dict(modules())
-    rows = [
-        (
-            code(f"python -m {command.name}"),
-            sentence(first_paragraph(ast.get_docstring(trees[command.name]))),
-        )
-        for command in find()
-    ]
-    return table(("command", "what it does"), rows)
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for command in find():
+        doc = first_paragraph(ast.get_docstring(trees[command.name]))
+        row = code(f"python -m {command.name}"), sentence(doc)
+        rows.setdefault(command.name.partition(".")[0], []).append(row)
+    use = [row for room in _USERS for row in rows.pop(room, ())]
+    head = "command", "what it does"
+    maintain = [row for room in sorted(rows) for row in rows[room]]
+    return "\n\n".join(
+        [table(head, use), "To measure and to maintain:", table(head, maintain)]
+    )
 
 
 BLOCKS: dict[str, Render] = {
