@@ -162,11 +162,12 @@ def test_exit_statuses():
 
 def test_commands():
     rows = dict(cells(tables.commands())[2:])
+    names = list(rows)
     assert (
         rows["`python -m train.main`"]
         == "Train or score what gin files describe: the entry file."
     )
     assert "`python -m docgen.blocks`" in rows
     # What people use comes first.
-    assert list(rows)[0] == "`python -m train.classify`"
-    assert list(rows)[-1] == "`python -m docgen.site`"
+    assert names[0] == "`python -m train.classify`"
+    assert names[-1] == "`python -m docgen.site`"
