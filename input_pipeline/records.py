@@ -274,8 +274,9 @@ def read_info(data_dir: str) -> DatasetInfo:
         raise DataError(_unreachable(path, error)) from None
     if not tf.io.gfile.isdir(data_dir):
         raise DataError(
-            f"there is no data folder {data_dir}: name another one, or make it, as in "
-            f"python -m input_pipeline.prepare mnist --output {data_dir}"
+            f"there is no data folder {data_dir}: name another one, or make it by "
+            "python -m input_pipeline.prepare, which takes photos in folders, ImageNet, "
+            "TFRecords, or digits that are at hand"
         )
     raise DataError(
         f"{data_dir} holds no finished dataset: no {INFO_FILENAME} says what its "
