@@ -21,11 +21,11 @@ COMPILER := $(TPU_COMPILER)/.has-tpu-compiler
 .PHONY: help setup tpu-compiler train test lint types soak peers lock clean FORCE
 
 help:  ## List the targets.
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: $(SETUP)  ## Make .venv from the hashed locks (the other targets do it, too).
+setup: $(SETUP)  ## Make .venv from the hashed locks (2.2 GB; other targets do it, too).
 
-with-%: .venv/.has-%
+with-%: .venv/.has-%  ## An extra: plots, imagenet, benchmarks, peers.
 	@echo "requirements/$*.txt is installed in .venv"
 
 .venv/.made: FORCE
