@@ -75,8 +75,10 @@ def _measure(folder: Path, installer: str, cache: str) -> list[dict[str, Any]]:
                 "what": name,
                 "seconds": round(seconds, 1),
                 "megabytes": megabytes(folder / ".venv"),
+                "load_average": round(os.getloadavg()[0], 1),
             }
         )
+        say(json.dumps(rows[-1]))
 
     for name, target in _TARGETS.items():
         seconds += timed(["make", "--silent", target])
