@@ -23,15 +23,9 @@ COMPILER := .venv-tpu-compiler/.has
 .PHONY: help setup tpu-compiler train test lint types docs soak peers lock clean FORCE
 
 help:  ## List the targets.
-<<<<<<< HEAD
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
+	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
 
-setup: $(SETUP)  ## Make .venv from the hashed locks; ACCELERATOR=gpu or tpu where there is one.
-=======
-	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
-
-setup: $(SETUP)  ## Make .venv from the hashed locks (2.2 GB; other targets do it, too).
->>>>>>> install
+setup: $(SETUP)  ## Make .venv from the hashed locks (2.2 GB); ACCELERATOR=gpu or tpu for one.
 
 with-%: .venv/.has-%  ## An extra: plots, imagenet, benchmarks, peers.
 	@echo "requirements/$*.txt is installed in .venv"

@@ -17,7 +17,9 @@ NOT_IMPORTED = {
 }
 # Its imports are those of an environment of its own.
 WORKER = ROOT / "tpu_compiler" / "worker.py"
-ROOMS = [p.parent for p in ROOT.glob("*/__init__.py") if p.parent.name != "tests"]
+# Those of the tools of development are in dev.txt.
+TOOLS = {"docgen", "tests"}
+ROOMS = [p.parent for p in ROOT.glob("*/__init__.py") if p.parent.name not in TOOLS]
 LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.in"))
 DISTRIBUTIONS = metadata.packages_distributions()
 

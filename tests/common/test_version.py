@@ -9,7 +9,7 @@ from common.version import NAME, VERSION
 
 
 def test_the_newest_heading_of_the_changelog():
-    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    headings = re.findall(r"^## ([^\s,]+), ", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert headings[0] == VERSION
 
 
