@@ -38,7 +38,7 @@ with-%: .venv/.has-%  ## An extra: plots, imagenet, benchmarks, peers.
 	@requirements/install $(PY) $<
 	@touch $@
 
-tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (600 MB).
+tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (1.1 GB).
 
 # Environments of their own: on a TPU VM, TensorFlow needs another libtpu than the compiler;
 # the pages are made without importing ours.

@@ -10,6 +10,7 @@ for which everything is downloaded.
 """
 
 import argparse
+import json
 import os
 import platform
 import shutil

@@ -49,7 +49,7 @@ def marked(text: str) -> str:
 def sentence(text: str) -> str:
     """Return a docstring's text as a sentence of its own."""
     text = " ".join(text.split())
-    if text[1:2].islower():  # no "n > 1"
+    if re.match(r"[a-z]{2}|a ", text):  # no "n > 1"
         text = text[0].upper() + text[1:]
     return marked(text) + ("" if text.endswith((".", "?")) else ".")
 
