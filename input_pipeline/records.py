@@ -275,8 +275,8 @@ def read_info(data_dir: str) -> DatasetInfo:
     if not tf.io.gfile.isdir(data_dir):
         raise DataError(
             f"there is no data folder {data_dir}: name another one, or make it by "
-            "python -m input_pipeline.prepare, of photos in folders, ImageNet, TFRecords "
-            "or digits that are at hand"
+            "python -m input_pipeline.prepare, of photos in folders, ImageNet, "
+            "TFRecords or digits that are at hand"
         )
     raise DataError(
         f"{data_dir} holds no finished dataset: no {INFO_FILENAME} says what its "
