@@ -77,7 +77,7 @@ def test_whatever_private_name_the_code_uses_is_listed():
 def test_the_tests_that_notice_exist():
     named = 0
     for what, tests in register():
-        path = None
+        path = ""
         for file, test in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", tests):
             path = file or path
             assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.M), test
