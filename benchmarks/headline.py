@@ -55,7 +55,7 @@ _CONDITIONS = (
     "paper",
 )
 _DOES_NOT_SHOW = (
-    "no TPU was run: milliseconds are sums of the compiler's cycle estimates and weak "
+    "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "
     "by themselves; ratios of networks are good to about 8 %, and a few pixels more "
     "or less can cost much more than that; not GPUs; not training; other equal forms "
     "of their networks, which may be faster"

@@ -41,7 +41,7 @@ _CONDITIONS = (
     "the whole, less 1",
 )
 _DOES_NOT_SHOW = (
-    "no TPU was run: milliseconds are sums of the compiler's cycle estimates and weak "
+    "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "
     "by themselves; ratios are good to 6 to 8 %, and less than 5 % means nothing; not "
     "training; the sum's error under other conditions"
 )

@@ -64,11 +64,15 @@ def latency(report: Report) -> str:
             f"{settings['dtype']}; ratios above 1 are in favour of X:",
             table(times, families, sorted({number for _, number in times})),
             "The sum of the parts, each compiled by itself, differs from the whole by "
-            f"{100 * error['least']:.1f} to {100 * error['greatest']:.1f} %, "
-            f"{100 * error['mean_absolute']:.1f} % on average.",
+            f"{_percent(error['least'])} to {_percent(error['greatest'])} %, "
+            f"{_percent(error['mean_absolute'])} % on average.",
             note(report),
         ]
     )
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}"  # no "-0.0"
 
 
 def _device(settings: Report) -> str:

@@ -1,10 +1,15 @@
+import concurrent.futures
+import hashlib
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from benchmarks import input as benchmark
+from benchmarks.support import input_sides
 from input_pipeline import records
 
 
@@ -81,6 +86,22 @@ def test_beside_the_model_garden(data_dir, capsys):
     assert report["ratio_min_max"] == [report["ratio"]] * 2
     assert list(report["stages"])[-2:] == ["augment", "batch"]
     assert report["versions"].keys() == {"tensorflow", "tf-models-official"}
+
+
+def test_who_waits_for_a_core_is_not_at_rest():
+    """Whatever else the machine does: its threads are counted, not their time."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hashed = pool.submit(lambda: hashlib.sha256(bytes(2**27)).digest())
+        seen = set()
+        while not hashed.done():
+            seen.add(input_sides._has_work())
+        assert True in seen
+        asleep = threading.Event()
+        pool.submit(asleep.wait)
+        end = time.monotonic() + 60  # other tests' threads have to come to rest, too
+        while input_sides._has_work():
+            assert time.monotonic() < end
+        asleep.set()
 
 
 def test_increments_of_growing_prefixes():
