@@ -341,6 +341,11 @@ def _batches(
     """Put groups together, in the form that the accelerator wants."""
     options = tf.data.Options()
     options.deterministic = True
+    # tf.data's tuner ends with its iterator only when its next look is due, up to a
+    # minute later: a run would stand still behind each stage, and before its end.
+    options.autotune.enabled = False
+    # In place of its 16: as many parallel calls as there are cores.
+    options.autotune.initial_parallelism = 1 << 16
     # The input hosts have shared the records out already.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF

@@ -4,4 +4,4 @@ import os
 
 # TensorFlow's C++ notes (CPU features, missing CUDA) bury what a user has to read.
 # Warnings and errors from Python, and C++ errors, still come through.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,7 +9,6 @@ as long as it is what was written there; anything else is refused.
 
 import argparse
 import json
-import sys
 
 from common import cli
 from common.errors import UserError
@@ -63,4 +62,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -9,7 +9,6 @@ Ctrl-C.
 
 import argparse
 import json
-import sys
 
 from common import cli
 from common.errors import UserError
@@ -89,4 +88,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

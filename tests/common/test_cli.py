@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from common import cli
 from common.cli import changes, names, number, positive
 from common.errors import Restart, Status, UserError
+from common.project import ROOT
 
 
 def test_positive():
@@ -234,3 +236,29 @@ def test_a_gin_file_that_is_not_there(capsys):
         parser.parse_args(["--gin_file=nowhere.gin"])
     said = capsys.readouterr().err
     assert "there is no gin file nowhere.gin; those of the project: gin_conf" in said
+
+
+_LEAVING = """
+import threading, time
+from common import cli
+
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("x" * 100_000)
+cli.leave(75)
+"""
+
+
+def test_who_leaves_waits_for_no_thread_and_loses_no_line():
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAVING], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (done.returncode, len(done.stdout), done.stderr) == (75, 100_001, b"")
+    assert time.monotonic() - start < 50
+
+
+def test_who_leaves_others_ends_as_usual(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(SystemExit) as ended:
+        cli.leave(2)
+    assert ended.value.code == 2

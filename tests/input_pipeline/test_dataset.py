@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -226,3 +227,21 @@ def test_erasing_comes_behind_augmenting_on_a_seed_of_its_own(tiny):
     images, _ = flat(train(tiny, augment=paint(100), erase=paint(7)).take(1))
     np.testing.assert_array_equal(images, (plain // 2 + 100) // 2 + 7)
     assert seeds[0] is not seeds[1]
+
+
+def test_as_many_images_are_decoded_at_once_as_there_are_cores(tiny):
+    options = train(tiny).options().autotune
+    assert (options.enabled, options.initial_parallelism) == (False, 1 << 16)
+
+
+@pytest.mark.slow
+def test_an_iterator_goes_at_once(tiny):
+    """With tf.data's tuner it took 11 s here, and up to a minute after longer ones."""
+    iterator = iter(train(tiny))
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        next(iterator)
+        time.sleep(0.01)
+    start = time.monotonic()
+    del iterator
+    assert time.monotonic() - start < 3
