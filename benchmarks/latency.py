@@ -12,6 +12,7 @@ reasons are below the table; 2 when there is no answer.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -103,10 +104,10 @@ def _known(families: Sequence[str], numbers: Sequence[str]) -> list[tuple[str, s
       ModelError: one has none of them, or nobody has one.
     """
     keys = [(f, n) for n in numbers for f in families if f"{f}-b{n}" in VARIANTS]
-    for family in set(families) - {family for family, _ in keys}:
-        get_variant(f"{family}-b{numbers[0]}")
-    for number in set(numbers) - {number for _, number in keys}:
-        get_variant(f"{families[0]}-b{number}")
+    known = {one for key in keys for one in key}
+    for family, number in itertools.product(families, numbers):
+        if not {family, number} <= known:
+            get_variant(f"{family}-b{number}")
     return keys
 
 

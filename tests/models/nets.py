@@ -26,6 +26,24 @@ def tinier():
     return dataclasses.replace(tiny(), stages=(entering, leaving, plain))
 
 
+def tiny_v2():
+    """One with the blocks of V2, those without projection too, and its normalisation.
+
+    The colours differ, so that they cannot be confused.
+    """
+    full = variants.get_variant("efficientnetv2-s")
+    stages = [full.stages[n] for n in (0, 1, 3)]
+    return dataclasses.replace(
+        full,
+        name="tiny_v2",
+        resolution=32,
+        stages=tuple(dataclasses.replace(stage, num_repeat=2) for stage in stages),
+        head_filters=64,
+        mean_rgb=(128.0, 120.0, 100.0),
+        std_rgb=(128.0, 60.0, 30.0),
+    )
+
+
 def tiny():
     """A variant with each kind of block and a skip, small enough to build at once."""
     full = variants.get_variant("efficientnet-x-b0")

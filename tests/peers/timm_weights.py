@@ -31,8 +31,8 @@ NETWORKS = {
     "tf_efficientnetv2_b3": ("efficientnetv2-b3", 1.5),
     "tf_efficientnetv2_s": ("efficientnetv2-s", 2.3),
     "tf_efficientnetv2_m": ("efficientnetv2-m", 2.2),
-    "tf_efficientnetv2_l": ("efficientnetv2-l", 2.1),
-    "tf_efficientnetv2_xl": ("efficientnetv2-xl", 2.0),
+    "tf_efficientnetv2_l": ("efficientnetv2-l", 2.2),
+    "tf_efficientnetv2_xl": ("efficientnetv2-xl", 2.2),
 }
 # So deep that on such weights float32 is off by a quarter of the logits: where a block
 # adds its inputs, its branch is made a small part of the sum.
