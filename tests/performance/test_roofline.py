@@ -1,8 +1,8 @@
-import dataclasses
 import collections
 import concurrent.futures
 import contextlib
 import csv
+import dataclasses
 import re
 import subprocess
 import sys
