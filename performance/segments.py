@@ -215,6 +215,5 @@ def _least_with_head(variant: Variant, size: int, filters: int) -> Variant:
         dropout_rate=0.0,
         stem_filters=8,
         head_filters=scaling.head_filters(variant),
-        scale_ends=False,  # they are scaled already
         block_changes=(),
     )
