@@ -15,6 +15,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "48 channels": {"stem_block_size": 4, "input_layout": "HWCN"},
     "folded": {"fold_batch_norm": True},
     "reshuffle": {"stages": {1: {"space_to_depth": "reshuffle"}}},
+    "no projection": {"stages": {2: {"project": False, "expand_ratio": 1}}},
     "batch domain": {"stages": {3: {"space_to_batch": 2}}, "resolution": 64},
 }
 
