@@ -2,11 +2,11 @@
 
     python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
 
-EfficientNet-X beside EfficientNet, RegNetY and ResNeSt of near or equal published
-accuracy, all compiled for one device of a TPU in inference; no TPU is run. RegNetY and
-ResNeSt are timm's own code (`make with-peers` installs it). RegNetY's grouped
-convolutions, which the compiler does badly as written, are compiled in another form of
-the same results, too, and the faster form counts.
+EfficientNet-X beside EfficientNet, EfficientNetV2, RegNetY and ResNeSt of near or equal
+published accuracy, all compiled for one device of a TPU in inference; no TPU is run.
+RegNetY and ResNeSt are timm's own code (`make with-peers` installs it). RegNetY's
+grouped convolutions, which the compiler does badly as written, are compiled in another
+form of the same results, too, and the faster form counts.
 
 The exit status is 0 when every network compiles and fits, 1 when one does not: the
 reasons are below the table; 2 when there is no answer.
@@ -50,9 +50,9 @@ _CONDITIONS = (
     "convolutions' kernels laid out as HWIO; batch norm is not folded in either",
     "accuracies are published ones, none was measured here, and recipes differ",
     "ratio: milliseconds of the faster of their forms / milliseconds of ours",
-    "a RegNetY or ResNeSt stands beside the smallest EfficientNet-X that is published "
-    "to be at least as accurate, an EfficientNet beside the X of its number, as in the "
-    "paper",
+    "an EfficientNetV2, RegNetY or ResNeSt stands beside the smallest EfficientNet-X "
+    "that is published to be at least as accurate, an EfficientNet beside the X of its "
+    "number, as in the paper",
 )
 _DOES_NOT_SHOW = (
     "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "

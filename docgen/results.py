@@ -61,7 +61,7 @@ def latency(report: Report) -> str:
     return "\n\n".join(
         [
             f"Estimated ms of a batch of {settings['batch']} on {_device(settings)}, "
-            f"{settings['dtype']}; ratios above 1 are in favour of X:",
+            f"{settings['dtype']}; ratios above 1 are in favour of the others:",
             table(times, families, sorted({number for _, number in times})),
             "The sum of the parts, each compiled by itself, differs from the whole by "
             f"{_percent(error['least'])} to {_percent(error['greatest'])} %, "

@@ -40,6 +40,8 @@ _FAMILIES = {
     "efficientnet-h-tpu": "EfficientNet-H, scaled by its latency on TPUs",
     "efficientnet-x-gpu": "EfficientNet-X, scaled by its latency on GPUs",
     "efficientnet": "EfficientNet, the baseline",
+    "efficientnet-lite": "EfficientNet-Lite, for phones and other processors of int8",
+    "efficientnetv2": "EfficientNetV2",
     "timm": "timm's networks of these names, which are other ones",
 }
 # RandAugment's M: the authors' for EfficientNet-B5 and B7, else our proposal.
@@ -70,7 +72,7 @@ def catalogue(names: Iterable[str] | None = None) -> str:
 
 
 def _family(name: str) -> str:
-    return "timm" if name.endswith("-timm") else re.sub(r"-b\d$", "", name)
+    return "timm" if name.endswith("-timm") else re.sub(r"(-b\d|\d|-[a-z]+)$", "", name)
 
 
 def _listed(accuracies: str) -> str:

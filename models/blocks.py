@@ -225,10 +225,7 @@ class _Block(keras.Layer):
             *self._expand_layers(),
             *self._squeeze_excite_layers(),
         ]
-        self._projection = [
-            *self._make.conv("project", self.spec.output_filters),
-            *self._make.bn("project"),
-        ]
+        self._projection = self._projection_layers()
         self._stochastic_depth = self._make_stochastic_depth(make_seed_generator)
         self.forward_layers = self._expansion + self._projection
         _share_trainable(self)
@@ -293,6 +290,12 @@ class _Block(keras.Layer):
             conv = make.conv("fold", spec.space_to_depth_filters, 2, strides=2)
         return [*conv, *make.bn_act("fold", spec.activation)]
 
+    def _projection_layers(self) -> list[keras.Layer]:
+        if not self.spec.project:
+            return []
+        conv = self._make.conv("project", self.spec.output_filters)
+        return [*conv, *self._make.bn("project")]
+
     def _make_stochastic_depth(
         self, make_seed_generator: SeedGeneratorMaker
     ) -> StochasticDepth | None:
@@ -340,6 +343,7 @@ class FusedMBConv(_Block):
     """Bottleneck with one dense convolution for both the expansion and the depthwise.
 
     It has more arithmetic and runs faster: matrix units idle in depthwise convolutions.
+    Without a projection that convolution, "expand", makes the outputs.
     """
 
     def _expand_layers(self) -> list[keras.Layer]:

@@ -175,6 +175,8 @@ def _part_cost(block: BlockSpec, size: int) -> Cost:
     if block.se_filters:
         cost += _conv(1, 1, expanded, block.se_filters, bias=True)
         cost += _conv(1, 1, block.se_filters, expanded, bias=True)
+    if not block.project:
+        return cost
     return cost + _conv_bn(small, 1, expanded, block.output_filters)
 
 

@@ -29,7 +29,7 @@ def build_model(
     stages: Mapping[int, Mapping[str, Any]] | None = None,
     blocks: Mapping[int, Mapping[str, Any]] | None = None,
     survival_prob: float = 0.8,
-    batch_norm_momentum: float = 0.99,
+    batch_norm_momentum: float | None = None,
     batch_norm_epsilon: float | None = None,
     dialect: Dialect | None = None,
     fold_batch_norm: bool = False,
@@ -56,7 +56,7 @@ def build_model(
       blocks: fields to change, by index of the block: see `models.change`.
       survival_prob: keep probability of stochastic depth, in (0, 1]: block i of N
         has 1 - (1 - survival_prob) * i / N.
-      batch_norm_momentum: of the moving statistics.
+      batch_norm_momentum: of the moving statistics; None is the variant's.
       batch_norm_epsilon: added to the variance; None is the variant's.
       dialect: "reference" or "timm", see `models.Variant`; None is the variant's.
       fold_batch_norm: convolutions with a bias in place of batch norm. The weights
@@ -97,6 +97,7 @@ def build_model(
         depth_coefficient=depth_coefficient,
         resolution=resolution,
         dropout_rate=dropout_rate,
+        batch_norm_momentum=batch_norm_momentum,
         batch_norm_epsilon=batch_norm_epsilon,
         dialect=dialect,
     )
@@ -106,7 +107,7 @@ def build_model(
     shared = _Shared(
         seed=seed,
         dtype=keras.dtype_policies.get(dtype),
-        batch_norm_momentum=batch_norm_momentum,
+        batch_norm_momentum=variant.batch_norm_momentum,
         batch_norm_epsilon=variant.batch_norm_epsilon,
         fold_batch_norm=fold_batch_norm,
         make_seed_generator=make_seed_generator,
@@ -260,7 +261,8 @@ class _StemForm:
         if self.layout == "HWCN":
             shape = self.of_input(variant.resolution).image_shape
             layers.append(FromHWCN(shape, name="from_hwcn"))
-        layers.append(Normalize(dtype=make.dtype, name="normalize"))
+        colors = variant.mean_rgb, variant.std_rgb
+        layers.append(Normalize(*colors, dtype=make.dtype, name="normalize"))
         if self.patch_size > 1 and self.rearranged_by == "device":
             layers.append(SpaceToDepth(self.patch_size, name="stem_patches"))
         if self.patch_size > 1:

@@ -1,6 +1,6 @@
 """The layers that Keras lacks, or has in a form that a TPU pod cannot use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,12 +16,24 @@ _register = keras.saving.register_keras_serializable(package="efficientnet_x")
 
 @_register
 class Normalize(keras.Layer):
-    """Pixels 0..255 -> zero mean and unit variance over ImageNet, per channel.
+    """Pixels 0..255 -> (pixels - mean) / std, per channel.
 
     Red, green and blue may repeat, as they do behind a space-to-depth.
+
+    Args:
+      mean_rgb: of red, green and blue; by default, as the next one, ImageNet's, for
+        zero mean and unit variance.
+      std_rgb: of red, green and blue.
+      **kwargs: keras.Layer's.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(
+        self,
+        mean_rgb: Sequence[float] = MEAN_RGB,
+        std_rgb: Sequence[float] = STD_RGB,
+        **kwargs: Any,
+    ):
+        self.mean_rgb, self.std_rgb = tuple(mean_rgb), tuple(std_rgb)
         # Autocasting would round the pixels to bfloat16 before they arrive here.
         super().__init__(autocast=False, **kwargs)
 
@@ -29,8 +41,8 @@ class Normalize(keras.Layer):
         """Normalise in float32 whatever the policy, then cast."""
         pixels = ops.cast(inputs, "float32")
         repeats = inputs.shape[-1] // 3
-        mean = ops.convert_to_tensor(MEAN_RGB * repeats, dtype="float32")
-        std = ops.convert_to_tensor(STD_RGB * repeats, dtype="float32")
+        mean = ops.convert_to_tensor(self.mean_rgb * repeats, dtype="float32")
+        std = ops.convert_to_tensor(self.std_rgb * repeats, dtype="float32")
         return ops.cast((pixels - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -38,8 +50,9 @@ class Normalize(keras.Layer):
         return input_shape
 
     def get_config(self):
-        """Return keras.Layer's; its default refuses a dtype given as a policy."""
-        return super().get_config()
+        """Return the constructor's arguments."""
+        own = {"mean_rgb": self.mean_rgb, "std_rgb": self.std_rgb}
+        return {**super().get_config(), **own}
 
 
 @_register

@@ -84,8 +84,9 @@ def _block(name: str, block: BlockSpec) -> list[VariableSpec]:
         squeeze_excite.conv(1, expanded, block.se_filters, bias=True)
         squeeze_excite.conv(1, block.se_filters, expanded, bias=True)
         scope.variables += squeeze_excite.variables
-    scope.conv(1, expanded, block.output_filters)
-    scope.batch_norm(block.output_filters)
+    if block.project:
+        scope.conv(1, expanded, block.output_filters)
+        scope.batch_norm(block.output_filters)
     return scope.variables
 
 

@@ -20,10 +20,11 @@ class BlockSpec:
     """One block after scaling: the real size of everything in it.
 
     `input_filters` are the channels of the tensor that enters, `expanded_filters`
-    those that squeeze-and-excite and the projection see; `se_filters` 0 means no
-    squeeze-and-excite. A block with `space_to_depth` begins by putting 2x2 pixels
-    into four times the channels, by a learned convolution ("conv") or by moving them
-    ("reshuffle"). The other fields are those of StageSpec and Variant.
+    those that squeeze-and-excite and the projection see, which without a projection are
+    `output_filters`; `se_filters` 0 means no squeeze-and-excite. A block with
+    `space_to_depth` begins by putting 2x2 pixels into four times the channels, by a
+    learned convolution ("conv") or by moving them ("reshuffle"). The other fields
+    are those of StageSpec and Variant.
     """
 
     kernel_size: int
@@ -38,6 +39,7 @@ class BlockSpec:
     space_to_depth: Literal["none", "conv", "reshuffle"] = "none"
     space_to_batch: int = 1
     skip: bool = True
+    project: bool = True
     padding: Literal["same", "symmetric"] = "same"
 
     @property
@@ -66,12 +68,12 @@ class BlockSpec:
         return self.strides * (1 if self.space_to_depth == "none" else 2)
 
 
-def round_filters(filters: int, width_coefficient: float) -> int:
-    """Scale a width to the nearest multiple of 8, losing no more than a tenth."""
+def round_filters(filters: int, width_coefficient: float, max_loss: float = 0.1) -> int:
+    """Scale a width to the nearest multiple of 8, or the next where that loses more."""
     scaled = filters * width_coefficient
     nearest = int(scaled + _FILTER_DIVISOR / 2) // _FILTER_DIVISOR * _FILTER_DIVISOR
     rounded = max(_FILTER_DIVISOR, nearest)
-    return rounded + _FILTER_DIVISOR if rounded < 0.9 * scaled else rounded
+    return rounded + _FILTER_DIVISOR if rounded < (1 - max_loss) * scaled else rounded
 
 
 def round_repeats(num_repeat: int, depth_coefficient: float) -> int:
@@ -81,12 +83,22 @@ def round_repeats(num_repeat: int, depth_coefficient: float) -> int:
 
 def stem_filters(variant: Variant) -> int:
     """Return the channels of the stem after scaling."""
-    return round_filters(variant.stem_filters, variant.width_coefficient)
+    return _end_filters(variant.stem_filters, variant)
 
 
 def head_filters(variant: Variant) -> int:
     """Return the channels of the head, and of the pooled features, after scaling."""
-    return round_filters(variant.head_filters, variant.width_coefficient)
+    return _end_filters(variant.head_filters, variant)
+
+
+def _end_filters(filters: int, variant: Variant) -> int:
+    """Scale a width of the stem or the head, if these are scaled."""
+    return _scaled_width(filters, variant) if variant.scale_ends else filters
+
+
+def _scaled_width(filters: int, variant: Variant) -> int:
+    """Scale a width as the variant does."""
+    return round_filters(filters, variant.width_coefficient, variant.max_width_loss)
 
 
 def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
@@ -102,6 +114,7 @@ def block_specs(variant: Variant) -> tuple[BlockSpec, ...]:
         entering = declared.space_to_depth in ("conv", "reshuffle")
         leaving = declared.space_to_depth == "leave"
         _check_section(i, declared, variant, inside)
+        _check_projection(i, declared)
         inside = entering or (inside and not leaving)
         blocks.append(_scaled(declared, variant, tensor_filters, inside))
         tensor_filters = blocks[-1].output_filters
@@ -132,12 +145,26 @@ def _check_section(i: int, block: StageSpec, variant: Variant, inside: bool) -> 
     )
 
 
+def _check_projection(i: int, block: StageSpec) -> None:
+    """Refuse to leave out the projection where nothing else makes the outputs."""
+    require(
+        block.project or (block.fused and block.expand_ratio == 1),
+        f"block {i}: project = False needs fused = True and expand_ratio = 1, not "
+        f"{block.fused} and {block.expand_ratio}",
+    )
+
+
 def stage_of_block(variant: Variant) -> tuple[int, ...]:
     """Return, for every block, the number of its stage, from 1."""
+    kept = () if variant.scale_ends else (1, len(variant.stages))
     return tuple(
         number
         for number, stage in enumerate(variant.stages, start=1)
-        for _ in range(round_repeats(stage.num_repeat, variant.depth_coefficient))
+        for _ in range(
+            stage.num_repeat
+            if number in kept
+            else round_repeats(stage.num_repeat, variant.depth_coefficient)
+        )
     )
 
 
@@ -198,24 +225,27 @@ def _scaled(
     entering, leaving = moving in ("conv", "reshuffle"), moving == "leave"
     # Inside a space-to-depth section a pixel stands for 2x2 of the original: four
     # times the channels, and half the kernel for about the same receptive field.
-    output = round_filters(block.output_filters, variant.width_coefficient)
+    output = (4 if inside else 1) * _scaled_width(block.output_filters, variant)
     halved = entering or (inside and variant.dialect == "reference")
     # The block that leaves counts as if its input had moved back into space already.
     declared = tensor_filters // 4 if leaving else tensor_filters
     expanded = (4 if entering else 1) * declared * block.expand_ratio
+    if not block.project:
+        expanded = output
     return BlockSpec(
         kernel_size=(block.kernel_size + 1) // 2 if halved else block.kernel_size,
         strides=1 if leaving else block.strides,
         expand_ratio=block.expand_ratio,
         input_filters=tensor_filters,
         expanded_filters=expanded,
-        output_filters=4 * output if inside else output,
+        output_filters=output,
         se_filters=_se_filters(block, variant, tensor_filters, declared),
         activation=block.activation,
         fused=block.fused,
         space_to_depth="none" if moving == "leave" else moving,
         space_to_batch=block.space_to_batch,
         skip=block.skip,
+        project=block.project,
         padding="symmetric" if variant.dialect == "timm" else "same",
     )
 

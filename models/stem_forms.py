@@ -20,6 +20,7 @@ from keras import ops
 
 from models.batch_norm import BatchNormalization
 from models.errors import require
+from models.layers import Normalize
 from models.parts import require_built_by_us
 
 _register = keras.saving.register_keras_serializable(package="efficientnet_x")
@@ -200,6 +201,8 @@ def _architecture(model: keras.Model) -> dict[str, Any]:
         if hasattr(layer, "spec"):
             fields = dataclasses.asdict(layer.spec).items()
             facts |= {f"{field} of {layer.name}": value for field, value in fields}
+        elif isinstance(layer, Normalize):
+            facts |= {"mean_rgb": layer.mean_rgb, "std_rgb": layer.std_rgb}
         elif isinstance(layer, keras.layers.Activation):
             facts[layer.name] = keras.activations.serialize(layer.activation)
     return facts

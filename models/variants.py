@@ -1,7 +1,8 @@
 """Every variant as one row of one table. Imports no framework.
 
 Sources: "Searching for Fast Model Families on Datacenter Accelerators" (CVPR 2021),
-the authors' tensorflow/tpu, models/official/efficientnet, and, for the rows that end
+the authors' tensorflow/tpu, models/official/efficientnet, with its lite/; for
+EfficientNetV2 google/automl, efficientnetv2/effnetv2_configs.py; for the rows that end
 in -timm, timm 1.0.31, models/efficientnet.py.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from common.checks import is_number, nearest_names
 from models.errors import ModelError, require
+from models.imagenet import MEAN_RGB, STD_RGB
 
 SpaceToDepth = Literal["none", "conv", "reshuffle", "leave"]
 Dialect = Literal["reference", "timm"]
@@ -40,6 +42,9 @@ class StageSpec:
         each of which is a sample for their squeeze-and-excite. Their convolutions
         reach n times as far. Neighbouring blocks of equal n share one round trip.
       skip: add a block's inputs to its outputs wherever the shapes allow it.
+      project: end in a 1x1 convolution to output_filters. False is for fused blocks of
+        expand_ratio 1 alone: their one convolution writes output_filters itself, and
+        batch norm and activation end the branch.
     """
 
     num_repeat: int
@@ -53,6 +58,7 @@ class StageSpec:
     space_to_depth: SpaceToDepth = "none"
     space_to_batch: int = 1
     skip: bool = True
+    project: bool = True
 
     def __post_init__(self):
         for field in _COUNTS:
@@ -69,7 +75,7 @@ class StageSpec:
             f"space_to_depth must be one of {', '.join(forms)}, "
             f"not {self.space_to_depth!r}",
         )
-        for field in ("fused", "skip"):
+        for field in ("fused", "skip", "project"):
             value = getattr(self, field)
             require(
                 isinstance(value, bool), f"{field} must be True or False, not {value!r}"
@@ -102,6 +108,14 @@ class Variant:
       head_filters: channels of the head before scaling.
       activation: of the stem and the head.
       batch_norm_epsilon: added to the variance.
+      batch_norm_momentum: of the moving statistics.
+      mean_rgb: of red, green and blue, what pixels in 0..255 are reduced by.
+      std_rgb: of red, green and blue, what they are divided by then.
+      scale_ends: False keeps the channels of stem and head, and the number of blocks
+        in the first and the last stage, whatever the coefficients.
+      max_width_loss: the part of a scaled width, from 0 to 1, that rounding to a
+        multiple of 8 may take away; where it would be more it rounds up. 1 always
+        takes the nearest.
       dialect: "timm" follows timm 1.0.31 where it differs from the authors'
         "reference": convolutions with a stride are padded alike on both sides
         (SAME puts the odd pixel below and to the right); the width of
@@ -126,6 +140,11 @@ class Variant:
     head_filters: int = 1280
     activation: str = "relu"
     batch_norm_epsilon: float = 1e-3
+    batch_norm_momentum: float = 0.99
+    mean_rgb: tuple[float, float, float] = MEAN_RGB
+    std_rgb: tuple[float, float, float] = STD_RGB
+    scale_ends: bool = True
+    max_width_loss: float = 0.1
     dialect: Dialect = "reference"
     block_changes: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
 
@@ -138,10 +157,20 @@ class Variant:
             value = getattr(self, field)
             good = type(value) is int and value >= 1
             require(good, f"{field} must be an integer of 1 or more, not {value!r}")
+        for field in ("dropout_rate", "batch_norm_momentum"):
+            value = getattr(self, field)
+            good = is_number(value) and 0 <= value < 1
+            require(good, f"{field} must be in [0, 1), not {value!r}")
         require(
-            is_number(self.dropout_rate) and 0 <= self.dropout_rate < 1,
-            f"dropout_rate must be in [0, 1), not {self.dropout_rate!r}",
+            is_number(self.max_width_loss) and 0 <= self.max_width_loss <= 1,
+            f"max_width_loss must be in [0, 1], not {self.max_width_loss!r}",
         )
+        require(
+            isinstance(self.scale_ends, bool),
+            f"scale_ends must be True or False, not {self.scale_ends!r}",
+        )
+        _check_colors("mean_rgb", self.mean_rgb, -math.inf)
+        _check_colors("std_rgb", self.std_rgb, 0)
         good = isinstance(self.stages, tuple | list) and len(self.stages) > 0
         require(
             good and all(isinstance(stage, StageSpec) for stage in self.stages),
@@ -160,6 +189,15 @@ _FACTORS = (
     "se_coefficient",
     "batch_norm_epsilon",
 )
+
+
+def _check_colors(field: str, values: Any, above: float) -> None:
+    """Refuse what is not three numbers above a limit."""
+    good = isinstance(values, tuple | list) and len(values) == 3
+    require(
+        good and all(is_number(v) and above < v < math.inf for v in values),
+        f"{field} must be three numbers{' above 0' * (above == 0)}, not {values!r}",
+    )
 
 
 def change(
@@ -266,9 +304,66 @@ _TIMM_ACTIVATIONS = {i: "relu" if i in (2, 3) else "swish" for i in range(1, 8)}
 _TIMM_X_STAGES = _with(_X_STAGES, activation=_TIMM_ACTIVATIONS)
 _TIMM_H_STAGES = _with(_H_STAGES, activation=_TIMM_ACTIVATIONS)
 
+# For processors that have nothing but convolutions and relu6 in int8.
+_LITE_STAGES = tuple(
+    dataclasses.replace(stage, activation="relu6", se_ratio=0) for stage in _B_STAGES
+)
+
+
+def _v2_stages(*rows: tuple[int, int, int, int]) -> tuple[StageSpec, ...]:
+    """Return stages of EfficientNetV2; the first three are fused.
+
+    Args:
+      *rows: num_repeat, strides, expand_ratio, output_filters.
+    """
+    return tuple(
+        StageSpec(
+            *(repeats, 3, strides, expansion, filters, "swish"),
+            fused=i < 3,
+            se_ratio=0 if i < 3 else 0.25,
+            project=expansion != 1,
+        )
+        for i, (repeats, strides, expansion, filters) in enumerate(rows)
+    )
+
+
+# num_repeat, strides, expand_ratio, output_filters
+_V2_B_STAGES = _v2_stages(
+    (1, 1, 1, 16), (2, 2, 4, 32), (2, 2, 4, 48),
+    (3, 2, 4, 96), (5, 1, 6, 112), (8, 2, 6, 192),
+)
+_V2_S_STAGES = _v2_stages(
+    (2, 1, 1, 24), (4, 2, 4, 48), (4, 2, 4, 64),
+    (6, 2, 4, 128), (9, 1, 6, 160), (15, 2, 6, 256),
+)
+_V2_M_STAGES = _v2_stages(
+    (3, 1, 1, 24), (5, 2, 4, 48), (5, 2, 4, 80),
+    (7, 2, 4, 160), (14, 1, 6, 176), (18, 2, 6, 304), (5, 1, 6, 512),
+)
+_V2_L_STAGES = _v2_stages(
+    (4, 1, 1, 32), (7, 2, 4, 64), (7, 2, 4, 96),
+    (10, 2, 4, 192), (19, 1, 6, 224), (25, 2, 6, 384), (7, 1, 6, 640),
+)
+_V2_XL_STAGES = _v2_stages(
+    (4, 1, 1, 32), (8, 2, 4, 64), (8, 2, 4, 96),
+    (16, 2, 4, 192), (24, 1, 6, 256), (32, 2, 6, 512), (8, 1, 6, 640),
+)
 
 _SWISH: dict[str, Any] = {"activation": "swish"}
 _TIMM: dict[str, Any] = {**_SWISH, "batch_norm_epsilon": 1e-5, "dialect": "timm"}
+_LITE: dict[str, Any] = {
+    "activation": "relu6",
+    "scale_ends": False,
+    "mean_rgb": (127.0, 127.0, 127.0),
+    "std_rgb": (128.0, 128.0, 128.0),
+}
+_V2_B: dict[str, Any] = {**_SWISH, "batch_norm_momentum": 0.9, "max_width_loss": 1.0}
+_V2_L: dict[str, Any] = {
+    **_V2_B,
+    "mean_rgb": (128.0, 128.0, 128.0),
+    "std_rgb": (128.0, 128.0, 128.0),
+}
+_V2_S: dict[str, Any] = {**_V2_L, "stem_filters": 24}
 
 _TABLE = (
     # name, width, depth, resolution, dropout, se_coefficient, stages
@@ -315,6 +410,21 @@ _TABLE = (
     Variant("efficientnet-b5", 1.6, 2.2, 456, 0.4, 1, _B_STAGES, **_SWISH),
     Variant("efficientnet-b6", 1.8, 2.6, 528, 0.5, 1, _B_STAGES, **_SWISH),
     Variant("efficientnet-b7", 2.0, 3.1, 600, 0.5, 1, _B_STAGES, **_SWISH),
+    # EfficientNet-Lite, for phones and other processors of int8.
+    Variant("efficientnet-lite0", 1.0, 1.0, 224, 0.2, 1, _LITE_STAGES, **_LITE),
+    Variant("efficientnet-lite1", 1.0, 1.1, 240, 0.2, 1, _LITE_STAGES, **_LITE),
+    Variant("efficientnet-lite2", 1.1, 1.2, 260, 0.3, 1, _LITE_STAGES, **_LITE),
+    Variant("efficientnet-lite3", 1.2, 1.4, 280, 0.3, 1, _LITE_STAGES, **_LITE),
+    Variant("efficientnet-lite4", 1.4, 1.8, 300, 0.3, 1, _LITE_STAGES, **_LITE),
+    # EfficientNetV2, at the resolutions of its evaluation.
+    Variant("efficientnetv2-b0", 1.0, 1.0, 224, 0.2, 1, _V2_B_STAGES, **_V2_B),
+    Variant("efficientnetv2-b1", 1.0, 1.1, 240, 0.2, 1, _V2_B_STAGES, **_V2_B),
+    Variant("efficientnetv2-b2", 1.1, 1.2, 260, 0.3, 1, _V2_B_STAGES, **_V2_B),
+    Variant("efficientnetv2-b3", 1.2, 1.4, 300, 0.3, 1, _V2_B_STAGES, **_V2_B),
+    Variant("efficientnetv2-s", 1.0, 1.0, 384, 0.2, 1, _V2_S_STAGES, **_V2_S),
+    Variant("efficientnetv2-m", 1.0, 1.0, 480, 0.3, 1, _V2_M_STAGES, **_V2_S),
+    Variant("efficientnetv2-l", 1.0, 1.0, 480, 0.4, 1, _V2_L_STAGES, **_V2_L),
+    Variant("efficientnetv2-xl", 1.0, 1.0, 512, 0.4, 1, _V2_XL_STAGES, **_V2_L),
     # timm's own architectures of these names, at the resolutions of its training.
     Variant("efficientnet-x-b3-timm", 1.2, 1.4, 288, 0.3, 1, _TIMM_X_STAGES, **_TIMM),
     Variant("efficientnet-x-b5-timm", 1.6, 2.2, 448, 0.4, 1, _TIMM_X_STAGES, **_TIMM),

@@ -144,7 +144,8 @@ def load_timm(
 
     Those of efficientnet_x_b3, efficientnet_x_b5 and efficientnet_h_b5 fit the
     variants efficientnet-x-b3-timm and so on, those of tf_efficientnet_b0 to _b7
-    efficientnet-b0 to -b7.
+    efficientnet-b0 to -b7, and in the same way those of tf_efficientnet_lite0 and
+    tf_efficientnetv2_b0 and so on.
 
     The weights of efficientnet_b0 and so on, without "tf_", have the same names and
     shapes but were trained with other padding and another epsilon. They fit, and are
@@ -322,11 +323,12 @@ _OUTER_LAYERS = {
     "bn2": "head/tpu_batch_normalization",
     "classifier": "head/dense",
 }
-# One table for its three kinds of block, as none of them has both of a name.
+# One table for its four kinds of block, as none of them has both of a name.
 _BLOCK_LAYERS = {
     "conv_s2d": "space2depth/conv2d",
     "bn_s2d": "space2depth/tpu_batch_normalization",
     "conv_exp": "conv2d",
+    "conv": "conv2d",
     "conv_pw": "conv2d",
     "conv_dw": "depthwise_conv2d",
     "conv_pwl": "conv2d_1",

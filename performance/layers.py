@@ -32,7 +32,8 @@ class Layer:
     Batch norm, activation functions, pooling, squeeze-and-excite's product and the
     residual's sum are no layers: a compiler fuses them with the convolution beside
     them. What a depthwise convolution writes, for example, is its normalised output,
-    and the projection reads it once. With the sum, it also reads the block's input.
+    and the projection reads it once. With the sum, it also reads the block's input;
+    in a block without a projection that input is what the convolution reads anyway.
 
     Attributes:
       name: in its part, as in the model: "expand", "depthwise", ...
@@ -131,6 +132,8 @@ def _block_layers(part: str, block: BlockSpec, size: int) -> Iterator[Layer]:
         yield _depthwise(part, expanded, small, block.kernel_size)
     if block.se_filters:
         yield from _squeeze_excite(part, small, block.se_filters)
+    if not block.project:
+        return
     output = small.with_channels(block.output_filters)
     project = _conv("project", part, "conv_1x1", small, output, 1)
     added = entering.elements if block.has_skip else 0

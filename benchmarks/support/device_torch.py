@@ -5,7 +5,6 @@ import timm
 import torch
 
 from benchmarks.support.device_case import NUM_CLASSES, Case, Device, peer
-from models.imagenet import MEAN_RGB, STD_RGB
 
 
 def device(platform: str) -> Device:
@@ -24,15 +23,15 @@ def device(platform: str) -> Device:
 class FromPixels(torch.nn.Module):
     """A model with all that our call computes, in one graph: pixels to a sum."""
 
-    def __init__(
-        self, model: torch.nn.Module, pixels: torch.Tensor, dtype: torch.dtype
-    ):
+    def __init__(self, model: torch.nn.Module, pixels: torch.Tensor, case: Case):
         super().__init__()
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype = model, getattr(torch, case.dtype)
         # No argument: a CUDA graph would copy that at every call.
         self.register_buffer("pixels", pixels)
-        self.register_buffer("mean", torch.tensor(MEAN_RGB).reshape(3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD_RGB).reshape(3, 1, 1))
+        self.register_buffer(
+            "mean", torch.tensor(case.variant.mean_rgb).reshape(3, 1, 1)
+        )
+        self.register_buffer("std", torch.tensor(case.variant.std_rgb).reshape(3, 1, 1))
 
     def forward(self) -> torch.Tensor:
         """Return the sum of the logits."""
@@ -47,10 +46,9 @@ def seconds(case: Case, platform: str) -> list[float]:
     torch.set_float32_matmul_precision("high")
     # A view: to torch, this is channels first in the memory format channels last.
     pixels = torch.from_numpy(case.pixels()).permute(0, 3, 1, 2)
-    dtype = getattr(torch, case.dtype)
     model = timm.create_model(peer(case.variant.name), num_classes=NUM_CLASSES).eval()
-    model = model.to(dtype, memory_format=torch.channels_last)
-    forward = FromPixels(model, pixels, dtype)
+    model = model.to(getattr(torch, case.dtype), memory_format=torch.channels_last)
+    forward = FromPixels(model, pixels, case)
     forward = forward.to("cuda" if platform == "gpu" else "cpu")
     if case.form == "compiled":
         forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)

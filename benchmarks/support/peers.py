@@ -16,6 +16,7 @@ OUR_FORMS: dict[str, dict[str, Any]] = {
 THEIR_FORMS = {"as written": (), "groups padded": ("--pad_groups",)}
 _X = tuple(f"efficientnet-x-b{number}" for number in range(8))
 _FAMILIES = {
+    "efficientnetv2": "EfficientNetV2",
     "efficientnet": "EfficientNet",
     "regnety": "RegNetY",
     "resnest": "ResNeSt",
@@ -79,6 +80,16 @@ def _efficientnet(number: int) -> Peer:
     )
 
 
+def _v2(name: str) -> Peer:
+    """Return an EfficientNetV2, compared by its accuracy: its numbers are its own."""
+    variant = get_variant(f"efficientnetv2-{name}")
+    return Peer(
+        name=variant.name,
+        resolution=variant.resolution,
+        published=catalogue.published(variant),
+    )
+
+
 _DEIT = "DeiT paper, arXiv 2012.12877"
 _REMEMBERED = "as remembered, not checked against a copy of the paper"
 # The same network by both routes: what the routes themselves add.
@@ -87,6 +98,7 @@ CONTROL = Peer(
 )
 PEERS = (
     *map(_efficientnet, range(5)),
+    *map(_v2, ("b0", "b1", "b2", "b3", "s")),
     _regnet("040", 79.4, 80.0),
     _regnet("080", 79.9, 81.7),
     _regnet("160", 80.4, 82.9),

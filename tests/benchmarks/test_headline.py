@@ -57,7 +57,7 @@ def test_no_claim_where_a_form_is_missing(theirs, ours):
 
 def test_counterparts_are_at_least_as_accurate():
     for peer in peers.PEERS:
-        if not peer.name.startswith("efficientnet"):
+        if peer.ours is None:
             for published in peer.published:
                 name = peers.counterpart(peer, published)
                 assert name is not None
@@ -71,6 +71,11 @@ def test_counterparts_are_at_least_as_accurate():
         peers.counterpart(peer, peer.published[0])
         for peer in (BY_NAME[f"efficientnet-b{i}"] for i in range(5))
     ] == [f"efficientnet-x-b{i}" for i in range(5)]
+    names = [f"efficientnetv2-{name}" for name in ("b0", "b1", "b2", "b3", "s")]
+    assert [
+        peers.counterpart(BY_NAME[name], BY_NAME[name].published[0]) for name in names
+    ] == [f"efficientnet-x-b{n}" for n in (1, 2, 3, 4, 6)]
+    assert not any(BY_NAME[name].of_timm for name in names)
     assert peers.counterpart(RESNEST, Published(99.0, "", "")) is None
 
 
@@ -90,6 +95,13 @@ def test_rows_one_per_accuracy():
     assert peers.summary(found) == {
         "RegNetY": {"rows": 2, "min": 2.0, "median": 2.0, "max": 2.0}
     }
+
+
+def test_a_family_of_its_own():
+    peer = BY_NAME["efficientnetv2-b0"]
+    (found,) = peers.rows([peer], lambda *_: 5.0, lambda *_: 10.0)
+    assert (found.ours, found.ratio("rewritten stem")) == ("efficientnet-x-b1", 0.5)
+    assert list(peers.summary([found])) == ["EfficientNetV2"]
 
 
 def test_table():

@@ -33,6 +33,16 @@ def test_table():
     ]
 
 
+def test_a_family_without_the_number(asked, capsys):
+    families = ["efficientnetv2", "efficientnet-x"]
+    latency.main(["--numbers=3,4", f"--families={','.join(families)}"])
+    (names, *_), *_ = asked
+    assert names == ["efficientnetv2-b3", "efficientnet-x-b3", "efficientnet-x-b4"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| N | V2 | X | V2 : X |"
+    assert lines[-2] == "| 4 | - | 10.0 | - |"
+
+
 def test_no_ratio_where_one_is_missing():
     times = TIMES | {("efficientnet", "0"): None}
     none = {"efficientnet-x": None, "efficientnet-x-tpu": None}
@@ -117,6 +127,8 @@ def test_what_has_no_estimate_is_named(asked, capsys):
     ("flag", "said"),
     [
         ("--numbers=8", "unknown variant 'efficientnet-b8': did you mean"),
+        ("--numbers=0,9", "unknown variant 'efficientnet-b9': did you mean"),
+        ("--families=efficientnetv3", "unknown variant 'efficientnetv3-b0': did you"),
         ("--numbers=,", "no name given"),
         ("--batch=0", "0 is not 1 or more"),
         ("--dtype=int8", "dtype must be one of bfloat16, float32, not 'int8'"),

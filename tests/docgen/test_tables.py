@@ -90,6 +90,20 @@ def test_every_variant_has_a_family():
     assert sorted(rows) == sorted(VARIANTS)
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("efficientnet-x-tpu-b0", "efficientnet-x-tpu"),
+        ("efficientnet-lite4", "efficientnet-lite"),
+        ("efficientnetv2-b3", "efficientnetv2"),
+        ("efficientnetv2-xl", "efficientnetv2"),
+        ("efficientnet-x-b3-timm", "timm"),
+    ],
+)
+def test_families(name, family):
+    assert tables._family(name) == family
+
+
 def test_recipes():
     rows = {row[0]: row[1:] for row in cells(tables.recipes())}
     assert rows["`efficientnet-x-b0`"][:2] == ["10", "2,048"]

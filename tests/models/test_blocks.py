@@ -56,6 +56,16 @@ SPECS = {
     "fused": dataclasses.replace(MBCONV, fused=True, activation="swish"),
     "fused, stride": dataclasses.replace(MBCONV, fused=True, strides=2),
 }
+ALONE = dataclasses.replace(
+    SPECS["fused"], project=False, expand_ratio=1, expanded_filters=8, se_filters=0
+)
+SPECS |= {
+    "no projection": ALONE,
+    "no projection, squeeze-and-excite": dataclasses.replace(ALONE, se_filters=2),
+    "no projection, stride, wider": dataclasses.replace(
+        ALONE, strides=2, expanded_filters=16, output_filters=16
+    ),
+}
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
@@ -86,9 +96,8 @@ def test_skip(spec):
     block = make(spec)
     x = inputs()
     outputs = ops.convert_to_numpy(block(x))
-    difference = outputs - ops.convert_to_numpy(
-        block._projection[1](block._projection[0](block.expand(x)))
-    )
+    branch = blocks.run_chain(block._projection, block.expand(x))
+    difference = outputs - ops.convert_to_numpy(branch)
     if spec.has_skip:  # added and taken away
         np.testing.assert_allclose(difference, x, rtol=0, atol=atol(2, outputs))
     else:
@@ -114,6 +123,34 @@ def test_parts_of_the_block_with_space_to_depth():
     assert block.weights[0].shape == (2, 2, 8, 32)
 
 
+def test_a_block_without_a_projection_by_hand():
+    """Convolution, batch norm, activation, then the sum."""
+    block = make(ALONE)
+    x = inputs()
+    outputs = ops.convert_to_numpy(block(x))
+    assert [v.path for v in block.weights] == [
+        "block/expand/kernel",
+        *(f"block/expand_bn/{v}" for v in ("gamma", "beta")),
+        *(f"block/expand_bn/moving_{v}" for v in ("mean", "variance")),
+    ]
+    kernel = block.weights[0].numpy().astype(np.float64)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    branch = sum(
+        padded[:, i : i + 7, j : j + 7] @ kernel[i, j]
+        for i in range(3)
+        for j in range(3)
+    ) / np.sqrt(1 + 1e-3)
+    assert_near(outputs, x + branch / (1 + np.exp(-branch)), terms(block))
+
+
+def test_a_config_from_before_there_was_a_block_without_projection():
+    block = make(SPECS["fused"])
+    config = keras.saving.serialize_keras_object(block)
+    del config["config"]["spec"]["project"]
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.spec == SPECS["fused"]
+
+
 def test_parts_of_a_fused_mbconv():
     block = make(SPECS["fused"])
     block.build((None, 7, 7, 8))
@@ -124,7 +161,13 @@ def test_parts_of_a_fused_mbconv():
     assert block.weights[0].shape == (3, 3, 8, 48)
 
 
-@pytest.mark.parametrize("name", ["skip", "stride", "fused", "fused space to depth"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("skip", "stride", "fused", "fused space to depth"),
+        "no projection, squeeze-and-excite",
+    ],
+)
 def test_training_step_is_that_of_the_layers_one_by_one(name, monkeypatch):
     found = []
     for joint in (True, False):

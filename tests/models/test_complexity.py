@@ -155,6 +155,18 @@ BLOCK = scaling.BlockSpec(
 )
 
 
+def test_no_projection():
+    block = dataclasses.replace(
+        BLOCK, fused=True, project=False, expanded_filters=16, se_filters=2
+    )
+    assert complexity.block_cost(block, 8) == Cost(  # 3x3 8 -> 16; SE 16 -> 2 -> 16
+        trainable_params=9 * 8 * 16 + 32 + (16 * 2 + 2 + 2 * 16 + 16),
+        non_trainable_params=32,
+        conv_macs=16 * 9 * 8 * 16 + 2 * 16 * 2,
+        activation_elements=16 * 16 + 2 + 16,
+    )
+
+
 def test_odd_size_rounds_up():
     cost = complexity.block_cost(BLOCK, 7)
     assert cost.depthwise_macs == 16 * 9 * 8

@@ -274,6 +274,25 @@ def test_shapes_and_overrides(tiny):
     assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 0.1)}
 
 
+def test_momentum_is_the_variants():
+    variant = nets.tiny_v2()
+    for given, expected in ((None, 0.9), (0.5, 0.5)):
+        model = models.build_model(variant, batch_norm_momentum=given)
+        norms = [la for la in flatten(model) if isinstance(la, BatchNormalization)]
+        assert {norm.momentum for norm in norms} == {expected}
+
+
+def test_normalisation_is_the_variants(random_pixels):
+    """Pixels that are brought from one mean and deviation to another give as much."""
+    variant = nets.tiny_v2()
+    plain = dataclasses.replace(variant, mean_rgb=(0, 0, 0), std_rgb=(1, 1, 1))
+    expected = array(models.build_model(variant)(random_pixels))
+    normalized = (random_pixels - np.array(variant.mean_rgb)) / variant.std_rgb
+    model = models.build_model(plain)
+    assert_near(array(model(normalized.astype("float32"))), expected, terms(model))
+    assert np.abs(array(model(random_pixels)) - expected).max() > 0.01
+
+
 def test_classifier_init(tiny):
     classifier = models.build_model(tiny, num_classes=400).get_layer("classifier")
     kernel = array(classifier.kernel)
@@ -342,7 +361,10 @@ def test_serialisation_round_trip(tiny, random_pixels):
         ({"survival_prob": 0.0}, "survival_prob must be in (0, 1], not 0.0"),
         ({"survival_prob": 1.1}, "survival_prob must be in (0, 1], not 1.1"),
         ({"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), not 1.0"),
-        ({"batch_norm_momentum": 1.0}, "momentum must be in [0, 1), not 1.0"),
+        (
+            {"batch_norm_momentum": 1.0},
+            "batch_norm_momentum must be in [0, 1), not 1.0",
+        ),
         (
             {"batch_norm_epsilon": 0.0},
             "batch_norm_epsilon must be a number above 0, not 0.0",

@@ -31,6 +31,20 @@ def test_normalize_white_black_and_mean():
     assert_near(array(Normalize()(pixels)), np.array(expected), terms=2)
 
 
+def test_normalize_by_other_colours():
+    pixels = np.array([[0, 127, 255, 100, 127, 255]])  # twice red, green and blue
+    layer = Normalize((127.0, 127.0, 100.0), [128.0, 2.0, 5.0])
+    expected = np.array([[-127 / 128, 0, 31, -27 / 128, 0, 31]])
+    assert_near(array(layer(pixels)), expected, terms=2)
+
+
+def test_a_normalize_from_before_it_had_other_colours():
+    config = keras.saving.serialize_keras_object(Normalize(name="a"))
+    del config["config"]["mean_rgb"], config["config"]["std_rgb"]
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == Normalize(name="a").get_config()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
 def test_normalize_rounds_only_its_result(dtype):
     # Rounded to bfloat16 first, these would be 200 and 124.
@@ -140,6 +154,7 @@ def test_dropout_rate_out_of_range(value):
     "layer",
     [
         Normalize(name="a", dtype="mixed_bfloat16"),
+        Normalize((127, 126, 125), (1, 2, 3)),
         StochasticDepth(0.7, parts=4, seed=3),
         Dropout(0.3, seed=3),
     ],

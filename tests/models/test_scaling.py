@@ -11,6 +11,7 @@ from tests.support.golden import read_json
 GOLDEN = read_json("models/variants.json")["variants"]
 X_B0 = get_variant("efficientnet-x-b0")
 X_B5_TIMM = get_variant("efficientnet-x-b5-timm")
+FUSED_TWICE = {"expand_ratio": 2, "fused": True}
 each_golden = pytest.mark.parametrize("name", GOLDEN)
 
 
@@ -28,6 +29,31 @@ each_golden = pytest.mark.parametrize("name", GOLDEN)
 )
 def test_round_filters(filters, width, rounded):
     assert scaling.round_filters(filters, width) == rounded
+
+
+@pytest.mark.parametrize(
+    ("max_loss", "rounded"), [(0.0, 24), (0.16, 24), (0.17, 16), (1.0, 16)]
+)
+def test_what_rounding_may_lose(max_loss, rounded):
+    """Of 19.2 channels, 16 are a sixth less."""
+    assert scaling.round_filters(16, 1.2, max_loss) == rounded
+    row = dataclasses.replace(X_B0, width_coefficient=1.2, max_width_loss=max_loss)
+    assert scaling.block_specs(row)[0].output_filters == 4 * rounded
+    row = dataclasses.replace(row, stem_filters=16, head_filters=16)
+    assert (scaling.stem_filters(row), scaling.head_filters(row)) == (rounded,) * 2
+
+
+def test_ends_that_are_not_scaled():
+    row = dataclasses.replace(
+        get_variant("efficientnet-x-b7"), stem_filters=20, scale_ends=False
+    )
+    assert (scaling.stem_filters(row), scaling.head_filters(row)) == (20, 1280)
+    scaled = scaling.stage_of_block(get_variant("efficientnet-x-b7"))
+    found = scaling.stage_of_block(row)
+    assert [scaled.count(n) for n in range(1, 8)] == [4, 7, 7, 10, 10, 13, 4]
+    assert [found.count(n) for n in range(1, 8)] == [1, 7, 7, 10, 10, 13, 1]
+    single = dataclasses.replace(row, stages=row.stages[3:4])
+    assert scaling.stage_of_block(single) == (1, 1, 1)  # is the first and the last
 
 
 @pytest.mark.parametrize(
@@ -162,6 +188,38 @@ def test_skip_can_be_turned_off():
     assert not scaling.block_specs(plain)[2].has_skip
 
 
+@pytest.mark.parametrize("form", ["none", "conv", "leave"])
+def test_without_a_projection_the_expansion_is_the_output(form):
+    """Inside a space-to-depth section, which has four times the channels, too."""
+    alone = {"project": False, "fused": True, "expand_ratio": 1}
+    first = {**alone, "space_to_depth": "none" if form == "none" else "conv"}
+    second = {**alone, "space_to_depth": "leave" if form == "leave" else "none"}
+    row = variants.change(X_B0, stages={1: first, 2: second})
+    row = dataclasses.replace(row, stages=row.stages[:2])
+    if form == "conv":  # one that stays inside
+        row = variants.change(row, stages={2: {"strides": 1}})
+    sizes = {
+        (block.expanded_filters, block.output_filters)
+        for block in scaling.block_specs(row)
+    }
+    assert (
+        sizes
+        == {
+            "none": {(16, 16), (24, 24)},
+            "conv": {(64, 64), (96, 96)},
+            "leave": {(64, 64), (24, 24)},
+        }[form]
+    )
+
+
+def test_a_change_of_one_block_is_not_judged_by_another_stage():
+    """The first stage of V2 has no projection, and may not expand."""
+    row = variants.change(get_variant("efficientnetv2-b0"), blocks={3: FUSED_TWICE})
+    assert scaling.block_specs(row)[3].expanded_filters == 2 * 32
+    with pytest.raises(ModelError, match="block 0: project = False needs fused"):
+        scaling.block_specs(variants.change(row, stages={1: {"expand_ratio": 4}}))
+
+
 @pytest.mark.parametrize("resolution", [1, 31])
 def test_resolution_that_the_strides_use_up(resolution):
     small = dataclasses.replace(X_B0, resolution=resolution)
@@ -217,6 +275,20 @@ def test_least_resolution():
             {"blocks": {6: {"space_to_batch": 3}}},
             "block 6: space_to_batch 3 does not divide its 14x14 input; choose "
             "1 or 2 or 7, or another resolution",
+        ),
+        (
+            {"blocks": {5: {"project": False, "fused": True}}},
+            "block 5: project = False needs fused = True and expand_ratio = 1, not "
+            "True and 6",
+        ),
+        (
+            {"stages": {1: {"project": False}}},
+            "block 0: project = False needs fused = True and expand_ratio = 1, not "
+            "False and 1",
+        ),
+        (
+            {"blocks": {5: {"project": "no"}}},
+            "block 5: project must be True or False, not 'no'",
         ),
         (  # parts of 7x7 pixels would have to be padded for the stride
             {"blocks": {5: {"space_to_batch": 4}}},

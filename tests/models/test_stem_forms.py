@@ -12,6 +12,7 @@ from models import input_form, stem_forms, weight_loading
 from models.batch_norm import BatchNormalization
 from models.errors import ModelError
 from models.variants import get_variant
+from tests.models import nets
 from tests.models.rounding import assert_near, bfloat16_error, terms
 from tests.support.golden import undrawn
 
@@ -144,6 +145,36 @@ def test_golden_logits(form, golden_model, golden_arrays, golden_pixels):
     logits = array(model(feed(pixels, form)))
     assert_near(logits, array(plain(pixels)), terms(plain))
     assert_near(logits, golden_arrays(NAME)["infer_logits"], terms(plain))
+
+
+@pytest.fixture(scope="module")
+def plain_v2():
+    model = build(nets.tiny_v2())
+    randomise(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"stem_block_size": 2, "stem_reshuffle": "host", "input_layout": "HWCN"},
+        {"stem_block_size": 2, "fold_batch_norm": True},
+    ],
+    ids=["12 channels", "12 channels, folded"],
+)
+def test_forms_of_a_network_of_v2(form, plain_v2, random_pixels):
+    """With its own normalisation, and blocks without projection."""
+    model = build(nets.tiny_v2(), **form)
+    stem_forms.copy_weights(plain_v2, model)
+    logits = array(model(feed(random_pixels, form)))
+    assert_near(logits, array(plain_v2(random_pixels)), terms(plain_v2))
+
+
+@pytest.mark.parametrize("field", ["mean_rgb", "std_rgb"])
+def test_weights_for_other_pixels(field, plain_v2):
+    other = dataclasses.replace(nets.tiny_v2(), **{field: (1.0, 2.0, 3.0)})
+    with pytest.raises(ModelError, match=rf"two networks: {field} is \(128.0, .*\(1.0"):
+        stem_forms.copy_weights(plain_v2, build(other))
 
 
 def test_rewritten_layers_are_what_the_accelerator_gets(tiny):

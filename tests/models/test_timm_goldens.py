@@ -31,9 +31,16 @@ def ours():
         ("efficientnet_b0", 64),
         ("efficientnet_b0", 75),
         ("efficientnet_x_b3", 75),
+        ("tf_efficientnet_lite0", 64),
+        ("tf_efficientnet_lite0", 75),
+        ("tf_efficientnetv2_b0", 64),
+        ("tf_efficientnetv2_b0", 75),
         pytest.param("efficientnet_x_b3", 64, marks=slow),
         pytest.param("efficientnet_h_b5", 64, marks=slow),
         pytest.param("efficientnet_h_b5", 75, marks=slow),
+        pytest.param("tf_efficientnet_lite4", 75, marks=slow),
+        pytest.param("tf_efficientnetv2_b3", 75, marks=slow),
+        pytest.param("tf_efficientnetv2_s", 75, marks=slow),
     ],
 )
 def test_logits(network, size, ours):

@@ -8,7 +8,7 @@ import models
 from models import stem_forms, weight_loading
 from models.errors import ModelError
 from models.reference_variables import variables
-from models.variants import VARIANTS, get_variant
+from models.variants import get_variant
 from tests.models.rounding import assert_near, terms
 from tests.peers import timm_weights
 from tests.support.golden import read_json
@@ -21,8 +21,7 @@ every_reference_variant = pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
-        for name, variant in VARIANTS.items()
-        if variant.dialect == "reference"
+        for name in read_json("models/variants.json")["variants"]
     ],
 )
 

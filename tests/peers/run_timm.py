@@ -20,7 +20,7 @@ def run(network):
     model.load_state_dict({name: torch.from_numpy(v) for name, v in state.items()})
     logits = {}
     for size in timm_weights.SIZES:
-        images = timm_weights.normalized(timm_weights.pixels(size))
+        images = timm_weights.normalized(network, timm_weights.pixels(size))
         with torch.no_grad():
             logits[str(size)] = model(torch.from_numpy(images)).numpy()
     return {name: t.numpy() for name, t in model.state_dict().items()}, logits

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from models import variants
+from models import scaling, variants
 from models.errors import ModelError
 from models.variants import StageSpec, change
 from performance import latency, latency_text, lowering
@@ -157,6 +157,14 @@ def learned_space_to_depth(**fields):
     return change(tiny.variant(), stages={1: folding, 2: leaving})
 
 
+def without_projection():
+    """Returns tiny with other ends, and a second block of one convolution."""
+    first, second = tiny.variant().stages
+    alone = dataclasses.replace(second, project=False, expand_ratio=1)
+    ends = {"scale_ends": False, "head_filters": 20, "mean_rgb": (1.0, 2.0, 3.0)}
+    return dataclasses.replace(tiny.variant(), stages=(first, alone), **ends)
+
+
 def batch_domain():
     """Returns tiny with three blocks, the first and second on interleaved images."""
     parts = StageSpec(2, 3, 1, 2, 8, "relu", space_to_batch=2)
@@ -172,6 +180,7 @@ def batch_domain():
         (learned_space_to_depth(), {"stem_block_size": 2, "input_layout": "HWCN"}),
         (learned_space_to_depth(), {"stem_block_size": 4, "stem_reshuffle": "host"}),
         (batch_domain(), {"num_classes": 7}),
+        (without_projection(), {}),
     ],
 )
 def test_what_leaves_a_part_enters_the_next(variant, options):
@@ -185,6 +194,21 @@ def test_what_leaves_a_part_enters_the_next(variant, options):
     assert leaving[-1] == behind
     assert before.endswith("xui8")
     assert behind == f"16x{options.get('num_classes', 1000)}xf32"
+
+
+def test_ends_that_are_not_scaled():
+    """The least networks have the very stem and head, in width and colours."""
+    row = variants.get_variant("efficientnet-lite4")
+    row = dataclasses.replace(row, stem_filters=20, head_filters=100)
+    stem, *_, head = segments_of(row, InferenceOptions(**OPTIONS))
+    assert isinstance(stem.definition, variants.Variant)
+    assert isinstance(head.definition, variants.Variant)
+    assert stem.definition.mean_rgb == (127.0,) * 3
+    assert (stem.output_filters, scaling.stem_filters(stem.definition)) == (20, 20)
+    assert scaling.head_filters(head.definition) == 100
+    (block,) = scaling.block_specs(head.definition)
+    assert block.output_filters == head.input_filters == 448
+    assert head.definition.resolution == 2 * head.input_size == 20
 
 
 def test_sections_in_the_batch():

@@ -2,6 +2,7 @@ import collections
 import concurrent.futures
 import contextlib
 import csv
+import dataclasses
 import re
 import subprocess
 import sys
@@ -84,6 +85,19 @@ def test_a_residual_is_read_with_the_projection():
     del found["stem"], found["head"]  # the last layer of a block is its projection
     assert found["block_1"].input_elements == 56 * 56 * 96
     assert found["block_2"].input_elements == 56 * 56 * (144 + 24)
+
+
+def test_a_block_without_projection_reads_its_input_once():
+    variant = get_variant("efficientnetv2-b0")
+    (block,) = [layer for layer in layers(variant) if layer.part == "block_0"]
+    first = block_specs(variant)[0]
+    assert (first.has_skip, first.input_filters) == (False, 32)
+    same = dataclasses.replace(variant, stem_filters=16)
+    assert block_specs(same)[0].has_skip
+    (adding,) = [layer for layer in layers(same) if layer.part == "block_0"]
+    assert (block.name, block.kind, adding.kind) == ("expand", "fused", "fused")
+    assert block.input_elements == 112 * 112 * 32
+    assert adding.input_elements == adding.output_elements == 112 * 112 * 16
 
 
 def test_roofline_by_hand():

@@ -16,6 +16,11 @@ NETWORKS = (
     "efficientnet_h_b5",
     "tf_efficientnet_b0",
     "efficientnet_b0",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite4",
+    "tf_efficientnetv2_b0",
+    "tf_efficientnetv2_b3",
+    "tf_efficientnetv2_s",
 )
 
 
