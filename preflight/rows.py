@@ -20,8 +20,8 @@ LEAVES_OUT = (
     "the time of all-reduces and of asynchronous copies, of which the compiler makes "
     "no estimate",
     "waiting for images, evaluations, checkpoints, start and preemptions",
-    "the milliseconds are rough, the ratio of two similar networks is better: see the "
-    "README",
+    "the milliseconds are rough, the ratio of two similar networks is better: see "
+    "docs/preflight.md",
 )
 
 
