@@ -177,14 +177,17 @@ def _present(job: _Job) -> set[str]:
 def _begin(job: _Job) -> None:
     """Make the folder this plan's own; a DataError if it is another one's."""
     present, plan = _present(job), summary(job.plan)
-    if PLAN_FILENAME in present:
+    taken = [name for name in present if _FOREIGN.fullmatch(name)]
+    if PLAN_FILENAME in present and taken:
         _compare(plan, _read_plan(job.output), job.output)
-    elif taken := [name for name in present if _FOREIGN.fullmatch(name)]:
+    elif taken:
         raise DataError(
             f"{job.output} holds another dataset already ({min(taken)}): "
             "choose another folder, or delete it"
         )
     else:
+        # In place of a plan by which nothing was written: an image that stopped the
+        # first try may be mended or gone now.
         path = tf.io.gfile.join(job.output, PLAN_FILENAME)
         gfiles.write_text(path, json.dumps(plan) + "\n")
     _remove_stale(job)

@@ -403,6 +403,17 @@ def test_plans_do_not_mix(plan, source, tmp_path):
         write(plan, tmp_path)
 
 
+def test_a_plan_by_which_nothing_was_written_gives_way(plan, source, tmp_path):
+    (source / "a" / "9.jpg").write_bytes(b"cut off")
+    broken, _ = imagefolder.plan(str(source))
+    with pytest.raises(DataError, match=r"9\.jpg"):
+        write(broken, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [dataset_writer.PLAN_FILENAME]
+    (source / "a" / "9.jpg").unlink()
+    write(plan, tmp_path)
+    assert (tmp_path / "dataset_info.json").exists()
+
+
 @pytest.mark.parametrize("name", ["dataset_info.json", "validation-00000-of-01024"])
 def test_another_dataset_is_not_touched(plan, tmp_path, name):
     (tmp_path / name).write_bytes(b"mine")
