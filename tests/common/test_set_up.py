@@ -43,8 +43,8 @@ class Place:
         self.path.mkdir()
         for name in ("environment", "install"):
             shutil.copy(ROOT / "requirements" / name, folder / "requirements")
-        for name in ("bash", "cat", "cp", "cut", "dirname", "env", "grep", "mkdir",
-                     "rm", "sed", "tail", "touch"):  # fmt: skip
+        for name in ("bash", "cat", "cp", "cut", "dirname", "env", "grep", "ls",
+                     "mkdir", "rm", "sed", "tail", "touch"):  # fmt: skip
             (self.path / name).symlink_to(shutil.which(name) or name)
 
     def python(self, name, version, without=()):
@@ -153,6 +153,29 @@ def test_a_spoilt_environment_is_made_anew(place, spoil, why):
     assert (anew.returncode, anew.stderr) == (0, "")
     assert anew.stdout.startswith(f".venv is made anew: {why}\nMaking .venv with ")
     assert not (place.folder / ".venv/.has-core").exists()
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "bin/python"])
+def test_what_somebody_else_has_put_there_stays(place, name):
+    place.python("python3.11", (3, 11, 7))
+    mine = place.folder / ".venv" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    refused = place.run("environment", ".venv")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "error: .venv is in the way, and make has not made it (its Python does not "
+        "work here): move it away, or delete it\n"
+    )
+    assert mine.read_text() == "mine"
+
+
+def test_an_environment_that_a_link_leads_to_is_taken_as_it_is(place):
+    place.python("python3.11", (3, 11, 7))
+    assert place.run("environment", "elsewhere").returncode == 0
+    (place.folder / ".venv").symlink_to("elsewhere")
+    taken = place.run("environment", ".venv")
+    assert (taken.returncode, taken.stdout, taken.stderr) == (0, "", "")
 
 
 UV = """#!/bin/bash
