@@ -1,8 +1,8 @@
 """Renew the generated parts of README.md and docs/*.md.
 
-python -m docgen.blocks             writes what has changed
-python -m docgen.blocks --check     says what would change, and writes nothing
-python -m docgen.blocks --list      names all parts that there are
+    python -m docgen.blocks             writes what has changed
+    python -m docgen.blocks --check     says what would change, and writes nothing
+    python -m docgen.blocks --list      names all parts that there are
 
 A generated part stands between two lines, outside of fences:
 

@@ -21,6 +21,11 @@ _ANCHORS = re.compile(r'\b(?:id|name)="([^"]+)"')
 _BREAKS = ("softbreak", "hardbreak")
 
 
+def leaves(target: str) -> bool:
+    """Whether an address leads to another host, or is none of a page at all."""
+    return re.match(r"[a-z][a-z0-9+.-]*:|//", target, re.I) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class Link:
     """A link or an image, and the line on which it stands."""
@@ -31,7 +36,7 @@ class Link:
     @property
     def leaves(self) -> bool:
         """Whether it leads to another host, or is no address of a page at all."""
-        return re.match(r"[a-z][a-z0-9+.-]*:|//", self.target, re.I) is not None
+        return leaves(self.target)
 
     def file(self, page: Path) -> Path:
         """Return the file that it leads to from a page."""

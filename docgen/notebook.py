@@ -1,7 +1,7 @@
 """Make docs/quickstart.ipynb from docs/quickstart.md.
 
-python -m docgen.notebook            writes it
-python -m docgen.notebook --check    says whether it would change, and writes nothing
+    python -m docgen.notebook            writes it
+    python -m docgen.notebook --check    says whether it would change; writes nothing
 
 The page is the one source. A bash fence becomes a cell, and so does a Python fence;
 what the page marks as not run stays text. The notebook holds no outputs: they would

@@ -1,6 +1,6 @@
 """Draw README's picture from benchmarks/results/roofline.json; nothing is compiled.
 
-python -m docgen.pictures
+    python -m docgen.pictures
 
 Writes docs/assets/roofline.png and, for pages at night, docs/assets/roofline-dark.png.
 """

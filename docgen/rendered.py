@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from common import console
+from docgen import links
 
 # Where a tag names what a browser fetches by itself.
 _LOADS = {
@@ -66,7 +67,9 @@ def check(site: Path) -> list[str]:
 def count_links(site: Path) -> int:
     """Return how many links within the site its pages have."""
     pages = map(_read, site.rglob("*.html"))
-    return sum(not _leaves(one) for page in pages for one in page.links | page.loads)
+    return sum(
+        not links.leaves(one) for page in pages for one in page.links | page.loads
+    )
 
 
 def _and_more(number: int) -> str:
@@ -84,7 +87,7 @@ def _in_pages(pages: dict[Path, _Page]) -> Iterator[tuple[Path, str]]:
         for target in sorted(filter(_OUTSIDE.match, page.loads)):
             yield path, f"loads {target} from outside"
         for target in sorted(page.links | page.loads):
-            if path.name == _SHOWN_ANYWHERE or _leaves(target):
+            if path.name == _SHOWN_ANYWHERE or links.leaves(target):
                 continue
             if mistake := _mistake(path, target, pages):
                 yield path, mistake
@@ -106,7 +109,3 @@ def _in_styles(site: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted(site.rglob("*.css")):
         for target in _OUTSIDE_IN_CSS.findall(path.read_text()):
             yield path, f"loads {target} from outside"
-
-
-def _leaves(target: str) -> bool:
-    return re.match(r"[a-z][a-z0-9+.-]*:|//", target, re.I) is not None

@@ -61,13 +61,8 @@ def _generate(root: Path) -> list[str]:
     (folder / "mkdocs.yml").write_text(json.dumps(config, indent=2))
     process = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "zensical",
-            "build",
-            "--strict",
-            "-f",
-            BUILD + "/mkdocs.yml",
+            *(sys.executable, "-m", "zensical", "build"),
+            *("--strict", "-f", f"{BUILD}/mkdocs.yml"),
         ],
         cwd=root,
         stdout=subprocess.PIPE,
@@ -119,8 +114,8 @@ def main(arguments: argparse.Namespace) -> Status:
         return Status.NO
     site = ROOT / SITE
     count = console.count(len(list(site.rglob("*.html"))), "page")
-    links = console.count(rendered.count_links(site), "link")
-    print(f"{SITE}/index.html: {count}, {links}, none dead")
+    followed = console.count(rendered.count_links(site), "link")
+    print(f"{SITE}/index.html: {count}, {followed}, none dead")
     print(f"To search in it, too: python -m http.server --directory {SITE}")
     return Status.OK
 
