@@ -1,6 +1,6 @@
 """What the set-up costs: seconds and megabytes, in one line of JSON.
 
-python -m benchmarks.install --cases=uv-kept,uv-empty,pip-empty
+    python -m benchmarks.install --cases=uv-kept,uv-empty,pip-empty
 
 Makes environments in a temporary folder with the Makefile and the locks of this
 checkout: what training needs (core), what `make setup` installs, what `make test` adds,
