@@ -56,8 +56,8 @@ _CONDITIONS = (
 )
 _DOES_NOT_SHOW = (
     "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "
-    "by themselves; ratios of networks are good to about 8 %, and a few pixels more "
-    "or less can cost much more than that; not GPUs; not training; other equal forms "
+    "by themselves; no ratio was confirmed on a TPU, and a few pixels more or less can "
+    "cost a lot; not GPUs; not training; other equal forms "
     "of their networks, which may be faster"
 )
 _NOTES = (

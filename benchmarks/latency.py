@@ -44,7 +44,8 @@ _CONDITIONS = (
 )
 _DOES_NOT_SHOW = (
     "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "
-    "by themselves; ratios are good to 6 to 8 %, and less than 5 % means nothing; not "
+    "by themselves; no ratio was confirmed on a TPU, and equal forms of one network "
+    "differ by some percent; not "
     "training; the sum's error under other conditions"
 )
 

@@ -1,6 +1,6 @@
 """README's picture as figures: networks and their layers under a roof, in JSON.
 
-python -m benchmarks.roofline --output=benchmarks/results/roofline.json
+    python -m benchmarks.roofline --output=benchmarks/results/roofline.json
 
 The rows of `performance.roofline`, from which `docgen.pictures` draws the picture and
 compiles nothing. No TPU is run: times are the compiler's estimates.
@@ -24,8 +24,8 @@ from performance.roofline_text import text
 from tpu_compiler import environment
 
 _DOES_NOT_SHOW = (
-    "a TPU: times are sums of the compiler's cycle estimates, of which ratios of "
-    "similar networks are good to 6 to 8 %; training"
+    "a TPU: times are sums of the compiler's cycle estimates, of which no ratio was "
+    "confirmed on one; training"
 )
 
 
