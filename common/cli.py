@@ -183,11 +183,8 @@ def leave(status: int) -> NoReturn:
 
     For a command that has used TensorFlow's iterators for long: to delete one waits for
     the thread that tunes it, which looks up once a minute only. What a command writes
-    has to be closed by then. Several processes of a run (TF_CONFIG) end as usual: they
-    have to take leave of each other.
+    has to be closed by then.
     """
-    if os.environ.get("TF_CONFIG"):
-        sys.exit(status)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # of a pipe that is closed
             stream.flush()

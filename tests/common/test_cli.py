@@ -255,10 +255,3 @@ def test_who_leaves_waits_for_no_thread_and_loses_no_line():
     )
     assert (done.returncode, len(done.stdout), done.stderr) == (75, 100_001, b"")
     assert time.monotonic() - start < 50
-
-
-def test_who_leaves_others_ends_as_usual(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", "{}")
-    with pytest.raises(SystemExit) as ended:
-        cli.leave(2)
-    assert ended.value.code == 2
