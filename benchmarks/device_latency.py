@@ -24,13 +24,13 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.support import isolated, machine, results
+from benchmarks.support import machine, results
 from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
-from benchmarks.support.isolated import Failed
-from common import cli, extras
+from common import cli, extras, isolated
 from common.cli import names, positive
 from common.console import say
 from common.errors import Status, UserError
+from common.isolated import Failed
 from models import complexity, scaling
 from models.variants import Variant, get_variant
 

@@ -25,9 +25,9 @@ from benchmarks.support.framework_models import (
     CallSettings,
     ModelRow,
 )
-from benchmarks.support.isolated import IsolatedObject
 from common import cli, extras
 from common.console import say
+from common.isolated import IsolatedObject
 from models import complexity, get_variant
 
 # For all processes, before they load a framework.

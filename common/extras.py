@@ -14,6 +14,7 @@ EXTRAS = {
     "imagenet": ("scipy",),
     "benchmarks": ("cv2", "jax", "pycocotools", "sklearn", "tensorflow_datasets"),
     "peers": ("timm", "torch"),
+    "search": ("altair", "optuna", "psycopg", "scipy", "sqlalchemy", "vl_convert"),
 }
 
 

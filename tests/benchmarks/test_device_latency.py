@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import device_latency
 from benchmarks.device_latency import DeviceRow, ratios
-from benchmarks.support import isolated
 from benchmarks.support.device_case import Case, Device, peer
-from benchmarks.support.isolated import Failed
+from common import isolated
+from common.isolated import Failed
 from models import complexity
 from models.variants import VARIANTS, get_variant
 from tests.support.commands import status

@@ -1,0 +1,1 @@
+"""Searching for families of networks that an accelerator of one's own runs fast."""

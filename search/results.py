@@ -1,0 +1,113 @@
+"""What is known of a network that a search looks at, and how a source says so.
+
+Imports no framework. A source is a callable of one Variant; what it cannot answer is an
+answer too, with its reason.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from models.variants import Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A network's latency.
+
+    Attributes:
+      ms: milliseconds of a batch; None where there are none.
+      source: what said so, as "tile model" or "compiled whole".
+      error: how far such an answer may be off, as a share of it (one standard
+        deviation); None where nobody has measured that.
+      reason: why there are none, as "does not fit: 17 GB of 16 GB"; else "".
+    """
+
+    ms: float | None
+    source: str
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A network's accuracy.
+
+    Attributes:
+      samples: top-1 in %, one of each training, or of each fit of a surrogate; none
+        where there is no answer.
+      source: what said so, as "trained, 4 epochs" or "predicted".
+      reason: why there is none, as "diverged in step 120"; else "".
+    """
+
+    samples: tuple[float, ...]
+    source: str
+    reason: str = ""
+
+    @property
+    def top1(self) -> float | None:
+        """The median of the samples; None where there is none."""
+        return statistics.median(self.samples) if self.samples else None
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The tenth and the ninetieth percentile of the samples."""
+        if not self.samples:
+            return None
+        if len(self.samples) == 1:
+            return self.samples[0], self.samples[0]
+        tenths = statistics.quantiles(self.samples, n=10, method="inclusive")
+        return tenths[0], tenths[-1]
+
+
+Latency = Callable[[Variant], Estimate]
+# A network and the rung of its training, from 0; sources that train nothing ignore it.
+Accuracy = Callable[[Variant, int], Score]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One evaluated network of a search; a line of results.jsonl by these names.
+
+    Attributes:
+      number: of the evaluation, from 0, in the search's order.
+      network: its encoding, see `search.spaces.Space.encode`.
+      digest: of its blocks as they are built: equal networks have equal ones.
+      rung: of its training, from 0.
+      value: of the search's objective, higher is better; None where it failed.
+      top1: see Score.samples.
+      ms: see Estimate.ms.
+      sources: of accuracy and latency.
+      reason: why it failed, else "".
+      seconds: that the evaluation took.
+      worker: who evaluated it.
+      attempt: 1, or more where workers have died.
+    """
+
+    number: int
+    network: str
+    digest: str
+    rung: int = 0
+    value: float | None = None
+    top1: tuple[float, ...] = ()
+    ms: float | None = None
+    sources: tuple[str, str] = ("", "")
+    reason: str = ""
+    seconds: float = 0.0
+    worker: str = ""
+    attempt: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line's object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of_json(cls, line: dict[str, Any]) -> "Result":
+        """Return what a line says.
+
+        Raises:
+          TypeError: a key is missing or unknown.
+        """
+        pairs = {name: tuple(line[name]) for name in ("top1", "sources")}
+        return cls(**{**line, **pairs})
