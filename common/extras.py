@@ -39,7 +39,10 @@ def require(*packages: str, task: str) -> None:
 
 def _mend(missing: list[str]) -> str:
     """Return the commands that install these packages."""
-    extras = [extra for extra, those in EXTRAS.items() if set(those) & set(missing)]
+    extras, left = [], set(missing)
+    while left:  # first the extra that brings most of them
+        extras.append(max(EXTRAS, key=lambda extra: len(left & set(EXTRAS[extra]))))
+        left -= set(EXTRAS[extras[-1]])
     targets = " ".join(f"with-{extra}" for extra in extras)
     locks = " ".join(f"-r requirements/{extra}.txt" for extra in extras)
     return f"make {targets}, or: pip install --no-deps {locks}"

@@ -1,0 +1,98 @@
+"""gin files and bindings in, the settings of a search out. Imports no framework."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import gin
+
+from common import project
+from common.checks import nearest_names
+from common.errors import UserError, first_line
+
+_Settings = TypeVar("_Settings")
+_MODULES = (
+    "accuracy_sources",
+    "block_search",
+    "latency_sources",
+    "objectives",
+    "samplers",
+    "scaling_search",
+    "spaces",
+)
+# A binding on the command line is read as if these lines stood above it.
+_IMPORTS = "from __gin__ import dynamic_registration\n" + "".join(
+    f"from search import {module}\n" for module in _MODULES
+)
+
+
+def read(
+    settings: type[_Settings], gin_files: Sequence[str], bindings: Iterable[str]
+) -> _Settings:
+    """Read gin files, then bindings, which win, and make the settings that they say.
+
+    Args:
+      settings: the class that they fill in, as `scaling_search.Scaling`.
+      gin_files: paths, as given or relative to the project's folder.
+      bindings: lines such as "scaling_search.Scaling.seed = 2".
+
+    Raises:
+      UserError: a file is missing, a name or parameter does not exist, a value that has
+        to be set is not, or makes no sense.
+    """
+    gin.clear_config()
+    gin.add_config_file_search_path(str(project.ROOT))
+    if not gin_files:
+        raise UserError(
+            "no config is given; --gin_file names one, as those of gin_configs/search"
+        )
+    for path in gin_files:
+        if why := project.why_no_gin_file(path):
+            raise UserError(why)
+        _read(gin.parse_config_file, path, path)
+    for binding in bindings:
+        _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
+    return _make(settings)
+
+
+def text() -> str:
+    """Return what the files and bindings that were read last say, as one gin file."""
+    return gin.config_str()
+
+
+def _make(settings: type[_Settings]) -> _Settings:
+    """Return the settings, their required fields set."""
+    try:
+        configurable = gin.get_configurable(settings)
+    except ValueError as error:  # no file binds a field of it
+        name = f"{settings.__module__.rpartition('.')[2]}.{settings.__name__}"
+        raise UserError(f"no --gin_file says anything of {name}") from error
+    try:
+        return configurable()
+    except TypeError as error:
+        missing = [name for name in _required(settings) if f"'{name}'" in str(error)]
+        if not missing:
+            raise
+        names = ", ".join(f"{settings.__name__}.{name}" for name in missing)
+        raise UserError(f"the config does not say {names}") from error
+
+
+def _required(settings: type) -> list[str]:
+    parameters = inspect.signature(settings).parameters.values()
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty]
+
+
+def _read(parser: Callable[[str], Any], what: str, where: str) -> None:
+    """Run one of gin's parsers; any complaint of it becomes one line."""
+    try:
+        parser(what)
+    except Exception as error:
+        # gin raises what Python's tokenizer, importer and getattr raise: too many
+        # types to list, and whatever the type, the text is what cannot be read.
+        message = first_line(error)
+        at = [line.strip() for line in str(error).splitlines()[1:]]
+        places = [line for line in at if line.startswith("In ")]
+        place = "".join(f" ({line})" for line in places[:1])
+        near = nearest_names(message.rpartition("module ")[2].strip("'"), _MODULES)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise UserError(f"{where}: {message}{place}{hint}") from error
