@@ -1,0 +1,428 @@
+"""Latency-aware compound scaling: the best size of a network for each latency.
+
+Section 4 of "Searching for Fast Model Families on Datacenter Accelerators" (CVPR 2021)
+scales depth, width and resolution for accuracy and latency together. Here latency is a
+hard band around the target, a cheap source ranks all sizes, and what is taken has been
+looked at by the exact source. Imports no framework.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.checks import is_number
+from common.console import say
+from common.errors import UserError
+from models import catalogue, complexity
+from models.errors import ModelError
+from models.variants import Variant, get_variant
+from search import axes, comparisons
+from search.axes import Point, TrustRegion
+from search.candidates import Candidates, finished, many
+from search.family import Family, Member, Outcome
+from search.results import Accuracy, Latency
+from search.strategies import STRATEGIES
+
+FREE = "free"
+_REPAIRS = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """What to scale, to which latencies, and who says how fast and how good it is.
+
+    Attributes:
+      name: of the family; its networks are NAME-1, NAME-2, ...
+      base: name of the network to scale.
+      targets: milliseconds of a batch, or names of variants: then their own.
+      cheap: makes the source of latency that ranks all sizes, as
+        `latency_sources.tile_model`.
+      accuracy: makes the source of accuracy, as `accuracy_sources.surrogate`.
+      parts: makes the source that looks at the shortlist, as
+        `latency_sources.sum_of_parts`; None leaves this out.
+      exact: makes the source that decides, as `latency_sources.whole`; None takes the
+        cheap one.
+      strategy: "free", or a key of `strategies.STRATEGIES` whose networks to take.
+      trust: limits of the sizes, and the grid's steps.
+      tolerance: how far off its target a network may be, as a share of it.
+      shortlist: sizes that `parts` looks at, for each target.
+      finalists: networks that `exact` looks at, for each target.
+      se_coefficient: of the networks; the published ones have 1 from number 2 on.
+      references: names of other variants to be shown beside them.
+      seed: of the random search that everything is compared with.
+    """
+
+    name: str
+    base: str
+    targets: Sequence[float | str]
+    cheap: Callable[[], Latency]
+    accuracy: Callable[[], Accuracy]
+    parts: Callable[[], Latency] | None = None
+    exact: Callable[[], Latency] | None = None
+    strategy: str = FREE
+    trust: TrustRegion = dataclasses.field(default_factory=TrustRegion)
+    tolerance: float = 0.03
+    shortlist: int = 20
+    finalists: int = 3
+    se_coefficient: float = 1.0
+    references: Sequence[str] = ()
+    seed: int = 0
+
+    def __post_init__(self):
+        known = (FREE, *STRATEGIES)
+        if self.strategy not in known:
+            raise UserError(
+                f"Scaling.strategy = {self.strategy!r}; known are {', '.join(known)}"
+            )
+        _check_targets(self.targets)
+        for field in ("cheap", "accuracy", "parts", "exact"):
+            value = getattr(self, field)
+            optional = field in ("parts", "exact") and value is None
+            if not callable(value) and not optional:
+                raise UserError(
+                    f"Scaling.{field} has to be a source, as in "
+                    f"@latency_sources.tile_model, not {value!r}"
+                )
+        for field in ("tolerance", "shortlist", "finalists", "se_coefficient"):
+            value = getattr(self, field)
+            if not is_number(value) or not 0 < value < math.inf:
+                raise UserError(f"Scaling.{field} has to be above 0, not {value!r}")
+        for name in (self.base, *self.references):
+            _variant(name)
+
+    @property
+    def sources(self) -> dict[str, Callable[[], Any]]:
+        """What makes the sources, by name; only those that are set."""
+        names = ("cheap", "accuracy", "parts", "exact")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+
+def _check_targets(targets: Any) -> None:
+    """Refuse targets that are no list of milliseconds or names.
+
+    Raises:
+      UserError: says which, and what would do.
+    """
+    if not isinstance(targets, list | tuple) or not targets:
+        raise UserError(
+            "Scaling.targets has to be a list of milliseconds or names, as in "
+            f"[20.0, 'efficientnet-x-b3'], not {targets!r}"
+        )
+    for target in targets:
+        if isinstance(target, str):
+            _variant(target)
+        elif not is_number(target) or not 0 < target < math.inf:
+            raise UserError(f"Scaling.targets: {target!r} is no number of milliseconds")
+
+
+def _variant(name: str) -> Variant:
+    try:
+        return get_variant(name)
+    except ModelError as error:
+        raise UserError(str(error)) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """Milliseconds to reach.
+
+    Attributes:
+      name: of the variant whose they are; else the milliseconds as text.
+      ms: by the exact source.
+      cheap_ms: what the cheap source says of that variant; else `ms`. So what it gets
+        wrong of networks like that one does not shift the search.
+    """
+
+    name: str
+    ms: float
+    cheap_ms: float
+
+
+class ScalingSearch:
+    """One search, target by target."""
+
+    def __init__(self, settings: Scaling, sources: Mapping[str, Any]):
+        """Prepare it; nothing is asked yet.
+
+        Args:
+          settings: of the search.
+          sources: what `settings.sources` have made, by the same names.
+        """
+        self._settings = settings
+        self._base = _variant(settings.base)
+        self._grid = axes.axes_of(self._base, settings.trust)
+        self._parts = sources.get("parts")
+        self._decides = "exact" in sources
+        self._exact = sources["exact" if self._decides else "cheap"]
+        self._accuracy = sources["accuracy"]
+        self._candidates = Candidates(
+            self._base, settings.se_coefficient, sources["cheap"], self._accuracy
+        )
+        # Exact times that the cheap source has not taken into its fit yet.
+        self._learned: list[tuple[Variant, float]] = []
+
+    def run(self) -> Family:
+        """Search all targets, one after the other.
+
+        Raises:
+          UserError: a target that is a name has no time, or nothing fits one.
+        """
+        settings = self._settings
+        outcomes = [
+            self._outcome(number, self._target(*target))
+            for number, target in enumerate(self._targets(), start=1)
+        ]
+        return Family(
+            name=settings.name,
+            base=settings.base,
+            outcomes=outcomes,
+            references=self._references(),
+            about={
+                "grid": dataclasses.asdict(self._grid) | {"points": len(self._grid)},
+                "trust_region": dataclasses.asdict(settings.trust),
+                "strategy": settings.strategy,
+                "tolerance": settings.tolerance,
+                "asked_in_all": self._candidates.asked,
+                "invalid": dict(self._candidates.failures),
+            },
+        )
+
+    def _targets(self) -> list[tuple[str, float, Variant | None]]:
+        """Return the targets' names, milliseconds, and variants where they have one."""
+        asked = self._settings.targets
+        named = [_variant(name) for name in asked if isinstance(name, str)]
+        answers = iter(many(self._exact, named))
+        found = []
+        for target in asked:
+            if not isinstance(target, str):
+                found.append((f"{target:g} ms", float(target), None))
+                continue
+            estimate, variant = next(answers), _variant(target)
+            if not estimate.ms:
+                raise UserError(f"the target {target} has no time: {estimate.reason}")
+            self._learned.append((variant, estimate.ms))
+            found.append((target, estimate.ms, variant))
+        return found
+
+    def _target(self, name: str, ms: float, variant: Variant | None) -> _Target:
+        """Return a target by what the cheap source says once it has learned."""
+        if self._decides:
+            self._candidates.learn(self._learned)
+        self._learned = []
+        if variant is None:
+            return _Target(name, ms, ms)
+        cheap = self._candidates.cheap(variant)
+        if not cheap.ms:
+            raise UserError(
+                f"{cheap.source} has no time for the target {name}: {cheap.reason}; "
+                "give the target in milliseconds"
+            )
+        return _Target(name, ms, cheap.ms)
+
+    def _outcome(self, number: int, target: _Target) -> Outcome:
+        """Search one target."""
+        settings, found, base = self._settings, self._candidates, self._base
+        say(f"{target.name}, {target.ms:.2f} ms: looking for the best size")
+        start, budget = found.asked, target.cheap_ms
+        border = found.border(self._grid, budget)
+        asked = found.asked - start
+        named = [n for n in (*comparisons.COMPARED, settings.strategy) if n != FREE]
+        others = comparisons.rivals(dict.fromkeys(named), base, found, budget)
+        steps = comparisons.ladder(self._grid, found, budget)
+        points = self._shortlist(target, border, others)
+        finalists, failures = self._look_closer(points, target, steps)
+        if not finalists:
+            why = "; ".join(f"{name}: {why}" for name, why in failures.items())
+            raise UserError(f"{target.name}: no network has a time or fits: {why}")
+        chosen = self._taken(finalists, target, steps)
+        if settings.strategy == FREE and self._decides:
+            chosen = self._repaired(chosen, target, finalists, failures, steps)
+        seed = f"{settings.seed} {target.name}"
+        others["random"] = comparisons.random_search(
+            self._grid, found, budget, asked, seed
+        )
+        chosen = finished(chosen, f"{settings.name}-{number}")
+        forms = getattr(self._accuracy, "forms", ())
+        return Outcome(
+            target=target.name,
+            ms=target.ms,
+            chosen=chosen,
+            reached=_off(chosen, target) <= settings.tolerance,
+            finalists=finalists,
+            rivals=comparisons.compared(chosen, others, found, steps),
+            by_form=comparisons.by_form(forms, border, found),
+            asked=asked,
+            failures=failures,
+        )
+
+    def _shortlist(
+        self,
+        target: _Target,
+        border: Sequence[Point],
+        others: Mapping[str, comparisons.Rival],
+    ) -> list[Point]:
+        """Return the sizes worth a closer look, the best first.
+
+        The strategies' own are among the candidates: so what is taken is not predicted
+        to be worse than they are.
+
+        Raises:
+          UserError: there are none.
+        """
+        settings = self._settings
+        theirs = {n: o.member.point for n, o in others.items() if o.member is not None}
+        if settings.strategy != FREE:
+            points = [theirs[n] for n in (settings.strategy,) if n in theirs]
+        else:
+            points = self._candidates.best(
+                [*border, *theirs.values()], settings.shortlist
+            )
+        if not points:
+            raise UserError(
+                f"no size of {settings.base} within the trust region takes "
+                f"{target.ms:.2f} ms ({target.name}) or less, or has an accuracy; take "
+                "a larger target, or widen Scaling.trust"
+            )
+        return points
+
+    def _look_closer(
+        self,
+        points: Sequence[Point],
+        target: _Target,
+        steps: Sequence[tuple[float, float]],
+    ) -> tuple[list[Member], dict[str, str]]:
+        """Return the finalists with their exact times, and what has none."""
+        failures: dict[str, str] = {}
+        members = [self._candidates.member(point) for point in points]
+        if self._parts is not None and len(members) > self._settings.finalists:
+            members = self._with(self._parts, "parts_ms", members, failures)
+            members.sort(key=lambda m: _worth(m, target, steps), reverse=True)
+        members = members[: self._settings.finalists]
+        if self._decides:
+            members = self._with(self._exact, "exact_ms", members, failures)
+        return members, failures
+
+    def _with(
+        self,
+        source: Latency,
+        field: str,
+        members: list[Member],
+        failures: dict[str, str],
+    ) -> list[Member]:
+        """Return those members that a source has a time for, with it."""
+        known = []
+        answers = many(source, [member.variant for member in members])
+        for member, estimate in zip(members, answers, strict=True):
+            if not estimate.ms:
+                failures[member.variant.name] = f"{estimate.source}: {estimate.reason}"
+                continue
+            known.append(dataclasses.replace(member, **{field: estimate.ms}))
+            if field == "exact_ms":
+                self._learned.append((member.variant, estimate.ms))
+        return known
+
+    def _taken(
+        self,
+        finalists: Sequence[Member],
+        target: _Target,
+        steps: Sequence[tuple[float, float]],
+    ) -> Member:
+        return max(finalists, key=lambda member: _worth(member, target, steps))
+
+    def _repaired(
+        self,
+        chosen: Member,
+        target: _Target,
+        finalists: list[Member],
+        failures: dict[str, str],
+        steps: Sequence[tuple[float, float]],
+    ) -> Member:
+        """Return a network near the chosen one whose exact time is the target's.
+
+        Resolution first, then width, each as far as the cheap source says once it is
+        scaled to what is known of the nearest network. What was looked at joins the
+        finalists.
+        """
+        tolerance = self._settings.tolerance
+        for _ in range(_REPAIRS):
+            if _off(chosen, target) <= tolerance:
+                break
+            tried = {member.variant.name for member in finalists} | set(failures)
+            point = self._nearer(chosen, target, tried)
+            if point is None:
+                break
+            near = [self._candidates.member(point)]
+            finalists += self._with(self._exact, "exact_ms", near, failures)
+            inside = [m for m in finalists if _off(m, target) <= tolerance]
+            if inside:
+                chosen = self._taken(inside, target, steps)
+            else:
+                chosen = min(finalists, key=lambda member: _off(member, target))
+        return chosen
+
+    def _nearer(self, member: Member, target: _Target, tried: set[str]) -> Point | None:
+        """Return the neighbour that should come nearest to the target."""
+        found, trust, point = self._candidates, self._settings.trust, member.point
+        assert member.exact_ms  # it has been looked at
+        factor = member.exact_ms / found.ms(point)
+        sizes = [
+            point._replace(resolution=point.resolution + step * trust.resolution_step)
+            for step in range(-6, 7)
+        ]
+        widths = [
+            near._replace(width=round(near.width + step * trust.width_step, 6))
+            for near in sizes
+            for step in (-2, -1, 1, 2)
+        ]
+        for group in (sizes, widths):
+            near = [
+                (abs(found.ms(one) * factor / target.ms - 1), one)
+                for one in group
+                if trust.holds(one) and found.name(one) not in tried
+            ]
+            if near and min(near)[0] <= self._settings.tolerance:
+                return min(near)[1]
+        return None
+
+    def _references(self) -> list[dict[str, Any]]:
+        """Return other networks as they are, with what is published of them."""
+        asked = [_variant(name) for name in self._settings.references]
+        rows = []
+        for variant, exact in zip(asked, many(self._exact, asked), strict=True):
+            published = catalogue.published(variant)
+            best = max(published, key=lambda one: one.top1, default=None)
+            predicted = self._candidates.score_of(variant)
+            rows.append(
+                {
+                    "name": variant.name,
+                    "resolution": variant.resolution,
+                    "ms": exact.ms,
+                    "reason": exact.reason,
+                    "predicted_top1": predicted.top1,
+                    "predicted_spread": predicted.spread,
+                    "predicted_reason": predicted.reason,
+                    "published_top1": best and best.top1,
+                    "published_remark": best.remark if best else "",
+                    "gmacs": complexity.total(variant).macs / 1e9,
+                }
+            )
+        return rows
+
+
+def _off(member: Member, target: _Target) -> float:
+    """Return how far a network's time is off its target, as a share of it."""
+    if member.exact_ms:
+        return abs(member.exact_ms / target.ms - 1)
+    return abs((member.cheap_ms or math.inf) / target.cheap_ms - 1)
+
+
+def _worth(
+    member: Member, target: _Target, steps: Sequence[tuple[float, float]]
+) -> float:
+    """Return the top-1 once the time is brought to the target at the going rate."""
+    ms = member.exact_ms or member.parts_ms or member.cheap_ms
+    aim = target.ms if member.exact_ms else target.cheap_ms
+    if not ms or member.score.top1 is None:
+        return -math.inf
+    return member.score.top1 - comparisons.rate(steps) * math.log(ms / aim)
