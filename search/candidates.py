@@ -147,7 +147,7 @@ class Candidates:
         first, second = ours.score, theirs.score
         if first.top1 is None or second.top1 is None:
             return None
-        if not hasattr(self._accuracy, "forms"):  # trainings, each by itself
+        if not hasattr(self._accuracy, "forms_of_samples"):  # trainings, by themselves
             return Difference(top1=first.top1 - second.top1)
         pairs = zip(first.samples, second.samples, strict=True)
         gains = [one - other for one, other in pairs]
@@ -172,21 +172,25 @@ class Candidates:
         score = self._scores[point]
         if form is None or not score.samples:
             return score.top1
-        forms = self._accuracy.forms  # type: ignore
+        forms = self._accuracy.forms_of_samples  # type: ignore
         own = [s for s, f in zip(score.samples, forms, strict=True) if f == form]
         return statistics.median(own)
 
 
-def finished(member: Member, name: str) -> Member:
-    """Return a network under its name, with the dropout of a published one as large.
+def finished(member: Member, base: Variant, name: str) -> Member:
+    """Return a network under its name, with the dropout that goes with its size.
 
-    The published rows have dropout grow with the network, from 0.2 to 0.5; the row
-    whose MACs are nearest, by ratio, gives it.
+    Dropout grows with the published networks, from 0.2 to 0.5. It is that of the
+    EfficientNet whose MACs have grown from B0's as the network's from the base's.
     """
-    macs = complexity.total(member.variant).macs
+
+    def macs(variant: Variant) -> int:
+        return complexity.total(variant).macs
+
+    growth = macs(member.variant) / macs(base)
 
     def distance(row: Variant) -> float:
-        return abs(math.log(complexity.total(row).macs / macs))
+        return abs(math.log(macs(row) / macs(_DROPOUTS[0]) / growth))
 
     rate = min(_DROPOUTS, key=distance).dropout_rate
     if member.variant in VARIANTS.values():

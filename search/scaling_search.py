@@ -25,7 +25,8 @@ from search.results import Accuracy, Latency
 from search.strategies import STRATEGIES
 
 FREE = "free"
-_REPAIRS = 6
+_REPAIRS = 6  # at most, each looked at exactly
+_PIXELS = 8  # from one size to the next that a repair tries
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,7 @@ class ScalingSearch:
         others["random"] = comparisons.random_search(
             self._grid, found, budget, asked, seed
         )
-        chosen = finished(chosen, f"{settings.name}-{number}")
+        chosen = finished(chosen, base, f"{settings.name}-{number}")
         forms = getattr(self._accuracy, "forms", ())
         return Outcome(
             target=target.name,
@@ -298,10 +299,15 @@ class ScalingSearch:
         if self._parts is not None and len(members) > self._settings.finalists:
             members = self._with(self._parts, "parts_ms", members, failures)
             members.sort(key=lambda m: _worth(m, target, steps), reverse=True)
-        members = members[: self._settings.finalists]
-        if self._decides:
-            members = self._with(self._exact, "exact_ms", members, failures)
-        return members, failures
+        count = self._settings.finalists
+        if not self._decides:
+            return members[:count], failures
+        finalists: list[Member] = []
+        while members and len(finalists) < count:  # more than so many where some fail
+            some = members[: count - len(finalists)]
+            members = members[len(some) :]
+            finalists += self._with(self._exact, "exact_ms", some, failures)
+        return finalists, failures
 
     def _with(
         self,
@@ -367,8 +373,8 @@ class ScalingSearch:
         assert member.exact_ms  # it has been looked at
         factor = member.exact_ms / found.ms(point)
         sizes = [
-            point._replace(resolution=point.resolution + step * trust.resolution_step)
-            for step in range(-6, 7)
+            point._replace(resolution=point.resolution + step * _PIXELS)
+            for step in range(-12, 13)
         ]
         widths = [
             near._replace(width=round(near.width + step * trust.width_step, 6))
@@ -421,8 +427,12 @@ def _worth(
     member: Member, target: _Target, steps: Sequence[tuple[float, float]]
 ) -> float:
     """Return the top-1 once the time is brought to the target at the going rate."""
-    ms = member.exact_ms or member.parts_ms or member.cheap_ms
-    aim = target.ms if member.exact_ms else target.cheap_ms
-    if not ms or member.score.top1 is None:
+    if member.score.top1 is None:
         return -math.inf
-    return member.score.top1 - comparisons.rate(steps) * math.log(ms / aim)
+    if member.exact_ms:
+        share = member.exact_ms / target.ms
+    elif member.parts_ms:
+        share = member.parts_ms / target.cheap_ms
+    else:  # by the source that has chosen it, it just fits
+        return member.score.top1
+    return member.score.top1 - comparisons.rate(steps) * math.log(share)

@@ -1,0 +1,337 @@
+import dataclasses
+import functools
+import math
+
+import pytest
+
+from common.errors import UserError
+from models import scaling
+from models.variants import VARIANTS
+from search import axes, strategies
+from search.axes import Point, TrustRegion
+from search.results import Estimate, Score
+from search.scaling_search import Scaling, ScalingSearch
+from search.strategies import STRATEGIES
+
+X = VARIANTS["efficientnet-x-b0"]
+# 1,100 networks: each is built by arithmetic, a tenth of a millisecond.
+REGION = TrustRegion(
+    depth=(1, 3),
+    width=(1, 2),
+    width_step=0.2,
+    resolution=(160, 480),
+    resolution_step=32,
+)
+
+
+@functools.cache
+def blocks(stages, depth):
+    return sum(scaling.round_repeats(stage.num_repeat, depth) for stage in stages)
+
+
+def size(variant):
+    """Return what a size is worth: depth in blocks, width, pixels, over the base's."""
+    return (
+        blocks(variant.stages, variant.depth_coefficient) / 16,
+        variant.width_coefficient,
+        variant.resolution / 224,
+    )
+
+
+def milliseconds(variant):
+    depth, width, resolution = size(variant)
+    return 10 * depth * (0.5 * width**2 + 0.5 * width) * resolution**2
+
+
+def errors(variant, weights):
+    return sum(w * s**-1.0 for w, s in zip(weights, size(variant), strict=True))
+
+
+class Arithmetic:
+    """A source of latency without any error, or with one of a given factor."""
+
+    def __init__(self, factor=lambda variant: 1.0):
+        self.factor = factor
+        self.asked = []
+
+    def __call__(self, variant):
+        self.asked.append(variant.name)
+        return Estimate(milliseconds(variant) * self.factor(variant), "arithmetic")
+
+
+class Forms:
+    """A surrogate of two forms, three samples each."""
+
+    forms = ("deep", "wide")
+    weights = ((9, 3, 4), (8.9, 3, 4), (9.1, 3, 4), (3, 9, 4), (3, 8.9, 4), (3, 9.1, 4))
+    forms_of_samples = ("deep",) * 3 + ("wide",) * 3
+
+    def __call__(self, variant, rung=0):
+        samples = tuple(96 - errors(variant, weights) for weights in self.weights)
+        return Score(samples, "predicted")
+
+
+def settings_of(**settings):
+    defaults = {
+        "name": "mine",
+        "base": X.name,
+        "targets": [25.0],
+        "cheap": Arithmetic,
+        "accuracy": Forms,
+        "trust": REGION,
+    }
+    return Scaling(**{**defaults, **settings})
+
+
+def search(cheap=None, exact=None, parts=None, accuracy=None, **settings):
+    """Return the family that made sources lead to."""
+    sources = {"cheap": cheap or Arithmetic(), "accuracy": accuracy or Forms()}
+    sources |= {"exact": exact} if exact else {}
+    sources |= {"parts": parts} if parts else {}
+    settings |= {name: lambda: None for name in sources}
+    return ScalingSearch(settings_of(**settings), sources).run()
+
+
+def brute_force(most, score):
+    """Return the best value of the whole grid, every point looked at."""
+    grid = axes.axes_of(X, REGION)
+    best = -math.inf
+    for depth in grid.depths:
+        for width in grid.widths:
+            for resolution in grid.resolutions:
+                variant = dataclasses.replace(
+                    X,
+                    depth_coefficient=depth,
+                    width_coefficient=width,
+                    resolution=resolution,
+                )
+                if milliseconds(variant) <= most:
+                    best = max(best, score(variant))
+    return best
+
+
+@pytest.mark.parametrize("target", [25.0, 60.0])
+def test_what_is_found_is_the_best_of_the_whole_grid(target):
+    family = search(targets=[target])
+    (outcome,) = family.outcomes
+    chosen = outcome.chosen
+    assert outcome.reached == (milliseconds(chosen.variant) >= 0.97 * target)
+    assert milliseconds(chosen.variant) <= target
+    # The strategies' own sizes, off the grid, are candidates, too.
+    best = brute_force(target, lambda variant: Forms()(variant).top1)
+    theirs = [r.member.score.top1 for r in outcome.rivals if r.member]
+    assert chosen.score.top1 == max(best, *theirs)
+    # The walk goes along two axes for every point of the third.
+    grid = axes.axes_of(X, REGION)
+    assert outcome.asked <= len(grid.depths) * (
+        len(grid.widths) + len(grid.resolutions)
+    )
+
+
+def test_each_form_s_own_choice_is_the_best_by_that_form():
+    (outcome,) = search().outcomes
+    for form, at in (("deep", 1), ("wide", 4)):
+        member = outcome.by_form[form]
+        own = sorted(member.score.samples[at - 1 : at + 2])[1]
+        weights = Forms.weights[at - 1]
+        assert own == pytest.approx(96 - errors(member.variant, weights))
+        assert own == pytest.approx(
+            brute_force(25.0, lambda v, w=weights: 96 - errors(v, w))
+        )
+
+
+def test_no_strategy_is_predicted_to_be_better():
+    for outcome in search(targets=[15.0, 40.0, 90.0]).outcomes:
+        gains = {r.name: r.gain for r in outcome.rivals if r.member}
+        assert {"efficientnet", "x-tpu", "x-gpu", "fast", "random"} <= set(gains)
+        for name, gain in gains.items():
+            rival = next(r.member for r in outcome.rivals if r.name == name)
+            ours = outcome.chosen.score
+            assert ours.top1 >= rival.score.top1
+            pairs = zip(ours.samples, rival.score.samples, strict=True)
+            assert gain.above == sum(a > b for a, b in pairs) / 6
+
+
+def test_time_at_equal_top1_is_that_of_the_best_network_with_it():
+    (outcome,) = search(targets=[60.0]).outcomes
+    rival = next(r for r in outcome.rivals if r.name == "efficientnet")
+    assert rival.time is not None
+    assert rival.time < 1
+    top1 = rival.member.score.top1
+    score = lambda variant: Forms()(variant).top1  # noqa: E731
+    # A ladder's step is 4 %, and the grid has gaps of its own.
+    assert brute_force(rival.time * 60 * 1.06, score) >= top1
+    assert brute_force(rival.time * 60 / 1.06, score) <= top1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "row"),
+    [("efficientnet", "x-b3"), ("x-gpu", "x-gpu-b4"), ("x-tpu", "x-tpu-b2")],
+)
+def test_a_named_strategy_gives_the_published_rows(strategy, row):
+    row = VARIANTS[f"efficientnet-{row}"]
+    family = search(targets=[row.name], strategy=strategy)
+    (outcome,) = family.outcomes
+    assert dataclasses.replace(outcome.chosen.variant, name=row.name) == row
+    assert outcome.reached
+    assert outcome.ms == pytest.approx(milliseconds(row))
+
+
+def test_a_strategy_without_a_formula_for_the_base_scales_it_all_the_same():
+    family = search(base="efficientnet-lite0", strategy="x-tpu", targets=[40.0])
+    chosen = family.outcomes[0].chosen.variant
+    assert chosen.stages == VARIANTS["efficientnet-lite0"].stages
+    # A step of the depth is a block in several stages at once.
+    assert 36 < milliseconds(chosen) <= 40
+
+
+def slower(variant):
+    """Be slower than the cheap source says, by another factor for each network."""
+    return 1.25 + 0.04 * math.sin(97 * variant.width_coefficient)
+
+
+def test_what_is_too_slow_is_repaired_until_it_is_within_the_tolerance():
+    exact = Arithmetic(slower)
+    (outcome,) = search(exact=exact, targets=[40.0]).outcomes
+    chosen = outcome.chosen
+    assert outcome.reached
+    assert chosen.exact_ms == milliseconds(chosen.variant) * slower(chosen.variant)
+    assert abs(chosen.exact_ms / 40 - 1) <= 0.03
+    # Of this factor every finalist was too slow at first.
+    assert any(member.exact_ms > 1.03 * 40 for member in outcome.finalists)
+    assert len(exact.asked) == len(outcome.finalists)
+
+
+def test_what_cannot_be_repaired_says_so():
+    only = TrustRegion(width=(1, 1), resolution=(160, 160), depth=(1, 1))
+    (outcome,) = search(
+        exact=Arithmetic(lambda _: 1.5), trust=only, targets=[40.0], strategy="free"
+    ).outcomes
+    assert not outcome.reached
+
+
+def test_the_shortlist_is_looked_at_and_the_fastest_taken():
+    """The sum of parts says that even numbers of blocks are much slower."""
+
+    def odd(variant):
+        return (
+            1.5 if blocks(variant.stages, variant.depth_coefficient) % 2 == 0 else 1.0
+        )
+
+    parts, exact = Arithmetic(odd), Arithmetic(odd)
+    (outcome,) = search(parts=parts, exact=exact, targets=[40.0]).outcomes
+    assert len(parts.asked) == 20
+    assert all(
+        blocks(m.variant.stages, m.variant.depth_coefficient) % 2
+        for m in outcome.finalists
+    )
+
+
+class Learns(Arithmetic):
+    """A cheap source that is wrong by the factor it has seen last."""
+
+    def __init__(self):
+        super().__init__(lambda _: self.known)
+        self.known = 1.0
+        self.learned = []
+
+    def learn(self, rows):
+        self.learned += [(variant.name, ms) for variant, ms in rows]
+        variant, ms = rows[-1]
+        self.known = ms / milliseconds(variant)
+
+
+def test_the_cheap_source_learns_from_exact_answers_between_targets():
+    cheap, exact = Learns(), Arithmetic(lambda _: 1.25)
+    first, second = search(cheap=cheap, exact=exact, targets=[40.0, 60.0]).outcomes
+    names = [name for name, _ in cheap.learned]
+    assert set(names) == {member.variant.name for member in first.finalists}
+    assert first.finalists[0].cheap_ms != pytest.approx(first.finalists[0].exact_ms)
+    for member in second.finalists:
+        assert member.cheap_ms == pytest.approx(member.exact_ms)
+
+
+class NoMemory(Arithmetic):
+    """Networks of more pixels do not fit."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def __call__(self, variant):
+        if variant.resolution > self.most:
+            return Estimate(None, "exact", reason="needs 17 GB of 16 GB")
+        return super().__call__(variant)
+
+
+def test_the_time_of_a_target_by_name_is_learned_at_once():
+    cheap, exact = Learns(), Arithmetic(lambda _: 1.25)
+    (outcome,) = search(
+        cheap=cheap, exact=exact, targets=["efficientnet-x-b2"]
+    ).outcomes
+    assert cheap.learned[0][0] == "efficientnet-x-b2"
+    assert outcome.finalists[0].cheap_ms == outcome.finalists[0].exact_ms
+
+
+def test_what_does_not_fit_is_left_out_with_its_reason():
+    sources = {"cheap": NoMemory(300), "exact": NoMemory(260)}
+    (outcome,) = search(**sources, targets=[100.0], finalists=20).outcomes
+    assert outcome.chosen.variant.resolution <= 260
+    assert set(outcome.failures.values()) == {"exact: needs 17 GB of 16 GB"}
+    with pytest.raises(UserError, match="needs 17 GB of 16 GB"):
+        search(cheap=Arithmetic(), exact=NoMemory(1), targets=[60.0])
+
+
+def test_networks_get_names_and_the_dropout_of_published_ones():
+    family = search(targets=[20.0, 200.0])
+    small, large = [outcome.chosen.variant for outcome in family.outcomes]
+    assert (small.name, large.name) == ("mine-1", "mine-2")
+    # 2.4 and 27 times the base's MACs; B2 has 2.6 times B0's, B5 27.
+    assert (small.dropout_rate, large.dropout_rate) == (0.3, 0.4)
+
+
+def test_a_target_below_the_base_has_no_network():
+    with pytest.raises(UserError, match=r"no size of efficientnet-x-b0 .* 1\.00 ms"):
+        search(targets=[1.0])
+
+
+def test_a_network_of_its_own_gets_the_same_again():
+    first, again = search(targets=[33.0]), search(targets=[33.0])
+    assert first.as_json() == again.as_json()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strategy": "x-tpuu"}, "known are free, efficientnet"),
+        ({"targets": 20.0}, "has to be a list"),
+        ({"targets": []}, "has to be a list"),
+        ({"targets": [-1.0]}, "-1.0 is no number of milliseconds"),
+        ({"targets": [math.nan]}, "nan is no number of milliseconds"),
+        ({"targets": ["efficientnet-x-b"]}, "did you mean"),
+        ({"base": "efficientnet-x-b9"}, "did you mean"),
+        ({"cheap": None}, "Scaling.cheap has to be a source"),
+        ({"exact": 3}, "Scaling.exact has to be a source"),
+        ({"tolerance": 0}, "tolerance has to be above 0"),
+        ({"references": ["resnet"]}, "unknown variant 'resnet'"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, words):
+    with pytest.raises(UserError, match=words):
+        settings_of(**settings)
+
+
+def test_references_stand_as_published():
+    family = search(references=["efficientnetv2-s", "efficientnet-x-b1"])
+    v2, x = family.references
+    assert (v2["name"], v2["published_top1"]) == ("efficientnetv2-s", 83.9)
+    assert x["published_remark"].startswith("as remembered")
+    assert v2["ms"] == milliseconds(VARIANTS["efficientnetv2-s"])
+
+
+def test_points_are_what_strategies_say():
+    growth = STRATEGIES["x-tpu"].curve(3)
+    assert axes.point_of(X, growth) == Point(
+        pytest.approx(1.62), pytest.approx(1.27), 263
+    )
+    assert strategies.follow(STRATEGIES["x-tpu"], lambda g: g.depth, 1.62) == 3.0
