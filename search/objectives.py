@@ -37,7 +37,7 @@ class Objective(abc.ABC):
         share, ratio = self._share(top1), self._ratio(ms)
         try:
             value = self._value(share, ratio)
-        except OverflowError:
+        except ArithmeticError:  # too large, or T / T0 too small
             value = math.inf
         if not math.isfinite(value):
             raise UserError(f"{self}: no number for {top1:g} % in {ms:g} ms")
