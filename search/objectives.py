@@ -40,7 +40,7 @@ class Objective(abc.ABC):
         except ArithmeticError:  # too large, or T / T0 too small
             value = math.inf
         if not math.isfinite(value):
-            raise UserError(f"{self}: no number for {top1:g} % in {ms:g} ms")
+            raise UserError(f"{self}: no number for {top1!r} % in {ms!r} ms")
         return value
 
     def rate(self, top1: float, ms: float, *, below: bool | None = None) -> float:
