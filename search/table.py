@@ -114,15 +114,21 @@ def _networks(arguments: argparse.Namespace) -> Iterator[Variant]:
       UserError: one of them makes no sense.
     """
     if arguments.variants:
-        for text in arguments.variants:
-            variant = change(network(text), arguments.stages)
-            latency_table.digest_of(variant)  # checks that it can be built
-            yield variant
-        return
-    space = _space(arguments.space)
-    for drawn in range(arguments.number):
-        rng = random.Random(f"{arguments.seed} {drawn}")
-        yield change(space.build(space.sample(rng)), arguments.stages)
+        found = map(network, arguments.variants)
+    else:
+        space = _space(arguments.space)
+        generators = (
+            random.Random(f"{arguments.seed} {number}")
+            for number in range(arguments.number)
+        )
+        found = (space.build(space.sample(rng)) for rng in generators)
+    for variant in found:
+        changed = change(variant, arguments.stages)
+        digest = latency_table.digest_of(changed)  # checks that it can be built
+        if changed != variant:
+            name = f"{variant.name}-{digest[:8]}"
+            changed = dataclasses.replace(changed, name=name)
+        yield changed
 
 
 class _File:
@@ -158,7 +164,10 @@ def _fill(file: _File, source: Any, variants: Sequence[Variant], *, sums: bool) 
         row = file.row(variant)
         return (row.sum_ms if sums else row.ms) is None and not row.reason
 
-    left = [variant for variant in variants if lacks(variant)]
+    different: dict[str, Variant] = {}
+    for variant in variants:
+        different.setdefault(latency_table.digest_of(variant), variant)
+    left = [variant for variant in different.values() if lacks(variant)]
     for start in range(0, len(left), _AT_ONCE):
         some = left[start : start + _AT_ONCE]
         answers = zip(some, source.many(some), strict=True)

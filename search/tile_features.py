@@ -67,7 +67,7 @@ class Layout:
       specs: its blocks.
       sizes: int[layers], which of `_sizes` each layer writes.
       lanes: int[layers], the lanes that it writes a pixel.
-      weights: float64[layers, features], what a pixel of it adds, but for "spilled".
+      weights: int64[layers, features], what a pixel of it adds, but for "spilled".
     """
 
     specs: tuple[BlockSpec, ...]
@@ -112,10 +112,13 @@ class Layout:
         return ""
 
     def features(self, resolutions: Sequence[int], batch: int, dtype: str) -> Array:
-        """Return float64[resolutions, features] in 10^9, of a batch."""
-        pixels = batch * self._sizes(resolutions)[:, self.sizes].astype(np.float64) ** 2
+        """Return float64[resolutions, features] in 10^9, of a batch.
+
+        They are sums of whole numbers, and so the same however many are asked for.
+        """
+        pixels = batch * self._sizes(resolutions)[:, self.sizes] ** 2
         found = pixels @ self.weights
-        values = pixels * self.lanes - NEAR_BYTES / _BYTES[dtype]
+        values = pixels * self.lanes - NEAR_BYTES // _BYTES[dtype]
         found[:, FEATURES.index("spilled")] = np.maximum(values, 0).sum(axis=1)
         return found / 1e9
 
@@ -156,7 +159,7 @@ def _depthwise(size: int, kernel: int, channels: int) -> _Layer:
 
 
 def _features(**values: int) -> Array:
-    return np.array([values.get(name, 0) for name in FEATURES], float)
+    return np.array([values.get(name, 0) for name in FEATURES], np.int64)
 
 
 def _layers(spec: BlockSpec, before: int) -> Iterator[_Layer]:

@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -257,10 +258,13 @@ class TileModel:
             [one.resolution for one in variants], conditions.batch, conditions.dtype
         )
         error = self._error_by_kind[kind_of(variants[0])]
-        return [
-            Estimate(ms, NAME, error=error)
-            for ms in (features[:, self._places] @ self.weights).tolist()
-        ]
+        # Term by term: a product of matrices rounds otherwise by its size.
+        terms = (
+            weight * features[:, place]
+            for weight, place in zip(self.weights, self._places, strict=True)
+        )
+        milliseconds = functools.reduce(operator.add, terms)
+        return [Estimate(ms, NAME, error=error) for ms in milliseconds.tolist()]
 
 
 def fitted_rows(table: LatencyTable) -> tuple[Fitted, ...]:

@@ -104,7 +104,7 @@ def test_features_at_many_resolutions_are_those_of_each_network(variant):
     found = Layout.of(variant).features(sizes, 64, "bfloat16")
     for size, features in zip(sizes, found, strict=True):
         one = dataclasses.replace(variant, resolution=size)
-        # Sums of integers below 2**53: exact but for the division.
+        # Sums of integers: exact but for the division.
         assert features == pytest.approx(plain_features(one), rel=1e-12)
 
 
@@ -261,14 +261,14 @@ def test_a_base_left_out_is_another_matter():
         for one in grid()
     ]
     model = TileModel(table(rows))
-    assert model.error_of_other_kinds > 2 * model.error
+    assert (model.error_of_other_kinds or 0) > 2 * model.error > 0.02
     alone = TileModel(table(rows[: len(rows) // 2]))
     assert alone.error_of_other_kinds is None
 
 
 def test_too_few_networks():
     rows = [row(one, planted_ms(one)) for one in grid()[:7]]
-    with pytest.raises(UserError, match="needs 8 whole compiled .* there are 7 for v3"):
+    with pytest.raises(UserError, match=r"needs 8 whole .* there are 7 for v3"):
         TileModel(table(rows))
     failed = row(scaled(1.9, 1, 224), None, reason="does not fit")
     with pytest.raises(UserError, match="there are 7"):
@@ -283,7 +283,7 @@ def test_the_project_s_networks_are_within_three_percent(topology):
     assert len(model.chosen) == 4
     assert model.error <= 0.03
     own = model(X_B0)
-    assert own.error <= 0.03
+    assert 0 < (own.error or 0) <= 0.03
     known = model.table.networks[latency_table.digest_of(X_B0)]
     assert own.ms == pytest.approx(known.ms, rel=0.05)
 
