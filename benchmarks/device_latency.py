@@ -165,9 +165,7 @@ def _significant(value: float) -> float:
 def _measure(case: Case, *arguments: Any) -> DeviceRow:
     """Time a case in a process of its own, and say what came of it."""
     module = (
-        "benchmarks.support.device_jax"
-        if case.is_ours
-        else "benchmarks.support.device_torch"
+        "performance.device_jax" if case.is_ours else "benchmarks.support.device_torch"
     )
     row = DeviceRow(case, _isolated(module, "seconds", case, *arguments))
     if isinstance(row.outcome, Failed):
@@ -187,7 +185,7 @@ def _measure_ours(settings: DeviceSettings) -> tuple[Device, list[DeviceRow]]:
     """
     if not extras.installed("jax"):
         raise UserError(f"JAX is not installed: {_JAX}")
-    device = _isolated("benchmarks.support.device_jax", "device")
+    device = _isolated("performance.device_jax", "device")
     if isinstance(device, Failed):
         asked = os.environ.get("JAX_PLATFORMS")
         raise UserError(

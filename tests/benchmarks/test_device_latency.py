@@ -110,7 +110,7 @@ def run(monkeypatch, capsys):
 
     def run(jax, torch, *flags):
         def call(module, function, *arguments, environment):
-            answers = jax if module == "benchmarks.support.device_jax" else torch
+            answers = jax if module == "performance.device_jax" else torch
             if function == "device":
                 return answers["device"]
             return answers[arguments[0].variant.name, arguments[0].batch]

@@ -1,10 +1,10 @@
-"""Times our models on Keras' JAX backend, for `benchmarks.device_latency`."""
+"""Times our models on Keras' JAX backend, in a process of its own."""
 
 import jax
 import keras
 
-from benchmarks.support.device_case import NUM_CLASSES, Case, Device
 from models import build_model
+from performance.device_timing import NUM_CLASSES, Device, TimedCase
 
 
 def device() -> Device:
@@ -12,7 +12,7 @@ def device() -> Device:
     return Device(jax.default_backend(), jax.devices()[0].device_kind)
 
 
-def seconds(case: Case) -> list[float]:
+def seconds(case: TimedCase) -> list[float]:
     """Return the seconds of each call, compiled by XLA."""
     assert keras.backend.backend() == "jax"
     pixels = jax.device_put(case.pixels())  # too many fail before the model is built
