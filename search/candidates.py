@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from models import complexity
 from models.errors import ModelError
@@ -12,10 +12,20 @@ from models.variants import VARIANTS, Variant
 from search import axes
 from search.axes import Axes, Point
 from search.family import Difference, Member
+from search.latency_table import NetworkRow
 from search.results import Accuracy, Estimate, Latency, Score
 
 # Whose dropout a network of near size takes: bigger ones need more.
 _DROPOUTS = [VARIANTS[f"efficientnet-b{number}"] for number in range(8)]
+
+
+@runtime_checkable
+class Refitted(Latency, Protocol):
+    """A source of latency that takes exact answers into its fit."""
+
+    def refit(self, rows: Iterable[NetworkRow]) -> "Refitted":
+        """Return the source fitted to these networks, too."""
+        ...
 
 
 def many(source: Latency, variants: Sequence[Variant]) -> list[Estimate]:
@@ -94,11 +104,14 @@ class Candidates:
             self._ms[point] = math.inf if estimate.ms is None else estimate.ms
         return self._ms[point]
 
-    def learn(self, measured: Iterable[tuple[Variant, float]]) -> None:
-        """Let the cheap source take exact times into its fit, where it can."""
-        rows = list(measured)
-        if rows and hasattr(self._cheap, "learn"):
-            self._cheap.learn(rows)  # type: ignore
+    def learn(self, known: Iterable[tuple[Variant, Estimate]]) -> None:
+        """Let the cheap source take exact answers into its fit, where it has one."""
+        rows = [
+            NetworkRow.of(variant, ms=exact.ms, source=exact.source)
+            for variant, exact in known
+        ]
+        if rows and isinstance(self._cheap, Refitted):
+            self._cheap = self._cheap.refit(rows)
             self._ms.clear()
             self._borders.clear()
 

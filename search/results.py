@@ -7,7 +7,7 @@ answer too, with its reason.
 import dataclasses
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from models.variants import Variant
 
@@ -61,7 +61,14 @@ class Score:
         return tenths[0], tenths[-1]
 
 
-Latency = Callable[[Variant], Estimate]
+class Latency(Protocol):
+    """A source of latencies."""
+
+    def __call__(self, variant: Variant) -> Estimate:
+        """Return a network's."""
+        ...
+
+
 # A network and the rung of its training, from 0; sources that train nothing ignore it.
 Accuracy = Callable[[Variant, int], Score]
 

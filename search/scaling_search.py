@@ -21,7 +21,7 @@ from search import axes, comparisons
 from search.axes import Point, TrustRegion
 from search.candidates import Candidates, finished, many
 from search.family import Family, Member, Outcome
-from search.results import Accuracy, Latency
+from search.results import Accuracy, Estimate, Latency
 from search.strategies import STRATEGIES
 
 FREE = "free"
@@ -161,7 +161,7 @@ class ScalingSearch:
             self._base, settings.se_coefficient, sources["cheap"], self._accuracy
         )
         # Exact times that the cheap source has not taken into its fit yet.
-        self._learned: list[tuple[Variant, float]] = []
+        self._learned: list[tuple[Variant, Estimate]] = []
 
     def run(self) -> Family:
         """Search all targets, one after the other.
@@ -202,7 +202,7 @@ class ScalingSearch:
             estimate, variant = next(answers), _variant(target)
             if not estimate.ms:
                 raise UserError(f"the target {target} has no time: {estimate.reason}")
-            self._learned.append((variant, estimate.ms))
+            self._learned.append((variant, estimate))
             found.append((target, estimate.ms, variant))
         return found
 
@@ -325,7 +325,7 @@ class ScalingSearch:
                 continue
             known.append(dataclasses.replace(member, **{field: estimate.ms}))
             if field == "exact_ms":
-                self._learned.append((member.variant, estimate.ms))
+                self._learned.append((member.variant, estimate))
         return known
 
     def _taken(

@@ -112,6 +112,7 @@ class Surrogate:
       base: the network of depth and width 1.
       rows: that the forms are fitted to.
       forms: their names; samples come form by form.
+      resamples: samples of each form.
       trust: see `Trust`; None predicts whatever is asked, and says so.
     """
 
@@ -151,6 +152,7 @@ class Surrogate:
         self.rows = published.fitted(every, recalled=recalled)
         self.scale_family = _scale_family(self.family, self.rows)
         self.forms = tuple(forms)
+        self.resamples = resamples
         self.trust = trust
         table = Table(self.rows)
         draws = table.draws(resamples, seed, keep=self.scale_family)
@@ -207,6 +209,15 @@ class Surrogate:
         if outside:
             source += f", extrapolated: {outside}"
         return Score(tuple(self.predict(sizes)[:, 0].tolist()), source)
+
+    def many(self, variants: Sequence[Variant]) -> list[Score]:
+        """Predict several networks; sample by sample they are of the same fits."""
+        return [self(variant) for variant in variants]
+
+    @property
+    def forms_of_samples(self) -> tuple[str, ...]:
+        """The form that each sample of a score is of."""
+        return tuple(np.repeat(self.forms, self.resamples).tolist())
 
     def _predict(self, form: str, sizes: np.ndarray, fits: slice) -> np.ndarray:
         sizes = np.asarray(sizes, float)[:, :3]
