@@ -55,6 +55,14 @@ def read(
     return _make(settings)
 
 
+def read_text(settings: type[_Settings], text: str) -> _Settings:
+    """Make the settings that a text says, as `text` has returned it; see `read`."""
+    gin.clear_config()
+    gin.add_config_file_search_path(str(project.ROOT))
+    _read(gin.parse_config, text, "the config")
+    return _make(settings)
+
+
 def text() -> str:
     """Return what the files and bindings that were read last say, as one gin file."""
     return gin.config_str()

@@ -1,0 +1,84 @@
+"""The settings of a search over a space of blocks, as gin files fill them in."""
+
+import dataclasses
+from typing import Any
+
+from common import checks
+from common.errors import UserError
+from search.results import Accuracy, Latency
+
+_MEMORY = checks.number(lambda x: x > 0, "of GB above 0")
+_RULES: dict[str, checks.Rule] = {
+    "objective": checks.FUNCTION,
+    "latency": checks.FUNCTION,
+    "accuracy": checks.FUNCTION,
+    "evaluations": checks.COUNT,
+    "lag": checks.COUNT,
+    "seconds_per_evaluation": checks.POSITIVE,
+    "memory_gb": checks.optional(_MEMORY),
+    "evaluations_per_process": checks.COUNT,
+    "attempts": checks.COUNT,
+    "lease_seconds": checks.POSITIVE,
+}
+# What may be another in the next life: the networks do not depend on it.
+MAY_CHANGE = (
+    "evaluations",
+    "seconds_per_evaluation",
+    "memory_gb",
+    "evaluations_per_process",
+    "attempts",
+    "lease_seconds",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlockSearch:
+    """A search: which networks, how they are judged, and what an evaluation may cost.
+
+    Attributes:
+      space: of networks, see `search.spaces`.
+      sampler: chooses the next network from the results so far, see `search.samplers`.
+      objective: top-1 in % and milliseconds to what is to be large.
+      latency: of a network, see `search.latency_sources`.
+      accuracy: of a network and a rung, see `search.accuracy_sources`.
+      evaluations: how many in all; rungs above the first count, too.
+      rungs: successive halving: (27, 9, 3) has rounds of 27 new networks, of which the
+        best 9 go on to the next rung of training, and the best 3 of these to the last.
+        Without, every evaluation is of a new network.
+      lag: network n is chosen from the results of numbers below n - lag: so many may be
+        under way at once, on all machines together, and the networks do not depend on
+        who is how fast.
+      seconds_per_evaluation: after which it counts as failed, "out of time".
+      memory_gb: resident memory of an evaluation with all processes that it has
+        started, in units of 10^9 bytes; above that it counts as failed.
+      evaluations_per_process: after so many an evaluating process makes room for a
+        fresh one; one in which an evaluation has failed does so at once.
+      attempts: workers that may die with a network before it counts as failed.
+      lease_seconds: after which a worker that gives no sign counts as dead.
+    """
+
+    space: Any
+    sampler: Any
+    objective: Any
+    latency: Latency
+    accuracy: Accuracy
+    evaluations: int = 1000
+    rungs: tuple[int, ...] = ()
+    lag: int = 16
+    seconds_per_evaluation: float = 3600.0
+    memory_gb: float | None = None
+    evaluations_per_process: int = 100
+    attempts: int = 3
+    lease_seconds: float = 60.0
+
+    def __post_init__(self):
+        checks.require("block_search.BlockSearch", vars(self), _RULES)
+        rungs = self.rungs
+        good = isinstance(rungs, tuple | list) and all(
+            type(size) is int and size >= 1 for size in rungs
+        )
+        if not good or list(rungs) != sorted(rungs, reverse=True):
+            raise UserError(
+                f"block_search.BlockSearch.rungs = {rungs!r}: it has to be whole "
+                "numbers, none larger than the one before it, as (27, 9, 3)"
+            )

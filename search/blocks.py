@@ -1,0 +1,231 @@
+"""Search a space of blocks for networks that are good and fast.
+
+    python -m search.blocks --gin_file=my_search.gin --search_dir=runs/my_search
+
+Goes on where it was stopped or killed: run the same command again. On many machines:
+the same command on each, with --storage=postgresql://user@host/database (a password
+comes from PGPASSWORD or ~/.pgpass), or with --storage=folder and a --search_dir that
+all of them see. --status says how far a search is, from its files alone:
+
+    python -m search.blocks --search_dir=runs/my_search --status
+
+Exit status: 0 done, 1 no network could be evaluated, 2 a mistake, 75 run it again.
+"""
+
+import argparse
+import contextlib
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import cli, console
+from common.errors import Restart, Status, UserError
+
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0
+_MERGE_SECONDS = 5.0
+_HOPELESS = 20  # evaluations that have all failed, before the search stops
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("search.blocks", __doc__)
+    cli.add_gin_arguments(parser)
+    parser.add_argument(
+        "--search_dir", type=cli.path, required=True, help="folder of this search"
+    )
+    parser.add_argument(
+        "--storage",
+        default="embedded",
+        help="what workers share: embedded (default: this machine's alone), folder "
+        "(--search_dir, seen by all machines), or postgresql://user@host/database",
+    )
+    parser.add_argument(
+        "--workers", type=cli.positive, default=2, help="on this machine; default: 2"
+    )
+    parser.add_argument(
+        "--evaluations", type=cli.positive, help="in all, instead of the config's"
+    )
+    parser.add_argument(
+        "--status", action="store_true", help="only say how far the search is"
+    )
+    return parser
+
+
+@cli.command(
+    _parser, interrupted="stopped; the same command goes on", outlives_pipes=True
+)
+def main(arguments: argparse.Namespace) -> Status | None:
+    """Run the command."""
+    folder = Path(arguments.search_dir)
+    if arguments.status:
+        return _status(folder)
+
+    from search import config, storages
+    from search.block_search import BlockSearch
+
+    storages.check(arguments.storage)
+    settings = config.read(BlockSearch, arguments.gin_file, arguments.gin_param)
+    if arguments.workers > settings.lag:
+        raise UserError(
+            f"--workers={arguments.workers}: more than BlockSearch.lag = "
+            f"{settings.lag} cannot be at work at once; set a larger lag or fewer "
+            "workers"
+        )
+    with _stopped_by_sigterm():
+        return _search(arguments, settings, config.text())
+
+
+def _status(folder: Path) -> Status:
+    """Say how far a search is, from plain files."""
+    from search import progress, result_files, search_folder
+
+    found = search_folder.read(folder)
+    results = result_files.read(folder)
+    print(progress.line(results, None))
+    for line in progress.table(results):
+        print(line)
+    print(f"goes on with: {found['command']}")
+    return Status.OK
+
+
+def _search(arguments: argparse.Namespace, settings: Any, text: str) -> Status:
+    from search import search_folder
+
+    folder = Path(arguments.search_dir)
+    search = search_folder.identity(text, settings.space)
+    command = ["python", "-m", "search.blocks", *_flags(arguments)]
+    with _held(folder, arguments.storage):
+        search_folder.enter(folder, search, arguments.storage, command)
+        results = _run(arguments, settings, text, search.study)
+    return _report(results, arguments, settings)
+
+
+def _run(
+    arguments: argparse.Namespace, settings: Any, text: str, study: str
+) -> list[Any]:
+    """Let workers evaluate until nothing is left; return all results."""
+    from search import storages
+    from search.crew import Crew
+    from search.master import Master
+    from search.worker import Order
+
+    folder, storage = Path(arguments.search_dir), arguments.storage
+    evaluations = arguments.evaluations or settings.evaluations
+    if storage == storages.EMBEDDED:
+        _mend(folder)
+    store = storages.open_store(storage, folder, study)
+    with contextlib.closing(store):
+        master = Master(folder, store, settings.lease_seconds)
+        master.tell_again()
+        order = Order(
+            folder=str(folder.resolve()),
+            storage=storage,
+            study=study,
+            config=text,
+            evaluations=evaluations,
+        )
+        crew = Crew(order, arguments.workers)
+        try:
+            _watch(master, crew, evaluations)
+        finally:
+            crew.stop()
+            master.merge()
+            console.end_live_line()
+        return master.results
+
+
+def _watch(master: Any, crew: Any, evaluations: int) -> None:
+    """Look after workers, and say a line now and then, until all have ended."""
+    said = merged = time.monotonic()
+    known = -1
+    while True:
+        is_at_work = crew.check(len(master.results) > known)
+        known = len(master.results)
+        master.look()
+        if why := master.why_hopeless(_HOPELESS):
+            raise UserError(
+                f"the first {_HOPELESS} evaluations have all failed: {why}. Mend the "
+                "cause, and name another folder"
+            )
+        now = time.monotonic()
+        if now - said > _LINE_SECONDS:
+            console.say(master.line(evaluations), stays=False)
+            said = now
+        if now - merged > _MERGE_SECONDS:
+            master.merge()
+            merged = now
+        if not is_at_work:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _report(results: list[Any], arguments: argparse.Namespace, settings: Any) -> Status:
+    """Print what has come out; return the exit status."""
+    from search import progress
+
+    evaluations = arguments.evaluations or settings.evaluations
+    print(progress.line(results, evaluations))
+    if len(results) < evaluations:
+        print("the space has no other networks")
+    for line in progress.table(results):
+        print(line)
+    more = _flags(arguments, evaluations=2 * evaluations)
+    print(f"to go on: python -m search.blocks {shlex.join(more)}")
+    return Status.OK if progress.best(results, 1) else Status.NO
+
+
+def _flags(arguments: argparse.Namespace, **changed: Any) -> list[str]:
+    """Return the command's flags, each with its value in one word."""
+    given = {**vars(arguments), **changed}
+    flags = []
+    for name, value in given.items():
+        values = value if isinstance(value, list) else [value]
+        if value not in (None, False) and _parser().get_default(name) != value:
+            flags += [f"--{name}={one}" for one in values]
+    return flags
+
+
+def _mend(folder: Path) -> None:
+    from search.engine_optuna import mend_journal
+
+    if away := mend_journal(folder):
+        console.warn(f"the journal was damaged and is now {away}; a new one is made")
+
+
+@contextlib.contextmanager
+def _held(folder: Path, storage: str) -> Iterator[None]:
+    """Hold the folder, unless the masters of other machines may work in it, too."""
+    from common import claims
+    from search import storages
+
+    if storage != storages.EMBEDDED:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    with claims.hold(str(folder), "a search"):
+        yield
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the search in order, with 75."""
+
+    def stop(*_: object) -> None:
+        raise Restart("stopped by SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""A search's folder says what is searched: another search in it is refused.
+
+search.json holds the command, the config's text, the space and the versions. What does
+not decide which networks come may be another in the next life.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import console, files
+from common.errors import UserError
+from common.version import VERSION
+from search.block_search import MAY_CHANGE
+
+NAME = "search.json"
+_OURS = ("results.jsonl", "results", "engine.journal", "leases", "trials")
+_PACKAGES = ("optuna", "numpy")
+_MAY_CHANGE = re.compile(
+    rf"^\s*(?:search\.)?block_search\.BlockSearch\.(?:{'|'.join(MAY_CHANGE)})\s*="
+)
+_SHOWN = 8  # differing lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What makes a search this one and no other.
+
+    Attributes:
+      config: its text, without what may change.
+      space: the space's fingerprint, which tells when its making has changed.
+    """
+
+    config: str
+    space: str
+
+    @property
+    def study(self) -> str:
+        """The search's name in a database: equal searches have equal ones."""
+        digest = hashlib.sha256(f"{self.config}\n{self.space}".encode()).hexdigest()
+        return f"blocks-{digest[:16]}"
+
+
+def identity(config: str, space: Any) -> Identity:
+    """Return what of a search decides its networks.
+
+    Args:
+      config: gin's text of all settings.
+      space: with a `fingerprint`.
+    """
+    lines = [line.rstrip() for line in config.splitlines()]
+    kept = [
+        line
+        for line in lines
+        if line and line[0] != "#" and not _MAY_CHANGE.match(line)
+    ]
+    return Identity("\n".join(kept), space.fingerprint)
+
+
+def enter(folder: Path, search: Identity, storage: str, command: Sequence[str]) -> None:
+    """Make a search's folder, or see that it is this one's.
+
+    Args:
+      folder: need not exist.
+      search: what is searched.
+      storage: where workers share it; without a password.
+      command: that was given, for a person.
+
+    Raises:
+      UserError: another search is there, something else is, or it cannot be written.
+    """
+    path = folder / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _compare(read(folder), search, path)
+            return
+        if taken := [name for name in _OURS if (folder / name).exists()]:
+            raise UserError(
+                f"{folder} has {taken[0]}, but no {NAME} that says of which search: "
+                "name another folder"
+            )
+        found = {
+            "command": shlex.join(command),
+            "storage": storage,
+            "study": search.study,
+            "space": search.space,
+            "config": search.config,
+            "versions": {"efficientnet-x": VERSION, **_versions()},
+        }
+        files.write_bytes(path, json.dumps(found, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or folder}: {error.strerror}; mend the "
+            "permissions, free some space, or name another folder"
+        ) from error
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return what search.json says; raises UserError where it is none of ours."""
+    path = folder / NAME
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no search's folder: it has no {NAME}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    wanted = ("command", "storage", "study", "space", "config", "versions")
+    if not isinstance(found, dict) or not all(name in found for name in wanted):
+        raise UserError(f"{path} is not what this command has written")
+    return found
+
+
+def _compare(found: dict[str, Any], search: Identity, path: Path) -> None:
+    if found["config"] != search.config:
+        lines = difflib.unified_diff(
+            str(found["config"]).splitlines(), search.config.splitlines(), n=0
+        )
+        changes = [line for line in lines if line[:2] not in ("--", "++", "@@")]
+        more = f"\n  ... {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN)
+        listed = "".join(f"\n  {line}" for line in changes[:_SHOWN])
+        raise UserError(
+            f"{path} is of a search with another config; name another folder, or go "
+            f"back to (-) from (+):{listed}{more}"
+        )
+    if found["space"] != search.space:
+        raise UserError(
+            f"{path}: the config is the same, but what it makes is another space: the "
+            "code or a table has changed. Name another folder"
+        )
+    ours, now = found["versions"], {"efficientnet-x": VERSION, **_versions()}
+    for name, version in now.items():
+        if ours.get(name) != version:
+            console.warn(
+                f"the search was begun with {name} {ours.get(name)}, this is "
+                f"{version}: its results may not compare"
+            )
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
