@@ -55,7 +55,7 @@ class Candidates:
         self._rows: dict[Point, Variant] = {}
         self._ms: dict[Point, float] = {}
         self._scores: dict[Point, Score] = {}
-        self._borders: dict[tuple[int, float], list[Point]] = {}
+        self._borders: dict[tuple[int, float], tuple[list[Point], int]] = {}
         self.asked = 0
         self.failures: dict[str, str] = {}
 
@@ -117,9 +117,22 @@ class Candidates:
 
     def border(self, grid: Axes, most: float) -> list[Point]:
         """Return `axes.border` of the cheap source."""
+        return self._walk(grid, most)[0]
+
+    def walked(self, grid: Axes, most: float) -> int:
+        """Return how many points the walk along a border looks at."""
+        return self._walk(grid, most)[1]
+
+    def _walk(self, grid: Axes, most: float) -> tuple[list[Point], int]:
         key = id(grid), most
         if key not in self._borders:
-            self._borders[key] = axes.border(grid, self.ms, most)
+            seen = set()
+
+            def ms(point: Point) -> float:
+                seen.add(point)
+                return self.ms(point)
+
+            self._borders[key] = axes.border(grid, ms, most), len(seen)
         return self._borders[key]
 
     def best(

@@ -121,7 +121,7 @@ class Outcome:
       finalists: networks that were looked at exactly, the chosen one among them.
       rivals: the other strategies, and random search of equal budget.
       by_form: what each form of the surrogate would choose, by its name.
-      asked: points whose time was asked for in the walk along the border.
+      asked: points that the walk along the border has looked at.
       failures: networks without a time or an accuracy, with the reasons.
     """
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from common import console
-from search.family import Difference, Family, Member, Outcome
+from search.family import Family, Member, Outcome, Rival
 
 _HEAD = (
     *("target", "ms", "network", "blocks", "width", "px", "MACs G"),
@@ -14,7 +14,8 @@ _NOTES = (
     "and of resampled families; networks of a family that it has not seen are off by a "
     "point.",
     "gain: ours over the strategy at the same time, fit by fit; equal: the interval "
-    "holds zero. time: what ours needs for the strategy's predicted top-1.",
+    "holds zero; -: the strategy has no such network; not known: it lies beyond the "
+    "published rows. time: what ours needs for the strategy's predicted top-1.",
 )
 
 
@@ -61,7 +62,7 @@ def _gains(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         by_name = {rival.name: rival for rival in outcome.rivals}
         cells = [by_name.get(name) for name in names]
-        rows.append([outcome.target, *(_gain(c and c.gain) for c in cells)])
+        rows.append([outcome.target, *map(_gain, cells)])
         times.append(
             [
                 outcome.target,
@@ -86,13 +87,12 @@ def _forms(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _references(family: Family) -> list[str]:
-    head = ("beside them", "px", "MACs G", "ms", "predicted", "published %")
-    rows = [head]
+    rows = [["beside them", "px", "MACs G", "ms", "predicted", "published %"]]
     for one in family.references:
         remark = " *" if one["published_remark"] else ""
         published = one["published_top1"]
         rows.append(
-            (
+            [
                 one["name"],
                 f"{one['resolution']}",
                 f"{one['gmacs']:.2f}",
@@ -101,7 +101,7 @@ def _references(family: Family) -> list[str]:
                 if one["predicted_top1"] is None
                 else f"{one['predicted_top1']:.2f}",
                 "-" if published is None else f"{published:.1f}{remark}",
-            )
+            ]
         )
     remarks = dict.fromkeys(
         one["published_remark"] for one in family.references if one["published_remark"]
@@ -117,9 +117,12 @@ def _missed(outcome: Outcome) -> str:
     )
 
 
-def _gain(gain: Difference | None) -> str:
-    if gain is None:
+def _gain(rival: Rival | None) -> str:
+    if rival is None or rival.member is None:
         return "-"
+    gain = rival.gain
+    if gain is None:
+        return "not known"
     if gain.spread is None:
         return f"{gain.top1:+.2f}"
     word = "equal " * bool(gain.equal)

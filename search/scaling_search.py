@@ -8,7 +8,7 @@ looked at by the exact source. Imports no framework.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.checks import is_number
@@ -37,13 +37,13 @@ class Scaling:
       name: of the family; its networks are NAME-1, NAME-2, ...
       base: name of the network to scale.
       targets: milliseconds of a batch, or names of variants: then their own.
-      cheap: makes the source of latency that ranks all sizes, as
+      cheap: the source of latency that ranks all sizes, as
         `latency_sources.tile_model`.
-      accuracy: makes the source of accuracy, as `accuracy_sources.surrogate`.
-      parts: makes the source that looks at the shortlist, as
+      accuracy: the source of accuracy, as `accuracy_sources.surrogate`.
+      parts: the source that looks at the shortlist, as
         `latency_sources.sum_of_parts`; None leaves this out.
-      exact: makes the source that decides, as `latency_sources.whole`; None takes the
-        cheap one.
+      exact: the source that decides, as `latency_sources.whole`; None takes the cheap
+        one.
       strategy: "free", or a key of `strategies.STRATEGIES` whose networks to take.
       trust: limits of the sizes, and the grid's steps.
       tolerance: how far off its target a network may be, as a share of it.
@@ -57,10 +57,10 @@ class Scaling:
     name: str
     base: str
     targets: Sequence[float | str]
-    cheap: Callable[[], Latency]
-    accuracy: Callable[[], Accuracy]
-    parts: Callable[[], Latency] | None = None
-    exact: Callable[[], Latency] | None = None
+    cheap: Latency
+    accuracy: Accuracy
+    parts: Latency | None = None
+    exact: Latency | None = None
     strategy: str = FREE
     trust: TrustRegion = dataclasses.field(default_factory=TrustRegion)
     tolerance: float = 0.03
@@ -83,7 +83,7 @@ class Scaling:
             if not callable(value) and not optional:
                 raise UserError(
                     f"Scaling.{field} has to be a source, as in "
-                    f"@latency_sources.tile_model, not {value!r}"
+                    f"@latency_sources.tile_model(), not {value!r}"
                 )
         for field in ("tolerance", "shortlist", "finalists", "se_coefficient"):
             value = getattr(self, field)
@@ -93,8 +93,8 @@ class Scaling:
             _variant(name)
 
     @property
-    def sources(self) -> dict[str, Callable[[], Any]]:
-        """What makes the sources, by name; only those that are set."""
+    def sources(self) -> dict[str, Any]:
+        """The sources by name; only those that are set."""
         names = ("cheap", "accuracy", "parts", "exact")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
@@ -148,7 +148,7 @@ class ScalingSearch:
 
         Args:
           settings: of the search.
-          sources: what `settings.sources` have made, by the same names.
+          sources: `settings.sources`, or others in their places.
         """
         self._settings = settings
         self._base = _variant(settings.base)
@@ -225,9 +225,9 @@ class ScalingSearch:
         """Search one target."""
         settings, found, base = self._settings, self._candidates, self._base
         say(f"{target.name}, {target.ms:.2f} ms: looking for the best size")
-        start, budget = found.asked, target.cheap_ms
+        budget = target.cheap_ms
         border = found.border(self._grid, budget)
-        asked = found.asked - start
+        asked = found.walked(self._grid, budget)
         named = [n for n in (*comparisons.COMPARED, settings.strategy) if n != FREE]
         others = comparisons.rivals(dict.fromkeys(named), base, found, budget)
         steps = comparisons.ladder(self._grid, found, budget)

@@ -76,8 +76,8 @@ def settings_of(**settings):
         "name": "mine",
         "base": X.name,
         "targets": [25.0],
-        "cheap": Arithmetic,
-        "accuracy": Forms,
+        "cheap": Arithmetic(),
+        "accuracy": Forms(),
         "trust": REGION,
     }
     return Scaling(**{**defaults, **settings})
@@ -85,11 +85,9 @@ def settings_of(**settings):
 
 def search(cheap=None, exact=None, parts=None, accuracy=None, **settings):
     """Return the family that made sources lead to."""
-    sources = {"cheap": cheap or Arithmetic(), "accuracy": accuracy or Forms()}
-    sources |= {"exact": exact} if exact else {}
-    sources |= {"parts": parts} if parts else {}
-    settings |= {name: lambda: None for name in sources}
-    return ScalingSearch(settings_of(**settings), sources).run()
+    settings |= {"cheap": cheap or Arithmetic(), "accuracy": accuracy or Forms()}
+    made = settings_of(exact=exact, parts=parts, **settings)
+    return ScalingSearch(made, made.sources).run()
 
 
 def brute_force(most, score):
@@ -235,17 +233,16 @@ class Learns(Arithmetic):
         self.known = 1.0
         self.learned = []
 
-    def learn(self, rows):
-        self.learned += [(variant.name, ms) for variant, ms in rows]
-        variant, ms = rows[-1]
-        self.known = ms / milliseconds(variant)
+    def refit(self, rows):
+        self.learned += [row.name for row in rows]
+        self.known = rows[-1].ms / milliseconds(rows[-1].variant())
+        return self
 
 
 def test_the_cheap_source_learns_from_exact_answers_between_targets():
     cheap, exact = Learns(), Arithmetic(lambda _: 1.25)
     first, second = search(cheap=cheap, exact=exact, targets=[40.0, 60.0]).outcomes
-    names = [name for name, _ in cheap.learned]
-    assert set(names) == {member.variant.name for member in first.finalists}
+    assert set(cheap.learned) == {member.variant.name for member in first.finalists}
     assert first.finalists[0].cheap_ms != pytest.approx(first.finalists[0].exact_ms)
     for member in second.finalists:
         assert member.cheap_ms == pytest.approx(member.exact_ms)
@@ -269,7 +266,7 @@ def test_the_time_of_a_target_by_name_is_learned_at_once():
     (outcome,) = search(
         cheap=cheap, exact=exact, targets=["efficientnet-x-b2"]
     ).outcomes
-    assert cheap.learned[0][0] == "efficientnet-x-b2"
+    assert cheap.learned[0] == "efficientnet-x-b2"
     assert outcome.finalists[0].cheap_ms == outcome.finalists[0].exact_ms
 
 
