@@ -1,7 +1,7 @@
 """A family on disk: what a program reads, what trains, rows for a table.
 
-family.json holds all of `search.family.Family`; NAME-1.gin and so on are networks that
-stand behind a recipe; NAME.py.txt is the family as rows of a table of variants. Each
+family.json holds all of `search.family.Family`; NAME1.gin and so on are networks that
+stand behind a recipe; rows.py.txt is the family as rows of a table of variants. Each
 says by a digest that a command has written it: what a person has changed is not
 replaced.
 """
@@ -28,7 +28,7 @@ def write(folder: Path, family: Family) -> list[Path]:
       UserError: a file that is not this command's stands there.
       OSError: a file cannot be written.
     """
-    found = {FAMILY: _json(family.as_json()), f"{family.name}.py.txt": _rows(family)}
+    found = {FAMILY: _json(family.as_json()), "rows.py.txt": _rows(family)}
     gins = []
     for outcome in family.outcomes:
         variant = outcome.chosen.variant

@@ -34,7 +34,7 @@ class Scaling:
     """What to scale, to which latencies, and who says how fast and how good it is.
 
     Attributes:
-      name: of the family; its networks are NAME-1, NAME-2, ...
+      name: of the family; its networks are NAME1, NAME2, ...
       base: name of the network to scale.
       targets: milliseconds of a batch, or names of variants: then their own.
       cheap: the source of latency that ranks all sizes, as
@@ -243,7 +243,7 @@ class ScalingSearch:
         others["random"] = comparisons.random_search(
             self._grid, found, budget, asked, seed
         )
-        chosen = finished(chosen, base, f"{settings.name}-{number}")
+        chosen = finished(chosen, base, f"{settings.name}{number}")
         forms = getattr(self._accuracy, "forms", ())
         return Outcome(
             target=target.name,

@@ -73,7 +73,7 @@ class Forms:
 
 def settings_of(**settings):
     defaults = {
-        "name": "mine",
+        "name": "mine-b",
         "base": X.name,
         "targets": [25.0],
         "cheap": Arithmetic(),
@@ -282,7 +282,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason():
 def test_networks_get_names_and_the_dropout_of_published_ones():
     family = search(targets=[20.0, 200.0])
     small, large = [outcome.chosen.variant for outcome in family.outcomes]
-    assert (small.name, large.name) == ("mine-1", "mine-2")
+    assert (small.name, large.name) == ("mine-b1", "mine-b2")
     # 2.4 and 27 times the base's MACs; B2 has 2.6 times B0's, B5 27.
     assert (small.dropout_rate, large.dropout_rate) == (0.3, 0.4)
 
