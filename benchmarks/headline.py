@@ -276,7 +276,8 @@ def _print(comparison: Comparison, found: Estimates) -> None:
 def main(options: argparse.Namespace) -> Status:
     """Run the command line."""
     hardware = machine.describe()  # before this benchmark is part of the load
-    topologies = [Topology.parse(one).one_device for one in options.topologies]
+    devices = (Topology.parse(one).one_device for one in options.topologies)
+    topologies = list(dict.fromkeys(devices))
     packages = _packages(options.peers)
     comparison = Comparison(options.peers, topologies)
     conditions = {

@@ -13,6 +13,7 @@ from performance import plots
 
 _COLUMNS = 2  # panels beside one another
 _PANEL = (4.6, 3.7)  # inches
+_LEAST_WIDTH = 7.5  # that title and legend need
 _MARKER: dict[str, Any] = {"marker": "o", "markersize": 5.5}
 # Where a label stands beside its point, in points, and which of its sides is there.
 _LABELS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ def accuracy(
 def _accuracy(panels: Mapping[str, Sequence[Family]], title: str, note: str) -> Figure:
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    size = _PANEL[0] * columns, _PANEL[1] * lines + 1.2
+    size = max(_PANEL[0] * columns, _LEAST_WIDTH), _PANEL[1] * lines + 1.2
     figure = Figure(size, layout="constrained")
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axis, (name, families) in zip(axes.flat, panels.items(), strict=False):
@@ -97,7 +98,7 @@ def _accuracy(panels: Mapping[str, Sequence[Family]], title: str, note: str) -> 
     figure.legend(
         handles=_legend(panels),
         loc="outside lower center",
-        ncols=4,
+        ncols=min(4, 3 * columns),
         fontsize=9,
         frameon=False,
         title=note,

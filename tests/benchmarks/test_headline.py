@@ -302,7 +302,7 @@ def test_command(compiled, capsys):
 
 def test_all_compile(compiled, capsys, monkeypatch):
     monkeypatch.setattr(estimates, "network_latency", lambda *_, **__: FakeReport(10.0))
-    flags = ["--peers= efficientnet-b1, efficientnet-b0,", "--topology=v3:4x4"]
+    flags = ["--peers= efficientnet-b1, efficientnet-b0,", "--topology=v3:4x4,v3"]
     assert headline.main(flags) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert not any(line.startswith("-") for line in lines)
