@@ -1,43 +1,43 @@
-"""The paper's comparison, by the compiler of TPUs: a table and one line of JSON.
+"""The paper's comparison, by the compiler of TPUs: tables and one line of JSON.
 
-    python -m benchmarks.headline --peers=efficientnet-b0,resnest50d
+    python -m benchmarks.headline --topologies=v3 --peers=efficientnet,resnest50d
 
-EfficientNet-X beside EfficientNet, EfficientNetV2, RegNetY and ResNeSt of near or equal
-published accuracy, all compiled for one device of a TPU in inference; no TPU is run.
-RegNetY and ResNeSt are timm's own code (`make with-peers` installs it). RegNetY's
-grouped convolutions, which the compiler does badly as written, are compiled in another
-form of the same results, too, and the faster form counts.
+EfficientNet-X, X-TPU and X-GPU beside EfficientNet, EfficientNetV2, RegNetY and ResNeSt
+of near or equal published accuracy, all compiled for one device of each generation of
+TPUs in inference; no TPU is run. RegNetY and ResNeSt are timm's own code (`make
+with-peers` installs it). RegNetY's grouped convolutions, which the compiler does badly
+as written, are compiled in another form of the same results, too, and the faster form
+counts.
+
+All of it compiles for hours, an estimate after the other: ours before timm's, the
+cheapest generation first. What was compiled comes from the compiler's cache the next
+time, so the same command goes on. The file of --output is written after every network,
+and says what is missing; one that has more estimates stays until the run has as many.
 
 The exit status is 0 when every network compiles and fits, 1 when one does not: the
-reasons are below the table; 2 when there is no answer.
+reasons are below the tables; 2 when there is no answer.
 """
 
 import argparse
-import subprocess
+import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from benchmarks.support import machine, peers, results
-from benchmarks.support.peers import PEERS, Peer, PeerRow
+from benchmarks.support import estimates, generations, machine, peers, results
+from benchmarks.support.estimates import DTYPE, Estimates, Job, Times
+from benchmarks.support.generations import Pair
+from benchmarks.support.peers import CONTROL, PEERS, Peer, PeerRow
 from common import cli, console, extras
 from common.cli import names, positive
 from common.console import say
 from common.errors import Status, UserError
 from models import catalogue, get_variant
-from performance.latency_estimates import network_latency
-from tpu_compiler import (
-    Compiler,
-    CompilerError,
-    CompilerReport,
-    Topology,
-    environment,
-)
+from tpu_compiler import Compiler, Topology, environment
 
-_TIMEOUT_SECONDS = 3600.0
-_DTYPE = "bfloat16"
+_TOPOLOGIES = ("v3", "v4", "v5e", "v6e")
 _PAPER = (
     "abstract of arXiv 2102.05610, measured on TPUv3 and V100: up to more than 2X "
     "faster than EfficientNet, up to 7X than RegNet and ResNeSt"
@@ -50,9 +50,13 @@ _CONDITIONS = (
     "convolutions' kernels laid out as HWIO; batch norm is not folded in either",
     "accuracies are published ones, none was measured here, and recipes differ",
     "ratio: milliseconds of the faster of their forms / milliseconds of ours",
-    "an EfficientNetV2, RegNetY or ResNeSt stands beside the smallest EfficientNet-X "
-    "that is published to be at least as accurate, an EfficientNet beside the X of its "
-    "number, as in the paper",
+    "rows: an EfficientNetV2, RegNetY or ResNeSt stands beside the smallest "
+    "EfficientNet-X that is published to be at least as accurate, an EfficientNet "
+    "beside the X of its number, as in the paper",
+    "pairs: the same, of B0 to B4 and as published; but beside each X stands the "
+    "smallest EfficientNetV2 that is at least as accurate as that, and beside an "
+    "EfficientNet X-TPU and X-GPU of its number, too, of which no accuracies are "
+    "published",
 )
 _DOES_NOT_SHOW = (
     "a TPU: milliseconds are sums of the compiler's cycle estimates and weak "
@@ -71,82 +75,6 @@ _NOTES = (
 )
 
 
-class Estimates:
-    """Compiles networks one after another for one device, from the cache if known.
-
-    Attributes:
-      failed_compilations: why there is no estimate, by network and form.
-    """
-
-    def __init__(self, compiler: Compiler, topology: Topology, batch: int):
-        self._compiler, self._topology, self._batch = compiler, topology, batch
-        self._known: dict[tuple[str, str], float | None] = {}
-        self.failed_compilations: dict[str, str] = {}
-
-    def ours(self, name: str, form: str) -> float | None:
-        """Return the estimated milliseconds of a network of ours."""
-
-        def report() -> CompilerReport:
-            return network_latency(
-                name,
-                self._compiler,
-                self._topology,
-                batch=self._batch,
-                dtype=_DTYPE,
-                **peers.OUR_FORMS[form],
-            )
-
-        return self._milliseconds(name, form, report)
-
-    def theirs(self, peer: Peer, form: str) -> float | None:
-        """Return the estimated milliseconds of a network of others."""
-        if not peer.of_timm:
-            return self.ours(peer.name, "as published")
-
-        def report() -> CompilerReport:
-            return self._compiler.compile(
-                stablehlo(peer, form, self._batch),
-                self._topology,
-                timeout_seconds=_TIMEOUT_SECONDS,
-                name=peer.name,
-            ).result()
-
-        return self._milliseconds(peer.name, form, report)
-
-    def _milliseconds(
-        self, name: str, form: str, report: Callable[[], CompilerReport]
-    ) -> float | None:
-        key = name, form
-        if key not in self._known:
-            say(f"compiling {name}, {form}")
-            self._known[key] = None
-            try:
-                compiled = report()
-            except CompilerError as error:
-                self.failed_compilations[f"{name}, {form}"] = str(error)
-            else:
-                self._known[key] = compiled.milliseconds
-                if not compiled.compiled:
-                    self.failed_compilations[f"{name}, {form}"] = compiled.message
-        return self._known[key]
-
-
-def stablehlo(peer: Peer, form: str, batch: int) -> bytes:
-    """Have timm's code written as StableHLO by a process that may load torch."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.mlir"
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
-        command += [peer.name, str(path), f"--resolution={peer.resolution}"]
-        command += [f"--batch={batch}", f"--dtype={_DTYPE}", *peers.THEIR_FORMS[form]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
-            raise UserError(
-                f"{peer.name}: timm's network does not become StableHLO: {last}"
-            )
-        return path.read_bytes()
-
-
 _HEAD = (
     *("theirs", "px", "top-1", "ours", "top-1", "theirs", "padded"),
     *("ours", "rewritten", "ratio", "rewritten"),
@@ -159,39 +87,75 @@ def table(compared: Iterable[PeerRow]) -> str:
 
 
 def _cells(row: PeerRow) -> tuple[str, ...]:
-    def number(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
     own = max(p.top1 for p in catalogue.published(get_variant(row.ours)))
     return (
         row.peer.name,
         f"{row.peer.resolution}",
-        number(row.published and row.published.top1, 2),
+        _number(row.published and row.published.top1, 2),
         row.ours,
-        number(own, 2),
-        *(number(row.theirs_ms.get(form), 2) for form in peers.THEIR_FORMS),
-        *(number(row.ours_ms.get(form), 2) for form in peers.OUR_FORMS),
-        *(number(row.ratio(form), 2) for form in peers.OUR_FORMS),
+        _number(own, 2),
+        *(_number(row.theirs_ms.get(form), 2) for form in peers.THEIR_FORMS),
+        *(_number(row.ours_ms.get(form), 2) for form in peers.OUR_FORMS),
+        *(_number(row.ratio(form), 2) for form in peers.OUR_FORMS),
     )
+
+
+def pairs_table(pairs: Sequence[Pair], times: Mapping[str, Times]) -> str:
+    """Return the pairs for people, a column for each generation."""
+
+    def cell(pair: Pair, one: Times) -> str:
+        theirs, ours = pair.milliseconds(one)
+        both = f"{_number(theirs, 2)} : {_number(ours, 2)}"
+        return f"{both} = {_number(generations.ratio(theirs, ours), 2)}"
+
+    rows = [("theirs", "top-1", "ours", "top-1", *times)]
+    for pair in pairs:
+        own = pair.ours_published
+        cells = [cell(pair, one) for one in times.values()]
+        top1s = _number(pair.published.top1, 2), _number(own and own.top1, 2)
+        rows.append((pair.peer.name, top1s[0], pair.ours, top1s[1], *cells))
+    return "\n".join(console.table(rows, right=True))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _peers(text: str) -> list[Peer]:
     """Return the peers of a comma-separated list, in the table's order."""
-    asked, known = names(text), {peer.name for peer in PEERS}
+    asked = names(text)
+    families = {peer.family for peer in PEERS}
+    known = {peer.name for peer in PEERS} | families
     for name in asked:
         if name not in known:
             raise argparse.ArgumentTypeError(
                 f"no peer {name!r}; known are {', '.join(sorted(known))}"
             )
-    return [peer for peer in PEERS if peer.name in asked]
+    return [
+        peer
+        for peer in PEERS
+        if peer.name in asked or (peer.family in asked and peer is not CONTROL)
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = results.parser("benchmarks.headline", __doc__)
     parser.add_argument(
-        "--peers", type=_peers, default=list(PEERS), help="names; default: all"
+        "--peers",
+        type=_peers,
+        default=list(PEERS),
+        help="names, or families: efficientnet, efficientnetv2, regnety, resnest; "
+        "default: all",
     )
-    parser.add_argument("--topology", default="v3", help="one device of it is used")
+    parser.add_argument(
+        "--topologies",
+        "--topology",
+        type=names,
+        default=list(_TOPOLOGIES),
+        help="one device of each is used, and on that of the first more is compiled: "
+        "peers beyond B4, and ours with rewritten first layers; default: "
+        f"{','.join(_TOPOLOGIES)}",
+    )
     parser.add_argument("--batch", type=positive, default=64, help="images at once")
     return parser
 
@@ -205,52 +169,125 @@ def _packages(asked: Iterable[Peer]) -> tuple[str, ...]:
     ours = ("tensorflow", "keras")
     theirs = ("timm", "torch", "jax") if any(peer.of_timm for peer in asked) else ()
     extras.require(
-        *theirs, task="RegNetY or ResNeSt (--peers=efficientnet-b0 does without)"
+        *theirs,
+        task="RegNetY or ResNeSt (--peers=efficientnet,efficientnetv2 does without)",
     )
     return ours + theirs
 
 
-def _compare(
-    asked: Iterable[Peer], topology: Topology, batch: int
-) -> tuple[list[PeerRow], dict[str, str]]:
-    """Return the rows, and why networks have no estimate.
+class Comparison:
+    """What is compared on which devices, and what is known of it so far.
+
+    Attributes:
+      pairs: of networks, on all devices.
+      jobs: all that has to be compiled, in order.
+    """
+
+    def __init__(self, asked: list[Peer], topologies: list[Topology]):
+        self._asked, self._topologies = asked, topologies
+        self.pairs = generations.pairs(asked)
+        of_pairs = [
+            job for at in topologies for pair in self.pairs for job in pair.jobs(at)
+        ]
+        self.jobs = estimates.in_order([*of_pairs, *self._jobs_of_rows()])
+
+    def _jobs_of_rows(self) -> Iterable[Job]:
+        """Return what the rows look up."""
+        first, found = self._topologies[0], []
+
+        def theirs(peer: Peer, form: str) -> None:
+            found.append(estimates.peer_job(first, peer, form))
+
+        def ours(name: str, form: str) -> None:
+            found.append(Job(first, name, form))
+
+        peers.rows(self._asked, theirs, ours)
+        return found
+
+    def rows(self, known: Mapping[Job, float | None]) -> list[PeerRow]:
+        """Return the rows of the first device, in all forms."""
+        times = Times(known, self._topologies[0])
+        return peers.rows(self._asked, times.theirs, times.ours)
+
+    def times(self, known: Mapping[Job, float | None]) -> dict[str, Times]:
+        """Return what is known, by device."""
+        return {str(one): Times(known, one) for one in self._topologies}
+
+    def as_json(self, found: Estimates) -> dict[str, Any]:
+        """Return all that is known."""
+        known = found.milliseconds
+        rows, times = self.rows(known), self.times(known)
+        return {
+            "estimates": estimates.as_json(known),
+            "pairs": [pair.as_json(times) for pair in self.pairs],
+            "rows": [row.as_json() for row in rows],
+            "summary": peers.summary(rows),
+            "not_compiled": {str(job): why for job, why in found.failures.items()},
+            "missing": [str(job) for job in self.jobs if job not in known],
+            "not_asked_for": [p.name for p in PEERS if p not in self._asked],
+        }
+
+
+def _estimates_in(path: str | None) -> int:
+    """Return how many estimates a file of --output has."""
+    if path is None or not Path(path).exists():
+        return 0
+    return len(json.loads(Path(path).read_bytes()).get("estimates", ()))
+
+
+def _run(
+    comparison: Comparison, batch: int, keep: Callable[[Estimates], None]
+) -> Estimates:
+    """Compile everything.
+
+    Args:
+      comparison: what to compile.
+      batch: images at once.
+      keep: is called after each network.
 
     Raises:
       UserError: a folder cannot be used, or timm's code gives no program.
     """
     try:
         with Compiler() as compiler:
-            estimates = Estimates(compiler, topology, batch)
-            rows = peers.rows(asked, estimates.theirs, estimates.ours)
+            found = Estimates(compiler, batch)
+            for number, job in enumerate(comparison.jobs, start=1):
+                say(f"{job} ({number} of {len(comparison.jobs)})")
+                found.run(job)
+                keep(found)
     except OSError as error:
         raise UserError(
             f"cannot use {error.filename or 'the cache'}: {error.strerror}; free some "
             "space or mend the permissions"
         ) from error
-    return rows, estimates.failed_compilations
+    return found
 
 
-@cli.command(_parser)
+def _print(comparison: Comparison, found: Estimates) -> None:
+    """Print all that a person reads."""
+    known = found.milliseconds
+    print(table(comparison.rows(known)), "", sep="\n")
+    print(pairs_table(comparison.pairs, comparison.times(known)))
+    print(*(f"-: {job}: {why}" for job, why in found.failures.items()), sep="\n")
+    print(*_NOTES, sep="\n")
+
+
+@cli.command(_parser, interrupted="stopped; the same command goes on")
 def main(options: argparse.Namespace) -> Status:
     """Run the command line."""
     hardware = machine.describe()  # before this benchmark is part of the load
-    topology = Topology.parse(options.topology)
+    devices = (Topology.parse(one).one_device for one in options.topologies)
+    topologies = list(dict.fromkeys(devices))
     packages = _packages(options.peers)
-    rows, failed = _compare(options.peers, topology, options.batch)
-    reasons = [f"-: {what}: {why}" for what, why in failed.items()]
-    print(table(rows), *reasons, "", *_NOTES, sep="\n")
-    report = {
-        "benchmark": "headline",
-        "rows": [row.as_json() for row in rows],
-        "summary": peers.summary(rows),
+    comparison = Comparison(options.peers, topologies)
+    conditions = {
         "paper": _PAPER,
-        "not_compiled": failed,
-        "not_asked_for": [p.name for p in PEERS if p not in options.peers],
         "settings": {
-            "topology": str(topology),
+            "topology": str(topologies[0]),
+            "topologies": [str(one) for one in topologies],
             "devices": 1,
             "batch": options.batch,
-            "dtype": _DTYPE,
+            "dtype": DTYPE,
         },
         "conditions": _CONDITIONS,
         "machine": hardware,
@@ -258,8 +295,19 @@ def main(options: argparse.Namespace) -> Status:
         "versions": {name: metadata.version(name) for name in packages},
         "does_not_show": _DOES_NOT_SHOW,
     }
-    results.publish(report, options.output)
-    return Status.NO if failed else Status.OK
+
+    def report(found: Estimates) -> dict[str, Any]:
+        return {"benchmark": "headline", **comparison.as_json(found), **conditions}
+
+    def keep(found: Estimates) -> None:
+        if options.output and len(found.milliseconds) >= least:
+            results.keep(report(found), options.output)
+
+    least = _estimates_in(options.output)
+    found = _run(comparison, options.batch, keep)
+    _print(comparison, found)
+    results.publish(report(found), options.output)
+    return Status.NO if found.failures else Status.OK
 
 
 if __name__ == "__main__":

@@ -86,9 +86,9 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def renderers() -> Renderers:
     """Return what makes a block, by name."""
-    from docgen import results, tables
+    from docgen import headline, results, tables
 
-    return {**tables.BLOCKS, **results.BLOCKS}
+    return {**tables.BLOCKS, **results.BLOCKS, **headline.BLOCKS}
 
 
 def _changed(paths: list[Path], check: bool) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""Draw README's picture from benchmarks/results/roofline.json; nothing is compiled.
+"""Draw README's pictures from benchmarks/results; nothing is compiled.
 
     python -m docgen.pictures
 
-Writes docs/assets/roofline.png and, for pages at night, docs/assets/roofline-dark.png.
+Writes docs/assets/roofline.png, headline.png and, for pages at night, roofline-dark.png
+and headline-dark.png.
 """
 
 import argparse
@@ -50,8 +51,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Draw the pictures of the docs."""
     del arguments
+    from docgen import headline
+
     draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
-    print(f"wrote {', '.join(PICTURES)} to {FOLDER}")
+    headline.draw(results.load(results.FOLDER / "headline.json"), FOLDER)
+    print(f"wrote {', '.join([*PICTURES, *headline.PICTURES])} to {FOLDER}")
 
 
 if __name__ == "__main__":

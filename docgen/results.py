@@ -134,9 +134,11 @@ def _best(forms: Mapping[str, float | None]) -> str:
 
 
 def _missing(report: Report) -> Iterator[str]:
-    lacking = [*report["not_asked_for"], *report["not_compiled"]]
-    if lacking:
-        yield f"Not compiled: {', '.join(lacking)}."
+    at = f"{report['settings']['topology']}: "
+    unknown = *report["not_compiled"], *report["missing"]
+    here = [one.removeprefix(at) for one in unknown if one.startswith(at)]
+    if lacking := [*report["not_asked_for"], *here]:
+        yield f"Not compiled: {'; '.join(lacking)}."
 
 
 _FORMS = {

@@ -2,21 +2,26 @@
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from models import VARIANTS, catalogue, get_variant
 from models.catalogue import Published
 
 # Ours in the form as published, and with the same results from rewritten first layers.
+AS_PUBLISHED = "as published"
 OUR_FORMS: dict[str, dict[str, Any]] = {
-    "as published": {},
+    AS_PUBLISHED: {},
     "rewritten stem": {"stem_block_size": 4, "input_layout": "HWCN"},
 }
 THEIR_FORMS = {"as written": (), "groups padded": ("--pad_groups",)}
 _X = tuple(f"efficientnet-x-b{number}" for number in range(8))
-_FAMILIES = {
+# By the beginning of a network's name; the first that fits.
+FAMILIES = {
     "efficientnetv2": "EfficientNetV2",
+    "efficientnet-x-tpu": "X-TPU",
+    "efficientnet-x-gpu": "X-GPU",
+    "efficientnet-x": "X",
     "efficientnet": "EfficientNet",
     "regnety": "RegNetY",
     "resnest": "ResNeSt",
@@ -34,6 +39,8 @@ class Peer:
       ours: what it is compared with by name; else the fastest, that is the smallest, of
         EfficientNet-X that is published to be at least as accurate.
       forms: in which it is compiled; keys of THEIR_FORMS.
+      gmacs: of timm's, multiply-accumulates of an image in 10^9, as remembered; for the
+        order of compilations alone.
     """
 
     name: str
@@ -41,11 +48,27 @@ class Peer:
     published: tuple[Published, ...]
     ours: str | None = None
     forms: tuple[str, ...] = ("as written",)
+    gmacs: float = 0.0
 
     @property
     def of_timm(self) -> bool:
         """Whether it is timm's code, and not ours."""
         return self.name not in VARIANTS
+
+    @property
+    def family(self) -> str:
+        """The beginning of its name that tells its family, a key of FAMILIES."""
+        return family_key(self.name)
+
+
+def family_key(name: str) -> str:
+    """Return the key in FAMILIES of a network's family."""
+    return next(key for key in FAMILIES if name.startswith(key))
+
+
+def family(name: str) -> str:
+    """Return the name of a network's family, for people."""
+    return FAMILIES[family_key(name)]
 
 
 def _regnet(number: str, pycls: float, deit: float) -> Peer:
@@ -58,14 +81,15 @@ def _regnet(number: str, pycls: float, deit: float) -> Peer:
             Published(deit, "300 epochs, DeiT's recipe", _DEIT, _REMEMBERED),
         ),
         forms=tuple(THEIR_FORMS),
+        gmacs=int(number) / 10,
     )
 
 
-def _resnest(name: str, resolution: int, top1: float) -> Peer:
+def _resnest(name: str, resolution: int, top1: float, gmacs: float) -> Peer:
     published = Published(
         top1, "its authors' recipe", "README of zhanghang1989/ResNeSt"
     )
-    return Peer(name=name, resolution=resolution, published=(published,))
+    return Peer(name=name, resolution=resolution, published=(published,), gmacs=gmacs)
 
 
 def _efficientnet(number: int) -> Peer:
@@ -102,9 +126,9 @@ PEERS = (
     _regnet("040", 79.4, 80.0),
     _regnet("080", 79.9, 81.7),
     _regnet("160", 80.4, 82.9),
-    _resnest("resnest50d", 224, 81.04),
-    _resnest("resnest101e", 256, 82.83),
-    _resnest("resnest200e", 320, 83.88),
+    _resnest("resnest50d", 224, 81.04, 5.4),
+    _resnest("resnest101e", 256, 82.83, 13.4),
+    _resnest("resnest200e", 320, 83.88, 35.7),
     CONTROL,
 )
 
@@ -132,11 +156,8 @@ class PeerRow:
 
         If one of their forms did not compile there is no ratio: it might be the faster.
         """
-        ours, theirs = self.ours_ms.get(form), list(self.theirs_ms.values())
-        known = [ms for ms in theirs if ms is not None]
-        if ours is None or not known or len(known) < len(theirs):
-            return None
-        return min(known) / ours
+        ours, theirs = self.ours_ms.get(form), fastest(self.theirs_ms)
+        return None if ours is None or theirs is None else theirs / ours
 
     def _alone(self, form: str) -> "PeerRow":
         """Return the row of one of their forms."""
@@ -153,17 +174,27 @@ class PeerRow:
                 dataclasses.asdict(entry)
                 for entry in catalogue.published(get_variant(self.ours))
             ],
-            "theirs_ms": {f: _thousandths(ms) for f, ms in self.theirs_ms.items()},
-            "ours_ms": {f: _thousandths(ms) for f, ms in self.ours_ms.items()},
-            "ratio": {form: _thousandths(self.ratio(form)) for form in self.ours_ms},
+            "theirs_ms": {f: thousandths(ms) for f, ms in self.theirs_ms.items()},
+            "ours_ms": {f: thousandths(ms) for f, ms in self.ours_ms.items()},
+            "ratio": {form: thousandths(self.ratio(form)) for form in self.ours_ms},
             "ratio_of_each_form": {
                 theirs: {
-                    ours: _thousandths(self._alone(theirs).ratio(ours))
+                    ours: thousandths(self._alone(theirs).ratio(ours))
                     for ours in self.ours_ms
                 }
                 for theirs in self.theirs_ms
             },
         }
+
+
+def fastest(forms: Mapping[str, float | None]) -> float | None:
+    """Return the time of the fastest form.
+
+    If one form has no time there is no answer: it might be the fastest.
+    """
+    times = list(forms.values())
+    known = [ms for ms in times if ms is not None]
+    return min(known) if known and len(known) == len(times) else None
 
 
 def counterpart(peer: Peer, published: Published) -> str | None:
@@ -199,7 +230,7 @@ def rows(
         for published in peer.published or (None,):
             name = peer.ours if published is None else counterpart(peer, published)
             if name is not None:
-                forms = ["as published"] if peer is CONTROL else list(OUR_FORMS)
+                forms = [AS_PUBLISHED] if peer is CONTROL else list(OUR_FORMS)
                 our_ms = {form: ours(name, form) for form in forms}
                 found.append(PeerRow(peer, published, name, their_ms, our_ms))
     return found
@@ -209,21 +240,20 @@ def summary(compared: Iterable[PeerRow]) -> dict[str, dict[str, Any]]:
     """Return by family the least, median and largest ratio to ours as published."""
     ratios: dict[str, list[float]] = {}
     for row in compared:
-        ratio = row.ratio("as published")
+        ratio = row.ratio(AS_PUBLISHED)
         if row.peer is not CONTROL and ratio is not None:
-            family = next(f for f in _FAMILIES if row.peer.name.startswith(f))
-            ratios.setdefault(_FAMILIES[family], []).append(ratio)
+            ratios.setdefault(family(row.peer.name), []).append(ratio)
     return {
-        family: {
+        name: {
             "rows": len(values),
-            "min": _thousandths(min(values)),
-            "median": _thousandths(statistics.median(values)),
-            "max": _thousandths(max(values)),
+            "min": thousandths(min(values)),
+            "median": thousandths(statistics.median(values)),
+            "max": thousandths(max(values)),
         }
-        for family, values in ratios.items()
+        for name, values in ratios.items()
     }
 
 
-def _thousandths(value: float | None) -> float | None:
+def thousandths(value: float | None) -> float | None:
     """Round to three decimals."""
     return None if value is None else round(value, 3)

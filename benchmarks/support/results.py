@@ -44,10 +44,23 @@ def publish(report: Mapping[str, Any], output: str | None) -> None:
         "does_not_show"; and what was measured.
       output: a path, or None.
     """
-    report = {**report, "date": datetime.date.today().isoformat()}
-    print(json.dumps(report))
+    print(json.dumps(_dated(report)))
     if output is not None:
-        write(output, report)
+        keep(report, output)
+
+
+def keep(report: Mapping[str, Any], output: str) -> None:
+    """Write the file that was asked for, with today's date, and print nothing.
+
+    Args:
+      report: as `publish` takes it.
+      output: a path.
+    """
+    write(output, _dated(report))
+
+
+def _dated(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {**report, "date": datetime.date.today().isoformat()}
 
 
 def write(path: str | Path, report: Mapping[str, Any]) -> None:

@@ -273,7 +273,7 @@ def sketches(monkeypatch):
         assert command == COMMAND
         path.write_bytes(our_png(f"{figure.get_suptitle():64}"))
 
-    monkeypatch.setattr(plots, "_save", save)
+    monkeypatch.setattr(plots, "save", save)
 
 
 @pytest.mark.usefixtures("sketches")
@@ -489,7 +489,7 @@ def test_no_point_lies_outside_the_picture(tmp_path, monkeypatch, factor):
     times = Estimate(cycles, fused, 1e12)
     rows = analyse(get_variant("efficientnet-x-b0"), V3, batch=2, estimate=times)
     drawn = []
-    monkeypatch.setattr(plots, "_save", lambda figure, *_: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, *_: drawn.append(figure))
     plots.roofline(tmp_path / "roofline.png", rows, "a title")
     (panel,) = drawn[0].axes
     low, high = panel.get_ylim()
