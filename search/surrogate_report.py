@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common import console
-from models.variants import get_variant
+from models.variants import Variant, get_variant
 from search import error_forms, published
 from search.suggest import OFFSET_POINTS, equal_cost, suggest
 from search.surrogate import Paired, Surrogate, Table
@@ -27,6 +27,7 @@ _PIXELS = (192, 224, 256, 288, 320, 352, 384, 416, 448)
 
 def make(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the whole report, of what JSON knows; arguments are the command's."""
+    variants = [get_variant(name) for name in arguments.variants or ()]
     settings: dict[str, Any] = {"family": arguments.family, "rows": arguments.rows}
     surrogate = Surrogate(**settings, recalled=arguments.recalled)
     report = {
@@ -47,9 +48,7 @@ def make(arguments: argparse.Namespace) -> dict[str, Any]:
             zip(_POINTS, np.round(change, 2).tolist(), strict=True)
         )
     if arguments.suggest:
-        report["suggestions"] = _suggestions(
-            surrogate, arguments.suggest, arguments.variants
-        )
+        report["suggestions"] = _suggestions(surrogate, arguments.suggest, variants)
     return report
 
 
@@ -182,11 +181,11 @@ def _open(surrogate: Surrogate) -> dict[str, Any]:
 
 
 def _suggestions(
-    surrogate: Surrogate, count: int, names: list[str] | None
+    surrogate: Surrogate, count: int, variants: Sequence[Variant]
 ) -> list[dict[str, Any]]:
     """Return the networks to train, of those named or of a grid."""
-    if names:
-        sizes = surrogate.sizes([get_variant(name) for name in names])
+    if variants:
+        sizes = surrogate.sizes(variants)
     else:
         grid = [(d, w, r / 224) for d in _DEPTHS for w in _WIDTHS for r in _PIXELS]
         sizes = np.array(grid)
@@ -196,7 +195,7 @@ def _suggestions(
     blocks = published.base_blocks(surrogate.family)
     return [
         {
-            "name": names[one.number] if names else "",
+            "name": variants[one.number].name if variants else "",
             "blocks": round(sizes[one.number, 0] * blocks),
             "width": round(float(sizes[one.number, 1]), 2),
             "resolution": round(sizes[one.number, 2] * 224),

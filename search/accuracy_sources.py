@@ -1,0 +1,257 @@
+"""Sources of accuracies, by the names that gin files use.
+
+    scaling_search.Scaling.accuracy = @accuracy_sources.surrogate()
+    accuracy_sources.surrogate.family = "v2"
+
+Each function returns a callable of a Variant and the rung of its training, which
+returns a `Score`. Imports no framework, and what is slow only when it is asked for.
+"""
+
+import csv
+import dataclasses
+import importlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.checks import is_number, nearest_names
+from common.errors import UserError
+from models.variants import Variant
+from search.results import Accuracy, Score
+
+
+def surrogate(
+    *,
+    family: str = "efficientnet-x",
+    rows: str | None = None,
+    recalled: bool = False,
+    forms: Sequence[str] = ("additive", "product", "bottleneck"),
+    resamples: int = 40,
+    seed: int = 0,
+    extrapolate: bool = False,
+) -> Accuracy:
+    """Predict from published results; see `search.surrogate`.
+
+    Args:
+      family: "x", "efficientnet", "lite", "v2", or one of the rows'.
+      rows: a CSV file of rows of your own.
+      recalled: whether to fit rows that were remembered, too.
+      forms: of `search.error_forms`.
+      resamples: of the families.
+      seed: of the resamples.
+      extrapolate: whether to predict beyond what the rows cover; the source says so.
+
+    Raises:
+      UserError: a setting makes no sense, or a file cannot be read.
+    """
+    from search.surrogate import Surrogate, Trust
+
+    return Surrogate(
+        family=family,
+        rows=rows,
+        recalled=recalled,
+        forms=forms,
+        resamples=resamples,
+        seed=seed,
+        trust=None if extrapolate else Trust(),
+    )
+
+
+def trained(
+    *,
+    gin_files: Sequence[str],
+    epochs: Sequence[float],
+    search_dir: str | None = None,
+    gin_params: Sequence[str] = (),
+    score: str = "ema_top1",
+    seconds: float | None = None,
+) -> Accuracy:
+    """Train by `train/`, in rungs; see `search.training.Trained` for the arguments."""
+    from search.training import Trained
+
+    return Trained(
+        gin_files=_texts("gin_files", gin_files),
+        epochs=tuple(epochs),
+        search_dir=search_dir,
+        gin_params=_texts("gin_params", gin_params),
+        score=score,
+        seconds=seconds,
+    )
+
+
+def table(path: str) -> Accuracy:
+    """Look accuracies up that were trained elsewhere.
+
+    Args:
+      path: of a CSV file with the columns `network` and `top1`, others are not looked
+        at; or of a JSON file of one object, {"network": top1}, or a list of several.
+        A network goes by the digest of its blocks (`search.spaces.digest`) or by its
+        name; top1 is in %. Several lines of one network are several trainings.
+
+    Raises:
+      UserError: the file cannot be read; says the line and what is wrong.
+    """
+    return AccuracyTable(path, _read_table(path))
+
+
+def function(name: str) -> Accuracy:
+    """Call a function of your own.
+
+    Args:
+      name: "module:function", imported when the first network comes. It is called with
+        a Variant and the rung, and returns a `Score`, top-1 in %, or several of it.
+
+    Raises:
+      UserError: the name is not of this form.
+    """
+    module, colon, attribute = str(name).partition(":")
+    if not (module and colon and attribute):
+        raise UserError(
+            f"accuracy_sources.function.name = {name!r}: it has to be of the form "
+            "'module:function'"
+        )
+    return OwnAccuracy(module, attribute)
+
+
+def in_folder(source: Accuracy, search_dir: str) -> Accuracy:
+    """Return a source that keeps its files in a search's folder, if it has any."""
+    has_folder = getattr(source, "search_dir", "") is None
+    return source.in_folder(search_dir) if has_folder else source  # type: ignore
+
+
+@dataclasses.dataclass(frozen=True)
+class AccuracyTable:
+    """A table of accuracies; a callable of a variant and a rung, which it ignores.
+
+    Attributes:
+      path: that it comes from.
+      samples: by digest or name, top-1 in %.
+    """
+
+    path: str
+    samples: Mapping[str, tuple[float, ...]]
+
+    def __call__(self, variant: Variant, rung: int = 0) -> Score:
+        """Return what the table says of a network, by its digest, else by its name."""
+        from search.spaces import digest
+
+        found = digest(variant)
+        for key in (found, variant.name):
+            if key in self.samples:
+                return Score(self.samples[key], f"table {self.path}")
+        return Score(
+            (),
+            f"table {self.path}",
+            f"neither {found} nor {variant.name} is in {self.path}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnAccuracy:
+    """A function of the user's; a callable of a variant and a rung.
+
+    Attributes:
+      module: that it is imported from.
+      attribute: its name there.
+    """
+
+    module: str
+    attribute: str
+
+    def __call__(self, variant: Variant, rung: int = 0) -> Score:
+        """Return what the function says of a network.
+
+        Raises:
+          UserError: there is no such function, or what it returns is no accuracy.
+        """
+        name = f"{self.module}:{self.attribute}"
+        found = self._function()(variant, rung)
+        if isinstance(found, Score):
+            return found
+        values = tuple(found) if isinstance(found, list | tuple) else (found,)
+        try:
+            samples = tuple(map(float, values))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name} returned {found!r}, which is no top-1") from error
+        if not samples:
+            return Score((), name, "the function returned nothing")
+        if not all(map(math.isfinite, samples)):
+            return Score((), name, f"top-1 is {found!r}")
+        return Score(samples, name)
+
+    def _function(self) -> Callable[[Variant, int], Any]:
+        try:
+            module = importlib.import_module(self.module)
+        except ImportError as error:
+            raise UserError(
+                f"{self.module}:{self.attribute}: {error}; the module has to lie in "
+                "the folder where the command runs, or on PYTHONPATH"
+            ) from error
+        found = getattr(module, self.attribute, None)
+        if not callable(found):
+            near = nearest_names(self.attribute, vars(module))
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise UserError(f"{self.module} has no function {self.attribute!r}{hint}")
+        return found
+
+
+def _texts(name: str, value: Sequence[str]) -> tuple[str, ...]:
+    """Return texts; one alone counts as a list of it."""
+    found = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(one, str) and one for one in found):
+        raise UserError(f"accuracy_sources.trained.{name} = {value!r}: not of texts")
+    return found
+
+
+def _read_table(path: str) -> dict[str, tuple[float, ...]]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name a table of top-1") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text, as a table has to be") from error
+    entries = _json_entries if text.lstrip().startswith("{") else _csv_entries
+    found: dict[str, tuple[float, ...]] = {}
+    for place, network, value in entries(path, text):
+        if not (is_number(value) and 0 <= value <= 100):  # nor is NaN
+            raise UserError(f"{place}: top1 is {value!r}, not a number from 0 to 100")
+        found[network] = (*found.get(network, ()), float(value))
+    if not found:
+        raise UserError(f"{path} has no network")
+    return found
+
+
+def _json_entries(path: str, text: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield where a value stands, its network and the value."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    for network, values in table.items():
+        for value in values if isinstance(values, list) else [values]:
+            yield f"{path}, {network!r}", network, value
+
+
+def _csv_entries(path: str, text: str) -> Iterator[tuple[str, str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if missing := {"network", "top1"} - set(reader.fieldnames or ()):
+            raise UserError(f"{path}, line 1: no column {', '.join(sorted(missing))}")
+        for line in reader:
+            place = f"{path}, line {reader.line_num}"
+            network, value = (line["network"] or "").strip(), line["top1"] or ""
+            if not network:
+                raise UserError(f"{place}: it names no network")
+            yield place, network, _number(value)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
