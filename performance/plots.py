@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def roofline(
       dark: for a page at night.
       command: that draws it, for its mark.
     """
-    with matplotlib.rc_context(_AT_NIGHT if dark else _BY_DAY):
-        _save(_roofline(rows, title), path, command)
+    with page(dark):
+        save(_roofline(rows, title), path, command)
 
 
 def _roofline(rows: Sequence[RooflineRow], title: str) -> Figure:
@@ -142,7 +143,7 @@ def latency(path: Path, rows: Sequence[RooflineRow], title: str) -> None:
         ncols=4 * len(panels),
         frameon=False,
     )
-    _save(figure, path, COMMAND)
+    save(figure, path, COMMAND)
 
 
 def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
@@ -279,7 +280,13 @@ def _words(kind: str) -> str:
     return "conv 1x1" if kind == "conv_1x1" else kind.replace("_", "-")
 
 
-def _save(figure: Figure, path: Path, command: str) -> None:
+def page(dark: bool) -> AbstractContextManager[None]:
+    """Draw for a page by day, or at night; a context."""
+    return matplotlib.rc_context(_AT_NIGHT if dark else _BY_DAY)
+
+
+def save(figure: Figure, path: Path, command: str) -> None:
+    """Write a figure as a PNG that says which command has drawn it."""
     FigureCanvasAgg(figure)  # no window system is asked
     png = io.BytesIO()
     figure.savefig(png, dpi=_DPI, format="png", metadata={"Software": None})
