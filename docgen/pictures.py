@@ -1,8 +1,9 @@
-"""Draw README's picture from benchmarks/results/roofline.json; nothing is compiled.
+"""Draw the docs' pictures from benchmarks/results; nothing is compiled.
 
     python -m docgen.pictures
 
-Writes docs/assets/roofline.png and, for pages at night, docs/assets/roofline-dark.png.
+Writes docs/assets/roofline.png, stage_choices.png and, for pages at night,
+roofline-dark.png and stage_choices-dark.png.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 from benchmarks.support import results
 from common import cli, files
 from common.project import ROOT
+from docgen import latencies
 
 FOLDER = ROOT / "docs/assets"
 # By name, whether it is for a page at night.
@@ -51,7 +53,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Draw the pictures of the docs."""
     del arguments
     draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
-    print(f"wrote {', '.join(PICTURES)} to {FOLDER}")
+    latencies.draw(results.load(results.FOLDER / "stage_choices.json"), FOLDER)
+    print(f"wrote {', '.join([*PICTURES, *latencies.PICTURES])} to {FOLDER}")
 
 
 if __name__ == "__main__":
