@@ -1,9 +1,9 @@
-"""Draw README's pictures from benchmarks/results; nothing is compiled.
+"""Draw the docs' pictures from benchmarks/results; nothing is compiled.
 
     python -m docgen.pictures
 
-Writes docs/assets/roofline.png, headline.png and, for pages at night, roofline-dark.png
-and headline-dark.png.
+Writes docs/assets/roofline.png, headline.png, stage_choices.png and, for pages at
+night, each again with -dark in its name.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.support import results
 from common import cli, files
 from common.project import ROOT
+from docgen import latencies
 
 FOLDER = ROOT / "docs/assets"
 # By name, whether it is for a page at night.
@@ -55,7 +56,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
     headline.draw(results.load(results.FOLDER / "headline.json"), FOLDER)
-    print(f"wrote {', '.join([*PICTURES, *headline.PICTURES])} to {FOLDER}")
+    latencies.draw(results.load(results.FOLDER / "stage_choices.json"), FOLDER)
+    names = [*PICTURES, *headline.PICTURES, *latencies.PICTURES]
+    print(f"wrote {', '.join(names)} to {FOLDER}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.support import results
 from common import console
+from docgen import latencies
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -416,8 +417,20 @@ def _lines(reports: Mapping[str, Report]) -> Iterator[tuple[str, str, str]]:
     )
 
 
+def stage_choices(report: Report) -> str:
+    """Return what each stage costs with other blocks."""
+    return latencies.stage_choices(report, note(report))
+
+
+def tile_model(report: Report) -> str:
+    """Return how far the tile model is off."""
+    return latencies.tile_model(report, note(report))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
+    "stage_choices": stage_choices,
+    "tile_model": tile_model,
     "latency": latency,
     "headline": headline,
     "tpu_step": tpu_step,

@@ -155,7 +155,7 @@ def _roof(panel: Any, rows: Sequence[RooflineRow]) -> None:
     panel.loglog(
         [low, ridge, high],
         [low * peak / ridge, peak, peak],
-        color=_ink(),
+        color=ink(),
         linewidth=1.2,
         zorder=1,
     )
@@ -267,13 +267,13 @@ def _bars(
     panel.set_xlabel("ms")
 
 
-def _ink() -> str:
+def ink() -> str:
     """Return the colour of what is written and drawn by lines."""
     return matplotlib.rcParams["text.color"]
 
 
 def _color(kind: str) -> str:
-    return _ink() if _COLORS[kind] == "black" else _COLORS[kind]
+    return ink() if _COLORS[kind] == "black" else _COLORS[kind]
 
 
 def _words(kind: str) -> str:

@@ -10,6 +10,7 @@ from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
+from tests.docgen import test_latencies
 from tests.docgen.test_tables import cells
 
 COMMON = {
@@ -166,6 +167,16 @@ TRAINER = {
     **COMMON,
 }
 REPORTS = {
+    "stage_choices": {
+        "benchmark": "stage_choices",
+        **test_latencies.STAGE_CHOICES,
+        **COMMON,
+    },
+    "tile_model": {
+        "benchmark": "tile_model",
+        **test_latencies.TILE_MODEL,
+        **COMMON,
+    },
     "latency": LATENCY,
     "headline": HEADLINE,
     "tpu_step": TPU_STEP,

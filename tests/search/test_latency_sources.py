@@ -86,7 +86,7 @@ def compiler(monkeypatch):
             return getattr(self.made, method)(*arguments)
 
         def close(self):
-            says["closed"] = self.made._compiler.closed
+            says["closed"] = vars(self.made._compiler)["closed"]
 
     monkeypatch.setattr(compilations, "Compiler", NoCompiler)
     monkeypatch.setattr(compilations, "_end_with", lambda parent: None)
@@ -104,7 +104,8 @@ def test_whole_networks_and_why_one_has_no_milliseconds(compiler):
         found = source.many(asked)
         assert source(X_B0) == found[0]
     assert compiler["closed"]
-    assert found[0] == Estimate(pytest.approx(10.0), WHOLE)
+    # Whole cycles of a v3: 940,000 a millisecond.
+    assert found[0] == Estimate(10.0, WHOLE)
     assert "resolution 16 is too small" in found[1].reason
     assert found[2] == Estimate(None, WHOLE, reason="needs 20 GiB")
     assert found[3] == Estimate(
@@ -528,12 +529,12 @@ def test_a_tile_model_is_refitted_with_what_was_recorded(tmp_path):
     conditions = model.table.conditions
     versions = dict(conditions.versions)
     new = scaled(1.9, 1.9, 312)
-    before = model(new).ms
+    before = model(new).ms or 0
     Recorded(Counting(versions=versions), tmp_path)(new)
     rows = latency_log.rows(tmp_path, conditions)
     refitted = model.refit(rows)
     assert len(refitted.rows) == len(model.rows) + 1
-    assert refitted(new).ms > before  # 312 ms were recorded for some 80
+    assert (refitted(new).ms or 0) > before  # 312 ms were recorded for some 80
 
 
 def test_answers_of_the_compiler_have_names():
