@@ -128,13 +128,15 @@ def _run(
             config=text,
             evaluations=evaluations,
         )
-        crew = Crew(order, arguments.workers)
-        try:
-            _watch(master, crew, evaluations)
-        finally:
-            crew.stop()
-            master.merge()
-            console.end_live_line()
+        if not master.has_all(evaluations):
+            crew = Crew(order, arguments.workers)
+            try:
+                _watch(master, crew, evaluations)
+            finally:
+                crew.stop()
+                master.merge()
+                console.end_live_line()
+        master.merge()
         return master.results
 
 

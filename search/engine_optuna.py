@@ -165,10 +165,18 @@ def database_store(url: str, study: str) -> "OptunaStore":
     full = "postgresql+psycopg" + check_url(url)[url.index(":") :]
     options = {"pool_pre_ping": True, "connect_args": _CONNECT}
 
-    def connect() -> BaseStorage:
-        return get_storage(RDBStorage(full, engine_kwargs=options))
+    connected: list[RDBStorage] = []
 
-    return OptunaStore(connect, study, url)
+    def connect() -> BaseStorage:
+        connected.append(RDBStorage(full, engine_kwargs=options))
+        return get_storage(connected[-1])
+
+    def disconnect() -> None:
+        for storage in connected:
+            storage.remove_session()
+            storage.engine.dispose()
+
+    return OptunaStore(connect, study, url, disconnect)
 
 
 def check_url(url: str) -> str:
@@ -198,19 +206,27 @@ def check_url(url: str) -> str:
 class OptunaStore:
     """See `search.store.Store`; of one process, any of its threads."""
 
-    def __init__(self, connect: Callable[[], BaseStorage], study: str, name: str):
+    def __init__(
+        self,
+        connect: Callable[[], BaseStorage],
+        study: str,
+        name: str,
+        disconnect: Callable[[], None] = lambda: None,
+    ):
         """Open a study, or make it.
 
         Args:
           connect: makes the storage.
           study: the study's name in it.
           name: the store's, for a person.
+          disconnect: lets go of it.
 
         Raises:
           UserError: it refuses.
           Restart: it has not answered for two minutes.
         """
         self._name = name
+        self._disconnect = disconnect
         self._lock = threading.RLock()
         self._storage = self._patiently(lambda: _refusals_told(connect, name))
         self._study = self._patiently(lambda: self._open(study))
@@ -253,17 +269,15 @@ class OptunaStore:
         """Take a number; see `Store`."""
         attributes = {_NUMBER: number, _NETWORK: network, _WORKER: worker}
         with self._lock:
-            trial = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-            key = self._create(trial)
+            self._create(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
             sight = self.look()
             held = [lease for lease in sight.leases if lease.number == number]
-            if held and held[0].key == key and number not in sight.results:
-                return held[0]
-            # Of a call that was repeated, as its answer was lost, all are mine.
-            for lease in held:
-                if lease.worker == worker:
-                    self.end(lease, "lost")
-            return None
+            mine = [lease for lease in held if lease.worker == worker]
+            # Of a call that was repeated, as its answer was lost, several are mine.
+            taken = number in sight.results or held[:1] != mine[:1]
+            for lease in mine if taken else mine[1:]:
+                self.end(lease, "lost")
+            return None if taken or not mine else mine[0]
 
     def renew(self, lease: Lease) -> None:
         """Change the sign of a lease."""
@@ -291,14 +305,11 @@ class OptunaStore:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._storage.remove_session()
+        self._disconnect()
 
-    def _create(self, trial: FrozenTrial) -> int:
-        """Make a trial; return its number."""
-        made = self._patiently(
-            lambda: self._storage.create_new_trial(self._study, trial)
-        )
-        return self._patiently(lambda: self._storage.get_trial_number_from_id(made))
+    def _create(self, trial: FrozenTrial) -> None:
+        """Make a trial."""
+        self._patiently(lambda: self._storage.create_new_trial(self._study, trial))
 
     def _set(self, key: int, name: str, value: Any) -> bool:
         """Set an attribute of a trial; return False where that has ended."""

@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any
 
-from common.errors import UserError, one_line
+from common.errors import UserError, first_line
 from search.block_search import BlockSearch
 from search.results import Estimate, Score
 
@@ -75,7 +75,7 @@ def evaluate(settings: BlockSearch, network: str, rung: int) -> dict[str, Any]:
     except Exception as error:
         # Frameworks, compilers and people's own functions raise too many types to list.
         # Whatever it was costs this one result.
-        text = f"{type(error).__name__}: {one_line(error)}"
+        text = f"{type(error).__name__}: {first_line(error)}"
         return _answer(reason=text[:_LONGEST_REASON])
 
 

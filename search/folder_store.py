@@ -102,7 +102,7 @@ class FolderStore:
         held, ended = self._list()
         mine = [key for key in held if key[0] == number]
         if mine and mine[-1] not in ended:
-            return None
+            return _read_if_mine(number, held[mine[-1]], worker)
         path = self._leases / f"{number:06}-{len(mine) + 1}"
         text = json.dumps({"worker": worker, "network": network})
         with files.scratch(path) as staging:
@@ -110,14 +110,16 @@ class FolderStore:
             try:
                 os.link(staging, path)
             except FileExistsError:
-                return None
+                pass
             except PermissionError:  # a disk without hard links: one write in place
-                try:
-                    with path.open("x") as file:
-                        file.write(text)
-                except FileExistsError:
-                    return None
-        return _read(number, path)
+                with contextlib.suppress(FileExistsError), path.open("x") as file:
+                    file.write(text)
+        return _read_if_mine(number, path, worker)
+
+
+def _read_if_mine(number: int, path: Path, worker: str) -> Lease | None:
+    lease = _read(number, path)
+    return lease if lease and lease.worker == worker else None
 
 
 def _read(number: int, path: Path) -> Lease | None:

@@ -24,6 +24,8 @@ class Master:
         self._folder = folder
         self._store = store
         self._watch = Watch(lease_seconds)
+        self._reader = result_files.ResultReader(folder)
+        self._written: dict[int, Result] = {}  # by this folder's workers
         self._merged = -1
         self._results = store.look().results
 
@@ -31,6 +33,10 @@ class Master:
     def results(self) -> list[Result]:
         """All results that were seen, by number."""
         return [self._results[number] for number in sorted(self._results)]
+
+    def has_all(self, evaluations: int) -> bool:
+        """Whether nothing is left to do."""
+        return all(number in self._results for number in range(evaluations))
 
     def tell_again(self) -> None:
         """Tell the store what the folder's files have and it lacks.
@@ -50,12 +56,16 @@ class Master:
             console.say(f"worker {lease.worker} {why}; number {lease.number} is free")
 
     def merge(self) -> None:
-        """Renew results.jsonl, if anything is new."""
-        if len(self._results) != self._merged:
+        """Renew results.jsonl, if anything is new; asks the files, not the store."""
+        for result in self._reader.new():
+            self._written.setdefault(result.number, result)
+        merged = {**self._written, **self._results}
+        if len(merged) != self._merged:
             # Workers' files have it all; a full disk must not end the search here.
             with contextlib.suppress(OSError):
-                result_files.write_merged(self._folder, self.results)
-                self._merged = len(self._results)
+                rows = [merged[number] for number in sorted(merged)]
+                result_files.write_merged(self._folder, rows)
+                self._merged = len(merged)
 
     def line(self, evaluations: int) -> str:
         """Return how far the search is."""

@@ -69,7 +69,10 @@ class Store(Protocol):
         ...
 
     def claim(self, number: int, network: str, worker: str) -> Lease | None:
-        """Take a number; None where another worker has it or its result is there."""
+        """Take a number; None where another worker has it or its result is there.
+
+        A worker that has it already gets the same lease again.
+        """
         ...
 
     def renew(self, lease: Lease) -> None:

@@ -147,3 +147,16 @@ def _end(variant):
 
     print("the last words", file=sys.stderr, flush=True)
     os._exit(3)
+
+
+def raises(variant, rung):
+    raise KeyError("not in the table")
+
+
+def breaks_elsewhere(pid):
+    """Make the objective, but in the processes of this one and its child alone."""
+    from common.errors import UserError
+
+    if os.getpid() != pid and os.getppid() != pid:
+        raise UserError("no source here")
+    return objective
