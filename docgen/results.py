@@ -22,6 +22,7 @@ _WORDS = {
     "keras": "Keras",
     "tf-models-official": "Model Garden",
     "python": "Python",
+    "optuna": "Optuna",
     "torch": "torch",
 }
 
@@ -365,6 +366,56 @@ def install(report: Report) -> str:
     )
 
 
+def search(report: Report) -> str:
+    """Return how near samplers came to the best network of planted problems."""
+    rows = [
+        (
+            row["engine"],
+            f"{row['near']} of {row['runs']}",
+            f"{row['mean_gap']:.2f}",
+            f"{row['worst_gap']:.2f}",
+            _evaluations(row["median_evaluations_until_near"]),
+            three_digits(row["ms_per_ask"]),
+        )
+        for row in report["rows"]
+    ]
+    settings, conditions = report["settings"], report["conditions"]
+    near = f"within {settings['near']}"
+    head = (
+        *("sampler", f"{near} of the best", "mean gap", "worst gap"),
+        *(f"evaluations until {near}, median", "CPU ms an ask"),
+    )
+    return "\n\n".join(
+        [
+            f"Points from the best network, which is known, after "
+            f"{settings['evaluations']:,} evaluations. The problem: "
+            f"{conditions['problem']}. Ageing evolution: "
+            f"{conditions['ageing evolution']}. Optuna: {conditions['Optuna']}.",
+            table(head, rows, right=" rrrrr"),
+            *_streams(report["rows"]),
+            note(report, timed=True),
+        ]
+    )
+
+
+def _evaluations(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _streams(rows: list[Report]) -> Iterator[str]:
+    """Yield how far runs on the same problems differ."""
+    for row in rows[:1]:
+        parts = [
+            f"{one['near']} of {one['runs']} (mean gap {one['mean_gap']:.2f})"
+            for one in row.get("streams", ())
+        ]
+        if parts:
+            yield (
+                f"The same problems with other random numbers, {row['engine']}: "
+                f"{'; '.join(parts)}."
+            )
+
+
 def summary(reports: Mapping[str, Report]) -> str:
     """Return one table of what is most worth knowing, each figure with its script."""
     rows = [(what, figure, code(script)) for what, figure, script in _lines(reports)]
@@ -440,6 +491,7 @@ RENDERERS: dict[str, Render] = {
     "input": input_pipeline,
     "trainer": trainer,
     "install": install,
+    "search": search,
 }
 
 

@@ -16,6 +16,7 @@ Imports no framework.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ class Limits:
 
 def blocks(
     base: str | Variant,
-    stages: Mapping[int | str, _Fields] | None = None,
+    stages: Mapping[Any, _Fields] | None = None,
     *,
     space_to_depth: Sequence[str] | None = None,
     resolution: Sequence[int] | None = None,
@@ -116,7 +117,7 @@ def blocks(
       name: of the space.
 
     Raises:
-      UserError: there is no such base, stage or field, or a value cannot be; says where.
+      UserError: there is no such base, stage or field, or no such value; says where.
     """
     row = _base(base)
     given = {
@@ -183,7 +184,7 @@ def depth_plateaus(base: Variant, most_blocks: int = 64) -> list[float]:
     for repeats in {stage.num_repeat for stage in base.stages}:
         edges |= {k / repeats for k in range(repeats, most * repeats + 1)}
     steps = sorted(edges)
-    middles = [1.0, *((a + b) / 2 for a, b in zip(steps, steps[1:], strict=False))]
+    middles = [1.0, *((a + b) / 2 for a, b in itertools.pairwise(steps))]
     found: dict[tuple[int, ...], float] = {}
     for middle in middles:
         depth = round(middle, 4)
@@ -202,7 +203,7 @@ def paper(base: str | Variant = "efficientnet-x-b0") -> Space:
     lists of values are in no public code: those here are ours, around the base's.
     """
     row = _base(base)
-    stages: dict[int | str, dict[str, list[Any]]] = {}
+    stages: dict[int, dict[str, list[Any]]] = {}
     last_at_14_pixels = 5  # behind it, 7 x 7 pixels have no halves
     for number, stage in enumerate(row.stages, start=1):
         stages[number] = {
@@ -239,8 +240,8 @@ def _base(base: str | Variant) -> Variant:
 
 
 def _by_stage(
-    base: Variant, stages: Mapping[int | str, _Fields]
-) -> dict[int | str, dict[str, Sequence[Any]]]:
+    base: Variant, stages: Mapping[Any, _Fields]
+) -> dict[int, dict[str, Sequence[Any]]]:
     """Return the fields of each stage, those of all stages among them."""
     for key, fields in stages.items():
         if key != _ALL and not (type(key) is int and key >= 1):

@@ -166,6 +166,32 @@ TRAINER = {
     "ratio_min_max": [0.968, 1.0],
     **COMMON,
 }
+
+
+def sampler(name, near, gap, evaluations, **more):
+    return {
+        "engine": name,
+        "runs": 20,
+        "near": near,
+        "mean_gap": gap,
+        "worst_gap": 2 * gap,
+        "median_evaluations_until_near": evaluations,
+        "ms_per_ask": 0.0345,
+        **more,
+    }
+
+
+_STREAMS = [sampler("", 9, 0.04, 1), sampler("", 7, 0.1, 1)]
+SEARCH = {
+    "benchmark": "search",
+    "settings": {"evaluations": 3000, "near": 0.1},
+    "conditions": {"problem": "P", "ageing evolution": "A", "Optuna": "O"},
+    "rows": [
+        sampler("ageing evolution", 16, 0.0683, 1234, streams=_STREAMS),
+        sampler("random", 0, 9.5, None),
+    ],
+    **COMMON,
+}
 REPORTS = {
     "stage_choices": {
         "benchmark": "stage_choices",
@@ -184,6 +210,7 @@ REPORTS = {
     "models": MODELS,
     "input": INPUT,
     "trainer": TRAINER,
+    "search": SEARCH,
     "preflight": {
         "benchmark": "preflight",
         "command": ["python"],
@@ -318,6 +345,24 @@ def test_install():
         ["---", "---:", "---:", "---:"],
         ["`make setup`", "2,144", "31", "90"],
     ]
+
+
+def test_search():
+    text = results.search(SEARCH)
+    assert text.startswith("Points from the best network, which is known, after 3,000")
+    assert cells(text) == [
+        [
+            *("sampler", "within 0.1 of the best", "mean gap", "worst gap"),
+            *("evaluations until within 0.1, median", "CPU ms an ask"),
+        ],
+        ["---", "---:", "---:", "---:", "---:", "---:"],
+        ["ageing evolution", "16 of 20", "0.07", "0.14", "1,234", "0.0345"],
+        ["random", "0 of 20", "9.50", "19.00", "-", "0.0345"],
+    ]
+    assert (
+        "other random numbers, ageing evolution: 9 of 20 (mean gap 0.04); 7 of 20 "
+        "(mean gap 0.10)." in text
+    )
 
 
 def test_summary():

@@ -3,6 +3,7 @@ import dataclasses
 import math
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def made(make, seed=0):
     return make(seed=seed, **small.get(make, {}))
 
 
-def evaluated(space, network, number, problem=PROBLEM):
+def evaluated(space: Any, network, number, problem: Blocks | None = PROBLEM):
     points = problem.evaluate(network) if problem else float(number % 7)
     ms = float(problem.cost(network)) if problem else float(number % 5 + 1)
     return Result(
@@ -57,7 +58,9 @@ def evaluated(space, network, number, problem=PROBLEM):
     )
 
 
-def search(sampler, budget, lag=0, space=SPACE, problem=PROBLEM):
+def search(
+    sampler, budget, lag=0, space: Any = SPACE, problem: Blocks | None = PROBLEM
+):
     """Return the history of a search whose results come in `lag` numbers late."""
     history = []
     for number in range(budget):
@@ -275,20 +278,20 @@ def test_crowding():
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "settings", "says"),
     [
         (
-            lambda: AgeingEvolution(population=0),
+            *(AgeingEvolution, {"population": 0}),
             "AgeingEvolution.population = 0: .* >= 1",
         ),
-        (lambda: AgeingEvolution(sample=2.5), "AgeingEvolution.sample = 2.5: .* >= 1"),
-        (lambda: RandomSearch(seed=-1), "RandomSearch.seed = -1: .* >= 0"),
-        (lambda: Pareto(population="9"), "Pareto.population = '9': .* >= 1"),
+        (AgeingEvolution, {"sample": 2.5}, "AgeingEvolution.sample = 2.5: .* >= 1"),
+        (RandomSearch, {"seed": -1}, "RandomSearch.seed = -1: .* >= 0"),
+        (Pareto, {"population": "9"}, "Pareto.population = '9': .* >= 1"),
     ],
 )
-def test_settings_that_make_no_sense(make, says):
+def test_settings_that_make_no_sense(make, settings, says):
     with pytest.raises(UserError, match=says):
-        make()
+        make(**settings)
 
 
 def test_nothing_valid_within_reach():
