@@ -31,6 +31,58 @@ class Difference:
         return self.spread and self.spread[0] <= 0 <= self.spread[1]
 
 
+def stages(variant: Variant) -> list[dict[str, Any]]:
+    """Return a network from stem to head, a row for each run of like blocks of a stage.
+
+    Channels and size in pixels are those behind the run; inside a space-to-depth
+    section these are four times as many channels at half the size. A stage has several
+    rows where its blocks differ in more than that.
+    """
+    blocks, sizes = scaling.block_specs(variant), scaling.feature_sizes(variant)
+    rows: list[dict[str, Any]] = [
+        {
+            "stage": 0,
+            "kind": "stem",
+            "blocks": 1,
+            "channels": scaling.stem_filters(variant),
+            "resolution": sizes[0],
+        }
+    ]
+    numbers = scaling.stage_of_block(variant)
+    for stage, block, size in zip(numbers, blocks, sizes[1:], strict=True):
+        row = {"stage": stage, **_kind(block)}
+        last = rows[-1]
+        like = all(last.get(name) == value for name, value in row.items())
+        # What opens or leaves a section does so once, in front of its like.
+        if like and block.space_to_depth == "none":
+            last["blocks"] += 1
+        else:
+            moves = block.space_to_depth
+            rows.append({**row, "space_to_depth": moves, "blocks": 1})
+            last = rows[-1]
+        last["channels"], last["resolution"] = block.output_filters, size
+    head = {
+        "stage": len(variant.stages) + 1,
+        "kind": "head",
+        "blocks": 1,
+        "channels": scaling.head_filters(variant),
+        "resolution": sizes[-1],
+    }
+    return [*rows, head]
+
+
+def _kind(block: scaling.BlockSpec) -> dict[str, Any]:
+    """Return what the blocks of a run have in common."""
+    return {
+        "kind": "fused" if block.fused else "depthwise",
+        "kernel": block.kernel_size,
+        "expansion": block.expand_ratio,
+        "activation": block.activation,
+        "squeeze_excite": block.se_filters > 0,
+        "space_to_batch": block.space_to_batch,
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
     """A network at a target.
@@ -75,6 +127,7 @@ class Member:
             "top1_spread": self.score.spread,
             "top1_source": self.score.source,
             "top1_reason": self.score.reason,
+            "stages": stages(self.variant),
         }
 
 
