@@ -78,11 +78,14 @@ def _make(settings: type[_Settings]) -> _Settings:
     try:
         return configurable()
     except TypeError as error:
-        missing = [name for name in _required(settings) if f"'{name}'" in str(error)]
-        if not missing:
+        if " missing " not in first_line(error):
             raise
+        missing = [name for name in _required(settings) if f"'{name}'" in str(error)]
         names = ", ".join(f"{settings.__name__}.{name}" for name in missing)
-        raise UserError(f"the config does not say {names}") from error
+        # Else it is of a function that the settings refer to.
+        raise UserError(
+            f"the config does not say {names or _complaint(error)}"
+        ) from error
 
 
 def _required(settings: type) -> list[str]:
@@ -97,10 +100,14 @@ def _read(parser: Callable[[str], Any], what: str, where: str) -> None:
     except Exception as error:
         # gin raises what Python's tokenizer, importer and getattr raise: too many
         # types to list, and whatever the type, the text is what cannot be read.
-        message = first_line(error)
-        at = [line.strip() for line in str(error).splitlines()[1:]]
-        places = [line for line in at if line.startswith("In ")]
-        place = "".join(f" ({line})" for line in places[:1])
-        near = nearest_names(message.rpartition("module ")[2].strip("'"), _MODULES)
+        name = first_line(error).rpartition("module ")[2].strip("'")
+        near = nearest_names(name, _MODULES)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise UserError(f"{where}: {message}{place}{hint}") from error
+        raise UserError(f"{where}: {_complaint(error)}{hint}") from error
+
+
+def _complaint(error: Exception) -> str:
+    """Return gin's first line, and the one that says in which file and line it is."""
+    at = [line.strip() for line in str(error).splitlines()[1:]]
+    places = [line for line in at if line.startswith("In ")]
+    return first_line(error) + "".join(f" ({line})" for line in places[:1])
