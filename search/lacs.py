@@ -103,12 +103,15 @@ def _search(settings: Any, folder: Path) -> Any:
 def _sources(
     given: Mapping[str, Any], folder: Path, stack: contextlib.ExitStack
 ) -> dict[str, Any]:
-    """Return the sources; those that take long keep their answers in the folder."""
+    """Return the sources; those that take long keep their answers in the folder.
+
+    The cheap one is asked for thousands of networks, each of which would be synced.
+    """
     from search import accuracy_sources, latency_sources
 
     found = {}
     for name, source in given.items():
-        if hasattr(source, "noted_conditions"):
+        if name in ("parts", "exact") and hasattr(source, "noted_conditions"):
             source = latency_sources.recorded(source, str(folder))
         if name == "accuracy":
             source = accuracy_sources.in_folder(source, str(folder))
