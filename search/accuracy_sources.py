@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from common.checks import is_number, nearest_names
-from common.errors import UserError
+from common.errors import UserError, first_line
+from models.errors import ModelError
 from models.variants import Variant
 from search.results import Accuracy, Score
+from search.training import Trained
 
 
 def surrogate(
@@ -70,8 +72,6 @@ def trained(
     seconds: float | None = None,
 ) -> Accuracy:
     """Train by `train/`, in rungs; see `search.training.Trained` for the arguments."""
-    from search.training import Trained
-
     return Trained(
         gin_files=_texts("gin_files", gin_files),
         epochs=tuple(epochs),
@@ -118,8 +118,9 @@ def function(name: str) -> Accuracy:
 
 def in_folder(source: Accuracy, search_dir: str) -> Accuracy:
     """Return a source that keeps its files in a search's folder, if it has any."""
-    has_folder = getattr(source, "search_dir", "") is None
-    return source.in_folder(search_dir) if has_folder else source  # type: ignore
+    if isinstance(source, Trained) and source.search_dir is None:
+        return source.in_folder(search_dir)
+    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +139,16 @@ class AccuracyTable:
         """Return what the table says of a network, by its digest, else by its name."""
         from search.spaces import digest
 
-        found = digest(variant)
+        source = f"table {self.path}"
+        try:
+            found = digest(variant)
+        except ModelError as error:
+            return Score((), source, f"cannot be built: {first_line(error)}")
         for key in (found, variant.name):
             if key in self.samples:
-                return Score(self.samples[key], f"table {self.path}")
-        return Score(
-            (),
-            f"table {self.path}",
-            f"neither {found} nor {variant.name} is in {self.path}",
-        )
+                return Score(self.samples[key], source)
+        reason = f"neither {found} nor {variant.name} is in {self.path}"
+        return Score((), source, reason)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ from search import error_forms, network_size, published
 from search.results import Score
 
 RESAMPLES = 40
+_DECIMALS = 4  # of a score: a thousandth of its error, and lines of results stay short
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,8 @@ class Surrogate:
             return Score((), source, f"outside of what the rows cover: {outside}")
         if outside:
             source += f", extrapolated: {outside}"
-        return Score(tuple(self.predict(sizes)[:, 0].tolist()), source)
+        samples = np.round(self.predict(sizes)[:, 0], _DECIMALS)
+        return Score(tuple(samples.tolist()), source)
 
     def many(self, variants: Sequence[Variant]) -> list[Score]:
         """Predict several networks; sample by sample they are of the same fits."""

@@ -1,4 +1,4 @@
-"""Train a network for the first epochs of a run, and go on from its checkpoint later.
+r"""Train a network for the first epochs of a run, and go on from its checkpoint later.
 
     python -m search.train_rung --gin_file=RECIPE.gin --gin_file=NETWORK.gin \
       --model_dir=DIR --until_epoch=3 --result=rung-0.json

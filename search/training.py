@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from common.errors import Restart, Status, UserError
+from common.errors import Restart, Status, UserError, first_line
 from common.project import ROOT, why_no_gin_file
+from models.errors import ModelError
 from models.variants import Variant
 from search.results import Score
 from search.variant_text import variant_gin
@@ -103,7 +104,10 @@ class Trained:
                 "as many as the search"
             )
         source = f"trained, {self.epochs[rung]:g} epochs"
-        trial = _Trial(self, variant, rung)
+        try:
+            trial = _Trial(self, variant, rung)
+        except ModelError as error:
+            return Score((), source, f"cannot be built: {first_line(error)}")
         found = trial.read() or trial.train()
         if reason := found.get("reason"):
             return Score((), source, reason)

@@ -1,5 +1,6 @@
 """Sources of accuracies as gin files name them."""
 
+import dataclasses
 import json
 import pickle
 
@@ -58,6 +59,12 @@ def test_a_network_that_no_table_has(table):
     score = table("network,top1\nother,80\n")(B0, 0)
     assert score.samples == ()
     assert f"neither {digest(B0)} nor efficientnet-x-b0 is in" in score.reason
+
+
+def test_a_network_that_cannot_be_built(table):
+    small = dataclasses.replace(B0, resolution=1)
+    score = table("network,top1\nother,80\n")(small, 0)
+    assert score.reason.startswith("cannot be built: resolution 1 is too small")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from common.errors import Restart, UserError
-from search import training
+from input_pipeline.records import load_info
+from search import train_rung, training
 from search.results import Score
 from search.spaces import digest
 from search.training import Trained
 from tests.support import tiny
-from tests.support.runs import TINY
+from tests.support.runs import TINY, experiment_of
 
 SOURCE = "trained, 0.06 epochs"
 
@@ -183,6 +184,8 @@ def wait_for(path, is_alive):
 def test_it_ends_with_whoever_started_it(trained, acts):
     """Standard input of a training ends when its parent is killed."""
     acts(
+        "import select\n"
+        "if select.select([0], [], [], 0)[0]: sys.exit('it has ended before')\n"
         "with open(result + '.pid', 'w') as file: file.write(str(os.getpid()))\n"
         "os.rename(result + '.pid', os.path.dirname(result) + '/pid')\n"
         "sys.stdin.read()\n"
@@ -249,6 +252,44 @@ def test_settings_that_make_no_sense(settings, message):
 def test_a_rung_that_there_is_not(trained):
     with pytest.raises(UserError, match=r"epochs = \(0.03, 0.06\) has no rung 2"):
         trained(tiny.variant(), 2)
+
+
+def test_what_cannot_be_built_is_a_result(trained, acts):
+    small = dataclasses.replace(tiny.variant(), resolution=1)
+    score = trained(small, 0)
+    assert score.samples == ()
+    assert score.reason.startswith("cannot be built: resolution 1 is too small")
+    assert acts.tries == 0
+
+
+def test_the_first_part_of_a_run(digits):
+    """It ends early; rates and stages until there are the whole run's."""
+    stages = [
+        {"until_epoch": 0.5, "resolution": 16},
+        {"until_epoch": 1.5, "resolution": 24},
+    ]
+    changes = {"Experiment.epochs": 2, "Experiment.progressive": stages}
+    named = {f"experiment.{name}": value for name, value in changes.items()}
+    named["schedule.cosine.warmup_epochs"] = 0
+    whole, info = experiment_of(digits, **named), load_info(str(digits))
+    assert list(whole.stages(info)) == [100, 300, 400]
+    for epoch, ends in (
+        (0.25, [50]),
+        (0.5, [100]),
+        (1, [100, 200]),
+        (2, [100, 300, 400]),
+    ):
+        part = train_rung.first_part(whole, epoch)
+        assert part.train_steps(info) == 200 * epoch
+        found = part.stages(info)
+        assert list(found) == ends
+        assert list(found.values()) == list(whole.stages(info).values())[: len(ends)]
+        for step in (0, 10, 49):
+            rates = [e.make_learning_rate(info)(step) for e in (whole, part)]
+            assert rates[0] == rates[1]
+        assert part.epochs == 2  # of the config
+    with pytest.raises(UserError, match=r"epoch 2\.5 is behind the end of the run"):
+        train_rung.first_part(whole, 2.5)
 
 
 # Real trainings: processes of 20 seconds each.
@@ -325,14 +366,6 @@ def test_what_diverges_is_a_result(real):
     assert score.samples == ()
     assert score.reason.startswith("diverged: ")
     assert "is not finite at step" in score.reason
-
-
-@pytest.mark.slow
-def test_what_cannot_be_built_is_a_result(real):
-    large = dataclasses.replace(tiny.variant(), resolution=1)
-    score = real(large, 0)
-    assert score.samples == ()
-    assert score.reason.startswith("cannot be built: ")
 
 
 @pytest.mark.slow
