@@ -125,6 +125,27 @@ def test_a_full_disk_is_no_answer(compiler):
         source(X_B0)
 
 
+def test_a_process_that_has_died_is_closed_all_the_same(monkeypatch):
+    class Dead:
+        def __init__(self, *_):
+            pass
+
+        def ask(self, method, *_):
+            raise UserError("Compilations: its process was killed")
+
+        def close(self):
+            closed.append(True)
+
+    closed = []
+    monkeypatch.setattr(isolated, "IsolatedObject", Dead)
+    with (
+        pytest.raises(UserError, match="its process was killed"),
+        latency_sources.whole("v3") as source,
+    ):
+        source(X_B0)
+    assert closed == [True]
+
+
 def test_sums_of_segments(compiler):
     compiler[256] = made_up.failed("refused", message="no such op")
     with latency_sources.sum_of_parts("v3") as source:
