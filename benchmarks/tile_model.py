@@ -23,7 +23,14 @@ from common.cli import names
 from common.errors import Status
 from search import latency_sources
 from search.tile_features import FEATURES
-from search.tile_model import Fitted, TileModel, coefficients, left_out, rms
+from search.tile_model import (
+    Fitted,
+    TileModel,
+    best_set,
+    coefficients,
+    left_out,
+    rms,
+)
 
 LIMIT = 0.03
 _FOUR = list(itertools.combinations(FEATURES, 4))
@@ -46,7 +53,7 @@ def of_choice(rows: Sequence[Fitted]) -> list[float]:
     found = []
     for row in rows:
         others = [other for other in rows if other is not row]
-        best = min(_FOUR, key=lambda chosen: rms(left_out(others, chosen).values()))
+        best = best_set(others, _FOUR)
         weights = coefficients(others, best)
         places = [FEATURES.index(name) for name in best]
         found.append(float(row.features[places] @ weights) / row.ms - 1)

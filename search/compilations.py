@@ -52,8 +52,8 @@ class Compilations:
         self._compiler = Compiler(workers)
 
     def close(self) -> None:
-        """End the compiler's processes."""
-        self._compiler.__exit__(None, None, None)
+        """End the compiler's processes, whatever they do: nobody waits for it now."""
+        self._compiler.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
     def whole(self, variants: Sequence[Variant]) -> list[Answer]:
         """Compile networks, all workers at once.

@@ -3,6 +3,7 @@
 Imports no framework, and none is imported in this process later on.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -146,7 +147,8 @@ class Compiled(_Source):
     def close(self) -> None:
         """End the compiler."""
         if self._process is not None:
-            self._process.ask("close")
+            with contextlib.suppress(UserError):  # it has died, and that was said
+                self._process.ask("close")
             self._process.close()
             self._process = None
 

@@ -193,7 +193,10 @@ def _noted(row: NetworkRow, found: Estimate, *, sums: bool) -> NetworkRow:
 def _source(arguments: argparse.Namespace) -> Compiled | Measured:
     common = {"batch": arguments.batch, "dtype": arguments.dtype}
     if arguments.device:
-        return latency_sources.device(repeats=arguments.repeats, **common)
+        found = latency_sources.device(repeats=arguments.repeats, **common)
+        if found.device.platform == "cpu":
+            console.warn("JAX finds a CPU: these are no figures of an accelerator")
+        return found
     return latency_sources.whole(
         arguments.topology, workers=arguments.workers, **common
     )

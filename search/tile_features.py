@@ -67,7 +67,7 @@ class Layout:
       specs: its blocks.
       sizes: int[layers], which of `_sizes` each layer writes.
       lanes: int[layers], the lanes that it writes a pixel.
-      weights: int64[layers, features], what a pixel of it adds, but for "spilled".
+      weights: float64[layers, features], what a pixel of it adds, but for "spilled".
     """
 
     specs: tuple[BlockSpec, ...]
@@ -114,9 +114,11 @@ class Layout:
     def features(self, resolutions: Sequence[int], batch: int, dtype: str) -> Array:
         """Return float64[resolutions, features] in 10^9, of a batch.
 
-        They are sums of whole numbers, and so the same however many are asked for.
+        They are sums of whole numbers, exact below 2**53, and so the same however many
+        are asked for.
         """
-        pixels = batch * self._sizes(resolutions)[:, self.sizes] ** 2
+        sides = self._sizes(resolutions)[:, self.sizes].astype(np.float64)
+        pixels = batch * sides**2
         found = pixels @ self.weights
         values = pixels * self.lanes - NEAR_BYTES // _BYTES[dtype]
         found[:, FEATURES.index("spilled")] = np.maximum(values, 0).sum(axis=1)
@@ -159,7 +161,7 @@ def _depthwise(size: int, kernel: int, channels: int) -> _Layer:
 
 
 def _features(**values: int) -> Array:
-    return np.array([values.get(name, 0) for name in FEATURES], np.int64)
+    return np.array([values.get(name, 0) for name in FEATURES], float)
 
 
 def _layers(spec: BlockSpec, before: int) -> Iterator[_Layer]:
@@ -212,7 +214,7 @@ def kind_of(variant: Variant) -> tuple[Any, ...]:
 def layout_key(variant: Variant) -> tuple[Any, ...]:
     """Return all that decides on a network's blocks but for its resolution."""
     return (
-        variant.stages,
+        tuple(variant.stages),
         variant.width_coefficient,
         variant.depth_coefficient,
         variant.se_coefficient,

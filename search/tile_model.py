@@ -37,13 +37,15 @@ from search.tile_features import (
     why_outside,
 )
 
-# By generation. v3's were chosen among some 1,500 sets of two to five features by the
-# leave-one-out error of the 21 networks of its table. The others' were chosen among
-# some 92,000 sets of two to four of 39 features by that of 25 networks on v5e: of the
-# best dozen the one whose features mean most, before v6e was looked at. What choosing
-# among so many is worth, benchmarks.tile_model shows by networks compiled later.
-CHOSEN = {"v3": ("depthwise_out", "depthwise_lanes", "dense_out", "matrix")}
-DEFAULT = ("depthwise_out", "matrix", "expanded", "spilled")
+# The sets of features that a fit may take: that with the smaller leave-one-out error.
+# The first was chosen among some 1,500 sets of two to five features by that error of 21
+# networks on v3; the second among some 92,000 sets of two to four of 39 features by
+# that of 25 networks on v5e, of the best dozen the one whose features mean most. What
+# such a choice is worth, benchmarks.tile_model shows by leaving it out, too.
+SETS = (
+    ("depthwise_out", "depthwise_lanes", "dense_out", "matrix"),
+    ("depthwise_out", "matrix", "expanded", "spilled"),
+)
 LEAST_OF_A_BASE = 3  # networks; fewer say too little of how its layers are weighed
 NAME = "tile model"
 
@@ -123,6 +125,15 @@ def left_out(
     return found
 
 
+def best_set(
+    rows: Sequence[Fitted], sets: Iterable[Sequence[str]] = SETS
+) -> Sequence[str]:
+    """Return the set of features whose leave-one-out error is least; the first of two
+    that are equal.
+    """  # noqa: D205 (one sentence)
+    return min(sets, key=lambda chosen: rms(left_out(rows, chosen).values()))
+
+
 def rms(errors: Iterable[float]) -> float:
     """Return the root mean square."""
     return math.sqrt(float(np.mean(np.square(list(errors)))))
@@ -147,21 +158,24 @@ class TileModel:
     def __init__(self, table: LatencyTable, chosen: Sequence[str] | None = None):
         """Fit the model.
 
+        Args:
+          table: of compiled networks.
+          chosen: features; None takes the better one of SETS.
+
         Raises:
           UserError: the table has too few compiled networks, or describes one that
             cannot be built.
         """
         self.table = table
-        hardware = table.conditions.hardware
-        self.chosen = tuple(chosen or CHOSEN.get(hardware, DEFAULT))
         self.rows = fitted_rows(table)
-        least = 2 * len(self.chosen)
+        least = 2 * len(chosen or SETS[0])
         if len(self.rows) < least:
             raise UserError(
                 f"the tile model needs {least} whole compiled networks in its domain, "
                 f"and there are {len(self.rows)} for {table.conditions}; python -m "
                 "search.table compiles some"
             )
+        self.chosen = tuple(chosen or best_set(self.rows))
         self.weights = coefficients(self.rows, self.chosen)
         self._places = [FEATURES.index(name) for name in self.chosen]
         kinds: dict[Any, list[float]] = {}
@@ -189,6 +203,8 @@ class TileModel:
 
     def refit(self, rows: Iterable[NetworkRow]) -> "TileModel":
         """Return the model fitted to these compiled networks, too; the newest count.
+
+        Its features stay the same.
 
         Raises:
           UserError: a row describes no network.

@@ -125,6 +125,27 @@ def test_a_full_disk_is_no_answer(compiler):
         source(X_B0)
 
 
+def test_a_process_that_has_died_is_closed_all_the_same(monkeypatch):
+    class Dead:
+        def __init__(self, *_):
+            pass
+
+        def ask(self, method, *_):
+            raise UserError("Compilations: its process was killed")
+
+        def close(self):
+            closed.append(True)
+
+    closed = []
+    monkeypatch.setattr(isolated, "IsolatedObject", Dead)
+    with (
+        pytest.raises(UserError, match="its process was killed"),
+        latency_sources.whole("v3") as source,
+    ):
+        source(X_B0)
+    assert closed == [True]
+
+
 def test_sums_of_segments(compiler):
     compiler[256] = made_up.failed("refused", message="no such op")
     with latency_sources.sum_of_parts("v3") as source:
@@ -148,6 +169,21 @@ def test_blocks_of_networks_are_each_compiled_once(compiler):
     assert (kinds.count("stem"), kinds.count("head")) == (1, 1)
     assert [one.ms for one in found] == pytest.approx([1.0] * 15)
     assert found[-1].segment["spec"]["kernel_size"] == 5
+
+
+def test_no_framework_is_imported():
+    code = (
+        "import sys\n"
+        "from search import compilations, latency_log, latency_sources, table\n"
+        "latency_sources.tile_model('v3')\n"
+        "names = 'tensorflow', 'keras', 'jax', 'scipy', 'optuna', 'gin'\n"
+        "print([name for name in names if name in sys.modules])\n"
+    )
+    root = str(latency_sources.DATA.parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_nothing_starts_before_the_first_question():
@@ -205,6 +241,7 @@ def test_a_process_ends_with_the_one_that_asks(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_network_by_the_real_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    loaded = "tensorflow" in sys.modules
     tiny = dataclasses.replace(
         X_B0, name="tiny", stages=X_B0.stages[:2], resolution=32, head_filters=8
     )
@@ -217,10 +254,7 @@ def test_a_tiny_network_by_the_real_compiler(monkeypatch, tmp_path):
     assert "too small" in none.reason
     # Of small segments the edges cost most.
     assert 0.5 * whole.ms < (parts.ms or 0) < 3 * whole.ms
-    assert "tensorflow" not in sys.modules or "tensorflow" in _before
-
-
-_before = set(sys.modules)
+    assert loaded == ("tensorflow" in sys.modules)
 
 
 # -- measured -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import UserError
 from models.variants import change, get_variant
+from performance.device_timing import Device
 from performance.segments import InferenceOptions, segments_of
 from search import latency_sources, latency_table
 from search.latency_table import SUM, WHOLE, BlockRow, segment_digest
@@ -25,6 +26,7 @@ class Source:
 
     def __init__(self, name, asked, versions):
         self.name, self.asked, self.error = name, asked, None
+        self.device = Device("gpu", "NVIDIA A100")
         self._noted = dataclasses.replace(CONDITIONS, versions=versions)
 
     def __enter__(self):
@@ -72,9 +74,13 @@ def run(monkeypatch, tmp_path, capsys):
 
         monkeypatch.setattr(latency_sources, "whole", whole)
         monkeypatch.setattr(latency_sources, "sum_of_parts", sum_of_parts)
-        monkeypatch.setattr(
-            latency_sources, "device", lambda **_: Source("measured", asked, versions)
-        )
+
+        def device(**_):
+            source = Source("measured", asked, versions)
+            source.device = Device("cpu", "cpu")
+            return source
+
+        monkeypatch.setattr(latency_sources, "device", device)
         path = tmp_path / "t.json"
         ended = status(main, topology, f"--output={path}", *flags)
         said = capsys.readouterr()
@@ -167,8 +173,9 @@ def test_changed_stages_have_a_name_of_their_own(run):
 
 
 def test_a_device_is_measured(run):
-    ended, asked, _, found = run("--variants=efficientnet-b0", topology="--device")
+    ended, asked, said, found = run("--variants=efficientnet-b0", topology="--device")
     assert ended == 0
+    assert "warning: JAX finds a CPU: these are no figures" in said
     assert asked[0] == "measured: efficientnet-b0"
     (one,) = found.networks.values()
     assert one.source == "measured"

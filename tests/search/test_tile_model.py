@@ -200,6 +200,13 @@ def test_many_answers_in_the_order_of_the_questions(planted):
     assert planted.many([]) == []
 
 
+def test_huge_images_and_lists_of_stages(planted):
+    huge = dataclasses.replace(X_B0, resolution=10**7)
+    assert planted(huge).ms == pytest.approx(planted_ms(huge), rel=1e-9)
+    listed = dataclasses.replace(X_B0, stages=list(X_B0.stages))
+    assert planted(listed) == planted(X_B0)
+
+
 def test_an_invalid_resolution_does_not_spoil_the_layout(planted):
     small = scaled(1.15, 1.0, 31)
     assert "too small" in planted(small).reason
@@ -335,4 +342,25 @@ def test_the_set_of_features_may_be_named():
     model = TileModel(table(rows), ("depthwise_taps", "matrix"))
     assert model.chosen == ("depthwise_taps", "matrix")
     assert model.error > 0.001
-    assert tile_model.CHOSEN["v3"] == FOUR
+    refitted = model.refit(rows[:1])
+    assert refitted.chosen == ("depthwise_taps", "matrix")
+
+
+def test_the_better_one_of_two_sets_is_taken(planted):
+    assert planted.chosen == FOUR == tile_model.SETS[0]
+    weights = dict(zip(FEATURES, (20.0, 0, 0, 0, 0.01, 10.0, 3.0), strict=True))
+    rows = [
+        row(
+            one,
+            sum(
+                weight * feature
+                for weight, feature in zip(
+                    weights.values(), plain_features(one), strict=True
+                )
+            ),
+        )
+        for one in grid()
+    ]
+    other = TileModel(table(rows))
+    assert other.chosen == tile_model.SETS[1]
+    assert other.error == pytest.approx(0, abs=1e-9)
