@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.support import results
 from common import console
 from docgen import latencies
+from docgen import scaling as scaling_tables
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -468,6 +469,11 @@ def _lines(reports: Mapping[str, Report]) -> Iterator[tuple[str, str, str]]:
     )
 
 
+def scaling(report: Report) -> str:
+    """Return what scaling by latency has found."""
+    return scaling_tables.scaling(report, note(report))
+
+
 def stage_choices(report: Report) -> str:
     """Return what each stage costs with other blocks."""
     return latencies.stage_choices(report, note(report))
@@ -480,6 +486,7 @@ def tile_model(report: Report) -> str:
 
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
+    "scaling": scaling,
     "stage_choices": stage_choices,
     "tile_model": tile_model,
     "latency": latency,
