@@ -83,15 +83,15 @@ def test_a_network_is_a_function_of_seed_number_and_history(make, lag):
 
 @each
 def test_memory_changes_nothing(make):
-    """One sampler is asked about two histories in turns, and about old numbers."""
+    """One sampler is asked about two histories, old numbers and several lags."""
     sampler = made(make)
     one, other = (search(made(make), 40, 2), search(made(make), 40, 2))
     other = [dataclasses.replace(result, value=-result.value) for result in other]
-    for number in (39, 5, 38, 30, 30, 0, 39):
+    for number, lag in ((39, 2), (5, 2), (38, 2), (38, 20), (38, 0), (0, 2), (39, 3)):
         for history in (one, other):
-            asked = sampler.ask(SPACE, history[: max(0, number - 2)], number)
-            fresh = made(make).ask(SPACE, history[: max(0, number - 2)], number)
-            assert asked == fresh
+            shown = history[: max(0, number - lag)]
+            asked = sampler.ask(SPACE, shown, number)
+            assert asked == made(make).ask(SPACE, shown, number)
 
 
 @each
