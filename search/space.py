@@ -55,8 +55,8 @@ class Space:
       base: what all networks have in common.
       choices: in any order; they are kept in the order of the encoding, but one that
         counts only `when` others have a value stands behind these.
-      constraints: further ones; each should be a value that prints what it demands,
-        as `search.spaces.Limits` does.
+      constraints: further ones: functions of a module, or values that print what they
+        demand, as `search.spaces.Limits` does; both are in the fingerprint.
       name: of the space.
 
     Raises:
@@ -243,7 +243,7 @@ class Space:
             }
             for choice in self.choices
         ]
-        constraints = [str(constraint) for constraint in self.constraints]
+        constraints = [_named(constraint) for constraint in self.constraints]
         base = dataclasses.asdict(self.base)
         return {"base": base, "choices": rows, "constraints": constraints}
 
@@ -331,6 +331,12 @@ class Space:
                 return _Examined(reason=reason)
         named = dataclasses.replace(variant, name=f"{self.base.name}-{name[:8]}")
         return _Examined(named, name)
+
+
+def _named(constraint: Constraint) -> str:
+    """Return what a constraint is, the same in every process."""
+    name = getattr(constraint, "__qualname__", None)
+    return f"{constraint.__module__}.{name}" if name else repr(constraint)
 
 
 def _left_open(variant: Variant) -> str:

@@ -309,6 +309,25 @@ def test_a_fingerprint_is_of_everything():
     ]
     assert len({one.fingerprint for one in [space, *others]}) == 6
     assert small().fingerprint == space.fingerprint
+    # A function's address is another one in every process.
+    rows = small(constraints=[no_soft_activation]).as_json()
+    assert rows["constraints"] == [f"{__name__}.no_soft_activation"]
+
+
+def no_soft_activation(variant: Variant) -> str:
+    soft = any(stage.activation == "swish" for stage in variant.stages)
+    return "swish is not wanted" if soft else ""
+
+
+def test_a_constraint_of_one_s_own():
+    space = spaces.blocks(
+        SMALL,
+        {2: {"activation": ["relu", "swish"]}},
+        constraints=[no_soft_activation],
+    )
+    assert space.why_not(space.decode("2 swish")) == "swish is not wanted"
+    drawn = {space.encode(space.sample(random.Random(i))) for i in range(20)}
+    assert drawn == {"2 relu"}
 
 
 @pytest.mark.parametrize(
