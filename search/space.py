@@ -78,6 +78,7 @@ class Space:
             choices.check(choice, self.base)
         object.__setattr__(self, "choices", ordered(self.choices))
         object.__setattr__(self, "constraints", tuple(self.constraints))
+        any(map(_named, self.constraints))  # refuses those that have no name
 
     # -- drawing and walking ------------------------------------------------------
 
@@ -336,7 +337,13 @@ class Space:
 def _named(constraint: Constraint) -> str:
     """Return what a constraint is, the same in every process."""
     name = getattr(constraint, "__qualname__", None)
-    return f"{constraint.__module__}.{name}" if name else repr(constraint)
+    text = f"{constraint.__module__}.{name}" if name else repr(constraint)
+    if " at 0x" in text:
+        raise UserError(
+            f"a constraint is {text}, which says not what it demands; let it be a "
+            "function of a module, or a dataclass that is called"
+        )
+    return text
 
 
 def _left_open(variant: Variant) -> str:

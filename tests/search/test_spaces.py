@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import functools
 import itertools
 import pickle
 import random
@@ -23,6 +24,11 @@ SMALL = Variant(
         StageSpec(2, 3, 2, 6, 24, "relu"),
     ),
 )
+
+
+def no_soft_activation(variant: Variant) -> str:
+    soft = any(stage.activation == "swish" for stage in variant.stages)
+    return "swish is not wanted" if soft else ""
 
 
 def small(**more) -> Space:
@@ -314,11 +320,6 @@ def test_a_fingerprint_is_of_everything():
     assert rows["constraints"] == [f"{__name__}.no_soft_activation"]
 
 
-def no_soft_activation(variant: Variant) -> str:
-    soft = any(stage.activation == "swish" for stage in variant.stages)
-    return "swish is not wanted" if soft else ""
-
-
 def test_a_constraint_of_one_s_own():
     space = spaces.blocks(
         SMALL,
@@ -436,6 +437,13 @@ def test_tokens_in_another_order():
         (
             {"resolution": [[224]]},
             r"resolution: \[224\]: resolution must be an integer",
+        ),
+        (
+            {
+                "resolution": [224],
+                "constraints": [functools.partial(no_soft_activation)],
+            },
+            "which says not what it demands",
         ),
         (
             {"network": {"stem_filter": [8]}},
