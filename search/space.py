@@ -78,9 +78,8 @@ class Space:
             choices.check(choice, self.base)
         object.__setattr__(self, "choices", ordered(self.choices))
         object.__setattr__(self, "constraints", tuple(self.constraints))
-        any(map(_named, self.constraints))  # refuses those that have no name
-
-    # -- drawing and walking ------------------------------------------------------
+        for constraint in self.constraints:
+            _named(constraint)  # refuses one without a name
 
     def sample(self, rng: random.Random) -> Network:
         """Return a valid network: each choice that counts is drawn uniformly.
@@ -151,8 +150,6 @@ class Space:
         """
         return self._layout.count()
 
-    # -- encodings ----------------------------------------------------------------
-
     def encode(self, network: Network) -> str:
         """Return the network as one short line, such as "r224 / 2 fused k5 e6".
 
@@ -203,8 +200,6 @@ class Space:
             if counts
         }
 
-    # -- what is built ------------------------------------------------------------
-
     def build(self, network: Network) -> Variant:
         """Return the variant, named by the base and its digest.
 
@@ -253,8 +248,6 @@ class Space:
         """16 hexadecimal digits of the space: equal spaces have equal ones."""
         text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    # -- inside -------------------------------------------------------------------
 
     @functools.cached_property
     def _layout(self) -> Layout:

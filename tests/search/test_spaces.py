@@ -441,7 +441,10 @@ def test_tokens_in_another_order():
         (
             {
                 "resolution": [224],
-                "constraints": [functools.partial(no_soft_activation)],
+                "constraints": [
+                    no_soft_activation,
+                    functools.partial(no_soft_activation),
+                ],
             },
             "which says not what it demands",
         ),
