@@ -72,7 +72,7 @@ def test_failures_of_every_kind_cost_one_result_each(evaluator):
         "",
         "ZeroDivisionError: a person's own function",
         "killed by signal 9, perhaps for want of memory",
-        "ArithmeticError: step 7: nan",
+        "diverged in step 7: nan",
         "its process ended with status 3: the last words",
         "",
         "ValueError: invalid literal for int() with base 10: 'no network'",
@@ -91,7 +91,7 @@ def test_what_an_answer_holds(evaluator):
         "value": 23.96,
         "top1": [24.0],
         "ms": 4.0,
-        "sources": ["toy", "toy"],
+        "sources": ["toy %", "toy ms"],
         "reason": "",
     }
 
@@ -191,8 +191,9 @@ class Process:
     def end(self, timeout=60):
         """Wait for it without closing its input; return status and what it said."""
         assert self.process.stderr is not None
-        with self.process.stderr as stderr, self.stdin:
+        with self.process.stderr as stderr:
             status = self.process.wait(timeout)
+            self.stdin.close()
             return status, stderr.read()
 
 
