@@ -68,6 +68,10 @@ _OF_STAGE: dict[str, Callable[[Any], str]] = {
     "skip": lambda v: "skip" if v else "noskip",
     "project": lambda v: "project" if v else "noproject",
 }
+# Above these a number is a slip, and what it builds could fill the memory.
+_LARGEST = 2**16
+_MOST_BLOCKS = 1_000  # for one block of the base
+_DEEPENING = ("depth_coefficient", "num_repeat", "num_repeat_change")
 # Fields of a stage's choices that are none of StageSpec's, and what they change there.
 _RELATIVE = {
     "output_filters_factor": "output_filters",
@@ -187,6 +191,9 @@ def check(choice: Choice, base: Variant) -> None:
 
 def _check_value(choice: Choice, value: Any, base: Variant) -> None:
     """Refuse one value; what StageSpec and Variant know, they say."""
+    largest = _MOST_BLOCKS if choice.field in _DEEPENING else _LARGEST
+    if is_number(value) and abs(value) > largest:
+        raise ModelError(f"more than {largest:,} is a slip")
     if choice.target == "activation" and value not in ACTIVATIONS:
         near = nearest_names(str(value), ACTIVATIONS) or ACTIVATIONS
         raise ModelError(f"unknown activation; known: {', '.join(near)}")

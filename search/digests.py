@@ -39,14 +39,13 @@ def _facts(block: BlockSpec) -> list[object]:
     """Return what a block computes.
 
     A skip where the shapes forbid one changes nothing; expand_ratio is in the expanded
-    channels and in whether a convolution makes them.
+    channels and in whether a convolution makes them; padding is in the dialect.
     """
     return [
         *(block.kernel_size, block.strides, block.input_filters),
         *(block.expanded_filters, block.has_expansion, block.output_filters),
         *(block.se_filters, _activation(block.activation), block.fused),
         *(block.space_to_depth, block.space_to_batch, block.has_skip, block.project),
-        block.padding,
     ]
 
 

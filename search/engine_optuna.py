@@ -3,7 +3,8 @@
 A lease is a trial in state RUNNING, made whole in one step with the number, the network
 and the worker as attributes; the first of a number that has not ended holds it. A
 network is one attribute and no parameters: Optuna samples nothing. Its dashboard shows
-the trials as they are.
+what has failed, or whose worker has died, as "Fail", and what a worker has given back,
+or another one had, as "Pruned".
 
 Of Optuna's storages only what their common base class documents is called.
 """
@@ -286,9 +287,11 @@ class OptunaStore:
     def end(self, lease: Lease, how: End) -> None:
         """End a lease."""
         trial = self._patiently(lambda: self._storage.get_trial(self._id(lease.key)))
-        if _RESULT not in trial.user_attrs:
+        if _RESULT in trial.user_attrs:
+            self._close(lease.key, trial.user_attrs)
+        else:
             self._set(lease.key, _END, how)
-        self._close(lease.key, trial.user_attrs)
+            self._close(lease.key, {_END: how})
 
     def finish(self, result: Result, lease: Lease | None = None) -> None:
         """Hand in a result; see `Store`."""
@@ -323,6 +326,8 @@ class OptunaStore:
         if _RESULT in attributes:
             value = json.loads(attributes[_RESULT])["value"]
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        if attributes.get(_END) in ("dropped", "lost"):
+            state = TrialState.PRUNED  # nothing has failed there
         values = None if value is None else [value]
         self._changed(
             lambda: self._storage.set_trial_state_values(self._id(key), state, values)

@@ -75,21 +75,22 @@ def evaluate(settings: BlockSearch, network: str, rung: int) -> dict[str, Any]:
     except Exception as error:
         # Frameworks, compilers and people's own functions raise too many types to list.
         # Whatever it was costs this one result.
-        text = f"{type(error).__name__}: {first_line(error)}"
+        ours = isinstance(error, UserError)  # its line says all
+        text = f"{type(error).__name__}: " * (not ours) + first_line(error)
         return _answer(reason=text[:_LONGEST_REASON])
 
 
 def _evaluate(settings: BlockSearch, network: str, rung: int) -> dict[str, Any]:
     variant = settings.space.build(settings.space.decode(network))
     estimate: Estimate = settings.latency(variant)
-    source = estimate.source
+    source = ("", estimate.source)
     if estimate.ms is None:
-        return _answer(sources=(source, ""), reason=estimate.reason or "no latency")
+        return _answer(sources=source, reason=estimate.reason or "no latency")
     if not (math.isfinite(estimate.ms) and estimate.ms > 0):
         reason = f"its latency is {estimate.ms} ms"
-        return _answer(sources=(source, ""), reason=reason)
+        return _answer(sources=source, reason=reason)
     score: Score = settings.accuracy(variant, rung)
-    known = {"ms": float(estimate.ms), "sources": (source, score.source)}
+    known = {"ms": float(estimate.ms), "sources": (score.source, estimate.source)}
     if score.top1 is None:
         return _answer(**known, reason=score.reason or "no accuracy")
     if not all(map(math.isfinite, score.samples)):

@@ -79,6 +79,7 @@ class _Memory:
     def _forget(self, space: SearchSpace | None) -> None:
         self.space = space
         self.history: list[Result] = []
+        self.whole = 0  # so many results, from the first on, have numbers 0, 1, 2 ...
         self.first_place: dict[str, int] = {}  # of a digest in the history
         self.proposed: dict[int, tuple[_Terms, Network]] = {}
         self.survivors: dict[int, list[Result]] = {}  # by the number of results
@@ -93,6 +94,7 @@ class _Memory:
         for place in range(len(self.history), len(history)):
             self.history.append(history[place])
             self.first_place.setdefault(history[place].digest, place)
+            self.whole += self.whole == place == history[place].number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Learning(Sampler):
             history = [result for result in history if result.number < number]
         self._memory.follow(space, history)
         known = len(history)
-        if known and history[-1].number != known - 1:  # some are missing; take what is
+        if known > self._memory.whole:  # a number is missing, or is there twice
             return self._proposed(space, number, known, known, [])
         pending: list[str] = []
         for n in range(known, number):

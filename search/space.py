@@ -55,8 +55,8 @@ class Space:
       base: what all networks have in common.
       choices: in any order; they are kept in the order of the encoding, but one that
         counts only `when` others have a value stands behind these.
-      constraints: further ones; each should be a value that prints what it demands,
-        as `search.spaces.Limits` does.
+      constraints: further ones: functions of a module, or values that print what they
+        demand, as `search.spaces.Limits` does; both are in the fingerprint.
       name: of the space.
 
     Raises:
@@ -78,8 +78,8 @@ class Space:
             choices.check(choice, self.base)
         object.__setattr__(self, "choices", ordered(self.choices))
         object.__setattr__(self, "constraints", tuple(self.constraints))
-
-    # -- drawing and walking ------------------------------------------------------
+        for constraint in self.constraints:
+            _named(constraint)  # refuses one without a name
 
     def sample(self, rng: random.Random) -> Network:
         """Return a valid network: each choice that counts is drawn uniformly.
@@ -150,8 +150,6 @@ class Space:
         """
         return self._layout.count()
 
-    # -- encodings ----------------------------------------------------------------
-
     def encode(self, network: Network) -> str:
         """Return the network as one short line, such as "r224 / 2 fused k5 e6".
 
@@ -202,8 +200,6 @@ class Space:
             if counts
         }
 
-    # -- what is built ------------------------------------------------------------
-
     def build(self, network: Network) -> Variant:
         """Return the variant, named by the base and its digest.
 
@@ -243,7 +239,7 @@ class Space:
             }
             for choice in self.choices
         ]
-        constraints = [str(constraint) for constraint in self.constraints]
+        constraints = [_named(constraint) for constraint in self.constraints]
         base = dataclasses.asdict(self.base)
         return {"base": base, "choices": rows, "constraints": constraints}
 
@@ -252,8 +248,6 @@ class Space:
         """16 hexadecimal digits of the space: equal spaces have equal ones."""
         text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    # -- inside -------------------------------------------------------------------
 
     @functools.cached_property
     def _layout(self) -> Layout:
@@ -331,6 +325,18 @@ class Space:
                 return _Examined(reason=reason)
         named = dataclasses.replace(variant, name=f"{self.base.name}-{name[:8]}")
         return _Examined(named, name)
+
+
+def _named(constraint: Constraint) -> str:
+    """Return what a constraint is, the same in every process."""
+    name = getattr(constraint, "__qualname__", None)
+    text = f"{constraint.__module__}.{name}" if name else repr(constraint)
+    if " at 0x" in text:
+        raise UserError(
+            f"a constraint is {text}, which says not what it demands; let it be a "
+            "function of a module, or a dataclass that is called"
+        )
+    return text
 
 
 def _left_open(variant: Variant) -> str:

@@ -118,12 +118,12 @@ def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     assert lines[1].split() == ["value", "top-1", "%", "ms", "number", "network"]
     best = max(undisturbed, key=lambda row: (row[2], -row[0]))
     assert lines[2].split()[-2:] == [str(best[0]), best[1]]
-    assert lines[-2] == "top-1: toy; latency: toy"
+    assert lines[-2] == "top-1: toy %; latency: toy ms"
     assert lines[-1].endswith("--workers=3 --evaluations=60")
     # Without Optuna: a line a result, by number.
     rows = list(map(json.loads, (folder / "results.jsonl").read_text().splitlines()))
     assert [row["number"] for row in rows] == list(range(30))
-    assert rows[3]["sources"] == ["toy", "toy"]
+    assert rows[3]["sources"] == ["toy %", "toy ms"]
     found = json.loads((folder / "search.json").read_text())
     assert found["storage"] == "embedded"
     assert "toy_search.Space()" in found["config"]

@@ -1,6 +1,7 @@
 """A search in a real PostgreSQL, which the tests start, kill and stop."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 
 from common.errors import UserError
 from search import engine_optuna, result_files, store
+from search.master import Master
 from search.results import Result
 from tests.support import postgres
+from tests.support.processes import start_together
 from tests.support.toy_search import CONFIG
 
 LAG = "block_search.BlockSearch.lag = 6"
@@ -31,17 +34,23 @@ def result(number, value=1.0, **changes):
     return Result(number=number, value=value, **{**known, **changes})
 
 
+def claimed(store, number, worker):
+    lease = store.claim(number, f"n{number}", worker)
+    assert lease is not None
+    return lease
+
+
 def test_leases_and_results(server):
     one = engine_optuna.database_store(server.url, "leases")
     other = engine_optuna.database_store(server.url, "leases")
-    lease = one.claim(0, "n0", "a")
+    lease = claimed(one, 0, "a")
     assert other.claim(0, "n0", "b") is None
     before = other.look().leases[0].sign
     one.renew(lease)
     assert other.look().leases[0].sign != before
     other.end(lease, "expired")
     assert one.look().deaths == {0: 1}
-    assert other.claim(0, "n0", "b").worker == "b"
+    assert claimed(other, 0, "b").worker == "b"
     one.finish(result(0, 2.5, top1=(1.0,), sources=("s", "t")), lease)  # late
     other.finish(result(0, 3.5), other.look().leases[0])  # later
     for each in (one, other, engine_optuna.database_store(server.url, "leases")):
@@ -56,7 +65,8 @@ def test_searches_of_one_database_do_not_meet(server):
     other = engine_optuna.database_store(server.url, "other")
     one.finish(result(0))
     assert other.look().results == {}
-    one.close(), other.close()
+    one.close()
+    other.close()
 
 
 def test_numbers_that_processes_race_for(server):
@@ -76,18 +86,14 @@ def test_numbers_that_processes_race_for(server):
         )
         for name in ("a", "b")
     ]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    start_together(processes)
     got = " ".join(process.communicate()[0] for process in processes).split()
     assert sorted(map(int, got)) == list(range(6))
 
 
 def test_a_server_that_is_killed_and_comes_back(server, capsys):
     one = engine_optuna.database_store(server.url, "killed")
-    lease = one.claim(0, "n0", "a")
+    lease = claimed(one, 0, "a")
     server.kill()
     back = threading.Timer(1.5, server.start)
     back.start()
@@ -222,18 +228,15 @@ def test_a_machine_that_is_gone_is_taken_over(server, tmp_path):
         "config": path.read_text(),
         "evaluations": 8,
     }
-    import json
-
     (tmp_path / name).mkdir()
     lost = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    assert lost.stdin is not None
     lost.stdin.write(json.dumps(order) + "\n")
     lost.stdin.flush()
     seen = engine_optuna.database_store(server.url, name)
     wait_until(lambda: seen.look().leases, [lost])
     os.kill(lost.pid, signal.SIGKILL)
     lost.communicate()
-
-    from search.master import Master
 
     other = tmp_path / "other"
     other.mkdir()
@@ -243,5 +246,5 @@ def test_a_machine_that_is_gone_is_taken_over(server, tmp_path):
         master.look()
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert seen.claim(0, "n", "me").worker == "me"
+    assert claimed(seen, 0, "me").worker == "me"
     seen.close()

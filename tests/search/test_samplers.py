@@ -83,15 +83,16 @@ def test_a_network_is_a_function_of_seed_number_and_history(make, lag):
 
 @each
 def test_memory_changes_nothing(make):
-    """One sampler is asked about two histories in turns, and about old numbers."""
+    """One sampler is asked about two histories, old numbers and several lags."""
     sampler = made(make)
     one, other = (search(made(make), 40, 2), search(made(make), 40, 2))
     other = [dataclasses.replace(result, value=-result.value) for result in other]
-    for number in (39, 5, 38, 30, 30, 0, 39):
-        for history in (one, other):
-            asked = sampler.ask(SPACE, history[: max(0, number - 2)], number)
-            fresh = made(make).ask(SPACE, history[: max(0, number - 2)], number)
-            assert asked == fresh
+    asks = ((39, 2), (5, 2), (38, 2), (38, 20), (38, 0), (0, 2), (39, 3))
+    for history in (one, other, one):
+        for number, lag in asks:
+            shown = history[: max(0, number - lag)]
+            asked = sampler.ask(SPACE, shown, number)
+            assert asked == made(make).ask(SPACE, shown, number)
 
 
 @each
@@ -126,10 +127,17 @@ def test_never_twice_in_a_large_space(make):
 @each
 def test_asynchronous_histories(make):
     """Numbers are missing: what is there counts, and is not proposed again."""
-    history = [result for result in search(made(make), 60) if result.number % 7 != 3]
-    network = made(make).ask(SPACE, history, 60)
-    assert SPACE.digest_or_none(network) not in {result.digest for result in history}
-    assert network == made(make).ask(SPACE, history, 60)
+    full = search(made(make), 60)
+    for history in (
+        [result for result in full if result.number % 7 != 3],
+        [*full[:30], *full[29:59]],  # one twice, one missing
+    ):
+        network = made(make).ask(SPACE, history, 60)
+        assert SPACE.digest_or_none(network) not in {one.digest for one in history}
+        # What it was asked before does not matter.
+        sampler = made(make)
+        sampler.ask(SPACE, full, 60)
+        assert sampler.ask(SPACE, history, 60) == network
 
 
 def test_grid_goes_through_in_order():

@@ -14,9 +14,10 @@ from search.folder_store import FolderStore
 from search.result_files import ResultLog
 from search.results import Result
 from search.store import Lease, Watch, patiently, renewing
+from tests.support.processes import start_together
 
 
-def result(number, value=1.0, **changes):
+def result(number, value: float | None = 1.0, **changes):
     known = {"network": f"n{number}", "digest": f"{number:016}", "worker": "w"}
     return Result(number=number, value=value, **{**known, **changes})
 
@@ -169,11 +170,7 @@ def test_processes_that_race_get_each_number_once(kind):
         )
         for me in range(2)
     ]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    start_together(processes)
     got = [json.loads(process.communicate()[0]) for process in processes]
     assert sorted(got[0] + got[1]) == list(range(12))
     assert set(leases(kind.open())) == set(range(12))
@@ -320,6 +317,7 @@ def test_the_kernel_tells_who_is_dead(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     assert not result_files.is_dead(tmp_path, name)
     process.kill()

@@ -46,6 +46,11 @@ class Hand:
             self.tasks.append(task)
         return task
 
+    def must_take(self):
+        task = self.take()
+        assert task is not None
+        return task
+
     def tell(self, task):
         lease = task.lease
         answer = evaluate(self.config, lease.network, task.rung)
@@ -115,7 +120,8 @@ def _failing(variant):
 def test_results_decide_what_comes(tmp_path):
     """Else the test above would say nothing."""
     one, other = tmp_path / "1", tmp_path / "2"
-    one.mkdir(), other.mkdir()
+    for folder in (one, other):
+        folder.mkdir()
     found = search(one, settings())
     worse = search(other, settings(objective=lambda top1, ms: -top1))
     assert [r.network for r in found[:6]] == [r.network for r in worse[:6]]
@@ -136,13 +142,13 @@ def test_only_results_below_the_lag_are_shown(tmp_path):
 
 def test_no_more_than_the_lag_are_under_way(tmp_path):
     hand = Hand(tmp_path, settings(lag=4))
-    tasks = [hand.take() for _ in range(5)]
+    tasks = [hand.must_take() for _ in range(5)]
     assert [task.lease.number for task in tasks] == [0, 1, 2, 3, 4]
     assert hand.take() is None
     hand.tell(tasks[3])
     assert hand.take() is None  # 0 is missing
     hand.tell(tasks[0])
-    assert hand.take().lease.number == 5
+    assert hand.must_take().lease.number == 5
     assert not hand.study.is_done
     hand.die()
 
@@ -178,19 +184,21 @@ def test_the_best_go_on(tmp_path):
         first, second = results[begin : begin + 6], results[begin + 6 : begin + 9]
         (last,) = results[begin + 9 : begin + 10]
         assert [r.rung for r in results[begin : begin + 10]] == [0] * 6 + [1] * 3 + [2]
-        distinct = {r.network: r.value for r in first}
+        distinct = {r.network: r.value or 0.0 for r in first}
         ranked = sorted(distinct, key=lambda network: -distinct[network])
         assert [r.network for r in second] == ranked[:3]
-        assert last.network == max(second, key=lambda r: r.value).network
+        assert last.network == max(second, key=lambda r: r.value or 0.0).network
         # What the toy's accuracy gives for a rung of training.
         assert last.value == pytest.approx(distinct[last.network] + 20)
 
 
 def test_rungs_do_not_depend_on_who_works(tmp_path):
     config = settings(rungs=(6, 3, 1), evaluations=40, latency=_failing)
-    (tmp_path / "1").mkdir(), (tmp_path / "3").mkdir()
-    one = search(tmp_path / "1", config)
-    three = search(tmp_path / "3", config, hands=3, seed=5, deaths=4)
+    alone, together = tmp_path / "1", tmp_path / "3"
+    for folder in (alone, together):
+        folder.mkdir()
+    one = search(alone, config)
+    three = search(together, config, hands=3, seed=5, deaths=4)
     assert what(one) == what(three)
 
 
@@ -241,7 +249,7 @@ def test_a_network_that_workers_die_of_is_given_up(tmp_path):
     store, watch = FolderStore(tmp_path), Watch(1e9)
     for attempt in (1, 2):
         hand = Hand(tmp_path, config)
-        assert hand.take().attempt == attempt
+        assert hand.must_take().attempt == attempt
         hand.die()
         ended = end_expired(store.look(), store, watch, tmp_path)
         assert [(lease.number, why) for lease, why in ended] == [(0, "has died")]
@@ -256,7 +264,7 @@ def test_a_network_that_workers_die_of_is_given_up(tmp_path):
 
 def test_what_a_dead_worker_has_written_is_told_for_it(tmp_path):
     hand, store = Hand(tmp_path, settings()), FolderStore(tmp_path)
-    task = hand.take()
+    task = hand.must_take()
     hand.log.append(Result(number=0, network="n", digest="d", value=7.0, worker="w"))
     hand.die()  # before it told anybody
     end_expired(store.look(), store, Watch(1e9), tmp_path)

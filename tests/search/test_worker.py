@@ -72,7 +72,7 @@ def test_failures_of_every_kind_cost_one_result_each(evaluator):
         "",
         "ZeroDivisionError: a person's own function",
         "killed by signal 9, perhaps for want of memory",
-        "ArithmeticError: step 7: nan",
+        "diverged in step 7: nan",
         "its process ended with status 3: the last words",
         "",
         "ValueError: invalid literal for int() with base 10: 'no network'",
@@ -91,7 +91,7 @@ def test_what_an_answer_holds(evaluator):
         "value": 23.96,
         "top1": [24.0],
         "ms": 4.0,
-        "sources": ["toy", "toy"],
+        "sources": ["toy %", "toy ms"],
         "reason": "",
     }
 
@@ -183,13 +183,18 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.process.stdin.write(json.dumps(vars(self.order)) + "\n")
-        self.process.stdin.flush()
+        assert self.process.stdin is not None
+        self.stdin = self.process.stdin
+        self.stdin.write(json.dumps(vars(self.order)) + "\n")
+        self.stdin.flush()
 
     def end(self, timeout=60):
         """Wait for it without closing its input; return status and what it said."""
-        status = self.process.wait(timeout)
-        return status, self.process.communicate()[1]
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            status = self.process.wait(timeout)
+            self.stdin.close()
+            return status, stderr.read()
 
 
 HANGING = CONFIG.replace("@toy_search.accuracy", "@toy_search.hang")
@@ -218,9 +223,8 @@ def test_a_worker_works_until_all_is_done(tmp_path):
 
 def test_a_worker_gives_back_what_it_has_when_its_master_ends(tmp_path):
     worker, child = hanging(tmp_path)
-    worker.process.stdin.close()
-    assert worker.process.wait(30) == 0
-    worker.process.stderr.close()
+    worker.stdin.close()
+    assert worker.end() == (0, "")
     wait_until(lambda: not lives(child))
     sight = storages.open_store("folder", tmp_path, "").look()
     assert (sight.leases, sight.deaths, dict(sight.results)) == ((), {}, {})
@@ -229,7 +233,7 @@ def test_a_worker_gives_back_what_it_has_when_its_master_ends(tmp_path):
 def test_a_killed_worker_takes_its_evaluation_along(tmp_path):
     worker, child = hanging(tmp_path)
     worker.process.kill()
-    assert worker.end()[0] == -9
+    assert worker.end() == (-9, "")
     wait_until(lambda: not lives(child))
     store = storages.open_store("folder", tmp_path, "")
     assert [lease.number for lease in store.look().leases] == [0]

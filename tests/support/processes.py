@@ -100,3 +100,14 @@ def heed_interrupts() -> None:
     it, and so does what that starts.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start_together(processes: Sequence[subprocess.Popen]) -> None:
+    """Let processes go that say "ready" and then wait for a line, all at once."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()

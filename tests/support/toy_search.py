@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+from common.errors import UserError
 from models.variants import Variant, get_variant
 from search.results import Estimate, Result, Score
 from search.space import Exhausted
@@ -83,7 +84,7 @@ def latency(variant, fails=False) -> Estimate:
     total = sum(digits(variant))
     if fails and digits(variant)[0] == 4:
         return Estimate(None, "toy", reason=f"does not fit: {total} GB of 16 GB")
-    return Estimate(1.0 + total, "toy")
+    return Estimate(1.0 + total, "toy ms")
 
 
 def accuracy(variant, rung, seconds=0.0, marks="") -> Score:
@@ -93,12 +94,12 @@ def accuracy(variant, rung, seconds=0.0, marks="") -> Score:
         path.touch()
     time.sleep(seconds)
     value = sum(digit * (place + 1) for place, digit in enumerate(digits(variant)))
-    return Score((value / 2 + 10.0 * rung,), "toy")
+    return Score((value / 2 + 10.0 * rung,), "toy %")
 
 
 def trouble(variant, rung) -> Score:
     """Fail as the first digit says."""
-    kinds = (_fine, _raise, _die, _nan, _end)
+    kinds = (_fine, _raise, _die, _mistake, _end)
     kinds[digits(variant)[0]](variant)
     return accuracy(variant, rung)
 
@@ -138,8 +139,8 @@ def _die(variant):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _nan(variant):
-    raise ArithmeticError(f"step 7: {float('nan')}")
+def _mistake(variant):
+    raise UserError("diverged in step 7: nan")
 
 
 def _end(variant):
@@ -155,8 +156,6 @@ def raises(variant, rung):
 
 def breaks_elsewhere(pid):
     """Make the objective, but in the processes of this one and its child alone."""
-    from common.errors import UserError
-
     if os.getpid() != pid and os.getppid() != pid:
         raise UserError("no source here")
     return objective
