@@ -18,7 +18,8 @@ _RULES: dict[str, checks.Rule] = {
     "memory_gb": checks.optional(_MEMORY),
     "evaluations_per_process": checks.COUNT,
     "attempts": checks.COUNT,
-    "lease_seconds": checks.POSITIVE,
+    # The master looks twice a second, and has to see two looks in half of it.
+    "lease_seconds": checks.number(lambda x: x >= 3, "of 3 or more"),
 }
 # What may be another in the next life: the networks do not depend on it.
 MAY_CHANGE = (
@@ -54,7 +55,7 @@ class BlockSearch:
       evaluations_per_process: after so many an evaluating process makes room for a
         fresh one; one in which an evaluation has failed does so at once.
       attempts: workers that may die with a network before it counts as failed.
-      lease_seconds: after which a worker that gives no sign counts as dead.
+      lease_seconds: after which a worker that gives no sign counts as dead; 3 or more.
     """
 
     space: Any

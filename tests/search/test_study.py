@@ -300,7 +300,7 @@ def test_a_silent_worker_of_another_machine_is_taken_over(tmp_path):
         ({"latency": 3}, "latency"),
         ({"memory_gb": 0}, "memory_gb"),
         ({"seconds_per_evaluation": float("nan")}, "seconds_per_evaluation"),
-        ({"lease_seconds": 0}, "lease_seconds"),
+        ({"lease_seconds": 2.9}, "lease_seconds"),
         ({"attempts": 0}, "attempts"),
         ({"evaluations_per_process": 0}, "evaluations_per_process"),
     ],
