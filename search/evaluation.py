@@ -2,12 +2,13 @@
 
     python -m search.evaluation
 
-The first line holds the config's text; each further one a network's encoding and a
-rung. Frameworks, compilers and trainings live here, and what they print goes to
-standard error. When its worker closes standard input or dies, the process ends with all
-that it has started.
+The first line holds the config's text and the search's folder, where sources keep what
+took long; each further one a network's encoding and a rung. Frameworks, compilers and
+trainings live here, and what they print goes to standard error. When its worker closes
+standard input or dies, the process ends with all that it has started.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -36,7 +37,7 @@ def main() -> None:
         answers.flush()
 
     try:
-        settings = _settings(json.loads(lines.get())["config"])
+        settings = _settings(**json.loads(lines.get()))
     except UserError as error:
         answer({"mistake": str(error)})
         return
@@ -46,10 +47,17 @@ def main() -> None:
         answer(evaluate(settings, request["network"], request["rung"]))
 
 
-def _settings(text: str) -> BlockSearch:
-    from search import config
+def _settings(config: str, folder: str) -> BlockSearch:
+    """Return the settings, whose sources keep in the folder what took long."""
+    from search import accuracy_sources, latency_sources
+    from search.config import read_text
 
-    return config.read_text(BlockSearch, text)
+    settings = read_text(BlockSearch, config)
+    return dataclasses.replace(
+        settings,
+        accuracy=accuracy_sources.in_folder(settings.accuracy, folder),
+        latency=latency_sources.in_folder(settings.latency, folder),
+    )
 
 
 def _read(lines: queue.SimpleQueue[str]) -> None:

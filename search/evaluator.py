@@ -38,6 +38,7 @@ class Evaluator:
         seconds: float,
         memory_gb: float | None,
         per_process: int,
+        folder: Path,
         log: Path,
         is_stopped: Callable[[], bool],
         command: Sequence[str] = _COMMAND,
@@ -49,6 +50,7 @@ class Evaluator:
           seconds: that one evaluation may take.
           memory_gb: resident memory that it may take, in 10^9 bytes.
           per_process: evaluations before a process is replaced.
+          folder: of the search, where trainings and compiled answers are kept.
           log: file that what it prints is appended to.
           is_stopped: whether this worker is to stop.
           command: of the process.
@@ -57,6 +59,7 @@ class Evaluator:
         self._seconds = seconds
         self._bytes = None if memory_gb is None else memory_gb * 1e9
         self._per_process = per_process
+        self._folder = folder
         self._log = log
         self._is_stopped = is_stopped
         self._command = command
@@ -113,7 +116,7 @@ class Evaluator:
                 bufsize=0,
                 start_new_session=True,
             )
-        self._send({"config": self._config})
+        self._send({"config": self._config, "folder": str(self._folder)})
         answer = self._receive(_START_SECONDS)
         why = answer if isinstance(answer, str) else answer.get("mistake")
         if why:

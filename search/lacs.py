@@ -111,8 +111,8 @@ def _sources(
 
     found = {}
     for name, source in given.items():
-        if name in ("parts", "exact") and hasattr(source, "noted_conditions"):
-            source = latency_sources.recorded(source, str(folder))
+        if name in ("parts", "exact"):
+            source = latency_sources.in_folder(source, str(folder))
         if name == "accuracy":
             source = accuracy_sources.in_folder(source, str(folder))
         if hasattr(source, "close"):

@@ -27,6 +27,7 @@ from performance.segments import InferenceOptions
 from search import latency_table
 from search.latency_log import Recorded
 from search.latency_table import SUM, WHOLE, Conditions
+from search.results import Latency
 from search.source_kinds import (
     DATA,
     Compiled,
@@ -148,6 +149,15 @@ def _conditions(topology: str, batch: int, dtype: str) -> Conditions:
 
     InferenceOptions(batch=batch, dtype=dtype)
     return Conditions(Topology.parse(topology).name, batch, dtype)
+
+
+def in_folder(source: Latency, folder: str) -> Latency:
+    """Return a source that keeps its answers in a search's folder, if that is worth it.
+
+    What arithmetic says, or a table, costs nothing to ask again.
+    """
+    worth = hasattr(source, "noted_conditions")
+    return recorded(source, folder) if worth else source  # type: ignore
 
 
 def recorded(source: Recordable, folder: str) -> Recorded:

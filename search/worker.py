@@ -73,6 +73,7 @@ class Worker:
             seconds=settings.seconds_per_evaluation,
             memory_gb=settings.memory_gb,
             per_process=settings.evaluations_per_process,
+            folder=folder,
             log=folder / _LOGS / f"{self._name}.txt",
             is_stopped=stop.is_set,
         )

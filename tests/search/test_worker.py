@@ -28,7 +28,11 @@ def evaluator(tmp_path):
     def make(accuracy="accuracy", config="", **limits):
         text = f"{CONFIG}\nblock_search.BlockSearch.accuracy = @toy_search.{accuracy}\n"
         known = {"seconds": 60.0, "memory_gb": None, "per_process": 100}
-        known |= {"log": tmp_path / "logs/w.txt", "is_stopped": lambda: False}
+        known |= {
+            "folder": tmp_path,
+            "log": tmp_path / "logs/w.txt",
+            "is_stopped": lambda: False,
+        }
         made.append(Evaluator(text + config, **{**known, **limits}))
         return made[-1]
 
