@@ -42,7 +42,8 @@ class Tables:
 
     Attributes:
       local: points of a state [stages, 432].
-      edge: points of a state behind another [stages, 432 before, 432]; the first is 0.
+      edge: points of a state behind another [stages, 432 before, 432]; nothing stands
+        before the first stage.
       cost: of a state [stages, 432], whole numbers.
     """
 
@@ -69,7 +70,6 @@ def _tables(seed: int, stages: int) -> Tables:
             table = rng.normal(0, 0.3, (SIZES[i], SIZES[i]))
             edge[stage] += table[_STATES[:, i][:, None], _STATES[:, i][None, :]]
         cost[stage] = _cost(int(rng.integers(4, 9)))
-    edge[0] = 0.0  # nothing stands before it
     return Tables(local, edge, cost)
 
 

@@ -59,6 +59,18 @@ def test_points_are_the_sum_of_terms():
         assert problem.points(network) <= planted.BEST + error
 
 
+def test_what_is_too_dear_loses_points():
+    """The best network costs 1 / 0.7 of the budget: 40 points for each 100 % above."""
+    problem = Blocks(5, budget_share=0.7)
+    best = problem.best_network
+    assert problem.budget == pytest.approx(0.7 * problem.cost(best))
+    lost = problem.points(best) - problem.evaluate(best)
+    assert lost == pytest.approx(40 * (1 / 0.7 - 1))
+    cheap = (0,) * 49
+    assert problem.cost(cheap) < problem.budget
+    assert problem.evaluate(cheap) == problem.points(cheap)
+
+
 def test_problems_of_a_seed_are_equal():
     """Figures of benchmarks/results are of these."""
     network = BlockSpace().first()
