@@ -222,9 +222,12 @@ def _result(line: Any) -> Row:
     numbers = (result.value, result.ms, result.seconds, *result.top1)
     if not all(one is None or type(one) in (int, float) for one in numbers):
         raise TypeError("a number")
-    row = result.as_json()
     top1 = [one for one in result.top1 if one is not None]
+    in_range = all(0 <= one <= 100 for one in top1) and len(result.sources) == 2
+    if not in_range or (result.ms is not None and result.ms <= 0):
+        raise ValueError("out of range")
     if len(top1) > MOST_SAMPLES:
         deciles = statistics.quantiles(top1, n=10, method="inclusive")
         top1 = [round(one, 4) for one in deciles]
-    return {**row, "top1": top1, "sources": [str(one) for one in result.sources]}
+    sources = [str(one) for one in result.sources]
+    return {**result.as_json(), "top1": top1, "sources": sources}
