@@ -62,19 +62,18 @@ def pareto(
         strokeWidth=1.5, opacity=0.6
     )
     bars = own.mark_rule(strokeWidth=1.5, opacity=0.55)
-    checked = own.transform_filter("datum.by != 'model'")
-    modelled = own.transform_filter("datum.by == 'model'")
     color, tooltip = _who(names), look.tips(_NETWORK)
     layers: list[Any] = [
         line.encode(x=x, y=y, color=color),
         bars.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
-        checked.mark_point(size=75, filled=True, opacity=1).encode(
-            x=x, y=y, color=color, tooltip=tooltip
-        ),
-        modelled.mark_point(
-            size=65, filled=False, strokeWidth=1.6, opacity=1, fill="white"
-        ).encode(x=x, y=y, color=color, tooltip=tooltip),
     ]
+    hollow: dict[str, Any] = {"filled": False, "fill": "white", "strokeWidth": 1.6}
+    for modelled, form in ((False, {"filled": True}), (True, hollow)):
+        if any((row["by"] == "model") == modelled for row in rows):
+            sign = "===" if modelled else "!=="
+            some = own.transform_filter(f"datum.by {sign} 'model'")
+            points = some.mark_point(size=70, opacity=1, **form)
+            layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
     if references:
         layers += _references(references, x, y, values)
     return look.finished(

@@ -192,7 +192,7 @@ def test_the_searched_sizes_and_failures_are_counted(family_folder):
     text = Elements(page_of(family_folder)).text
     assert "grid: points 24696" in text
     assert "grid: resolutions 3, from 160 to 600" in text
-    assert "trust region: width 1.0, 2.0" in text
+    assert "trust region: width 1, 2" in text
     assert "whole: does not fit: 17.2 GB of 16 GB 1" in text
     assert "images of 163 px are not divisible by 2 1" in text
     assert "efficientnet-x-b1 901 1 0" in text  # asked, finalists, failures
@@ -229,6 +229,30 @@ def test_networks_are_drawn_stage_by_stage(family_folder, tmp_path):
     assert "does not say what the stages are" in text
 
 
+def without_exact_times(family):
+    """Leave the model's times alone, and no top-1 of x-tpu's networks."""
+    for one in family["outcomes"]:
+        networks = [r["network"] for r in one["rivals"] if r["network"]]
+        for network in (one["chosen"], *networks):
+            network["exact_ms"] = network["parts_ms"] = None
+        rival = one["rivals"][1]
+        rival |= {"gain": None, "time_at_equal_top1": None}
+        rival["network"] |= {"top1": None, "top1_spread": None, "top1_reason": "far"}
+
+
+def test_a_number_that_is_not_known_has_a_reason(family_folder, tmp_path):
+    page, text = changed_family(family_folder, tmp_path, without_exact_times)
+    rows = rows_in(charts(page)["pareto"]["spec"])
+    assert {row["by"] for row in rows if row["mark"] == "predicted"} == {"model"}
+    assert "x-tpu" not in {row["who"] for row in rows}
+    assert "5 networks without a time or a top-1 cannot be drawn" in text
+    assert "efficientnet-x-b1: the gain over x-tpu is not known" in text
+    targets = "; ".join(f"x-tpu, {target}" for target in search_folders.TARGETS)
+    assert f"No top-1: {targets}: far." in text
+    assert "No prediction: efficientnetv2-s; efficientnetv2-b3: another kind" in text
+    assert "No time: efficientnet-b0: was not compiled." in text
+
+
 def test_what_is_missing_is_said_not_drawn_empty(family_folder, tmp_path):
     def bare(family):
         family["references"] = []
@@ -240,7 +264,7 @@ def test_what_is_missing_is_said_not_drawn_empty(family_folder, tmp_path):
     for sentence in (
         "No reference has a published top-1 and a time.",
         "there is nothing to compare",
-        "Ours was compared with nothing that has a network.",
+        "Ours was compared with nothing that has a top-1.",
         "Nowhere is it known how much time ours needs",
         "No references were named.",
         "There is no search.json",
@@ -476,6 +500,16 @@ def test_a_browser_without_a_network_draws_a_family(family_folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_browser_draws_what_is_known_in_part(family_folder, tmp_path):
+    browser.require_chromium()
+    page, _ = changed_family(family_folder, tmp_path, without_exact_times)
+    opened = browser.open_page(tmp_path / "report.html", tmp_path / "profile")
+    assert opened.console == []
+    rows = rows_in(charts(page)["pareto"]["spec"])
+    assert points(opened.dom, "pareto") == len(rows)
+
+
+@pytest.mark.slow
 def test_a_browser_without_a_network_draws_results(blocks_folder, tmp_path):
     browser.require_chromium()
     opened = browser.open_page(blocks_folder / "report.html", tmp_path / "profile")
@@ -506,5 +540,5 @@ def test_a_page_is_drawn_at_1200_pixels(blocks_folder, tmp_path):
 def points(dom, chart):
     """Return how many points a chart has, drawn as SVG."""
     begin = dom.index(f'id="{chart}"')
-    end = dom.find('class="chart', begin + 1)
+    end = dom.find('class="chart vega-embed', begin)
     return dom[begin : None if end < 0 else end].count('aria-roledescription="point"')

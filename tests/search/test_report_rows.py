@@ -187,10 +187,13 @@ def test_predictions_are_called_so(sources, label):
 
 
 def test_nested_settings_are_a_line_each():
-    found = {"a_b": {"c": [1, 2], "d": {}}, "e": None, "text": "x\ny"}
-    assert report_text.facts(found) == [("a b: c", "1, 2"), ("a b: d", "{}"),
-                                        ("e", "none")]  # fmt: skip
-    assert report_text.texts(found) == {"text": "x\ny"}
+    found = {"a_b": {"c": [1, 2], "d": {}}, "e": None, "f": 0.0123456789, "g": "x\ny"}
+    assert report_text.facts(found) == [
+        ("a b: c", "1, 2"),
+        ("a b: d", "{}"),
+        ("f", "0.0123457"),
+    ]
+    assert report_text.texts(found) == {"g": "x\ny"}
 
 
 @pytest.mark.parametrize(
