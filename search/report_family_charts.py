@@ -67,13 +67,14 @@ def pareto(
         line.encode(x=x, y=y, color=color),
         bars.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
     ]
-    hollow: dict[str, Any] = {"filled": False, "fill": "white", "strokeWidth": 1.6}
-    for modelled, form in ((False, {"filled": True}), (True, hollow)):
-        if any((row["by"] == "model") == modelled for row in rows):
-            sign = "===" if modelled else "!=="
-            some = own.transform_filter(f"datum.by {sign} 'model'")
-            points = some.mark_point(size=70, opacity=1, **form)
-            layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
+    if any(row["by"] != "model" for row in rows):
+        known = own.transform_filter("datum.by !== 'model'")
+        points = known.mark_point(size=75, opacity=1, filled=True)
+        layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
+    if any(row["by"] == "model" for row in rows):
+        known = own.transform_filter("datum.by === 'model'")
+        points = known.mark_point(size=65, opacity=1, fill="white", strokeWidth=1.6)
+        layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
     if references:
         layers += _references(references, x, y, values)
     return look.finished(
