@@ -21,6 +21,7 @@ LATENCIES = "latency.jsonl"
 # Of more samples than these, a page holds the nine deciles alone.
 MOST_SAMPLES = 9
 _DIGITS = 300  # of a whole number that is still one of floating point, too
+_SHARED = ("sources", "reason", "worker")  # few different values in many results
 _SHOWN = 20  # lines that cannot be read, by name
 # What a line, or a file, raises that is none, or of another form.
 BROKEN = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -66,17 +67,37 @@ class SearchData:
 
 
 def _table(rows: Sequence[Row]) -> Row:
-    """Return rows without their names: these are two fifths of a file of results."""
+    """Return rows without the names, and without what many of them repeat.
+
+    Both together are half of a file of results.
+    """
     columns = [field.name for field in dataclasses.fields(Result)]
+    words: dict[str, list[Any]] = {}
+    places: dict[str, dict[str, int]] = {}
+    for name in _SHARED:
+        known = {json.dumps(row[name]): row[name] for row in rows}
+        words[name] = list(known.values())
+        places[name] = {text: place for place, text in enumerate(known)}
+
+    def cell(row: Row, name: str) -> Any:
+        value = row[name]
+        return places[name][json.dumps(value)] if name in places else value
+
     return {
         "columns": columns,
-        "rows": [[row[name] for name in columns] for row in rows],
+        "words": words,
+        "rows": [[cell(row, name) for name in columns] for row in rows],
     }
 
 
 def rows(table: Row) -> list[Row]:
     """Return the rows of a table of `SearchData.as_json`."""
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    words = table["words"]
+    found = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    return [
+        {name: words[name][v] if name in words else v for name, v in row.items()}
+        for row in found
+    ]
 
 
 def read(folder: Path) -> SearchData:

@@ -70,9 +70,10 @@ function summary(row) {
   const median = (samples[Math.floor((n - 1) / 2)] + samples[Math.floor(n / 2)]) / 2;
   return {...row, median, low: samples[0], high: samples[n - 1]};
 }
-function rows({columns, rows}) {
-  const named = row => Object.fromEntries(row.map((value, i) => [columns[i], value]));
-  return rows.map(row => summary(named(row)));
+function rows({columns, words, rows}) {
+  const value = (name, cell) => words[name] ? words[name][cell] : cell;
+  const named = row => row.map((cell, i) => [columns[i], value(columns[i], cell)]);
+  return rows.map(row => summary(Object.fromEntries(named(row))));
 }
 const named = {results: rows(page.results), random: rows(page.random)};
 const drawn = charts.map(({id, spec, renderer, names}) => {
