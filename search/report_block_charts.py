@@ -53,7 +53,7 @@ def pareto(
     layers = []
     for name, who in reversed(named):
         layers.append(
-            alt.Chart(alt.NamedData(name=name))
+            alt.Chart(look.data(name))
             .transform_filter(f"datum.ms > 0 && {drawn}")
             .transform_calculate(who=f"'{who}'")
             .mark_point(size=22, filled=True)
@@ -69,7 +69,7 @@ def pareto(
         )
     numbers = [row["number"] for row in front]
     best = (
-        alt.Chart(alt.NamedData(name="results"))
+        alt.Chart(look.data("results"))
         .transform_filter(f"{drawn} && indexof({numbers}, datum.number) >= 0")
         .transform_calculate(who=f"'{_OURS}'")
     )
@@ -97,13 +97,13 @@ def history(steps: Sequence[Row], lowest: float) -> dict[str, Any]:
     known = {_OURS: look.OURS, _RANDOM: look.GREY}
     scale = alt.Scale(domain=names, range=[known.get(n) or next(pool) for n in names])
     top = max(row["best"] for row in steps)
-    air = (top - lowest) * 0.04 or 1e-3
+    air = min((top - lowest) * 0.04 or 1e-3, 1e300)
     domain = alt.Scale(domain=[lowest - air, top + air], nice=False)
     title = "value of the objective"
     y = alt.Y("best:Q", title=title, scale=domain)
     x = alt.X("number:Q", title="number of the evaluation")
     points = (
-        alt.Chart(alt.NamedData(name="results"))
+        alt.Chart(look.data("results"))
         .transform_filter(f"datum.value !== null && datum.value >= {lowest!r}")
         .mark_point(size=10, filled=True, opacity=0.25, color=look.OURS)
         .encode(
@@ -113,12 +113,13 @@ def history(steps: Sequence[Row], lowest: float) -> dict[str, Any]:
         )
     )
     lines = (
-        alt.Chart(alt.Data(values=list(steps)))
+        alt.Chart(look.data("steps"))
         .mark_line(interpolate="step-after", strokeWidth=2.2)
         .encode(x=x, y=y, color=alt.Color("who:N", title="best so far", scale=scale))
     )
     return look.finished(
-        alt.layer(points, lines).properties(width=_WIDTH - 140, height=300)
+        alt.layer(points, lines).properties(width=_WIDTH - 140, height=300),
+        steps=steps,
     )
 
 
@@ -133,16 +134,16 @@ def choices(rows: Sequence[Row]) -> dict[str, Any]:
         mine = [row for row in rows if row["field"] == field]
         stages = list(dict.fromkeys(row["stage"] for row in mine))
         panels.append(
-            _choice_panel(mine, stages, most).properties(
+            _choice_panel(field, stages, most).properties(
                 width=290, height=22 * len(stages), title=field
             )
         )
     grid = alt.concat(*panels, columns=3, spacing={"row": 14, "column": 26})
-    return look.finished(grid.resolve_scale(color="shared"))
+    return look.finished(grid.resolve_scale(color="shared"), rows=rows)
 
 
-def _choice_panel(rows: Sequence[Row], stages: Sequence[str], most: int) -> Any:
-    base = alt.Chart(alt.Data(values=list(rows)))
+def _choice_panel(field: str, stages: Sequence[str], most: int) -> Any:
+    base = alt.Chart(look.data("rows")).transform_filter(f"datum.field === {field!r}")
     y = alt.Y("stage:N", sort=list(stages), title=None)
     x = alt.X("start:Q", title=None, axis=alt.Axis(format="%", tickCount=5),
               scale=alt.Scale(domain=[0, 1], nice=False))  # fmt: skip

@@ -86,7 +86,7 @@ def _pareto(page: Page, data: SearchData, rung: int, label: str) -> None:
     drawn = [
         (row["ms"], top1)
         for row in (*data.results, *data.random)
-        if row["ms"] and row["ms"] > 0 and (top1 := median(row["top1"])) is not None
+        if row["ms"] and (top1 := median(row["top1"])) is not None
     ]
     if not drawn:
         page.paragraph("No network has both a time and a top-1: there is no picture.")

@@ -19,6 +19,7 @@ _COLORS = {
 }
 _MORE = ("#56b4e9", "#8c564b", "#000000", "#7b4fa3", "#6b8e23", "#a05195")
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+_LARGEST = 1e300  # of an axis
 _FONT = 'system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
 
 
@@ -30,8 +31,18 @@ def colors(names: Sequence[str]) -> alt.Scale:
     )
 
 
-def finished(chart: Any) -> dict[str, Any]:
-    """Return a chart as a specification of Vega-Lite, in the page's look."""
+def data(name: str) -> alt.NamedData:
+    """Return what stands for the page's data, or those given to `finished`."""
+    return alt.NamedData(name=name)
+
+
+def finished(chart: Any, **rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a chart as a specification of Vega-Lite, in the page's look.
+
+    Args:
+      chart: of Altair.
+      **rows: that it brings with itself, by the name of the data.
+    """
     chart = chart.configure(font=_FONT, background="white")
     chart = chart.configure_view(stroke="#bbbbbb")
     chart = chart.configure_axis(
@@ -50,7 +61,8 @@ def finished(chart: Any) -> dict[str, Any]:
         symbolOpacity=1,
     )
     chart = chart.configure_header(labelFontSize=12, titleFontSize=12, labelLimit=300)
-    return chart.configure_title(fontSize=13, anchor="start").to_dict()
+    spec = chart.configure_title(fontSize=13, anchor="start").to_dict()
+    return {**spec, "datasets": {name: list(them) for name, them in rows.items()}}
 
 
 def log_axis(values: Iterable[float], title: str) -> alt.X:
@@ -72,13 +84,14 @@ def log_axis(values: Iterable[float], title: str) -> alt.X:
 def span(values: Iterable[float]) -> tuple[float, float]:
     """Return the ends of a logarithmic axis: a little beyond the values."""
     known = list(values)
-    low, high = min(known), max(known)
-    air = max((high / low) ** 0.06, 1.05)
-    return low / air, high * air
+    low, high = math.log(min(known)), math.log(max(known))
+    air = max(0.06 * (high - low), 0.05)
+    most = math.log(_LARGEST)
+    return math.exp(max(low - air, -most)), math.exp(min(high + air, most))
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between two, four to about ten of them."""
+    """Return round numbers between two, four to about ten of them if there are."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     found: list[float] = []
     for steps in ((1,), (1, 3), (1, 2, 5), _STEPS):
@@ -89,8 +102,8 @@ def ticks(low: float, high: float) -> list[float]:
             if low <= float(f"{step}e{power}") <= high
         ]
         if len(found) >= 4:
-            return found
-    return found or [low]
+            break
+    return found[:: 1 + len(found) // 12] or [low]
 
 
 def tips(fields: dict[str, str]) -> list[alt.Tooltip]:

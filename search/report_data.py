@@ -21,6 +21,7 @@ LATENCIES = "latency.jsonl"
 # Of more samples than these, a page holds the nine deciles alone.
 MOST_SAMPLES = 9
 _DIGITS = 300  # of a whole number that is still one of floating point, too
+_SHARED = ("sources", "reason", "worker")  # few different values in many results
 _SHOWN = 20  # lines that cannot be read, by name
 # What a line, or a file, raises that is none, or of another form.
 BROKEN = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -66,17 +67,37 @@ class SearchData:
 
 
 def _table(rows: Sequence[Row]) -> Row:
-    """Return rows without their names: these are two fifths of a file of results."""
+    """Return rows without the names, and without what many of them repeat.
+
+    Both together are half of a file of results.
+    """
     columns = [field.name for field in dataclasses.fields(Result)]
+    words: dict[str, list[Any]] = {}
+    places: dict[str, dict[str, int]] = {}
+    for name in _SHARED:
+        known = {json.dumps(row[name]): row[name] for row in rows}
+        words[name] = list(known.values())
+        places[name] = {text: place for place, text in enumerate(known)}
+
+    def cell(row: Row, name: str) -> Any:
+        value = row[name]
+        return places[name][json.dumps(value)] if name in places else value
+
     return {
         "columns": columns,
-        "rows": [[row[name] for name in columns] for row in rows],
+        "words": words,
+        "rows": [[cell(row, name) for name in columns] for row in rows],
     }
 
 
 def rows(table: Row) -> list[Row]:
     """Return the rows of a table of `SearchData.as_json`."""
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    words = table["words"]
+    found = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    return [
+        {name: words[name][v] if name in words else v for name, v in row.items()}
+        for row in found
+    ]
 
 
 def read(folder: Path) -> SearchData:
@@ -222,9 +243,12 @@ def _result(line: Any) -> Row:
     numbers = (result.value, result.ms, result.seconds, *result.top1)
     if not all(one is None or type(one) in (int, float) for one in numbers):
         raise TypeError("a number")
-    row = result.as_json()
     top1 = [one for one in result.top1 if one is not None]
+    in_range = all(0 <= one <= 100 for one in top1) and len(result.sources) == 2
+    if not in_range or (result.ms is not None and result.ms <= 0):
+        raise ValueError("out of range")
     if len(top1) > MOST_SAMPLES:
         deciles = statistics.quantiles(top1, n=10, method="inclusive")
         top1 = [round(one, 4) for one in deciles]
-    return {**row, "top1": top1, "sources": [str(one) for one in result.sources]}
+    sources = [str(one) for one in result.sources]
+    return {**result.as_json(), "top1": top1, "sources": sources}

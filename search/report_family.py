@@ -124,7 +124,8 @@ def _pareto(page: Page, family: Row, found: Sequence[Row], label: str) -> None:
     left = len(found) - len(drawn)
     if left:
         page.paragraph(
-            f"{count(left, 'network')} without a time or a top-1 cannot be drawn.",
+            f"{count(left, 'network')} without a time or a top-1 cannot be drawn; see "
+            "the table of every network.",
             "note",
         )
 
@@ -162,7 +163,7 @@ def _gains(page: Page, family: Row, label: str) -> None:
     page.heading("What ours gains at the same time")
     found = rows_of.gains(family)
     if not found:
-        page.paragraph("Ours was compared with nothing that has a network.")
+        page.paragraph("Ours was compared with nothing that has a top-1.")
         return
     unit = without_percent(label)
     page.paragraph(
@@ -188,6 +189,13 @@ def _gains(page: Page, family: Row, label: str) -> None:
         if none:
             page.paragraph(
                 f"{one['target']}: no network of {', '.join(none)} takes that time.",
+                "note",
+            )
+        unknown = [r["name"] for r in one["rivals"] if r["network"] and not r["gain"]]
+        if unknown:
+            page.paragraph(
+                f"{one['target']}: the gain over {', '.join(unknown)} is not known, as "
+                "one of the two networks has no top-1.",
                 "note",
             )
 
@@ -219,16 +227,16 @@ def _times(page: Page, family: Row, label: str) -> None:
 def _all_networks(page: Page, found: Sequence[Row], label: str) -> None:
     page.heading("Every network of every strategy")
     head = (
-        *("target", "whose", "network", "asked, ms", "model, ms", "parts, ms"),
-        *("whole, ms", "blocks", "width", "px", "MACs, 10^9", label, TENTHS),
+        *("target", "whose", "network", "model, ms", "parts, ms", "whole, ms"),
+        *("blocks", "width", "px", "MACs, 10^9", label, TENTHS),
     )
     lines = [
         (
-            *(row["target"], row["who"], row["name"], number(row["asked"])),
+            *(row["target"], row["who"], row["name"]),
             *(number(row[f"{by}_ms"]) for by in ("cheap", "parts", "exact")),
             *_size(row),
             number(row["gmacs"]),
-            number(row["top1"]) or row["top1_reason"],
+            number(row["top1"]),
             spread((row["low"], row["high"]) if row["low"] is not None else None),
         )
         for row in found
@@ -238,6 +246,21 @@ def _all_networks(page: Page, found: Sequence[Row], label: str) -> None:
     page.paragraph(
         "random: the best of as many random sizes as the search has asked for.", "note"
     )
+    _reasons(
+        page,
+        "No top-1",
+        [(f"{r['who']}, {r['target']}", r["top1_reason"]) for r in found
+         if r["top1"] is None],
+    )  # fmt: skip
+
+
+def _reasons(page: Page, what: str, found: Sequence[tuple[str, str]]) -> None:
+    """Say why there is no number, those with one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in found:
+        by_reason.setdefault(why or "no reason is given", []).append(name)
+    for why, names in by_reason.items():
+        page.paragraph(f"{what}: {'; '.join(names)}: {why}.", "note")
 
 
 def _references(page: Page, family: Row) -> None:
@@ -254,12 +277,10 @@ def _references(page: Page, family: Row) -> None:
         remark = one["published_remark"]
         if one["published_top1"] is None:
             remark = "none known"
-        why = one["predicted_reason"]
         lines.append(
             (
                 *(one["name"], remark, str(one["resolution"]), number(one["gmacs"])),
-                number(one["ms"]) or one["reason"],
-                number(one["predicted_top1"]) or why,
+                *(number(one["ms"]), number(one["predicted_top1"])),
                 spread(one["predicted_spread"]),
                 number(one["published_top1"], 1),
             )
@@ -269,6 +290,12 @@ def _references(page: Page, family: Row) -> None:
         "Published: by others, with their recipes; nothing of it was reproduced here.",
         "note",
     )
+    for what, number_of, why in (
+        ("No time", "ms", "reason"),
+        ("No prediction", "predicted_top1", "predicted_reason"),
+    ):
+        missing = [one for one in family["references"] if one[number_of] is None]
+        _reasons(page, what, [(one["name"], one[why]) for one in missing])
 
 
 def _drawn(page: Page, family: Row) -> None:

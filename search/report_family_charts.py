@@ -57,27 +57,31 @@ def pareto(
     values = [row["ms"] for row in (*rows, *references)]
     x = look.log_axis(values, "milliseconds of a batch (logarithmic)")
     y = alt.Y("top1:Q", title=label, scale=alt.Scale(zero=False, padding=12))
-    own = alt.Chart(alt.Data(values=list(rows)))
+    own = alt.Chart(look.data("networks"))
     line = own.transform_filter(f"datum.who == '{OURS}'").mark_line(
         strokeWidth=1.5, opacity=0.6
     )
     bars = own.mark_rule(strokeWidth=1.5, opacity=0.55)
-    checked = own.transform_filter("datum.by != 'model'")
-    modelled = own.transform_filter("datum.by == 'model'")
     color, tooltip = _who(names), look.tips(_NETWORK)
     layers: list[Any] = [
         line.encode(x=x, y=y, color=color),
         bars.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color),
-        checked.mark_point(size=75, filled=True, opacity=1).encode(
-            x=x, y=y, color=color, tooltip=tooltip
-        ),
-        modelled.mark_point(
-            size=65, filled=False, strokeWidth=1.6, opacity=1, fill="white"
-        ).encode(x=x, y=y, color=color, tooltip=tooltip),
     ]
+    if any(row["by"] != "model" for row in rows):
+        known = own.transform_filter("datum.by !== 'model'")
+        points = known.mark_point(size=75, opacity=1, filled=True)
+        layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
+    if any(row["by"] == "model" for row in rows):
+        known = own.transform_filter("datum.by === 'model'")
+        points = known.mark_point(size=65, opacity=1, fill="white", strokeWidth=1.6)
+        layers.append(points.encode(x=x, y=y, color=color, tooltip=tooltip))
     if references:
         layers += _references(references, x, y, values)
-    return look.finished(alt.layer(*layers).properties(width=_WIDTH - 190, height=460))
+    return look.finished(
+        alt.layer(*layers).properties(width=_WIDTH - 190, height=460),
+        networks=rows,
+        references=references,
+    )
 
 
 def _references(
@@ -93,7 +97,7 @@ def _references(
     """
     marks = [m for m in (PUBLISHED, RECALLED) if any(r["mark"] == m for r in rows)]
     shapes = {PUBLISHED: "diamond", RECALLED: "cross"}
-    chart = alt.Chart(alt.Data(values=list(rows)))
+    chart = alt.Chart(look.data("references"))
     title = "references: top-1"
     shape = alt.Shape(
         "mark:N",
@@ -131,7 +135,7 @@ def axes(rows: Sequence[Row], title: str) -> dict[str, Any]:
     names = list(dict.fromkeys(row["who"] for row in rows))
     marked = [{**row, "ms": row["asked"]} for row in rows]
     x = look.log_axis([row["ms"] for row in marked], "target, ms (log.)")
-    base = alt.Chart(alt.Data(values=marked))
+    base = alt.Chart(look.data("networks"))
     panels = []
     for field, label in (
         ("blocks", "depth: blocks"),
@@ -156,7 +160,7 @@ def axes(rows: Sequence[Row], title: str) -> dict[str, Any]:
         panels.append(
             alt.layer(lines, points).properties(width=265, height=240, title=label)
         )
-    return look.finished(alt.hconcat(*panels, spacing=18))
+    return look.finished(alt.hconcat(*panels, spacing=18), networks=marked)
 
 
 _VERDICTS = {
@@ -195,7 +199,6 @@ def gains(rows: Sequence[Row], targets: Sequence[str], label: str) -> dict[str, 
         }
     )
     y = alt.Y("who:N", title=None, sort=names)
-    data = alt.Data(values=list(rows))
     base = alt.Chart()
     zero = base.mark_rule(color="#333333").encode(x=alt.datum(0))
     bars = base.mark_rule(strokeWidth=2).encode(
@@ -204,9 +207,8 @@ def gains(rows: Sequence[Row], targets: Sequence[str], label: str) -> dict[str, 
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
         x="gain:Q", y=y, color=color, tooltip=tooltip
     )
-    return look.finished(
-        _by_target(alt.layer(zero, bars, points), data, targets, names)
-    )
+    layer = alt.layer(zero, bars, points)
+    return look.finished(_by_target(layer, targets, names), rows=rows)
 
 
 def times(rows: Sequence[Row], targets: Sequence[str]) -> dict[str, Any]:
@@ -238,16 +240,14 @@ def times(rows: Sequence[Row], targets: Sequence[str]) -> dict[str, Any]:
     text = base.mark_text(dx=9, align="left", fontSize=11).encode(
         x=x, y=y, text=alt.Text("share:Q", format=".0%")
     )
-    data = alt.Data(values=list(rows))
-    return look.finished(_by_target(alt.layer(one, points, text), data, targets, names))
+    layer = alt.layer(one, points, text)
+    return look.finished(_by_target(layer, targets, names), rows=rows)
 
 
-def _by_target(
-    layer: Any, data: Any, targets: Sequence[str], names: Sequence[str]
-) -> Any:
-    """Return one panel below the other, a target each."""
+def _by_target(layer: Any, targets: Sequence[str], names: Sequence[str]) -> Any:
+    """Return one panel of "rows" below the other, a target each."""
     header = alt.Header(labelAngle=0, labelAlign="left", labelLimit=190, title=None)
     row = alt.Row("target:N", sort=list(targets), header=header)
     return layer.properties(width=660, height=19 * len(names)).facet(
-        row=row, data=data, spacing=8
+        row=row, data=look.data("rows"), spacing=8
     )

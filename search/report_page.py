@@ -16,7 +16,7 @@ from common.version import NAME, VERSION
 COMMAND = "search.report"
 # A browser that draws more marks than these as elements of a page gets slow.
 MOST_ELEMENTS = 5_000
-_SHORT = 24  # letters of a cell, which are not broken
+_SHORT = 42  # letters of a cell, which are not broken
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
@@ -70,9 +70,10 @@ function summary(row) {
   const median = (samples[Math.floor((n - 1) / 2)] + samples[Math.floor(n / 2)]) / 2;
   return {...row, median, low: samples[0], high: samples[n - 1]};
 }
-function rows({columns, rows}) {
-  const named = row => Object.fromEntries(row.map((value, i) => [columns[i], value]));
-  return rows.map(row => summary(named(row)));
+function rows({columns, words, rows}) {
+  const value = (name, cell) => words[name] ? words[name][cell] : cell;
+  const named = row => row.map((cell, i) => [columns[i], value(columns[i], cell)]);
+  return rows.map(row => summary(Object.fromEntries(named(row))));
 }
 const named = {results: rows(page.results), random: rows(page.random)};
 const drawn = charts.map(({id, spec, renderer, names}) => {
@@ -103,9 +104,11 @@ class Page:
         self._title = title
         self._parts = [f"<h1>{_text(title)}</h1>"]
         self._charts: list[dict[str, Any]] = []
+        self._heading = title
 
     def heading(self, text: str, *, level: int = 2) -> None:
         """Add a heading; level 3 is below 2."""
+        self._heading = text
         self._parts.append(f"<h{level}>{_text(text)}</h{level}>")
 
     def paragraph(self, text: str, kind: str = "") -> None:
@@ -174,6 +177,7 @@ class Page:
           marks: how many there are, at most.
         """
         renderer = "canvas" if marks > MOST_ELEMENTS else "svg"
+        spec = {**spec, "description": self._heading}  # for who hears the page
         self._charts.append(
             {"id": name, "spec": spec, "names": list(names), "renderer": renderer}
         )

@@ -44,11 +44,14 @@ def without_percent(label: str) -> str:
 
 
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return nested settings as pairs of a name and a text, a line for each leaf."""
+    """Return nested settings as pairs of a name and a text, a line for each leaf.
+
+    What is not set is left out; so are texts of several lines, see `texts`.
+    """
     lines = []
     for name, value in found.items():
-        if isinstance(value, str) and "\n" in value:
-            continue  # a text of its own, see `texts`
+        if value is None or (isinstance(value, str) and "\n" in value):
+            continue
         if isinstance(value, Mapping) and value:
             lines += [(f"{name}: {inner}", text) for inner, text in facts(value)]
             continue
@@ -68,7 +71,7 @@ def texts(found: Mapping[str, Any]) -> dict[str, str]:
 def _leaf(value: Any) -> str:
     if isinstance(value, list | tuple):
         value = ", ".join(_leaf(one) for one in value)
-    text = "none" if value in (None, "") else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]} ..."
 
 
