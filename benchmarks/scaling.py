@@ -34,7 +34,7 @@ REFERENCES = (
 )
 _CONDITIONS = (
     "inference of one batch, uint8 pixels to logits, on one device; the tile model "
-    "ranks all sizes, and what is taken is compiled whole and repaired until within 3 %",
+    "ranks all sizes; what is taken is compiled whole and repaired until within 3 %",
     "top-1 of EfficientNet-X is predicted by three forms of error, each fitted to 40 "
     "resamples of published families; a pair is compared fit by fit",
     "top-1 of EfficientNetV2 is published, with a recipe of its own",

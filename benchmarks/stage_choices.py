@@ -25,7 +25,7 @@ from models import get_variant, scaling
 from models.variants import Variant, change
 from performance.segments import InferenceOptions, segments_of
 from search import latency_sources
-from search.latency_table import BlockRow, segment_digest
+from search.latencies.latency_table import BlockRow, segment_digest
 
 BASE = "efficientnet-x-b0"
 _KERNELS = (3, 5)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tile_model --topologies=v3,v5e
 
-Reads the compiled networks of search/data and compiles nothing. Each network is
+Reads the compiled networks of search/latencies/data; nothing is compiled. Each one is
 predicted by the fit to all others; so are all networks of one base, left out together.
 Beside the features that the model takes stand all sets of four of them, and, as the
 honest figure of having chosen one by its error, each network predicted by the set that
@@ -22,8 +22,8 @@ from common import cli, console
 from common.cli import names
 from common.errors import Status
 from search import latency_sources
-from search.tile_features import FEATURES
-from search.tile_model import (
+from search.latencies.tile_features import FEATURES
+from search.latencies.tile_model import (
     Fitted,
     TileModel,
     best_set,
@@ -44,7 +44,7 @@ _CONDITIONS = (
 _DOES_NOT_SHOW = (
     "a TPU: the milliseconds that are predicted are the compiler's estimates; networks "
     "outside of the model's domain, as EfficientNetV2; how the features came to be "
-    "chosen among more, for which see search/tile_model.py"
+    "chosen among more, for which see search/latencies/tile_model.py"
 )
 
 
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--topologies",
         type=names,
         default=["v3", "v5e"],
-        help="of which search/data has compiled networks; default: v3,v5e",
+        help="of which search/latencies/data has networks; default: v3,v5e",
     )
     return parser
 

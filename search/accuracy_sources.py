@@ -21,8 +21,8 @@ from common.checks import is_number, nearest_names
 from common.errors import UserError, first_line
 from models.errors import ModelError
 from models.variants import Variant
+from search.accuracies.training import Trained
 from search.results import Accuracy, Score
-from search.training import Trained
 
 
 def surrogate(
@@ -41,7 +41,7 @@ def surrogate(
       family: "x", "efficientnet", "lite", "v2", or one of the rows'.
       rows: a CSV file of rows of your own.
       recalled: whether to fit rows that were remembered, too.
-      forms: of `search.error_forms`.
+      forms: of `search.accuracies.error_forms`.
       resamples: of the families.
       seed: of the resamples.
       extrapolate: whether to predict beyond what the rows cover; the source says so.
@@ -71,7 +71,7 @@ def trained(
     score: str = "ema_top1",
     seconds: float | None = None,
 ) -> Accuracy:
-    """Train by `train/`, in rungs; see `search.training.Trained` for the arguments."""
+    """Train by `train/`, in rungs; arguments as of `accuracies.training.Trained`."""
     return Trained(
         gin_files=_texts("gin_files", gin_files),
         epochs=tuple(epochs),

@@ -64,8 +64,9 @@ def main(arguments: argparse.Namespace) -> Status | None:
     if arguments.status:
         return _status(folder)
 
-    from search import config, storages
+    from search import config
     from search.block_search import BlockSearch
+    from search.engine import storages
 
     storages.check(arguments.storage)
     settings = config.read(BlockSearch, arguments.gin_file, arguments.gin_param)
@@ -81,7 +82,7 @@ def main(arguments: argparse.Namespace) -> Status | None:
 
 def _status(folder: Path) -> Status:
     """Say how far a search is, from plain files."""
-    from search import progress, result_files, search_folder
+    from search.engine import progress, result_files, search_folder
 
     found = search_folder.read(folder)
     results = result_files.read(folder)
@@ -93,7 +94,7 @@ def _status(folder: Path) -> Status:
 
 
 def _search(arguments: argparse.Namespace, settings: Any, text: str) -> Status:
-    from search import search_folder
+    from search.engine import search_folder
 
     folder = Path(arguments.search_dir)
     search = search_folder.identity(text, settings.space)
@@ -108,10 +109,10 @@ def _run(
     arguments: argparse.Namespace, settings: Any, text: str, study: str
 ) -> list[Any]:
     """Let workers evaluate until nothing is left; return all results."""
-    from search import storages
-    from search.crew import Crew
-    from search.master import Master
-    from search.worker import Order
+    from search.engine import storages
+    from search.engine.crew import Crew
+    from search.engine.master import Master
+    from search.engine.worker import Order
 
     folder, storage = Path(arguments.search_dir), arguments.storage
     evaluations = arguments.evaluations or settings.evaluations
@@ -167,7 +168,7 @@ def _watch(master: Any, crew: Any, evaluations: int) -> None:
 
 def _report(results: list[Any], arguments: argparse.Namespace, settings: Any) -> Status:
     """Print what has come out; return the exit status."""
-    from search import progress
+    from search.engine import progress
 
     evaluations = arguments.evaluations or settings.evaluations
     print(progress.line(results, evaluations))
@@ -192,7 +193,7 @@ def _flags(arguments: argparse.Namespace, **changed: Any) -> list[str]:
 
 
 def _mend(folder: Path) -> None:
-    from search.engine_optuna import mend_journal
+    from search.engine.engine_optuna import mend_journal
 
     if away := mend_journal(folder):
         console.warn(f"the journal was damaged and is now {away}; a new one is made")
@@ -202,7 +203,7 @@ def _mend(folder: Path) -> None:
 def _held(folder: Path, storage: str) -> Iterator[None]:
     """Hold the folder, unless the masters of other machines may work in it, too."""
     from common import claims
-    from search import storages
+    from search.engine import storages
 
     if storage != storages.EMBEDDED:
         yield

@@ -13,7 +13,7 @@ from typing import Any
 
 from common import files
 from search.family import Family
-from search.variant_text import variant_gin, variant_row
+from search.networks.variant_text import variant_gin, variant_row
 
 FAMILY = "family.json"
 _DIGEST = "sha256"

@@ -62,8 +62,8 @@ def main(arguments: argparse.Namespace) -> Status:
 def _entered(folder: Path, settings: Any, text: str) -> Iterator[None]:
     """Hold the folder, which is this search's or becomes it."""
     from common import claims
-    from search import search_folder
-    from search.search_folder import Identity
+    from search.engine import search_folder
+    from search.engine.search_folder import Identity
 
     search = Identity(
         "\n".join(line.rstrip() for line in text.splitlines() if line.strip()),
@@ -110,6 +110,7 @@ def _sources(
     from search import accuracy_sources, latency_sources
 
     found = {}
+    source: Any
     for name, source in given.items():
         if name in ("parts", "exact"):
             source = latency_sources.in_folder(source, str(folder))

@@ -24,11 +24,10 @@ from pathlib import Path
 from common.checks import COUNT, one_of, require
 from common.errors import UserError, first_line
 from performance.segments import InferenceOptions
-from search import latency_table
-from search.latency_log import Recorded
-from search.latency_table import SUM, WHOLE, Conditions
-from search.results import Latency
-from search.source_kinds import (
+from search.latencies import latency_table
+from search.latencies.latency_log import Recorded
+from search.latencies.latency_table import SUM, WHOLE, Conditions
+from search.latencies.source_kinds import (
     DATA,
     Compiled,
     Function,
@@ -36,7 +35,8 @@ from search.source_kinds import (
     Recordable,
     Table,
 )
-from search.tile_model import TileModel
+from search.latencies.tile_model import TileModel
+from search.results import Latency
 
 _DEVICE_DTYPES = ("bfloat16", "float16", "float32")
 
@@ -44,7 +44,7 @@ _DEVICE_DTYPES = ("bfloat16", "float16", "float32")
 def tile_model(
     topology: str, *, fit: str = "", batch: int = 64, dtype: str = "bfloat16"
 ) -> TileModel:
-    """Return the tile model of a generation, see `search.tile_model`.
+    """Return the tile model of a generation, see `search.latencies.tile_model`.
 
     Args:
       topology: "v3" and so on.
@@ -114,7 +114,7 @@ def device(*, batch: int = 64, dtype: str = "bfloat16", repeats: int = 30) -> Me
 
 
 def table(path: str) -> Table:
-    """Return what a file of `search.table` says, see `search.latency_table`.
+    """Return what a file of `search.table` says, see `search.latencies.latency_table`.
 
     Raises:
       UserError: it is none.

@@ -15,10 +15,10 @@ from typing import Any
 from common import cli, extras, files
 from common.console import count
 from common.errors import Status, UserError
-from search import report_data, report_forms, report_page
-from search.report_data import SearchData
-from search.report_family_rows import SEARCH_FACTS
-from search.report_page import COMMAND
+from search.reports import report_data, report_forms, report_page
+from search.reports.report_data import SearchData
+from search.reports.report_family_rows import SEARCH_FACTS
+from search.reports.report_page import COMMAND
 
 FILE = "report.html"
 
@@ -54,7 +54,7 @@ def write(search_dir: str | Path, output: str | Path | None = None) -> Path:
 
 def _page(data: SearchData) -> bytes:
     """Return the page."""
-    from search import report_blocks, report_family
+    from search.reports import report_blocks, report_family
 
     family, unreadable = data.family, list(data.unreadable)
     if family is not None and (why := report_forms.wrong(family)):
@@ -100,7 +100,7 @@ def _summary(data: SearchData) -> str:
 
 def _conditions(page: report_page.Page, data: SearchData, family: Any) -> None:
     """Say what all that follows was found under."""
-    from search.report_text import facts
+    from search.reports.report_text import facts
 
     page.heading("Conditions")
     lines = facts(data.search or {})
@@ -116,7 +116,7 @@ def _conditions(page: report_page.Page, data: SearchData, family: Any) -> None:
 
 
 def _settings(page: report_page.Page, data: SearchData) -> None:
-    from search.report_text import texts
+    from search.reports.report_text import texts
 
     for name, text in texts(data.search or {}).items():
         page.heading(f"Settings: {name}")

@@ -16,9 +16,9 @@ from typing import Protocol
 
 from common import checks
 from search import pareto
-from search.layout import Network
+from search.networks.layout import Network
+from search.networks.space import Exhausted
 from search.results import Result
-from search.space import Exhausted
 
 _DRAWS = 100  # new ones that were all known, before the space is walked through
 _WALK = 20_000  # networks that are looked at one after another
@@ -26,7 +26,7 @@ _KEPT = 1_000  # proposals, behind the newest; more than any lag
 
 
 class SearchSpace(Protocol):
-    """What a sampler has to know of a space; `search.space.Space` is one."""
+    """What a sampler has to know of a space; `search.networks.space.Space` is one."""
 
     def sample(self, rng: random.Random) -> Network:
         """Return a valid network, drawn at random."""

@@ -25,10 +25,10 @@ from common.errors import UserError
 from models import complexity
 from models.scaling import block_specs, stage_of_block
 from models.variants import Variant, get_variant
-from search.choices import Choice
-from search.digests import digest
-from search.layout import Network
-from search.space import Constraint, Exhausted, Space
+from search.networks.choices import Choice
+from search.networks.digests import digest
+from search.networks.layout import Network
+from search.networks.space import Constraint, Exhausted, Space
 
 __all__ = [
     "Choice",
@@ -104,7 +104,7 @@ def blocks(
     Args:
       base: a name in the table of variants, or a Variant; gives what does not vary.
       stages: by the number of the stage from 1, or 'all', the fields that vary and
-        their values; see `search.choices.Choice`. A stage's own win over 'all'.
+        their values; see `networks.choices.Choice`. A stage's own win over 'all'.
       space_to_depth: sections, as ['none', 'conv 1-2'].
       resolution: heights and widths of the input in pixels.
       width_coefficient: factors of all channels.

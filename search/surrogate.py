@@ -22,7 +22,7 @@ import numpy as np
 from common import cli
 from common.errors import UserError
 from models.variants import Variant
-from search import error_forms, network_size, published
+from search.accuracies import error_forms, network_size, published
 from search.results import Score
 
 RESAMPLES = 40
@@ -134,7 +134,7 @@ class Surrogate:
           family: one of `published`'s, or "x", "efficientnet", "lite", "v2", or that of
             your own rows.
           rows: path of a CSV file of your own, which is fitted with the published ones;
-            see `search.published` for its columns.
+            see `search.accuracies.published` for its columns.
           recalled: whether to fit rows that were remembered, too: EfficientNet-X's.
           forms: of `error_forms.FORMS`.
           resamples: of the families, drawn with replacement; the scale's is always in.
@@ -319,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Print what the rows say, how well, and what they leave open."""
-    from search import surrogate_report
+    from search.accuracies import surrogate_report
 
     report = surrogate_report.make(arguments)
     if arguments.json:

@@ -14,7 +14,7 @@ the device that it finds: no figures of another one.
 
 The file is written whole after every few networks; what it has is not asked again, so
 the same command goes on where it was stopped, and others add to it. A file of another
-device, batch, dtype or of other versions is refused. `search.latency_table` says its
+device, batch, dtype or of other versions is refused. `latencies.latency_table` says its
 format.
 
 The exit status is 0 when all networks have milliseconds, 1 when one has none: the file
@@ -34,10 +34,11 @@ from common import cli, console, files
 from common.cli import changes, names, number, positive
 from common.errors import Status, UserError, first_line
 from models.variants import Variant, change, get_variant
-from search import latency_sources, latency_table
-from search.latency_table import LatencyTable, NetworkRow
+from search import latency_sources
+from search.latencies import latency_table
+from search.latencies.latency_table import LatencyTable, NetworkRow
+from search.latencies.source_kinds import Compiled, Measured
 from search.results import Estimate
-from search.source_kinds import Compiled, Measured
 
 _SCALED = "name:width:depth:resolution, as in efficientnet-x-b0:1.6:1.2:256"
 _AT_ONCE = 8  # networks, until the file is written again

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from search.layout import Network
+from search.networks.layout import Network
 
 BEST = 84.0  # points of the best network, without a cost
 # StageSpec's fields, and how many choices each has.

@@ -8,7 +8,7 @@ from benchmarks.support import results
 from models.variants import get_variant
 from performance.segments import InferenceOptions, segments_of
 from search import latency_sources
-from search.latency_table import BlockRow, Conditions, segment_digest
+from search.latencies.latency_table import BlockRow, Conditions, segment_digest
 from tests.support.commands import status
 
 OPTIONS = InferenceOptions(batch=64, dtype="bfloat16")

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import tile_model
 from benchmarks.support import results
 from search import latency_sources
-from search.tile_model import TileModel
+from search.latencies.tile_model import TileModel
 from tests.search import test_tile_model as planted
 from tests.search.networks import row, table
 from tests.support.commands import status

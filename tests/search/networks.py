@@ -3,7 +3,7 @@
 import dataclasses
 
 from models.variants import Variant, get_variant
-from search.latency_table import WHOLE, Conditions, LatencyTable, NetworkRow
+from search.latencies.latency_table import WHOLE, Conditions, LatencyTable, NetworkRow
 
 CONDITIONS = Conditions("v3", 64, "bfloat16", {"libtpu": "1"})
 

@@ -9,9 +9,9 @@ import pytest
 from common.errors import UserError
 from models.variants import VARIANTS
 from search import accuracy_sources
+from search.accuracies.training import Trained
 from search.results import Score
 from search.spaces import digest
-from search.training import Trained
 
 B0, B1 = (VARIANTS[f"efficientnet-x-b{n}"] for n in (0, 1))
 

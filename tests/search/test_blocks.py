@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import Status
-from search import blocks, progress, result_files, search_folder
+from search import blocks
+from search.engine import progress, result_files, search_folder
 from search.results import Result
 from tests.support.commands import status
 from tests.support.toy_search import CONFIG

@@ -12,8 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from common.errors import UserError
-from search import engine_optuna
-from search.engine_optuna import (
+from search.engine import engine_optuna
+from search.engine.engine_optuna import (
     JOURNAL,
     Flock,
     check_url,
@@ -105,7 +105,8 @@ def test_a_damaged_journal_moves_away(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from search.engine_optuna import Flock\n"
+        "import sys; from pathlib import Path\n"
+        "from search.engine.engine_optuna import Flock\n"
         "Flock(Path(sys.argv[1])).acquire(); print('locked', flush=True)\n"
         "sys.stdin.read()\n"
     )

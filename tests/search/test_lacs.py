@@ -11,13 +11,17 @@ from tests.support.commands import status
 
 
 @pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Run the command in one folder; return its status, output and errors.
+def reported(monkeypatch):
+    """Folders whose report would be made, which has tests of its own."""
+    folders = []
+    monkeypatch.setattr(report, "write", folders.append)
+    return folders
 
-    The report has tests of its own, and takes seconds.
-    """
-    reported = []
-    monkeypatch.setattr(report, "write", reported.append)
+
+@pytest.fixture
+def run(tmp_path, capsys, reported):
+    """Run the command in one folder; return its status, output and errors."""
+    del reported
     gin_file = tmp_path / "toy.gin"
     gin_file.write_text(toy_lacs.CONFIG)
 
@@ -25,7 +29,6 @@ def run(tmp_path, capsys, monkeypatch):
         flags = [f"--gin_file={gin_file}", f"--search_dir={folder}", *more]
         return status(lacs.main, *flags), *capsys.readouterr()
 
-    go.reported = reported
     return go
 
 
@@ -44,7 +47,7 @@ def files_of(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-def test_a_family_is_found_and_written(run, tmp_path):
+def test_a_family_is_found_and_written(run, reported, tmp_path):
     code, out, _ = run()
     assert code == Status.OK
     assert "toy-b1" in out
@@ -57,7 +60,7 @@ def test_a_family_is_found_and_written(run, tmp_path):
     assert family["outcomes"][1]["target"] == "efficientnet-x-b3"
     assert chosen[0]["cheap_ms"] <= 20
     assert {"toy-b1.gin", "toy-b2.gin", "rows.py.txt"} <= set(files_of(folder))
-    assert run.reported == [folder]
+    assert reported == [folder]
 
 
 def test_the_same_again_is_the_same(run, tmp_path):

@@ -17,10 +17,11 @@ from models.variants import change, get_variant
 from performance import compile_requests
 from performance.device_timing import Device
 from performance.segments import InferenceOptions, segments_of
-from search import compilations, latency_log, latency_sources, latency_table
-from search.compilations import Answer, Compilations
-from search.latency_log import Recorded
-from search.latency_table import (
+from search import latency_sources
+from search.latencies import compilations, latency_log, latency_table
+from search.latencies.compilations import Answer, Compilations
+from search.latencies.latency_log import Recorded
+from search.latencies.latency_table import (
     MEASURED,
     SUM,
     WHOLE,
@@ -29,8 +30,8 @@ from search.latency_table import (
     LatencyTable,
     segment_digest,
 )
+from search.latencies.source_kinds import Compiled
 from search.results import Estimate
-from search.source_kinds import Compiled
 from tests.performance import made_up
 from tests.search.networks import CONDITIONS, row, scaled, table
 from tpu_compiler import CompilerError
@@ -79,7 +80,7 @@ def compiler(monkeypatch):
 
     class Here:
         def __init__(self, module, name, *arguments):
-            assert (module, name) == ("search.compilations", "Compilations")
+            assert (module, name) == ("search.latencies.compilations", "Compilations")
             self.made = Compilations(*arguments)
 
         def ask(self, method, *arguments):
@@ -213,7 +214,7 @@ def test_a_process_ends_with_the_one_that_asks(tmp_path):
         "import os, subprocess, sys\n"
         "child = '''\n"
         "import os, sys\n"
-        "from search.compilations import _end_with\n"
+        "from search.latencies.compilations import _end_with\n"
         "_end_with(os.getppid())\n"
         "print('ready', flush=True)\n"
         "sys.stdin.read()\n"

@@ -6,7 +6,7 @@ import pytest
 
 from models import scaling
 from models.variants import VARIANTS, change
-from search import network_size
+from search.accuracies import network_size
 
 B0 = VARIANTS["efficientnet-x-b0"]
 

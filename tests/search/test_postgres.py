@@ -12,8 +12,8 @@ import time
 import pytest
 
 from common.errors import UserError
-from search import engine_optuna, result_files, store
-from search.master import Master
+from search.engine import engine_optuna, result_files, store
+from search.engine.master import Master
 from search.results import Result
 from tests.support import postgres
 from tests.support.processes import start_together
@@ -220,7 +220,7 @@ def test_a_machine_that_is_gone_is_taken_over(server, tmp_path):
     hang = "toy_search.accuracy.seconds = 3600"
     path.write_text("\n".join((CONFIG, LAG, hang, lease, "")))
     name = "gone"
-    command = [sys.executable, "-m", "search.worker"]
+    command = [sys.executable, "-m", "search.engine.worker"]
     order = {
         "folder": str(tmp_path / name),
         "storage": server.url,

@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import UserError
-from search import published
+from search.accuracies import published
 
 HEAD = "family,name,width,resolution,blocks,top1,status,source\n"
 GOOD = "mine,a,1.2,240,23,79.5,read,my training\n"

@@ -11,9 +11,9 @@ from benchmarks.support.planted import Blocks, BlockSpace
 from common.errors import UserError
 from models.variants import StageSpec, Variant
 from search import pareto, spaces
+from search.networks.space import Exhausted
 from search.results import Result
 from search.samplers import AgeingEvolution, Grid, Pareto, RandomSearch
-from search.space import Exhausted
 
 SPACE, PROBLEM = BlockSpace(), Blocks(3)
 ALL = [RandomSearch, Grid, AgeingEvolution, Pareto]

@@ -11,8 +11,8 @@ from common.errors import UserError
 from models.scaling import block_specs, stage_of_block
 from models.variants import VARIANTS, StageSpec, Variant, change, get_variant
 from search import config, spaces
-from search.choices import ACTIVATIONS, Choice
-from search.space import Exhausted, Space
+from search.networks.choices import ACTIVATIONS, Choice
+from search.networks.space import Exhausted, Space
 from search.spaces import Limits, digest
 
 X_B0 = get_variant("efficientnet-x-b0")

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from common.errors import Restart, UserError
-from search import engine_optuna, result_files, store
-from search.folder_store import FolderStore
-from search.result_files import ResultLog
+from search.engine import engine_optuna, result_files, store
+from search.engine.folder_store import FolderStore
+from search.engine.result_files import ResultLog
+from search.engine.store import Lease, Watch, patiently, renewing
 from search.results import Result
-from search.store import Lease, Watch, patiently, renewing
 from tests.support.processes import start_together
 
 
@@ -154,7 +154,7 @@ def test_processes_that_race_get_each_number_once(kind):
     code = (
         "import sys, json; from pathlib import Path\n"
         "from search import engine_optuna\n"
-        "from search.folder_store import FolderStore\n"
+        "from search.engine.folder_store import FolderStore\n"
         "folder, name, me = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
         "store = FolderStore(folder) if name == 'folder' else "
         "engine_optuna.journal_store(folder)\n"
@@ -307,7 +307,8 @@ def test_the_kernel_tells_who_is_dead(tmp_path):
     name = result_files.worker_name()
     assert not result_files.is_dead(tmp_path, name)  # of another folder, perhaps
     code = (
-        "import sys; from pathlib import Path; from search.result_files import *\n"
+        "import sys; from pathlib import Path\n"
+        "from search.engine.result_files import *\n"
         "log = ResultLog(Path(sys.argv[1]), sys.argv[2]); print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )

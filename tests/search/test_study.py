@@ -7,13 +7,13 @@ import pytest
 
 from common.errors import UserError
 from search.block_search import BlockSearch
-from search.evaluation import evaluate
-from search.folder_store import FolderStore
-from search.result_files import ResultLog, read, worker_name
+from search.engine.evaluation import evaluate
+from search.engine.folder_store import FolderStore
+from search.engine.result_files import ResultLog, read, worker_name
+from search.engine.store import Watch
+from search.engine.study import Study, end_expired, place
+from search.networks.space import Exhausted
 from search.results import Result
-from search.space import Exhausted
-from search.store import Watch
-from search.study import Study, end_expired, place
 from tests.support import toy_search
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from search.suggest import equal_cost, suggest
+from search.accuracies.suggest import equal_cost, suggest
 
 
 def spread(deviations, count=400, seed=0):

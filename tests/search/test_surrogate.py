@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import UserError
 from models.variants import VARIANTS, change
-from search import error_forms, published, surrogate, surrogate_report
+from search import surrogate
+from search.accuracies import error_forms, published, surrogate_report
 from search.surrogate import Paired, Surrogate, Table, Trust
 from tests.support.commands import status
 

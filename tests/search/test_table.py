@@ -10,8 +10,9 @@ from common.errors import UserError
 from models.variants import change, get_variant
 from performance.device_timing import Device
 from performance.segments import InferenceOptions, segments_of
-from search import latency_sources, latency_table
-from search.latency_table import SUM, WHOLE, BlockRow, segment_digest
+from search import latency_sources
+from search.latencies import latency_table
+from search.latencies.latency_table import SUM, WHOLE, BlockRow, segment_digest
 from search.results import Estimate
 from search.table import main, network
 from tests.search.networks import CONDITIONS, row, table

@@ -9,10 +9,11 @@ import pytest
 from common.errors import UserError
 from models import scaling
 from models.variants import StageSpec, Variant, change, get_variant
-from search import latency_sources, latency_table, tile_model
-from search.latency_table import SUM
-from search.tile_features import FEATURES, NEAR_BYTES, Layout
-from search.tile_model import Fitted, TileModel, coefficients, left_out, rms
+from search import latency_sources
+from search.latencies import latency_table, tile_model
+from search.latencies.latency_table import SUM
+from search.latencies.tile_features import FEATURES, NEAR_BYTES, Layout
+from search.latencies.tile_model import Fitted, TileModel, coefficients, left_out, rms
 from tests.search.networks import row, scaled, table
 
 X_B0 = get_variant("efficientnet-x-b0")

@@ -14,10 +14,10 @@ import pytest
 
 from common.errors import Restart, UserError
 from input_pipeline.records import load_info
-from search import train_rung, training
+from search.accuracies import train_rung, training
+from search.accuracies.training import Trained
 from search.results import Score
 from search.spaces import digest
-from search.training import Trained
 from tests.support import tiny
 from tests.support.runs import TINY, experiment_of
 
@@ -334,7 +334,7 @@ def test_a_rung_goes_on_from_the_one_below(real, tmp_path):
 @pytest.mark.slow
 def test_kill_9_and_the_same_call_again(real, tmp_path):
     code = (
-        "import sys\nfrom search.training import Trained\n"
+        "import sys\nfrom search.accuracies.training import Trained\n"
         "from tests.support import tiny\n"
         f"settings = {vars(real)!r}\n"
         "print(Trained(**settings)(tiny.variant(), 1).top1)\n"

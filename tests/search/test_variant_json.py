@@ -5,7 +5,7 @@ import pytest
 
 from common.errors import UserError
 from models.variants import VARIANTS, change, get_variant
-from search.variant_json import describe, restore
+from search.networks.variant_json import describe, restore
 
 X_B0 = get_variant("efficientnet-x-b0")
 OTHERS = {

@@ -7,7 +7,7 @@ import pytest
 
 from models import variants
 from models.variants import VARIANTS, StageSpec, Variant, change
-from search.variant_text import variant_gin, variant_row
+from search.networks.variant_text import variant_gin, variant_row
 from tests.support.runs import bound
 
 CHANGED = change(

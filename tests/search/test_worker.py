@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from common.errors import Status, UserError
-from search import storages
-from search.evaluator import Evaluator, Stopped, group_bytes
-from search.result_files import read
-from search.store import Watch
-from search.study import end_expired
-from search.worker import Order
+from search.engine import storages
+from search.engine.evaluator import Evaluator, Stopped, group_bytes
+from search.engine.result_files import read
+from search.engine.store import Watch
+from search.engine.study import end_expired
+from search.engine.worker import Order
 from tests.support.toy_search import CONFIG
 
 
@@ -182,7 +182,7 @@ class Process:
         known = {"storage": "folder", "study": "", "evaluations": 4}
         self.order = Order(folder=str(folder), config=config, **{**known, **changes})
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "search.worker"],
+            [sys.executable, "-m", "search.engine.worker"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -256,7 +256,8 @@ def test_a_mistake_ends_a_worker_with_2(tmp_path):
 
 def test_neither_worker_nor_evaluation_imports_a_framework():
     code = (
-        "import sys, search.worker, search.evaluation, search.engine_optuna\n"
+        "import sys\n"
+        "from search.engine import engine_optuna, evaluation, worker\n"
         "from search import config, block_search\n"
         "from tests.support.toy_search import CONFIG\n"
         "config.read_text(block_search.BlockSearch, CONFIG)\n"

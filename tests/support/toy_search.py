@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common.errors import UserError
 from models.variants import Variant, get_variant
+from search.networks.space import Exhausted
 from search.results import Estimate, Result, Score
-from search.space import Exhausted
 
 PLACES, DIGITS = 6, 5
 CONFIG = """

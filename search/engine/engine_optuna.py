@@ -31,8 +31,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from common import console
 from common.errors import UserError, one_line
+from search.engine.store import End, Lease, Sight, patiently
 from search.results import Result
-from search.store import End, Lease, Sight, patiently
 
 JOURNAL = "engine.journal"
 STUDY = "search"  # in a journal, which has one
@@ -205,7 +205,7 @@ def check_url(url: str) -> str:
 
 
 class OptunaStore:
-    """See `search.store.Store`; of one process, any of its threads."""
+    """See `search.engine.store.Store`; of one process, any of its threads."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The process that evaluates networks: a line of JSON in, a line of JSON out.
 
-    python -m search.evaluation
+    python -m search.engine.evaluation
 
 The first line holds the config's text and the search's folder, where sources keep what
 took long; each further one a network's encoding and a rung. Frameworks, compilers and

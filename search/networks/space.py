@@ -17,10 +17,10 @@ from common.checks import nearest_names
 from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant
-from search import choices
-from search.choices import Choice
-from search.digests import digest
-from search.layout import Layout, Network, ordered
+from search.networks import choices
+from search.networks.choices import Choice
+from search.networks.digests import digest
+from search.networks.layout import Layout, Network, ordered
 
 # Says why a variant is not wanted; "" where it is.
 Constraint = Callable[[Variant], str]
@@ -212,7 +212,7 @@ class Space:
         return known.variant
 
     def digest(self, network: Network) -> str:
-        """Return the digest of what the network builds, see `search.digests.digest`.
+        """Return the digest of what the network builds, see `networks.digests.digest`.
 
         Raises:
           UserError: the network is not valid; says why.

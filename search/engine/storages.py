@@ -4,8 +4,8 @@ from pathlib import Path
 
 from common import extras
 from common.errors import UserError
-from search.folder_store import FolderStore
-from search.store import Store
+from search.engine.folder_store import FolderStore
+from search.engine.store import Store
 
 EMBEDDED = "embedded"
 FOLDER = "folder"
@@ -24,7 +24,7 @@ def check(storage: str) -> None:
             "postgresql://user@host:port/database"
         )
     extras.require("psycopg", task="a search in a database")
-    from search.engine_optuna import check_url
+    from search.engine.engine_optuna import check_url
 
     check_url(storage)
 
@@ -43,7 +43,7 @@ def open_store(storage: str, folder: Path, study: str) -> Store:
     """
     if storage == FOLDER:
         return FolderStore(folder)
-    from search import engine_optuna
+    from search.engine import engine_optuna
 
     if storage == EMBEDDED:
         return engine_optuna.journal_store(folder)

@@ -30,8 +30,8 @@ from common.errors import Restart, Status, UserError, first_line
 from common.project import ROOT, why_no_gin_file
 from models.errors import ModelError
 from models.variants import Variant
+from search.networks.variant_text import variant_gin
 from search.results import Score
-from search.variant_text import variant_gin
 
 NETWORK, RUN, LOG = "network.gin", "run", "log.txt"
 _TRIES = 3  # for a training that was stopped or killed, from its last checkpoint
@@ -222,7 +222,7 @@ class _Trial:
         return [
             sys.executable,
             "-m",
-            "search.train_rung",
+            "search.accuracies.train_rung",
             *(f"--gin_file={path}" for path in gin_files),
             *(f"--gin_param={binding}" for binding in self._settings.gin_params),
             f"--model_dir={self._folder / RUN}",

@@ -1,6 +1,6 @@
 """Published accuracies on ImageNet, a source a row, and whoever's own rows beside them.
 
-`search/data/published_top1.csv` has one network a line:
+`published_top1.csv`, beside this file, has one network a line:
 
     family      one architecture by one recipe: its rows differ in size alone
     name        of the network
@@ -26,7 +26,7 @@ from common.checks import nearest_names
 from common.errors import UserError
 from models.variants import Variant, get_variant
 
-PATH = Path(__file__).with_name("data") / "published_top1.csv"
+PATH = Path(__file__).with_name("published_top1.csv")
 STATUSES = ("read", "recalled")
 _NEEDED = ("family", "name", "width", "resolution", "blocks", "top1", "source")
 _TEXTS = ("family", "name", "source")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from common.checks import nearest_names
 from common.errors import UserError
-from search.choices import Choice
+from search.networks.choices import Choice
 
 Network = tuple[int, ...]
 

@@ -21,7 +21,7 @@ from common.errors import UserError
 _POLL_SECONDS = 0.2
 _START_SECONDS = 300.0  # to read the config, on a machine that is full
 _LOG_BYTES = 1 << 22  # of which a new process begins an empty one
-_COMMAND = (sys.executable, "-m", "search.evaluation")
+_COMMAND = (sys.executable, "-m", "search.engine.evaluation")
 
 
 class Stopped(Exception):  # noqa: N818 - nothing is wrong

@@ -4,10 +4,10 @@ import contextlib
 from pathlib import Path
 
 from common import console
-from search import progress, result_files
+from search.engine import progress, result_files
+from search.engine.store import Store, Watch
+from search.engine.study import end_expired
 from search.results import Result
-from search.store import Store, Watch
-from search.study import end_expired
 
 
 class Master:

@@ -1,4 +1,4 @@
-"""What the layers of a network fill of a TPU's tiles, for `search.tile_model`.
+"""What the layers of a network fill of a TPU's tiles, for `latencies.tile_model`.
 
 A TPU computes in tiles: channels in lanes of 128 and, the other way, in sublanes of 8.
 With n the pixels that a layer writes in a whole batch, k its kernel and up8, up128 a

@@ -1,7 +1,7 @@
 r"""Train a network for the first epochs of a run, and go on from its checkpoint later.
 
-    python -m search.train_rung --gin_file=RECIPE.gin --gin_file=NETWORK.gin \
-      --model_dir=DIR --until_epoch=3 --result=rung-0.json
+    python -m search.accuracies.train_rung --gin_file=RECIPE.gin \
+      --gin_file=NETWORK.gin --model_dir=DIR --until_epoch=3 --result=rung-0.json
 
 The run is the one that the gin files describe, schedules, stages and all: this is its
 part up to an epoch, with an evaluation there. So a larger --until_epoch goes on exactly
@@ -31,7 +31,7 @@ _SCORES = ("top1", "ema_top1")  # of summary.json, from 0 to 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("search.train_rung", __doc__)
+    parser = cli.parser("search.accuracies.train_rung", __doc__)
     cli.add_gin_arguments(parser)
     parser.add_argument(
         "--model_dir", type=cli.path, required=True, help="folder of the run; local"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from search.block_search import BlockSearch
-from search.result_files import ResultLog, is_dead, read_worker
+from search.engine.result_files import ResultLog, is_dead, read_worker
+from search.engine.store import Lease, Sight, Store, Watch
+from search.networks.space import Exhausted
 from search.results import Result
-from search.space import Exhausted
-from search.store import Lease, Sight, Store, Watch
 
 
 class Task(NamedTuple):

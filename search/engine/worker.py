@@ -1,6 +1,6 @@
 """A worker of a search: claims a number, has it evaluated apart, tells.
 
-    python -m search.worker
+    python -m search.engine.worker
 
 `search.blocks` starts it, and says on standard input what to do. When that is closed,
 by the master's end or its death, the worker gives back what it has and ends. It never
@@ -18,13 +18,14 @@ from typing import Any
 
 from common import cli
 from common.errors import Status
-from search import config, storages
+from search import config
 from search.block_search import BlockSearch
-from search.evaluator import Evaluator, Stopped
-from search.result_files import ResultLog, worker_name
+from search.engine import storages
+from search.engine.evaluator import Evaluator, Stopped
+from search.engine.result_files import ResultLog, worker_name
+from search.engine.store import Store, renewing
+from search.engine.study import Study, Task
 from search.results import Result
-from search.store import Store, renewing
-from search.study import Study, Task
 
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds, while others are at work
 _LOGS = "logs"
@@ -36,7 +37,7 @@ class Order:
 
     Attributes:
       folder: of the search.
-      storage: see `search.storages.open_store`.
+      storage: see `search.engine.storages.open_store`.
       study: the search's name in a database.
       config: text of the settings.
       evaluations: how many in all.

@@ -14,8 +14,8 @@ A table is one JSON object:
        "ms": 1.157, "reason": ""}, ...]}
 
 `hardware` is a generation of TPUs, of which one device is meant, or the name of a
-device. `digest` is `search.spaces.digest` of the network as it is built, `network` is
-as in `search.variant_json`, `ms` null where `reason` says why there are none. `sum_ms`
+device. `digest` is `spaces.digest` of the network as it is built, `network` is as in
+`networks.variant_json`, `ms` null where `reason` says why there are none. `sum_ms`
 is the sum of the network's segments, each compiled by itself, where that was asked for;
 `error` is as in `search.results.Estimate`, where it is the row's own.
 Of a block, `segment` has all that its program depends on, see
@@ -36,7 +36,7 @@ from common.checks import is_number
 from common.errors import UserError
 from models.variants import Variant
 from performance.segments import BlockSegment, Segment
-from search.variant_json import describe, restore
+from search.networks.variant_json import describe, restore
 
 FORMAT = "efficientnet-x latency table 1"
 WHOLE = "compiled whole"

@@ -23,8 +23,8 @@ from models.errors import ModelError
 from models.variants import Variant
 from performance.device_timing import Device, TimedCase
 from performance.segments import InferenceOptions, segments_of
-from search import latency_table
-from search.latency_table import MEASURED, BlockRow, Conditions
+from search.latencies import latency_table
+from search.latencies.latency_table import MEASURED, BlockRow, Conditions
 from search.results import Estimate
 
 DATA = Path(__file__).with_name("data")
@@ -55,7 +55,7 @@ class Source(Protocol):
 
 
 class Recordable(Source, Protocol):
-    """What sources have whose answers are worth keeping, see `search.latency_log`."""
+    """What sources have whose answers are worth keeping, see `latency_log`."""
 
     @property
     def at_once(self) -> int:
@@ -155,7 +155,7 @@ class Compiled(_Source):
     def _ask(self, method: str, variants: list[Variant]) -> Any:
         if self._process is None:
             self._process = isolated.IsolatedObject(
-                "search.compilations",
+                "search.latencies.compilations",
                 "Compilations",
                 self.conditions.hardware,
                 self.conditions.batch,

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from search.report_data import median
+from search.reports.report_data import median
 
 Row = dict[str, Any]
 _BEST = 0.1  # the share whose choices are looked at

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from common import console
 from common.errors import Restart, Status, UserError
-from search.worker import Order
+from search.engine.worker import Order
 
-_COMMAND = (sys.executable, "-m", "search.worker")
+_COMMAND = (sys.executable, "-m", "search.engine.worker")
 _MOST_DEATHS = 5  # of workers, one after another, before anything was evaluated
 _STOP_SECONDS = 8.0
 

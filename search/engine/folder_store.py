@@ -15,15 +15,15 @@ import re
 from pathlib import Path
 
 from common import files
-from search.result_files import ResultReader
+from search.engine.result_files import ResultReader
+from search.engine.store import End, Lease, Sight, patiently
 from search.results import Result
-from search.store import End, Lease, Sight, patiently
 
 _NAME = re.compile(r"(?P<number>\d{6,})-(?P<index>\d+)(?P<end>\.end)?")
 
 
 class FolderStore:
-    """See `search.store.Store`; finished results are those of the results' files."""
+    """See `engine.store.Store`; finished results are those of the results' files."""
 
     def __init__(self, folder: Path):
         """Open it, or make it.

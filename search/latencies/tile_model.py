@@ -1,8 +1,8 @@
 """A latency model of a few coefficients, fitted to whole compiled networks.
 
 A network's milliseconds are taken to be a weighted sum of what its layers fill of a
-TPU's tiles, see `search.tile_features`, all weights 0 or larger. What is in no feature
-the weights carry, which is why only networks that have squeeze-and-excite in every
+TPU's tiles, see `tile_features`, all weights 0 or larger. What is in no feature the
+weights carry, which is why only networks that have squeeze-and-excite in every
 block are in the model's domain.
 
 The fit is least squares of relative errors. Its error is the leave-one-out one: each
@@ -26,9 +26,8 @@ import numpy as np
 from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant
-from search.latency_table import WHOLE, LatencyTable, NetworkRow
-from search.results import Estimate
-from search.tile_features import (
+from search.latencies.latency_table import WHOLE, LatencyTable, NetworkRow
+from search.latencies.tile_features import (
     FEATURES,
     Array,
     Layout,
@@ -36,6 +35,7 @@ from search.tile_features import (
     layout_key,
     why_outside,
 )
+from search.results import Estimate
 
 # The sets of features that a fit may take: that with the smaller leave-one-out error.
 # The first was chosen among some 1,500 sets of two to five features by that error of 21

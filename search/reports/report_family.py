@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.console import count
-from search import report_family_charts as charts
-from search import report_family_rows as rows_of
-from search import report_networks
-from search.report_family_rows import OURS, PREDICTED, RECALLED, Row
-from search.report_page import Page
-from search.report_text import (
+from search.reports import report_family_charts as charts
+from search.reports import report_family_rows as rows_of
+from search.reports import report_networks
+from search.reports.report_family_rows import OURS, PREDICTED, RECALLED, Row
+from search.reports.report_page import Page
+from search.reports.report_text import (
     TENTHS,
     accuracy_label,
     facts,

@@ -8,8 +8,8 @@ import numpy as np
 
 from common import console
 from models.variants import Variant, get_variant
-from search import error_forms, published
-from search.suggest import OFFSET_POINTS, equal_cost, suggest
+from search.accuracies import error_forms, published
+from search.accuracies.suggest import OFFSET_POINTS, equal_cost, suggest
 from search.surrogate import Paired, Surrogate, Table
 
 _AXES = ("depth", "width", "resolution")

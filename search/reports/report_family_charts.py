@@ -5,8 +5,8 @@ from typing import Any
 
 import altair as alt
 
-from search import report_charts as look
-from search.report_family_rows import OURS, PUBLISHED, RECALLED, Row
+from search.reports import report_charts as look
+from search.reports.report_family_rows import OURS, PUBLISHED, RECALLED, Row
 
 _WIDTH = 1000
 _NETWORK = {

@@ -1,6 +1,6 @@
 """The answers of a search's latency sources, kept in its folder. Imports no framework.
 
-latency.jsonl has a line for each answer: a row as in `search.latency_table`, and the
+latency.jsonl has a line for each answer: a row as in `latencies.latency_table`, and the
 conditions. A line is written at once and synced, so that a kill loses at most the
 answer that was under way. A half line that a killed machine has left is passed over,
 and what it would have said is asked again.
@@ -16,9 +16,14 @@ from typing import Any
 from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant
-from search.latency_table import Conditions, NetworkRow, digest_of, network_row
+from search.latencies.latency_table import (
+    Conditions,
+    NetworkRow,
+    digest_of,
+    network_row,
+)
+from search.latencies.source_kinds import Recordable
 from search.results import Estimate
-from search.source_kinds import Recordable
 
 FILE = "latency.jsonl"
 # What a line that is none, or of another form, raises.

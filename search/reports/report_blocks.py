@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from common.console import count
-from search import report_block_charts as charts
-from search import report_block_rows as rows_of
-from search.report_block_rows import Row
-from search.report_data import SearchData, median
-from search.report_page import Page
-from search.report_text import accuracy_label, number, reasons
+from search.reports import report_block_charts as charts
+from search.reports import report_block_rows as rows_of
+from search.reports.report_block_rows import Row
+from search.reports.report_data import SearchData, median
+from search.reports.report_page import Page
+from search.reports.report_text import accuracy_label, number, reasons
 
 _BEST = 10  # networks in the table
 _REASONS = 20

@@ -13,7 +13,7 @@ from models.errors import ModelError
 from models.variants import Variant
 from performance import compile_requests
 from performance.segments import InferenceOptions, Segment
-from search.latency_table import BlockRow, segment_digest, segment_json
+from search.latencies.latency_table import BlockRow, segment_digest, segment_json
 from tpu_compiler import Compiler, CompilerError, Topology
 
 _LOOK_SECONDS = 1.0

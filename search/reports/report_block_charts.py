@@ -5,8 +5,8 @@ from typing import Any
 
 import altair as alt
 
-from search import report_charts as look
-from search.report_block_rows import Row
+from search.reports import report_charts as look
+from search.reports.report_block_rows import Row
 
 _WIDTH = 1000
 _OURS, _RANDOM = "this search", "random search"

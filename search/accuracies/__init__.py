@@ -1,0 +1,1 @@
+"""Where top-1 comes from: published results and trainings."""

@@ -1,0 +1,1 @@
+"""Where milliseconds come from: compilations, tables, the tile model."""

@@ -1,0 +1,1 @@
+"""Networks of a space: choices, encodings, digests, and networks as text."""
