@@ -67,7 +67,8 @@ class Flock:
 
     def __init__(self, journal: Path):
         self._journal = journal
-        self._path = f"{journal}.lock"
+        # Optuna's own locks are named .lock, and wait 30 s for a file of that name.
+        self._path = f"{journal}.flock"
         self._lock = -1
 
     def acquire(self) -> bool:

@@ -129,7 +129,7 @@ def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     assert found["storage"] == "embedded"
     assert "toy_search.Space()" in found["config"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        *("engine.journal", "engine.journal.lock", "logs", "results"),
+        *("engine.journal", "engine.journal.flock", "logs", "results"),
         *("results.jsonl", "search.json"),
     ]
 

@@ -11,6 +11,7 @@ import pytest
 from common import isolated
 from common.errors import UserError
 from common.isolated import Failed
+from common.project import ROOT
 from models import scaling
 from models.errors import ModelError
 from models.variants import change, get_variant
@@ -175,12 +176,13 @@ def test_blocks_of_networks_are_each_compiled_once(compiler):
 def test_no_framework_is_imported():
     code = (
         "import sys\n"
-        "from search import compilations, latency_log, latency_sources, table\n"
+        "from search import latency_sources, table\n"
+        "from search.latencies import compilations, latency_log\n"
         "latency_sources.tile_model('v3')\n"
         "names = 'tensorflow', 'keras', 'jax', 'scipy', 'optuna', 'gin'\n"
         "print([name for name in names if name in sys.modules])\n"
     )
-    root = str(latency_sources.DATA.parent.parent)
+    root = str(ROOT)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True
     )
@@ -226,7 +228,7 @@ def test_a_process_ends_with_the_one_that_asks(tmp_path):
         [sys.executable, str(script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(latency_sources.DATA.parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert parent.stdin is not None
     assert parent.stdout is not None

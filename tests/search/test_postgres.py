@@ -72,7 +72,7 @@ def test_searches_of_one_database_do_not_meet(server):
 def test_numbers_that_processes_race_for(server):
     engine_optuna.database_store(server.url, "race").close()
     code = (
-        "import sys; from search import engine_optuna\n"
+        "import sys; from search.engine import engine_optuna\n"
         "store = engine_optuna.database_store(sys.argv[1], 'race')\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "print(*[n for n in range(6) if store.claim(n, 'n', sys.argv[2])])\n"

@@ -153,7 +153,7 @@ def test_a_renewal_changes_the_sign(kind):
 def test_processes_that_race_get_each_number_once(kind):
     code = (
         "import sys, json; from pathlib import Path\n"
-        "from search import engine_optuna\n"
+        "from search.engine import engine_optuna\n"
         "from search.engine.folder_store import FolderStore\n"
         "folder, name, me = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
         "store = FolderStore(folder) if name == 'folder' else "
