@@ -16,6 +16,7 @@ ROOMS = (
     "train",
     "preflight",
     "performance",
+    "search",
     "tpu_compiler",
     "benchmarks",
     "common",

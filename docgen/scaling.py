@@ -29,6 +29,7 @@ def scaling(report: Report, note: str) -> str:
             f"tile model is fitted to {model['networks']} networks, each of which the "
             f"fit to the others misses by {model['leave_one_out']:.1%} rms:",
             _found(outcomes),
+            _edges(outcomes),
             "What ours is predicted to gain over others at the same time, in points of "
             "top-1, and from where to where in 80 % of the fits; bold where that is "
             "above zero:",
@@ -114,6 +115,18 @@ def _said(outcomes: Sequence[Report]) -> Iterator[str]:
             f"{max(shares):.0%} of the growth, EfficientNet's scaling gives it "
             f"{theirs:.0%} ({sides}). By form: {sizes}."
         )
+
+
+def _edges(outcomes: Sequence[Report]) -> str:
+    """Return which networks are at the end of the trust region."""
+    ends = [
+        f"`{one['chosen']['name']}` ({', '.join(one['edges'])})"
+        for one in outcomes
+        if one["edges"]
+    ]
+    if not ends:
+        return "None of them is at the end of the trust region."
+    return f"At the end of the trust region: {', '.join(ends)}."
 
 
 def _beside(references: Sequence[Report]) -> str:

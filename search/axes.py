@@ -49,6 +49,12 @@ class Axes:
     def __len__(self) -> int:
         return len(self.depths) * len(self.widths) * len(self.resolutions)
 
+    def ends_at(self, point: Point) -> tuple[str, ...]:
+        """Return the axes whose greatest value a point has, or exceeds."""
+        ends = self.depths[-1], self.widths[-1], self.resolutions[-1]
+        pairs = zip(point._fields, point, ends, strict=True)
+        return tuple(name for name, value, end in pairs if value >= end - 1e-9)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrustRegion:
@@ -92,34 +98,24 @@ class TrustRegion:
         )
 
 
-def axes_of(base: Variant, trust: TrustRegion) -> Axes:
-    """Return the grid of a base network within a trust region.
+def depths(
+    base: Variant, low: float = 1.0, high: float = 4.0, most_blocks: int = 64
+) -> tuple[float, ...]:
+    """Return a depth factor for each different network, ascending.
 
-    Raises:
-      UserError: nothing is left of an axis.
-    """
-    found = Axes(
-        _depths(base, trust),
-        _steps(*trust.width, trust.width_step),
-        tuple(int(r) for r in _steps(*trust.resolution, trust.resolution_step)),
-    )
-    if not found.depths:
-        raise UserError(
-            f"{base.name} has more than TrustRegion.most_blocks = {trust.most_blocks} "
-            f"blocks at every depth from {trust.depth[0]} to {trust.depth[1]}"
-        )
-    return found
+    Repeats are rounded up in each stage, so that the blocks are a staircase of the
+    factor. It is taken from the middle of each step; at 1, which is a step's end, the
+    base itself stands for it.
 
-
-def _depths(base: Variant, trust: TrustRegion) -> tuple[float, ...]:
-    """Return a factor from the middle of each plateau of the staircase.
-
-    At 1, which is a plateau's end, the base itself stands for it.
+    Args:
+      base: whose blocks are repeated.
+      low: the least factor, which is one of them.
+      high: the greatest that may be one.
+      most_blocks: of a network.
     """
     scaled = base.stages if base.scale_ends else base.stages[1:-1]
     fixed = sum(s.num_repeat for s in base.stages) - sum(s.num_repeat for s in scaled)
     repeats = [stage.num_repeat * base.depth_coefficient for stage in scaled]
-    low, high = trust.depth
     ends = {
         step / n
         for n in set(repeats)
@@ -134,9 +130,28 @@ def _depths(base: Variant, trust: TrustRegion) -> tuple[float, ...]:
     for depth in (low, *middles):
         # Rounded as the product of two decimals may lie a hair above a whole number.
         blocks = tuple(math.ceil(round(n * depth, 9)) for n in repeats)
-        if fixed + sum(blocks) <= trust.most_blocks:
+        if fixed + sum(blocks) <= most_blocks:
             kept.setdefault(blocks, depth)
     return tuple(kept.values())
+
+
+def axes_of(base: Variant, trust: TrustRegion) -> Axes:
+    """Return the grid of a base network within a trust region.
+
+    Raises:
+      UserError: nothing is left of an axis.
+    """
+    found = Axes(
+        depths(base, *trust.depth, trust.most_blocks),
+        _steps(*trust.width, trust.width_step),
+        tuple(int(r) for r in _steps(*trust.resolution, trust.resolution_step)),
+    )
+    if not found.depths:
+        raise UserError(
+            f"{base.name} has more than TrustRegion.most_blocks = {trust.most_blocks} "
+            f"blocks at every depth from {trust.depth[0]} to {trust.depth[1]}"
+        )
+    return found
 
 
 def _steps(low: float, high: float, step: float) -> tuple[float, ...]:

@@ -9,6 +9,10 @@ all of them see. --status says how far a search is, from its files alone:
 
     python -m search.blocks --search_dir=runs/my_search --status
 
+With --baseline the same number of networks is drawn at random, too, and evaluated in
+the folder's random/; the report compares the two. report.html is made at the end, and
+by python -m search.report at any time.
+
 Exit status: 0 done, 1 no network could be evaluated, 2 a mistake, 75 run it again.
 """
 
@@ -16,6 +20,7 @@ import argparse
 import contextlib
 import shlex
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +33,7 @@ from common.errors import Restart, Status, UserError
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
 _MERGE_SECONDS = 5.0
+RANDOM = "random"  # folder of the baseline, below the search's
 _HOPELESS = 20  # evaluations that have all failed, before the search stops
 
 
@@ -48,6 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--evaluations", type=cli.positive, help="in all, instead of the config's"
+    )
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="search by random choice, too, with as many evaluations, to compare with",
+    )
+    parser.add_argument(
+        "--noreport", action="store_true", help="make no report.html at the end"
     )
     parser.add_argument(
         "--status", action="store_true", help="only say how far the search is"
@@ -76,8 +90,49 @@ def main(arguments: argparse.Namespace) -> Status | None:
             f"{settings.lag} cannot be at work at once; set a larger lag or fewer "
             "workers"
         )
+    text = config.text()
     with _stopped_by_sigterm():
-        return _search(arguments, settings, config.text())
+        results = _search(arguments, settings, text)
+        if arguments.baseline:
+            _search_at_random(arguments, text)
+    status = _report(results, arguments, settings)
+    if not arguments.noreport:
+        _write_report(folder)
+    return status
+
+
+def _search_at_random(arguments: argparse.Namespace, text: str) -> None:
+    """Evaluate as many networks that are drawn at random, in a folder below."""
+    from search import config
+    from search.block_search import BlockSearch
+    from search.engine import progress
+
+    first, _, rest = text.partition("\n")
+    imported = "from search import samplers"
+    text = "\n".join(
+        [
+            first,  # of dynamic registration
+            *([] if imported in rest.splitlines() else [imported]),
+            rest,
+            "block_search.BlockSearch.sampler = @baseline/samplers.RandomSearch()",
+        ]
+    )
+    settings = config.read_text(BlockSearch, text)
+    folder = str(Path(arguments.search_dir) / RANDOM)
+    console.say(f"the same number of networks, drawn at random: {folder}")
+    below = argparse.Namespace(**{**vars(arguments), "search_dir": folder})
+    results = _search(below, settings, config.text())
+    print(f"at random: {progress.line(results, _evaluations(arguments, settings))}")
+
+
+def _write_report(folder: Path) -> None:
+    """Make the page; a search of hours is not lost for it."""
+    from search import report
+
+    try:
+        print(f"report: {report.write(folder)}")
+    except (OSError, UserError) as error:
+        console.warn(f"{error}; python -m search.report makes the report")
 
 
 def _status(folder: Path) -> Status:
@@ -93,7 +148,8 @@ def _status(folder: Path) -> Status:
     return Status.OK
 
 
-def _search(arguments: argparse.Namespace, settings: Any, text: str) -> Status:
+def _search(arguments: argparse.Namespace, settings: Any, text: str) -> list[Any]:
+    """Enter the folder, and return all results when nothing is left to do."""
     from search.engine import search_folder
 
     folder = Path(arguments.search_dir)
@@ -101,8 +157,7 @@ def _search(arguments: argparse.Namespace, settings: Any, text: str) -> Status:
     command = ["python", "-m", "search.blocks", *_flags(arguments)]
     with _held(folder, arguments.storage):
         search_folder.enter(folder, search, arguments.storage, command)
-        results = _run(arguments, settings, text, search.study)
-    return _report(results, arguments, settings)
+        return _run(arguments, settings, text, search.study)
 
 
 def _run(
@@ -115,7 +170,7 @@ def _run(
     from search.engine.worker import Order
 
     folder, storage = Path(arguments.search_dir), arguments.storage
-    evaluations = arguments.evaluations or settings.evaluations
+    evaluations = _evaluations(arguments, settings)
     if storage == storages.EMBEDDED:
         _mend(folder)
     store = storages.open_store(storage, folder, study)
@@ -170,15 +225,29 @@ def _report(results: list[Any], arguments: argparse.Namespace, settings: Any) ->
     """Print what has come out; return the exit status."""
     from search.engine import progress
 
-    evaluations = arguments.evaluations or settings.evaluations
+    evaluations = _evaluations(arguments, settings)
     print(progress.line(results, evaluations))
     if len(results) < evaluations:
         print("the space has no other networks")
     for line in progress.table(results):
         print(line)
+    for best in progress.best(results, 1):
+        print(_exchange_rate(settings.objective, best))
     more = _flags(arguments, evaluations=2 * evaluations)
     print(f"to go on: python -m search.blocks {shlex.join(more)}")
     return Status.OK if progress.best(results, 1) else Status.NO
+
+
+def _exchange_rate(objective: Any, best: Any) -> str:
+    """Return what the objective trades, at the best network."""
+    if not hasattr(objective, "exchange_rate"):
+        return "what the objective trades is not known: it is a function of one's own"
+    rate = objective.exchange_rate(statistics.median(best.top1), best.ms)
+    return f"{objective}: {rate}"
+
+
+def _evaluations(arguments: argparse.Namespace, settings: Any) -> int:
+    return arguments.evaluations or settings.evaluations
 
 
 def _flags(arguments: argparse.Namespace, **changed: Any) -> list[str]:
@@ -186,9 +255,10 @@ def _flags(arguments: argparse.Namespace, **changed: Any) -> list[str]:
     given = {**vars(arguments), **changed}
     flags = []
     for name, value in given.items():
+        if value in (None, False) or _parser().get_default(name) == value:
+            continue
         values = value if isinstance(value, list) else [value]
-        if value not in (None, False) and _parser().get_default(name) != value:
-            flags += [f"--{name}={one}" for one in values]
+        flags += [f"--{name}" if one is True else f"--{name}={one}" for one in values]
     return flags
 
 

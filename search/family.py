@@ -174,6 +174,8 @@ class Outcome:
       finalists: networks that were looked at exactly, the chosen one among them.
       rivals: the other strategies, and random search of equal budget.
       by_form: what each form of the surrogate would choose, by its name.
+      edges: axes along which it is at the end of the trust region: farther out there
+        may be a better one that nothing is known of.
       asked: points that the walk along the border has looked at.
       failures: networks without a time or an accuracy, with the reasons.
     """
@@ -185,6 +187,7 @@ class Outcome:
     finalists: Sequence[Member] = ()
     rivals: Sequence[Rival] = ()
     by_form: Mapping[str, Member] = dataclasses.field(default_factory=dict)
+    edges: Sequence[str] = ()
     asked: int = 0
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -198,6 +201,7 @@ class Outcome:
             "finalists": [one.as_json() for one in self.finalists],
             "rivals": [one.as_json() for one in self.rivals],
             "by_form": {form: one.as_json() for form, one in self.by_form.items()},
+            "edges": list(self.edges),
             "asked": self.asked,
             "failures": dict(self.failures),
         }

@@ -28,6 +28,12 @@ def text(family: Family) -> str:
     lines += _forms(family.outcomes)
     if family.references:
         lines += ["", *_references(family)]
+    lines += [
+        f"{o.target}: {o.chosen.variant.name} is at the end of the trust region: "
+        f"{', '.join(o.edges)}"
+        for o in family.outcomes
+        if o.edges
+    ]
     lines += [_missed(o) for o in family.outcomes if not o.reached]
     lines += [
         f"{outcome.target}: left out {name}: {why}"

@@ -6,6 +6,7 @@
 | source | what it says | an answer takes |
 |---|---|---|
 | tile_model | arithmetic, fitted to whole compiled networks | microseconds |
+| fitted | the same, fitted to a table of your own, of any device | microseconds |
 | sum_of_parts | its segments, each compiled by itself, added | 2 to 5 s a new one |
 | whole | the network, compiled for one device of a TPU | half a minute to two |
 | device | the network, timed by JAX on the device that it finds | a minute |
@@ -68,6 +69,21 @@ def tile_model(
     found = latency_table.read(path)
     conditions.require_equal(found.conditions, path)
     return TileModel(found)
+
+
+def fitted(path: str) -> TileModel:
+    """Return the same model for any device: fitted to a table that was made on it.
+
+    A GPU computes in tiles, too, of other sizes; what the model is worth there its
+    leave-one-out error says.
+
+    Args:
+      path: of a table with ten networks or more, see `search.table`.
+
+    Raises:
+      UserError: it is no table, or has too few networks.
+    """
+    return TileModel(latency_table.read(path))
 
 
 def sum_of_parts(

@@ -253,6 +253,7 @@ class ScalingSearch:
             finalists=finalists,
             rivals=comparisons.compared(chosen, others, found, steps),
             by_form=comparisons.by_form(forms, border, found),
+            edges=self._grid.ends_at(chosen.point),
             asked=asked,
             failures=failures,
         )

@@ -16,15 +16,15 @@ Imports no framework.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.checks import is_number
 from common.errors import UserError
 from models import complexity
-from models.scaling import block_specs, stage_of_block
+from models.scaling import block_specs
 from models.variants import Variant, get_variant
+from search import axes
 from search.networks.choices import Choice
 from search.networks.digests import digest
 from search.networks.layout import Network
@@ -38,7 +38,6 @@ __all__ = [
     "Network",
     "Space",
     "blocks",
-    "depth_plateaus",
     "digest",
     "paper",
     "scaling",
@@ -155,7 +154,7 @@ def scaling(
       base: what is scaled.
       width_coefficient: the default is 1 to 2 by .05.
       depth_coefficient: the default has each number of blocks once, from the base's to
-        64, see `depth_plateaus`.
+        64, see `axes.depths`.
       resolution: in pixels; the default is 160 to 600 by 8.
       constraints: see `Space`.
 
@@ -166,33 +165,11 @@ def scaling(
     return blocks(
         row,
         width_coefficient=width_coefficient or [1 + i / 20 for i in range(21)],
-        depth_coefficient=depth_coefficient or depth_plateaus(row),
+        depth_coefficient=depth_coefficient or list(axes.depths(row)),
         resolution=resolution or list(range(160, 601, 8)),
         constraints=constraints,
         name="scaling",
     )
-
-
-def depth_plateaus(base: Variant, most_blocks: int = 64) -> list[float]:
-    """Return one depth coefficient for each distinct number of blocks.
-
-    Repeats are rounded up in each stage, so that depth is a staircase of the
-    coefficient; each is taken from the middle of its step, from 1 on.
-    """
-    edges = {1.0}
-    most = max(1, most_blocks // len(base.stages) + 1)
-    for repeats in {stage.num_repeat for stage in base.stages}:
-        edges |= {k / repeats for k in range(repeats, most * repeats + 1)}
-    steps = sorted(edges)
-    middles = [1.0, *((a + b) / 2 for a, b in itertools.pairwise(steps))]
-    found: dict[tuple[int, ...], float] = {}
-    for middle in middles:
-        depth = round(middle, 4)
-        row = dataclasses.replace(base, depth_coefficient=depth)
-        stages = stage_of_block(row)
-        if len(stages) <= most_blocks:
-            found.setdefault(stages, depth)
-    return list(found.values())
 
 
 def paper(base: str | Variant = "efficientnet-x-b0") -> Space:

@@ -42,6 +42,8 @@ FORMAT = "efficientnet-x latency table 1"
 WHOLE = "compiled whole"
 SUM = "sum of segments"
 MEASURED = "measured"
+# Sources that have looked at a network as one.
+OF_WHOLES = (WHOLE, MEASURED)
 
 
 @dataclasses.dataclass(frozen=True)

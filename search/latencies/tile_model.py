@@ -26,7 +26,7 @@ import numpy as np
 from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant
-from search.latencies.latency_table import WHOLE, LatencyTable, NetworkRow
+from search.latencies.latency_table import OF_WHOLES, LatencyTable, NetworkRow
 from search.latencies.tile_features import (
     FEATURES,
     Array,
@@ -209,7 +209,7 @@ class TileModel:
         Raises:
           UserError: a row describes no network.
         """
-        new = {row.digest: row for row in rows if row.source == WHOLE}
+        new = {row.digest: row for row in rows if row.source in OF_WHOLES}
         networks = {**self.table.networks, **new}
         table = dataclasses.replace(self.table, networks=networks)
         return TileModel(table, self.chosen)
@@ -293,7 +293,7 @@ def fitted_rows(table: LatencyTable) -> tuple[Fitted, ...]:
     """
     found = []
     for row in table.networks.values():
-        if row.ms is None or row.source != WHOLE:
+        if row.ms is None or row.source not in OF_WHOLES:
             continue
         variant = row.variant()
         layout = Layout.of(variant)

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from benchmarks.support import planted
 from common.errors import UserError
 from models.scaling import block_specs
 from models.variants import VARIANTS
@@ -29,6 +30,13 @@ def test_a_depth_stands_for_each_step_of_the_staircase():
     for depth, begin, end in zip(found[1:], ends, ends[1:], strict=False):
         assert begin < depth < end  # well inside, whatever rounding does
     assert found[0] == 1.0
+
+
+def test_no_number_of_blocks_is_missing():
+    found = {blocks(X, depth) for depth in axes.depths(X)}
+    scan = {blocks(X, 1 + i / 499) for i in range(3 * 499)}
+    assert found == {number for number in scan if number <= 64}
+    assert len(axes.depths(X)) == len(found)
 
 
 def test_the_base_stands_for_its_own_plateau():
@@ -75,6 +83,13 @@ def test_a_region_holds_its_ends():
     assert not region.holds(Point(1, 2.0, 608))
 
 
+def test_the_ends_of_a_grid():
+    grid = axes.axes_of(X, TrustRegion())
+    assert grid.ends_at(Point(grid.depths[-1], 1.0, 600)) == ("depth", "resolution")
+    assert grid.ends_at(Point(1.0, 2.0, 224)) == ("width",)
+    assert grid.ends_at(Point(1.0, 1.0, 224)) == ()
+
+
 def test_growth_is_by_the_base_s_own_size():
     lite = VARIANTS["efficientnet-lite4"]  # 300 px
     assert axes.point_of(lite, Growth(2, 1.5, 1.1)) == Point(2, 1.5, 330)
@@ -91,6 +106,25 @@ def test_the_border_is_the_largest_size_for_every_depth_and_width():
         Point(2.0, 1.0, 2),
         Point(2.0, 2.0, 1),
     ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_of_a_planted_problem_is_on_the_border(seed):
+    """Of 321,489 points, whose best is known by looking at all of them."""
+    problem = planted.scaling(seed)
+    depths, widths, resolutions = (axis.tolist() for axis in planted.scaling_grid())
+    grid = Axes(tuple(depths), tuple(widths), tuple(resolutions))
+    for target in (15, 25, 45, 90):
+        seen = set()
+
+        def ms(point, seen=seen):
+            seen.add(point)
+            return float(problem.latency(*point))
+
+        found = axes.border(grid, ms, target)
+        best = max((float(problem.quality(*point)), *point) for point in found)
+        assert best == pytest.approx(problem.best(target), rel=1e-15)
+        assert len(seen) <= 0.05 * len(grid)
 
 
 def test_nothing_fits():

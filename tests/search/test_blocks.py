@@ -41,6 +41,7 @@ def flags(gin_file, folder, *more, evaluations=EVALUATIONS):
         f"--gin_file={gin_file}",
         f"--search_dir={folder}",
         f"--evaluations={evaluations}",
+        "--noreport",
         *more,
     ]
 
@@ -119,8 +120,9 @@ def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     assert lines[1].split() == ["value", "top-1", "%", "ms", "number", "network"]
     best = max(undisturbed, key=lambda row: (row[2], -row[0]))
     assert lines[2].split()[-2:] == [str(best[0]), best[1]]
-    assert lines[-2] == "top-1: toy %; latency: toy ms"
-    assert lines[-1].endswith("--workers=3 --evaluations=60")
+    assert lines[-3] == "top-1: toy %; latency: toy ms"
+    assert lines[-2].startswith("what the objective trades is not known")
+    assert lines[-1].endswith("--workers=3 --evaluations=60 --noreport")
     # Without Optuna: a line a result, by number.
     rows = list(map(json.loads, (folder / "results.jsonl").read_text().splitlines()))
     assert [row["number"] for row in rows] == list(range(30))
@@ -368,3 +370,53 @@ def test_a_line_of_progress():
     )
     assert progress.line([], None) == "0 evaluated"
     assert progress.table([]) == []
+
+
+BASELINE = """
+from __gin__ import dynamic_registration
+from search import accuracy_sources
+from search import block_search
+from search import latency_sources
+from search import objectives
+from search import samplers
+from search import spaces
+
+block_search.BlockSearch:
+  space = @spaces.scaling()
+  sampler = @samplers.AgeingEvolution()
+  objective = @objectives.OneSided()
+  latency = @latency_sources.function()
+  accuracy = @accuracy_sources.function()
+  evaluations = 12
+  lag = 4
+samplers.AgeingEvolution.population = 4
+samplers.AgeingEvolution.sample = 2
+spaces.scaling.base = 'efficientnet-x-b0'
+objectives.OneSided.target_ms = 30.0
+objectives.OneSided.penalty = 0.1
+latency_sources.function.name = 'tests.support.toy_lacs:milliseconds'
+accuracy_sources.function.name = 'tests.support.toy_lacs:top1'
+"""
+
+
+def test_a_baseline_of_equal_budget_and_the_report(tmp_path, capsys):
+    gin_file, folder = tmp_path / "s.gin", tmp_path / "s"
+    gin_file.write_text(BASELINE)
+    command = [f"--gin_file={gin_file}", f"--search_dir={folder}", "--baseline"]
+    assert status(blocks.main, *command) == Status.OK
+    said = capsys.readouterr().out
+    assert "1 point of top-1 buys" in said
+    assert "at random: 12 of 12 evaluated" in said
+    assert f"report: {folder / 'report.html'}" in said
+    ours, drawn = result_files.read(folder), result_files.read(folder / "random")
+    assert [len(ours), len(drawn)] == [12, 12]
+    # The first ones are drawn in both; by evolution the later ones are better.
+    assert {r.digest for r in ours} != {r.digest for r in drawn}
+    config = search_folder.read(folder / "random")["config"]
+    assert "BlockSearch.sampler = @baseline/samplers.RandomSearch()" in config
+    kept = map(json.loads, (folder / "latency.jsonl").read_text().splitlines())
+    assert {row["ms"] for row in kept} == {r.ms for r in ours}
+
+    before = what(folder / "random")
+    assert status(blocks.main, *command) == Status.OK
+    assert what(folder / "random") == before

@@ -8,9 +8,9 @@ import random
 import pytest
 
 from common.errors import UserError
-from models.scaling import block_specs, stage_of_block
+from models.scaling import block_specs
 from models.variants import VARIANTS, StageSpec, Variant, change, get_variant
-from search import config, spaces
+from search import axes, config, spaces
 from search.networks.choices import ACTIVATIONS, Choice
 from search.networks.space import Exhausted, Space
 from search.spaces import Limits, digest
@@ -502,35 +502,9 @@ def test_a_projection_is_left_out_only_where_it_may_be():
 
 
 def test_scaling_has_every_number_of_blocks_once():
-    depths = spaces.depth_plateaus(X_B0)
-    numbers = [
-        len(stage_of_block(dataclasses.replace(X_B0, depth_coefficient=depth)))
-        for depth in depths
-    ]
-    # docs of the facts: what the coefficients from 1 to 3.25 make of 16 blocks
-    assert numbers[:14] == [16, 23, 24, 26, 29, 31, 32, 39, 40, 42, 45, 47, 48, 55]
-    assert numbers == sorted(set(numbers))
-    assert max(numbers) <= 64
-    # None is missing: a fine scan finds no other one.
-    scan = {
-        len(stage_of_block(dataclasses.replace(X_B0, depth_coefficient=1 + i / 997)))
-        for i in range(3 * 997)
-    }
-    assert {n for n in scan if n <= 64} == set(numbers)
     space = spaces.scaling(X_B0)
-    assert space.count() == len(depths) * 21 * 56
+    assert space.count() == len(axes.depths(X_B0)) * 21 * 56
     assert space.encode(space.first()) == "r160 w1 d1"
-
-
-def test_the_network_that_a_kept_end_has():
-    """Where first and last stage are not scaled, their repeats make no plateaus."""
-    lite = get_variant("efficientnet-lite0")
-    numbers = [
-        len(stage_of_block(dataclasses.replace(lite, depth_coefficient=depth)))
-        for depth in spaces.depth_plateaus(lite, 40)
-    ]
-    assert numbers == sorted(set(numbers))
-    assert numbers[0] == 16
 
 
 def test_equal_networks_have_equal_digests():

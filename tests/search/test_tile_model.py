@@ -11,7 +11,7 @@ from models import scaling
 from models.variants import StageSpec, Variant, change, get_variant
 from search import latency_sources
 from search.latencies import latency_table, tile_model
-from search.latencies.latency_table import SUM
+from search.latencies.latency_table import MEASURED, SUM, Conditions
 from search.latencies.tile_features import FEATURES, NEAR_BYTES, Layout
 from search.latencies.tile_model import Fitted, TileModel, coefficients, left_out, rms
 from tests.search.networks import row, scaled, table
@@ -189,6 +189,21 @@ def test_a_planted_model_predicts_what_it_has_not_seen(planted):
     assert found.source == "tile model"
     assert found.error == pytest.approx(0, abs=1e-9)
     assert planted.error == pytest.approx(0, abs=1e-9)
+
+
+def test_a_table_that_was_measured_is_fitted_alike(tmp_path):
+    """As one that `search.table --device` makes on a GPU."""
+    device = Conditions("Some GPU", 64, "bfloat16")
+    rows = [row(one, planted_ms(one), source=MEASURED) for one in grid()]
+    path = tmp_path / "gpu.json"
+    latency_table.write(path, table(rows, device))
+    model = latency_sources.fitted(str(path))
+    other = scaled(1.7, 2.2, 277)
+    assert model(other).ms == pytest.approx(planted_ms(other), rel=1e-9)
+    newer = row(other, 2 * planted_ms(other), source=MEASURED)
+    assert len(model.refit([newer]).rows) == len(rows) + 1
+    with pytest.raises(UserError, match="not v3"):
+        latency_sources.tile_model("v3", fit=str(path))
 
 
 def test_many_answers_in_the_order_of_the_questions(planted):
