@@ -10,7 +10,7 @@ from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
-from tests.docgen import test_latencies
+from tests.docgen import test_latencies, test_scaling
 from tests.docgen.test_tables import cells
 
 COMMON = {
@@ -211,6 +211,7 @@ REPORTS = {
     "input": INPUT,
     "trainer": TRAINER,
     "search": SEARCH,
+    "scaling": {**test_scaling.SCALING, **COMMON},
     "preflight": {
         "benchmark": "preflight",
         "command": ["python"],
