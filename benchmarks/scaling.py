@@ -67,13 +67,18 @@ def shares(network: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, flo
 
 
 def with_shares(family: dict[str, Any]) -> dict[str, Any]:
-    """Return a family's report with the shares of all networks of its targets."""
+    """Return a family's report with the shares of all networks of its targets.
+
+    Stage by stage it says only what was chosen.
+    """
     base = {"blocks": 16, "width": 1.0, "resolution": 224}  # EfficientNet-X-B0
     for outcome in family["outcomes"]:
         rivals = [rival["network"] for rival in outcome["rivals"]]
-        forms = outcome["by_form"].values()
-        for network in filter(None, [outcome["chosen"], *rivals, *forms]):
+        others = [*filter(None, rivals), *outcome["by_form"].values()]
+        for network in (outcome["chosen"], *others):
             network["shares"] = shares(network, base)
+        for network in (*others, *outcome["finalists"]):
+            network.pop("stages", None)
     return family
 
 

@@ -140,9 +140,7 @@ def _beside(references: Sequence[Report]) -> str:
                 f"{one['resolution']}",
                 f"{one['gmacs']:.2f}",
                 three_digits(one["ms"]),
-                _spread(one["predicted_top1"], one["predicted_spread"])
-                if one["name"].startswith("efficientnet-x")
-                else "-",
+                _spread(one["predicted_top1"], one["predicted_spread"]),
                 "-"
                 if published is None
                 else f"{published:.1f}" + " (recalled)" * recalled,

@@ -39,6 +39,8 @@ _FAMILIES = {
     "efficientnet-x-tpu": "EfficientNet-X, scaled by its latency on TPUs",
     "efficientnet-h-tpu": "EfficientNet-H, scaled by its latency on TPUs",
     "efficientnet-x-gpu": "EfficientNet-X, scaled by its latency on GPUs",
+    "efficientnet-x-v5e": "EfficientNet-X, scaled here to the latency of TPU v5e; "
+    "nobody has trained one",
     "efficientnet": "EfficientNet, the baseline",
     "efficientnet-lite": "EfficientNet-Lite, for phones and other processors of int8",
     "efficientnetv2": "EfficientNetV2",

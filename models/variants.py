@@ -3,7 +3,7 @@
 Sources: "Searching for Fast Model Families on Datacenter Accelerators" (CVPR 2021),
 the authors' tensorflow/tpu, models/official/efficientnet, with its lite/; for
 EfficientNetV2 google/automl, efficientnetv2/effnetv2_configs.py; for the rows that end
-in -timm, timm 1.0.31, models/efficientnet.py.
+in -timm, timm 1.0.31, models/efficientnet.py. Those with v5e in their names are ours.
 """
 
 import dataclasses
@@ -401,6 +401,13 @@ _TABLE = (
     Variant("efficientnet-x-gpu-b5", 1.94, 3.29, 306, 0.4, 1, _X_STAGES),
     Variant("efficientnet-x-gpu-b6", 2.25, 4.28, 328, 0.5, 1, _X_STAGES),
     Variant("efficientnet-x-gpu-b7", 2.58, 5.46, 350, 0.5, 1, _X_STAGES),
+    # Our own for TPU v5e, as fast there as x-b1 to x-b5: found by search.lacs with
+    # gin_configs/search/lacs_v5e.gin. None was trained; docs/search.md says more.
+    Variant("efficientnet-x-v5e-b1", 1.75, 1.0, 224, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-v5e-b2", 1.6, 1.2917, 224, 0.3, 1, _X_STAGES),
+    Variant("efficientnet-x-v5e-b3", 2.0, 1.2917, 256, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-v5e-b4", 2.0, 2.2917, 296, 0.4, 1, _X_STAGES),
+    Variant("efficientnet-x-v5e-b5", 2.0, 3.875, 336, 0.4, 1, _X_STAGES),
     # The baseline.
     Variant("efficientnet-b0", 1.0, 1.0, 224, 0.2, 1, _B_STAGES, **_SWISH),
     Variant("efficientnet-b1", 1.0, 1.1, 240, 0.2, 1, _B_STAGES, **_SWISH),

@@ -55,11 +55,20 @@ def read(
     return _make(settings)
 
 
-def read_text(settings: type[_Settings], text: str) -> _Settings:
-    """Make the settings that a text says, as `text` has returned it; see `read`."""
+def parse(text: str) -> None:
+    """Read a text alone, as far as gin checks it: that there is all that it names.
+
+    Raises:
+      UserError: there is not.
+    """
     gin.clear_config()
     gin.add_config_file_search_path(str(project.ROOT))
     _read(gin.parse_config, text, "the config")
+
+
+def read_text(settings: type[_Settings], text: str) -> _Settings:
+    """Make the settings that a text says, as `text` has returned it; see `read`."""
+    parse(text)
     return _make(settings)
 
 

@@ -399,16 +399,20 @@ class ScalingSearch:
         for variant, exact in zip(asked, many(self._exact, asked), strict=True):
             published = catalogue.published(variant)
             best = max(published, key=lambda one: one.top1, default=None)
-            predicted = self._candidates.score_of(variant)
+            # Of a network of another kind the fits of this one say nothing.
+            same = variant.stages == self._base.stages
+            predicted = self._candidates.score_of(variant) if same else None
             rows.append(
                 {
                     "name": variant.name,
                     "resolution": variant.resolution,
                     "ms": exact.ms,
                     "reason": exact.reason,
-                    "predicted_top1": predicted.top1,
-                    "predicted_spread": predicted.spread,
-                    "predicted_reason": predicted.reason,
+                    "predicted_top1": predicted and predicted.top1,
+                    "predicted_spread": predicted and predicted.spread,
+                    "predicted_reason": predicted.reason
+                    if predicted
+                    else "another kind",
                     "published_top1": best and best.top1,
                     "published_remark": best.remark if best else "",
                     "gmacs": complexity.total(variant).macs / 1e9,

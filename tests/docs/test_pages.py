@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import commands
+from common import extras
 from common.project import ROOT
+from search import config as search_config
+from search.block_search import BlockSearch
+from search.scaling_search import Scaling
 from tests.docs import pages
 from tests.docs.pages import Block
 from train import config
@@ -19,6 +23,8 @@ from train import config
 PAGES = pages.pages()
 OURS = {command.name for command in commands.find()}
 TARGETS = set(re.findall("^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS |= {f"with-{extra}" for extra in extras.EXTRAS}
+SEARCHES = {"search.blocks": BlockSearch, "search.lacs": Scaling}
 # A fence of settings changes something; what, it may leave open.
 BASE = [
     "gin_configs/models/efficientnet_x_b0.gin",
@@ -71,6 +77,9 @@ def test_settings_are_known(block):
 
 
 def check_settings(text: str) -> None:
+    if "from search import" in text:
+        search_config.parse(text)
+        return
     data = "experiment.Experiment.data_dir = 'data'"
     config.resolve(BASE, [data, text])
 
@@ -128,7 +137,10 @@ def check_module(module: str, arguments: list[str]) -> None:
         if end.code:
             pytest.fail(said.getvalue())
         return
-    if getattr(found, "gin_file", None):
+    if module in SEARCHES:
+        if found.gin_file:
+            search_config.read(SEARCHES[module], found.gin_file, found.gin_param)
+    elif getattr(found, "gin_file", None):
         data_dir = getattr(found, "data_dir", None)  # preflight.preview's
         place = [f"experiment.Experiment.data_dir = {data_dir!r}"] if data_dir else []
         config.resolve(found.gin_file, [*found.gin_param, *place])

@@ -339,6 +339,8 @@ def test_references_stand_as_published():
     family = search(references=["efficientnetv2-s", "efficientnet-x-b1"])
     v2, x = family.references
     assert (v2["name"], v2["published_top1"]) == ("efficientnetv2-s", 83.9)
+    assert (v2["predicted_top1"], v2["predicted_reason"]) == (None, "another kind")
+    assert x["predicted_top1"] == Forms()(VARIANTS[x["name"]]).top1
     assert x["published_remark"].startswith("as remembered")
     assert v2["ms"] == milliseconds(VARIANTS["efficientnetv2-s"])
 
