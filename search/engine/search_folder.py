@@ -45,7 +45,7 @@ class Identity:
     def study(self) -> str:
         """The search's name in a database: equal searches have equal ones."""
         digest = hashlib.sha256(f"{self.config}\n{self.space}".encode()).hexdigest()
-        return f"blocks-{digest[:16]}"
+        return f"search-{digest[:16]}"
 
 
 def identity(config: str, space: Any) -> Identity:
