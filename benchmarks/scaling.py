@@ -89,7 +89,9 @@ def _search(topology: str) -> dict[str, Any]:
     from search.surrogate import Surrogate
 
     model = latency_sources.tile_model(topology)
-    with contextlib.closing(latency_sources.whole(topology)) as exact:
+    parts = latency_sources.sum_of_parts(topology)
+    exact = latency_sources.whole(topology)
+    with contextlib.closing(exact), contextlib.closing(parts):
         settings = Scaling(
             name=f"efficientnet-x-{topology}-b",
             base=BASE,
@@ -100,8 +102,13 @@ def _search(topology: str) -> dict[str, Any]:
             references=REFERENCES,
         )
         family = ScalingSearch(settings, settings.sources).run()
+        # They decide nothing; what they are off is shown.
+        sums = parts.many([one.chosen.variant for one in family.outcomes])
     print(lacs_text.text(family))
-    return with_shares(family.as_json()) | {
+    found = with_shares(family.as_json())
+    for outcome, of_parts in zip(found["outcomes"], sums, strict=True):
+        outcome["chosen"]["parts_ms"] = of_parts.ms
+    return found | {
         "tile_model": {"networks": len(model.rows), "leave_one_out": model.error}
     }
 
