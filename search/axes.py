@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from common import checks
 from common.errors import UserError
 from models.variants import Variant
 from search.strategies import Growth
@@ -56,6 +57,17 @@ class Axes:
         return tuple(name for name, value, end in pairs if value >= end - 1e-9)
 
 
+_RANGE = checks.interval(lambda low, high: 0 < low <= high, "above 0, as (1.0, 2.0)")
+_RULES: dict[str, checks.Rule] = {
+    "depth": _RANGE,
+    "width": _RANGE,
+    "resolution": _RANGE,
+    "most_blocks": checks.COUNT,
+    "width_step": checks.POSITIVE,
+    "resolution_step": checks.COUNT,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrustRegion:
     """How far a base is scaled: beyond, no published accuracy says what would come.
@@ -78,22 +90,13 @@ class TrustRegion:
     resolution_step: int = 8
 
     def __post_init__(self):
-        for name in ("depth", "width", "resolution"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise UserError(
-                    f"TrustRegion.{name} = ({low}, {high}): these have to be the least "
-                    "and the greatest, above 0"
-                )
-        for name in ("width_step", "resolution_step", "most_blocks"):
-            if not getattr(self, name) > 0:
-                value = getattr(self, name)
-                raise UserError(f"TrustRegion.{name} has to be above 0, not {value!r}")
+        checks.require("TrustRegion", vars(self), _RULES)
 
     def holds(self, point: Point) -> bool:
-        """Return whether a point's width and resolution are within the limits."""
+        """Return whether a point is within the limits; blocks are not counted."""
         return (
-            self.resolution[0] <= point.resolution <= self.resolution[1]
+            self.depth[0] - 1e-9 <= point.depth <= self.depth[1] + 1e-9
+            and self.resolution[0] <= point.resolution <= self.resolution[1]
             and self.width[0] - 1e-9 <= point.width <= self.width[1] + 1e-9
         )
 

@@ -1,5 +1,6 @@
 """Sizes of one base network, with their times and accuracies, each asked for once."""
 
+import collections
 import dataclasses
 import math
 import statistics
@@ -153,6 +154,13 @@ class Candidates:
             key=lambda one: (-one[0], one[1]),  # type: ignore
         )
         return [point for _, point in ranked[:count]]
+
+    def why_none(self) -> str:
+        """Return why most sizes have no time, or no accuracy; "" where all have."""
+        reasons = [*self.failures.values()]
+        reasons += [s.reason for s in self._scores.values() if s.top1 is None]
+        found = collections.Counter(filter(None, reasons)).most_common(1)
+        return f"{found[0][0]} ({found[0][1]} of the sizes looked at)" if found else ""
 
     def member(self, point: Point) -> Member:
         """Return the network of a point, with what is known of it."""

@@ -15,6 +15,8 @@ from search.strategies import STRATEGIES, Growth
 
 # The strategies that are always shown.
 COMPARED = ("efficientnet", "x-tpu", "x-gpu", "fast")
+# A curve is followed no farther: to build such networks takes for ever.
+_MOST = Growth(depth=64.0, width=64.0, resolution=64.0)
 # Budgets, as shares of the target's, that tell what time buys.
 _LADDER = tuple(1.04**step for step in range(-16, 9))
 
@@ -37,7 +39,8 @@ def _rival(name: str, base: Variant, candidates: Candidates, most: float) -> Riv
     strategy = STRATEGIES[name]
 
     def ms(growth: Growth) -> float:
-        return candidates.ms(axes.point_of(base, growth))
+        too_large = any(own > most for own, most in zip(growth, _MOST, strict=True))
+        return math.inf if too_large else candidates.ms(axes.point_of(base, growth))
 
     at = strategies.follow(strategy, ms, most)
     if at is None:

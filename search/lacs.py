@@ -48,10 +48,12 @@ def main(arguments: argparse.Namespace) -> Status:
     from search.scaling_search import Scaling
 
     settings = config.read(Scaling, arguments.gin_file, arguments.gin_param)
-    if arguments.strategy:
+    text = config.text()
+    if arguments.strategy not in (None, settings.strategy):
         settings = dataclasses.replace(settings, strategy=arguments.strategy)
+        text += f"scaling_search.Scaling.strategy = {arguments.strategy!r}\n"
     folder = Path(arguments.search_dir)
-    with _entered(folder, settings, config.text()):
+    with _entered(folder, settings, text):
         family = _search(settings, folder)
         print(_said(family, folder, as_json=arguments.json))
     reached = all(outcome.reached for outcome in family.outcomes)
@@ -67,7 +69,7 @@ def _entered(folder: Path, settings: Any, text: str) -> Iterator[None]:
 
     search = Identity(
         "\n".join(line.rstrip() for line in text.splitlines() if line.strip()),
-        f"scaling of {settings.base}, {settings.strategy}",
+        f"scaling of {settings.base}",
     )
     command = ["python", "-m", "search.lacs", *sys.argv[1:]]
     try:

@@ -1,5 +1,6 @@
 """A family that was found, in words and tables for a person."""
 
+import collections
 from collections.abc import Sequence
 
 from common import console
@@ -9,13 +10,15 @@ _HEAD = (
     *("target", "ms", "network", "blocks", "width", "px", "MACs G"),
     *("ms: cheap", "parts", "exact", "top-1 %", "10-90 %"),
 )
-_NOTES = (
+_PREDICTED = (
     "top-1 is predicted: nothing was trained. The spread is of the surrogate's forms "
     "and of resampled families; networks of a family that it has not seen are off by a "
-    "point.",
-    "gain: ours over the strategy at the same time, fit by fit; equal: the interval "
-    "holds zero; -: the strategy has no such network; not known: it lies beyond the "
-    "published rows. time: what ours needs for the strategy's predicted top-1.",
+    "point."
+)
+_GAINS = (
+    "gain: ours over the strategy at the same time; equal: the interval holds zero; -: "
+    "the strategy has no such network; not known: its top-1 is not known. time: what "
+    "ours needs for the strategy's top-1."
 )
 
 
@@ -40,7 +43,21 @@ def text(family: Family) -> str:
         for outcome in family.outcomes
         for name, why in outcome.failures.items()
     ]
-    return "\n".join([*lines, "", *map(console.wrap, _NOTES)])
+    return "\n".join([*lines, "", *map(console.wrap, _notes(family))])
+
+
+def _notes(family: Family) -> list[str]:
+    """Return what has to be known to read the tables."""
+    sources = {outcome.chosen.score.source for outcome in family.outcomes}
+    predicted = all(source.startswith("predicted") for source in sources)
+    notes = [
+        _PREDICTED if predicted else f"top-1: {', '.join(sorted(sources))}.",
+        _GAINS,
+    ]
+    reasons = collections.Counter(family.about.get("invalid", {}).values())
+    for reason, count in reasons.most_common(3):
+        notes.append(f"no time for {console.count(count, 'size')}: {reason}")
+    return notes
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

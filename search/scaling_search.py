@@ -8,9 +8,11 @@ looked at by the exact source. Imports no framework.
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common import checks
 from common.checks import is_number
 from common.console import say
 from common.errors import UserError
@@ -25,6 +27,23 @@ from search.results import Accuracy, Estimate, Latency
 from search.strategies import STRATEGIES
 
 FREE = "free"
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+_RULES: dict[str, checks.Rule] = {
+    "name": (
+        lambda name: isinstance(name, str) and bool(_NAME.fullmatch(name)),
+        "a name of files: letters, digits, '-', '_' and '.'",
+    ),
+    "trust": (lambda trust: isinstance(trust, TrustRegion), "@axes.TrustRegion()"),
+    "tolerance": checks.number(lambda share: 0 < share < 1, "between 0 and 1"),
+    "shortlist": checks.COUNT,
+    "finalists": checks.COUNT,
+    "se_coefficient": checks.POSITIVE,
+    "references": (
+        lambda names: isinstance(names, list | tuple),
+        "a list of names, as ['efficientnetv2-s']",
+    ),
+    "seed": checks.whole(-(2**63)),
+}
 _REPAIRS = 6  # at most, each looked at exactly
 _PIXELS = 8  # from one size to the next that a repair tries
 
@@ -85,10 +104,7 @@ class Scaling:
                     f"Scaling.{field} has to be a source, as in "
                     f"@latency_sources.tile_model(), not {value!r}"
                 )
-        for field in ("tolerance", "shortlist", "finalists", "se_coefficient"):
-            value = getattr(self, field)
-            if not is_number(value) or not 0 < value < math.inf:
-                raise UserError(f"Scaling.{field} has to be above 0, not {value!r}")
+        checks.require("Scaling", vars(self), _RULES)
         for name in (self.base, *self.references):
             _variant(name)
 
@@ -124,6 +140,21 @@ def _variant(name: str) -> Variant:
         raise UserError(str(error)) from error
 
 
+def _check_kind(base: Variant, accuracy: Any) -> None:
+    """Refuse a surrogate of another kind of network than the base.
+
+    Raises:
+      UserError: says which family it predicts.
+    """
+    theirs = getattr(accuracy, "base", None)
+    if isinstance(theirs, Variant) and theirs.stages != base.stages:
+        raise UserError(
+            f"accuracy_sources.surrogate predicts networks like {theirs.name}, of the "
+            f"family {accuracy.family}; the base is {base.name}. Bind "
+            "accuracy_sources.surrogate.family, as 'v2', 'lite' or 'efficientnet'"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Target:
     """Milliseconds to reach.
@@ -157,6 +188,7 @@ class ScalingSearch:
         self._decides = "exact" in sources
         self._exact = sources["exact" if self._decides else "cheap"]
         self._accuracy = sources["accuracy"]
+        _check_kind(self._base, self._accuracy)
         self._candidates = Candidates(
             self._base, settings.se_coefficient, sources["cheap"], self._accuracy
         )
@@ -266,8 +298,8 @@ class ScalingSearch:
     ) -> list[Point]:
         """Return the sizes worth a closer look, the best first.
 
-        The strategies' own are among the candidates: so what is taken is not predicted
-        to be worse than they are.
+        The strategies' own are among the candidates where they are within the trust
+        region: so what is taken is not predicted to be worse than they are.
 
         Raises:
           UserError: there are none.
@@ -277,14 +309,15 @@ class ScalingSearch:
         if settings.strategy != FREE:
             points = [theirs[n] for n in (settings.strategy,) if n in theirs]
         else:
-            points = self._candidates.best(
-                [*border, *theirs.values()], settings.shortlist
-            )
+            trusted = [p for p in theirs.values() if settings.trust.holds(p)]
+            points = self._candidates.best([*border, *trusted], settings.shortlist)
         if not points:
+            why = self._candidates.why_none()
             raise UserError(
                 f"no size of {settings.base} within the trust region takes "
-                f"{target.ms:.2f} ms ({target.name}) or less, or has an accuracy; take "
-                "a larger target, or widen Scaling.trust"
+                f"{target.ms:.2f} ms ({target.name}) or less and has an accuracy"
+                + (f": {why}" if why else "; take a larger target")
+                + "; axes.TrustRegion sets the limits of the sizes"
             )
         return points
 

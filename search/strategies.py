@@ -153,4 +153,4 @@ def follow(
             low = middle
         else:
             high = middle
-    return low
+    return None if math.isinf(ms(strategy.curve(high))) else low

@@ -68,7 +68,15 @@ def test_steps_reach_both_ends():
 
 
 @pytest.mark.parametrize(
-    "region", [{"depth": (2, 1)}, {"width": (0, 1)}, {"width_step": 0}]
+    "region",
+    [
+        {"depth": (2, 1)},
+        {"width": (0, 1)},
+        {"width": (1, 2, 3)},
+        {"depth": 2},
+        {"width_step": 0},
+        {"most_blocks": "many"},
+    ],
 )
 def test_a_region_of_nothing_is_refused(region):
     with pytest.raises(UserError, match=next(iter(region))):

@@ -287,6 +287,38 @@ def test_the_time_of_a_target_by_name_is_learned_at_once():
     assert outcome.finalists[0].cheap_ms == outcome.finalists[0].exact_ms
 
 
+def test_the_trust_region_holds_for_what_strategies_would_take():
+    narrow = TrustRegion(depth=(1, 4), width=(1, 1.05), resolution=(160, 224))
+    (outcome,) = search(targets=[20.0], trust=narrow).outcomes
+    point = outcome.chosen.point
+    assert narrow.holds(point)
+    assert any(r.member and not narrow.holds(r.member.point) for r in outcome.rivals)
+
+
+def test_why_there_is_nothing_is_said():
+    def never(variant):
+        return Estimate(None, "mine", reason="the board is not plugged in")
+
+    with pytest.raises(UserError, match="board is not plugged in"):
+        search(cheap=never)
+
+
+def test_a_target_that_no_network_takes_ends():
+    (outcome,) = search(targets=[1e9]).outcomes
+    assert not outcome.reached
+    assert all(r.member is None for r in outcome.rivals if r.name != "random")
+
+
+class OfX(Forms):
+    base, family = X, "efficientnet-x"
+
+
+def test_a_surrogate_of_another_kind_is_refused():
+    assert search(accuracy=OfX()).outcomes
+    with pytest.raises(UserError, match=r"surrogate\.family"):
+        search(accuracy=OfX(), base="efficientnetv2-b0")
+
+
 def test_what_does_not_fit_is_left_out_with_its_reason():
     sources = {"cheap": NoMemory(300), "exact": NoMemory(260)}
     (outcome,) = search(**sources, targets=[100.0], finalists=20).outcomes
@@ -326,7 +358,12 @@ def test_a_network_of_its_own_gets_the_same_again():
         ({"base": "efficientnet-x-b9"}, "did you mean"),
         ({"cheap": None}, "Scaling.cheap has to be a source"),
         ({"exact": 3}, "Scaling.exact has to be a source"),
-        ({"tolerance": 0}, "tolerance has to be above 0"),
+        ({"tolerance": 0}, "tolerance = 0"),
+        ({"shortlist": 2.5}, "shortlist = 2.5"),
+        ({"trust": (1, 2)}, "TrustRegion"),
+        ({"name": "../evil"}, "a name of files"),
+        ({"name": "a\nb"}, "a name of files"),
+        ({"references": "efficientnet-b0"}, "a list of names"),
         ({"references": ["resnet"]}, "unknown variant 'resnet'"),
     ],
 )
