@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--topologies",
         type=names,
-        default=["v3", "v5e"],
-        help="of which search/latencies/data has networks; default: v3,v5e",
+        default=["v3", "v4", "v5e", "v6e"],
+        help="of which search/latencies/data has networks; default: all",
     )
     return parser
 

@@ -40,11 +40,14 @@ from search.results import Estimate
 # The sets of features that a fit may take: that with the smaller leave-one-out error.
 # The first was chosen among some 1,500 sets of two to five features by that error of 21
 # networks on v3; the second among some 92,000 sets of two to four of 39 features by
-# that of 25 networks on v5e, of the best dozen the one whose features mean most. What
-# such a choice is worth, benchmarks.tile_model shows by leaving it out, too.
+# that of 25 networks on v5e, of the best dozen the one whose features mean most; the
+# third is the best of the 35 sets of four of these features on v6e's 21 networks, whose
+# matrix unit is too fast to count. What such a choice is worth, benchmarks.tile_model
+# shows by leaving it out, too.
 SETS = (
     ("depthwise_out", "depthwise_lanes", "dense_out", "matrix"),
     ("depthwise_out", "matrix", "expanded", "spilled"),
+    ("depthwise_out", "depthwise_taps", "expanded", "spilled"),
 )
 LEAST_OF_A_BASE = 3  # networks; fewer say too little of how its layers are weighed
 NAME = "tile model"
@@ -160,7 +163,7 @@ class TileModel:
 
         Args:
           table: of compiled networks.
-          chosen: features; None takes the better one of SETS.
+          chosen: features; None takes the best one of SETS.
 
         Raises:
           UserError: the table has too few compiled networks, or describes one that
