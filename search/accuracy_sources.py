@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import io
 import json
-import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ def function(name: str) -> Accuracy:
     Args:
       name: "module:function", imported when the first network comes. It is called with
         a Variant and the rung, and returns a `Score`, top-1 in %, or several of it.
+        What it raises, or returns beyond 0 to 100, costs this network alone.
 
     Raises:
       UserError: the name is not of this form.
@@ -164,25 +165,23 @@ class OwnAccuracy:
     attribute: str
 
     def __call__(self, variant: Variant, rung: int = 0) -> Score:
-        """Return what the function says of a network.
+        """Return what the function says of a network; a reason where that is no top-1.
 
         Raises:
-          UserError: there is no such function, or what it returns is no accuracy.
+          UserError: there is no such function.
         """
-        name = f"{self.module}:{self.attribute}"
-        found = self._function()(variant, rung)
-        if isinstance(found, Score):
-            return found
-        values = tuple(found) if isinstance(found, list | tuple) else (found,)
+        name, function = f"{self.module}:{self.attribute}", self._function()
         try:
-            samples = tuple(map(float, values))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name} returned {found!r}, which is no top-1") from error
-        if not samples:
-            return Score((), name, "the function returned nothing")
-        if not all(map(math.isfinite, samples)):
-            return Score((), name, f"top-1 is {found!r}")
-        return Score(samples, name)
+            found = function(variant, rung)
+        except Exception as error:
+            # Whatever a user's own code raises costs this network alone.
+            return Score((), name, f"the function raised {_typed(error)}")
+        if not isinstance(found, Score):
+            samples = _samples(found)
+            return Score(samples, name, "" if samples else _no_top1(found))
+        if not found.samples or _samples(found.samples):
+            return found
+        return Score((), found.source, _no_top1(found.samples))
 
     def _function(self) -> Callable[[Variant, int], Any]:
         try:
@@ -192,12 +191,38 @@ class OwnAccuracy:
                 f"{self.module}:{self.attribute}: {error}; the module has to lie in "
                 "the folder where the command runs, or on PYTHONPATH"
             ) from error
+        except Exception as error:
+            # Whatever the user's module raises, as a SyntaxError.
+            raise UserError(
+                f"{self.module}:{self.attribute}: the import ended with {_typed(error)}"
+            ) from error
         found = getattr(module, self.attribute, None)
         if not callable(found):
             near = nearest_names(self.attribute, vars(module))
             hint = f"; nearest: {', '.join(near)}" if near else ""
             raise UserError(f"{self.module} has no function {self.attribute!r}{hint}")
         return found
+
+
+def _samples(found: Any) -> tuple[float, ...]:
+    """Return what a function returned as top-1 in %; nothing where it is none."""
+    values = found if isinstance(found, list | tuple) else (found,)
+    try:
+        samples = tuple(map(float, values))
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return samples if all(0 <= one <= 100 for one in samples) else ()  # nor is NaN
+
+
+def _no_top1(found: Any) -> str:
+    text = reprlib.repr(found)  # a long one shortened
+    return f"the function returned {text}; top-1 is a number from 0 to 100, in %"
+
+
+def _typed(error: Exception) -> str:
+    """Return an error's type and first line; the type alone where it says nothing."""
+    name, text = type(error).__name__, first_line(error)
+    return name if text == name else f"{name}: {text}"
 
 
 def _texts(name: str, value: Sequence[str]) -> tuple[str, ...]:
@@ -210,7 +235,8 @@ def _texts(name: str, value: Sequence[str]) -> tuple[str, ...]:
 
 def _read_table(path: str) -> dict[str, tuple[float, ...]]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # Excel begins a file with a BOM.
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a table of top-1") from error
     except UnicodeDecodeError as error:

@@ -6,7 +6,8 @@ Three forms of the error as a function of blocks, width and pixels are fitted to
 published accuracies of many families. The command prints how well each predicts a
 family that it has not seen, and which of its answers hang on the form. --rows adds rows
 of your own trainings; --suggest names the networks whose training would tell the forms
-apart best. Whatever comes from here is predicted: nothing was trained.
+apart best: in the catalogue, or scaled as `search.table` takes them,
+name:width:depth:resolution. Whatever comes from here is predicted: nothing was trained.
 
 Exit status: 0 printed; 2 a mistake that a person has to mend.
 """
@@ -112,6 +113,8 @@ class Surrogate:
         is fitted.
       base: the network of depth and width 1.
       rows: that the forms are fitted to.
+      own: all rows of your own file, fitted or not.
+      left_out: those of them that are not fitted, with the reason of each.
       forms: their names; samples come form by form.
       resamples: samples of each form.
       trust: see `Trust`; None predicts whatever is asked, and says so.
@@ -142,16 +145,23 @@ class Surrogate:
           trust: the sizes for which predictions are given.
 
         Raises:
-          UserError: the family or a form is not known, or a file or a row of it makes
-            no sense.
+          UserError: the family or a form is not known, none of the family's rows is
+            fitted, or a file or a row of it makes no sense, or none of its rows is
+            fitted.
         """
         _check(forms, resamples)
-        every = [*published.read(), *(published.read(rows) if rows else ())]
+        self.own = published.read(rows) if rows else ()
+        every = [*published.read(), *self.own]
         self.family = published.family_name(family)
         published.check_family(self.family, every)
         self.base = published.base_variant(self.family)
         self.rows = published.fitted(every, recalled=recalled)
-        self.scale_family = _scale_family(self.family, self.rows)
+        self.left_out = published.left_out(self.own, recalled=recalled)
+        if rows and len(self.left_out) == len(self.own):
+            raise UserError(
+                f"{rows} has no row to fit{published.reasons(self.left_out)}"
+            )
+        self.scale_family = _scale_family(self.family, every, recalled)
         self.forms = tuple(forms)
         self.resamples = resamples
         self.trust = trust
@@ -280,9 +290,23 @@ def _check(forms: Sequence[str], resamples: int) -> None:
         raise UserError(f"surrogate.resamples = {resamples!r}: it has to be 1 or more")
 
 
-def _scale_family(family: str, rows: Sequence[published.PublishedRow]) -> str:
-    known = {row.family for row in rows}
-    return family if family in known else published.STAND_INS.get(family, family)
+def _scale_family(
+    family: str, rows: Sequence[published.PublishedRow], recalled: bool
+) -> str:
+    """Return the family whose rows set the scale of another, or of itself.
+
+    Raises:
+      UserError: none of its rows is fitted, and no other's stand in for them.
+    """
+    own = [row for row in rows if row.family == family]
+    left_out = published.left_out(own, recalled=recalled)
+    if len(left_out) < len(own):
+        return family
+    if family in published.STAND_INS:
+        return published.STAND_INS[family]
+    raise UserError(
+        f"no row of family {family!r} is fitted{published.reasons(left_out)}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -305,12 +329,13 @@ def _parser() -> argparse.ArgumentParser:
         "--suggest",
         type=cli.positive,
         metavar="N",
-        help="name the N networks whose training would teach most",
+        help="name the N networks whose training would teach most, as search.table "
+        "takes them",
     )
     parser.add_argument(
         "--variants",
         type=cli.names,
-        help="of these alone, between commas; else of a grid",
+        help="of these alone, between commas, likewise; else of a grid",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -9,8 +9,9 @@ rises along an axis. All of it is arithmetic on arrays; the fit alone needs scip
     bottleneck   floor + (1 - floor) softmin(d^-p, w^-q, r^-s)
 
 Along a single axis each of them saturates, as in table 7 of the EfficientNet paper
-(arXiv 1905.11946). A fourth does not, and the single-axis rows reject it: "power",
-floor + (1 - floor) d^-p w^-q r^-s; it is here to be compared with.
+(arXiv 1905.11946). A fourth does not: "power", floor + (1 - floor) d^-p w^-q r^-s. It
+is further off on three of the four families of single axes and nearer on MobileNetV2's,
+as `python -m search.surrogate` prints; it is here to be compared with.
 """
 
 from collections.abc import Callable

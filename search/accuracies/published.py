@@ -13,7 +13,7 @@
     status      "read" where the source was read, "recalled" where it was remembered
     source      where the figure stands
 
-A row without blocks or width is kept and not fitted.
+A row without blocks or width is kept and not fitted; `why_left_out` says it of a row.
 """
 
 import csv
@@ -28,6 +28,10 @@ from models.variants import Variant, get_variant
 
 PATH = Path(__file__).with_name("published_top1.csv")
 STATUSES = ("read", "recalled")
+# Below it a number is a share of 1: one in a thousand classes by chance is 0.1 %, but
+# no training that anybody adds ends so low.
+LEAST_TOP1 = 1.5
+_FEW = 5  # rows that a message names
 _NEEDED = ("family", "name", "width", "resolution", "blocks", "top1", "source")
 _TEXTS = ("family", "name", "source")
 _BASE_BLOCKS = {
@@ -147,7 +151,7 @@ def read(path: str | Path = PATH) -> tuple[PublishedRow, ...]:
         wrong.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # Excel begins it with a BOM
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a CSV file of rows") from error
     except UnicodeDecodeError as error:
@@ -182,14 +186,43 @@ def fitted(
       least_width: below it a network is another thing than a small one.
       least_resolution: in pixels, likewise.
     """
-    return [
-        row
-        for row in rows
-        if row.size is not None
-        and (recalled or row.status == "read")
-        and row.size[1] >= least_width
-        and row.resolution >= least_resolution
-    ]
+    least = {"least_width": least_width, "least_resolution": least_resolution}
+    return [row for row in rows if not why_left_out(row, recalled=recalled, **least)]
+
+
+def why_left_out(
+    row: PublishedRow,
+    *,
+    recalled: bool = False,
+    least_width: float = 0.5,
+    least_resolution: float = 128,
+) -> str:
+    """Return why a row is not fitted, "" where it is; arguments as of `fitted`."""
+    empty = [name for name in ("blocks", "width") if getattr(row, name) is None]
+    if empty:
+        return f"{' and '.join(empty)} empty"
+    if row.status != "read" and not recalled:
+        return "recalled: fitted only with --recalled, in gin recalled = True"
+    if row.width is not None and row.width < least_width:
+        return f"width {row.width:g} is below {least_width:g}"
+    if row.resolution < least_resolution:
+        return f"{row.resolution} px are below {least_resolution:g}"
+    return ""
+
+
+def left_out(
+    rows: Iterable[PublishedRow], *, recalled: bool = False
+) -> tuple[tuple[PublishedRow, str], ...]:
+    """Return the rows that a surrogate is not fitted to, each with its reason."""
+    pairs = ((row, why_left_out(row, recalled=recalled)) for row in rows)
+    return tuple((row, reason) for row, reason in pairs if reason)
+
+
+def reasons(found: Sequence[tuple[PublishedRow, str]]) -> str:
+    """Return the end of a message: why these rows are left out, of the first few."""
+    texts = [f"{row.place}: {reason}" for row, reason in found[:_FEW]]
+    more = [f"and {len(found) - _FEW} more"] * (len(found) > _FEW)
+    return f" ({'; '.join([*texts, *more])})" * bool(found)
 
 
 def _row(line: dict[str | None, str | list[str] | None], place: str) -> PublishedRow:
@@ -206,6 +239,11 @@ def _row(line: dict[str | None, str | list[str] | None], place: str) -> Publishe
     top1 = _number(cells, "top1", place)
     if not 0 < top1 < 100:
         raise UserError(f"{place}: top1 is {top1:g}, and has to be in % above 0, < 100")
+    if top1 < LEAST_TOP1:
+        raise UserError(
+            f"{place}: top1 is {top1:g} %, below {LEAST_TOP1:g} %; it has to be in %, "
+            "as 76, not as 0.76"
+        )
     return PublishedRow(
         family=cells["family"],
         name=cells["name"],

@@ -1,16 +1,16 @@
 """What `python -m search.surrogate` prints: how good the surrogate is."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from common import console
-from models.variants import Variant, get_variant
-from search.accuracies import error_forms, published
-from search.accuracies.suggest import OFFSET_POINTS, equal_cost, suggest
+from search.accuracies import error_forms, published, suggestion_table
 from search.surrogate import Paired, Surrogate, Table
+from search.table import network
 
 _AXES = ("depth", "width", "resolution")
 _LEAST_ROWS = 3  # of a family that is left out: one gives its scale
@@ -19,19 +19,15 @@ _POINTS = {"b0": (1.0, 1.0, 1.0), "b4": (2.0, 1.4, 380 / 224)}
 # Two ways to about four times the MACs.
 _DEEPER, _WIDER = (4.0, 1.0, 1.0), (1.0, 2.0, 1.0)
 _STEP = 1.01
-# Of the grid for --suggest: blocks over the base's, widths, pixels.
-_DEPTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
-_WIDTHS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-_PIXELS = (192, 224, 256, 288, 320, 352, 384, 416, 448)
 
 
 def make(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the whole report, of what JSON knows; arguments are the command's."""
-    variants = [get_variant(name) for name in arguments.variants or ()]
+    variants = [network(name) for name in arguments.variants or ()]
     settings: dict[str, Any] = {"family": arguments.family, "rows": arguments.rows}
     surrogate = Surrogate(**settings, recalled=arguments.recalled)
     report = {
-        "rows": _rows(surrogate, arguments.rows),
+        "rows": _rows(surrogate),
         "forms": {
             form: _form(surrogate, form, arguments.rows, arguments.recalled)
             for form in error_forms.FORMS
@@ -48,7 +44,9 @@ def make(arguments: argparse.Namespace) -> dict[str, Any]:
             zip(_POINTS, np.round(change, 2).tolist(), strict=True)
         )
     if arguments.suggest:
-        report["suggestions"] = _suggestions(surrogate, arguments.suggest, variants)
+        report["suggestions"] = suggestion_table.make(
+            surrogate, arguments.suggest, variants
+        )
     return report
 
 
@@ -63,6 +61,7 @@ def lines(report: dict[str, Any]) -> list[str]:
             + f". Networks of {rows['family']} are predicted, scaled by the rows of "
             f"{rows['scale_family']}."
         ),
+        *_own_lines(rows),
         "",
         *_form_table(forms),
         "",
@@ -70,13 +69,14 @@ def lines(report: dict[str, Any]) -> list[str]:
             "Points of top-1, root mean square. A family is an architecture by one "
             "recipe; left out, its scale is from its first row alone. `architecture` "
             "leaves out all recipes of one. `axes` are the families in which single "
-            "axes grow: those reject `power`, which is not used."
+            f"axes grow. {_about_power(forms)}"
         ),
         "",
         *_family_table(forms),
+        *_too_few_lines(rows["too_few"]),
         "",
         *_open_lines(report),
-        *_suggestion_lines(report.get("suggestions")),
+        *suggestion_table.lines(report.get("suggestions")),
     ]
 
 
@@ -108,15 +108,20 @@ def left_out(
     return found
 
 
-def _rows(surrogate: Surrogate, own: str | None) -> dict[str, Any]:
-    every = published.read()
-    fitted = surrogate.rows
+def _rows(surrogate: Surrogate) -> dict[str, Any]:
+    fitted = set(surrogate.rows)
+    families = Counter(row.family for row in surrogate.rows)
+    recalled = [row for row in published.read() if row.status == "recalled"]
     return {
-        "fitted": len(fitted),
-        "families": len({row.family for row in fitted}),
-        "own": sum(row.place.startswith(f"{own}, ") for row in fitted),
-        "recalled": sum(row.status == "recalled" for row in every)
-        - sum(row.status == "recalled" for row in fitted),
+        "fitted": len(surrogate.rows),
+        "families": len(families),
+        "too_few": sorted(name for name, n in families.items() if n < _LEAST_ROWS),
+        "own": len(surrogate.own) - len(surrogate.left_out),
+        "own_read": len(surrogate.own),
+        "own_left_out": [
+            {"place": row.place, "reason": reason} for row, reason in surrogate.left_out
+        ],
+        "recalled": sum(row not in fitted for row in recalled),
         "family": surrogate.family,
         "scale_family": surrogate.scale_family,
     }
@@ -180,32 +185,6 @@ def _open(surrogate: Surrogate) -> dict[str, Any]:
     return {"four_times_deeper_less_twice_wider": found, "rows_say": rows}
 
 
-def _suggestions(
-    surrogate: Surrogate, count: int, variants: Sequence[Variant]
-) -> list[dict[str, Any]]:
-    """Return the networks to train, of those named or of a grid."""
-    if variants:
-        sizes = surrogate.sizes(variants)
-    else:
-        grid = [(d, w, r / 224) for d in _DEPTHS for w in _WIDTHS for r in _PIXELS]
-        sizes = np.array(grid)
-    # Of one base, MACs go about by this product: it stands for latency.
-    costs = sizes[:, 0] * sizes[:, 1] ** 2 * sizes[:, 2] ** 2
-    chosen = suggest(surrogate.predict(sizes), equal_cost(costs), count)
-    blocks = published.base_blocks(surrogate.family)
-    return [
-        {
-            "name": variants[one.number].name if variants else "",
-            "blocks": round(sizes[one.number, 0] * blocks),
-            "width": round(float(sizes[one.number, 1]), 2),
-            "resolution": round(sizes[one.number, 2] * 224),
-            "before": round(one.before, 3),
-            "after": round(one.after, 3),
-        }
-        for one in chosen
-    ]
-
-
 def _rms(errors: Iterable[np.ndarray]) -> float:
     """Return the root mean square of errors, each family counting once."""
     return round(float(np.sqrt(np.mean([np.mean(one**2) for one in errors]))), 2)
@@ -213,6 +192,48 @@ def _rms(errors: Iterable[np.ndarray]) -> float:
 
 def _wrapped(text: str) -> list[str]:
     return console.wrap(text, indent="").splitlines()
+
+
+def _own_lines(rows: dict[str, Any]) -> list[str]:
+    """Return which of your own rows are not fitted, a line each."""
+    left_out = rows["own_left_out"]
+    if not left_out:
+        return []
+    return [
+        f"{rows['own']} of the {rows['own_read']} rows of your file are fitted; not:",
+        *_items(*(f"{one['place']}: {one['reason']}" for one in left_out)),
+    ]
+
+
+def _about_power(forms: dict[str, Any]) -> str:
+    """Return how `power` does on each family of single axes, against the forms used."""
+    used = [form["axes"] for form in forms.values() if form["used"]]
+    further, nearer, among = [], [], []
+    for axis, rms in forms["power"]["axes"].items():
+        others = [axes[axis] for axes in used]
+        if rms > max(others):
+            further.append(axis)
+        elif rms < min(others):
+            nearer.append(axis)
+        else:
+            among.append(axis)
+    kinds = {
+        "further off than any other form": further,
+        "nearer than any other": nearer,
+        "between the others": among,
+    }
+    found = [f"{how} on {', '.join(names)}" for how, names in kinds.items() if names]
+    return f"`power` is {'; '.join(found)}. It never saturates and is not used."
+
+
+def _too_few_lines(families: Sequence[str]) -> list[str]:
+    """Return why families that are fitted have no line in the table above."""
+    if not families:
+        return []
+    return _wrapped(
+        f"Not in this table, with fewer than {_LEAST_ROWS} rows fitted: "
+        f"{', '.join(families)}."
+    )
 
 
 def _form_table(forms: dict[str, Any]) -> list[str]:
@@ -281,33 +302,17 @@ def _open_lines(report: dict[str, Any]) -> list[str]:
     )
     if change := report.get("recalled_would_change"):
         text = ", ".join(f"{value:+.2f} at {at}" for at, value in change.items())
+        rows = report["rows"]
+        # Of EfficientNet-X alone, unless rows of your own set its scale.
+        stands_in = rows["scale_family"] != rows["family"]
+        about = "EfficientNet-X's own scale: its accuracies are recalled, and are not"
+        if not stands_in:
+            about = "accuracies that are recalled, EfficientNet-X's among them: not"
         found += _items(
-            f"EfficientNet-X's own scale: its accuracies are recalled, and are not "
-            f"fitted. With --recalled predictions would change by {text}."
+            f"{about} fitted. With --recalled predictions would change by {text}."
         )
     return found
 
 
 def _items(*texts: str) -> list[str]:
     return [line for text in texts for line in console.wrap(f"- {text}").splitlines()]
-
-
-def _suggestion_lines(found: list[dict[str, Any]] | None) -> list[str]:
-    if found is None:
-        return []
-    head = ["train", "blocks", "width", "pixels", "unsure before", "after"]
-    rows = [
-        [
-            one["name"] or f"network {number}",
-            *(str(one[name]) for name in ("blocks", "width", "resolution")),
-            f"{one['before']:.3f}",
-            f"{one['after']:.3f}",
-        ]
-        for number, one in enumerate(found, start=1)
-    ]
-    note = (
-        "Points by which differences between networks of equal cost are unsure, by the "
-        f"samples. All trainings share an offset of about {OFFSET_POINTS:g} point, so "
-        "that the first alone teaches little. Cost is blocks x width^2 x pixels^2."
-    )
-    return ["", *console.table([head, *rows], right=True), "", *_wrapped(note)]

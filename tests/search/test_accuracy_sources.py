@@ -55,6 +55,14 @@ def test_a_table_of_json(table):
     assert source(B1, 0).samples == (79.0,)
 
 
+@pytest.mark.parametrize("text", ["network,top1\nmine,80\n", '{"mine": 80}'])
+def test_a_table_with_a_byte_order_mark(tmp_path, text):
+    path = tmp_path / "excel.txt"
+    path.write_text(text, encoding="utf-8-sig")
+    named = dataclasses.replace(B0, name="mine")
+    assert accuracy_sources.table(str(path))(named, 0).samples == (80.0,)
+
+
 def test_a_network_that_no_table_has(table):
     score = table("network,top1\nother,80\n")(B0, 0)
     assert score.samples == ()
@@ -103,6 +111,15 @@ def mine(tmp_path, monkeypatch):
         "def number(variant, rung): return variant.resolution / 4 + rung\n"
         "def several(variant, rung): return [70, 71]\n"
         "def score(variant, rung): return Score((), 'mine', 'diverged')\n"
+        "def high(variant, rung): return 150.0\n"
+        "def low(variant, rung): return -1\n"
+        "def bounds(variant, rung): return (0, 100)\n"
+        "def one_bad(variant, rung): return [70, 101]\n"
+        "def bad_score(variant, rung): return Score((150.0,), 'mine')\n"
+        "def none(variant, rung): return None\n"
+        "def many(variant, rung): return [150.0] * 1000\n"
+        "def silent(variant, rung): raise ValueError\n"
+        "def lines(variant, rung): raise RuntimeError('boom <b>\\nsecond')\n"
         "def nan(variant, rung): return float('nan')\n"
         "def nothing(variant, rung): return []\n"
         "def text(variant, rung): return 'good'\n"
@@ -119,8 +136,7 @@ def mine(tmp_path, monkeypatch):
         ("number", Score((58.0,), "my_accuracy:number")),
         ("several", Score((70.0, 71.0), "my_accuracy:several")),
         ("score", Score((), "mine", "diverged")),
-        ("nan", Score((), "my_accuracy:nan", "top-1 is nan")),
-        ("nothing", Score((), "my_accuracy:nothing", "the function returned nothing")),
+        ("bounds", Score((0.0, 100.0), "my_accuracy:bounds")),
     ],
 )
 def test_a_function_of_one_s_own(mine, name, score):
@@ -128,11 +144,37 @@ def test_a_function_of_one_s_own(mine, name, score):
 
 
 @pytest.mark.parametrize(
+    ("name", "returned"),
+    [
+        ("high", "150.0"),
+        ("low", "-1"),
+        ("nan", "nan"),
+        ("nothing", "[]"),
+        ("none", "None"),
+        ("one_bad", "[70, 101]"),
+        ("text", "'good'"),
+        ("many", "[150.0, 150.0, 150.0, 150.0, 150.0, 150.0, ...]"),
+    ],
+)
+def test_a_function_that_returns_no_top1(mine, name, returned):
+    assert mine(name)(B0, 2) == Score(
+        (),
+        f"my_accuracy:{name}",
+        f"the function returned {returned}; top-1 is a number from 0 to 100, in %",
+    )
+
+
+def test_a_function_s_score_is_of_percents(mine):
+    score = mine("bad_score")(B0, 0)
+    assert (score.samples, score.source) == ((), "mine")
+    assert score.reason.startswith("the function returned (150.0,); top-1 is a number")
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("numbr", "my_accuracy has no function 'numbr'; nearest: number"),
         ("constant", "my_accuracy has no function 'constant'"),
-        ("text", "my_accuracy:text returned 'good', which is no top-1"),
     ],
 )
 def test_a_function_that_is_none(mine, name, message):
@@ -142,9 +184,25 @@ def test_a_function_that_is_none(mine, name, message):
     assert message in str(error.value)
 
 
-def test_an_error_of_the_function_s_own_is_not_hidden(mine):
-    with pytest.raises(ZeroDivisionError):
-        mine("broken")(B0, 0)
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("broken", "ZeroDivisionError: division by zero"),
+        ("silent", "ValueError"),
+        ("lines", "RuntimeError: boom <b>"),
+    ],
+)
+def test_a_function_that_raises_costs_this_network(mine, name, error):
+    assert mine(name)(B0, 0) == Score(
+        (), f"my_accuracy:{name}", f"the function raised {error}"
+    )
+
+
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / "my_broken_accuracy.py").write_text("def number(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="the import ended with SyntaxError: invalid"):
+        accuracy_sources.function("my_broken_accuracy:number")(B0, 0)
 
 
 def test_names_of_functions():

@@ -52,6 +52,38 @@ def test_own_rows(read):
     assert (row.size, row.top1) == ((23 / 16, 1.2, 240 / 224), 79.5)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = tmp_path / "excel.csv"
+    path.write_text(HEAD + GOOD, encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbffamily")
+    assert [row.family for row in published.read(path)] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "recalled", "reason"),
+    [
+        ("", "", False, ""),
+        (",23,", ",,", False, "blocks empty"),
+        ("1.2,240,23,", ",240,,", True, "blocks and width empty"),
+        ("read", "recalled", False, "recalled: fitted only with --recalled"),
+        ("read", "recalled", True, ""),
+        ("1.2", "0.4", False, "width 0.4 is below 0.5"),
+        ("1.2", "0.5", False, ""),
+        ("240", "127", False, "127 px are below 128"),
+        ("240", "128", False, ""),
+    ],
+)
+def test_why_a_row_is_left_out(read, old, new, recalled, reason):
+    rows = read(HEAD + GOOD.replace(old, new))
+    found = published.why_left_out(rows[0], recalled=recalled)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)
+    assert len(published.fitted(rows, recalled=recalled)) == (not reason)
+    assert published.left_out(rows, recalled=recalled) == tuple(
+        (row, found) for row in rows if reason
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -59,6 +91,11 @@ def test_own_rows(read):
         ("family,name\nx,y\n", "line 1: no column width, resolution, blocks, top1"),
         (HEAD + GOOD + "mine,b,1.2,240\n", "line 3: it has not as many cells"),
         (HEAD + GOOD.replace("79.5", "0.795e3"), "line 2: top1 is 795"),
+        (
+            HEAD + GOOD.replace("79.5", "0.76"),
+            "line 2: top1 is 0.76 %, below 1.5 %; it",
+        ),
+        (HEAD + GOOD.replace("79.5", "1"), "has to be in %, as 76, not as 0.76"),
         (HEAD + GOOD.replace("79.5", "nan"), "line 2: top1 is 'nan', not a number"),
         (HEAD + GOOD.replace("1.2", "inf"), "line 2: width is 'inf', not a number"),
         (HEAD + GOOD.replace("240", "-1"), "line 2: resolution is '-1'"),

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from models.scaling import block_specs
 from models.variants import VARIANTS, change
 from search import surrogate
-from search.accuracies import error_forms, published, surrogate_report
+from search.accuracies import (
+    error_forms,
+    published,
+    suggestion_table,
+    surrogate_report,
+)
 from search.surrogate import Paired, Surrogate, Table, Trust
+from search.table import network
 from tests.support.commands import status
 
 B0, B3, B4 = (VARIANTS[f"efficientnet-x-b{n}"] for n in (0, 3, 4))
@@ -231,6 +238,79 @@ def test_own_rows_are_fitted(tmp_path, fitted):
     )
 
 
+OWN = HEAD.replace("top1,", "top1,status,")
+LEFT_OUT = (
+    "mine,a,1.0,96,16,60,read,me\n"
+    "mine,b,0.4,224,16,60,read,me\n"
+    "mine,c,1,224,16,61,recalled,me\n"
+    "mine,d,1,224,,62,read,me\n"
+)
+FITTED = "efficientnet-x,x-b0,1,224,16,70,read,me\n"
+WHY = [
+    "line 2: 96 px are below 128",
+    "line 3: width 0.4 is below 0.5",
+    "line 4: recalled: fitted only with --recalled, in gin recalled = True",
+    "line 5: blocks empty",
+]
+
+
+def test_own_rows_that_are_left_out_are_told(tmp_path, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text(OWN + LEFT_OUT + FITTED)
+    own = Surrogate(rows=str(path))
+    assert (len(own.own), len(own.rows)) == (5, 118)
+    assert [f"{row.place}: {why}" for row, why in own.left_out] == [
+        f"{path}, {why}" for why in WHY
+    ]
+    assert status(surrogate.main, f"--rows={path}", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    rows = report["rows"]
+    assert (rows["own"], rows["own_read"], rows["recalled"]) == (1, 5, 10)
+    assert [f"{one['place']}: {one['reason']}" for one in rows["own_left_out"]] == [
+        f"{path}, {why}" for why in WHY
+    ]
+    said = " ".join("\n".join(surrogate_report.lines(report)).split())
+    assert "118 rows of 22 families are fitted, 1 of them yours;" in said
+    assert "1 of the 5 rows of your file are fitted; not: - " in said
+    assert all(why in said for why in WHY)
+    # The scale is of the row of one's own, so it is not said to be missing.
+    assert "EfficientNet-X's own scale" not in said
+    assert "accuracies that are recalled, EfficientNet-X's among them: not" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "messages"),
+    [
+        ("", "x", ["mine.csv has no row to fit"]),
+        (LEFT_OUT, "x", ["mine.csv has no row to fit (", *WHY]),
+        (LEFT_OUT, "mine", ["mine.csv has no row to fit (", *WHY]),
+        (LEFT_OUT + FITTED, "mine", ["no row of family 'mine' is fitted (", *WHY]),
+        (FITTED, "efficientnet-ra", ["'efficientnet-ra' is fitted (", "line 16: rec"]),
+        (
+            "".join(f"mine,{n},0.4,224,16,60,read,me\n" for n in range(7)),
+            "mine",
+            ["line 2: width 0.4", "line 6: width 0.4 is below 0.5; and 2 more)"],
+        ),
+    ],
+)
+def test_where_no_own_row_is_fitted(tmp_path, capsys, text, family, messages):
+    (tmp_path / "mine.csv").write_text(OWN + text)
+    flags = f"--rows={tmp_path}/mine.csv", f"--family={family}"
+    assert status(surrogate.main, *flags) == 2
+    said = capsys.readouterr().err
+    assert all(message in said for message in messages)
+    assert "Traceback" not in said
+    assert "line 7" not in said
+
+
+def test_recalled_rows_of_one_s_own_are_fitted_if_asked_for(tmp_path):
+    (tmp_path / "mine.csv").write_text(OWN + LEFT_OUT)
+    rows = str(tmp_path / "mine.csv")
+    own = Surrogate(rows=rows, family="mine", recalled=True, resamples=2)
+    assert own.scale_family == "mine"
+    assert [row.name for row, _ in own.left_out] == ["a", "b", "d"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -267,10 +347,61 @@ def test_the_command(capsys):
         "mobilenet-v2-axes": 0.4,
         "resnet-axes": 0.4,
     }
-    assert len(report["suggestions"]) == 2
+    assert [one["name"] for one in report["suggestions"]] == [
+        "efficientnet-x-b0:2.0:1.0:192",
+        "efficientnet-x-b0:1.2:1.0:320",
+    ]
+    assert report["rows"]["too_few"] == ["mobilenet-v3-large", "mobilenet-v3-small"]
     said = "\n".join(surrogate_report.lines(report))
     assert "117 rows of 21 families are fitted; left out: 10 recalled" in said
-    assert "the rows have +0.1, +0.4, +0.4" in " ".join(said.split())
+    said = " ".join(said.split())
+    assert "the rows have +0.1, +0.4, +0.4" in said
+    assert "EfficientNet-X's own scale" in said
+    assert (
+        "`power` is further off than any other form on efficientnet-axes, "
+        "mobilenet-v1-axes, resnet-axes; nearer than any other on mobilenet-v2-axes. "
+    ) in said
+    assert (
+        "with fewer than 3 rows fitted: mobilenet-v3-large, mobilenet-v3-small." in said
+    )
+    # 21 families are those of the table and those that it says to leave out.
+    assert len(report["forms"]["additive"]["families"]) == 19
+
+
+def test_power_is_told_by_the_table():
+    forms = {
+        "additive": {"used": True, "axes": {"a": 0.5, "b": 2.0, "c": 0.5}},
+        "product": {"used": True, "axes": {"a": 0.6, "b": 1.5, "c": 1.0}},
+        "power": {"used": False, "axes": {"a": 0.7, "b": 1.4, "c": 0.7}},
+    }
+    assert surrogate_report._about_power(forms) == (
+        "`power` is further off than any other form on a; nearer than any other on b; "
+        "between the others on c. It never saturates and is not used."
+    )
+
+
+@pytest.mark.parametrize("family", ["x", "v2", "lite"])
+def test_a_suggestion_is_a_network_of_the_sizes_that_it_says(family):
+    fitted = Surrogate(family=family, resamples=5)
+    found = suggestion_table.make(fitted, 400, [])
+    assert 300 < len(found) == len({one["name"] for one in found})
+    for one in found:
+        variant = network(one["name"])
+        assert len(block_specs(variant)) == one["blocks"]
+        assert variant.resolution == one["resolution"]
+        assert fitted(variant).samples  # is trusted
+        assert variant.name.startswith(f"{fitted.base.name}:")
+
+
+def test_suggestions_of_named_networks(capsys):
+    names = ["efficientnet-x-b0:1.2:1.5:256", "efficientnet-x-b1"]
+    flags = "--json", "--suggest=2", f"--variants={','.join(names)}"
+    assert status(surrogate.main, *flags, "--family=resnet-rs") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert sorted(one["name"] for one in report["suggestions"]) == names
+    said = surrogate_report.lines(report)
+    assert any(line.startswith(f"{names[0]}      26   1.21     256") for line in said)
+    assert "EfficientNet-X's own scale" not in "\n".join(said)
 
 
 def test_the_command_refuses_what_it_does_not_know(tmp_path, capsys):
