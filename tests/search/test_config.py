@@ -119,7 +119,7 @@ VALUE = (
             "[1,",
             "EOF in multi-line statement",
         ),
-        ("  evaluations", "   evaluations", "unindent does not match any outer"),
+        ("  evaluations", " evaluations", "unindent does not match any outer"),
         (
             "latency_sources.function.name = 'tests.support.toy_lacs:milliseconds'",
             "",
