@@ -1,11 +1,31 @@
 """The settings of a search over a space of blocks, as gin files fill them in."""
 
 import dataclasses
+import types
 from typing import Any
 
 from common import checks
 from common.errors import UserError
 from search.results import Accuracy, Latency
+
+_FACTORIES = (
+    "search.accuracy_sources",
+    "search.latency_sources",
+    "search.objectives",
+    "search.samplers",
+    "search.spaces",
+)
+# What a value has to be able to do, and what may be written for it.
+_ROLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "space": (
+        ("fingerprint", "encode", "decode", "digest", "build"),
+        "a space, as @spaces.blocks()",
+    ),
+    "sampler": (("ask",), "a sampler, as @samplers.AgeingEvolution()"),
+    "objective": ((), "an objective, as @objectives.OneSided()"),
+    "latency": ((), "a source, as @latency_sources.whole()"),
+    "accuracy": ((), "a source, as @accuracy_sources.surrogate()"),
+}
 
 _MEMORY = checks.number(lambda x: x > 0, "of GB above 0")
 _RULES: dict[str, checks.Rule] = {
@@ -73,6 +93,8 @@ class BlockSearch:
     lease_seconds: float = 60.0
 
     def __post_init__(self):
+        for name, (attributes, what) in _ROLES.items():
+            _refuse_stranger(name, getattr(self, name), attributes, what)
         checks.require("block_search.BlockSearch", vars(self), _RULES)
         rungs = self.rungs
         good = isinstance(rungs, tuple | list) and all(
@@ -83,3 +105,22 @@ class BlockSearch:
                 f"block_search.BlockSearch.rungs = {rungs!r}: it has to be whole "
                 "numbers, none larger than the one before it, as (27, 9, 3)"
             )
+
+
+def _refuse_stranger(
+    name: str, value: Any, attributes: tuple[str, ...], what: str
+) -> None:
+    """Refuse what can't do a setting's work, as a class or function that makes it."""
+    where = f"block_search.BlockSearch.{name}"
+    makes = isinstance(value, type) or (
+        isinstance(value, types.FunctionType)
+        and (value.__module__ in _FACTORIES or bool(attributes))
+    )
+    if makes:
+        module = value.__module__.rpartition(".")[2]
+        raise UserError(
+            f"{where} = @{module}.{value.__name__}: the () behind it is missing; it "
+            f"has to be {what}"
+        )
+    if not all(hasattr(value, attribute) for attribute in attributes):
+        raise UserError(f"{where} = {value!r}: it has to be {what}")

@@ -153,7 +153,7 @@ def _search(arguments: argparse.Namespace, settings: Any, text: str) -> list[Any
     from search.engine import search_folder
 
     folder = Path(arguments.search_dir)
-    search = search_folder.identity(text, settings.space)
+    search = search_folder.identity(text, settings.space.fingerprint)
     command = ["python", "-m", "search.blocks", *_flags(arguments)]
     with _held(folder, arguments.storage):
         search_folder.enter(folder, search, arguments.storage, command)
@@ -227,14 +227,16 @@ def _report(results: list[Any], arguments: argparse.Namespace, settings: Any) ->
 
     evaluations = _evaluations(arguments, settings)
     print(progress.line(results, evaluations))
-    if len(results) < evaluations:
+    is_exhausted = len(results) < evaluations
+    if is_exhausted:
         print("the space has no other networks")
     for line in progress.table(results):
         print(line)
     for best in progress.best(results, 1):
         print(_exchange_rate(settings.objective, best))
-    more = _flags(arguments, evaluations=2 * evaluations)
-    print(f"to go on: python -m search.blocks {shlex.join(more)}")
+    if not is_exhausted:
+        more = _flags(arguments, evaluations=2 * len(results))
+        print(f"to go on: python -m search.blocks {shlex.join(more)}")
     return Status.OK if progress.best(results, 1) else Status.NO
 
 

@@ -65,12 +65,8 @@ def _entered(folder: Path, settings: Any, text: str) -> Iterator[None]:
     """Hold the folder, which is this search's or becomes it."""
     from common import claims
     from search.engine import search_folder
-    from search.engine.search_folder import Identity
 
-    search = Identity(
-        "\n".join(line.rstrip() for line in text.splitlines() if line.strip()),
-        f"scaling of {settings.base}",
-    )
+    search = search_folder.identity(text, f"scaling of {settings.base}")
     command = ["python", "-m", "search.lacs", *sys.argv[1:]]
     try:
         folder.mkdir(parents=True, exist_ok=True)

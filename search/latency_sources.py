@@ -147,9 +147,12 @@ def function(name: str) -> Function:
     Raises:
       UserError: there is none of this name.
     """
-    module, _, attribute = name.partition(":")
+    module, _, attribute = str(name).partition(":")
     if not (module and attribute):
-        raise UserError(f"{name!r} is not of the form module:function")
+        raise UserError(
+            f"latency_sources.function.name = {name!r}: it is not of the form "
+            "module:function"
+        )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

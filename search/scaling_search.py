@@ -9,6 +9,7 @@ looked at by the exact source. Imports no framework.
 import dataclasses
 import math
 import re
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ _RULES: dict[str, checks.Rule] = {
     ),
     "seed": checks.whole(-(2**63)),
 }
+# Modules of functions that make sources, and are none.
+_FACTORIES = ("search.accuracy_sources", "search.latency_sources")
 _REPAIRS = 6  # at most, each looked at exactly
 _PIXELS = 8  # from one size to the next that a repair tries
 
@@ -99,10 +102,13 @@ class Scaling:
         for field in ("cheap", "accuracy", "parts", "exact"):
             value = getattr(self, field)
             optional = field in ("parts", "exact") and value is None
-            if not callable(value) and not optional:
+            is_function = isinstance(value, types.FunctionType)
+            makes = is_function and value.__module__ in _FACTORIES
+            if makes or (not callable(value) and not optional):
+                hint = "; the () behind it is missing" if makes else ""
                 raise UserError(
                     f"Scaling.{field} has to be a source, as in "
-                    f"@latency_sources.tile_model(), not {value!r}"
+                    f"@latency_sources.tile_model(), not {value!r}{hint}"
                 )
         checks.require("Scaling", vars(self), _RULES)
         for name in (self.base, *self.references):

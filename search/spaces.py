@@ -46,6 +46,11 @@ __all__ = [
 # Stage, or 'all', or of the network: choices by field.
 _Fields = Mapping[str, Sequence[Any]]
 _ALL = "all"
+_EXAMPLES = {
+    "stages": "{2: {'kernel_size': [3, 5]}}",
+    "network": "{'stem_filters': [24, 32]}",
+    "when": "{'2.se_ratio': {'2.fused': [False]}}",
+}
 # A block may do without its projection only so.
 _NO_PROJECTION = {"fused": True, "expand_ratio": 1}
 
@@ -119,6 +124,12 @@ def blocks(
       UserError: there is no such base, stage or field, or no such value; says where.
     """
     row = _base(base)
+    for field, found in (("stages", stages), ("network", network), ("when", when)):
+        if not (found is None or isinstance(found, Mapping)):
+            raise UserError(
+                f"spaces.blocks.{field} = {found!r}: it has to be a dict, as "
+                f"{_EXAMPLES[field]}"
+            )
     given = {
         "space_to_depth": space_to_depth,
         "resolution": resolution,
@@ -132,12 +143,18 @@ def blocks(
     conditions = dict(when or {})
     for unknown in conditions.keys() - values.keys():
         raise UserError(f"when: there is no choice {unknown!r} in this space")
+    for choice, condition in conditions.items():
+        if not isinstance(condition, Mapping):
+            raise UserError(
+                f"spaces.blocks.when: {choice}: {condition!r} is no dict of values by "
+                "choice"
+            )
     made = [
         Choice(choice, found, conditions.get(choice, ()), None)
         for choice, found in values.items()
     ]
     made = [_project(choice, values, row) for choice in made]
-    return Space(row, tuple(made), tuple(constraints), name)
+    return Space(row, tuple(made), _constraints(constraints), name)
 
 
 def scaling(
@@ -214,6 +231,21 @@ def _base(base: str | Variant) -> Variant:
         f"base has to be a name, or @variants.Variant() with the parentheses, "
         f"not {base!r}"
     )
+
+
+def _constraints(given: Any) -> tuple[Constraint, ...]:
+    """Return the constraints of a list; a class is none, what it makes may be one."""
+    where = f"constraints = {given!r}"
+    if not isinstance(given, list | tuple):
+        raise UserError(f"{where}: it has to be a list, as [@spaces.Limits()]")
+    for one in given:
+        if isinstance(one, type):
+            raise UserError(
+                f"constraints: @{one.__name__}: the () behind it is missing"
+            )
+        if not callable(one):
+            raise UserError(f"{where}: {one!r} cannot be called, as @spaces.Limits()")
+    return tuple(given)
 
 
 def _by_stage(

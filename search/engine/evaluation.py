@@ -16,6 +16,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import Any
 
 from common.errors import UserError, first_line
@@ -83,9 +84,22 @@ def evaluate(settings: BlockSearch, network: str, rung: int) -> dict[str, Any]:
     except Exception as error:
         # Frameworks, compilers and people's own functions raise too many types to list.
         # Whatever it was costs this one result.
-        ours = isinstance(error, UserError)  # its line says all
-        text = f"{type(error).__name__}: " * (not ours) + first_line(error)
-        return _answer(reason=text[:_LONGEST_REASON])
+        return _answer(reason=_reason(error)[:_LONGEST_REASON])
+
+
+def _reason(error: Exception) -> str:
+    """Return why there is no value; where an error says nothing, who has raised it."""
+    from search.config import message_of
+
+    said = message_of(error).strip()
+    if isinstance(error, UserError):  # its line says all
+        return first_line(error)
+    kind = type(error).__name__
+    if said:
+        return f"{kind}: {first_line(error)}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return f"{kind} without a message, raised by {last.name} ({where})"
 
 
 def _evaluate(settings: BlockSearch, network: str, rung: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import collections
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from common import console
@@ -9,7 +10,8 @@ from search.results import Result
 
 SHOWN = 10  # networks of the table
 _KINDS = 5  # of failures in the line
-_DETAIL = re.compile(r"[:,(].*", re.DOTALL)
+_LONGEST = 80  # characters of a reason in the line
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def best(results: Iterable[Result], count: int = SHOWN) -> list[Result]:
@@ -27,9 +29,18 @@ def best(results: Iterable[Result], count: int = SHOWN) -> list[Result]:
 
 
 def failures(results: Iterable[Result]) -> dict[str, int]:
-    """Return how many failed, by the beginning of the reason, most frequent first."""
-    kinds = (_DETAIL.sub("", r.reason) for r in results if r.value is None)
-    return dict(collections.Counter(kinds).most_common())
+    """Return how many failed, by the reason, most frequent first.
+
+    Reasons that differ in numbers alone are one, named by the first.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    first: dict[str, str] = {}
+    for result in results:
+        if result.value is None:
+            kind = _NUMBER.sub("#", result.reason)
+            counts[kind] += 1
+            first.setdefault(kind, result.reason or "no reason is given")
+    return {first[kind]: count for kind, count in counts.most_common()}
 
 
 def line(results: Sequence[Result], evaluations: int | None) -> str:
@@ -39,14 +50,16 @@ def line(results: Sequence[Result], evaluations: int | None) -> str:
       results: so far.
       evaluations: how many there will be; None where that is not known.
     """
-    of_all = "" if evaluations is None else f" of {evaluations:,}"
+    fewer = evaluations is None or evaluations < len(results)  # than there are already
+    of_all = "" if fewer else f" of {evaluations:,}"
     parts = [f"{len(results):,}{of_all} evaluated"]
     if winner := best(results, 1):
         parts.append(f"best: {_value(winner[0])}, number {winner[0].number:,}")
     if failed := failures(results):
         total = sum(failed.values())
-        listed = ", ".join(f"{n:,} {kind}" for kind, n in list(failed.items())[:_KINDS])
-        more = ", ..." * (len(failed) > _KINDS)
+        kinds = list(failed.items())[:_KINDS]
+        listed = "; ".join(f"{n:,} {_shortened(why)}" for why, n in kinds)
+        more = "; ..." * (len(failed) > _KINDS)
         parts.append(f"{total:,} failed ({listed}{more})")
     distinct = len({(result.digest, result.rung) for result in results})
     if distinct < len(results):
@@ -76,6 +89,13 @@ def table(results: Sequence[Result]) -> list[str]:
     sources = f"top-1: {top1}; latency: {ms}" if top1 or ms else ""
     lines = console.table([head, *rows], right=range(len(head) - 1))
     return [*lines, *[console.escaped(sources)] * bool(sources)]
+
+
+def _shortened(reason: str) -> str:
+    line = console.escaped(reason)
+    short = textwrap.shorten(line, _LONGEST, placeholder=" ...")
+    # One word alone may be longer than all that is allowed.
+    return short if short != "..." else f"{line[:_LONGEST]}..."
 
 
 def _value(result: Result) -> str:

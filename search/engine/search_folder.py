@@ -26,6 +26,8 @@ _PACKAGES = ("optuna", "numpy")
 _MAY_CHANGE = re.compile(
     rf"^\s*(?:search\.)?block_search\.BlockSearch\.(?:{'|'.join(MAY_CHANGE)})\s*="
 )
+# Which modules a text names its settings from; the command line imports all of ours.
+_IMPORT = re.compile(r"from __gin__ import dynamic_registration|from search import \w+")
 _SHOWN = 8  # differing lines
 
 
@@ -48,20 +50,28 @@ class Identity:
         return f"search-{digest[:16]}"
 
 
-def identity(config: str, space: Any) -> Identity:
+def identity(config: str, space: str) -> Identity:
     """Return what of a search decides its networks.
 
     Args:
       config: gin's text of all settings.
-      space: with a `fingerprint`.
+      space: what is searched, the same for equal searches, as a space's fingerprint.
     """
+    return Identity(_canonical(config), space)
+
+
+def _canonical(config: str) -> str:
+    """Return a config's lines without headings, our imports and what may change."""
     lines = [line.rstrip() for line in config.splitlines()]
     kept = [
         line
         for line in lines
-        if line and line[0] != "#" and not _MAY_CHANGE.match(line)
+        if line
+        and line[0] != "#"
+        and not _IMPORT.fullmatch(line)
+        and not _MAY_CHANGE.match(line)
     ]
-    return Identity("\n".join(kept), space.fingerprint)
+    return "\n".join(kept)
 
 
 def enter(folder: Path, search: Identity, storage: str, command: Sequence[str]) -> None:
@@ -119,16 +129,19 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _compare(found: dict[str, Any], search: Identity, path: Path) -> None:
-    if found["config"] != search.config:
+    before = _canonical(str(found["config"]))  # an earlier version kept more lines
+    if before != search.config:
         lines = difflib.unified_diff(
-            str(found["config"]).splitlines(), search.config.splitlines(), n=0
+            before.splitlines(), search.config.splitlines(), n=0, lineterm=""
         )
         changes = [line for line in lines if line[:2] not in ("--", "++", "@@")]
-        more = f"\n  ... {len(changes) - _SHOWN} more" * (len(changes) > _SHOWN)
-        listed = "".join(f"\n  {line}" for line in changes[:_SHOWN])
+        for line in changes[:_SHOWN]:
+            console.say(f"  {console.escaped(line)}")
+        if len(changes) > _SHOWN:
+            console.say(f"  ... {len(changes) - _SHOWN} more")
         raise UserError(
-            f"{path} is of a search with another config; name another folder, or go "
-            f"back to (-) from (+):{listed}{more}"
+            f"{path} is of a search with another config: it has the lines with -, this "
+            "one those with +, above; name another folder, or go back to the old lines"
         )
     if found["space"] != search.space:
         raise UserError(

@@ -271,7 +271,10 @@ class Function(_Source):
             found = self._call(variant)
         except Exception as error:
             # Whatever a user's own code raises costs this network alone.
-            return Estimate(None, self.name, reason=first_line(error))
+            what = first_line(error)
+            if what == type(error).__name__:
+                what += " without a message"
+            return Estimate(None, self.name, reason=what)
         if isinstance(found, Estimate):
             return found
         if is_number(found) and 0 < found < float("inf"):

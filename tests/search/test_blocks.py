@@ -238,7 +238,9 @@ def test_another_search_is_refused(gin_file, tmp_path, capsys):
     assert status(blocks.main, *few) == Status.MISTAKE
     said = capsys.readouterr().err
     assert "another config" in said
-    assert "+toy_search.Sampler.seed = 2" in said
+    # Each differing line is one of its own, and no import that the command line added.
+    assert said.splitlines()[:-1] == ["  +toy_search.Sampler.seed = 2"]
+    assert "\\n" not in said
     # What decides no network may change.
     written(tmp_path, "block_search.BlockSearch.seconds_per_evaluation = 7")
     assert status(blocks.main, *few) == Status.OK
@@ -252,6 +254,56 @@ def test_another_search_is_refused(gin_file, tmp_path, capsys):
     (folder / "search.json").unlink()
     assert status(blocks.main, *few) == Status.MISTAKE
     assert "no search.json" in capsys.readouterr().err
+
+
+def test_a_binding_that_changes_nothing_is_the_same_search(gin_file, tmp_path, capsys):
+    folder = tmp_path / "s"
+    few = flags(gin_file, folder, "--storage=folder", "--workers=1", evaluations=1)
+    assert status(blocks.main, *few) == Status.OK
+    # As an earlier version has written it.
+    found = json.loads((folder / "search.json").read_text())
+    assert "import block_search" not in found["config"]
+    found["config"] = f"from search import block_search\n# Of\n{found['config']}\n"
+    (folder / "search.json").write_text(json.dumps(found))
+    again = "--gin_param=block_search.BlockSearch.lag = 6"
+    assert status(blocks.main, *few, again) == Status.OK
+    other = "--gin_param=block_search.BlockSearch.lag = 7"
+    capsys.readouterr()
+    assert status(blocks.main, *few, other) == Status.MISTAKE
+    assert capsys.readouterr().err.splitlines()[:-1] == [
+        "  -block_search.BlockSearch.lag = 6",
+        "  +block_search.BlockSearch.lag = 7",
+    ]
+
+
+def test_what_a_name_means_is_of_the_search():
+    lines = "from search import samplers\n\n# Of samplers:\n# ====\nsamplers.A.b = 1"
+    ours = search_folder.identity(lines, "f")
+    assert ours == search_folder.Identity("samplers.A.b = 1", "f")
+    for other in ("from mine import samplers", "from search import x as samplers"):
+        theirs = lines.replace("from search import samplers", other)
+        assert search_folder.identity(theirs, "f") != ours
+
+
+def test_fewer_evaluations_than_there_are(gin_file, tmp_path, capsys):
+    folder = tmp_path / "s"
+    alone = ("--storage=folder", "--workers=1")
+    assert status(blocks.main, *flags(gin_file, folder, *alone, evaluations=5)) == 0
+    capsys.readouterr()
+    assert status(blocks.main, *flags(gin_file, folder, *alone, evaluations=2)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("5 evaluated; best: ")
+    assert lines[-1].endswith("--workers=1 --evaluations=10 --noreport")
+
+
+def test_a_space_without_further_networks_does_not_go_on(tmp_path, capsys):
+    path = written(tmp_path, "toy_search.Sampler.size = 3")
+    command = flags(path, tmp_path / "s", "--storage=folder", "--workers=1")
+    assert status(blocks.main, *command) == Status.OK
+    said = capsys.readouterr().out
+    assert said.startswith("3 of 30 evaluated; ")
+    assert "the space has no other networks" in said
+    assert "to go on" not in said
 
 
 def test_a_version_that_has_changed_is_said(tmp_path, capsys):
@@ -281,7 +333,7 @@ def test_nothing_that_works(tmp_path, capsys):
     few = flags(path, folder, *alone, evaluations=5)
     assert status(blocks.main, *few) == Status.NO
     said = capsys.readouterr().out
-    assert "5 of 5 evaluated; 5 failed (5 KeyError)" in said
+    assert "5 of 5 evaluated; 5 failed (5 KeyError: 'not in the table')" in said
     many = flags(path, folder, *alone, evaluations=60)
     assert status(blocks.main, *many) == Status.MISTAKE
     assert "evaluations have all failed: KeyError" in capsys.readouterr().err
@@ -299,6 +351,8 @@ def test_nothing_that_works(tmp_path, capsys):
         (["--gin_param=block_search.nothing = 1"], "block_search.nothing"),
         (["--gin_file=no.gin"], "no gin file"),
         (["--evaluations=-1"], "1 or more"),
+        (["--gin_param=block_search.BlockSearch.sampler = 'random'"], "@samplers."),
+        (["--gin_param=block_search.BlockSearch.space = 5"], "@spaces.blocks()"),
     ],
 )
 def test_mistakes_are_said_in_a_line(gin_file, tmp_path, capsys, more, why):
@@ -366,10 +420,32 @@ def test_a_line_of_progress():
     ]
     assert progress.line(rows, 9) == (
         "5 of 9 evaluated; best: 1.25 (81.00 (80.20-82.20) % in 3.142 ms), number 0; "
-        "3 failed (2 does not fit, 1 killed by signal 9); 1 repetition"
+        "3 failed (2 does not fit: 17 GB of 16 GB; 1 killed by signal 9, perhaps for "
+        "want of memory); 1 repetition"
     )
+    # There may be more than a later command asks for.
+    assert progress.line(rows, 4).startswith("5 evaluated; best: ")
+    assert progress.line(rows, 5).startswith("5 of 5 evaluated; ")
     assert progress.line([], None) == "0 evaluated"
     assert progress.table([]) == []
+
+
+def test_reasons_are_short_and_whole():
+    rows = [
+        result(0, None, reason="it returned '12', which are no milliseconds"),
+        result(1, None, reason="it returned '7', which are no milliseconds"),
+        result(2, None, reason="word " * 40),
+        result(3, None, reason="w" * 200),
+        result(4, None),
+    ]
+    assert progress.line(rows, None) == (
+        "5 evaluated; 5 failed (2 it returned '12', which are no milliseconds; "
+        f"1 {'word ' * 15}...; 1 {'w' * 80}...; 1 no reason is given)"
+    )
+    more = [result(n, None, reason=chr(97 + n)) for n in range(7)]
+    assert progress.line(more, None) == (
+        "7 evaluated; 7 failed (1 a; 1 b; 1 c; 1 d; 1 e; ...)"
+    )
 
 
 BASELINE = """

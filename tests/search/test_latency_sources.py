@@ -422,12 +422,14 @@ def own(variant):
     """Returns what a user's function might."""
     if variant.resolution == 256:
         raise RuntimeError("the phone is\nnot charged")
+    if variant.resolution == 352:
+        raise ValueError
     return {224: 12, 288: Estimate(3.0, "mine"), 320: -1.0}.get(variant.resolution)
 
 
 def test_a_function_of_one_s_own():
     source = latency_sources.function(f"{__name__}:own")
-    sizes = (224, 256, 288, 320, 192)
+    sizes = (224, 256, 288, 320, 192, 352)
     found = source.many([scaled(1, 1, size) for size in sizes])
     name = f"{__name__}:own"
     assert found == [
@@ -436,6 +438,7 @@ def test_a_function_of_one_s_own():
         Estimate(3.0, "mine"),
         Estimate(None, name, reason="it returned -1.0, which are no milliseconds"),
         Estimate(None, name, reason="it returned None, which are no milliseconds"),
+        Estimate(None, name, reason="ValueError without a message"),
     ]
 
 
@@ -444,6 +447,7 @@ def test_a_function_of_one_s_own():
     [
         ("math.sqrt", "not of the form module:function"),
         (":sqrt", "not of the form"),
+        (5, "latency_sources.function.name = 5: it is not of the form"),
         ("no_such_module:f", "No module named 'no_such_module'"),
         ("math:no_such", "no_such"),
         ("math:pi", "cannot be called"),

@@ -7,7 +7,7 @@ import pytest
 from common.errors import UserError
 from models import scaling
 from models.variants import VARIANTS
-from search import axes, strategies
+from search import axes, latency_sources, strategies
 from search.axes import TrustRegion
 from search.results import Estimate, Score
 from search.scaling_search import Scaling, ScalingSearch
@@ -358,6 +358,7 @@ def test_a_network_of_its_own_gets_the_same_again():
         ({"base": "efficientnet-x-b9"}, "did you mean"),
         ({"cheap": None}, "Scaling.cheap has to be a source"),
         ({"exact": 3}, "Scaling.exact has to be a source"),
+        ({"cheap": latency_sources.tile_model}, "behind it is missing"),
         ({"tolerance": 0}, "tolerance = 0"),
         ({"shortlist": 2.5}, "shortlist = 2.5"),
         ({"trust": (1, 2)}, "TrustRegion"),

@@ -483,6 +483,30 @@ def test_mistakes_say_where(arguments, says):
         spaces.blocks(**{"base": X_B0, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"stages": [1]}, "spaces.blocks.stages = [1]: it has to be a dict, as {2:"),
+        ({"network": [3]}, "spaces.blocks.network = [3]: it has to be a dict, as {'s"),
+        ({"when": [3]}, "spaces.blocks.when = [3]: it has to be a dict, as {'2.se"),
+        (
+            {"resolution": [192], "when": {"resolution": 3}},
+            "spaces.blocks.when: resolution: 3 is no dict of values by choice",
+        ),
+        ({"constraints": 3}, "constraints = 3: it has to be a list, as [@spaces"),
+        ({"constraints": [3]}, "constraints = [3]: 3 cannot be called"),
+        (
+            {"constraints": [spaces.Limits]},
+            "constraints: @Limits: the () behind it is missing",
+        ),
+    ],
+)
+def test_what_has_to_be_a_dict_or_a_list(arguments, says):
+    with pytest.raises(UserError) as error:
+        spaces.blocks(**{"base": X_B0, **arguments})
+    assert str(error.value).startswith(says)
+
+
 def test_a_projection_is_left_out_only_where_it_may_be():
     space = spaces.blocks(
         "efficientnetv2-s",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -85,6 +86,14 @@ def test_failures_of_every_kind_cost_one_result_each(evaluator):
     assert pids[0] == pids[1]
     assert pids[2] is pids[4] is None
     assert pids[5] == pids[6] != pids[0]
+
+
+def test_an_error_without_a_message_says_where(evaluator):
+    reason = evaluator("silent").evaluate("0-1-0-0-0-0", 0)["reason"]
+    assert re.fullmatch(
+        r"ValueError without a message, raised by silent \(toy_search.py, line \d+\)",
+        reason,
+    )
 
 
 def test_what_an_answer_holds(evaluator):
