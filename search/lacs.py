@@ -80,7 +80,7 @@ def _entered(folder: Path, settings: Any, text: str) -> Iterator[None]:
 def _search(settings: Any, folder: Path) -> Any:
     """Return the family that the sources lead to, written into the folder."""
     from search import family_files, report
-    from search.scaling_search import ScalingSearch
+    from search.scaling import ScalingSearch
 
     with contextlib.ExitStack() as stack:
         sources = _sources(settings.sources, folder, stack)

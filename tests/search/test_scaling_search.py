@@ -10,7 +10,8 @@ from models.variants import VARIANTS
 from search import axes, latency_sources, strategies
 from search.axes import TrustRegion
 from search.results import Estimate, Score
-from search.scaling_search import Scaling, ScalingSearch
+from search.scaling import ScalingSearch
+from search.scaling_search import Scaling
 from search.strategies import STRATEGIES
 
 X = VARIANTS["efficientnet-x-b0"]
