@@ -73,7 +73,7 @@ types: $(DEV)
 docs: .venv-docs/.has  ## Build the documentation into site/; a warning or a dead link is an error.
 	.venv-docs/bin/python -m docgen.site
 
-soak: $(DEV) $(COMPILER)  ## The long proofs: every test marked slow (35 minutes of CPU).
+soak: $(DEV) $(COMPILER)  ## The long proofs: every test marked slow (40 minutes of CPU).
 	$(PY) -m pytest -q -m "slow and not peers"
 
 peers: $(DEV) $(COMPILER) .venv/.has-peers  ## Compare with timm's own code (installs torch: 5 GB).
