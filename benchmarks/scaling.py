@@ -85,9 +85,9 @@ def with_shares(family: dict[str, Any]) -> dict[str, Any]:
 def _search(topology: str) -> dict[str, Any]:
     """Return what the search finds for one device of a generation."""
     from search import lacs_text, latency_sources
+    from search.accuracies.prediction import Surrogate
     from search.scaling import ScalingSearch
     from search.scaling_search import Scaling
-    from search.surrogate import Surrogate
 
     model = latency_sources.tile_model(topology)
     parts = latency_sources.sum_of_parts(topology)

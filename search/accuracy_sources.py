@@ -35,7 +35,7 @@ def surrogate(
     seed: int = 0,
     extrapolate: bool = False,
 ) -> Accuracy:
-    """Predict from published results; see `search.surrogate`.
+    """Predict from published results; see `accuracies.prediction`.
 
     Args:
       family: "x", "efficientnet", "lite", "v2", or one of the rows'.
@@ -49,7 +49,7 @@ def surrogate(
     Raises:
       UserError: a setting makes no sense, or a file cannot be read.
     """
-    from search.surrogate import Surrogate, Trust
+    from search.accuracies.prediction import Surrogate, Trust
 
     return Surrogate(
         family=family,

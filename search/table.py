@@ -33,14 +33,14 @@ from typing import Any
 from common import cli, console, files
 from common.cli import changes, names, number, positive
 from common.errors import Status, UserError, first_line
-from models.variants import Variant, change, get_variant
+from models.variants import Variant, change
 from search import latency_sources
 from search.latencies import latency_table
 from search.latencies.latency_table import LatencyTable, NetworkRow
 from search.latencies.source_kinds import Compiled, Measured
+from search.networks.scaled import scaled_network
 from search.results import Estimate
 
-_SCALED = "name:width:depth:resolution, as in efficientnet-x-b0:1.6:1.2:256"
 _AT_ONCE = 8  # networks, until the file is written again
 
 
@@ -73,28 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def network(text: str) -> Variant:
-    """Return the network that a name of the catalogue, alone or scaled, stands for.
-
-    Raises:
-      UserError: there is none, or a number makes no sense.
-    """
-    name, *axes = text.split(":")
-    base = get_variant(name)
-    if not axes:
-        return base
-    try:
-        width, depth, resolution = axes
-        scaled: dict[str, Any] = {
-            "width_coefficient": float(width),
-            "depth_coefficient": float(depth),
-            "resolution": int(resolution),
-        }
-    except ValueError as error:
-        raise UserError(f"{text} is not of the form {_SCALED}") from error
-    return dataclasses.replace(base, name=text, se_coefficient=1, **scaled)
-
-
 def _space(name: str) -> Any:
     """Return the space of a name.
 
@@ -115,7 +93,7 @@ def _networks(arguments: argparse.Namespace) -> Iterator[Variant]:
       UserError: one of them makes no sense.
     """
     if arguments.variants:
-        found = map(network, arguments.variants)
+        found = map(scaled_network, arguments.variants)
     else:
         space = _space(arguments.space)
         generators = (

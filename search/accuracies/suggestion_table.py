@@ -6,9 +6,9 @@ from typing import Any
 from common import console
 from models.variants import Variant
 from search.accuracies import published
+from search.accuracies.prediction import Surrogate, Trust
 from search.accuracies.suggest import OFFSET_POINTS, equal_cost, suggest
-from search.surrogate import Surrogate, Trust
-from search.table import network
+from search.networks.scaled import scaled_network
 
 # Of the grid for --suggest: depth and width coefficients, pixels.
 _DEPTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
@@ -74,6 +74,6 @@ def _grid(surrogate: Surrogate) -> list[Variant]:
     """
     base = surrogate.base.name
     names = [f"{base}:{w}:{d}:{r}" for d in _DEPTHS for w in _WIDTHS for r in _PIXELS]
-    variants = [network(name) for name in names]
+    variants = [scaled_network(name) for name in names]
     trusted = Trust().inside(surrogate.sizes(variants))
     return [variant for variant, here in zip(variants, trusted, strict=True) if here]

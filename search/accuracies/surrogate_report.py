@@ -9,8 +9,8 @@ import numpy as np
 
 from common import console
 from search.accuracies import error_forms, published, suggestion_table
-from search.surrogate import Paired, Surrogate, Table
-from search.table import network
+from search.accuracies.prediction import Paired, Surrogate, Table
+from search.networks.scaled import scaled_network
 
 _AXES = ("depth", "width", "resolution")
 _LEAST_ROWS = 3  # of a family that is left out: one gives its scale
@@ -23,7 +23,7 @@ _STEP = 1.01
 
 def make(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the whole report, of what JSON knows; arguments are the command's."""
-    variants = [network(name) for name in arguments.variants or ()]
+    variants = [scaled_network(name) for name in arguments.variants or ()]
     settings: dict[str, Any] = {"family": arguments.family, "rows": arguments.rows}
     surrogate = Surrogate(**settings, recalled=arguments.recalled)
     report = {

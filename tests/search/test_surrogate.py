@@ -18,8 +18,8 @@ from search.accuracies import (
     suggestion_table,
     surrogate_report,
 )
-from search.surrogate import Paired, Surrogate, Table, Trust
-from search.table import network
+from search.accuracies.prediction import RESAMPLES, Paired, Surrogate, Table, Trust
+from search.networks.scaled import scaled_network
 from tests.support.commands import status
 
 B0, B3, B4 = (VARIANTS[f"efficientnet-x-b{n}"] for n in (0, 3, 4))
@@ -77,7 +77,7 @@ def test_a_planted_form_is_found(form):
 
 def test_samples_are_one_of_each_form_and_resample(fitted):
     score = fitted(B3)
-    assert len(score.samples) == 3 * surrogate.RESAMPLES
+    assert len(score.samples) == 3 * RESAMPLES
     assert (score.source, score.reason) == ("predicted", "")
     low, high = score.spread
     assert low < score.top1 < high
@@ -386,7 +386,7 @@ def test_a_suggestion_is_a_network_of_the_sizes_that_it_says(family):
     found = suggestion_table.make(fitted, 400, [])
     assert 300 < len(found) == len({one["name"] for one in found})
     for one in found:
-        variant = network(one["name"])
+        variant = scaled_network(one["name"])
         assert len(block_specs(variant)) == one["blocks"]
         assert variant.resolution == one["resolution"]
         assert fitted(variant).samples  # is trusted

@@ -13,8 +13,9 @@ from performance.segments import InferenceOptions, segments_of
 from search import latency_sources
 from search.latencies import latency_table
 from search.latencies.latency_table import SUM, WHOLE, BlockRow, segment_digest
+from search.networks.scaled import scaled_network
 from search.results import Estimate
-from search.table import main, network
+from search.table import main
 from tests.search.networks import CONDITIONS, row, table
 from tests.support.commands import status
 
@@ -105,7 +106,7 @@ def test_a_table_is_made_and_read(run, tmp_path):
     assert found.conditions == CONDITIONS
     source = latency_sources.table(str(tmp_path / "t.json"))
     assert source(X_B0).ms == 224.0
-    assert source(network("efficientnet-x-b0:1.6:1.2:256")).ms == 256.0
+    assert source(scaled_network("efficientnet-x-b0:1.6:1.2:256")).ms == 256.0
     assert "v3, batch 64, bfloat16; 0 blocks" in said
     assert "efficientnet-x-b0              224.000" in said
 
@@ -268,10 +269,10 @@ def test_what_is_no_table_stays(tmp_path, capsys):
 
 
 def test_a_scaled_name():
-    found = network("efficientnet-b0:1.1:2:200")
+    found = scaled_network("efficientnet-b0:1.1:2:200")
     assert found.width_coefficient == 1.1
     assert (found.depth_coefficient, found.resolution) == (2.0, 200)
     assert found.se_coefficient == 1
     assert found.name == "efficientnet-b0:1.1:2:200"
     with pytest.raises(UserError, match="not of the form"):
-        network("efficientnet-b0:1:1:1:1")
+        scaled_network("efficientnet-b0:1:1:1:1")
