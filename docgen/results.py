@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.support import results
 from common import console
 from docgen import latencies
-from docgen import scaling as scaling_tables
+from docgen import search as search_tables
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -369,52 +369,7 @@ def install(report: Report) -> str:
 
 def search(report: Report) -> str:
     """Return how near samplers came to the best network of planted problems."""
-    rows = [
-        (
-            row["engine"],
-            f"{row['near']} of {row['runs']}",
-            f"{row['mean_gap']:.2f}",
-            f"{row['worst_gap']:.2f}",
-            _evaluations(row["median_evaluations_until_near"]),
-            three_digits(row["ms_per_ask"]),
-        )
-        for row in report["rows"]
-    ]
-    settings, conditions = report["settings"], report["conditions"]
-    near = f"within {settings['near']}"
-    head = (
-        *("sampler", f"{near} of the best", "mean gap", "worst gap"),
-        *(f"evaluations until {near}, median", "CPU ms an ask"),
-    )
-    return "\n\n".join(
-        [
-            f"Points from the best network, which is known, after "
-            f"{settings['evaluations']:,} evaluations. The problem: "
-            f"{conditions['problem']}. Ageing evolution: "
-            f"{conditions['ageing evolution']}. Optuna: {conditions['Optuna']}.",
-            table(head, rows, right=" rrrrr"),
-            *_streams(report["rows"]),
-            note(report, timed=True),
-        ]
-    )
-
-
-def _evaluations(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
-
-
-def _streams(rows: list[Report]) -> Iterator[str]:
-    """Yield how far runs on the same problems differ."""
-    for row in rows[:1]:
-        parts = [
-            f"{one['near']} of {one['runs']} (mean gap {one['mean_gap']:.2f})"
-            for one in row.get("streams", ())
-        ]
-        if parts:
-            yield (
-                f"The same problems with other random numbers, {row['engine']}: "
-                f"{'; '.join(parts)}."
-            )
+    return search_tables.samplers(report, note(report, timed=True))
 
 
 def summary(reports: Mapping[str, Report]) -> str:
@@ -471,7 +426,7 @@ def _lines(reports: Mapping[str, Report]) -> Iterator[tuple[str, str, str]]:
 
 def scaling(report: Report) -> str:
     """Return what scaling by latency has found."""
-    return scaling_tables.scaling(report, note(report))
+    return search_tables.scaling(report, note(report))
 
 
 def stage_choices(report: Report) -> str:

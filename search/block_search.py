@@ -6,15 +6,8 @@ from typing import Any
 
 from common import checks
 from common.errors import UserError
-from search.results import Accuracy, Latency
+from search.results import Accuracy, Latency, is_factory
 
-_FACTORIES = (
-    "search.accuracy_sources",
-    "search.latency_sources",
-    "search.objectives",
-    "search.samplers",
-    "search.spaces",
-)
 # What a value has to be able to do, and what may be written for it.
 _ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "space": (
@@ -112,10 +105,8 @@ def _refuse_stranger(
 ) -> None:
     """Refuse what can't do a setting's work, as a class or function that makes it."""
     where = f"block_search.BlockSearch.{name}"
-    makes = isinstance(value, type) or (
-        isinstance(value, types.FunctionType)
-        and (value.__module__ in _FACTORIES or bool(attributes))
-    )
+    is_function = isinstance(value, types.FunctionType)
+    makes = is_factory(value) or (is_function and bool(attributes))
     if makes:
         module = value.__module__.rpartition(".")[2]
         raise UserError(

@@ -150,12 +150,14 @@ def _status(folder: Path) -> Status:
 
 def _search(arguments: argparse.Namespace, settings: Any, text: str) -> list[Any]:
     """Enter the folder, and return all results when nothing is left to do."""
-    from search.engine import search_folder
+    from search.engine import search_folder, storages
 
     folder = Path(arguments.search_dir)
     search = search_folder.identity(text, settings.space.fingerprint)
     command = ["python", "-m", "search.blocks", *_flags(arguments)]
-    with _held(folder, arguments.storage):
+    # The masters of other machines may work in the folder of another store, too.
+    is_alone = arguments.storage == storages.EMBEDDED
+    with search_folder.held(folder) if is_alone else contextlib.nullcontext():
         search_folder.enter(folder, search, arguments.storage, command)
         return _run(arguments, settings, text, search.study)
 
@@ -269,23 +271,6 @@ def _mend(folder: Path) -> None:
 
     if away := mend_journal(folder):
         console.warn(f"the journal was damaged and is now {away}; a new one is made")
-
-
-@contextlib.contextmanager
-def _held(folder: Path, storage: str) -> Iterator[None]:
-    """Hold the folder, unless the masters of other machines may work in it, too."""
-    from common import claims
-    from search.engine import storages
-
-    if storage != storages.EMBEDDED:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from error
-    with claims.hold(str(folder), "a search"):
-        yield
 
 
 @contextlib.contextmanager

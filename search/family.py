@@ -1,7 +1,6 @@
 """A family that a search has found: its networks, beside what others would be."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -235,7 +234,3 @@ class Family:
             "outcomes": [one.as_json() for one in self.outcomes],
             "references": list(self.references),
         }
-
-    def text(self) -> str:
-        """Return family.json."""
-        return json.dumps(self.as_json(), indent=1) + "\n"

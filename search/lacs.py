@@ -19,7 +19,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> Status:
     """Run the command line."""
     from search import config
+    from search.engine import search_folder
     from search.scaling_search import Scaling
 
     settings = config.read(Scaling, arguments.gin_file, arguments.gin_param)
@@ -53,28 +54,14 @@ def main(arguments: argparse.Namespace) -> Status:
         settings = dataclasses.replace(settings, strategy=arguments.strategy)
         text += f"scaling_search.Scaling.strategy = {arguments.strategy!r}\n"
     folder = Path(arguments.search_dir)
-    with _entered(folder, settings, text):
+    search = search_folder.identity(text, f"scaling of {settings.base}")
+    command = ["python", "-m", "search.lacs", *sys.argv[1:]]
+    with search_folder.held(folder):
+        search_folder.enter(folder, search, "embedded", command)
         family = _search(settings, folder)
         print(_said(family, folder, as_json=arguments.json))
     reached = all(outcome.reached for outcome in family.outcomes)
     return Status.OK if reached else Status.NO
-
-
-@contextlib.contextmanager
-def _entered(folder: Path, settings: Any, text: str) -> Iterator[None]:
-    """Hold the folder, which is this search's or becomes it."""
-    from common import claims
-    from search.engine import search_folder
-
-    search = search_folder.identity(text, f"scaling of {settings.base}")
-    command = ["python", "-m", "search.lacs", *sys.argv[1:]]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from error
-    with claims.hold(str(folder), "a search"):
-        search_folder.enter(folder, search, "embedded", command)
-        yield
 
 
 def _search(settings: Any, folder: Path) -> Any:

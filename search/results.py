@@ -6,6 +6,7 @@ answer too, with its reason.
 
 import dataclasses
 import statistics
+import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -59,6 +60,23 @@ class Score:
             return self.samples[0], self.samples[0]
         tenths = statistics.quantiles(self.samples, n=10, method="inclusive")
         return tenths[0], tenths[-1]
+
+
+# Modules whose functions make sources, objectives and so on, and are none.
+_FACTORIES = (
+    "search.accuracy_sources",
+    "search.latency_sources",
+    "search.objectives",
+    "search.samplers",
+    "search.spaces",
+)
+
+
+def is_factory(value: Any) -> bool:
+    """Return whether a setting is what would make its value: the () is missing."""
+    return isinstance(value, type) or (
+        isinstance(value, types.FunctionType) and value.__module__ in _FACTORIES
+    )
 
 
 class Latency(Protocol):

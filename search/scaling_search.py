@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant, get_variant
 from search.axes import TrustRegion
-from search.results import Accuracy, Latency
+from search.results import Accuracy, Latency, is_factory
 from search.strategies import STRATEGIES
 
 FREE = "free"
@@ -34,8 +33,6 @@ _RULES: dict[str, checks.Rule] = {
     ),
     "seed": checks.whole(-(2**63)),
 }
-# Modules of functions that make sources, and are none.
-_FACTORIES = ("search.accuracy_sources", "search.latency_sources")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +86,7 @@ class Scaling:
         for field in ("cheap", "accuracy", "parts", "exact"):
             value = getattr(self, field)
             optional = field in ("parts", "exact") and value is None
-            is_function = isinstance(value, types.FunctionType)
-            makes = is_function and value.__module__ in _FACTORIES
+            makes = is_factory(value)
             if makes or (not callable(value) and not optional):
                 hint = "; the () behind it is missing" if makes else ""
                 raise UserError(

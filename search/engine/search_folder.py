@@ -4,6 +4,7 @@ search.json holds the command, the config's text, the space and the versions. Wh
 not decide which networks come may be another in the next life.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -11,11 +12,11 @@ import importlib.metadata
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import console, files
+from common import claims, console, files
 from common.errors import UserError
 from common.version import VERSION
 from search.block_search import MAY_CHANGE
@@ -72,6 +73,23 @@ def _canonical(config: str) -> str:
         and not _MAY_CHANGE.match(line)
     ]
     return "\n".join(kept)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a search's folder, which is made if need be, against other processes.
+
+    Raises:
+      UserError: another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; name another folder"
+        ) from error
+    with claims.hold(str(folder), "a search"):
+        yield
 
 
 def enter(folder: Path, search: Identity, storage: str, command: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
-from tests.docgen import test_latencies, test_scaling
+from tests.docgen import test_latencies
+from tests.docgen import test_search as search_tables
 from tests.docgen.test_tables import cells
 
 COMMON = {
@@ -211,7 +212,7 @@ REPORTS = {
     "input": INPUT,
     "trainer": TRAINER,
     "search": SEARCH,
-    "scaling": {**test_scaling.SCALING, **COMMON},
+    "scaling": {**search_tables.SCALING, **COMMON},
     "preflight": {
         "benchmark": "preflight",
         "command": ["python"],

@@ -174,7 +174,7 @@ CONDITIONS = {
 
 def write_family(folder: Path) -> dict:
     """Write a scaling search's folder; return what family.json holds."""
-    (folder / "family.json").write_text(make_family().text())
+    (folder / "family.json").write_text(json.dumps(make_family().as_json()))
     (folder / "search.json").write_text(json.dumps(CONDITIONS))
     return json.loads((folder / "family.json").read_text())
 

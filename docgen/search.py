@@ -1,4 +1,4 @@
-"""What scaling by latency has found, from the file of benchmarks.scaling."""
+"""What searches have found: benchmarks.scaling, and samplers in benchmarks.search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -151,3 +151,58 @@ def _spread(value: float | None, spread: Sequence[float] | None) -> str:
     if value is None or spread is None:
         return "-"
     return f"{value:.1f} ({spread[0]:.1f} to {spread[1]:.1f})"
+
+
+def samplers(report: Report, note: str) -> str:
+    """Return how near samplers came to the best network of planted problems.
+
+    Args:
+      report: of benchmarks.search.
+      note: the line below.
+    """
+    rows = [
+        (
+            row["engine"],
+            f"{row['near']} of {row['runs']}",
+            f"{row['mean_gap']:.2f}",
+            f"{row['worst_gap']:.2f}",
+            _evaluations(row["median_evaluations_until_near"]),
+            three_digits(row["ms_per_ask"]),
+        )
+        for row in report["rows"]
+    ]
+    settings, conditions = report["settings"], report["conditions"]
+    near = f"within {settings['near']}"
+    head = (
+        *("sampler", f"{near} of the best", "mean gap", "worst gap"),
+        *(f"evaluations until {near}, median", "CPU ms an ask"),
+    )
+    return "\n\n".join(
+        [
+            f"Points from the best network, which is known, after "
+            f"{settings['evaluations']:,} evaluations. The problem: "
+            f"{conditions['problem']}. Ageing evolution: "
+            f"{conditions['ageing evolution']}. Optuna: {conditions['Optuna']}.",
+            table(head, rows, right=" rrrrr"),
+            *_streams(report["rows"]),
+            note,
+        ]
+    )
+
+
+def _evaluations(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _streams(rows: Sequence[Report]) -> Iterator[str]:
+    """Yield how far runs on the same problems differ."""
+    for row in rows[:1]:
+        parts = [
+            f"{one['near']} of {one['runs']} (mean gap {one['mean_gap']:.2f})"
+            for one in row.get("streams", ())
+        ]
+        if parts:
+            yield (
+                f"The same problems with other random numbers, {row['engine']}: "
+                f"{'; '.join(parts)}."
+            )

@@ -1,4 +1,4 @@
-from docgen import scaling
+from docgen import search
 from tests.docgen.test_tables import cells
 
 
@@ -82,7 +82,7 @@ def tables_of(text):
 
 
 def test_a_family_and_what_stands_beside_it():
-    text = scaling.scaling(SCALING, "the note")
+    text = search.scaling(SCALING, "the note")
     found, gains, beside = tables_of(text)
     assert found == [
         [
@@ -110,7 +110,7 @@ def test_a_family_and_what_stands_beside_it():
 
 
 def test_what_the_forms_say_of_the_resolution():
-    text = scaling.scaling(SCALING, "")
+    text = search.scaling(SCALING, "")
     assert (
         "- efficientnet-x-b1: resolution has 0% to 21% of the growth, EfficientNet's "
         "scaling gives it 28% (below). By form: additive 16 blocks, width 1.75, 224 "
@@ -120,5 +120,5 @@ def test_what_the_forms_say_of_the_resolution():
     more = {**forms, "power": network("b", 17, 1.5, 240, 0.3)}
     outcome = {**FAMILY["outcomes"][0], "by_form": more}
     changed = {**FAMILY, "outcomes": [outcome]}
-    text = scaling.scaling({**SCALING, "families": {"v3": changed}}, "")
+    text = search.scaling({**SCALING, "families": {"v3": changed}}, "")
     assert "gives it 28% (NOT below in every form)" in text
