@@ -216,7 +216,7 @@ def test_a_family_as_it_is_made_has_the_form():
 
 
 def family_json(family):
-    return json.loads(family.text())
+    return json.loads(json.dumps(family.as_json()))
 
 
 @pytest.mark.parametrize(
