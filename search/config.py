@@ -1,17 +1,13 @@
 """gin files and bindings in, the settings of a search out. Imports no framework."""
 
-import importlib
 import inspect
 import re
-import sys
-import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import gin
 
-from common import project
-from common.checks import nearest_names
+from common import gin_messages, project
 from common.errors import UserError, first_line
 
 _Settings = TypeVar("_Settings")
@@ -26,10 +22,9 @@ _MODULES = (
     "spaces",
     "strategies",
 )
-_REGISTRATION = "from __gin__ import dynamic_registration"
 _CALL = "\n  In call to configurable"
 # A binding on the command line is read as if these lines stood above it.
-_IMPORTS = f"{_REGISTRATION}\n" + "".join(
+_IMPORTS = f"{gin_messages.REGISTRATION}\n" + "".join(
     f"from search import {module}\n" for module in _MODULES
 )
 
@@ -132,87 +127,5 @@ def _read(parser: Callable[[str], Any], what: str, where: str) -> None:
     except Exception as error:
         # gin raises what Python's tokenizer, importer and getattr raise: too many
         # types to list, and whatever the type, the text is what cannot be read.
-        what = _no_value(error) or _suggestion(str(error)) or _complaint(error)
-        raise UserError(f"{where}: {what}{_place(error, where)}") from error
-
-
-def _complaint(error: Exception) -> str:
-    """Return gin's own first line; Python adds the place to that of a SyntaxError."""
-    if isinstance(error, SyntaxError | tokenize.TokenError):
-        return str(error.args[0]).partition("\n")[0]
-    return first_line(error)
-
-
-def _no_value(error: Exception) -> str:
-    """Return what to write in the place of a value that gin cannot read, or ""."""
-    found = re.search(r"Failed to parse token '(.*)'", str(error))
-    if not isinstance(error, SyntaxError) or found is None:
-        return ""
-    return (
-        f"{found[1]!r} is no value: a reference begins with @, as @spaces.blocks(); a "
-        "text stands in quotes; a number is written out, as 0.5 or 1e9"
-    )
-
-
-def _suggestion(message: str) -> str:
-    """Return a better text for what a misspelt name leads to; "" for all else.
-
-    The messages are gin 0.5's; another version's would be shown as they are.
-    """
-    if found := re.search(
-        r"selector [\w./]*?; <module '([\w.]+)'.* attribute (\w+)", message
-    ):
-        module, name = found.groups()
-        return f"there is no {name!r} in {module}{_nearest(name, _names_in(module))}"
-    if found := re.search(r"'(\w+)' was not provided by an import", message):
-        near = (nearest_names(found[1], _MODULES) or _MODULES)[0]
-        return (
-            f"{found[1]!r} is not imported; a file has to import what it names, as by "
-            f"the line 'from search import {near}'"
-        )
-    if found := re.search(
-        r"'([\w.]+)' doesn't have a parameter named '(\w+)'", message
-    ):
-        return (
-            f"{found[1]} has no parameter {found[2]!r}"
-            f"{_nearest(found[2], _parameters_of(found[1]))}"
-        )
-    if found := re.search(r"No module named 'search\.(\w+)'", message):
-        return f"there is no module {found[1]!r}{_nearest(found[1], _MODULES)}"
-    if found := re.search(r"No configurable matching (?:reference )?'(.*)'", message):
-        return f"{found[1]} is not known: the line {_REGISTRATION!r} is missing above"
-    return ""
-
-
-def _names_in(module: str) -> list[str]:
-    return [name for name in vars(sys.modules.get(module, sys)) if name[0] != "_"]
-
-
-def _parameters_of(name: str) -> list[str]:
-    """Return the parameters of what gin names so, where it is one of ours."""
-    module, _, attribute = name.rpartition(".")
-    module = module.rpartition(".")[2]
-    if module not in _MODULES:
-        return []
-    found = getattr(importlib.import_module(f"search.{module}"), attribute, None)
-    return list(inspect.signature(found).parameters) if callable(found) else []
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = nearest_names(name, known)
-    return f"; nearest: {', '.join(near)}" if near else ""
-
-
-def _place(error: Exception, where: str) -> str:
-    """Return in which line, and of which file if it is another; "" if not of a file."""
-    if isinstance(error, SyntaxError):
-        path, line = error.filename, error.lineno
-        if path == "<tokenize>":  # Python's, of an indentation
-            path = None if where.startswith("--") else where
-    elif found := re.search(r'In file "(.*)", line (\d+)', str(error)):
-        path, line = found.groups()
-    else:  # of the command line, whose text has lines that nobody wrote
-        return ""
-    if path is None:
-        return ""
-    return f" (line {line})" if path == where else f" (line {line} of {path})"
+        modules = [f"search.{module}" for module in _MODULES]
+        raise UserError(gin_messages.explain(error, where, modules)) from error

@@ -5,18 +5,15 @@ and before anything is built; see `train.settings.resolver`.
 """
 
 import dataclasses
-import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
 
-from common import gfiles, project
-from common.checks import nearest_names
-from common.errors import UserError, first_line
+from common import gfiles, gin_messages, project
+from common.errors import UserError
 from train.experiment import Experiment
-from train.settings import resolver, saved_config
+from train.settings import saved_config
 from train.settings.resolver import MODULES, Resolver, Setting
 
 SAVED = "operative_config.gin"
@@ -152,44 +149,4 @@ def _read(parser: Callable[[str], Any], text: str, where: str) -> None:
     except Exception as error:
         # gin raises what Python's tokenizer, importer and getattr raise: too many
         # types to list, and whatever the type, the text is what cannot be read.
-        what = _suggestion(str(error)) or _complaint(error)
-        raise UserError(f"{where}: {what}") from error
-
-
-def _suggestion(message: str) -> str | None:
-    """Return a better text for the three errors that a misspelt name leads to.
-
-    They are gin 0.5's; in another version's words they would be shown as they are.
-    """
-    if found := re.search(
-        r"selector [\w./]*?; <module '([\w.]+)'.* attribute (\w+)", message
-    ):
-        module, name = found.groups()
-        known = [n for n in vars(resolver.module_of(module)) if n[0] != "_"]
-        return f"there is no {name!r} in {module}{_nearest(name, known)}"
-    if found := re.search(r"'(\w+)' was not provided by an import", message):
-        known = [module.rpartition(".")[2] for module in MODULES]
-        return (
-            f"{found[1]!r} is not a module of this config{_nearest(found[1], known)} "
-            f"(known: {', '.join(known)}; a .gin file has to import what it names)"
-        )
-    if found := re.search(
-        r"'([\w.]+)' doesn't have a parameter named '(\w+)'", message
-    ):
-        module, _, name = found[1].rpartition(".")
-        configurable = getattr(resolver.module_of(module), name)
-        known = list(inspect.signature(configurable).parameters)
-        return f"{name} has no parameter {found[2]!r}{_nearest(found[2], known)}"
-    return None
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = nearest_names(name, known)
-    return f"; nearest: {', '.join(near)}" if near else f"; it has: {', '.join(known)}"
-
-
-def _complaint(error: Exception) -> str:
-    """Return gin's first line, and the one that says in which file and line it is."""
-    at = [line.strip() for line in str(error).splitlines()[1:]]
-    places = [line for line in at if line.startswith("In ")]
-    return first_line(error) + "".join(f" ({line})" for line in places[:1])
+        raise UserError(gin_messages.explain(error, where, MODULES)) from error

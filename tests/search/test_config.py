@@ -92,8 +92,8 @@ VALUE = (
         (
             "from search import spaces\n",
             "",
-            "'spaces' is not imported; a file has to import what it names, as by the "
-            "line 'from search import spaces' (line 9)",
+            "'spaces' is not a module of this config: a file has to import what it "
+            "names, as by the line 'from search import spaces' (line 9)",
         ),
         (
             "block_search.BlockSearch:",

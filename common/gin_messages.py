@@ -1,0 +1,113 @@
+"""What gin complains of, as a person reads it: one line that says how to mend it.
+
+gin itself is not imported: these are the words of gin 0.5; those of another version
+would be shown as they are.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Sequence
+
+from common.checks import nearest_names
+from common.errors import first_line
+
+REGISTRATION = "from __gin__ import dynamic_registration"
+
+
+def explain(error: Exception, where: str, modules: Sequence[str]) -> str:
+    """Return what is wrong, and in which line.
+
+    Args:
+      error: what one of gin's parsers has raised.
+      where: the file that was read, or the flag that held the text.
+      modules: by their full names, those that a config of this kind may speak of.
+    """
+    what = _no_value(error) or _suggestion(str(error), modules) or _complaint(error)
+    return f"{where}: {what}{_place(error, where)}"
+
+
+def _complaint(error: Exception) -> str:
+    """Return gin's own first line; Python adds the place to that of a SyntaxError."""
+    if isinstance(error, SyntaxError | tokenize.TokenError):
+        return str(error.args[0]).partition("\n")[0]
+    return first_line(error)
+
+
+def _no_value(error: Exception) -> str:
+    """Return what to write in the place of a value that gin cannot read, or ""."""
+    found = re.search(r"Failed to parse token '(.*)'", str(error))
+    if not isinstance(error, SyntaxError) or found is None:
+        return ""
+    return (
+        f"{found[1]!r} is no value: a reference begins with @, as @spaces.blocks(); a "
+        "text stands in quotes; a number is written out, as 0.5 or 1e9"
+    )
+
+
+def _suggestion(message: str, modules: Sequence[str]) -> str:
+    """Return a better text for what a misspelt name leads to; "" for all else."""
+    short = {module.rpartition(".")[2]: module for module in modules}
+    if found := re.search(
+        r"selector [\w./]*?; <module '([\w.]+)'.* attribute (\w+)", message
+    ):
+        module, name = found.groups()
+        known = [n for n in vars(sys.modules.get(module, sys)) if n[0] != "_"]
+        return f"there is no {name!r} in {module}{_nearest(name, known)}"
+    if found := re.search(r"'(\w+)' was not provided by an import", message):
+        return _not_imported(found[1], short)
+    if found := re.search(
+        r"'([\w.]+)' doesn't have a parameter named '(\w+)'", message
+    ):
+        known = _parameters_of(found[1], short)
+        return f"{found[1]} has no parameter {found[2]!r}{_nearest(found[2], known)}"
+    if found := re.search(r"No module named '(\w+)\.(\w+)'", message):
+        known = [n for n, full in short.items() if full == f"{found[1]}.{n}"]
+        return f"there is no module {found[2]!r}{_nearest(found[2], known)}"
+    if found := re.search(r"No configurable matching (?:reference )?'(.*)'", message):
+        return f"{found[1]} is not known: the line {REGISTRATION!r} is missing above"
+    return ""
+
+
+def _not_imported(name: str, short: dict[str, str]) -> str:
+    near = (nearest_names(name, short) or [*short])[0]
+    package = short[near].rpartition(".")[0]
+    hint = "" if near == name else _nearest(name, short)
+    return (
+        f"{name!r} is not a module of this config{hint}: a file has to import what it "
+        f"names, as by the line 'from {package} import {near}'"
+    )
+
+
+def _parameters_of(name: str, short: dict[str, str]) -> list[str]:
+    """Return the parameters of what gin names so, where it is one of ours."""
+    module, _, attribute = name.rpartition(".")
+    full = short.get(module.rpartition(".")[2])
+    if full is None:
+        return []
+    found = getattr(importlib.import_module(full), attribute, None)
+    return list(inspect.signature(found).parameters) if callable(found) else []
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    known = list(names)
+    if near := nearest_names(name, known):
+        return f"; nearest: {', '.join(near)}"
+    return f"; it has: {', '.join(known)}" if known else ""
+
+
+def _place(error: Exception, where: str) -> str:
+    """Return in which line, and of which file if it is another; "" if not of a file."""
+    if isinstance(error, SyntaxError):
+        path, line = error.filename, error.lineno
+        if path == "<tokenize>":  # Python's, of an indentation
+            path = None if where.startswith("--") else where
+    elif found := re.search(r'In file "(.*)", line (\d+)', str(error)):
+        path, line = found.groups()
+    else:  # of the command line, whose text has lines that nobody wrote
+        return ""
+    if path is None:
+        return ""
+    return f" (line {line})" if path == where else f" (line {line} of {path})"
