@@ -13,7 +13,6 @@ the parameters, each with the value that gin has bound to it, else with its defa
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Iterable, Iterator
@@ -391,9 +390,3 @@ def literals(text: str) -> dict[str, Any]:
         f"{s.scope}/" * bool(s.scope) + f"{s.selector}.{s.arg_name}": s.value
         for s in _statements(text)
     }
-
-
-def module_of(name: str) -> Any:
-    """Return a module by its full name, or by the one that it has in our gin files."""
-    known = {module.rpartition(".")[2]: module for module in MODULES}
-    return importlib.import_module(known.get(name, name))
