@@ -39,8 +39,9 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         "imagefolder",
         "folders of images, one a class",
         "DIR holds a folder of images for each class (DIR/dog/x.jpg), or train/ and "
-        "perhaps validation/ (or val/) and test/, which hold them. Images may lie at "
-        "any depth. They are JPEG, PNG, WebP, BMP, GIF, TIFF or PPM by their content. "
+        "perhaps validation/ and test/ (also Training, val, dev, seg_test ...), which "
+        "hold them. Images may lie at any depth. They are JPEG, PNG, WebP, BMP, GIF, "
+        "TIFF or PPM by their content; of several frames, the first is taken. "
         "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
         "Labels begin at 1, in the order of the folders' names.",
     )
@@ -62,6 +63,17 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         metavar="F",
         help="of each class, hold out so much to validate where DIR has no folder for "
         "it (0.0)",
+    )
+    one.add_argument(
+        "--layout",
+        choices=("auto", "classes", "splits"),
+        default="auto",
+        help="what the folders in DIR are, where their names leave it open (auto)",
+    )
+    one.add_argument(
+        "--allow_one_class",
+        action="store_true",
+        help="take a single class, too: mostly, it is a DIR too high or too low",
     )
     _add_work(one)
 
@@ -177,7 +189,7 @@ def _add_work(one: argparse.ArgumentParser) -> None:
         choices=("stop", "skip"),
         default="stop",
         help="what to do with an image that is damaged, or larger than 100 million "
-        "pixels: stop and name it, or skip it and list it (stop)",
+        "pixels or 1 GiB: stop and name it, or skip it and list it (stop)",
     )
     _add_workers(one)
 

@@ -1,7 +1,7 @@
 """What `input_pipeline.prepare` does, a function for each of its commands."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -15,6 +15,7 @@ from input_pipeline.preparation import (
     mnist,
     tfrecords,
 )
+from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.plan import Plan
 from input_pipeline.records import DatasetInfo
 
@@ -22,7 +23,7 @@ _NAMED = 20  # skipped images that are listed one by one
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Run the command that the arguments name; return one line that says what was done.
+    """Run the command that the arguments name; return the lines that say what was done.
 
     Raises:
       UserError: the data, or what they are made of, are not as they should be.
@@ -46,7 +47,7 @@ def prepare_mnist(
       overwrite_info: see `dataset_writer.write`.
 
     Returns:
-      One line that says what was done.
+      One line that says what was done, and one on the classes of each split.
 
     Raises:
       UserError: the folder cannot be used, or holds another dataset.
@@ -59,7 +60,7 @@ def prepare_mnist(
         skip_bad_images=False,
         overwrite_info=overwrite_info,
     )
-    return _closing_line(outcome, output)
+    return _closing_lines(outcome, output)
 
 
 def _mnist(arguments: argparse.Namespace) -> str:
@@ -71,13 +72,14 @@ def _mnist(arguments: argparse.Namespace) -> str:
 
 
 def _imagefolder(arguments: argparse.Namespace) -> str:
-    plan, others = imagefolder.plan(
+    plan, findings = imagefolder.plan(
         arguments.source,
         shards=arguments.shards,
         validation_fraction=arguments.validation_fraction,
+        layout=arguments.layout,
+        allow_one_class=arguments.allow_one_class,
     )
-    line = _write(plan, arguments)
-    return f"{line}; skipped {others:,} other files" if others else line
+    return _write(plan, arguments, notes=findings.notes, skipped=findings.skipped)
 
 
 def _imagenet(arguments: argparse.Namespace) -> str:
@@ -88,9 +90,7 @@ def _imagenet(arguments: argparse.Namespace) -> str:
         shards=arguments.shards,
         validation_shards=arguments.validation_shards,
     )
-    for note in notes:
-        console.say(console.escaped(f"note: {note}"))
-    return _write(plan, arguments)
+    return _write(plan, arguments, notes=notes)
 
 
 def _tfrecords(arguments: argparse.Namespace) -> str:
@@ -107,7 +107,15 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
     )
 
 
-def _write(plan: Plan, arguments: argparse.Namespace) -> str:
+def _write(
+    plan: Plan,
+    arguments: argparse.Namespace,
+    *,
+    notes: Sequence[str],
+    skipped: str = "",
+) -> str:
+    for note in notes:
+        console.say(console.escaped(f"note: {note}"))
     outcome = dataset_writer.write(
         plan,
         arguments.output,
@@ -119,18 +127,24 @@ def _write(plan: Plan, arguments: argparse.Namespace) -> str:
         console.say(console.escaped(f"skipped: {line}"))
     if len(outcome.skipped) > _NAMED:
         console.say(f"skipped: {len(outcome.skipped) - _NAMED:,} more images")
-    return _closing_line(outcome, arguments.output)
+    return _closing_lines(outcome, arguments.output, skipped)
 
 
-def _closing_line(outcome: dataset_writer.Outcome, output: str) -> str:
+def _closing_lines(
+    outcome: dataset_writer.Outcome, output: str, skipped: str = ""
+) -> str:
     if not outcome.written and not outcome.described:
         line = f"{output} holds the whole dataset already: nothing to do"
     else:
         line = f"wrote {output}: {_counts(outcome.info)}"
         line += f", of which {outcome.kept} were there already" * bool(outcome.kept)
+    left_out = [skipped] if skipped else []
     if outcome.skipped:
-        line += f"; skipped {len(outcome.skipped):,} images"
-    return line
+        left_out.append(console.count(len(outcome.skipped), "image"))
+    if left_out:
+        line += f"; skipped {', '.join(left_out)}"
+    classes = class_lines(outcome.info.label_names, outcome.images)
+    return "\n".join([console.escaped(line), *classes])
 
 
 def _counts(info: DatasetInfo) -> str:

@@ -11,7 +11,7 @@ dataset_info.json comes last.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -41,6 +41,7 @@ class Outcome:
       written: files of records that were.
       kept: those that were there.
       skipped: the images that were, each with its why.
+      images: how many of each class there are now, by split.
     """
 
     info: DatasetInfo
@@ -48,6 +49,7 @@ class Outcome:
     written: int
     kept: int
     skipped: tuple[str, ...]
+    images: Mapping[str, Sequence[int]]
 
 
 def write(
@@ -127,9 +129,19 @@ class _Job:
     def outcome(self, done: Sequence[Done], *, described: bool) -> Outcome:
         """Return what was done, from what was done to each file."""
         written = sum(one.is_new for one in done)
-        skipped = tuple(line for one in done for line in one.skipped)
+        skipped = tuple(one.why for file in done for one in file.skipped)
         info = self.info([one.shard for one in done])
-        return Outcome(info, described, written, len(done) - written, skipped)
+        kept = len(done) - written
+        return Outcome(info, described, written, kept, skipped, self._images(done))
+
+    def _images(self, done: Sequence[Done]) -> dict[str, list[int]]:
+        images = {split: [0] * len(self.plan.classes) for split in self.plan.splits}
+        for file, one in zip(self.files, done, strict=True):
+            for item in file.items:
+                images[file.split][item.label] += 1
+            for skipped in one.skipped:
+                images[file.split][skipped.label] -= 1
+        return images
 
 
 def _write(job: _Job, claim: claims.Claim, overwrite_info: bool) -> Outcome:

@@ -1,11 +1,28 @@
 """Folders of images, one a class, as torchvision and timm read them."""
 
+import collections
 import dataclasses
+import filecmp
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from common import console
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.jpeg import Jpeg, is_image, to_rgb_jpeg
+from input_pipeline.preparation import folders, layouts
+from input_pipeline.preparation.folder_names import (
+    difference,
+    distractors,
+    look_alikes,
+    named,
+    splits_of,
+)
+from input_pipeline.preparation.jpeg import (
+    MAX_BYTES,
+    Jpeg,
+    require_size,
+    to_rgb_jpeg,
+)
+from input_pipeline.preparation.layouts import Layout, Place
 from input_pipeline.preparation.plan import (
     MAX_SHARDS,
     Class,
@@ -16,21 +33,10 @@ from input_pipeline.preparation.plan import (
 )
 from input_pipeline.records import CHUNK_RECORDS
 
-# The folders that mean a split, if they are there beside train/.
-SPLIT_FOLDERS = {
-    "train": "train",
-    "validation": "validation",
-    "val": "validation",
-    "test": "test",
-}
-_READ = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm"
-# They would be overlooked; so they are bad images.
-_NOT_READ = ".heic .heif .avif .jp2 .jxl .tga .psd .ico"
-# A file named so must be an image that can be used; any other file is looked into.
-_SUFFIXES = frozenset(f"{_READ} {_NOT_READ}".split())
 # Long reads, and still enough files to shuffle and to share among hosts.
 _SHARD_BYTES = 150 << 20
 _LEAST_SHARDS = 16
+_COMPARED = 16  # pairs of images that are read, to know a split from its copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Folder:
         path = self.describe(item)
         try:
             with open(path, "rb") as file:
+                require_size(os.fstat(file.fileno()).st_size)
                 data = file.read()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
@@ -54,40 +61,75 @@ class Folder:
         return os.path.join(self.root, item.filename)
 
 
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a person should know of a folder, beside the plan.
+
+    Attributes:
+      notes: each one line, of what may not be meant.
+      skipped: "3 other files, 1 hidden or system file"; "" where all was read.
+    """
+
+    notes: Sequence[str]
+    skipped: str
+
+
+# What is left out, as one and as many.
+_SKIPPED = {
+    "others": ("other file", "other files"),
+    "loose": ("image in no class folder", "images in no class folder"),
+    "junk": ("hidden or system file", "hidden or system files"),
+}
+
+
 @dataclasses.dataclass
 class _Found:
-    """The images of each class of one split, and how many files were none."""
+    """The (path, bytes) of the images of each class of one split."""
 
     images: dict[str, list[tuple[str, int]]]
-    others: int = 0
+    skipped: collections.Counter[str]
 
 
 def plan(
-    source: str, *, shards: int | None = None, validation_fraction: float = 0.0
-) -> tuple[Plan, int]:
+    source: str,
+    *,
+    shards: int | None = None,
+    validation_fraction: float = 0.0,
+    layout: str = "auto",
+    allow_one_class: bool = False,
+) -> tuple[Plan, Findings]:
     """Plan a dataset of all images below the class folders.
 
     Args:
-      source: holds the class folders; or train/ and perhaps validation/ (or val/) and
-        test/, which hold them.
+      source: holds the class folders; or train/ and perhaps validation/ and test/,
+        under the names that people give them, which hold them.
       shards: files of the training split; see `default_shards`.
       validation_fraction: of the images of each class, to be held out of the training
         split where there is no validation folder. Below 1; 0 holds out none.
+      layout: "auto", "classes" or "splits", see `layouts.recognise`.
+      allow_one_class: whether one class is enough.
 
     Returns:
-      The plan, its classes in the order of their names; and the number of files that
-      were skipped because they are no images, or in no class folder.
+      The plan, its classes in the order of their names; and what to tell a person.
 
     Raises:
-      DataError: no such folders, or folders that cannot be read or are empty; classes
-        that the training split lacks.
+      DataError: no such folders, or folders that cannot be read or are empty; a layout
+        that is another one, or may be; classes that the training split lacks, or that
+        look alike.
     """
     if not os.path.isdir(source):
         raise DataError(f"there is no folder {source}: name one with --source")
-    found = {split: _scan(path) for split, path in _split_folders(source).items()}
+    read = layouts.recognise(source, folders.read(source), layout)
+    found = {split: _scan(place, split) for split, place in read.splits.items()}
     classes = sorted(found["train"].images)
     _check_classes(found, source)
-    items = {split: _items(one.images, classes, source) for split, one in found.items()}
+    if len(classes) == 1 and not allow_one_class:
+        raise DataError(
+            f"{read.splits['train']} holds one class, {classes[0]}: is --source one "
+            "folder too high or too low? If not, give --allow_one_class"
+        )
+    items = {split: _items(one.images, classes) for split, one in found.items()}
+    notes = [*read.notes, *_notes(read, classes), *_copies(read, items)]
     if validation_fraction:
         _hold_out(items, validation_fraction)
     splits = {}
@@ -98,14 +140,23 @@ def plan(
         splits[split] = Split(Folder(source), shuffled(of_split), count)
     name = os.path.basename(os.path.abspath(source)) or "imagefolder"
     both = tuple(Class(_text(one), _text(one)) for one in classes)
-    return Plan(_text(name), both, splits), sum(one.others for one in found.values())
+    skipped = sum((one.skipped for one in found.values()), collections.Counter())
+    return Plan(_text(name), both, splits), Findings(notes, _skipped(skipped))
+
+
+def _skipped(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        console.count(counts[kind], *words)
+        for kind, words in _SKIPPED.items()
+        if counts[kind]
+    )
 
 
 def default_shards(items: list[Item]) -> int:
     """Return how many make 150 MB each; but 16, if each then has 16 images."""
-    by_size = -(-sum(item.size for item in items) // _SHARD_BYTES)
+    total = sum(item.size for item in items if item.size <= MAX_BYTES)
     by_number = min(_LEAST_SHARDS, len(items) // CHUNK_RECORDS)
-    return min(max(1, by_size, by_number), len(items), MAX_SHARDS)
+    return min(max(1, -(-total // _SHARD_BYTES), by_number), len(items), MAX_SHARDS)
 
 
 def _text(name: str) -> str:
@@ -113,102 +164,37 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _split_folders(source: str) -> dict[str, str]:
-    """Return the folders of class folders by split."""
-    names = [entry.name for entry in _entries(source) if _is_folder(entry)]
-    known = [name for name in SPLIT_FOLDERS if name in names]
-    if "train" not in known or (known == ["train"] and len(names) > 1):
-        return {"train": source}
-    if len(known) < len(names):
-        other = min(name for name in names if name not in SPLIT_FOLDERS)
-        raise DataError(
-            f"{source} holds the splits {', '.join(known)} and {other}: move {other} "
-            "elsewhere, or if all are classes, into a folder train"
-        )
-    if "val" in known and "validation" in known:
-        raise DataError(f"{source} holds val and validation: move one elsewhere")
-    return {SPLIT_FOLDERS[name]: os.path.join(source, name) for name in known}
-
-
-def _scan(folder: str) -> _Found:
-    found = _Found({})
-    for entry in _entries(folder):
-        if not _is_folder(entry):
-            found.others += 1
-            continue
+def _scan(place: Place, split: str) -> _Found:
+    """Return all images of a split's class folders, at any depth."""
+    found = _Found({}, collections.Counter())
+    found.skipped["others"] += len(place.folder.others)
+    found.skipped["loose"] += len(place.folder.images)
+    found.skipped["junk"] += place.folder.junk
+    for name, folder in place.folder.folders.items():
         images = []
-        for path, size, usable in _walk(entry.path, {_identity(folder)}):
-            if usable:
-                images.append((path, size))
-            else:
-                found.others += 1
-        if not images:
+        for path, below in folder.all(above=(*place.above, place.folder)):
+            inner = f"{place.path}{name}/{path}"
+            images += [(inner + file, size) for file, size in below.images]
+            found.skipped["others"] += len(below.others)
+            found.skipped["junk"] += below.junk
+        if images:
+            found.images[name] = images
+        elif split == "train":
             raise DataError(
-                f"the class folder {entry.path} holds no image: fill it or remove it"
+                f"the class folder {os.path.join(str(place), name)} holds no image: "
+                "fill it or remove it"
             )
-        found.images[entry.name] = images
-    if not found.images:
-        raise DataError(
-            f"{folder} holds no class folders: --source needs DIR/CLASS/IMAGE, or "
-            "DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE"
-        )
     return found
 
 
-def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, int, bool]]:
-    """Yield (path, bytes, is it an image) of all files at any depth.
-
-    Links are followed, but not to a folder that contains them.
-    """
-    here = _identity(folder)
-    if here in above:
-        return
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _walk(entry.path, above | {here})
-        else:
-            yield entry.path, entry.stat().st_size, _is_image_file(entry)
-
-
-def _is_image_file(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_file():
-        return False  # a pipe or a socket
-    if os.path.splitext(entry.name)[1].lower() in _SUFFIXES:
-        return True
-    try:
-        with open(entry.path, "rb") as file:
-            return is_image(file)
-    except OSError as error:
-        raise DataError(f"cannot read {entry.path}: {error.strerror}") from None
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what a folder holds but for hidden things, in the order of the names."""
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from None
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a DataError if it is a dead link."""
-    try:
-        entry.stat()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {entry.path}, a link perhaps: {error.strerror}"
-        ) from None
-    return entry.is_dir()
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
 def _check_classes(found: Mapping[str, _Found], source: str) -> None:
+    """Refuse classes that only look like others, and those that are not in train."""
+    every = sorted({_text(name) for one in found.values() for name in one.images})
+    if twins := look_alikes(every):
+        raise DataError(
+            f"{source} holds the classes {twins[0]} and {twins[1]}, which look alike "
+            f"(they differ in {difference(*twins)}): give them one name"
+        )
     known = found["train"].images
     for split, one in found.items():
         if unknown := sorted(set(one.images) - set(known)):
@@ -218,11 +204,84 @@ def _check_classes(found: Mapping[str, _Found], source: str) -> None:
             )
 
 
+def _notes(read: Layout, classes: Sequence[str]) -> Iterable[str]:
+    """Yield what may not be meant, though it can be."""
+    for name in distractors(classes):
+        yield (
+            f"{name} is a class like any other: move it elsewhere if it holds what "
+            "belongs to none"
+        )
+    if linked := _linked(read.splits["train"]):
+        yield "the classes {} and {} share a folder by a link".format(*linked)
+    source = read.splits["train"].source
+    if beside := _splits_beside(os.path.abspath(source)):
+        yield f"left out what lies beside {source}: {named(beside)}"
+
+
+def _linked(place: Place) -> tuple[str, str] | None:
+    """Return the first two classes that hold the images of one folder."""
+    owner: dict[folders.Folder, str] = {}
+    for name, folder in place.folder.folders.items():
+        for _, below in folder.all(above=(*place.above, place.folder)):
+            if below.images and owner.setdefault(below, name) != name:
+                return owner[below], name
+    return None
+
+
+def _splits_beside(source: str) -> list[str]:
+    """Return the splits beside a folder that is one itself."""
+    above, name = os.path.split(source)
+    try:
+        with os.scandir(above) as entries:
+            others = [entry.name for entry in entries if entry.is_dir()]
+    except OSError:
+        return []  # it need not be readable: --source is
+    splits = splits_of(others)
+    return sorted(splits.keys() - {name}) if name in splits else []
+
+
+def _copies(read: Layout, items: Mapping[str, Sequence[Item]]) -> Iterable[str]:
+    """Yield which classes and splits hold images of others, under the same names.
+
+    Few are read. Copies under other names are left to `validate`.
+    """
+    first: dict[tuple[str, int], tuple[str, Item]] = {}
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for split, place in read.splits.items():
+        for item in items[split]:
+            _, _, name = item.filename[len(place.path) :].partition("/")
+            other_split, other = first.setdefault((name, item.size), (split, item))
+            if other is not item:
+                where = f"{split} and {other_split}"
+                if split == other_split:
+                    where = f"classes of {split}"
+                pairs.setdefault(where, []).append((item.filename, other.filename))
+    source = read.splits["train"].source
+    for where, both in pairs.items():
+        compared = both[:: -(-len(both) // _COMPARED)]
+        same = [pair for pair in compared if _same(source, *pair)]
+        if same:
+            yield (
+                f"{where} share images: {len(both):,} have the name and size of "
+                f"another; of {len(compared)} that were compared, {len(same)} are the "
+                f"same, for one {same[0][0]} and {same[0][1]}"
+            )
+
+
+def _same(source: str, one: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(
+            os.path.join(source, one), os.path.join(source, other), shallow=False
+        )
+    except OSError:
+        return False  # whoever reads it next names it
+
+
 def _items(
-    images: Mapping[str, list[tuple[str, int]]], classes: list[str], source: str
+    images: Mapping[str, list[tuple[str, int]]], classes: list[str]
 ) -> list[Item]:
     return [
-        Item(os.path.relpath(path, source), label, 0, size)
+        Item(path, label, 0, size)
         for label, name in enumerate(classes)
         for path, size in images.get(name, [])
     ]

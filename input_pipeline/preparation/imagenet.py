@@ -1,21 +1,27 @@
 """ImageNet (ILSVRC 2012) as it is downloaded: tar files that need not be extracted."""
 
+import codecs
 import dataclasses
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from common import extras
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.jpeg import Jpeg, to_rgb_jpeg
+from input_pipeline.preparation.folder_names import is_junk
+from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
 
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 _META = "data/meta.mat"
 # What the whole dataset has.
 _EXPECTED = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
+_SYNSET = r"n\d{8}"
+# Some have appended the synset to the name.
+_VALIDATION_NAME = re.compile(rf"ILSVRC2012_val_(\d{{8}})(?:_({_SYNSET}))?\.\w+", re.I)
+_MOST_BYTES = 16 << 20  # of a file of labels; the development kit has 2.4 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Tar:
         """Read one image; raises BadImageError or DataError."""
         try:
             with open(self.path, "rb") as file:
+                require_size(item.size)
                 file.seek(item.offset)
                 data = file.read(item.size)
         except OSError as error:
@@ -103,14 +110,22 @@ def _notes(whole: Plan) -> list[str]:
 def _index_train(path: str) -> dict[str, list[Item]]:
     """Return the images of each synset; their labels are still to be set."""
     found: dict[str, list[Item]] = {}
+    packed: dict[str, str] = {}
     with _open(path) as file:
         for member, content in _members(file, path):
-            synset = re.fullmatch(r"(?:.*/)?(n\d{8})\.tar", member.name)
+            synset = re.fullmatch(rf"(?:.*/)?({_SYNSET})\.tar", member.name)
             if not synset:
                 raise DataError(
                     f"{path} holds {member.name}, where it should hold a tar file for "
-                    "each synset (n01440764.tar): is it ILSVRC2012_img_train.tar?"
+                    "each synset (n01440764.tar): is it ILSVRC2012_img_train.tar? One "
+                    "of folders is for imagefolder, once it is extracted"
                 )
+            if other := packed.get(synset[1]):
+                raise DataError(
+                    f"{path} holds two tar files of {synset[1]}, {other} and "
+                    f"{member.name}: remove one"
+                )
+            packed[synset[1]] = member.name
             images = [
                 _item(image, member.offset_data, label=0)
                 for image, _ in _members(content, f"{member.name} in {path}")
@@ -120,11 +135,25 @@ def _index_train(path: str) -> dict[str, list[Item]]:
             found[synset[1]] = images
     if not found:
         raise DataError(f"{path} is empty: download it again")
+    _require_unique(found, path)
     return found
 
 
+def _require_unique(found: Mapping[str, Sequence[Item]], path: str) -> None:
+    """Refuse two images of one name: they would be one image with two labels."""
+    owner: dict[str, str] = {}
+    for place, items in found.items():
+        for item in items:
+            if other := owner.get(item.filename):
+                both = " and ".join(dict.fromkeys((other, place)))
+                raise DataError(
+                    f"{path} holds {item.filename} twice, in {both}: download it again"
+                )
+            owner[item.filename] = place
+
+
 def _validation_items(path: str, truth: list[str], synsets: list[str]) -> list[Item]:
-    """Return the images; their labels are in the order of their names."""
+    """Return the images; each is labelled by its own number, or by its folder."""
     label_of = {synset: label for label, synset in enumerate(synsets)}
     if unknown := sorted(set(truth) - set(synsets)):
         raise DataError(
@@ -138,11 +167,47 @@ def _validation_items(path: str, truth: list[str], synsets: list[str]) -> list[I
             f"{path} holds {len(found)} images, but --labels {len(truth)} labels: "
             "are both as downloaded?"
         )
-    found.sort(key=lambda member: member.name)
-    return [
-        _item(member, 0, label_of[synset])
-        for member, synset in zip(found, truth, strict=True)
+    items = [
+        _item(member, 0, label_of[_synset(member.name, truth, path)])
+        for member in found
     ]
+    _require_unique({path: items}, path)
+    return items
+
+
+def _synset(name: str, truth: Sequence[str], path: str) -> str:
+    """Return the synset of a validation image.
+
+    Its number is its line in the labels. Whoever sorts images into folders of their
+    synsets, or writes it behind the number, says it again.
+    """
+    folder, _, file = name.rpartition("/")
+    numbered = _VALIDATION_NAME.fullmatch(file)
+    said = {
+        "its folder": folder.rpartition("/")[2],
+        "its name": (numbered and numbered[2]) or "",
+    }
+    if numbered:
+        number = int(numbered[1])
+        if not 1 <= number <= len(truth):
+            raise DataError(
+                f"{path} holds {name}, but --labels has {len(truth)} lines: are both "
+                "as downloaded?"
+            )
+        said["--labels"] = truth[number - 1]
+    synsets = {by: one for by, one in said.items() if re.fullmatch(_SYNSET, one)}
+    if len({*synsets.values()}) > 1:
+        reasons = ", ".join(f"{one} by {by}" for by, one in synsets.items())
+        raise DataError(
+            f"{name} in {path} has two labels ({reasons}): which of them is right?"
+        )
+    for synset in synsets.values():
+        if synset in truth:
+            return synset
+    raise DataError(
+        f"{path} holds {name}, which tells no label: neither a number "
+        "(ILSVRC2012_val_00000001.JPEG) nor a folder that --labels knows"
+    )
 
 
 def _open(path: str) -> IO[bytes]:
@@ -157,8 +222,15 @@ def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[b
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
+                if member.isdir() or any(map(is_junk, _parts(member.name))):
+                    continue
+                if not member.isfile() or member.issparse():
+                    raise DataError(
+                        f"{member.name} in {name} is a link, or no plain file: pack "
+                        "the files themselves (tar --dereference)"
+                    )
                 content = tar.extractfile(member)
-                if content is not None and member.isfile():
+                if content is not None:
                     yield member, content
             # tarfile takes a damaged header, or none, for the end.
             file.seek(tar.offset)
@@ -169,6 +241,11 @@ def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[b
             f"{name} is damaged, cut off, or no uncompressed tar file: "
             "download it again, and do not compress it"
         ) from None
+
+
+def _parts(name: str) -> list[str]:
+    """Return the folders and the file of a member, but for "." as in "./x"."""
+    return [part for part in name.split("/") if part not in ("", ".", "..")]
 
 
 def _item(member: tarfile.TarInfo, begin: int, label: int) -> Item:
@@ -184,13 +261,20 @@ def _read_truth(path: str) -> _Truth:
             file.seek(0)
             return _read_devkit(file, path)
         file.seek(0)
-        lines = file.read().decode("utf-8", "replace").split()
-    if not lines or not all(re.fullmatch(r"n\d{8}", line) for line in lines):
+        lines = _text(file.read(_MOST_BYTES)).split()
+    if not lines or not all(re.fullmatch(_SYNSET, line) for line in lines):
         raise DataError(
             f"{path} is neither ILSVRC2012_devkit_t12.tar.gz nor a text file of one "
             "synset (n01440764) a line: name one of them with --labels"
         )
     return _Truth(lines, {})
+
+
+def _text(content: bytes) -> str:
+    """Decode what an editor wrote, with or without a byte order mark."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "replace")
 
 
 def _read_devkit(file: IO[bytes], path: str) -> _Truth:

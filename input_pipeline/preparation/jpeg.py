@@ -11,6 +11,7 @@ from PIL import Image
 
 from input_pipeline.preprocess import MAX_PIXELS
 
+MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _QUALITY = 95
 # Pillow warns of size by itself; here, MAX_PIXELS decides.
@@ -60,13 +61,21 @@ def to_rgb_jpeg(data: bytes) -> Jpeg:
             return Jpeg(_convert(image), height, width)
 
 
+def require_size(size: int) -> None:
+    """Raise BadImageError if a file has too many bytes to be read, as sparse ones."""
+    if size > MAX_BYTES:
+        raise BadImageError(f"has {size:,} bytes, too many for an image")
+
+
 def is_image(file: BinaryIO) -> bool:
     """Whether the file begins like an image of one of FORMATS, whatever its name."""
-    try:
-        with Image.open(file, formats=FORMATS):
-            return True
-    except Exception:  # whatever the damage leads Pillow to; what it is, is not asked
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(file, formats=FORMATS):
+                return True
+        except Exception:  # whatever the damage leads Pillow to; it is not asked
+            return False
 
 
 def _open(data: bytes) -> Image.Image:
@@ -110,7 +119,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise BadImageError("has floating-point pixels: save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
-    pixels = np.asarray(image).astype(np.int64)
+    pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise BadImageError("has pixels of 32 bits: save it with 8 or 16 bits")
-    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
+    return Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -34,19 +34,27 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped:
+    """An image that is left out: the index of its class, and what is wrong with it."""
+
+    label: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Done:
     """A file that is there, new or not, and the images that it leaves out."""
 
     shard: ShardInfo
     is_new: bool
-    skipped: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def complete(task: Task, advance: worker_pool.Advance) -> Done:
     """Keep the file if it is whole, else write it."""
     if kept := keep(task, advance):
         return kept
-    skipped: list[str] = []
+    skipped: list[Skipped] = []
     try:
         shard = records.write_shard(task.path, _examples(task, skipped, advance))
     except (OSError, tf.errors.OpError) as error:
@@ -87,7 +95,9 @@ def _index(task: Task, found: list[str | None]) -> ShardInfo | None:
         return None
 
 
-def _skipped(task: Task, found: Sequence[str | None], *, is_whole: bool) -> list[str]:
+def _skipped(
+    task: Task, found: Sequence[str | None], *, is_whole: bool
+) -> list[Skipped]:
     """Return what is wrong with the images that a file leaves out.
 
     Raises:
@@ -134,7 +144,7 @@ def _stored_filename(content: bytes) -> str | None:
     return names[0].decode("utf-8", "backslashreplace") if names else None
 
 
-def _fault(task: Task, item: Item) -> str | None:
+def _fault(task: Task, item: Item) -> Skipped | None:
     """Return why the image cannot be used, if so; a DataError unless it may be skipped.
 
     An image that was skipped before is looked at again: nothing else says why.
@@ -147,7 +157,7 @@ def _fault(task: Task, item: Item) -> str | None:
 
 
 def _examples(
-    task: Task, skipped: list[str], advance: worker_pool.Advance
+    task: Task, skipped: list[Skipped], advance: worker_pool.Advance
 ) -> Iterator[bytes]:
     """Return the serialized records of a file; add to `skipped` what they leave out."""
     for item in task.items:
@@ -168,13 +178,14 @@ def _examples(
             )
         advance(1)
     if len(skipped) == len(task.items):
+        first = skipped[0].why
         raise DataError(
             f"none of the {len(skipped)} images for {task.path} can be used, for one "
-            f"{skipped[0]}: mend them, or choose fewer --shards and another --output"
+            f"{first}: mend them, or choose fewer --shards and another --output"
         )
 
 
-def _report(task: Task, item: Item, error: BadImageError) -> str:
+def _report(task: Task, item: Item, error: BadImageError) -> Skipped:
     """Name a bad image and its fault: as a DataError, unless it may be skipped."""
     fault = f"{_printable(task.source.describe(item))} {error}"
     if not task.skip:
@@ -182,7 +193,7 @@ def _report(task: Task, item: Item, error: BadImageError) -> str:
             f"{fault}: start again with --on_bad_image skip to leave such images "
             "out, or mend it and prepare the dataset into a new folder"
         )
-    return fault
+    return Skipped(item.label, fault)
 
 
 def _printable(name: str) -> str:

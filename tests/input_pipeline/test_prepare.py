@@ -26,6 +26,11 @@ from tests.support.processes import heed_interrupts
 ROOT = pathlib.Path(prepare.__file__).parents[1]
 
 
+CLASSES = (
+    "train: 10 classes, each of 400 images\nvalidation: 10 classes, each of 100 images"
+)
+
+
 def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "input_pipeline.prepare", *map(str, arguments)]
 
@@ -56,6 +61,7 @@ def test_the_command_says_what_it_wrote(prepared):
     output, said = prepared
     assert said == (
         f"wrote {output}: 4000 train records, 1000 validation records in 8 + 2 files\n"
+        f"{CLASSES}\n"
     )
     names = [f"train-{i:05d}-of-00008" for i in range(8)]
     names += [f"validation-{i:05d}-of-00002" for i in range(2)]
@@ -94,7 +100,7 @@ def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     assert digests(tmp_path) == digests(output)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert commands.prepare_mnist(str(tmp_path)) == (
-        f"{tmp_path} holds the whole dataset already: nothing to do"
+        f"{tmp_path} holds the whole dataset already: nothing to do\n{CLASSES}"
     )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
@@ -115,7 +121,7 @@ def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
     assert prepare.main(["mnist", f"--output={output}", "--overwrite_info"]) == 0
     assert capsys.readouterr().out == (
         f"wrote {output}: 4000 train records, 1000 validation records in 8 + 2 files, "
-        "of which 10 were there already\n"
+        f"of which 10 were there already\n{CLASSES}\n"
     )
     assert digests(output) == digests(prepared[0])
 
@@ -146,7 +152,7 @@ def test_a_second_run_on_a_disk_that_is_read_only(prepared, capsys, monkeypatch)
 
     monkeypatch.setattr(claims._File, "take", refuse)
     assert prepare.main(["mnist", f"--output={output}"]) == 0
-    said = f"{output} holds the whole dataset already: nothing to do\n"
+    said = f"{output} holds the whole dataset already: nothing to do\n{CLASSES}\n"
     assert capsys.readouterr() == (said, "")
     assert content(output) == before
 
@@ -305,7 +311,10 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
     alone = start(photos, undisturbed, workers=1)
     said, _ = alone.communicate()
     assert alone.returncode == 0
-    assert said == f"wrote {undisturbed}: 360 train records in 24 files\n"
+    assert said == (
+        f"wrote {undisturbed}: 360 train records in 24 files\n"
+        "train: 3 classes, each of 120 images\n"
+    )
 
     output = tmp_path / "killed"
     killed = start(photos, output, workers=3)
@@ -341,6 +350,7 @@ def test_an_error_in_a_process_ends_them_all(photos, tmp_path):
     for number, path in enumerate(sorted(photos.glob("*/*.png"))[:100]):
         (folder / f"{number}.png").symlink_to(path)
     (folder / "bad.png").write_bytes(b"")
+    write_files(folder.parent, {"b/0.png": encoded(0, "PNG")})
     process = start(folder.parent, tmp_path / "out", workers=2)
     _, errors = process.communicate()
     assert process.returncode == 2

@@ -22,7 +22,11 @@ def counts(source, **options) -> dict[str, int]:
 @pytest.fixture
 def flat(tmp_path):
     """Two classes of 20 JPEGs each, straight in the folder."""
-    files = {f"{name}/{i:02d}.jpg": encoded(i) for name in "ab" for i in range(20)}
+    files = {
+        f"{name}/{i:02d}.jpg": encoded(100 * place + i)
+        for place, name in enumerate("ab")
+        for i in range(20)
+    }
     return write_files(tmp_path / "flat", files)
 
 
@@ -48,7 +52,10 @@ def test_every_image_is_stored_under_its_class(tmp_path, capsys):
     assert run("--source", source, "--output", output) == 0
     assert capsys.readouterr().out == (
         f"wrote {output}: 6 train records, 1 validation records, 1 test records in "
-        "1 + 1 + 1 files; skipped 3 other files\n"
+        "1 + 1 + 1 files; skipped 2 other files, 3 hidden or system files\n"
+        "train: 3 classes of 1 to 3 images, median 2; fewest: Übermaß 1, dog 2, cat 3\n"
+        "validation: 1 of 3 classes (none of cat, Übermaß), each of 1 image\n"
+        "test: 1 of 3 classes (none of dog, Übermaß), each of 1 image\n"
     )
     info = records.load_info(str(output))
     assert info.name == "pets"
@@ -78,8 +85,9 @@ def test_a_name_that_is_not_utf8(tmp_path):
             file.write(encoded(1))
     except OSError:
         pytest.skip("the file system allows UTF-8 alone")
+    arguments = ("--source", source, "--output", tmp_path / "out")
     for _ in range(2):
-        assert run("--source", source, "--output", tmp_path / "out") == 0
+        assert run(*arguments, "--allow_one_class") == 0
     assert list(stored(tmp_path / "out", "train")) == ["a/\\xff.jpg"]
 
 
@@ -116,40 +124,17 @@ def test_a_fraction_of_each_class_is_held_out(flat, tmp_path):
         counts(one_each, validation_fraction=0.9)
     with pytest.raises(DataError, match="choose 0 up to below 1"):
         counts(flat, validation_fraction=1.0)
-    split = {"train/a/x.jpg": b"x", "val/a/x.jpg": b"x"}
+    split = {"train/a/x.jpg": b"x", "train/b/x.jpg": b"x", "val/a/x.jpg": b"x"}
     with pytest.raises(DataError, match="a validation folder already"):
         counts(write_files(tmp_path / "s", split), validation_fraction=0.1)
-
-
-def test_splits_are_told_from_classes(tmp_path):
-    def layout(*folders: str) -> dict[str, int]:
-        root = tmp_path / "-".join(folders).replace("/", "_")
-        return counts(write_files(root, {f"{f}/x.jpg": b"x" for f in folders}))
-
-    assert layout("train/a", "validation/a") == {"train": 1, "validation": 1}
-    assert layout("train/a") == {"train": 1}
-    assert layout("train", "plane") == {"train": 2}  # of the railway
-    assert layout("val/a", "test/a") == {"train": 2}
-    with pytest.raises(DataError, match="holds the splits train, val and meta: move"):
-        layout("train/a", "val/a", "meta/a")
-    with pytest.raises(DataError, match="holds val and validation"):
-        layout("train/a", "val/a", "validation/a")
 
 
 def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"there is no folder .*/none: name one"):
         counts(tmp_path / "none")
-    loose = write_files(tmp_path / "loose", {"x.jpg": b"x"})
-    with pytest.raises(DataError, match="holds no class folders: --source needs DIR"):
-        counts(loose)
-    hollow = write_files(tmp_path / "hollow", {"a/x.jpg": b"x", "b/x.txt": b"x"})
-    with pytest.raises(DataError, match=r"class folder .*/hollow/b holds no image"):
-        counts(hollow)
-    more = {"train/a/x.jpg": b"x", "val/a/x.jpg": b"x", "val/b/x.jpg": b"x"}
-    with pytest.raises(
-        DataError, match=r"1 classes in validation .* train \(b\): move"
-    ):
-        counts(write_files(tmp_path / "more", more))
+    file = write_files(tmp_path, {"x.zip": b"x"}) / "x.zip"
+    with pytest.raises(DataError, match=r"there is no folder .*/x.zip: name one"):
+        counts(file)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path, flat):
@@ -207,13 +192,15 @@ def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
     assert lines[1].startswith(f"skipped: {flat}/b/new.heic is not a whole image")
     assert len(lines) == 2
     assert "40 train records" in skipped.out
-    assert skipped.out.endswith("; skipped 2 images\n")
+    assert "; skipped 2 images\n" in skipped.out
+    assert skipped.out.endswith("train: 2 classes, each of 20 images\n")
     before = digests(output)
     assert run(*arguments, "--on_bad_image", "skip") == 0
     again = capsys.readouterr()
     assert sorted(again.err.splitlines()) == lines
     assert again.out == (
         f"{output} holds the whole dataset already: nothing to do; skipped 2 images\n"
+        "train: 2 classes, each of 20 images\n"
     )
     assert run(*arguments) == 2  # they are errors again
     assert digests(output) == before
@@ -224,7 +211,7 @@ def test_a_file_of_bad_images_alone_is_an_error(tmp_path, capsys):
     source = write_files(tmp_path / "in", bad)
     output = tmp_path / "out"
     arguments = ("--source", source, "--output", output, "--on_bad_image", "skip")
-    assert run(*arguments) == 2
+    assert run(*arguments, "--allow_one_class") == 2
     assert "none of the 3 images for" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["prepare_plan.json"]
 
@@ -233,10 +220,57 @@ def test_many_skipped_images_are_counted(tmp_path, capsys):
     files = {f"a/{i}.jpg": b"" for i in range(25)} | {"a/good.jpg": encoded(1)}
     source = write_files(tmp_path / "in", files)
     arguments = ("--source", source, "--output", tmp_path / "out", "--shards", 1)
-    assert run(*arguments, "--on_bad_image", "skip") == 0
+    assert run(*arguments, "--on_bad_image", "skip", "--allow_one_class") == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
     assert lines[-1] == "skipped: 5 more images"
+
+
+def test_a_file_that_is_too_large_is_not_read(flat, tmp_path, capsys):
+    """It is sparse: 300 GB that take no room."""
+    with open(flat / "a" / "00.jpg", "wb") as file:
+        file.truncate(300 << 30)
+    plan, _ = imagefolder.plan(str(flat))
+    assert plan.splits["train"].shards == 2
+    arguments = ("--source", flat, "--output", tmp_path / "out")
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"error: {flat}/a/00.jpg has 322,122,547,200 bytes, too many for an image: "
+        "start again with --on_bad_image skip"
+    )
+    assert said.count("\n") == 1
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    assert "train: 2 classes of 19 to 20 images, median 19.5" in capsys.readouterr().out
+
+
+def test_names_that_move_a_cursor_are_written_out(tmp_path, capsys):
+    names = ("\x1b[31mred", "BACKGROUND_Google", "dog\nwrote")
+    files = {f"{name}/{i}.jpg": encoded(i) for i, name in enumerate(names)}
+    write_files(tmp_path / "in", files | {f"{names[0]}/9.jpg": encoded(9)})
+    output = tmp_path / "o\x1b[2J"
+    assert run("--source", tmp_path / "in", "--output", output) == 0
+    said = capsys.readouterr()
+    assert said.out == (
+        f"wrote {tmp_path}/o\\x1b[2J: 4 train records in 1 files\n"
+        "train: 3 classes of 1 to 2 images, median 1; fewest: BACKGROUND_Google 1, "
+        "dog\\nwrote 1, \\x1b[31mred 2\n"
+    )
+    assert said.err == (
+        "note: BACKGROUND_Google is a class like any other: move it elsewhere if it "
+        "holds what belongs to none\n"
+    )
+
+
+def test_one_class_and_layouts_are_flags(tmp_path, capsys):
+    write_files(tmp_path / "in", {f"test/{i}.jpg": encoded(i) for i in range(2)})
+    arguments = ("--source", tmp_path / "in", "--output", tmp_path / "out")
+    assert run(*arguments) == 2
+    assert "choose --layout=classes" in capsys.readouterr().err
+    assert run(*arguments, "--layout=classes") == 2
+    assert "give --allow_one_class" in capsys.readouterr().err
+    assert run(*arguments, "--layout=classes", "--allow_one_class") == 0
+    assert "\ntrain: 1 class, each of 2 images\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("output", ["", "out", "dog/out"])

@@ -103,6 +103,9 @@ def test_labels_are_places_of_sorted_synsets(downloads, tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == (
         f"wrote {output}: 18 train records, 4 validation records in 4 + 2 files\n"
+        "train: 3 classes, each of 6 images\n"
+        "validation: 3 classes of 1 to 2 images, median 1; fewest: "
+        "tench, Tinca tinca 1, cup 1, Shetland sheepdog 2\n"
     )
     assert said.err.splitlines() == [
         "note: train: 18, where the whole ImageNet has 1,281,167",
@@ -224,3 +227,167 @@ def test_a_damaged_header_is_not_taken_for_the_end(downloads):
             validation_tar=str(downloads["validation"]),
             labels=str(downloads["devkit"]),
         )
+
+
+def validation_labels(downloads, members: dict[str, bytes], labels: str = "synsets"):
+    """Return the synset of each validation image of a tar file of these members."""
+    downloads["validation"].write_bytes(tar_of(members))
+    plan, _ = imagenet.plan(
+        str(downloads["train"]),
+        validation_tar=str(downloads["validation"]),
+        labels=str(downloads[labels]),
+        shards=1,
+        validation_shards=1,
+    )
+    return {
+        item.filename: plan.classes[item.label].synset
+        for item in plan.splits["validation"].items
+    }
+
+
+NAMES = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 5)]
+LABELLED = dict(zip(NAMES, TRUTH, strict=True))
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "{name}",
+        "./{name}",
+        "val/{name}",
+        "val/{synset}/{name}",
+        "./ILSVRC2012_img_val/{synset}/{name}",
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_validation_images_are_labelled_by_their_numbers(downloads, member, order):
+    members = {
+        member.format(name=name, synset=synset): b"x"
+        for name, synset in list(LABELLED.items())[::order]
+    }
+    members |= {"._x": b"", "val/.DS_Store": b"", "__MACOSX/x.JPEG": b""}
+    assert validation_labels(downloads, members) == LABELLED
+
+
+def test_a_synset_behind_the_number(downloads):
+    """As in the copies of some hubs."""
+    members = {
+        f"{name.removesuffix('.JPEG')}_{synset}.JPEG": b"x"
+        for name, synset in LABELLED.items()
+    }
+    found = validation_labels(downloads, members)
+    assert found == {name: name[-14:-5] for name in members}
+
+
+def test_validation_images_without_numbers_are_labelled_by_their_folders(downloads):
+    members = {f"val/{one}/{i}.JPEG": b"x" for i, one in enumerate(TRUTH)}
+    found = validation_labels(downloads, members)
+    assert found == {f"{i}.JPEG": one for i, one in enumerate(TRUTH)}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            {NAMES[2]: "val/n02105855/" + NAMES[2]},
+            "ILSVRC2012_val_00000003.JPEG in .* has two labels "
+            r"\(n02105855 by its folder, n01440764 by --labels\): which of them is r",
+        ),
+        (
+            {NAMES[2]: "ILSVRC2012_val_00000003_n02105855.JPEG"},
+            r"has two labels \(n02105855 by its name, n01440764 by --labels\)",
+        ),
+        ({NAMES[0]: "x.JPEG"}, "x.JPEG, which tells no label: neither a number"),
+        ({NAMES[0]: "n00000001/x.JPEG"}, "which tells no label: neither a number"),
+        ({NAMES[0]: "ILSVRC2012_val_00000005.JPEG"}, "but --labels has 4 lines"),
+        ({NAMES[0]: "ILSVRC2012_val_00000000.JPEG"}, "but --labels has 4 lines"),
+        ({NAMES[0]: "a/" + NAMES[1]}, "holds ILSVRC2012_val_00000002.JPEG twice, in"),
+    ],
+)
+def test_validation_images_with_no_label_or_two(downloads, change, fault):
+    members = {change.get(name, name): b"x" for name in NAMES}
+    with pytest.raises(DataError, match=fault):
+        validation_labels(downloads, members)
+
+
+@pytest.mark.parametrize(
+    ("train", "fault"),
+    [
+        (
+            [("a/n01440764.tar", ["x.JPEG"]), ("b/n01440764.tar", ["y.JPEG"])],
+            "two tar files of n01440764, a/n01440764.tar and b/n01440764.tar: remove o",
+        ),
+        (
+            [("n01440764.tar", ["x.JPEG"]), ("n01440764.tar", ["x.JPEG"])],
+            "two tar files of n01440764, n01440764.tar and n01440764.tar: remove one",
+        ),
+        (
+            [("n01440764.tar", ["x.JPEG"]), ("n02105855.tar", ["y.JPEG", "x.JPEG"])],
+            "holds x.JPEG twice, in n01440764 and n02105855: download it again",
+        ),
+        (
+            [("n01440764.tar", ["x.JPEG", "a/x.JPEG"])],
+            "holds x.JPEG twice, in n01440764: download it again",
+        ),
+        ([("train/n01440764/x.JPEG", [])], "of folders is for imagefolder, once it is"),
+    ],
+)
+def test_what_would_replace_something_else_is_refused(tmp_path, train, fault):
+    (tmp_path / "train").write_bytes(
+        tar_of_pairs(
+            (name, tar_of(dict.fromkeys(images, b"x"))) for name, images in train
+        )
+    )
+    with pytest.raises(DataError, match=fault):
+        imagenet.plan(str(tmp_path / "train"))
+
+
+def tar_of_pairs(files) -> bytes:
+    """Unlike a dict, pairs may hold a name twice."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return output.getvalue()
+
+
+def test_what_systems_add_to_tar_files_is_no_image(tmp_path):
+    inner = {"./._a.JPEG": b"", "./a.JPEG": b"x", ".DS_Store": b"", "d/@eaDir/a": b""}
+    outer = {"./._n01440764.tar": b"", "./n01440764.tar": tar_of(inner)}
+    (tmp_path / "train").write_bytes(tar_of(outer))
+    plan, _ = imagenet.plan(str(tmp_path / "train"), shards=1)
+    assert [item.filename for item in plan.splits["train"].items] == ["a.JPEG"]
+
+
+def test_links_in_tar_files_are_no_images(downloads):
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        for name in NAMES:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, "elsewhere"
+            tar.addfile(member)
+    downloads["validation"].write_bytes(output.getvalue())
+    with pytest.raises(
+        DataError, match=r"00000001.JPEG in .* is a link, or no plain f"
+    ):
+        imagenet.plan(
+            str(downloads["train"]),
+            validation_tar=str(downloads["validation"]),
+            labels=str(downloads["synsets"]),
+        )
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode() + b"\r\n\r\n",
+    ],
+)
+def test_labels_that_an_editor_has_written(downloads, encode):
+    text = downloads["synsets"].read_text()
+    downloads["synsets"].write_bytes(encode(text))
+    assert validation_labels(downloads, dict.fromkeys(NAMES, b"x")) == LABELLED

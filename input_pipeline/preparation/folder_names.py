@@ -1,0 +1,175 @@
+"""What the names of folders mean: splits, classes, or what systems leave behind."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+UNLABELLED = "unlabelled"  # a split that no training needs
+_SPLITS = {
+    "train": "train training trn trainval traindata trainset trainingset treino "
+    "treinamento entrenamiento entrainement apprentissage addestramento "
+    "训练 訓練 训练集 訓練集 학습 обучение",
+    "validation": "validation validate validating val valid vali dev devel development "
+    "eval evaluation valset validset validacao validacion validierung validazione "
+    "验证 驗證 验证集 驗證集 검증 валидация",
+    "test": "test testing tst tests testset testdata holdout teste prueba "
+    "测试 測試 测试集 測試集 テスト 테스트 тест",
+    UNLABELLED: "pred predict prediction predictions unlabeled unlabelled unsup "
+    "submission inference",
+}
+_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words.split()}
+# They say no more than that there are images: in "train_images", "val_set".
+_FILLERS = frozenset(
+    ("set", "data", "dataset", "image", "images", "img", "imgs", "split", "folder")
+)
+# Folders that stand around classes or beside them, but are hardly one.
+_CONTAINERS = frozenset(
+    {
+        *("image", "images", "img", "imgs", "jpg", "jpeg", "jpegs", "jpegimages"),
+        *("png", "data", "thumbnails", "thumbs", "meta", "metadata", "imagesets"),
+        *("annotation", "annotations", "labels", "masks", "trimaps", "segmentations"),
+    }
+)
+# In a split they hold images of any class.
+_NO_CLASSES = _CONTAINERS | {"all", "unknown", "unlabeled", "unlabelled"}
+_JUNK = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "picasa.ini",
+        "icon\r",
+        "__macosx",
+        "__pycache__",
+        "@eadir",
+        "@tmp",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+        "system volume information",
+        "temporary items",
+        "network trash folder",
+    }
+)
+# Downloads that are not finished, and what editors and exiftool keep.
+_COPIES = (
+    *("~", ".bak", ".part", ".crdownload", ".tmp"),
+    *(".jpg_original", ".jpeg_original", ".png_original"),
+)
+# Letters of other scripts that look like Latin ones, behind casefold.
+_LOOK_ALIKE = str.maketrans(
+    "авекмнорстухіјѕԁԛԝαβεικνορτυχ",
+    "abekmhopctyxijsdqwabeikvoptux",
+)
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or what a system keeps for itself."""
+    return name.startswith(".") or name.casefold() in _JUNK
+
+
+def is_copy(name: str) -> bool:
+    """Whether a file is a copy that a program keeps, or half a download."""
+    return name.casefold().endswith(_COPIES)
+
+
+def is_container(name: str) -> bool:
+    """Whether a folder's name says "images" or "annotations", as no class is called."""
+    return name.casefold() in _CONTAINERS
+
+
+def is_no_class(name: str) -> bool:
+    """Whether a folder alone in a split seems to hold images of any class."""
+    return name.casefold() in _NO_CLASSES or _split(name) is not None
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the names that mean splits, each with its split.
+
+    "train" and "Val" do by themselves; "seg_train" and "seg_test" together, as they are
+    alike but for the split.
+    """
+    by_rest: dict[str, dict[str, str]] = {}
+    for name in names:
+        if found := _split(name):
+            by_rest.setdefault(found[1], {})[name] = found[0]
+    if "" in by_rest:
+        return by_rest[""]
+    pairs = [one for one in by_rest.values() if len(set(one.values())) > 1]
+    return max(pairs, key=len, default={})
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    """Return the split that a name holds, and what it says besides."""
+    folded = unicodedata.normalize("NFKD", name.casefold())
+    plain = "".join(c for c in folded if not unicodedata.combining(c))
+    if plain in _SPLIT_OF:
+        return _SPLIT_OF[plain], ""
+    composed = unicodedata.normalize("NFKC", name.casefold())
+    words = re.findall(r"[^\W\d_]+|\d+", composed if not plain.isascii() else plain)
+    splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
+    if len(splits - {UNLABELLED}) > 1 or not splits:
+        return None
+    split = UNLABELLED if UNLABELLED in splits else splits.pop()
+    rest = [word for word in words if word not in _FILLERS and word not in _SPLIT_OF]
+    return split, " ".join(rest)
+
+
+def distractors(classes: Iterable[str]) -> list[str]:
+    """Return the classes that hold what belongs to no class, as Caltech's do."""
+    known = re.compile(r"(\d+\.)?(background(_google)?|clutter)", re.IGNORECASE)
+    return [name for name in classes if known.fullmatch(name)]
+
+
+def look_alikes(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names that a person takes for one; None if there are none."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(_skeleton(name), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def _skeleton(name: str) -> str:
+    """Return what look-alike names have in common.
+
+    A single character may be a class of characters: there, A is not a.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    if len(composed) == 1:
+        return composed
+    folded = unicodedata.normalize("NFKC", composed).casefold().translate(_LOOK_ALIKE)
+    return " ".join("".join(map(_shape, folded)).split())
+
+
+def _shape(character: str) -> str:
+    """Return "" for what has no width, one for all dashes, a space for underscores."""
+    category = unicodedata.category(character)
+    if category in ("Cf", "Cc") or "\ufe00" <= character <= "\ufe0f":
+        return ""
+    return {"Pd": "-", "Pc": " "}.get(category, character)
+
+
+def difference(first: str, second: str) -> str:
+    """Return how two names differ, in code points: "U+0061 against U+0430"."""
+    begin, end = 0, 0
+    shorter = min(len(first), len(second))
+    while begin < shorter and first[begin] == second[begin]:
+        begin += 1
+    while end < shorter - begin and first[-1 - end] == second[-1 - end]:
+        end += 1
+    parts = (first[begin : len(first) - end], second[begin : len(second) - end])
+    return " against ".join(
+        " ".join(f"U+{ord(c):04X}" for c in part) or "nothing" for part in parts
+    )
+
+
+def named(names: Mapping[str, object] | Iterable[str], most: int = 3) -> str:
+    """Return "a, b, c and 2 more"."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

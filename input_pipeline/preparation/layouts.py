@@ -1,0 +1,311 @@
+"""How a folder of images is laid out: where its splits and its classes are.
+
+Only what has one reading is read. Where a folder may be a split or a class, or lies one
+level too high, the refusal says what it looks like and what to type.
+"""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.folder_names import (
+    UNLABELLED,
+    is_container,
+    is_no_class,
+    named,
+    splits_of,
+)
+from input_pipeline.preparation.folders import Folder
+
+_NEEDED = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE"
+_HOW = "links will do, docs/data.md (Prepare) shows how"
+_ORDER = ("train", "validation", "test", UNLABELLED)
+_TABLES = (".csv", ".tsv", ".txt", ".json", ".parquet", ".xlsx", ".mat")
+# What else people have, and what to do with it.
+_OTHER_FORMS = {
+    r"\.zip|\.tar|\.tgz|\.7z|\.rar|\.gz|\.bz2|\.xz|\.zst": "unpack",
+    r"\.tfrecords?|\.tfrec|-\d{5}-of-\d{5}": "use the command tfrecords for",
+    r"\.npz?|\.h5|\.hdf5|\.parquet|\.pkl|\.mat|\.lmdb|\.mdb": "write images out of",
+}
+_NO_TABLES = ("readme", "license", "requirements")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A folder below the source.
+
+    Attributes:
+      source: the path of the source.
+      path: below it, "" or "train/".
+      folder: what is there.
+      above: the folders that contain it.
+    """
+
+    source: str
+    path: str
+    folder: Folder
+    above: tuple[Folder, ...] = ()
+
+    def __str__(self) -> str:
+        return os.path.join(self.source, self.path).rstrip("/") or "/"
+
+    @property
+    def name(self) -> str:
+        """The name of the folder itself, "" of the source."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @functools.cached_property
+    def inner(self) -> "dict[str, Place]":
+        """The folders in it that hold images at any depth, by name."""
+        above = (*self.above, self.folder)
+        return {
+            name: Place(self.source, f"{self.path}{name}/", one, above)
+            for name, one in self.folder.folders.items()
+            if any(below.images for _, below in one.all(above=above))
+        }
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its images lie in no class folders, but perhaps in one called all."""
+        if len(self.inner) != 1:
+            return not self.inner
+        ((name, one),) = self.inner.items()
+        return is_no_class(name) and not one.inner
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the class folders of each split are, and what to say of the rest."""
+
+    splits: Mapping[str, Place]
+    notes: Sequence[str] = ()
+
+
+def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
+    """Return where the splits of a folder are.
+
+    Args:
+      source: its path.
+      root: what it holds.
+      reading: what the folders in it are: "classes", "splits", or "auto" where one of
+        the two is plain.
+
+    Raises:
+      DataError: it has no such layout, or more than one.
+    """
+    place = Place(source, "", root)
+    if not place.inner:
+        raise _no_classes(place)
+    if reading == "classes":
+        return Layout({"train": place})
+    if reading == "splits":
+        return _read_splits(place, splits_of(place.inner))
+    within = _descend(place)
+    layout = _read(within)
+    if within is place or len(layout.splits["train"].inner) == 1:
+        return layout if within is place else Layout({"train": place})
+    (name,) = place.inner
+    raise DataError(
+        f"{place} holds one folder, {name}, around the classes: give "
+        f"--source={within}, or if {name} is the class, choose --layout=classes "
+        "--allow_one_class"
+    )
+
+
+def _descend(place: Place) -> Place:
+    """Enter folders that hold nothing but one folder with further ones."""
+    while len(place.inner) == 1 and not splits_of(place.inner):
+        (one,) = place.inner.values()
+        if not one.inner:
+            break
+        place = one
+    return place
+
+
+def _read(place: Place) -> Layout:
+    """Return the layout if there is one alone."""
+    splits = splits_of(place.inner)
+    rest = [name for name in place.inner if name not in splits]
+    if splits and not rest:
+        return _read_splits(place, splits)
+    # A class may be called train: it is one of vehicles, and holds images.
+    if any(
+        split != "train" or not place.inner[name].folder.images
+        for name, split in splits.items()
+    ):
+        raise _splits_and_others(place, splits, rest)
+    _check_classes(place)
+    return Layout({"train": place}, _notes(place))
+
+
+def _splits_and_others(
+    place: Place, splits: Mapping[str, str], rest: Sequence[str]
+) -> DataError:
+    if "train" in splits.values():
+        return DataError(
+            f"{place} holds the splits {', '.join(splits)} and {named(rest)}: move "
+            f"{named(rest)} elsewhere, or choose --layout=splits to leave that out, "
+            "--layout=classes if all are classes"
+        )
+    return DataError(
+        f"{place} holds {named(splits)}, by the name a split, beside {named(rest)}: "
+        "move it elsewhere, or choose --layout=classes if all are classes"
+    )
+
+
+def _read_splits(place: Place, splits: Mapping[str, str]) -> Layout:
+    """Take folders for splits; what has no labels is left out, with a word."""
+    if "train" not in splits.values():
+        raise DataError(
+            f"{place} holds {named(place.inner)}, but no folder train: add it, or if "
+            "these are classes, choose --layout=classes"
+        )
+    rest = [name for name in place.folder.folders if name not in splits]
+    notes = [f"left out what is no split in {place}: {named(rest)}"] * bool(rest)
+    found: dict[str, Place] = {}
+    for name in sorted(splits, key=lambda name: _ORDER.index(splits[name])):
+        split, outer = splits[name], place.inner[name]
+        inner = _unpack(outer)
+        if inner is not outer:
+            notes.append(f"the classes of {name} are those in {inner}")
+        is_flat = inner.is_flat and (
+            split == "train" or inner.inner.keys().isdisjoint(found["train"].inner)
+        )
+        if split == UNLABELLED or (is_flat and split == "test"):
+            notes.append(f"left out {outer}: its images have no classes")
+        elif is_flat:
+            raise _flat_split(place, outer, split)
+        elif split in found:
+            raise DataError(
+                f"{place} holds {found[split].path.partition('/')[0]} and {name}, both "
+                f"for {split}: move one elsewhere"
+            )
+        else:
+            found[split] = inner
+    return Layout(found, notes)
+
+
+def _unpack(place: Place) -> Place:
+    """Enter a folder that comes of the way archives are packed: train/train."""
+    if len(place.inner) != 1:
+        return place
+    ((name, one),) = place.inner.items()
+    is_packed = is_container(name) or name.casefold() == place.name.casefold()
+    return one if is_packed and one.inner else place
+
+
+def _all_flat(place: Place) -> bool:
+    return all(one.is_flat for one in place.inner.values())
+
+
+def _flat_split(place: Place, flat: Place, split: str) -> DataError:
+    """Return the refusal of a split without class folders."""
+    error = _no_classes(flat)
+    if _all_flat(place):
+        return DataError(f"{error}; or if these are classes, choose --layout=classes")
+    if split == "validation":
+        return DataError(
+            f"{error}; or move it elsewhere and hold out a --validation_fraction"
+        )
+    return error
+
+
+def _check_classes(place: Place) -> None:
+    """Refuse folders that are hardly classes."""
+    containers = [name for name in place.inner if is_container(name)]
+    if len(place.inner) == 1:
+        if containers:
+            alone = place.inner[containers[0]]
+            raise _no_classes(place if place.folder.images else alone)
+        return
+    _check_splits_within(place)
+    if containers:
+        inner = [place.inner[name] for name in containers]
+        deeper = [one for one in inner if len(one.inner) > 1]
+        way = f"give --source={deeper[0]}" if deeper else "move it elsewhere"
+        raise DataError(
+            f"{place} holds {named(place.inner)}, and {containers[0]} is hardly a "
+            f"class: {way}, or choose --layout=classes if all are classes"
+        )
+    shared = _shared([_unpack(one) for one in place.inner.values()])
+    if len(shared) > 1:
+        raise DataError(
+            f"{named(place.inner)} in {place} all hold the folders {named(shared)}: if "
+            "those are the classes, sort them into train/CLASS and validation/CLASS; "
+            "if not, choose --layout=classes"
+        )
+
+
+def _check_splits_within(place: Place) -> None:
+    for name, one in place.inner.items():
+        splits = splits_of(one.inner)
+        if len(splits) == len(one.inner) and len({*splits.values()}) > 1:
+            first = min(splits, key=lambda name: _ORDER.index(splits[name]))
+            raise DataError(
+                f"{place} holds {named(splits)} in its class {name}: --source needs "
+                f"them the other way round, {first}/{name}; {_HOW}"
+            )
+
+
+def _shared(places: Sequence[Place]) -> list[str]:
+    """Return the names of folders that each of some places holds."""
+    if any(one.folder.images for one in places):
+        return []
+    first, *others = places
+    return [name for name in first.inner if all(name in one.inner for one in others)]
+
+
+def _notes(place: Place) -> list[str]:
+    """Tell what is taken for classes where it could be the folders in them."""
+    inner = list(place.inner.values())
+    if any(one.folder.images or len(one.inner) < 2 for one in inner):
+        return []
+    deep = [f"{one.name}/{name}" for one in inner[:2] for name in one.inner]
+    return [
+        f"the {len(inner):,} folders in {place} are the classes, not those in them "
+        f"({named(deep, 2)})"
+    ]
+
+
+def _no_classes(place: Place) -> DataError:
+    """Return the refusal of a folder without class folders."""
+    below = place.folder.all(above=place.above)
+    images = [name for _, folder in below for name, _ in folder.images]
+    if not images:
+        return DataError(f"{place} holds no image: {_way_in(place)}")
+    labels = "their labels"
+    if min(images).startswith("ILSVRC2012_val_"):
+        labels = "LOC_val_solution.csv, or the devkit"
+    elif table := _table(place):
+        labels = f"{table}, if their labels are there,"
+    return DataError(
+        f"{place} holds no class folders, but {len(images):,} images: --source needs "
+        f"{_NEEDED}, so sort them by {labels} into class folders; {_HOW}"
+    )
+
+
+def _way_in(place: Place) -> str:
+    """Return what to do with a folder without images."""
+    for name in place.folder.others:
+        for endings, way in _OTHER_FORMS.items():
+            if re.search(rf"({endings})$", name, re.IGNORECASE):
+                return f"{way} {name}"
+    return f"--source needs {_NEEDED}"
+
+
+def _table(place: Place) -> str | None:
+    """Return the name of a file that may hold labels: there, below or above."""
+    around = (place.folder, *place.folder.folders.values(), *reversed(place.above))
+    for folder in around:
+        tables = [
+            name
+            for name in folder.others
+            if name.lower().endswith(_TABLES)
+            and not name.lower().startswith(_NO_TABLES)
+        ]
+        if tables:
+            return min(tables, key=lambda name: (place.name not in name, name))
+    return None
