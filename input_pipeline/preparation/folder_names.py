@@ -23,13 +23,16 @@ _FILLERS = frozenset(
     ("set", "data", "dataset", "image", "images", "img", "imgs", "split", "folder")
 )
 # Folders that stand around classes or beside them, but are hardly one.
-_CONTAINERS = frozenset(
+_DERIVED = frozenset(
     {
-        *("image", "images", "img", "imgs", "jpg", "jpeg", "jpegs", "jpegimages"),
-        *("png", "data", "thumbnails", "thumbs", "meta", "metadata", "imagesets"),
-        *("annotation", "annotations", "labels", "masks", "trimaps", "segmentations"),
+        *("thumbnails", "thumbs", "meta", "metadata", "annotation", "annotations"),
+        *("labels", "masks", "trimaps", "segmentation", "segmentations", "imagesets"),
     }
 )
+_CONTAINERS = _DERIVED | {
+    *("image", "images", "img", "imgs", "jpg", "jpeg", "jpegs", "jpegimages", "png"),
+    *("data", "dataset"),
+}
 # In a split they hold images of any class.
 _NO_CLASSES = _CONTAINERS | {"all", "unknown", "unlabeled", "unlabelled"}
 _JUNK = frozenset(
@@ -79,6 +82,11 @@ def is_copy(name: str) -> bool:
 def is_container(name: str) -> bool:
     """Whether a folder's name says "images" or "annotations", as no class is called."""
     return name.casefold() in _CONTAINERS
+
+
+def is_derived(name: str) -> bool:
+    """Whether a folder's name says that it holds what was made of images."""
+    return name.casefold() in _DERIVED
 
 
 def is_no_class(name: str) -> bool:

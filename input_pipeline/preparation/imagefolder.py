@@ -12,6 +12,7 @@ from input_pipeline.preparation import folders, layouts
 from input_pipeline.preparation.folder_names import (
     difference,
     distractors,
+    is_derived,
     look_alikes,
     named,
     splits_of,
@@ -129,7 +130,7 @@ def plan(
             "folder too high or too low? If not, give --allow_one_class"
         )
     items = {split: _items(one.images, classes) for split, one in found.items()}
-    notes = [*read.notes, *_notes(read, classes), *_copies(read, items)]
+    notes = [*read.notes, *_notes(read, found, classes), *_copies(read, items)]
     if validation_fraction:
         _hold_out(items, validation_fraction)
     splits = {}
@@ -204,18 +205,30 @@ def _check_classes(found: Mapping[str, _Found], source: str) -> None:
             )
 
 
-def _notes(read: Layout, classes: Sequence[str]) -> Iterable[str]:
+def _notes(
+    read: Layout, found: Mapping[str, _Found], classes: Sequence[str]
+) -> Iterable[str]:
     """Yield what may not be meant, though it can be."""
     for name in distractors(classes):
         yield (
             f"{name} is a class like any other: move it elsewhere if it holds what "
             "belongs to none"
         )
+    if odd := _odd_folders(found["train"]):
+        yield f"the images in {named(odd)} are taken for images of their class"
     if linked := _linked(read.splits["train"]):
         yield "the classes {} and {} share a folder by a link".format(*linked)
     source = read.splits["train"].source
     if beside := _splits_beside(os.path.abspath(source)):
         yield f"left out what lies beside {source}: {named(beside)}"
+
+
+def _odd_folders(found: _Found) -> list[str]:
+    """Return folders in those of classes that may hold masks, thumbnails and such."""
+    inner = {
+        os.path.dirname(path) for paths in found.images.values() for path, _ in paths
+    }
+    return sorted(one for one in inner if is_derived(os.path.basename(one)))
 
 
 def _linked(place: Place) -> tuple[str, str] | None:

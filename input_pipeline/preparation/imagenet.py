@@ -32,9 +32,9 @@ class Tar:
 
     def load(self, item: Item) -> Jpeg:
         """Read one image; raises BadImageError or DataError."""
+        require_size(item.size)
         try:
             with open(self.path, "rb") as file:
-                require_size(item.size)
                 file.seek(item.offset)
                 data = file.read(item.size)
         except OSError as error:

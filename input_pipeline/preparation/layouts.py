@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from common import console
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import (
     UNLABELLED,
@@ -105,6 +106,8 @@ def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
         return _read_splits(place, splits_of(place.inner))
     within = _descend(place)
     layout = _read(within)
+    if (train := layout.splits["train"]) is not within:
+        _check_classes_of_split(train)
     if within is place or len(layout.splits["train"].inner) == 1:
         return layout if within is place else Layout({"train": place})
     (name,) = place.inner
@@ -138,7 +141,7 @@ def _read(place: Place) -> Layout:
     ):
         raise _splits_and_others(place, splits, rest)
     _check_classes(place)
-    return Layout({"train": place}, _notes(place))
+    return Layout({"train": place}, [*_deeper(place), *_lists(place)])
 
 
 def _splits_and_others(
@@ -239,6 +242,20 @@ def _check_classes(place: Place) -> None:
         )
 
 
+def _check_classes_of_split(train: Place) -> None:
+    """Refuse a split or a folder of masks among the classes of a split."""
+    names = [name for name in train.inner if is_container(name)]
+    splits = splits_of(train.inner)
+    names += [name for name, split in splits.items() if split != "train"]
+    if names:
+        inner = len(splits) == len(train.inner)
+        way = f"give --source={train}" if inner else "move it elsewhere"
+        raise DataError(
+            f"{train} holds {named(train.inner)}, and {names[0]} is hardly a class: "
+            f"{way}, or choose --layout=splits if all are classes"
+        )
+
+
 def _check_splits_within(place: Place) -> None:
     for name, one in place.inner.items():
         splits = splits_of(one.inner)
@@ -258,7 +275,14 @@ def _shared(places: Sequence[Place]) -> list[str]:
     return [name for name in first.inner if all(name in one.inner for one in others)]
 
 
-def _notes(place: Place) -> list[str]:
+def _lists(place: Place) -> list[str]:
+    """Tell of files that seem to say which image is of which split."""
+    lists = {os.path.splitext(name)[0]: name for name in place.folder.others}
+    found = [lists[name] for name in splits_of(lists)]
+    return [f"left out the splits of {named(found)} in {place}"] * bool(found)
+
+
+def _deeper(place: Place) -> list[str]:
     """Tell what is taken for classes where it could be the folders in them."""
     inner = list(place.inner.values())
     if any(one.folder.images or len(one.inner) < 2 for one in inner):
@@ -278,12 +302,12 @@ def _no_classes(place: Place) -> DataError:
         return DataError(f"{place} holds no image: {_way_in(place)}")
     labels = "their labels"
     if min(images).startswith("ILSVRC2012_val_"):
-        labels = "LOC_val_solution.csv, or the devkit"
+        labels = "LOC_val_solution.csv, or the devkit,"
     elif table := _table(place):
         labels = f"{table}, if their labels are there,"
     return DataError(
-        f"{place} holds no class folders, but {len(images):,} images: --source needs "
-        f"{_NEEDED}, so sort them by {labels} into class folders; {_HOW}"
+        f"{place} holds no class folders, but {console.count(len(images), 'image')}: "
+        f"sort them by {labels} into {place}/CLASS/IMAGE; {_HOW}"
     )
 
 

@@ -12,6 +12,8 @@ import tensorflow as tf
 from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import imagenet
+from input_pipeline.preparation.jpeg import BadImageError
+from input_pipeline.preparation.plan import Item
 from tests.input_pipeline.images import encoded, stored
 
 SYNSETS = ("n01440764", "n02105855", "n07930864")
@@ -377,6 +379,12 @@ def test_links_in_tar_files_are_no_images(downloads):
             validation_tar=str(downloads["validation"]),
             labels=str(downloads["synsets"]),
         )
+
+
+def test_an_image_of_a_tar_file_that_is_too_large_is_not_read():
+    item = Item("x.JPEG", 0, 0, 300 << 30)
+    with pytest.raises(BadImageError, match="has 322,122,547,200 bytes, too many"):
+        imagenet.Tar("none").load(item)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,19 @@ def test_an_image_that_training_refuses_is_bad_and_is_not_decoded(form):
         to_rgb_jpeg(bytes(data))
 
 
+def test_a_frame_that_is_larger_than_its_gif():
+    frame = b",\0\0\0\0\xff\xff\xff\xff\0\2\2\x4c\1\0;"
+    data = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff" + frame
+    with pytest.raises(BadImageError, match="has 65535 x 65535 pixels, more than 100"):
+        to_rgb_jpeg(data)
+
+
+def test_files_that_are_too_large_to_be_images():
+    jpeg.require_size(1 << 30)
+    with pytest.raises(BadImageError, match="has 1,073,741,825 bytes, too many for an"):
+        jpeg.require_size((1 << 30) + 1)
+
+
 def test_what_looks_like_an_image():
     assert jpeg.is_image(io.BytesIO(saved(RGB, "PNG")))
     assert not jpeg.is_image(io.BytesIO(b"BM, said the text"))

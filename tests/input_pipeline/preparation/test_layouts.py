@@ -108,7 +108,7 @@ def test_what_is_read(tmp_path, words, expected):
         ("cat", "IN holds one class, cat: is --source one folder too high or too low"),
         ("cat/old cat/new", "around the classes: give --source=IN/cat, or if cat is"),
         ("train/cat val/cat", "IN/train holds one class, cat: is"),
-        (".", "IN holds no class folders, but 2 images: --source needs DIR/CLASS"),
+        (".", "IN holds no class folders, but 2 images: sort them by their labels"),
         (". labels.csv", "sort them by labels.csv, if their labels are there, into"),
         ("train train.csv", "IN/train holds no class folders, but 2 images: "),
         ("train train.csv test sample.csv", "sort them by train.csv, if"),
@@ -116,17 +116,20 @@ def test_what_is_read(tmp_path, words, expected):
         ("images annotations/list.txt", "IN/images holds no class folders, but 2 im"),
         ("images annotations/trimaps", "annotations is hardly a class: move it else"),
         ("JPEGImages/a JPEGImages/b masks", "give --source=IN/JPEGImages, or choose"),
-        ("images/train images/val labels/train/a.txt", "IN/images/train holds no cla"),
+        ("images/train images/val labels/train/a.txt", "IN/images/train holds no cl"),
         (
             "train/a/images train/b/images val/images val/val_annotations.txt",
-            "IN/val holds no class folders, but 2 images: --source needs DIR/CLASS/"
-            "IMAGE, or DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE, so sort "
-            "them by val_annotations.txt, if their labels are there, into class "
-            "folders; links will do, docs/data.md (Prepare) shows how; or move it "
-            "elsewhere and hold out a --validation_fraction",
+            "IN/val holds no class folders, but 2 images: sort them by "
+            "val_annotations.txt, if their labels are there, into IN/val/CLASS/IMAGE; "
+            "links will do, docs/data.md (Prepare) shows how; or move it elsewhere and "
+            "hold out a --validation_fraction",
         ),
+        ("train/a train/b train/val", "IN/train holds a, b, val, and val is hardly"),
+        ("train/images train/masks", "images is hardly a class: move it elsewhere, or "
+         "choose --layout=splits if all are classes"),
+        ("train/train/a train/train/b train/test/a", "class: give --source=IN/train"),
         ("train/a train/b val", "hold out a --validation_fraction"),
-        ("train test", "IN/train holds no class folders, but 2 images: --source needs"),
+        ("train test", "IN/train holds no class folders, but 2 images: sort them"),
         ("train test", "or if these are classes, choose --layout=classes"),
         ("val/a val/b test/a", "holds test, val, but no folder train: add it, or if"),
         ("cat dog test", "holds test, by the name a split, beside cat, dog: move it"),
@@ -177,8 +180,10 @@ def test_images_of_kaggles_imagenet(tmp_path):
     write_files(tmp_path / "in/Data/CLS-LOC/val", {"ILSVRC2012_val_00000001.JPEG": b""})
     with pytest.raises(DataError) as error:
         imagefolder.plan(root)
-    assert str(error.value).startswith(f"{inner}/val holds no class folders, but 1 im")
-    assert "sort them by LOC_val_solution.csv, or the devkit into" in str(error.value)
+    assert str(error.value).startswith(
+        f"{inner}/val holds no class folders, but 1 image: "
+    )
+    assert "sort them by LOC_val_solution.csv, or the devkit, into " in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +195,7 @@ def test_images_of_kaggles_imagenet(tmp_path):
         ("a/x a/y b/x b/y", {"layout": "classes"}, "a b: 8 train"),
         ("images masks", {"layout": "classes"}, "images masks: 4 train"),
         ("train/a train/b extra/a", {"layout": "splits"}, "a b: 4 train"),
+        ("train/a train/b train/val", {"layout": "splits"}, "a b val: 6 train"),
         ("train/a train/b bus", {"layout": "splits"}, "a b: 4 train"),
         ("cat", {"allow_one_class": True}, "cat: 2 train"),
         ("train/cat val/cat", {"allow_one_class": True}, "cat: 2 train, 2 validation"),
@@ -237,6 +243,16 @@ def test_folders_that_are_said_to_be_splits_but_are_none(tmp_path):
                 "the 2 folders in IN are the classes, not those in them (a/abbey, "
                 "a/alley and 2 more)"
             ],
+            "",
+        ),
+        (
+            "cat dog train.txt test_list.txt labels.txt classes.txt",
+            ["left out the splits of train.txt in IN"],
+            "4 other files",
+        ),
+        (
+            "a/masks a/x b",
+            ["the images in a/masks are taken for images of their class"],
             "",
         ),
         (
