@@ -7,20 +7,23 @@ from collections.abc import Iterable, Mapping
 UNLABELLED = "unlabelled"  # a split that no training needs
 _SPLITS = {
     "train": "train training trn trainval traindata trainset trainingset treino "
-    "treinamento entrenamiento entrainement apprentissage addestramento "
-    "训练 訓練 训练集 訓練集 학습 обучение",
+    "treinamento entrenamiento entrainement apprentissage addestramento egitim "
+    "trainingsdaten 学習 训练 訓練 训练集 訓練集 학습 обучение",
     "validation": "validation validate validating val valid vali dev devel development "
     "eval evaluation valset validset validacao validacion validierung validazione "
-    "验证 驗證 验证集 驗證集 검증 валидация",
+    "dogrulama validierungsdaten 検証 验证 驗證 验证集 驗證集 검증 валидация",
     "test": "test testing tst tests testset testdata holdout teste prueba "
-    "测试 測試 测试集 測試集 テスト 테스트 тест",
+    "testdaten 测试 測試 测试集 測試集 テスト 테스트 тест",
     UNLABELLED: "pred predict prediction predictions unlabeled unlabelled unsup "
     "submission inference",
 }
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words.split()}
 # They say no more than that there are images: in "train_images", "val_set".
 _FILLERS = frozenset(
-    ("set", "data", "dataset", "image", "images", "img", "imgs", "split", "folder")
+    {
+        *("set", "data", "dataset", "image", "images", "img", "imgs", "split"),
+        *("folder", "sample", "samples", "photo", "photos", "pictures", "files"),
+    }
 )
 # Folders that stand around classes or beside them, but are hardly one.
 _DERIVED = frozenset(
@@ -122,7 +125,8 @@ def _split(name: str) -> tuple[str, str] | None:
     if len(splits - {UNLABELLED}) > 1 or not splits:
         return None
     split = UNLABELLED if UNLABELLED in splits else splits.pop()
-    rest = [word for word in words if word not in _FILLERS and word not in _SPLIT_OF]
+    silent = (*_FILLERS, *_SPLIT_OF)
+    rest = [word for word in words if word not in silent and not word.isdigit()]
     return split, " ".join(rest)
 
 

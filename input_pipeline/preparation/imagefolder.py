@@ -120,7 +120,8 @@ def plan(
     """
     if not os.path.isdir(source):
         raise DataError(f"there is no folder {source}: name one with --source")
-    read = layouts.recognise(source, folders.read(source), layout)
+    root = folders.read(source)
+    read = layouts.recognise(source, root, layout)
     found = {split: _scan(place, split) for split, place in read.splits.items()}
     classes = sorted(found["train"].images)
     _check_classes(found, source)
@@ -142,6 +143,8 @@ def plan(
     name = os.path.basename(os.path.abspath(source)) or "imagefolder"
     both = tuple(Class(_text(one), _text(one)) for one in classes)
     skipped = sum((one.skipped for one in found.values()), collections.Counter())
+    if read.splits["train"].folder is not root:
+        skipped += _beside_classes(root)
     return Plan(_text(name), both, splits), Findings(notes, _skipped(skipped))
 
 
@@ -167,10 +170,7 @@ def _text(name: str) -> str:
 
 def _scan(place: Place, split: str) -> _Found:
     """Return all images of a split's class folders, at any depth."""
-    found = _Found({}, collections.Counter())
-    found.skipped["others"] += len(place.folder.others)
-    found.skipped["loose"] += len(place.folder.images)
-    found.skipped["junk"] += place.folder.junk
+    found = _Found({}, _beside_classes(place.folder))
     for name, folder in place.folder.folders.items():
         images = []
         for path, below in folder.all(above=(*place.above, place.folder)):
@@ -186,6 +186,13 @@ def _scan(place: Place, split: str) -> _Found:
                 "fill it or remove it"
             )
     return found
+
+
+def _beside_classes(folder: folders.Folder) -> collections.Counter[str]:
+    """Count what lies in a folder of class folders, and is none."""
+    return collections.Counter(
+        others=len(folder.others), loose=len(folder.images), junk=folder.junk
+    )
 
 
 def _check_classes(found: Mapping[str, _Found], source: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from common import extras
+from input_pipeline import records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import is_junk
 from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
@@ -211,6 +212,7 @@ def _synset(name: str, truth: Sequence[str], path: str) -> str:
 
 
 def _open(path: str) -> IO[bytes]:
+    records.require_file(path)
     try:
         return open(path, "rb")
     except OSError as error:
@@ -296,6 +298,8 @@ def _read_devkit(file: IO[bytes], path: str) -> _Truth:
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.size > _MOST_BYTES:
+        raise ValueError(member.name)
     content = tar.extractfile(member)
     return content.read() if content else b""
 

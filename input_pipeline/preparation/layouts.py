@@ -69,6 +69,12 @@ class Place:
         }
 
     @property
+    def images(self) -> int:
+        """How many images it holds, at any depth."""
+        below = self.folder.all(above=self.above)
+        return sum(len(folder.images) for _, folder in below)
+
+    @property
     def is_flat(self) -> bool:
         """Whether its images lie in no class folders, but perhaps in one called all."""
         if len(self.inner) != 1:
@@ -163,11 +169,13 @@ def _read_splits(place: Place, splits: Mapping[str, str]) -> Layout:
     """Take folders for splits; what has no labels is left out, with a word."""
     if "train" not in splits.values():
         raise DataError(
-            f"{place} holds {named(place.inner)}, but no folder train: add it, or if "
-            "these are classes, choose --layout=classes"
+            f"{place} holds {named(place.inner)}, but no folder train with images: add "
+            "it, or if these are classes, choose --layout=classes"
         )
-    rest = [name for name in place.folder.folders if name not in splits]
-    notes = [f"left out what is no split in {place}: {named(rest)}"] * bool(rest)
+    empty = [name for name in place.folder.folders if name not in place.inner]
+    notes = [f"left out what holds no image in {place}: {named(empty)}"] * bool(empty)
+    rest = [name for name in place.inner if name not in splits]
+    notes += [f"left out what is no split in {place}: {named(rest)}"] * bool(rest)
     found: dict[str, Place] = {}
     for name in sorted(splits, key=lambda name: _ORDER.index(splits[name])):
         split, outer = splits[name], place.inner[name]
@@ -178,7 +186,8 @@ def _read_splits(place: Place, splits: Mapping[str, str]) -> Layout:
             split == "train" or inner.inner.keys().isdisjoint(found["train"].inner)
         )
         if split == UNLABELLED or (is_flat and split == "test"):
-            notes.append(f"left out {outer}: its images have no classes")
+            images = console.count(outer.images, "image")
+            notes.append(f"left out {images} in {outer}: they have no classes")
         elif is_flat:
             raise _flat_split(place, outer, split)
         elif split in found:

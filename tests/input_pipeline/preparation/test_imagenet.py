@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import pathlib
 import re
 import tarfile
@@ -379,6 +380,12 @@ def test_links_in_tar_files_are_no_images(downloads):
             validation_tar=str(downloads["validation"]),
             labels=str(downloads["synsets"]),
         )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train.tar")
+    with pytest.raises(DataError, match="is a named pipe, no file: move it"):
+        imagenet.plan(str(tmp_path / "train.tar"))
 
 
 def test_an_image_of_a_tar_file_that_is_too_large_is_not_read():

@@ -58,6 +58,7 @@ def found(source: str, **options) -> str:
         ("train_set/a train_set/b test_set/a", "a b: 4 train, 2 test"),
         ("train2017/a train2017/b val2017/b", "a b: 4 train, 2 validation"),
         ("my-train/a my-train/b my-val/b", "a b: 4 train, 2 validation"),
+        ("01_train/a 01_train/b 02_val/b", "a b: 4 train, 2 validation"),
         ("entrenamiento/a entrenamiento/b prueba/a", "a b: 4 train, 2 test"),
         ("训练集/a 训练集/b 测试集/a", "a b: 4 train, 2 test"),
         ("entrenamiento/a entrenamiento/b validación/a", "a b: 4 train, 2 validation"),
@@ -131,7 +132,9 @@ def test_what_is_read(tmp_path, words, expected):
         ("train/a train/b val", "hold out a --validation_fraction"),
         ("train test", "IN/train holds no class folders, but 2 images: sort them"),
         ("train test", "or if these are classes, choose --layout=classes"),
-        ("val/a val/b test/a", "holds test, val, but no folder train: add it, or if"),
+        ("train/ val/a val/b", "holds val, but no folder train with images: add it"),
+        ("train/a train_1/a", "holds train and train_1, both for train: move one"),
+        ("val/a val/b test/a", "holds test, val, but no folder train with images: "),
         ("cat dog test", "holds test, by the name a split, beside cat, dog: move it"),
         ("valid invalid", "choose --layout=classes if all are classes"),
         ("train/a train/b meta/a", "holds the splits train and meta: move meta else"),
@@ -211,7 +214,7 @@ def test_what_is_read_when_a_person_says_how(tmp_path, words, options, expected)
 
 
 def test_folders_that_are_said_to_be_splits_but_are_none(tmp_path):
-    with pytest.raises(DataError, match="holds cat, dog, but no folder train: add it"):
+    with pytest.raises(DataError, match="holds cat, dog, but no folder train with"):
         imagefolder.plan(make(tmp_path / "in", "cat dog"), layout="splits")
 
 
@@ -225,12 +228,12 @@ def test_folders_that_are_said_to_be_splits_but_are_none(tmp_path):
             "2 other files, 2 images in no class folder, 2 hidden or system files",
         ),
         (
-            "train/a train/b test extra/",
+            "train/a train/b test val/a/ val/b/ README.md . .x",
             [
-                "left out what is no split in IN: extra",
-                "left out IN/test: its images have no classes",
+                "left out what holds no image in IN: val",
+                "left out 2 images in IN/test: they have no classes",
             ],
-            "",
+            "1 other file, 2 images in no class folder, 1 hidden or system file",
         ),
         (
             "train/train/a train/train/b",
@@ -363,6 +366,10 @@ def test_what_the_system_keeps_for_itself_need_not_be_readable(tmp_path, monkeyp
         ("DEV", "validation"),
         ("Validierung", "validation"),
         ("train_val", None),
+        ("train (1)", "train"),
+        ("Entraînement", "train"),
+        ("테스트", "test"),
+        ("Eğitim", "train"),
         ("trainer", None),
         ("bullet train", None),
         ("testament", None),
