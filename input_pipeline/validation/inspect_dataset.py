@@ -125,9 +125,7 @@ def _inspect_shards(
     labels = range(info.label_offset, info.label_offset + len(info.label_names))
     folder = info.records_folder(data_dir)
     tasks = [
-        ShardTask(
-            records.shard_path(folder, shard), shard, labels, decode, info.fields
-        )
+        ShardTask(records.shard_path(folder, shard), shard, labels, decode, info.fields)
         for split in splits.values()
         for shard in split.shards
     ]

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from input_pipeline import prepare, records
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.tfrecords import describe
+from input_pipeline.preparation.tfrecords import Source, describe
 from tests.input_pipeline.images import encoded
 from tests.support import folders
 
@@ -39,14 +39,8 @@ def write(folder, files: dict[str, list[bytes]]) -> None:
 
 
 def look(folder, *, label_offset=1, labels=None) -> records.DatasetInfo:
-    info, _ = describe(
-        str(folder),
-        label_offset=label_offset,
-        labels=labels,
-        workers=1,
-        overwrite_info=True,
-    )
-    return info
+    source = Source(str(folder), label_offset=label_offset, labels=labels)
+    return describe(source, workers=1, overwrite_info=True).info
 
 
 @pytest.fixture
@@ -124,7 +118,7 @@ def test_what_is_no_file_is_named(folder, name, make):
     what = "folder" if make == os.mkdir else "named pipe"
     said = f"{folder / name} is a {what}, no file: move it away, or choose another"
     with pytest.raises(DataError, match=said):
-        describe(str(folder), label_offset=1, labels=None, workers=1)
+        describe(Source(str(folder)), workers=1)
 
 
 def test_names_are_given_or_synsets_or_numbers(folder, tmp_path):
