@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import fnmatch
+import itertools
 import os
 import re
 import shlex
@@ -159,8 +160,9 @@ def record_names(source: str) -> list[str]:
 
 def split_of(name: str) -> str | None:
     """Return the split of a file, None where its name tells none, or several."""
-    last = name.rpartition("/")[2]
-    if ours := _OURS.fullmatch(last):
+    folder, _, last = name.rpartition("/")
+    ours = _OURS.fullmatch(last)
+    if ours and folder.lower() not in _SPLIT_OF:
         return ours[1]
     looks = _LOOKS_LIKE_ONE.fullmatch(last) or last.lower() in _SPLIT_OF
     return _told(name) if looks else None
@@ -268,15 +270,21 @@ def _numbering(names: Iterable[str]) -> Iterator[tuple[str, int, int, int]]:
         if numbered := _NUMBERED.search(name):
             sets[set_of(name), int(numbered[2])].add(int(numbered[1]))
     for (name, total), numbers in sets.items():
-        begin = 1 if 0 not in numbers and total in numbers else 0
+        begin = _begin(numbers, total)
         inside = sum(begin <= number < begin + total for number in numbers)
         yield name, total, len(numbers) - inside, total - inside
+
+
+def _begin(numbers: set[int], total: int) -> int:
+    """Return the number of the first of so many files; some count from 1."""
+    return 1 if 0 not in numbers and total in numbers else 0
 
 
 def _first_missing(names: Sequence[str]) -> str:
     numbered = [_NUMBERED.search(name) for name in names]
     there = {int(one[1]) for one in numbered if one}
-    number = next(n for n in range(len(there) + 1) if n not in there)
+    begin = _begin(there, int(numbered[0][2])) if numbered[0] else 0
+    number = next(n for n in itertools.count(begin) if n not in there)
     begin, end = numbered[0].span(1) if numbered[0] else (0, 0)
     return f"{names[0][:begin]}{number:0{end - begin}d}{names[0][end:]}"
 
