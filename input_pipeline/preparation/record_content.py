@@ -13,6 +13,7 @@ from input_pipeline.records import IMAGENET, Fields
 Features = Mapping[str, Any]  # tf.train.Feature by name
 
 _PEEKED = 16  # records
+_IMAGE_BYTES = 50  # an image has more: text may begin as one does
 _TEXT_BYTES = 200  # of a class's name, or whatever text stands for a label
 
 # What common fields are called. Where there is ImageNet's, it is the one.
@@ -305,7 +306,10 @@ def _find_image(features: Features, where: str) -> str:
     looks = [
         name
         for name in sorted(features)
-        if any(map(image_format, _values(features, name, "bytes_list")))
+        if any(
+            len(value) >= _IMAGE_BYTES and image_format(value)
+            for value in _values(features, name, "bytes_list")
+        )
     ]
     return _one_of(looks, "image", features, where)
 

@@ -364,9 +364,9 @@ def _notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
         number = sum(one.no_jpegs for one in odd)
         yield (
             f"{count(number, 'image')} of {sum(one.shard.records for one in every):,} "
-            f"cannot be trained on, the first is {odd[0].no_jpeg}: it stops there, or "
-            "masks them with dataset.train_dataset.on_bad_record = 'skip'; python -m "
-            "input_pipeline.validate names all"
+            f"cannot be trained on, the first is {odd[0].no_jpeg}: training stops "
+            "there, or masks them with dataset.train_dataset.on_bad_record = 'skip'; "
+            "python -m input_pipeline.validate names all"
         )
     yield from _copies(surveys)
     yield from _empty_classes(surveys, info)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.input_pipeline.images import encoded
 
-Features = Mapping[str, Any]
+Features = dict[str, Any]
 JPEGS = [encoded(seed) for seed in range(8)]
 PNG = encoded(1, "PNG")
 
@@ -41,9 +41,9 @@ def imagenet(number: int, first: int = 1, **changes: Any) -> Features:
     return fields | {names[key]: value for key, value in changes.items()}
 
 
-def plain(number: int, first: int = 0, label: str = "label", **more: Any) -> Features:
+def plain(number: int, first: int = 0, key: str = "label", **more: Any) -> Features:
     """As TensorFlow Datasets and most scripts have it."""
-    return {"image": JPEGS[number % 8], label: first + number % 4, **more}
+    return {"image": JPEGS[number % 8], key: first + number % 4, **more}
 
 
 def write(folder: Any, files: Mapping[str, Sequence[Features | bytes]]) -> None:
