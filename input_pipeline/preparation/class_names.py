@@ -2,12 +2,14 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from common.errors import one_line
+from input_pipeline import records
 from input_pipeline.errors import DataError
 
 _ENCODINGS = {  # by what begins a file; the longer ones first
@@ -111,6 +113,7 @@ def for_labels(
 
 
 def _text(path: str) -> str:
+    records.require_file(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()
@@ -207,7 +210,7 @@ def _repeated(names: Sequence[str]) -> str | None:
     """Say which lines have one name."""
     lines: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        if name in lines:
-            return f"lines {lines[name]} and {number} are both {name!r}"
-        lines[name] = number
+        first = lines.setdefault(unicodedata.normalize("NFC", name), number)
+        if first != number:
+            return f"lines {first} and {number} are both {name!r}"
     return None

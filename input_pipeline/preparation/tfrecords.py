@@ -373,19 +373,19 @@ def _notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
 
 
 def _copies(surveys: Surveys) -> Iterator[str]:
-    """Yield what says which files hold the same records."""
+    """Yield what says which splits hold files with the same records."""
     first: dict[bytes, tuple[str, str]] = {}
+    copies: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for split, one in ((s, one) for s, of_split in surveys.items() for one in of_split):
         name = one.shard.filename
-        if one.digest not in first:
-            first[one.digest] = split, name
-            continue
-        other, copied = first[one.digest]
-        yield f"{name} holds the same records as {copied}" + (
-            f": {split} then says nothing of images that {other} does not hold"
-            if split != other
-            else ""
-        )
+        other, copied = first.setdefault(one.digest, (split, name))
+        if copied != name:
+            copies.setdefault((split, other), []).append((name, copied))
+    for (split, other), pairs in copies.items():
+        name, copied = pairs[0]
+        more = f" ({count(len(pairs), 'such file')})" if len(pairs) > 1 else ""
+        why = f": {split} then says nothing of images that {other} does not hold"
+        yield f"{name} holds the same records as {copied}{more}{why * (split != other)}"
 
 
 def _empty_classes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:

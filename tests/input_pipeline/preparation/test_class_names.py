@@ -1,5 +1,7 @@
 """Files of the classes' names, as people, editors and other tools leave them."""
 
+import os
+
 import pytest
 
 from input_pipeline.errors import DataError
@@ -99,6 +101,8 @@ UNNUMBERED = (
          ", line 2: 'dog\\x0bemu' holds a control character: remove it"),
         ("cat\ndog\ncat\n",
          ": lines 1 and 3 are both 'cat': every class needs a name of its own"),
+        ("caf\xe9\nbar\ncafe\u0301\n",
+         ": lines 1 and 3 are both 'cafe\u0301': every class needs a name of its own"),
         ("0:cat\n1:dog\n2:cat\n",
          ": lines 1 and 3 are both 'cat': every class needs a name of its own"),
         ("# names\n" + LINES,
@@ -141,3 +145,10 @@ def test_what_a_tool_has_written_is_taken_as_it_is(tmp_path):
     notes: list[str] = []
     found = class_names.read(str(path), first=0, note=notes.append, plain=True)
     assert (found, notes) == (("# 1", "0 x", "1 y", "background"), [])
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    """To read it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe is a named pipe, no file"):
+        class_names.read(str(tmp_path / "pipe"), first=1, note=print)

@@ -228,6 +228,17 @@ def test_what_may_be_meant_is_noted(tmp_path, files, flags, notes):
     assert list(found) == [note.format(tmp_path) for note in notes]
 
 
+def test_copies_are_told_in_one_line(tmp_path):
+    parts = [IMAGENET[:4], IMAGENET[4:], IMAGENET]
+    names = [f"-{part:05d}-of-00003" for part in range(3)]
+    for split in ("train", "validation"):
+        write(tmp_path, {split + n: part for n, part in zip(names, parts, strict=True)})
+    assert look(tmp_path).notes == [
+        "validation-00000-of-00003 holds the same records as train-00000-of-00003 (3 "
+        "such files): validation then says nothing of images that train does not hold"
+    ]
+
+
 @pytest.mark.parametrize(
     ("texts", "names"),
     [
