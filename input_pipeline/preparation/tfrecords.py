@@ -350,11 +350,16 @@ def _distinct(
 ) -> tuple[str, ...]:
     """Return the names, with more where two are equal: ImageNet has cranes twice."""
     counts = collections.Counter(names)
-    more = [" ".join(sorted(synsets.get(label, ()))) or str(label) for label in labels]
-    return tuple(
-        name if counts[name] == 1 else f"{name} ({which})"
-        for name, which in zip(names, more, strict=True)
-    )
+    numbers = [str(label) for label in labels]
+    words = [" ".join(sorted(synsets.get(label, ()))) for label in labels]
+    for more in (words, numbers):
+        found = tuple(
+            name if counts[name] == 1 else f"{name} ({escaped(which)})"
+            for name, which in zip(names, more, strict=True)
+        )
+        if len(set(found)) == len(found) and all(more):
+            return found
+    return tuple(numbers)
 
 
 def _notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:

@@ -246,6 +246,7 @@ def test_copies_are_told_in_one_line(tmp_path):
         ((b"a\nb", b"\x1b[31m", b"hen"), ("a\\nb", "\\x1b[31m", "hen")),
         ((b"\xff", b"b", b"c"), ("\\xff", "b", "c")),
         ((b"", b"b", b"c"), ("n1", "n2", "n3")),
+        ((b"hen", b"hen", b"hen (n1)"), ("hen (1)", "hen (2)", "hen (n1)")),
     ],
 )
 def test_names_of_the_records_are_distinct_lines(tmp_path, texts, names):
