@@ -16,7 +16,7 @@ import tensorflow as tf
 from common.errors import one_line
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
-from input_pipeline.records import MISSING_LABEL, DatasetInfo, parse
+from input_pipeline.records import MISSING_LABEL, DatasetInfo, Fields, parse
 from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
 POLICIES = ("stop", "skip")
@@ -141,14 +141,18 @@ def _report(
 
 def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     """Say what is wrong with a record that could not be decoded."""
-    last_label = info.label_offset + len(info.label_names) - 1
+    classes, names = len(info.label_names), info.fields
+    allowed = info.label_offset, info.label_offset + classes - 1
     fields = _attempt(
-        lambda s: _field_fault(parse(s), info.label_offset, last_label),
+        lambda s: _field_fault(parse(s, names), names, *allowed),
         serialized,
-        tf.constant("it is not a tf.train.Example with ImageNet's fields"),
+        tf.constant(
+            f"it is not a tf.train.Example with the fields {names.image} and "
+            f"{names.label}"
+        ),
     )
     image = _attempt(
-        lambda s: _image_fault(parse(s)["encoded"]),
+        lambda s: _image_fault(parse(s, names)["encoded"]),
         serialized,
         tf.constant("its JPEG header is damaged or cut off"),
     )
@@ -158,17 +162,19 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     return tf.where(serialized == UNCOUNTED, more, fault)
 
 
-def _field_fault(example: Tensors, first_label: int, last_label: int) -> tf.Tensor:
+def _field_fault(
+    example: Tensors, names: Fields, first_label: int, last_label: int
+) -> tf.Tensor:
     """Say what is wrong with the fields; nothing if nothing is."""
     label, encoded = example["label"], example["encoded"]
     outside = f" is outside {first_label}..{last_label}"
     checks = [
-        (label == MISSING_LABEL, "the field image/class/label is missing"),
+        (label == MISSING_LABEL, f"the field {names.label} is missing"),
         (
             (label < first_label) | (label > last_label),
             tf.strings.join(["its label ", tf.strings.as_string(label), outside]),
         ),
-        (encoded == "", "the field image/encoded is missing or empty"),
+        (encoded == "", f"the field {names.image} is missing or empty"),
         (~tf.image.is_jpeg(encoded), "its image is not a JPEG"),
     ]
     fault = tf.constant("")

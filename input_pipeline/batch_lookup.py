@@ -143,7 +143,8 @@ def _describe(element: Any, info: DatasetInfo) -> BatchRecord:
 def _label(serialized: bytes, info: DatasetInfo) -> int | None:
     """Return the label from 0, None where training would not take it."""
     try:
-        label = int(parse(tf.constant(serialized))["label"]) - info.label_offset
+        example = parse(tf.constant(serialized), info.fields)
+        label = int(example["label"]) - info.label_offset
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         return None  # it is no example; TensorFlow quotes it, as if it were text
     return label if 0 <= label < len(info.label_names) else None

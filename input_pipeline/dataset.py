@@ -264,7 +264,7 @@ def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Te
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the JPEG bytes and the label from 0; raise where a record is bad."""
-    example = parse(element["serialized"])
+    example = parse(element["serialized"], info.fields)
     label = example["label"] - info.label_offset
     sound = (label >= 0) & (label < len(info.label_names))
     sound &= tf.image.is_jpeg(example["encoded"])

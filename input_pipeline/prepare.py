@@ -13,6 +13,7 @@ Ctrl-C.
 
 import argparse
 import os
+import re
 import sys
 
 from common import cli
@@ -128,9 +129,10 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
     one = _add(
         commands,
         "tfrecords",
-        "TFRecords with ImageNet's fields that exist already",
-        "Read every TFRecord in DIR once (SPLIT-00000-of-01024 ...), check it, and "
-        "write dataset_info.json beside them.",
+        "TFRecords that exist already, also TensorFlow Datasets'",
+        "Read every TFRecord in DIR, and in the folders in it, once, check it, and "
+        "write dataset_info.json. Nothing is copied. Names of files tell their split, "
+        "and names of fields what they hold, where it is usual.",
     )
     one.add_argument(
         "--source",
@@ -140,19 +142,48 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         help="the TFRecords; may be a bucket",
     )
     one.add_argument(
+        "--output",
+        type=cli.path,
+        metavar="OUT",
+        help="the folder for dataset_info.json, which training then reads (DIR); it "
+        "has to be another one where DIR has a dataset_info.json of another tool",
+    )
+    one.add_argument(
+        "--split",
+        type=_split,
+        action="append",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="take the files of this split by a pattern, as train='train/*.tfrec'; "
+        "may be repeated, and then no other split is taken",
+    )
+    one.add_argument(
+        "--image_field", metavar="FIELD", help="the records' field with the JPEG"
+    )
+    one.add_argument(
+        "--label_field", metavar="FIELD", help="the records' field with the label"
+    )
+    one.add_argument(
         "--label_offset",
-        type=int,
-        default=1,
+        type=cli.number(int, least=0),
         metavar="N",
-        help="the label of the first class (1)",
+        help="the label of the first class (1, or 0 of TensorFlow Datasets)",
     )
     one.add_argument(
         "--labels",
         type=cli.path,
         metavar="NAMES.txt",
-        help="the classes' names, one a line (by default the records' own texts)",
+        help="the classes' names, one a line (by default those of TensorFlow Datasets, "
+        "or the records' own texts)",
     )
     _add_workers(one)
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, _, pattern = text.partition("=")
+    if not re.fullmatch(r"\w+", name) or not pattern:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form train=PATTERN")
+    return name, pattern
 
 
 def _add(
@@ -221,11 +252,19 @@ def _check(arguments: argparse.Namespace) -> None:
         _check_labels(arguments)
     if arguments.command == "imagefolder":
         _check_output(arguments)
+    if arguments.command == "tfrecords":
+        _check_splits(arguments)
 
 
 def _check_labels(arguments: argparse.Namespace) -> None:
     if (arguments.validation_tar is None) != (arguments.labels is None):
         raise UserError("--validation_tar and --labels go together: give both or none")
+
+
+def _check_splits(arguments: argparse.Namespace) -> None:
+    names = [name for name, _ in arguments.split]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--split names {repeated[0]} twice: give one pattern a split")
 
 
 def _check_output(arguments: argparse.Namespace) -> None:

@@ -1,11 +1,14 @@
 """The TFRecord schema of ImageNet, and the description of a prepared dataset."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,6 +22,12 @@ MISSING_LABEL = tf.int64.min
 # Reading can begin at every so many records. Fewer shuffle better; more make longer
 # reads, which a bucket likes.
 CHUNK_RECORDS = 16
+# Of a dataset_info.json: what ours has, and what others' have.
+_OUR_KEYS = {"label_names", "label_offset", "chunk_records"}
+_FOREIGN_KEYS = {
+    *("moduleName", "fileFormat", "supervisedKeys", "releaseNotes", "schema"),
+    *("citation", "features", "builder_name", "download_size"),
+}
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
 _FRAMING = 8 + 4 + 4
 
@@ -28,7 +37,7 @@ class ShardInfo:
     """One TFRecord file.
 
     Attributes:
-      filename: in the dataset's folder.
+      filename: in the folder of the records.
       records: how many it holds.
       offsets: the byte at which every CHUNK_RECORDS-th record begins, from the first.
     """
@@ -51,13 +60,43 @@ class SplitInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fields:
+    """The features of an Example that are read, ImageNet's by default."""
+
+    image: str = "image/encoded"
+    label: str = "image/class/label"
+    filename: str = "image/filename"
+
+
+IMAGENET = Fields()
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What a prepared folder holds; `label_offset` is the label of the first name."""
+    """What a prepared folder holds.
+
+    Attributes:
+      name: of the dataset.
+      label_offset: the label of the first class.
+      label_names: of the classes, in order.
+      splits: by name.
+      fields: what the records call what is read of them.
+      records_dir: where the TFRecords lie, relative to the folder of dataset_info.json;
+        "" is that folder itself. Only where it is given may their names have folders.
+    """
 
     name: str
     label_offset: int
     label_names: tuple[str, ...]
     splits: Mapping[str, SplitInfo]
+    fields: Fields = IMAGENET
+    records_dir: str = ""
+
+    def records_folder(self, data_dir: str) -> str:
+        """Return where the TFRecords lie, from the folder of dataset_info.json."""
+        if not self.records_dir or "://" in self.records_dir:
+            return self.records_dir or data_dir
+        return tf.io.gfile.join(data_dir, self.records_dir)
 
     def split(self, name: str) -> SplitInfo:
         """Return a split, or some of its shards.
@@ -129,24 +168,24 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(serialized: tf.Tensor, fields: Fields = IMAGENET) -> dict[str, tf.Tensor]:
     """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
     """
-    fields = tf.io.parse_single_example(
+    example = tf.io.parse_single_example(
         serialized,
         {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
+            fields.image: tf.io.FixedLenFeature([], tf.string, ""),
+            fields.label: tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
         },
     )
-    return {"encoded": fields["image/encoded"], "label": fields["image/class/label"]}
+    return {"encoded": example[fields.image], "label": example[fields.label]}
 
 
-def shard_path(data_dir: str, shard: ShardInfo) -> str:
-    """Return the path of one shard, on a disk or in a bucket."""
-    return tf.io.gfile.join(data_dir, shard.filename)
+def shard_path(folder: str, shard: ShardInfo) -> str:
+    """Return the path of one shard, in the `records_folder` of its dataset."""
+    return tf.io.gfile.join(folder, shard.filename)
 
 
 def write_shard(path: str, examples: Iterable[bytes]) -> ShardInfo:
@@ -208,6 +247,10 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
         "chunk_records": CHUNK_RECORDS,
         "splits": splits,
     }
+    if info.fields != IMAGENET:
+        content["fields"] = dataclasses.asdict(info.fields)
+    if info.records_dir:
+        content["records_dir"] = info.records_dir
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
     gfiles.write_text(path, json.dumps(content) + "\n")
 
@@ -241,17 +284,33 @@ def load_info(data_dir: str) -> DatasetInfo:
         or what is no file.
     """
     info = read_info(data_dir)
-    present = set(tf.io.gfile.listdir(data_dir))
+    folder = info.records_folder(data_dir)
     shards = [shard for split in info.splits.values() for shard in split.shards]
+    present = _listed(folder, {os.path.dirname(shard.filename) for shard in shards})
     missing = [shard.filename for shard in shards if shard.filename not in present]
     if missing:
+        elsewhere = f", where {data_dir}/{INFO_FILENAME} says they are" * (
+            folder != data_dir
+        )
         raise DataError(
-            f"{data_dir} lacks {len(missing)} of its {len(shards)} TFRecord files, "
-            f"the first is {missing[0]}: copy them there, or prepare the dataset again"
+            f"{folder} lacks {len(missing)} of its {len(shards)} TFRecord files, the "
+            f"first is {missing[0]}: copy them there{elsewhere}, or prepare the "
+            "dataset again"
         )
     for shard in shards:
-        require_file(shard_path(data_dir, shard))
+        require_file(shard_path(folder, shard))
     return info
+
+
+def _listed(folder: str, below: Iterable[str]) -> set[str]:
+    """Return the names in some folders below one, nothing of those that are not."""
+    found = set()
+    for part in below:
+        path = tf.io.gfile.join(folder, part) if part else folder
+        with contextlib.suppress(tf.errors.NotFoundError):
+            names = tf.io.gfile.listdir(path)
+            found.update(f"{part}/{name}" if part else name for name in names)
+    return found
 
 
 def read_info(data_dir: str) -> DatasetInfo:
@@ -262,7 +321,9 @@ def read_info(data_dir: str) -> DatasetInfo:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         if tf.io.gfile.exists(path):
             with tf.io.gfile.GFile(path) as file:
-                return _info_from_json(json.loads(file.read()))
+                content = json.loads(file.read())
+            require_ours(content, data_dir)
+            return _info_from_json(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): mend "
@@ -284,6 +345,23 @@ def read_info(data_dir: str) -> DatasetInfo:
         "TFRecords from elsewhere python -m input_pipeline.prepare tfrecords --source "
         f"{data_dir}"
     )
+
+
+def require_ours(content: Any, data_dir: str) -> None:
+    """Refuse a dataset_info.json that another tool has written."""
+    if is_foreign(content):
+        raise DataError(
+            f"{data_dir}/{INFO_FILENAME} is not this project's, TensorFlow Datasets or "
+            "another tool wrote it: leave it as it is, and describe the records in a "
+            "folder of their own: python -m input_pipeline.prepare tfrecords "
+            f"--source={shlex.quote(data_dir)} --output=OUT"
+        )
+
+
+def is_foreign(content: Any) -> bool:
+    """Whether a dataset_info.json is that of another tool, sound or not."""
+    keys = set(content) if isinstance(content, dict) else set()
+    return not keys & _OUR_KEYS and bool(keys & _FOREIGN_KEYS)
 
 
 def _unreachable(path: str, error: tf.errors.OpError) -> str:
@@ -312,7 +390,25 @@ def _info_from_json(content: dict) -> DatasetInfo:
         label_offset=content["label_offset"],
         label_names=tuple(content["label_names"]),
         splits=splits,
+        fields=_fields_from_json(content.get("fields", {})),
+        records_dir=_records_dir_from_json(content.get("records_dir", "")),
     )
+
+
+def _fields_from_json(content: dict) -> Fields:
+    fields = Fields(**content)
+    names = dataclasses.astuple(fields)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError("fields: a name that is no text")
+    if len(set(names)) < len(names):
+        raise ValueError("fields: one name for two")
+    return fields
+
+
+def _records_dir_from_json(content: str) -> str:
+    if not isinstance(content, str) or "\0" in content:
+        raise ValueError("records_dir: no path")
+    return content
 
 
 def _shard_from_json(content: dict) -> ShardInfo:

@@ -70,7 +70,8 @@ class Records:
         self.split: SplitInfo = info.split(split)
         self.total = self.split.total
         shards = self.split.shards
-        self._paths = [shard_path(data_dir, shard) for shard in shards]
+        folder = info.records_folder(data_dir)
+        self._paths = [shard_path(folder, shard) for shard in shards]
         counts = np.array([shard.records for shard in shards], np.int64)
         self._ends = np.cumsum(counts)  # of the shards, as positions in the split
         chunks = [len(shard.offsets) for shard in shards]

@@ -200,7 +200,8 @@ def first_images(
         name, source = "bad record, masked", _location(records, element)
         original = pictures[0]  # black, if the record is bad
         if number >= 0:
-            encoded: Any = parse(element["serialized"])["encoded"]
+            example = parse(element["serialized"], info.fields)
+            encoded: Any = example["encoded"]
             original = tf.io.decode_jpeg(encoded, channels=3).numpy()
             height, width, _ = original.shape
             size = len(encoded.numpy()) / 1000

@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> Status:
 
     records = arguments.tfrecords
     images = (
-        serving.read_tfrecords(records)
+        serving.read_tfrecords(records, arguments.export_dir)
         if records
         else serving.read_files(arguments.files)
     )

@@ -12,6 +12,12 @@ import tensorflow as tf
 from common.errors import UserError, first_line
 
 BATCH_SIZE = 100
+# The fields of records, where the SavedModel does not say what its data call them.
+_IMAGENET = {
+    "image": "image/encoded",
+    "label": "image/class/label",
+    "filename": "image/filename",
+}
 
 
 class Image(NamedTuple):
@@ -41,15 +47,16 @@ def read_files(paths: Iterable[str]) -> Iterator[Image]:
             raise UserError(f"cannot read {path}: {first_line(error)}") from error
 
 
-def read_tfrecords(pattern: str) -> Iterator[Image]:
-    """Read ImageNet-like records."""
+def read_tfrecords(pattern: str, export_dir: str) -> Iterator[Image]:
+    """Read records with the fields of the data that the model learnt from."""
     shards = sorted(tf.io.gfile.glob(pattern))
     if not shards:
         raise UserError(f"no TFRecords at {pattern}")
+    fields = _IMAGENET | _read_check(export_dir).get("fields", {})
     features = {
-        "image/filename": tf.io.FixedLenFeature([], tf.string, ""),
-        "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
-        "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
+        fields["filename"]: tf.io.FixedLenFeature([], tf.string, ""),
+        fields["image"]: tf.io.FixedLenFeature([], tf.string, ""),
+        fields["label"]: tf.io.FixedLenFeature([], tf.int64, -1),
     }
     for record in tf.data.TFRecordDataset(shards):
         example = tf.io.parse_single_example(record, features)
@@ -60,7 +67,7 @@ def read_tfrecords(pattern: str) -> Iterator[Image]:
 def classify(export_dir: str, images: Iterable[Image]) -> Iterator[Result]:
     """Run the SavedModel on batches of images."""
     model = load_signature(export_dir)
-    offset = json.loads(read_extra(export_dir, "check.json")).get("label_offset", 0)
+    offset = _read_check(export_dir).get("label_offset", 0)
     images = iter(images)
     while batch := list(itertools.islice(images, BATCH_SIZE)):
         try:
@@ -98,6 +105,10 @@ def first_broken(model, batch: list[Image]) -> str | None:
     return None
 
 
+def _read_check(export_dir: str) -> dict:
+    return json.loads(read_extra(export_dir, "check.json"))
+
+
 def read_extra(export_dir: str, name: str) -> str:
     """Return a text that train.export has left in the SavedModel."""
     path = f"{export_dir}/assets.extra/{name}"
@@ -117,7 +128,9 @@ def summarize(results: list[Result], export_dir: str) -> bool:
     share = f"{right:,} of {len(results):,} right ({right / len(results):.2%})"
     print(f"SavedModel in a new process: {share}")
     table = csv.DictReader(io.StringIO(read_extra(export_dir, "predictions.csv")))
+    # A record need not have a name.
     expected = {row["filename"]: int(row["class_id"]) for row in table}
+    expected.pop("", None)
     pairs = [(r.class_id, expected[r.name]) for r in results if r.name in expected]
     same = sum(one == other for one, other in pairs)
     if pairs:

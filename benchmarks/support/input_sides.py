@@ -112,7 +112,7 @@ class _Ours(_Side):
         }
 
     def _size(self, element: dict[str, tf.Tensor]) -> tf.Tensor:
-        encoded = parse(element["serialized"])["encoded"]
+        encoded = parse(element["serialized"], self._info.fields)["encoded"]
         pixels = tf.reduce_prod(tf.image.extract_jpeg_shape(encoded)[:2])
         return tf.stack([tf.strings.length(encoded), pixels])
 
@@ -198,6 +198,7 @@ class _ModelGarden(_Side):
 
         settings = self.settings
         info = load_info(settings.data_dir)
+        folder = info.records_folder(settings.data_dir)
         shards = info.split(settings.split).shards
         randaug = common.RandAugment(
             num_layers=settings.num_layers,
@@ -207,7 +208,7 @@ class _ModelGarden(_Side):
         )
         augmentation = common.Augmentation(type="randaug", randaug=randaug)
         data = image_classification.DataConfig(
-            input_path=[shard_path(settings.data_dir, shard) for shard in shards],
+            input_path=[shard_path(folder, shard) for shard in shards],
             is_training=True,
             global_batch_size=BATCH,
             shuffle_buffer_size=SHUFFLE_BUFFER,

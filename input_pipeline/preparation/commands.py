@@ -94,16 +94,27 @@ def _imagenet(arguments: argparse.Namespace) -> str:
 
 
 def _tfrecords(arguments: argparse.Namespace) -> str:
-    info, is_new = tfrecords.describe(
+    source = tfrecords.Source(
         arguments.source,
+        splits=dict(arguments.split),
+        image_field=arguments.image_field,
+        label_field=arguments.label_field,
         label_offset=arguments.label_offset,
         labels=arguments.labels,
+    )
+    info, is_new, notes = tfrecords.describe(
+        source,
+        output=arguments.output,
         workers=arguments.workers,
         overwrite_info=arguments.overwrite_info,
     )
+    for note in notes:
+        console.say(console.escaped(f"note: {note}"))
     done = "described" if is_new else "nothing to do, described already:"
+    where = f" in {arguments.output}" * (arguments.output is not None)
     return (
-        f"{done} {arguments.source}: {_counts(info)}, {len(info.label_names)} classes"
+        f"{done} {arguments.source}{where}: {_counts(info)}, "
+        f"{len(info.label_names)} classes"
     )
 
 

@@ -69,7 +69,7 @@ def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
     """Return what would change, each as "field: old -> new", in few words."""
     found = [
         f"{field}: {reprlib.repr(old)} -> {reprlib.repr(new)}"
-        for field in ("name", "label_offset")
+        for field in ("name", "label_offset", "fields", "records_dir")
         if (old := getattr(there, field)) != (new := getattr(now, field))
     ]
     if there.label_names != now.label_names:

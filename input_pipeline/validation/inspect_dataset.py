@@ -123,8 +123,9 @@ def _inspect_shards(
     decode: bool,
 ) -> Shards:
     labels = range(info.label_offset, info.label_offset + len(info.label_names))
+    folder = info.records_folder(data_dir)
     tasks = [
-        ShardTask(records.shard_path(data_dir, shard), shard, labels, decode)
+        ShardTask(records.shard_path(folder, shard), shard, labels, decode, info.fields)
         for split in splits.values()
         for shard in split.shards
     ]

@@ -20,7 +20,9 @@ from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import (
     CHUNK_RECORDS,
+    IMAGENET,
     MISSING_LABEL,
+    Fields,
     ShardInfo,
     require_file,
 )
@@ -65,6 +67,7 @@ class ShardTask(NamedTuple):
     shard: ShardInfo
     labels: range
     decode: bool
+    fields: Fields = IMAGENET
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,16 +250,17 @@ def _inspect_record(
         add(FaultKind.NOT_AN_EXAMPLE)
         return None
     # Only a message, so a name of any length must not fill the memory.
-    name = (_optional(features, "image/filename", "bytes_list") or b"")[:_NAME_BYTES]
-    label = _required(features, "image/class/label", "int64_list", add)
+    fields = task.fields
+    name = (_optional(features, fields.filename, "bytes_list") or b"")[:_NAME_BYTES]
+    label = _required(features, fields.label, "int64_list", add)
     if label is not None and label not in task.labels:
         first, last = task.labels.start, task.labels.stop - 1
         add(FaultKind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
-    encoded = _required(features, "image/encoded", "bytes_list", add)
+    encoded = _required(features, fields.image, "bytes_list", add)
     if encoded is None:
         return None
     if not encoded:
-        add(FaultKind.BAD_FIELD, "image/encoded holds no bytes")
+        add(FaultKind.BAD_FIELD, f"{fields.image} holds no bytes")
         return None
     height, width = _inspect_image(encoded, features, task.decode, add)
     digest = hashlib.blake2b(encoded, digest_size=16).digest()

@@ -16,6 +16,7 @@ FLAGS = [
     ("input_pipeline.prepare", "--source", ("imagefolder", "--output=x")),
     ("input_pipeline.prepare", "--source", ("tfrecords",)),
     ("input_pipeline.prepare", "--labels", ("tfrecords", "--source=x")),
+    ("input_pipeline.prepare", "--output", ("tfrecords", "--source=x")),
     ("input_pipeline.prepare", "--train_tar", ("imagenet", "--output=x")),
     ("input_pipeline.prepare", "--validation_tar", ("imagenet", "--output=x")),
     ("input_pipeline.prepare", "--labels", ("imagenet", "--output=x")),

@@ -212,3 +212,36 @@ def test_classify_says_no_when_the_trainer_said_otherwise(exported, digits, tmp_
     assert classify.main(flags) == 1
     flags[0] = f"--export_dir={tmp_path}/nowhere"
     assert classify.main(flags) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({}, ("image/encoded", "image/class/label", "image/filename")),
+        ({"image": "x", "label": "y", "filename": "z"}, ("x", "y", "z")),
+    ],
+)
+def test_records_are_read_by_the_fields_of_the_models_data(tmp_path, fields, names):
+    image, label, name = names
+    features = {
+        image: {"bytes_list": {"value": [b"jpeg"]}},
+        label: {"int64_list": {"value": [3]}},
+        name: {"bytes_list": {"value": [b"a.jpg"]}},
+    }
+    with tf.io.TFRecordWriter(str(tmp_path / "test.tfrecord")) as writer:
+        record = tf.train.Example(features={"feature": features})
+        writer.write(record.SerializeToString())
+    (tmp_path / "assets.extra").mkdir()
+    check = {"label_offset": 0} | ({"fields": fields} if fields else {})
+    (tmp_path / "assets.extra" / "check.json").write_text(json.dumps(check))
+    found = serving.read_tfrecords(str(tmp_path / "*.tfrecord"), str(tmp_path))
+    assert list(found) == [("a.jpg", b"jpeg", 3)]
+
+
+def test_records_without_a_name_are_not_compared(tmp_path, capsys):
+    (tmp_path / "assets.extra").mkdir()
+    table = "filename,label,class_id\n,0,1\n,1,0\n"
+    (tmp_path / "assets.extra" / "predictions.csv").write_text(table)
+    results = [serving.Result("", 1, "b", 0.9, 1), serving.Result("", 0, "a", 0.9, 0)]
+    assert serving.summarize(results, str(tmp_path))
+    assert "2 of 2 right" in capsys.readouterr().out

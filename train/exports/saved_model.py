@@ -135,6 +135,7 @@ def export(
             "checkpoint": path,
             "export_dir": export_dir,
             "label_offset": info.label_offset,
+            "fields": dataclasses.asdict(info.fields),
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)
@@ -237,9 +238,10 @@ def compare(
 
 def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
     """Return (file name, JPEG bytes) of the evaluation split in its order."""
-    folder, split = experiment.data_dir, info.split(experiment.eval_split)
+    folder = info.records_folder(experiment.data_dir)
+    split = info.split(experiment.eval_split)
     shards = [records.shard_path(folder, shard) for shard in split.shards]
-    keys = ("image/filename", "image/encoded")
+    keys = (info.fields.filename, info.fields.image)
     features = {key: tf.io.FixedLenFeature([], tf.string, "") for key in keys}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
