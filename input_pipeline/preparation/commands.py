@@ -1,7 +1,7 @@
 """What `input_pipeline.prepare` does, a function for each of its commands."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -102,20 +102,17 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
         label_offset=arguments.label_offset,
         labels=arguments.labels,
     )
-    info, is_new, notes = tfrecords.describe(
+    found = tfrecords.describe(
         source,
         output=arguments.output,
         workers=arguments.workers,
         overwrite_info=arguments.overwrite_info,
     )
-    for note in notes:
-        console.say(console.escaped(f"note: {note}"))
-    done = "described" if is_new else "nothing to do, described already:"
+    _say_notes(found.notes)
+    done = "described" if found.is_new else "nothing to do, described already:"
     where = f" in {arguments.output}" * (arguments.output is not None)
-    return (
-        f"{done} {arguments.source}{where}: {_counts(info)}, "
-        f"{len(info.label_names)} classes"
-    )
+    line = f"{done} {arguments.source}{where}: {_counts(found.info)}"
+    return _with_classes(line, found.info, found.images)
 
 
 def _write(
@@ -125,8 +122,7 @@ def _write(
     notes: Sequence[str],
     skipped: str = "",
 ) -> str:
-    for note in notes:
-        console.say(console.escaped(f"note: {note}"))
+    _say_notes(notes)
     outcome = dataset_writer.write(
         plan,
         arguments.output,
@@ -154,8 +150,18 @@ def _closing_lines(
         left_out.append(console.count(len(outcome.skipped), "image"))
     if left_out:
         line += f"; skipped {', '.join(left_out)}"
-    classes = class_lines(outcome.info.label_names, outcome.images)
-    return "\n".join([console.escaped(line), *classes])
+    return _with_classes(line, outcome.info, outcome.images)
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        console.say(console.escaped(f"note: {note}"))
+
+
+def _with_classes(
+    line: str, info: DatasetInfo, images: Mapping[str, Sequence[int]]
+) -> str:
+    return "\n".join([console.escaped(line), *class_lines(info.label_names, images)])
 
 
 def _counts(info: DatasetInfo) -> str:

@@ -54,10 +54,18 @@ class Source:
 
 
 class Description(NamedTuple):
-    """What was found, whether it was written, and what a person should know of it."""
+    """What was found.
+
+    Attributes:
+      info: as dataset_info.json says it.
+      is_new: whether that was written.
+      images: of each class, by split.
+      notes: what a person should know of it, a line each.
+    """
 
     info: DatasetInfo
     is_new: bool
+    images: Mapping[str, Sequence[int]]
     notes: Sequence[str]
 
 
@@ -108,7 +116,16 @@ def describe(
     )
     notes += _notes(surveys, info)
     is_new = description.write_once(info, output, overwrite=overwrite_info)
-    return Description(info, is_new, notes)
+    return Description(info, is_new, _images(surveys, info), notes)
+
+
+def _images(surveys: Surveys, info: DatasetInfo) -> dict[str, list[int]]:
+    """Return the number of images of each class, in order, by split."""
+    labels = range(info.label_offset, info.label_offset + len(info.label_names))
+    return {
+        split: [sum(one.counts.get(label, 0) for one in of_split) for label in labels]
+        for split, of_split in surveys.items()
+    }
 
 
 def _name(source: str) -> str:

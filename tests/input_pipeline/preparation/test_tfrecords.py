@@ -65,7 +65,12 @@ def test_files_are_counted_and_indexed(folder, capsys, monkeypatch):
     (folder / "README").write_text("not one of them")
     arguments = ["tfrecords", "--source", str(folder), "--workers", "1"]
     assert prepare.main(arguments) == 0
-    said = "23 train records, 2 validation records in 2 + 1 files, 3 classes\n"
+    said = (
+        "23 train records, 2 validation records in 2 + 1 files\n"
+        "train: 3 classes of 6 to 11 images, median 6; fewest: rose, briar 6, tulip 6, "
+        "daisy 11\n"
+        "validation: 2 of 3 classes (none of tulip), each of 1 image\n"
+    )
     assert capsys.readouterr().out == f"described {folder}: {said}"
     info = records.load_info(str(folder))
     assert info.name == "flowers"
