@@ -25,8 +25,8 @@ class Preemption:
     that is C writes the number of the signal to a file descriptor at once. A thread
     reads it here, so that all of this works while the main thread is away.
 
-    Enter it when the devices are there: MultiWorkerMirroredStrategy and TPU runtimes
-    install handlers of their own as they start.
+    MultiWorkerMirroredStrategy and TPU runtimes install handlers of their own as they
+    start; `strategies.make_strategy` puts back the one that is installed here.
     """
 
     def __init__(
