@@ -125,12 +125,14 @@ def command(
             # Only this project's own lines shall reach a person. TensorFlow looks at
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            arguments = make_parser().parse_args(argv)
-            return run_command(
-                lambda: run(arguments),
-                interrupted=interrupted,
-                outlives_pipes=outlives_pipes,
-            )
+            _open_closed_streams()
+            with contextlib.redirect_stdout(console.Printable(sys.stdout)):
+                arguments = make_parser().parse_args(argv)
+                return run_command(
+                    lambda: run(arguments),
+                    interrupted=interrupted,
+                    outlives_pipes=outlives_pipes,
+                )
 
         return main
 
@@ -154,6 +156,12 @@ def run_command(
         status = run()
         sys.stdout.flush()  # a pipe that is closed, or a full disk, tells now
         return int(status or Status.OK)
+    except console.Unprintable as error:
+        _forget_stdout()
+        if not outlives_pipes:
+            return _mistake(_text(error))
+        console.warn(_text(error))
+        return int(Status.OK)
     except UserError as error:
         return _mistake(_text(error))
     except Restart as reason:
@@ -176,6 +184,19 @@ def run_command(
         console.end_live_line()
         traceback.print_exc()
         return int(Status.MISTAKE)
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in place of standard streams that are closed, as by `>&-`.
+
+    Else the next file that is opened would be one, and take what others write there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def leave(status: int) -> NoReturn:

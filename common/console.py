@@ -1,9 +1,15 @@
 """Lines, tables and paragraphs for a person."""
 
+import contextlib
+import io
+import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, TextIO
+
+from common.errors import UserError
 
 WIDTH = 100  # columns of a paragraph
 # What moves a terminal's cursor, colours it or ends a line, and how it is shown.
@@ -21,6 +27,50 @@ def escaped(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+class Printable:
+    """Standard output on which no name moves a cursor, or cannot be written.
+
+    What is printed may hold names of files and classes, and so anything: control
+    characters are written out, lines and tabs apart, and so is what a terminal's
+    encoding does not have.
+    """
+
+    def __init__(self, stream: TextIO):
+        """Stand before a stream, for everything but what is written."""
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with _unprintable():
+            return self._stream.write(text.translate(_CONTROLS_IN_LINES))
+
+    def flush(self) -> None:
+        """Write out what was written: a full disk tells now."""
+        with _unprintable():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the stream in all else."""
+        return getattr(self._stream, name)
+
+
+class Unprintable(UserError):  # noqa: N818 - as UserError
+    """Why what was to be printed cannot be, but for a pipe that is closed."""
+
+
+@contextlib.contextmanager
+def _unprintable() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = f"cannot write to standard output: {error.strerror}"
+        raise Unprintable(why) from error
+
+
 def say(line: str, *, stays: bool = True) -> None:
     """Write a line to standard error; on a terminal the next may take its place.
 
@@ -29,7 +79,7 @@ def say(line: str, *, stays: bool = True) -> None:
     """
     line = line.translate(_CONTROLS_IN_LINES)
     try:
-        live = sys.stderr.isatty()
+        live = is_terminal()
         if live and not stays:  # a line that wraps could not be taken back
             line = line[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write("\r\x1b[K" * live + line + "\n" * (stays or not live))
@@ -44,9 +94,19 @@ def warn(text: str) -> None:
     say(f"warning: {escaped(text)}")
 
 
+def is_terminal() -> bool:
+    """Return whether a line on standard error can be taken back."""
+    if sys.stderr is None or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
 def end_live_line() -> None:
     """Let what comes next begin a line of its own, below one of progress."""
-    if sys.stderr is not None and sys.stderr.isatty():
+    if is_terminal():
         say("")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from common import gfiles
 from common.errors import one_line
 from input_pipeline.errors import DataError
 from input_pipeline.reorder import reorder
@@ -109,7 +110,7 @@ def _check(service: str) -> None:
 def connect(address: str) -> None:
     """Raise OSError or ValueError where nobody listens at "host:port"."""
     host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=10).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def start_dispatcher(port: int, work_dir: str | None, worker_timeout: float):
@@ -117,7 +118,8 @@ def start_dispatcher(port: int, work_dir: str | None, worker_timeout: float):
 
     Args:
       port: to listen at; 0 for any.
-      work_dir: of its journal, with which another one can go on; None for none.
+      work_dir: of its journal, with which another one can go on; None for none. It is
+        made if need be.
       worker_timeout: seconds of silence after which a worker counts as dead.
 
     Returns:
@@ -126,6 +128,8 @@ def start_dispatcher(port: int, work_dir: str | None, worker_timeout: float):
     Raises:
       DataError: it does not start.
     """
+    if work_dir is not None:
+        gfiles.make_folder(work_dir)
     try:
         return _SERVICE.DispatchServer(
             _SERVICE.DispatcherConfig(
@@ -135,17 +139,16 @@ def start_dispatcher(port: int, work_dir: str | None, worker_timeout: float):
                 worker_timeout_ms=round(worker_timeout * 1000),
             )
         )
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise _not_started("dispatcher", error) from error
 
 
-def start_worker(dispatcher: str, host: str, port: int):
-    """Start a server that does the work.
+def start_worker(dispatcher: str, address: str):
+    """Start a server that does the work; it tries for an hour to reach its dispatcher.
 
     Args:
       dispatcher: its address, "host:port".
-      host: the name under which trainers reach this machine.
-      port: to listen at; 0 for any.
+      address: of this one, "host:port", as trainers reach it.
 
     Returns:
       The server, which stops when it is deleted.
@@ -154,19 +157,15 @@ def start_worker(dispatcher: str, host: str, port: int):
       DataError: it does not start.
     """
     try:
-        if port == 0:  # it has to be told, so it has to be known
-            with socket.socket() as free:
-                free.bind(("", 0))
-                port = free.getsockname()[1]
         return _SERVICE.WorkerServer(
             _SERVICE.WorkerConfig(
                 dispatcher_address=dispatcher,
-                worker_address=f"{host}:{port}",
-                port=port,
+                worker_address=address,
+                port=int(address.rpartition(":")[2]),
                 heartbeat_interval_ms=1000,
             )
         )
-    except (tf.errors.OpError, OSError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise _not_started("worker", error) from error
 
 

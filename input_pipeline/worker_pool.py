@@ -5,7 +5,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +63,10 @@ def _run_in_processes(
     workers: int,
     show: Callable[[int], None],
 ) -> list[Result]:
-    # Not forked: TensorFlow's threads would be missing, with their locks held.
-    context = multiprocessing.get_context("spawn")
+    # Forked, but not from here, where TensorFlow's threads would be missing, with their
+    # locks held: from a process that imports what they need, once, and does no more.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([function.__module__])
     counter = context.Value("q", 0)
     # Nothing is ever sent. The workers end when the other side closes it or dies.
     alive, lifeline = context.Pipe(duplex=False)
@@ -142,7 +143,7 @@ class _Progress:
         self._begin = self._logged = time.monotonic()
         self._bar = (
             tqdm(total=total, unit=self._unit, dynamic_ncols=True, leave=False)
-            if sys.stderr.isatty()
+            if console.is_terminal()
             else None
         )
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -19,7 +19,8 @@ from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import strategies
+from train.distribution import cluster, strategies
+from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
 from train.experiment import Experiment
@@ -74,25 +75,35 @@ def train_and_evaluate(
         process of the run is gone.
     """
     model_dir = os.fspath(model_dir)
-    strategy, info = prepare(experiment)
-    processes = Processes(strategy)
+    members = cluster.find(experiment.strategy)
+    info = load_info(experiment.data_dir)
     gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Nobody else's, from before its first file to behind its last.
-        name, fence = run_folder.claim(
+        claim = run_folder.claim(
             model_dir,
-            processes,
+            members,
             stack,
             config=config,
             accept_changes=accept_changes,
             with_evaluation=with_evaluation,
         )
 
-        # Who watches over the run, from its first moment.
-        watchdog = stack.enter_context(make_watchdog(experiment, model_dir, processes))
+        # Who watches over the run, before anything that may hang.
+        posts = members.is_chief and claim.refusal is None
+        watchdog = stack.enter_context(
+            make_watchdog(experiment, model_dir, members, posts=posts)
+        )
         preemption = stack.enter_context(
             Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
         )
+
+        # Its devices, and its other processes.
+        watchdog.phase("waiting for the devices and the other processes")
+        strategy = make_strategy(experiment, lambda: preemption.requested)
+        processes = Processes(strategy)
+        run_folder.agree(claim, model_dir, processes)
+        watchdog.start_posting()  # in the folder that is the run's by now
 
         # What is trained, and what is scored.
         watchdog.phase("building", timeout_factor=_SLOW)
@@ -104,7 +115,7 @@ def train_and_evaluate(
         # Where it stands.
         watchdog.phase("restoring")
         checkpoints = stack.enter_context(
-            make_checkpoints(experiment, train_state, model_dir, processes, name, fence)
+            make_checkpoints(experiment, train_state, model_dir, processes, claim)
         )
         step = start(experiment, stages, checkpoints, model_dir, processes)
         if processes.is_chief:
@@ -116,7 +127,7 @@ def train_and_evaluate(
         last = experiment.train_steps(info)
         progress = Progress(step, last, experiment.global_batch_size)
         telemetry = stack.enter_context(
-            make_telemetry(experiment, strategy, model_dir, processes, fence)
+            make_telemetry(experiment, strategy, model_dir, processes, claim.fence)
         )
         telemetry.start(step, "" if config is None else config.text)
         if step:
@@ -136,7 +147,7 @@ def train_and_evaluate(
             watchdog=watchdog,
             preemption=preemption,
             profiler=profiler,
-            fence=fence,
+            fence=claim.fence,
         )
         say(start_message(experiment, info, train_state.model, step))
         scores: dict[str, Any] = {}
@@ -151,7 +162,7 @@ def train_and_evaluate(
         summary = training_summary(experiment, train_state) | scores
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
-        fence()
+        claim.fence()
         return write_summary(model_dir, summary, processes)
 
 
@@ -237,11 +248,20 @@ def continuous_evaluate(
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
     """Return devices and data set of a run, both checked against its settings."""
-    # Before anything else: several processes have to meet before TensorFlow starts.
-    strategy = strategies.make_strategy(experiment.strategy)
-    experiment.check_replicas(strategy.num_replicas_in_sync)
     info = load_info(experiment.data_dir)
-    return strategy, info
+    return make_strategy(experiment), info
+
+
+def make_strategy(
+    experiment: Experiment, is_stopped: Callable[[], bool] = lambda: False
+) -> tf.distribute.Strategy:
+    """Return the devices of a run, checked against its settings.
+
+    Several processes have to meet before TensorFlow starts.
+    """
+    strategy = strategies.make_strategy(experiment.strategy, is_stopped)
+    experiment.check_replicas(strategy.num_replicas_in_sync)
+    return strategy
 
 
 def make_checkpoints(
@@ -249,8 +269,7 @@ def make_checkpoints(
     train_state: state.TrainState,
     model_dir: str,
     processes: Processes,
-    run: str | None,
-    fence: Fence,
+    claim: run_folder.Claim,
 ) -> Checkpoints:
     """Return what saves and restores the state of this run."""
     return Checkpoints(
@@ -259,8 +278,8 @@ def make_checkpoints(
         keep=experiment.keep_checkpoints,
         keep_every_hours=experiment.keep_checkpoint_every_hours,
         writes=processes.is_chief,
-        run=run,
-        fence=fence,
+        run=claim.name,
+        fence=claim.fence,
     )
 
 
@@ -292,15 +311,16 @@ def make_profiler(
 
 
 def make_watchdog(
-    experiment: Experiment, model_dir: str, processes: Processes
+    experiment: Experiment, model_dir: str, members: Cluster, *, posts: bool
 ) -> Watchdog:
     """Return what ends this process when it gets nowhere."""
     minutes = experiment.hang_timeout_minutes
     return Watchdog(
         model_dir,
-        process=processes.number,
-        processes=processes.count,
+        process=members.number,
+        processes=members.count,
         timeout_seconds=None if minutes is None else 60 * minutes,
+        posts=posts,
     )
 
 

@@ -1,6 +1,7 @@
 """The folder of a run: made its own before anything is written, and tidied up."""
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -9,24 +10,40 @@ from common.errors import UserError
 from train.checkpoints import bundle, directory, ownership
 from train.checkpoints.bundle import Fence
 from train.config import ResolvedConfig
+from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.fault_tolerance import heartbeat
 
 
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What the chief has got of a folder; the other processes ask for nothing.
+
+    Attributes:
+      name: of the run; None in the others.
+      fence: what to call before anything is written there.
+      refusal: why the folder is not the run's, if so.
+    """
+
+    name: str | None = None
+    fence: Fence = bundle.no_fence
+    refusal: UserError | None = None
+
+
 def claim(
     model_dir: str,
-    processes: Processes,
+    cluster: Cluster,
     stack: contextlib.ExitStack,
     *,
     config: ResolvedConfig | None,
     accept_changes: bool,
     with_evaluation: bool,
-) -> tuple[str | None, Fence]:
+) -> Claim:
     """Make a folder this run's alone, if it is free and the run goes on there.
 
     Args:
       model_dir: of the run.
-      processes: of the run; the chief claims it for all of them.
+      cluster: the processes of the run; the chief claims it for all of them.
       stack: at whose end it is free again.
       config: of the run, as that of a run that has begun has to be.
       accept_changes: see `ResolvedConfig.refuse_changes`.
@@ -34,30 +51,39 @@ def claim(
         evaluation may do that.
 
     Returns:
-      The run's name, and what to call before anything is written there.
+      The claim. Of several processes the chief's may be refused: `agree` tells all.
 
     Raises:
-      UserError: the folder is held by another process, or it is another run's, or the
-        chief is refused.
+      UserError: the folder is held by another process, or it is another run's.
     """
-    if not processes.is_chief:
-        if not processes.broadcast(0):
-            raise UserError(f"the chief is refused {model_dir}; it says why")
-        return None, bundle.no_fence
+    if not cluster.is_chief:
+        return Claim()
     try:
         name, held = _claim_as_chief(
             model_dir, stack, config, accept_changes, with_evaluation
         )
-    except BaseException:
-        processes.broadcast(0)  # else the others would wait for ever
-        raise
-    processes.broadcast(1)
+    except UserError as refusal:
+        if cluster.count == 1:
+            raise
+        return Claim(refusal=refusal)
 
     def fence() -> None:
         for one in held:
             one.check()
 
-    return name, fence
+    return Claim(name, fence)
+
+
+def agree(ours: Claim, model_dir: str, processes: Processes) -> None:
+    """Tell all processes what has become of the chief's claim.
+
+    Raises:
+      UserError: it was refused.
+    """
+    if not processes.broadcast(int(ours.refusal is None)):
+        raise ours.refusal or UserError(
+            f"the chief is refused {model_dir}; it says why"
+        )
 
 
 def _claim_as_chief(

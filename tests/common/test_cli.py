@@ -226,6 +226,80 @@ def test_a_closed_pipe_ends_in_silence_what_only_prints(outlives, status):
     assert (done.returncode, done.stderr) == (status, b"")
 
 
+_PRINTS = """
+import argparse, sys
+from common import cli, console
+from common.errors import Status
+
+def run(arguments):
+    console.say("begins")
+    opened = open("/dev/null")
+    assert opened.fileno() > 2, "a closed stream is open"
+    print("caf\\xe9 \\x1b[2J" + "x" * {count})
+    return Status.OK
+
+command = cli.command(argparse.ArgumentParser, outlives_pipes={outlives})(run)
+sys.exit(command([]))
+"""
+_FULL = "cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("count", [0, 100_000])
+@pytest.mark.parametrize(
+    ("streams", "outlives", "status", "out", "err"),
+    [
+        (">&-", False, 0, "", "begins\n"),
+        ("2>&-", False, 0, "caf\xe9 \\x1b[2J", ""),
+        (">&- 2>&-", False, 0, "", ""),
+        ("<&- >&- 2>&-", True, 0, "", ""),
+        ("2>/dev/full", False, 0, "caf\xe9 \\x1b[2J", ""),
+        (">/dev/full", True, 0, "", f"begins\nwarning: {_FULL}"),
+        (">/dev/full", False, 2, "", f"begins\nerror: {_FULL}"),
+        (">/dev/full 2>/dev/full", False, 2, "", ""),
+    ],
+)
+def test_streams_that_take_nothing(streams, outlives, status, out, err, count):
+    code = _PRINTS.format(count=count, outlives=outlives)
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {streams}', sys.executable, code],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.stderr.decode() == err
+    assert done.stdout.decode().rstrip("x\n") == out
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "xx_YY.no-such"},
+        {"PYTHONIOENCODING": "utf-8"},
+    ],
+)
+def test_a_terminal_that_does_not_have_all_letters(changes):
+    code = _PRINTS.format(count=0, outlives=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **changes},
+    )
+    assert (done.returncode, done.stderr) == (0, b"begins\n")
+    assert done.stdout in {
+        rb"caf\xe9 \x1b[2J" + b"\n",
+        b"caf\xe9 \\x1b[2J\n",
+        b"caf\xc3\xa9 \\x1b[2J\n",
+    }
+
+
 def test_a_gin_file_that_is_not_there(capsys):
     parser = cli.parser("some.command", None)
     cli.add_gin_arguments(parser)

@@ -1,4 +1,6 @@
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +11,9 @@ import pytest
 
 from input_pipeline import dataset
 from input_pipeline.errors import DataError
-from input_pipeline.service import start_dispatcher
+from input_pipeline.serve import main as serve_main
+from input_pipeline.service import connect, start_dispatcher
+from tests.support import commands
 
 
 def test_no_dispatcher_and_no_address(tiny):
@@ -28,8 +32,95 @@ def test_no_dispatcher_and_no_address(tiny):
 def test_a_worker_without_a_dispatcher_says_that_it_waits(serve):
     process = serve("worker", "--dispatcher", "localhost:1", stderr=subprocess.PIPE)
     line = process.stderr.readline()
-    process.stderr.close()
     assert line.startswith("worker: waiting for a dispatcher at 'localhost:1' (")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "reached", "who"),
+    [
+        ("localhost", False, ": from this machine alone"),
+        ("127.0.0.1", False, ": from this machine alone"),
+        ("0.0.0.0", True, ", by everybody who gets there: let a firewall keep"),
+    ],
+)
+def test_where_a_dispatcher_can_be_reached(serve, host, reached, who):
+    process = serve("dispatcher", "--port=0", f"--host={host}", stderr=subprocess.PIPE)
+    port = int(line_of(process).rpartition(":")[2])
+    said = process.stderr.readline()
+    process.stderr.close()
+    assert said.startswith("dispatcher: can be reached at ")
+    assert f"{port}{who}" in said
+    connect(f"127.0.0.1:{port}")
+    assert is_reached("127.0.0.2", port) is reached
+    second = serve("dispatcher", f"--port={port}", stderr=subprocess.PIPE)
+    assert second.communicate(timeout=60) == (
+        "",
+        f"error: cannot listen at port {port}: Address already in use; end what holds "
+        "it, or choose another --port\n",
+    )
+    assert second.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_worker_whose_dispatcher_is_none_obeys_sigterm(serve):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = serve("worker", f"--dispatcher={address}")
+        silent.accept()[0].close()  # a first look
+        silent.accept()[0].close()  # TensorFlow's
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+
+
+def is_reached(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=0.3).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dispatcher", "--port=-1"], "'-1' is not a whole number, 0 or more and belo"),
+        (["dispatcher", "--port=70000"], "'70000' is not a whole number, 0 or more an"),
+        (["dispatcher", "--worker_timeout=nan"], "'nan' is not a number above 0 and b"),
+        (["dispatcher", "--worker_timeout=1e30"], "'1e30' is not a number above 0 and"),
+        (["dispatcher", "--work_dir="], "it is empty: name a file or folder"),
+        (["dispatcher", "--port=0", "--work_dir=/dev/null"], "/dev/null is not a dir"),
+        (["dispatcher", "--host="], "--host= is neither a name nor an address ("),
+        (["dispatcher", "--host=198.51.100.7"], "--host=198.51.100.7 is no address of"),
+        (["worker", "--dispatcher="], "'' is no HOST:PORT with a port of 1 to 65535"),
+        (["worker", "--dispatcher=a"], "'a' is no HOST:PORT with a port of 1 to 65535"),
+        (["worker", "--dispatcher=a:0"], "'a:0' is no HOST:PORT with a port of 1 to"),
+        (["worker", "--dispatcher=http://a:1"], "'http://a:1' is no HOST:PORT with a"),
+        (["worker", "--dispatcher=a..b:1"], "--dispatcher=a..b:1: no such host ("),
+        (
+            ["worker", "--dispatcher=grpc://127.0.0.1:1", "--host=198.51.100.7"],
+            "--host=198.51.100.7 is no address of this machine",
+        ),
+    ],
+)
+def test_mistakes_of_a_server_are_one_line(arguments, said, capsys, signals):
+    assert commands.status(serve_main, *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    errors = [line for line in lines if "error: " in line]
+    assert said in errors[0]
+    assert errors == lines[-1:]
+
+
+@pytest.fixture
+def signals():
+    """Those that a server blocks in its own process."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @pytest.fixture

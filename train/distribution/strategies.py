@@ -1,30 +1,38 @@
 """Which devices a run uses: the one place that makes a `tf.distribute.Strategy`."""
 
-import json
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from common.errors import UserError, first_line
+from common.errors import Restart, UserError, first_line
+from train.distribution import cluster
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, is_stopped: Callable[[], bool] = lambda: False
+) -> tf.distribute.Strategy:
     """Make the strategy that a gin file names.
 
     Args:
       name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU of this
         machine, else every logical CPU), `multi_worker` (one process per machine, told
         apart by TF_CONFIG) or `tpu` (the chips or pod slice that $TPU_NAME names).
+      is_stopped: whether to wait no longer for the other processes.
 
     Raises:
       UserError: the name is unknown, or what the strategy needs is not there.
+      Restart: it is stopped, or another process has gone while all of them met.
     """
     makers = {
         "one_device": _one_device,
         "mirrored": _mirrored,
-        "multi_worker": _multi_worker,
+        "multi_worker": lambda: _multi_worker(is_stopped),
         "tpu": lambda: _tpu(os.environ.get("TPU_NAME")),
     }
     if name not in makers:
@@ -32,7 +40,24 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             f"unknown strategy {name!r}; Experiment.strategy is one of: "
             + ", ".join(makers)
         )
-    return makers[name]()
+    with _termination_as_it_was():
+        return makers[name]()
+
+
+@contextlib.contextmanager
+def _termination_as_it_was() -> Iterator[None]:
+    """Put back the handler of SIGTERM: TensorFlow's servers install one of their own.
+
+    Theirs only takes note, for somebody who would ask TensorFlow: nobody here does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
 
 
 def _one_device() -> tf.distribute.Strategy:
@@ -46,21 +71,15 @@ def _mirrored() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def _multi_worker() -> tf.distribute.Strategy:
+def _multi_worker(is_stopped: Callable[[], bool]) -> tf.distribute.Strategy:
+    cluster.meet(cluster.find("multi_worker"), is_stopped)
     try:
-        config = json.loads(os.environ.get("TF_CONFIG", ""))
-        complete = config["cluster"]["worker"] and {"type", "index"} <= set(
-            config["task"]
-        )
-    except (json.JSONDecodeError, KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise UserError(
-            "strategy 'multi_worker' needs TF_CONFIG in the environment of every "
-            'process, as in TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
-            '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\''
-        )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise Restart(
+            "the processes of TF_CONFIG have not come together "
+            f"({first_line(error)}); all of them have to be started again"
+        ) from error
 
 
 def _tpu(name: str | None) -> tf.distribute.Strategy:

@@ -1,4 +1,7 @@
-"""SIGTERM, which a preemptible machine sends shortly before it goes away."""
+"""SIGTERM, which a preemptible machine sends shortly before it goes away.
+
+SIGHUP, which a terminal sends when it goes away, is heard as one.
+"""
 
 import gc
 import os
@@ -6,11 +9,12 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from common.console import say
 from common.errors import exit_for_restart
 
+_HEARD = (signal.SIGTERM, signal.SIGHUP)
 _REPORT_SECONDS = 2.0  # for a line to standard error
 
 
@@ -25,8 +29,8 @@ class Preemption:
     that is C writes the number of the signal to a file descriptor at once. A thread
     reads it here, so that all of this works while the main thread is away.
 
-    Enter it when the devices are there: MultiWorkerMirroredStrategy and TPU runtimes
-    install handlers of their own as they start.
+    MultiWorkerMirroredStrategy and TPU runtimes install handlers of their own as they
+    start; `strategies.make_strategy` puts back the one that is installed here.
     """
 
     def __init__(
@@ -45,10 +49,11 @@ class Preemption:
         self._is_requested = threading.Event()
         self._is_left = threading.Event()
         self._is_installed = False
+        self._old_handlers: dict[signal.Signals, Any] = {}
 
     @property
     def requested(self) -> bool:
-        """Whether SIGTERM has come."""
+        """Whether SIGTERM, or SIGHUP, has come."""
         return self._is_requested.is_set()
 
     def __enter__(self) -> Self:
@@ -78,9 +83,13 @@ class Preemption:
         self._old_descriptor = signal.set_wakeup_fd(
             self._writer.fileno(), warn_on_full_buffer=False
         )
-        self._old_handler = signal.signal(signal.SIGTERM, lambda *_: None)
-        # What TensorFlow writes to a network's disk just then must not fail with EINTR.
-        signal.siginterrupt(signal.SIGTERM, False)
+        for number in _HEARD:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
+            self._old_handlers[number] = signal.signal(number, lambda *_: None)
+            # What TensorFlow writes to a network's disk just then must not fail with
+            # EINTR.
+            signal.siginterrupt(number, False)
         self._is_installed = True
         # A SIGTERM for a forked child would be heard here, and the child live on.
         os.register_at_fork(after_in_child=self._restore)
@@ -89,29 +98,31 @@ class Preemption:
         """Put back what was there; a handler not of Python's making it cannot."""
         if self._is_installed:
             self._is_installed = False
-            signal.signal(signal.SIGTERM, self._old_handler or signal.SIG_DFL)
+            for number, handler in self._old_handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
             signal.set_wakeup_fd(self._old_descriptor)
 
     def _watch(self) -> None:
         """Wait for SIGTERM, then for the end of the context or of the process."""
         number = None
-        while number != signal.SIGTERM:  # Ctrl-C comes here as well
+        while number not in _HEARD:  # Ctrl-C comes here as well
             received = self._reader.recv(1)
             if not received:
                 return
             number = received[0]
         self._is_requested.set()
-        line = f"SIGTERM: saving, then stopping (deadline {self._deadline_seconds:g} s)"
+        name = signal.Signals(number).name
+        line = f"{name}: saving, then stopping (deadline {self._deadline_seconds:g} s)"
         # By itself: standard error may be a pipe that nobody reads any more.
         reporter = threading.Thread(target=say, args=(line,), daemon=True)
         reporter.start()
         if not self._is_left.wait(self._deadline_seconds):
-            exit_for_restart(self._say_too_late, seconds=_REPORT_SECONDS)
+            exit_for_restart(lambda: self._say_too_late(name), seconds=_REPORT_SECONDS)
         reporter.join(_REPORT_SECONDS)  # a short run must not end before its line
 
-    def _say_too_late(self) -> None:
+    def _say_too_late(self, name: str) -> None:
         say(
-            f"SIGTERM: not stopped within {self._deadline_seconds:g} s. "
+            f"{name}: not stopped within {self._deadline_seconds:g} s. "
             f"{self._describe()}. The steps since the last checkpoint are lost; the "
             "same command goes on from there"
         )

@@ -55,6 +55,7 @@ class Watchdog:
         process: int,
         processes: int,
         timeout_seconds: float | None,
+        posts: bool = True,
         poll_seconds: float = 1.0,
         exit: Callable[[int], object] = os._exit,
     ):
@@ -65,6 +66,8 @@ class Watchdog:
           process: number of this one, from 0.
           processes: how many there are.
           timeout_seconds: longest time between two calls of `phase`; None only posts.
+          posts: from the start; False where it is not known yet whether the directory
+            is the run's: `start_posting` follows.
           poll_seconds: between two looks at the phase.
           exit: ends the process.
         """
@@ -74,6 +77,7 @@ class Watchdog:
         self._hostname = socket.gethostname()
         self._timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
         self._poll_seconds = poll_seconds
+        self._posts = posts
         self._exit = exit
         self._state: State = "running"
         self._error: str | None = None
@@ -108,8 +112,14 @@ class Watchdog:
             f"{phase.name}, for {phase.seconds:,.0f} s"
         )
 
+    def start_posting(self) -> None:
+        """Post from now on, if it does not yet; in the context."""
+        if self._poster.ident is None:
+            self._poster.start()
+
     def __enter__(self) -> Self:
-        self._poster.start()
+        if self._posts:
+            self.start_posting()
         if self._timeout_seconds < math.inf:
             faulthandler.register(signal.SIGALRM, _STDERR, chain=True)
             self._watcher.start()
@@ -128,7 +138,8 @@ class Watchdog:
             _end_by_alarm(after_seconds=0)
             faulthandler.unregister(signal.SIGALRM)
         # Its disk may not answer, and the run is over without its last words.
-        self._poster.join(_REPORT_SECONDS)
+        if self._poster.ident is not None:
+            self._poster.join(_REPORT_SECONDS)
 
     def _post_until_left(self) -> None:
         self._post()
@@ -187,7 +198,8 @@ class Watchdog:
         if self._processes > 1:
             self._report_processes()
         self._state = "hung"
-        self._post()
+        if self._poster.ident is not None:
+            self._post()
 
     def _report_processes(self) -> None:
         beats = [

@@ -13,6 +13,7 @@ from tests.support.saved import flip, restored, saves, set_to, variables
 from train import evaluation, run_folder
 from train.checkpoints import bundle, ownership
 from train.checkpoints.manager import Checkpoints
+from train.distribution.cluster import Cluster
 from train.telemetry.telemetry import Telemetry
 
 THEIRS = "7" * 32
@@ -199,11 +200,12 @@ def test_the_folder_above_decides_for_the_best_alone(tmp_path):
 class Process:
     """One of two; what the chief broadcasts."""
 
-    def __init__(self, *, is_chief, told=()):
-        self.is_chief, self.told = is_chief, list(told)
+    def __init__(self, *, number, told=()):
+        self.cluster = Cluster(("a:1", "b:1"), number)
+        self.told = list(told)
 
     def broadcast(self, value):
-        if self.is_chief:
+        if self.cluster.is_chief:
             self.told.append(value)
         return self.told[-1]
 
@@ -211,19 +213,22 @@ class Process:
 def enter(folder, process):
     with contextlib.ExitStack() as stack:
         settings = {"accept_changes": False, "with_evaluation": True}
-        return run_folder.claim(str(folder), process, stack, config=None, **settings)
+        claim = run_folder.claim(
+            str(folder), process.cluster, stack, config=None, **settings
+        )
+        run_folder.agree(claim, str(folder), process)
+        return claim
 
 
 def test_what_the_chief_is_refused_is_refused_to_all(tmp_path):
-    chief = Process(is_chief=True)
-    name, _ = enter(tmp_path, chief)
-    assert name == ownership.read(str(tmp_path))
+    chief = Process(number=0)
+    assert enter(tmp_path, chief).name == ownership.read(str(tmp_path))
     assert chief.told == [1]
-    assert enter(tmp_path, Process(is_chief=False, told=[1]))[0] is None
+    assert enter(tmp_path, Process(number=1, told=[1])).name is None
     (tmp_path / "run.json").write_text("theirs")
     assert "run.json names no run" in refusal(enter, tmp_path, chief)
     assert chief.told == [1, 0]
-    assert refusal(enter, tmp_path, Process(is_chief=False, told=[0])) == (
+    assert refusal(enter, tmp_path, Process(number=1, told=[0])) == (
         f"the chief is refused {tmp_path}; it says why"
     )
 

@@ -82,19 +82,20 @@ with preemption.Preemption({deadline}, lambda: "process 3 of 4 (thor): training"
 """
 
 
-def terminated(program, read=True):
-    """Sends SIGTERM to a program that is ready; returns status, seconds and stderr."""
+def terminated(program, read=True, sent=signal.SIGTERM, **options):
+    """Sends a signal to a program that is ready; returns status, seconds and stderr."""
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     ) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == "ready\n"
         begin = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(sent)
         try:
             status = process.wait(60)
         finally:
@@ -144,6 +145,27 @@ def test_restart_in_time():
         "SIGTERM: saving, then stopping (deadline 60 s)",
         "stopped at step 7; the same command goes on",
     ]
+
+
+def test_a_terminal_that_goes_away():
+    status, _, stderr = terminated(
+        TRAINING,
+        sent=signal.SIGHUP,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
+    assert status == 75
+    assert stderr.startswith("SIGHUP: saving, then stopping (deadline 60 s)")
+
+
+def test_nohup_stays_what_it_is():
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Preemption(60) as preemption:
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert not preemption.requested
+    finally:
+        signal.signal(signal.SIGHUP, old)
 
 
 def test_forked_children_have_their_own_signals():
