@@ -6,11 +6,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from common import files, gfiles
 from common.errors import one_line
+from input_pipeline import info_schema
 from input_pipeline.errors import DataError
 
 INFO_FILENAME = "dataset_info.json"
@@ -19,6 +21,7 @@ MISSING_LABEL = tf.int64.min
 # Reading can begin at every so many records. Fewer shuffle better; more make longer
 # reads, which a bucket likes.
 CHUNK_RECORDS = 16
+_TEXTS = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
 _FRAMING = 8 + 4 + 4
 
@@ -83,7 +86,7 @@ class DatasetInfo:
 
 def _shard_range(split: str, count: int) -> slice:
     """Return the shards that "train[2shard:5shard]" names, of `count`."""
-    found = re.fullmatch(r"\w+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
+    found = re.fullmatch(r"[^\[]+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
     first, last = (found[1], found[2]) if found else (None, None)
     begin, end = int(first or 0), int(last or count)
     if not found or not 0 <= begin < end <= count:
@@ -129,19 +132,46 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(
+    serialized: tf.Tensor, *, image_required: bool = False
+) -> dict[str, tf.Tensor]:
     """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
+
+    Args:
+      serialized: string scalar, whatever its bytes are.
+      image_required: whether to raise where there is no image, which is quicker.
+
+    Raises:
+      InvalidArgumentError: they are no Example with such fields. To make a Python error
+        of it is UnicodeDecodeError where the message quotes such bytes.
     """
+    # As a list of any length: TensorFlow 2.20 counts the values of those, and checks
+    # their lengths, before it reads them. It reads a single value right away, and a
+    # length of 2 GB, which four damaged bytes can say, is SIGSEGV then.
     fields = tf.io.parse_single_example(
         serialized,
         {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
+            "image/encoded": _TEXTS,
             "image/class/label": tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
         },
     )
-    return {"encoded": fields["image/encoded"], "label": fields["image/class/label"]}
+    images = fields["image/encoded"]
+    encoded = tf.reshape(images, []) if image_required else _only(images)
+    return {"encoded": encoded, "label": fields["image/class/label"]}
+
+
+def parse_filename(serialized: tf.Tensor) -> tf.Tensor:
+    """Read image/filename, "" where it is absent, as `parse` reads the image."""
+    field = "image/filename"
+    return _only(tf.io.parse_single_example(serialized, {field: _TEXTS})[field])
+
+
+def _only(values: tf.Tensor) -> tf.Tensor:
+    """Return the one value, or "" if there is none; an error if there are several."""
+    none = tf.cast(tf.equal(tf.size(values), 0), tf.int32)
+    return tf.reshape(tf.concat([values, tf.fill([none], "")], 0), [])
 
 
 def shard_path(data_dir: str, shard: ShardInfo) -> str:
@@ -261,14 +291,16 @@ def read_info(data_dir: str) -> DatasetInfo:
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                return _info_from_json(json.loads(file.read()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = info_schema.read_json(file.read(info_schema.MOST_BYTES + 1))
+            info_schema.check(content, chunk_records=CHUNK_RECORDS)
+            return _info_from_json(content)
+    except info_schema.InfoError as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): mend "
-            "it, which keeps the names that it gives the classes; or prepare the "
-            "dataset again, or python -m input_pipeline.prepare tfrecords --source "
-            f"{data_dir} if its TFRecords are sound, with --overwrite_info"
+            f"{path} is not sound: {error}; mend it, which keeps the names that it "
+            "gives the classes; or prepare the dataset again, or python -m "
+            f"input_pipeline.prepare tfrecords --source {data_dir} if its TFRecords "
+            "are sound, with --overwrite_info"
         ) from None
     except tf.errors.OpError as error:
         raise DataError(_unreachable(path, error)) from None
@@ -298,15 +330,12 @@ def _unreachable(path: str, error: tf.errors.OpError) -> str:
     return f"{path} cannot be read: {one_line(error)}; {mend}"
 
 
-def _info_from_json(content: dict) -> DatasetInfo:
+def _info_from_json(content: dict[str, Any]) -> DatasetInfo:
+    """Make a description of what the schema has found sound."""
     splits = {
         name: SplitInfo(tuple(_shard_from_json(shard) for shard in split["shards"]))
         for name, split in content["splits"].items()
     }
-    if content["chunk_records"] != CHUNK_RECORDS:
-        raise ValueError("offsets of other chunks")
-    if not splits or not all(split.total > 0 for split in splits.values()):
-        raise ValueError("a split without records")
     return DatasetInfo(
         name=content["name"],
         label_offset=content["label_offset"],
@@ -315,10 +344,5 @@ def _info_from_json(content: dict) -> DatasetInfo:
     )
 
 
-def _shard_from_json(content: dict) -> ShardInfo:
-    shard = ShardInfo(
-        content["filename"], content["records"], tuple(content["offsets"])
-    )
-    if len(shard.offsets) != -(-shard.records // CHUNK_RECORDS):
-        raise ValueError("too few offsets")
-    return shard
+def _shard_from_json(content: dict[str, Any]) -> ShardInfo:
+    return ShardInfo(content["filename"], content["records"], tuple(content["offsets"]))

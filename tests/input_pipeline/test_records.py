@@ -65,18 +65,18 @@ def ruin_empty(folder: pathlib.Path) -> str:
 def ruin_json(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": [example(0)]})
     (folder / "dataset_info.json").write_text("{")
-    return "dataset_info.json cannot be read .* prepare the dataset again, or"
+    return "dataset_info.json is not sound: line 1, .* prepare the dataset again, or"
 
 
 def ruin_fields(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": [example(0)]})
     (folder / "dataset_info.json").write_text('{"name": "x"}')
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*is not sound: label_offset is missing"
 
 
 def ruin_splits(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": []})
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*is not sound: splits.train.shards have no records"
 
 
 def ruin_shard(folder: pathlib.Path) -> str:
@@ -91,7 +91,7 @@ def ruin_offsets(folder: pathlib.Path) -> str:
     content = json.loads(path.read_text())
     content["splits"]["train"]["shards"][0]["offsets"].pop()
     path.write_text(json.dumps(content))
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*shards\[0\].offsets are 1 numbers: 20 records have 2"
 
 
 @pytest.mark.parametrize(
