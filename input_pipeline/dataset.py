@@ -34,8 +34,8 @@ Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _GROUP = 32
 
 # Which of an image's seeds.
-_CROP = 0
-_SEED_OF = {"augment": 1, "erase": 2}
+_CROP, _AUGMENT, _ERASE = range(3)
+_SEED_OF = {"augment": _AUGMENT, "erase": _ERASE}
 
 
 def train_dataset(

@@ -21,7 +21,6 @@ MISSING_LABEL = tf.int64.min
 # Reading can begin at every so many records. Fewer shuffle better; more make longer
 # reads, which a bucket likes.
 CHUNK_RECORDS = 16
-_TEXTS = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
 _FRAMING = 8 + 4 + 4
 
@@ -133,39 +132,41 @@ def _int64(value: int) -> tf.train.Feature:
 
 
 def parse(
-    serialized: tf.Tensor, *, image_required: bool = False
+    serialized: tf.Tensor, *, filename: bool = False, image_required: bool = False
 ) -> dict[str, tf.Tensor]:
     """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
 
     Args:
-      serialized: string scalar, whatever its bytes are.
+      serialized: string scalar, the bytes of a record, whatever they are.
+      filename: whether to read "filename" (string), too.
       image_required: whether to raise where there is no image, which is quicker.
 
     Raises:
       InvalidArgumentError: they are no Example with such fields. To make a Python error
         of it is UnicodeDecodeError where the message quotes such bytes.
     """
-    # As a list of any length: TensorFlow 2.20 counts the values of those, and checks
+    texts = {"encoded": "image/encoded"}
+    if filename:
+        texts["filename"] = "image/filename"
+    # As lists of any length: TensorFlow 2.20 counts the values of those, and checks
     # their lengths, before it reads them. It reads a single value right away, and a
     # length of 2 GB, which four damaged bytes can say, is SIGSEGV then.
-    fields = tf.io.parse_single_example(
+    found = tf.io.parse_single_example(
         serialized,
         {
-            "image/encoded": _TEXTS,
             "image/class/label": tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
+            **{
+                field: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+                for field in texts.values()
+            },
         },
     )
-    images = fields["image/encoded"]
-    encoded = tf.reshape(images, []) if image_required else _only(images)
-    return {"encoded": encoded, "label": fields["image/class/label"]}
-
-
-def parse_filename(serialized: tf.Tensor) -> tf.Tensor:
-    """Read image/filename, "" where it is absent, as `parse` reads the image."""
-    field = "image/filename"
-    return _only(tf.io.parse_single_example(serialized, {field: _TEXTS})[field])
+    values = {name: _only(found[field]) for name, field in texts.items()}
+    if image_required:
+        values["encoded"] = tf.reshape(found["image/encoded"], [])
+    return {**values, "label": found["image/class/label"]}
 
 
 def _only(values: tf.Tensor) -> tf.Tensor:

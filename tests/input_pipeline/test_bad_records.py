@@ -263,8 +263,8 @@ def test_the_limit_counts_each_pass_for_itself(mixed):
 
 
 def too_bright(image, seed):
-    bright = tf.reduce_max(image) > 200
-    told = tf.debugging.Assert(~bright, ["it is too 'bright'"])
+    sound = tf.reduce_max(image) <= 200
+    told = tf.debugging.Assert(sound, ["it is too 'bright'"])
     with tf.control_dependencies([told]):
         return tf.identity(image)
 

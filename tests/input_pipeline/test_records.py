@@ -38,6 +38,10 @@ def test_parse_reads_bytes_and_label_and_marks_what_is_missing():
     empty = records.parse(tf.constant(b""))
     assert empty["encoded"].numpy() == b""
     assert empty["label"].numpy() == records.MISSING_LABEL
+    named = records.parse(tf.constant(example(3)), filename=True)
+    assert (named["filename"].numpy(), named["label"].numpy()) == (b"3.JPEG", 4)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        records.parse(tf.constant(b""), image_required=True)
 
 
 def test_the_info_survives_the_disk(tmp_path):
