@@ -6,9 +6,11 @@ guard, which costs nothing that can be measured. Its records are numbered, so th
 which come through tell which have not.
 """
 
+import functools
+import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -22,10 +24,17 @@ from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 POLICIES = ("stop", "skip")
 PADDING_LABEL = -1  # of an image that must not count
 
+_BY = "__by__"
 _HEAD = "bad record: "
 _TAIL = "repair or remove it, or train without it (on_bad_record: skip)"
 _LIMIT = "bad records:"
 _RAISE = "look at them, or raise max_bad_records"
+_AUGMENTATION = re.compile(
+    rf"passed to ([a-z]+){_BY}(\w+) transformation with iterator: \S+ "
+    r"(.*?)(?:\n\t \[\[|\nTraceback |$)",
+    re.DOTALL,
+)
+_NODES = re.compile(r"\{\{\w+ [^}]*\}\} ?")  # of TensorFlow's functions
 _UNREADABLE = "the file is damaged or cut off here, or may not be read"
 
 
@@ -37,18 +46,21 @@ def decode_group(
     *,
     resolution: int,
     on_bad_record: str,
+    augmentations: Mapping[str, Callable[[Tensors], Tensors]] | None = None,
 ) -> Tensors:
     """Turn K records into images and labels, whatever the records hold.
 
     Args:
       group: a batch of the stream's elements.
-      decode: one element to {"image": uint8[S, S, 3], "label": int32}; raises where it
-        has to.
+      decode: one element to {"image": uint8[S, S, 3], "label": int32}, and what
+        `augmentations` want; raises where the record is bad, and for no other reason.
       info: of the dataset, for the labels that it allows.
       records: of the split, for the names of the files.
       resolution: S.
       on_bad_record: "stop" raises an error that names the record; "skip" prints it and
         yields a black image with label PADDING_LABEL.
+      augmentations: what changes the images of sound records, in this order, by a name
+        from `augmentation_name`. What they raise is no record's fault and ends the run.
 
     Returns:
       {"image": uint8[K, S, S, 3], "label": int32[K]}.
@@ -65,10 +77,16 @@ def decode_group(
 
     elements = tf.data.Dataset.from_tensors((tf.range(size), group)).unbatch()
     sound = elements.map(numbered).ignore_errors(log_warning=False)
+    for name, change in (augmentations or {}).items():
+        sound = sound.map(_behind_number(change), name=name)
+    if augmentations:
+        # Else tf.data fuses map and batch, and makes room for 2^31 images.
+        sound = sound.take(tf.cast(size, tf.int64))
     none = tf.nest.map_structure(
-        lambda x: tf.zeros([0, *x.shape], x.dtype), (tf.constant(0), blank)
+        lambda spec: tf.zeros([0, *spec.shape], spec.dtype), sound.element_spec
     )
     numbers, decoded = _first(sound.batch(tf.int32.max), none)
+    decoded = {name: decoded[name] for name in blank}
 
     def with_blanks() -> Tensors:
         lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
@@ -83,6 +101,23 @@ def decode_group(
     decoded = tf.cond(tf.size(numbers) == size, lambda: decoded, with_blanks)
     shape = [group["position"].shape[0]]
     return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
+
+
+def _behind_number(change: Callable[[Tensors], Tensors]) -> Callable:
+    return lambda number, decoded: (number, change(decoded))
+
+
+def augmentation_name(setting: str, function: Callable) -> str:
+    """Return the name by which `explain` knows what failed: an identifier."""
+    return f"{setting}{_BY}{re.sub('[^0-9A-Za-z_]+', '_', function_name(function))}"
+
+
+def function_name(function: Callable) -> str:
+    """Return what people call a function, or its type if it has no name."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)  # of gin and tf.function
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def blank_image(resolution: int) -> Tensors:
@@ -151,12 +186,16 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
             f"{names.label}"
         ),
     )
-    image = _attempt(
-        lambda s: _image_fault(parse(s, names)["encoded"]),
-        serialized,
-        tf.constant("its JPEG header is damaged or cut off"),
-    )
-    fault = tf.where(fields == "", image, fields)
+
+    def image() -> tf.Tensor:
+        return _attempt(
+            lambda s: _image_fault(parse(s, names)["encoded"]),
+            serialized,
+            tf.constant("its JPEG header is damaged or cut off"),
+        )
+
+    # Only of a JPEG: libjpeg would write a line of its own, without a name.
+    fault = tf.cond(fields == "", image, lambda: fields)
     fault = tf.where(serialized == UNREADABLE, _UNREADABLE, fault)
     more = "the file goes on behind its last record that dataset_info.json counts"
     return tf.where(serialized == UNCOUNTED, more, fault)
@@ -200,16 +239,28 @@ def explain(error: Exception) -> str | None:
     """
     if isinstance(error, DataError):
         return str(error)
+    failed = _AUGMENTATION.search(str(error))
+    if failed:
+        setting, function, why = failed.groups()
+        why = _unescaped(" ".join(_NODES.sub("", why).split()))
+        return (
+            f"{setting} ({function}) failed on an image: {why}; mend this function or "
+            "its settings, the record is sound"
+        )
     pattern = f"{_HEAD}(.*?), record .*?{re.escape(_TAIL)}"
     pattern += f"|{_LIMIT}.*?{re.escape(_RAISE)}"
     found = re.search(pattern, str(error), re.DOTALL)
     if not found:
         return None
-    # The error message escapes quotes in paths.
-    line, path = (re.sub(r"\\(['\"\\])", r"\1", x or "") for x in found.group(0, 1))
+    line, path = (_unescaped(part or "") for part in found.group(0, 1))
     if _UNREADABLE in line:
         line = line.replace(_UNREADABLE, _why_unreadable(path))
     return line
+
+
+def _unescaped(text: str) -> str:
+    """Undo what TensorFlow's message does to quotes, in paths and in other texts."""
+    return re.sub(r"\\(['\"\\])", r"\1", text)
 
 
 def _why_unreadable(path: str) -> str:

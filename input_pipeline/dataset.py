@@ -9,10 +9,13 @@ import tensorflow as tf
 from common import checks
 from input_pipeline.bad_records import (
     POLICIES,
+    augmentation_name,
     blank_image,
     decode_group,
+    function_name,
     limited,
 )
+from input_pipeline.errors import DataError
 from input_pipeline.preprocess import eval_image, train_image
 from input_pipeline.records import DatasetInfo, load_info, parse
 from input_pipeline.service import distributed
@@ -32,6 +35,7 @@ _GROUP = 32
 
 # Which of an image's seeds.
 _CROP, _AUGMENT, _ERASE = range(3)
+_SEED_OF = {"augment": _AUGMENT, "erase": _ERASE}
 
 
 def train_dataset(
@@ -125,13 +129,12 @@ def train_dataset(
                 aspect_ratio_range=aspect_ratio_range,
                 flip=flip,
             ),
-            augment=augment,
-            erase=erase,
         ),
         info,
         records,
         resolution,
         on_bad_record,
+        _augmentations(augment=augment, erase=erase),
     )
     size = _divisor(batch_size)
     order = {"seed": seed, "input_host": input_host}
@@ -243,18 +246,36 @@ def _train_element(
     info: DatasetInfo,
     seed: int,
     crop_and_flip: Callable[..., tf.Tensor],
-    augment: Augment | None,
-    erase: Augment | None,
 ) -> Tensors:
-    """Make an element of the stream {"image", "label"}, as training sees it."""
+    """Make an element of the stream {"image", "label", "seeds"}, not yet augmented."""
     encoded, label = _checked_fields(element, info)
     seeds = _image_seeds(seed, element["index"])
     image = crop_and_flip(encoded, seed=seeds[_CROP])
-    if augment is not None:
-        image = augment(image, seeds[_AUGMENT])
-    if erase is not None:
-        image = erase(image, seeds[_ERASE])
-    return {"image": image, "label": label}
+    return {"image": image, "label": label, "seeds": seeds}
+
+
+def _augmentations(**functions: Augment | None) -> dict[str, Callable]:
+    """Return what is done to a sound image, by what explains its failure."""
+    return {
+        augmentation_name(setting, function): functools.partial(
+            _augmented, setting=setting, function=function
+        )
+        for setting, function in functions.items()
+        if function is not None
+    }
+
+
+def _augmented(decoded: Tensors, *, setting: str, function: Augment) -> Tensors:
+    """Put another image in the place of the one that `_train_element` made."""
+    before = decoded["image"]
+    image = tf.convert_to_tensor(function(before, decoded["seeds"][_SEED_OF[setting]]))
+    if image.dtype != before.dtype or not before.shape.is_compatible_with(image.shape):
+        raise DataError(
+            f"{setting} ({function_name(function)}) gives {image.dtype.name} of the "
+            f"shape {image.shape}: it has to give {before.dtype.name} of the shape "
+            f"{before.shape}, as it takes"
+        )
+    return {**decoded, "image": tf.ensure_shape(image, before.shape)}
 
 
 def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Tensors:
@@ -264,7 +285,7 @@ def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Te
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the JPEG bytes and the label from 0; raise where a record is bad."""
-    example = parse(element["serialized"], info.fields)
+    example = parse(element["serialized"], info.fields, image_required=True)
     label = example["label"] - info.label_offset
     sound = (label >= 0) & (label < len(info.label_names))
     sound &= tf.image.is_jpeg(example["encoded"])
@@ -289,6 +310,7 @@ def _group_decoder(
     records: Records,
     resolution: int,
     on_bad_record: str,
+    augmentations: dict[str, Callable] | None = None,
 ) -> Callable[[Tensors], Tensors]:
     """Make the function from a group of records to {"image", "label"}."""
 
@@ -302,6 +324,7 @@ def _group_decoder(
             records,
             resolution=resolution,
             on_bad_record=on_bad_record,
+            augmentations=augmentations,
         )
 
     return decode

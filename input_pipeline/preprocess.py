@@ -14,6 +14,8 @@ _MIN_COVERED = 0.1
 # A header can claim any size and decoding allocates it. ImageNet's largest image has
 # 61 million pixels; this allows 300 MB.
 MAX_PIXELS = 100_000_000
+# Signature, and the length and the name of the chunk that holds width and height.
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
@@ -23,6 +25,11 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
       InvalidArgumentError: no JPEG header, or one that claims more than MAX_PIXELS.
     """
     shape = tf.ensure_shape(tf.image.extract_jpeg_shape(encoded), [3])
+    return _limited(shape, shape)
+
+
+def _limited(value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return a value, or an error where a shape has more than MAX_PIXELS pixels."""
     pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
     # The bare op: tf.debugging's assertions cost as much as drawing the crop.
     within = tf.raw_ops.Assert(
@@ -30,7 +37,7 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
         data=[f"image has more than {MAX_PIXELS} pixels"],
     )
     with tf.control_dependencies([within] if within is not None else []):
-        return tf.identity(shape)
+        return tf.identity(value)
 
 
 def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
@@ -39,6 +46,7 @@ def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
     sides = shape[:2]
     shorter = tf.cast(tf.reduce_min(sides), tf.float32)
     side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
+    side = tf.maximum(side, 1)  # of an image one pixel high or wide
     return tf.concat([(sides - side + 1) // 2, [side, side]], axis=0)
 
 
@@ -107,9 +115,25 @@ def _central_jpeg(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
 
 
 def _central_png(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    image = tf.io.decode_png(encoded, channels=3)
+    image = tf.io.decode_png(_limited(encoded, _png_shape(encoded)), channels=3)
     begin, size = tf.split(central_window(tf.shape(image), resolution), 2)
     return tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [3]], 0))
+
+
+def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
+    """Read int64[2], height and width, from a PNG's first chunk.
+
+    Raises:
+      InvalidArgumentError: no PNG; tf.io.decode_png would also take a GIF, whose first
+        bytes do not tell how much there is to decode.
+    """
+    is_png = tf.strings.substr(encoded, 0, 16) == _PNG
+    known = tf.raw_ops.Assert(condition=is_png, data=["image is no JPEG and no PNG"])
+    with tf.control_dependencies([known] if known is not None else []):
+        sides = tf.strings.substr(encoded, 16, 8)
+    width_height = tf.io.decode_raw(sides, tf.int32, little_endian=False)
+    height_width = tf.cast(tf.bitcast(width_height, tf.uint32)[::-1], tf.int64)
+    return tf.minimum(height_width, MAX_PIXELS + 1)  # their product has 64 bits
 
 
 def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:

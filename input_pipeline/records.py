@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from common import files, gfiles
 from common.errors import one_line
+from input_pipeline import info_schema
 from input_pipeline.errors import DataError
 
 INFO_FILENAME = "dataset_info.json"
@@ -122,7 +123,7 @@ class DatasetInfo:
 
 def _shard_range(split: str, count: int) -> slice:
     """Return the shards that "train[2shard:5shard]" names, of `count`."""
-    found = re.fullmatch(r"\w+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
+    found = re.fullmatch(r"[^\[]+\[(?:(\d+)shard)?:(?:(\d+)shard)?\]", split)
     first, last = (found[1], found[2]) if found else (None, None)
     begin, end = int(first or 0), int(last or count)
     if not found or not 0 <= begin < end <= count:
@@ -168,19 +169,53 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-def parse(serialized: tf.Tensor, fields: Fields = IMAGENET) -> dict[str, tf.Tensor]:
+def parse(
+    serialized: tf.Tensor,
+    fields: Fields = IMAGENET,
+    *,
+    filename: bool = False,
+    image_required: bool = False,
+) -> dict[str, tf.Tensor]:
     """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
+
+    Args:
+      serialized: string scalar, the bytes of a record, whatever they are.
+      fields: what the record calls them.
+      filename: whether to read "filename" (string), too.
+      image_required: whether to raise where there is no image, which is quicker.
+
+    Raises:
+      InvalidArgumentError: they are no Example with such fields. To make a Python error
+        of it is UnicodeDecodeError where the message quotes such bytes.
     """
-    example = tf.io.parse_single_example(
+    texts = {"encoded": fields.image}
+    if filename:
+        texts["filename"] = fields.filename
+    # As lists of any length: TensorFlow 2.20 counts the values of those, and checks
+    # their lengths, before it reads them. It reads a single value right away, and a
+    # length of 2 GB, which four damaged bytes can say, is SIGSEGV then.
+    found = tf.io.parse_single_example(
         serialized,
         {
-            fields.image: tf.io.FixedLenFeature([], tf.string, ""),
             fields.label: tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
+            **{
+                field: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+                for field in texts.values()
+            },
         },
     )
-    return {"encoded": example[fields.image], "label": example[fields.label]}
+    values = {name: _only(found[field]) for name, field in texts.items()}
+    if image_required:
+        values["encoded"] = tf.reshape(found[fields.image], [])
+    return {**values, "label": found[fields.label]}
+
+
+def _only(values: tf.Tensor) -> tf.Tensor:
+    """Return the one value, or "" if there is none; an error if there are several."""
+    none = tf.cast(tf.equal(tf.size(values), 0), tf.int32)
+    return tf.reshape(tf.concat([values, tf.fill([none], "")], 0), [])
 
 
 def shard_path(folder: str, shard: ShardInfo) -> str:
@@ -320,16 +355,17 @@ def read_info(data_dir: str) -> DatasetInfo:
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                content = json.loads(file.read())
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = info_schema.read_json(file.read(info_schema.MOST_BYTES + 1))
             require_ours(content, data_dir)
+            info_schema.check(content, chunk_records=CHUNK_RECORDS)
             return _info_from_json(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except info_schema.InfoError as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): mend "
-            "it, which keeps the names that it gives the classes; or prepare the "
-            "dataset again, or python -m input_pipeline.prepare tfrecords --source "
-            f"{data_dir} if its TFRecords are sound, with --overwrite_info"
+            f"{path} is not sound: {error}; mend it, which keeps the names that it "
+            "gives the classes; or prepare the dataset again, or python -m "
+            f"input_pipeline.prepare tfrecords --source {data_dir} if its TFRecords "
+            "are sound, with --overwrite_info"
         ) from None
     except tf.errors.OpError as error:
         raise DataError(_unreachable(path, error)) from None
@@ -376,45 +412,21 @@ def _unreachable(path: str, error: tf.errors.OpError) -> str:
     return f"{path} cannot be read: {one_line(error)}; {mend}"
 
 
-def _info_from_json(content: dict) -> DatasetInfo:
+def _info_from_json(content: dict[str, Any]) -> DatasetInfo:
+    """Make a description of what the schema has found sound."""
     splits = {
         name: SplitInfo(tuple(_shard_from_json(shard) for shard in split["shards"]))
         for name, split in content["splits"].items()
     }
-    if content["chunk_records"] != CHUNK_RECORDS:
-        raise ValueError("offsets of other chunks")
-    if not splits or not all(split.total > 0 for split in splits.values()):
-        raise ValueError("a split without records")
     return DatasetInfo(
         name=content["name"],
         label_offset=content["label_offset"],
         label_names=tuple(content["label_names"]),
         splits=splits,
-        fields=_fields_from_json(content.get("fields", {})),
-        records_dir=_records_dir_from_json(content.get("records_dir", "")),
+        fields=Fields(**content.get("fields", {})),
+        records_dir=content.get("records_dir", ""),
     )
 
 
-def _fields_from_json(content: dict) -> Fields:
-    fields = Fields(**content)
-    names = dataclasses.astuple(fields)
-    if not all(isinstance(name, str) and name for name in names):
-        raise ValueError("fields: a name that is no text")
-    if len(set(names)) < len(names):
-        raise ValueError("fields: one name for two")
-    return fields
-
-
-def _records_dir_from_json(content: str) -> str:
-    if not isinstance(content, str) or "\0" in content:
-        raise ValueError("records_dir: no path")
-    return content
-
-
-def _shard_from_json(content: dict) -> ShardInfo:
-    shard = ShardInfo(
-        content["filename"], content["records"], tuple(content["offsets"])
-    )
-    if len(shard.offsets) != -(-shard.records // CHUNK_RECORDS):
-        raise ValueError("too few offsets")
-    return shard
+def _shard_from_json(content: dict[str, Any]) -> ShardInfo:
+    return ShardInfo(content["filename"], content["records"], tuple(content["offsets"]))

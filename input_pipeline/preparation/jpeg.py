@@ -9,10 +9,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from input_pipeline import jpeg_warnings
 from input_pipeline.preprocess import MAX_PIXELS
 
 MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# MPO is what phones write: a JPEG with further ones behind it.
+_JPEGS = ("JPEG", "MPO")
 _QUALITY = 95
 # Pillow warns of size by itself; here, MAX_PIXELS decides.
 Image.MAX_IMAGE_PIXELS = None
@@ -43,7 +46,8 @@ def to_rgb_jpeg(data: bytes) -> Jpeg:
       data: a file of one of FORMATS; its content tells which.
 
     Raises:
-      BadImageError: no image, damaged, cut off, or more than MAX_PIXELS pixels.
+      BadImageError: no image, damaged, cut off, lacking data that libjpeg would fill
+        with grey, or more than MAX_PIXELS pixels.
     """
     if not data:
         raise BadImageError("is empty")
@@ -55,10 +59,11 @@ def to_rgb_jpeg(data: bytes) -> Jpeg:
                 raise BadImageError(
                     f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
                 )
-            if _is_rgb_jpeg(image):
+            is_jpeg = image.format in _JPEGS
+            encoded = data if is_jpeg and image.mode == "RGB" else _convert(image)
+            if is_jpeg:
                 _check_decodes(data)
-                return Jpeg(data, height, width)
-            return Jpeg(_convert(image), height, width)
+            return Jpeg(encoded, height, width)
 
 
 def require_size(size: int) -> None:
@@ -86,17 +91,16 @@ def _open(data: bytes) -> Image.Image:
         raise BadImageError(f"is not a whole image (one of {names})") from None
 
 
-def _is_rgb_jpeg(image: Image.Image) -> bool:
-    # MPO is what phones write: a JPEG with further ones behind it.
-    return image.format in ("JPEG", "MPO") and image.mode == "RGB"
-
-
 def _check_decodes(data: bytes) -> None:
     """Let the decoder of training read all of it; an eighth of the size is quicker."""
     try:
-        tf.io.decode_jpeg(data, channels=3, ratio=8)
+        complaint = jpeg_warnings.decode(data, ratio=8)
     except tf.errors.InvalidArgumentError:
         raise BadImageError("is damaged or cut off") from None
+    if complaint is not None and complaint.is_damage:
+        raise BadImageError(
+            f"lacks data that would be filled with grey (libjpeg: {complaint.text})"
+        )
 
 
 def _convert(image: Image.Image) -> bytes:

@@ -43,9 +43,24 @@ class FaultKind(enum.Enum):
         True,
         "mend the labels, or label_offset and label_names in dataset_info.json",
     )
+    ODD_EXAMPLE = (
+        "damaged tf.train.Example that training can read",
+        False,
+        "nothing: image and label are whole; other tools may refuse it",
+    )
     NOT_A_JPEG = ("not a JPEG", True, "write it as a JPEG")
     BAD_HEADER = ("damaged JPEG header", True, _REPLACE)
     BAD_JPEG = ("damaged JPEG data", True, _REPLACE)
+    MADE_UP_PIXELS = (
+        "JPEG with missing or corrupt data, filled with grey",
+        True,
+        "training would learn the grey: replace the image, or prepare without it",
+    )
+    ODD_JPEG = (
+        "JPEG with stray bytes or an odd header",
+        False,
+        "nothing: all of the image is read",
+    )
     TOO_LARGE = ("image too large to load", True, "make it smaller")
     GREY = ("grey JPEG", False, "nothing: training reads it as RGB")
     CMYK = (

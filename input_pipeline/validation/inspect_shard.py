@@ -16,6 +16,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from common.errors import one_line
+from input_pipeline import jpeg_warnings
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import (
@@ -24,6 +25,7 @@ from input_pipeline.records import (
     MISSING_LABEL,
     Fields,
     ShardInfo,
+    parse,
     require_file,
 )
 from input_pipeline.stream import file_from
@@ -47,7 +49,7 @@ _HEADER = struct.Struct("<QI")
 _FRAMING = _HEADER.size + 4
 _READ_AHEAD = 16  # records
 _NAME_BYTES = 200
-_GREY, _RGB, _CMYK = 1, 3, 4  # components
+_GREY, _CMYK = 1, 4  # components
 _OTHER_FORMATS = {
     b"\x89PNG": "a PNG",
     b"GIF8": "a GIF",
@@ -243,24 +245,24 @@ def _inspect_record(
         text = name.decode(errors="backslashreplace")
         findings.add(kind, Location(task.shard.filename, number, text, detail))
 
-    # Not with records.parse: TensorFlow 2.20's own parser dies of some malformed bytes.
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except DecodeError:
-        add(FaultKind.NOT_AN_EXAMPLE)
-        return None
+    parsed, features = _parse(serialized, task.fields), _features(serialized)
+    if features is None:
+        if parsed is None:
+            add(FaultKind.NOT_AN_EXAMPLE)
+            return None
+        add(FaultKind.ODD_EXAMPLE)
+        features = {}
     # Only a message, so a name of any length must not fill the memory.
     fields = task.fields
     name = (_optional(features, fields.filename, "bytes_list") or b"")[:_NAME_BYTES]
-    label = _required(features, fields.label, "int64_list", add)
+    if parsed is None:
+        encoded, label = _unreadable_fields(features, fields, add)
+    else:
+        encoded, label = _checked_fields(*parsed, features, fields, add)
     if label is not None and label not in task.labels:
         first, last = task.labels.start, task.labels.stop - 1
         add(FaultKind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
-    encoded = _required(features, fields.image, "bytes_list", add)
-    if encoded is None:
-        return None
     if not encoded:
-        add(FaultKind.BAD_FIELD, f"{fields.image} holds no bytes")
         return None
     height, width = _inspect_image(encoded, features, task.decode, add)
     digest = hashlib.blake2b(encoded, digest_size=16).digest()
@@ -269,8 +271,50 @@ def _inspect_record(
     return row, name
 
 
+def _parse(serialized: bytes, fields: Fields) -> tuple[bytes, int] | None:
+    """Read image and label as training does, None where it cannot."""
+    try:
+        example: Any = parse(tf.constant(serialized), fields)
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return None
+    return example["encoded"].numpy(), int(example["label"])
+
+
+def _features(serialized: bytes) -> Any:
+    """Return all features by name, as other tools read them, None where they cannot."""
+    try:
+        return tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:
+        return None
+
+
+def _checked_fields(
+    encoded: bytes, label: int, features: Any, fields: Fields, add: Add
+) -> tuple[bytes, int | None]:
+    """Return image and label, if there are some, as training reads them."""
+    if not encoded:
+        is_there = fields.image in features
+        text = f"{fields.image} holds no bytes" if is_there else f"no {fields.image}"
+        add(FaultKind.BAD_FIELD, text)
+    if label == MISSING_LABEL:
+        add(FaultKind.BAD_FIELD, f"no {fields.label}")
+        return encoded, None
+    return encoded, label
+
+
+def _unreadable_fields(
+    features: Any, fields: Fields, add: Add
+) -> tuple[bytes | None, int | None]:
+    """Say why training cannot read an Example; return what can be looked at."""
+    label = _required(features, fields.label, "int64_list", add)
+    encoded = _required(features, fields.image, "bytes_list", add)
+    if label is not None and encoded is not None:
+        add(FaultKind.NOT_AN_EXAMPLE, "TensorFlow cannot read it, other tools can")
+    return encoded, label
+
+
 def _required(features: Any, field: str, kind: str, add: Add) -> Any:
-    """Return a field's one value, read as strictly as by records.parse, or None."""
+    """Return a field's one value, or None."""
     if field not in features or features[field].WhichOneof("kind") is None:
         add(FaultKind.BAD_FIELD, f"no {field}")
         return None
@@ -295,29 +339,32 @@ def _inspect_image(
         names = (n for start, n in _OTHER_FORMATS.items() if encoded.startswith(start))
         add(FaultKind.NOT_A_JPEG, f"it is {next(names, 'no image that is known here')}")
         return 0, 0
-    data = tf.constant(encoded)
     try:
-        height, width, components = tf.image.extract_jpeg_shape(data).numpy().tolist()
+        _, shape = jpeg_warnings.listen(lambda: tf.image.extract_jpeg_shape(encoded))
+        height, width, components = shape.numpy().tolist()
     except tf.errors.InvalidArgumentError:
         add(FaultKind.BAD_HEADER, "")
         return 0, 0
     if height * width > MAX_PIXELS:
         add(FaultKind.TOO_LARGE, f"{height} x {width} pixels")
-    elif decode and not _decodes(data):
-        add(FaultKind.BAD_JPEG, "")
+    elif decode:
+        _inspect_pixels(encoded, add)
     if components in (_GREY, _CMYK):
         add(FaultKind.GREY if components == _GREY else FaultKind.CMYK, "")
     _compare_size(features, (height, width), add)
     return height, width
 
 
-def _decodes(data: tf.Tensor) -> bool:
-    """Whether the decoder of training reads the whole image."""
+def _inspect_pixels(encoded: bytes, add: Add) -> None:
+    """Read the whole image with the decoder of training."""
     try:
-        tf.io.decode_jpeg(data, channels=_RGB)
+        complaint = jpeg_warnings.decode(encoded)
     except tf.errors.InvalidArgumentError:
-        return False
-    return True
+        add(FaultKind.BAD_JPEG, "")
+        return
+    if complaint is not None:
+        made_up, odd = FaultKind.MADE_UP_PIXELS, FaultKind.ODD_JPEG
+        add(made_up if complaint.is_damage else odd, complaint.text)
 
 
 def _compare_size(features: Any, size: tuple[int, int], add: Add) -> None:

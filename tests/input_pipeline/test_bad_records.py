@@ -1,3 +1,4 @@
+import functools
 import os
 import pathlib
 import tempfile
@@ -259,6 +260,89 @@ def test_the_limit_counts_each_pass_for_itself(mixed):
         list(bad_records.limited(groups, 2, records_per_pass=6))
     # Each group is two passes.
     assert len(list(bad_records.limited(groups, 1, records_per_pass=1))) == 6
+
+
+def too_bright(image, seed):
+    sound = tf.reduce_max(image) <= 200
+    told = tf.debugging.Assert(sound, ["it is too 'bright'"])
+    with tf.control_dependencies([told]):
+        return tf.identity(image)
+
+
+class Callable:
+    def __call__(self, image, seed):
+        return too_bright(image, seed)
+
+
+def raises_python(image, seed):
+    def fail(_):
+        raise ValueError("two\nlines")
+
+    return tf.ensure_shape(tf.py_function(fail, [image], tf.uint8), image.shape)
+
+
+BRIGHT = "assertion failed: [it is too 'bright']"
+# The setting, its function, what people call it, and what it says.
+FAILING = [
+    ("augment", too_bright, "too_bright", BRIGHT, "stop"),
+    ("erase", functools.partial(too_bright), "too_bright", BRIGHT, "skip"),
+    ("augment", tf.function(too_bright), "too_bright", BRIGHT, "skip"),
+    ("augment", Callable(), "Callable", BRIGHT, "skip"),
+    (
+        "augment",
+        lambda image, seed: tf.gather(image, tf.fill([16], 16 + seed[0] * 0)),
+        "_lambda_",
+        "indices[0] = 16 is not in [0, 16)",
+        "stop",
+    ),
+    ("augment", raises_python, "raises_python", "ValueError: two lines", "stop"),
+]
+
+
+@pytest.mark.parametrize(
+    ("setting", "function", "name", "says", "policy"),
+    [
+        *FAILING[:2],
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in FAILING[2:]),
+    ],
+)
+def test_what_an_augmentation_raises_is_no_records_fault(
+    dataset_of, capfd, setting, function, name, says, policy
+):
+    data_dir = dataset_of([example(i) for i in range(4)])
+    batches = dataset.train_dataset(
+        **{**options(data_dir, policy), "batch_size": 4},
+        **{setting: function},
+        seed=0,
+        shuffle_buffer=4,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        next(iter(batches))
+    assert bad_records.explain(error.value) == (
+        f"{setting} ({name}) failed on an image: {says}; mend this function or its "
+        "settings, the record is sound"
+    )
+    assert "bad record" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("function", "gives"),
+    [
+        (
+            lambda image, seed: tf.cast(image, tf.float32),
+            "float32 of the shape (16, 16",
+        ),
+        (lambda image, seed: image[:8], "uint8 of the shape (8, 16, 3)"),
+        (lambda image, seed: 5, "int32 of the shape ()"),
+    ],
+)
+def test_an_augmentation_that_gives_no_such_image(tiny, function, gives):
+    with pytest.raises(UserError, match=r"augment .<lambda>. gives ") as error:
+        dataset.train_dataset(**options(tiny, "stop"), seed=0, augment=function)
+    assert gives in str(error.value)
+    assert "it has to give uint8 of the shape (16, 16, 3), as it takes" in str(
+        error.value
+    )
 
 
 def test_what_explain_does_not_know():

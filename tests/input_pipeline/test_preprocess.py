@@ -1,6 +1,11 @@
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from input_pipeline import preprocess
 from tests.input_pipeline.builders import DATA, jpeg
@@ -143,3 +148,91 @@ def test_a_header_that_claims_a_huge_image_is_refused_before_decoding():
     huge = encoded[:place] + claim + claim + encoded[place + 4 :]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 100000000"):
         preprocess.eval_image(tf.constant(huge), 16)
+
+
+def saved(form: str, width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 100, 50)).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        *((1, 1), (1, 50), (50, 1), (1, 65_000), (65_000, 1)),
+        *((1, 2), (2, 1), (2, 2), (3, 3), (7, 1)),
+    ],
+)
+def test_images_of_a_pixel_or_two(sides):
+    """In one colour, so that every crop has it; less than a level is dropped."""
+    encoded, png = (tf.constant(saved(form, *sides)) for form in ("JPEG", "PNG"))
+    for resolution in (32, 224):
+        images = [
+            preprocess.eval_image(encoded, resolution),
+            preprocess.eval_image(png, resolution),
+            *(
+                preprocess.train_image(encoded, resolution, tf.constant([seed, 1]))
+                for seed in range(3)
+            ),
+            preprocess.train_image(
+                encoded, resolution, tf.constant([0, 1]), area_range=(0.9, 1.0)
+            ),
+        ]
+        for image in images:
+            assert image.shape == (resolution, resolution, 3)
+            assert abs(image.numpy().astype(int) - [200, 100, 50]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ([1, 1, 3], [0, 0, 1, 1]),
+        ([1, 50, 3], [0, 25, 1, 1]),
+        ([50, 1, 3], [25, 0, 1, 1]),
+        ([2, 2, 3], [1, 1, 1, 1]),
+    ],
+)
+def test_the_central_window_has_a_pixel_at_least(shape, window):
+    got = preprocess.central_window(tf.constant(shape), 224)
+    assert got.numpy().tolist() == window
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A header that claims a size, and hardly any data."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(9)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoded", "said"),
+    [
+        (png_of(20_000, 20_000), "more than 100000000 pixels"),
+        (png_of(100_000_001, 1), "more than 100000000 pixels"),
+        (png_of(1, 2**31), "more than 100000000 pixels"),
+        (png_of(2**32 - 1, 2**32 - 1), "more than 100000000 pixels"),
+        (saved("GIF", 8, 8), "image is no JPEG and no PNG"),
+        (saved("BMP", 8, 8), "image is no JPEG and no PNG"),
+        (png_of(8, 8)[:15], "image is no JPEG and no PNG"),
+        (png_of(8, 8).replace(b"IHDR", b"iHDR"), "image is no JPEG and no PNG"),
+        (b"", "image is no JPEG and no PNG"),
+    ],
+)
+def test_what_is_refused_before_anything_is_decoded(encoded, said):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        preprocess.eval_image(tf.constant(encoded), 16)
+    # In a graph, too, as in the exported model.
+    mapped = tf.data.Dataset.from_tensors(encoded).map(
+        lambda b: preprocess.eval_image(b, 16)
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        list(mapped)

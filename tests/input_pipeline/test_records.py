@@ -38,6 +38,10 @@ def test_parse_reads_bytes_and_label_and_marks_what_is_missing():
     empty = records.parse(tf.constant(b""))
     assert empty["encoded"].numpy() == b""
     assert empty["label"].numpy() == records.MISSING_LABEL
+    named = records.parse(tf.constant(example(3)), filename=True)
+    assert (named["filename"].numpy(), named["label"].numpy()) == (b"3.JPEG", 4)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        records.parse(tf.constant(b""), image_required=True)
 
 
 def test_the_info_survives_the_disk(tmp_path):
@@ -65,18 +69,18 @@ def ruin_empty(folder: pathlib.Path) -> str:
 def ruin_json(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": [example(0)]})
     (folder / "dataset_info.json").write_text("{")
-    return "dataset_info.json cannot be read .* prepare the dataset again, or"
+    return "dataset_info.json is not sound: line 1, .* prepare the dataset again, or"
 
 
 def ruin_fields(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": [example(0)]})
     (folder / "dataset_info.json").write_text('{"name": "x"}')
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*is not sound: label_offset is missing"
 
 
 def ruin_splits(folder: pathlib.Path) -> str:
     write_dataset(folder, {"train-0": []})
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*is not sound: splits.train.shards have no records"
 
 
 def ruin_shard(folder: pathlib.Path) -> str:
@@ -91,7 +95,7 @@ def ruin_offsets(folder: pathlib.Path) -> str:
     content = json.loads(path.read_text())
     content["splits"]["train"]["shards"][0]["offsets"].pop()
     path.write_text(json.dumps(content))
-    return "dataset_info.json cannot be read"
+    return r"dataset_info.json .*shards\[0\].offsets are 1 numbers: 20 records have 2"
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,27 @@ FAULTY = {
         FaultKind.TOO_LARGE,
         "20000 x 20000 pixels",
     ),
+    "a hole": (
+        example(
+            0,
+            encoded=PHOTO[: SCAN + 2000] + PHOTO[SCAN + 4000 :],
+            height=300,
+            width=451,
+        ),
+        FaultKind.MADE_UP_PIXELS,
+        "Corrupt JPEG data: premature end of data segment",
+    ),
+    "stray bytes": (
+        example(0, encoded=PHOTO[:-2] + bytes(12) + PHOTO[-2:], height=300, width=451),
+        FaultKind.ODD_JPEG,
+        "Corrupt JPEG data: 7 extraneous bytes before marker 0xd9",
+    ),
+    "one pixel high": (
+        example(0, encoded=jpeg(0, 1, 50), height=1, width=49),
+        FaultKind.WRONG_SIZE,
+        "1 x 49 in the fields, 1 x 50 in the JPEG",
+    ),
+    "a damaged end": (example(60) + b"\2\0", FaultKind.ODD_EXAMPLE, None),
     "grey": (example(0, encoded=saved("L")), FaultKind.GREY, ""),
     "CMYK": (example(0, encoded=saved("CMYK")), FaultKind.CMYK, ""),
     "another size": (
@@ -255,11 +276,11 @@ def test_errors_are_what_training_cannot_load(faulty, found, capfd):
         on_bad_record="skip",
     )
     masked = np.flatnonzero(batch["label"].numpy() == -1).tolist()
-    repeats = (FaultKind.DUPLICATE, FaultKind.CONFLICT)
+    learnt = (FaultKind.DUPLICATE, FaultKind.CONFLICT, FaultKind.MADE_UP_PIXELS)
     errors = [kind for kind in found.counts if found.is_error(kind)]
-    named = [p.record for k in errors if k not in repeats for p in found.locations[k]]
+    named = [p.record for k in errors if k not in learnt for p in found.locations[k]]
     assert masked == sorted(set(named))
-    assert len(masked) == len(FAULTY) - 3
+    assert len(masked) == len(FAULTY) - 7
     capfd.readouterr()
 
 
@@ -272,15 +293,15 @@ def test_the_report_of_faulty_records(faulty):
     assert "  train-0, record 17 (0.JPEG): it is a PNG\n" in out
     assert f"warning: {FaultKind.CMYK.title}: 1\n" in out
     assert out.index("warning: ") > out.rindex("error: ")
-    # 14 faults and 5 repeats; grey, CMYK, another size.
-    assert out.splitlines()[-1] == f"{faulty}: 19 problems, 3 warnings"
+    # 15 faults and 5 repeats; two of another size, grey, CMYK, stray and odd bytes.
+    assert out.splitlines()[-1] == f"{faulty}: 20 problems, 6 warnings"
 
 
 def test_findings_in_json(faulty):
     code, out, _ = check(faulty, "--json")
     report = json.loads(out)
     assert (code, report["sound"]) == (1, False)
-    assert (report["errors"], report["warnings"]) == (19, 3)
+    assert (report["errors"], report["warnings"]) == (20, 6)
     by_kind = {finding["kind"]: finding for finding in report["findings"]}
     assert by_kind["cmyk"] == {
         "kind": "cmyk",
@@ -288,7 +309,7 @@ def test_findings_in_json(faulty):
         "remedy": FaultKind.CMYK.remedy,
         "error": False,
         "count": 1,
-        "places": [{"file": "train-0", "record": 31, "image": "0.JPEG", "detail": ""}],
+        "places": [{"file": "train-0", "record": 39, "image": "0.JPEG", "detail": ""}],
     }
     assert by_kind["bad_jpeg"]["count"] == 2
 

@@ -1,0 +1,121 @@
+"""What libjpeg says of a JPEG that it decodes all the same.
+
+Where data are missing or do not make sense it fills the image with grey, or with
+colours by chance, and writes one line to standard error that names no file. TensorFlow
+hands on no count of these lines, so they are caught where they are written.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import tensorflow as tf
+
+Result = TypeVar("Result")
+
+_STDERR = 2
+# Not before one that restarts the decoder: there they are data that it has lost.
+_STRAY = re.compile(r"(\d+) extraneous bytes before marker 0x(?!d[0-7])")
+_HARMLESS = re.compile(
+    r"Warning: unknown JFIF revision number.*|Unknown Adobe color transform code.*"
+    r"|Invalid SOS parameters for sequential JPEG"
+)
+_DAMAGE = re.compile(
+    r"Corrupt JPEG data: .*|Premature end of JPEG file"
+    r"|Inconsistent progression sequence.*"
+)
+# More bytes behind the image than a careless writer leaves there are the rest of an
+# image in which the decoder has lost its way.
+_FEW_BYTES = 64
+_PADDING = {0x00, 0xFF}
+
+
+class Complaint(NamedTuple):
+    """One line of libjpeg's.
+
+    Attributes:
+      text: the line.
+      is_damage: whether pixels are made up; else all of the image is read.
+    """
+
+    text: str
+    is_damage: bool
+
+
+def decode(encoded: bytes, *, ratio: int = 1) -> Complaint | None:
+    """Decode all of a JPEG with the decoder of training; return what libjpeg says.
+
+    Only in a process in which no other thread writes to standard error: what is written
+    meanwhile is lost.
+
+    Args:
+      encoded: the file.
+      ratio: 1, 2, 4 or 8; to make a smaller image is quicker, and reads as much.
+
+    Raises:
+      InvalidArgumentError: it cannot be decoded.
+    """
+    said, _ = listen(lambda: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio))
+    return _complaint(said, encoded)
+
+
+def listen(function: Callable[[], Result]) -> tuple[str, Result]:
+    """Call a function; return what was written to standard error, and its result."""
+    heard = _memory()
+    with _standard_error_to(heard):
+        result = function()
+    size = os.fstat(heard).st_size
+    return os.pread(heard, size, 0).decode(errors="replace") if size else "", result
+
+
+@functools.cache
+def _memory() -> int:
+    """Return a file in memory, of this process."""
+    return os.memfd_create("libjpeg")
+
+
+@contextlib.contextmanager
+def _standard_error_to(file: int) -> Iterator[None]:
+    """Let what C writes to standard error go to an emptied file."""
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    before = _duplicate(_STDERR)
+    os.dup2(file, _STDERR)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.close(_STDERR)
+        else:
+            os.dup2(before, _STDERR)
+            os.close(before)
+
+
+def _duplicate(descriptor: int) -> int | None:
+    """Return a second descriptor of a file, None of one that is closed."""
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None
+
+
+def _complaint(said: str, encoded: bytes) -> Complaint | None:
+    lines = [line.strip() for line in said.splitlines()]
+    damage = [line for line in lines if _DAMAGE.fullmatch(line)]
+    for line in damage:
+        if not _is_padding(line, encoded):
+            return Complaint(line, is_damage=True)
+    harmless = damage + [line for line in lines if _HARMLESS.fullmatch(line)]
+    return Complaint(harmless[0], is_damage=False) if harmless else None
+
+
+def _is_padding(line: str, encoded: bytes) -> bool:
+    """Whether a line speaks of bytes before a marker that are no image data."""
+    stray = _STRAY.search(line)
+    if stray is None:
+        return False
+    count, end = int(stray[1]), encoded.rfind(b"\xff\xd9")
+    return count <= _FEW_BYTES or set(encoded[end - count : end]) <= _PADDING

@@ -1,0 +1,132 @@
+"""What libjpeg fills with grey, and what it reads whole but complains of."""
+
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from input_pipeline import jpeg_warnings
+from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
+from tests.input_pipeline.builders import DATA, jpeg
+
+PHOTO = (DATA / "cat.jpg").read_bytes()
+SCAN, END = PHOTO.index(b"\xff\xda"), len(PHOTO) - 2
+_NOISE = np.random.RandomState(0).randint(1, 250, 2000).astype(np.uint8).tobytes()
+
+
+def with_size(height: int, width: int) -> bytes:
+    place = PHOTO.index(b"\xff\xc0") + 5
+    sides = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return PHOTO[:place] + sides + PHOTO[place + 4 :]
+
+
+def saved(**options) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(PHOTO)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+PROGRESSIVE = saved(progressive=True)
+RESTARTS = saved(restart_marker_rows=1)
+CORRUPT = "Corrupt JPEG data: "
+ENDS = f"{CORRUPT}premature end of data segment"
+
+
+def before_end(what: bytes) -> bytes:
+    return PHOTO[:END] + what + PHOTO[END:]
+
+
+# The file, libjpeg's line, and whether pixels are made up.
+CASES = {
+    "sound": (PHOTO, "", False),
+    "progressive": (PROGRESSIVE, "", False),
+    "restarts": (RESTARTS, "", False),
+    "bytes behind the end": (PHOTO + _NOISE, "", False),
+    "a hole": (PHOTO[: SCAN + 2000] + PHOTO[SCAN + 4000 :], ENDS, True),
+    "cut off, and ended": (PHOTO[: END // 2] + PHOTO[END:], ENDS, True),
+    "zeros": (PHOTO[: SCAN + 2000] + bytes(500) + PHOTO[SCAN + 2500 :], ENDS, True),
+    "noise": (PHOTO[: SCAN + 500] + _NOISE + PHOTO[SCAN + 2500 :], CORRUPT, True),
+    "a progressive hole": (PROGRESSIVE[:7000] + PROGRESSIVE[7300:], CORRUPT, True),
+    "a lost restart": (RESTARTS[:7000] + RESTARTS[10_000:], CORRUPT, True),
+    "twice as high": (with_size(600, 451), ENDS, True),
+    "9999 x 9999": (with_size(9999, 9999), ENDS, True),
+    "half as high": (with_size(150, 451), CORRUPT, True),
+    "arithmetic coding": (
+        PHOTO.replace(b"\xff\xc0", b"\xff\xc9", 1),
+        f"{CORRUPT}16313 extraneous bytes before marker 0xd9",
+        True,
+    ),
+    "noise before the end": (before_end(_NOISE), CORRUPT, True),
+    "a few bytes before the end": (
+        before_end(b"hello world!"),
+        f"{CORRUPT}7 extraneous bytes before marker 0xd9",
+        False,
+    ),
+    "padding before the end": (before_end(bytes(4096)), CORRUPT, False),
+    "a few bytes before a table": (
+        PHOTO.replace(b"\xff\xc4", b"\0\0\0\xff\xc4", 1),
+        f"{CORRUPT}3 extraneous bytes before marker 0xc4",
+        False,
+    ),
+    "an unknown JFIF": (
+        PHOTO.replace(b"JFIF\0\1", b"JFIF\0\3", 1),
+        "Warning: unknown JFIF revision number 3.01",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_libjpeg_says(name, capfd):
+    encoded, line, is_damage = CASES[name]
+    found = jpeg_warnings.decode(encoded)
+    assert (found is not None) == (line != "")
+    if found is not None:
+        assert found.text.startswith(line)
+        assert found.is_damage == is_damage
+    assert jpeg_warnings.decode(encoded, ratio=8) == found
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_prepare_takes_no_made_up_pixels(name, capfd):
+    encoded, line, is_damage = CASES[name]
+    if is_damage:
+        with pytest.raises(BadImageError, match=f"filled with grey .libjpeg: {line}"):
+            to_rgb_jpeg(encoded)
+    else:
+        assert to_rgb_jpeg(encoded).encoded == encoded
+    assert capfd.readouterr().err == ""
+
+
+def test_a_grey_jpeg_is_looked_at_too():
+    file = io.BytesIO()
+    Image.open(io.BytesIO(PHOTO)).convert("L").save(file, "JPEG")
+    whole = file.getvalue()
+    assert to_rgb_jpeg(whole).height == 300
+    with pytest.raises(BadImageError, match=ENDS):
+        to_rgb_jpeg(whole[:5000] + whole[7000:])
+
+
+def test_other_lines_reach_standard_error_again(capfd):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        jpeg_warnings.decode(jpeg(0)[:20])
+    print("mine", file=sys.stderr)
+    assert capfd.readouterr().err == "mine\n"
+
+
+def test_where_standard_error_is_closed():
+    before = os.dup(2)
+    os.close(2)
+    try:
+        found = jpeg_warnings.decode(CASES["a hole"][0])
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(2)
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    assert found == (ENDS, True)
