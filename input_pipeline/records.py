@@ -129,19 +129,42 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(serialized: tf.Tensor, *, filename: bool = False) -> dict[str, tf.Tensor]:
     """Read what training needs: "encoded" (string) and the raw "label" (int64).
 
     Absent fields come back as "" and MISSING_LABEL, so that the caller can name them.
+
+    Args:
+      serialized: string scalar, the bytes of a record, whatever they are.
+      filename: whether to read "filename" (string), too.
+
+    Raises:
+      InvalidArgumentError: they are no Example with such fields.
     """
-    fields = tf.io.parse_single_example(
+    texts = {"encoded": "image/encoded"}
+    if filename:
+        texts["filename"] = "image/filename"
+    # As lists of any length: TensorFlow 2.20 counts the values of those, and checks
+    # their lengths, before it reads them. It reads a single value right away, and a
+    # length of 2 GB, which three damaged bytes can say, is SIGSEGV then.
+    found = tf.io.parse_single_example(
         serialized,
         {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
             "image/class/label": tf.io.FixedLenFeature([], tf.int64, MISSING_LABEL),
+            **{
+                field: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+                for field in texts.values()
+            },
         },
     )
-    return {"encoded": fields["image/encoded"], "label": fields["image/class/label"]}
+    values = {name: _only(found[field]) for name, field in texts.items()}
+    return {**values, "label": found["image/class/label"]}
+
+
+def _only(values: tf.Tensor) -> tf.Tensor:
+    """Return the one value, or "" if there is none; an error if there are several."""
+    none = tf.cast(tf.equal(tf.size(values), 0), tf.int32)
+    return tf.reshape(tf.concat([values, tf.fill([none], "")], 0), [])
 
 
 def shard_path(data_dir: str, shard: ShardInfo) -> str:
