@@ -211,12 +211,14 @@ def test_a_bad_record_is_named(finished, exported, with_bad_records):
     )
 
 
+@pytest.mark.slow
 def test_nothing_to_compare_is_no_agreement(finished, exported, with_bad_records):
     folder, info, _ = with_bad_records(**{f"r{i}": NOT_TEXT for i in range(20)})
     with pytest.raises(UserError, match="can use none of its records, so there is"):
         compared(finished, exported, folder, info, on_bad_record="skip")
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(finished, exported, with_bad_records):
     """Commas, quotes, ends of lines, other bytes than UTF-8, and none at all."""
     names = [b'a,"b"\n\r\x00c', b"caf\xe9", b""]
