@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -125,7 +126,7 @@ def remove_stale_files(
     """
     before = time.time() - older_than_seconds
     try:
-        for name in tf.io.gfile.listdir(folder):
+        for name in names(folder):
             staging = STAGING.fullmatch(name)
             if staging and of(staging["name"]):
                 _remove_if_older(f"{folder}/{name}", before)
@@ -144,6 +145,14 @@ def _remove_if_older(path: str, before: float) -> None:
         status = tf.io.gfile.stat(path)
         if not status.is_directory and status.mtime_nsec < before * 1e9:
             tf.io.gfile.remove(path)
+
+
+def names(folder: str) -> list[str]:
+    """Return the names in a folder, whatever their bytes; OSError or OpError."""
+    try:
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+    except UnicodeDecodeError:  # TensorFlow's list is of UTF-8 alone
+        return os.listdir(local_path(folder) or folder)
 
 
 def kind(path: str) -> str | None:
@@ -198,7 +207,7 @@ def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
 
 def read_bytes(path: str) -> bytes:
     """Return the content of a file; OpError, or UserError, when it cannot be read."""
-    _require_file(path)
+    require_file(path)
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
 
@@ -235,19 +244,36 @@ def exists(path: str) -> bool:
         ) from error
 
 
-def _require_file(path: str) -> None:
+def require_file(path: str) -> None:
     """Raise UserError where something else stands: to read a pipe would hang."""
     local = local_path(path)
-    what = None if local is None else files.kind(local, follow_links=True)
+    try:
+        what = None if local is None else files.kind(local, follow_links=True)
+    except OSError as error:  # links in a ring, for one
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if what not in (None, files.FILE):
         raise UserError(f"cannot read {path}: it is a {what}; move it away")
+
+
+def why_unreachable(path: str, error: tf.errors.OpError) -> str:
+    """Return what keeps a path from being read, and how to mend it, in one line."""
+    scheme, inside, _ = path.partition("://")
+    if isinstance(error, tf.errors.UnimplementedError) and inside:
+        return (
+            f"TensorFlow reads no {scheme}:// here; fetch it, and name the file on "
+            "this machine"
+        )
+    mend = "mend the permissions"
+    if inside:
+        mend = "look at its name, the network and the credentials"
+    return f"{first_line(error).removeprefix(f'{path}; ')}; {mend}"
 
 
 def read_text(path: str) -> str | None:
     """Return the content of `path`, None when there is no such file."""
     if not exists(path):
         return None
-    _require_file(path)
+    require_file(path)
     try:
         with tf.io.gfile.GFile(path) as file:
             return file.read()

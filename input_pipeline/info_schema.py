@@ -177,9 +177,9 @@ def check(content: Any, *, chunk_records: int) -> None:
 
 def _check_labels(offset: _Value, names: _Value) -> None:
     offset.require(_LABEL)
+    # Two may be equal: ImageNet has two classes named crane.
     for name in names.require(_LIST).items():
         name.require(_TEXT)
-    _require_distinct(names.items())
     last = offset.content + len(names.content) - 1
     if last not in _LABELS:
         raise offset.wrong(f"the last label, {last}, has more than 64 bits")

@@ -1,9 +1,13 @@
 """Classify JPEG and PNG files with an exported SavedModel; needs TensorFlow only.
 
-    python -m train.classify --export_dir=runs/mnist/export photo.jpg ...
+    python -m train.classify --export_dir=runs/mnist/export photo.jpg folder ...
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
-Exit status: 1 when records get other classes than the trainer gave them.
+Of a folder, all images in it and below it are classified. What cannot be classified is
+named on standard error, and hides nothing else.
+
+Exit status: 1 when records get other classes than the trainer gave them; 2 when an
+image or a record could not be classified.
 """
 
 import argparse
@@ -24,7 +28,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--show", type=cli.number(int, least=0), default=10, help="results to print"
     )
-    parser.add_argument("files", type=cli.path, nargs="*", help="JPEG or PNG files")
+    parser.add_argument(
+        "files", type=cli.path, nargs="*", help="JPEG or PNG files, or folders"
+    )
     return parser
 
 
@@ -35,20 +41,24 @@ def main(arguments: argparse.Namespace) -> Status:
         raise UserError("name image files or --tfrecords, one of the two")
     # It takes seconds to import: only once the flags are right.
     from train import serving
+    from train.exports import image_files
 
-    records = arguments.tfrecords
-    images = (
-        serving.read_tfrecords(records, arguments.export_dir)
-        if records
-        else serving.read_files(arguments.files)
+    export_dir, pattern = arguments.export_dir, arguments.tfrecords
+    if not pattern:
+        images = image_files.read_files(arguments.files)
+        _, unusable = serving.show(serving.classify(export_dir, images))
+        return Status.MISTAKE if unusable else Status.OK
+    expected = serving.read_predictions(export_dir)
+    images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
+    results, unusable = serving.show(
+        serving.classify(export_dir, images), most=arguments.show
     )
-    results = list(serving.classify(arguments.export_dir, images))
-    for result in results[: arguments.show] if records else results:
-        print(f"{result.name}: {result.class_name} ({result.probability:.1%})")
-    if records and not serving.summarize(results, arguments.export_dir):
+    agrees = serving.summarize(results, expected)
+    if not agrees:
         console.say("the SavedModel predicts other classes than the trainer did")
-        return Status.NO
-    return Status.OK
+    if unusable:
+        return Status.MISTAKE
+    return Status.OK if agrees else Status.NO
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import safetensors
 import safetensors.numpy
 import tensorflow as tf
 
+from common import files, gfiles
 from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
@@ -20,6 +21,7 @@ from train.experiment import Experiment
 Kind = Literal["reference", "timm", "run"]
 
 _RUN = re.compile("(model|ema)/")  # what the names of a run's weights begin with
+_MOST_BYTES = 2**33  # no network here has weights of half that size
 _TO_SAFETENSORS = (
     'python -c "import torch; from safetensors.torch import save_file; '
     "d = torch.load('{0}', 'cpu', weights_only=True); "
@@ -133,28 +135,49 @@ class _Tensors(Mapping[str, np.ndarray]):
 
 def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
     """Read a .safetensors file, all of it."""
-    if not tf.io.gfile.exists(path):
-        raise UserError(f"there is no file {path}")
-    with _reading(path), tf.io.gfile.GFile(path, "rb") as file:
-        return safetensors.numpy.load(file.read())
+    with _reading(path):
+        if not tf.io.gfile.exists(path):
+            raise UserError(f"there is no file {path}{_by_name(path)}")
+        gfiles.require_file(path)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            if file.size() > _MOST_BYTES:
+                raise UserError(
+                    f"cannot read {path}: it has {file.size():,} bytes, more than the "
+                    "weights of any network here"
+                )
+            tensors = safetensors.numpy.load(file.read())
+    for name, value in tensors.items():
+        _require_numbers(path, name, value)
+    return tensors
 
 
 def _open_checkpoint(prefix: str, path: str) -> Mapping[str, np.ndarray]:
     """Open the checkpoint `prefix`, which a person has called `path`."""
     with _reading(path):
+        for file in (f"{prefix}.index", *tf.io.gfile.glob(f"{prefix}.data-*")):
+            gfiles.require_file(file)
         reader = tf.train.load_checkpoint(prefix)
         names = reader.get_variable_to_shape_map()
 
     def read_key(key: str) -> np.ndarray:
         with _reading(path):
-            return np.asarray(reader.get_tensor(key))
+            value = np.asarray(reader.get_tensor(key))
+        _require_numbers(path, key, value)
+        return value
 
     return _Tensors({name: name for name in names}, read_key)
 
 
+def _require_numbers(path: str, name: str, value: np.ndarray) -> None:
+    # bfloat16 is of the kind V, for numpy does not know it.
+    if value.dtype.kind in "bOSU":
+        kind = {"b": "BOOL"}.get(value.dtype.kind, "text")
+        raise UserError(f"{path}: {name} holds {kind}, which is no weight")
+
+
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn what a broken file raises into a UserError."""
+    """Turn what a path, or a broken file, raises into a UserError."""
     try:
         yield
     except KeyError as error:  # numpy knows no such type of number
@@ -162,8 +185,16 @@ def _reading(path: str) -> Iterator[None]:
             f"cannot read {path}: it holds numbers of the type {error}; save its "
             "tensors as float32"
         ) from error
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"cannot read {path}: its name is not UTF-8; rename it"
+        ) from error
+    except tf.errors.OpError as error:
+        why = f"{first_line(error)}; fetch it again"
+        if "://" in path:
+            why = gfiles.why_unreachable(path, error)
+        raise UserError(f"cannot read {path}: {why}") from error
     except (
-        tf.errors.OpError,
         safetensors.SafetensorError,
         ValueError,
         IndexError,  # cut off
@@ -173,35 +204,91 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
+# What stands in a file of another kind by its name, and the way in.
+_FOREIGN = {
+    (".pth", ".pt", ".bin", ".tar"): "is a pickle of torch's; convert it, where torch "
+    "is installed: " + _TO_SAFETENSORS,
+    (".h5", ".hdf5", ".keras"): "is a file of Keras', which is not read here; take the "
+    "same network's weights from timm, as .safetensors, or from the authors, as a "
+    "checkpoint",
+    (".pb",): "is a SavedModel's, which is not read here; name the folder of the run "
+    "that it was exported from",
+}
+# An address of another tool's, or a word without a path.
+_NAME = re.compile(r"(hf|hf-hub|hf_hub|timm|huggingface|keras|torchvision)[:/].*|[^/]*")
+
+
 def _prefix(path: str) -> str:
     """Return what all files of a checkpoint begin with, as TensorFlow wants it."""
     gfile = tf.io.gfile
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
-    if gfile.exists(f"{prefix}.index"):
-        return prefix
-    if gfile.isdir(path):
-        return directory.newest_intact(path) or _only_checkpoint(path)
-    if not gfile.exists(path):
-        raise UserError(f"there is no checkpoint, file or folder {path}")
-    if path.endswith((".pth", ".pt", ".bin", ".tar")):
-        raise UserError(
-            f"{path} is a pickle of torch's; convert it, where torch is installed: "
-            + _TO_SAFETENSORS.format(path)
-        )
+    with _reading(path):
+        if gfile.exists(f"{prefix}.index"):
+            return prefix
+        if gfile.isdir(path):
+            return directory.newest_intact(path) or _only_checkpoint(path)
+        if not gfile.exists(path):
+            raise UserError(
+                f"there is no checkpoint, file or folder {path}{_by_name(path)}"
+            )
+    _refuse_foreign(path)
     raise UserError(
         f"{path} is no file of weights that is known here: name a .safetensors file, "
         "or a checkpoint by what stands before .index"
     )
 
 
+def _refuse_foreign(path: str) -> None:
+    for suffixes, text in _FOREIGN.items():
+        if path.endswith(suffixes):
+            raise UserError(f"{path} {text.replace('{0}', path)}")
+
+
+def _by_name(path: str) -> str:
+    """Return what to do instead where weights were asked for by a name."""
+    if path.startswith("~"):
+        return ": write out what ~ stands for"
+    if not _NAME.fullmatch(path):
+        return ""
+    return (
+        "; weights are not fetched by name: download timm's .safetensors or the "
+        "authors' checkpoint, and name the path"
+    )
+
+
 def _only_checkpoint(folder: str) -> str:
-    """Return the one checkpoint of a folder, whatever its name."""
-    found = sorted(tf.io.gfile.glob(f"{folder.rstrip('/')}/*.index"))
+    """Return the checkpoint that a folder's `checkpoint` names, or the only one."""
+    folder = folder.rstrip("/")
+    found = sorted(tf.io.gfile.glob(f"{folder}/*.index"))
     if len(found) == 1:
         return found[0].removesuffix(".index")
-    names = ", ".join(path.split("/")[-1].removesuffix(".index") for path in found[:5])
-    raise UserError(
-        f"{folder} holds several checkpoints, name one: {names}"
-        if found
-        else f"there is no checkpoint in the folder {folder}"
-    )
+    if (named := _latest(folder)) in found:
+        return named.removesuffix(".index")
+    if found:
+        names = ", ".join(_name(path).removesuffix(".index") for path in found[:5])
+        raise UserError(f"{folder} holds several checkpoints, name one: {names}")
+    for path in sorted(tf.io.gfile.glob(f"{folder}/*")):
+        if path.endswith(".safetensors"):
+            raise UserError(
+                f"there is no checkpoint in the folder {folder}; name its file {path}"
+            )
+        _refuse_foreign(path)
+    raise UserError(f"there is no checkpoint in the folder {folder}")
+
+
+def _latest(folder: str) -> str:
+    """Return the index that TensorFlow 1's list of checkpoints names, "" for none.
+
+    By its name alone: the folder may have come from another machine.
+    """
+    path = f"{folder}/checkpoint"
+    if gfiles.kind(path) != files.FILE:
+        return ""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        text = file.read(1 << 16).decode(errors="replace")
+    found = re.match(r'\s*model_checkpoint_path: *"([^"\n]*)"', text)
+    return f"{folder}/{_name(found[1])}.index" if found else ""
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,149 +1,222 @@
 """Images through an exported SavedModel; needs TensorFlow alone."""
 
-import csv
-import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from common import gfiles
+from common.console import escaped, say
 from common.errors import UserError, first_line
+from input_pipeline.records import Fields
+from train.exports import predictions
+from train.exports.image_files import Image, Unusable, why_not_decoded
+from train.exports.predictions import Prediction
 
 BATCH_SIZE = 100
-# The fields of records, where the SavedModel does not say what its data call them.
-_IMAGENET = {
-    "image": "image/encoded",
-    "label": "image/class/label",
-    "filename": "image/filename",
-}
-
-
-class Image(NamedTuple):
-    """An encoded image; the label is the record's own, None where nobody knows."""
-
-    name: str
-    encoded: bytes
-    label: int | None
+_OUTPUTS = {"class_ids", "class_names", "logits", "probabilities"}
+_FILES = (
+    "saved_model.pb",
+    "variables/variables.index",
+    "variables/variables.data-00000-of-00001",
+)
 
 
 class Result(NamedTuple):
-    """What the model says of an image; the truth is a class id or None."""
+    """What the model says of an image."""
 
-    name: str
-    class_id: int
+    prediction: Prediction
     class_name: str
     probability: float
-    truth: int | None
 
 
-def read_files(paths: Iterable[str]) -> Iterator[Image]:
-    """Read image files."""
-    for path in paths:
-        try:
-            yield Image(path, tf.io.read_file(path).numpy(), None)
-        except tf.errors.OpError as error:
-            raise UserError(f"cannot read {path}: {first_line(error)}") from error
+def classify(
+    export_dir: str, images: Iterable[Image | Unusable]
+) -> Iterator[Result | Unusable]:
+    """Run the SavedModel on batches of images.
 
+    Args:
+      export_dir: what train.export wrote.
+      images: JPEG or PNG files; what is unusable already is passed on in its place.
 
-def read_tfrecords(pattern: str, export_dir: str) -> Iterator[Image]:
-    """Read records with the fields of the data that the model learnt from."""
-    shards = sorted(tf.io.gfile.glob(pattern))
-    if not shards:
-        raise UserError(f"no TFRecords at {pattern}")
-    fields = _IMAGENET | _read_check(export_dir).get("fields", {})
-    features = {
-        fields["filename"]: tf.io.FixedLenFeature([], tf.string, ""),
-        fields["image"]: tf.io.FixedLenFeature([], tf.string, ""),
-        fields["label"]: tf.io.FixedLenFeature([], tf.int64, -1),
-    }
-    for record in tf.data.TFRecordDataset(shards):
-        example = tf.io.parse_single_example(record, features)
-        name, encoded, label = (example[key].numpy() for key in features)
-        yield Image(name.decode(), encoded, int(label))
-
-
-def classify(export_dir: str, images: Iterable[Image]) -> Iterator[Result]:
-    """Run the SavedModel on batches of images."""
-    model = load_signature(export_dir)
-    offset = _read_check(export_dir).get("label_offset", 0)
+    Raises:
+      UserError: there is no such SavedModel.
+    """
+    model, offset = load_signature(export_dir), read_labels(export_dir).offset
     images = iter(images)
     while batch := list(itertools.islice(images, BATCH_SIZE)):
-        try:
-            outputs = run(model, batch)
-        except tf.errors.OpError as error:
-            if broken := first_broken(model, batch):
-                raise UserError(
-                    f"{broken} is no JPEG or PNG that can be decoded"
-                ) from error
-            raise
-        for i, image in enumerate(batch):
-            guess = int(outputs["class_ids"][i])
-            yield Result(
-                image.name,
-                guess,
-                outputs["class_names"][i].decode(),
-                float(outputs["probabilities"][i, guess]),
-                None if image.label is None else image.label - offset,
-            )
+        outputs = iter(_run(model, [one for one in batch if isinstance(one, Image)]))
+        for image in batch:
+            output = next(outputs) if isinstance(image, Image) else None
+            if isinstance(image, Unusable):
+                yield image
+            elif output is None:
+                yield Unusable(image.place, why_not_decoded(image.encoded))
+            else:
+                yield _result(image, output, offset)
 
 
-def run(model, batch: list[Image]) -> dict:
-    """Return the outputs of the signature as numpy arrays."""
-    outputs = model(image_bytes=tf.constant([image.encoded for image in batch]))
-    return {key: value.numpy() for key, value in outputs.items()}
+def _result(image: Image, output: dict[str, Any], offset: int) -> Result | Unusable:
+    class_id = int(output["class_ids"])
+    probability = float(output["probabilities"][class_id])
+    if not math.isfinite(probability):
+        return Unusable(image.place, "what the network computes of it is not finite")
+    label = None if image.label is None else image.label - offset
+    if label is not None and not 0 <= label < len(output["probabilities"]):
+        label = None
+    return Result(
+        Prediction(image.name, label, class_id, predictions.digest(image.encoded)),
+        output["class_names"].decode("utf-8", "backslashreplace"),
+        probability,
+    )
 
 
-def first_broken(model, batch: list[Image]) -> str | None:
-    """Return the name of the first image that cannot be decoded."""
-    for image in batch:
-        try:
-            run(model, [image])
-        except tf.errors.OpError:
-            return image.name
-    return None
+def _run(model: Any, images: Sequence[Image]) -> list[dict[str, Any] | None]:
+    """Return the outputs for each image, None for one that cannot be decoded."""
+    if not images:
+        return []
+    try:
+        found = model(image_bytes=tf.constant([image.encoded for image in images]))
+    except tf.errors.OpError:
+        # The error does not say which.
+        if len(images) == 1:
+            return [None]
+        return [output for image in images for output in _run(model, [image])]
+    arrays = {key: value.numpy() for key, value in found.items()}
+    return [{k: v[i] for k, v in arrays.items()} for i in range(len(images))]
 
 
-def _read_check(export_dir: str) -> dict:
-    return json.loads(read_extra(export_dir, "check.json"))
+def show(
+    found: Iterable[Result | Unusable], *, most: int | None = None
+) -> tuple[list[Result], int]:
+    """Print a line an image, and to standard error why one is unusable.
+
+    Args:
+      found: what `classify` yields.
+      most: how many results to print; None for all.
+
+    Returns:
+      All results, and how many are unusable.
+    """
+    results, unusable = [], 0
+    for one in found:
+        if isinstance(one, Unusable):
+            unusable += 1
+            say(escaped(f"error: {one.place}: {one.reason}"))
+            continue
+        results.append(one)
+        if most is None or len(results) <= most:
+            name = f"{one.prediction.filename}: {one.class_name}"
+            print(f"{escaped(name)} ({one.probability:.1%})")
+    return results, unusable
 
 
-def read_extra(export_dir: str, name: str) -> str:
-    """Return a text that train.export has left in the SavedModel."""
-    path = f"{export_dir}/assets.extra/{name}"
-    if not tf.io.gfile.exists(path):
-        raise UserError(f"no {path}; make the SavedModel with train.export")
-    with tf.io.gfile.GFile(path) as file:
-        return file.read()
-
-
-def summarize(results: list[Result], export_dir: str) -> bool:
+def summarize(results: Sequence[Result], expected: Sequence[Prediction]) -> bool:
     """Print the accuracy, and the agreement with the trainer's predictions.
 
     Returns:
       Whether the SavedModel predicts what the trainer did.
     """
-    right = sum(result.truth == result.class_id for result in results)
-    share = f"{right:,} of {len(results):,} right ({right / len(results):.2%})"
-    print(f"SavedModel in a new process: {share}")
-    table = csv.DictReader(io.StringIO(read_extra(export_dir, "predictions.csv")))
-    # A record need not have a name.
-    expected = {row["filename"]: int(row["class_id"]) for row in table}
-    expected.pop("", None)
-    pairs = [(r.class_id, expected[r.name]) for r in results if r.name in expected]
-    same = sum(one == other for one, other in pairs)
-    if pairs:
-        print(f"Predictions equal to the trainer's: {same:,} of {len(pairs):,}")
-    return same == len(pairs)
+    found = [result.prediction for result in results]
+    labelled = [one for one in found if one.label is not None]
+    right = sum(one.label == one.class_id for one in labelled)
+    if labelled:
+        share = f"{right:,} of {len(labelled):,} right ({right / len(labelled):.2%})"
+        print(f"SavedModel in a new process: {share}")
+    if others := len(found) - len(labelled):
+        print(f"Without a label of the SavedModel's classes: {others:,}")
+    known, same = predictions.agreement(found, expected)
+    if known:
+        print(f"Predictions equal to the trainer's: {same:,} of {known:,}")
+    elif found:
+        print("None of these images is among those that the trainer predicted")
+    return same == known
 
 
-def load_signature(export_dir: str):
+def read_predictions(export_dir: str) -> list[Prediction]:
+    """Return the trainer's predictions; UserError where they cannot be read."""
+    name = predictions.FILENAME
+    return predictions.from_csv(_read_extra(export_dir, name), _extra(export_dir, name))
+
+
+class Labels(NamedTuple):
+    """How records of the model's data tell their class.
+
+    Attributes:
+      offset: the label of class 0.
+      fields: what the records call what is read of them.
+    """
+
+    offset: int
+    fields: Fields
+
+
+def read_labels(export_dir: str) -> Labels:
+    """Return what train.export says of the data; UserError where it cannot be read."""
+    text = _read_extra(export_dir, "check.json")
+    try:
+        check = json.loads(text)
+        offset, fields = check.get("label_offset", 0), Fields(**check.get("fields", {}))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        offset, fields = None, Fields()
+    if type(offset) is not int or not all(type(one) is str for one in astuple(fields)):
+        raise UserError(
+            f"{_extra(export_dir, 'check.json')} is not what train.export writes "
+            "there (label_offset is no whole number, or fields are no texts); export "
+            "again"
+        )
+    return Labels(offset, fields)
+
+
+def _extra(export_dir: str, name: str) -> str:
+    return f"{export_dir}/assets.extra/{name}"
+
+
+def _read_extra(export_dir: str, name: str) -> str:
+    """Return a text that train.export has left in the SavedModel."""
+    path = _extra(export_dir, name)
+    try:
+        text = gfiles.read_text(path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8; export again") from error
+    if text is None:
+        raise UserError(f"no {path}; make the SavedModel with train.export")
+    return text
+
+
+def load_signature(export_dir: str) -> Any:
     """Return the function of the SavedModel that takes JPEG bytes.
 
     Raises:
-      UserError: there is no SavedModel.
+      UserError: there is no SavedModel, or it is not of train.export.
     """
-    if not tf.saved_model.contains_saved_model(export_dir):
+    try:
+        for name in _FILES:
+            gfiles.require_file(f"{export_dir}/{name}")  # a pipe would wait for ever
+        found = tf.saved_model.contains_saved_model(export_dir)
+    except tf.errors.OpError as error:
+        why = gfiles.why_unreachable(export_dir, error)
+        raise UserError(f"cannot look into {export_dir}: {why}") from error
+    if not found:
         raise UserError(f"no SavedModel in {export_dir}; run train.export")
-    return tf.saved_model.load(export_dir).signatures["serving_default"]
+    try:
+        signature = tf.saved_model.load(export_dir).signatures["serving_default"]
+        inputs, outputs = (
+            set(signature.structured_input_signature[1]),
+            set(signature.structured_outputs),
+        )
+    except Exception as error:  # TensorFlow raises many kinds for a damaged file
+        raise UserError(
+            f"cannot load the SavedModel in {export_dir} ({first_line(error)}): it is "
+            "damaged, or not of train.export; export again"
+        ) from error
+    if inputs != {"image_bytes"} or not outputs >= _OUTPUTS:
+        raise UserError(
+            f"the SavedModel in {export_dir} is not of train.export: it does not turn "
+            "image_bytes into class_ids, class_names and probabilities"
+        )
+    return signature

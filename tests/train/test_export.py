@@ -1,9 +1,9 @@
 """The SavedModel: what it computes, for whom, and what it is checked against."""
 
 import dataclasses
+import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,24 +14,26 @@ import tensorflow as tf
 
 from common.errors import UserError
 from common.files import tree
+from input_pipeline import records
+from input_pipeline.errors import DataError
 from input_pipeline.records import load_info
 from tests.support.disk import full_disk
 from tests.support.folders import content
 from tests.support.rounding import rounding
 from tests.support.tiny import TERMS
-from train import classify, config, evaluation, export, serving
-from train.exports import export_folder, export_target, saved_model
+from train import config, evaluation, export, serving
+from train.exports import (
+    export_folder,
+    export_target,
+    image_files,
+    predictions,
+    saved_model,
+)
+from train.fault_tolerance.graph_errors import translate_errors
 
 
 def saved(model_dir):
     return config.parse([], [], model_dir=str(model_dir))
-
-
-@pytest.fixture(scope="module")
-def exported(finished, tmp_path_factory):
-    """The folder of a SavedModel, and the report of its making."""
-    model_dir, folder = str(finished[0]), str(tmp_path_factory.mktemp("export") / "e")
-    return folder, saved_model.export(saved(model_dir), model_dir, folder)
 
 
 def test_export_and_classify(digits, finished, exported):
@@ -47,7 +49,7 @@ import sys
 from train import classify
 flags = ["--export_dir={folder}", "--show=3", "--tfrecords={digits}/validation-*"]
 assert classify.main(flags) == 0
-ours = {{"models", "input_pipeline", "orbit", "official", "gin"}} & set(sys.modules)
+ours = {{"models", "orbit", "official", "gin"}} & set(sys.modules)
 assert not ours, ours
 """
     done = subprocess.run(
@@ -59,8 +61,12 @@ assert not ours, ours
     assert "equal to the trainer's: 1,000 of 1,000" in done.stdout
 
 
-def test_signatures(exported):
-    loaded = tf.saved_model.load(exported[0])
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(exported[0])
+
+
+def test_signatures(loaded):
     jpeg = tf.io.encode_jpeg(tf.fill([28, 28, 3], tf.constant(90, tf.uint8)))
     png = tf.io.encode_png(tf.fill([28, 28, 3], tf.constant(90, tf.uint8)))
     pixels = tf.fill([3, 32, 32, 3], tf.constant(90, tf.uint8))
@@ -84,6 +90,60 @@ def test_signatures(exported):
         assert outputs["class_names"].numpy().tolist() == [b"%d" % i for i in ids]
 
 
+FAR = 511.0  # farther from 0..255 than a resize overshoots
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30, -1e30, FAR, -256.0])
+def test_what_is_no_pixel_has_no_class(loaded, wrong):
+    """And does not touch the others of its batch."""
+    pixels = np.random.default_rng(1).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    pixels[2, 0] = 510.0  # some resizes overshoot by as much
+    expected = loaded.signatures["images"](images=tf.constant(pixels))
+    assert expected["class_ids"].numpy().min() >= 0
+    pixels[1, 5, 7, 2] = wrong
+    outputs = loaded.signatures["images"](images=tf.constant(pixels))
+    others = [0, 2, 3]
+    for key in ("logits", "probabilities", "class_ids", "class_names"):
+        found, whole = outputs[key].numpy(), expected[key].numpy()
+        np.testing.assert_array_equal(found[others], whole[others])
+    assert outputs["class_ids"].numpy()[1] == -1
+    assert outputs["class_names"].numpy()[1] == b""
+    assert np.isnan(outputs["probabilities"].numpy()[1]).all()
+
+
+@pytest.mark.slow
+def test_what_is_no_pixel_has_no_class_compiled(loaded):
+    """An assertion would be dropped there."""
+
+    @tf.function(jit_compile=True)
+    def compiled(images):
+        return loaded.signatures["images"](images=images)["class_ids"]
+
+    pixels = np.full((3, 32, 32, 3), 90.0, np.float32)
+    pixels[1, 0, 0, 0] = np.nan
+    expected = int(compiled(tf.constant(pixels[:1]))[0])
+    assert expected >= 0
+    assert compiled(tf.constant(pixels)).numpy().tolist() == [expected, -1, expected]
+
+
+def test_logits_that_are_not_finite_have_no_class():
+    """As those of weights that went wrong; of uint8, too."""
+
+    class Model:
+        name, weights, input_shape, output_shape = "m", (), (None, 2, 2, 3), (None, 3)
+
+        def __call__(self, images, training):
+            first = tf.cast(images[:, 0, 0, :], tf.float32)
+            return tf.where(first == 7.0, np.inf, first)
+
+    servable = saved_model.Servable(Model(), ("a", "b"))  # pyright: ignore
+    pixels = np.zeros((2, 2, 2, 3), np.uint8)
+    pixels[0, 0, 0, 2], pixels[1, 0, 0, 1] = 9, 7
+    outputs = servable.images(tf.constant(pixels))
+    assert outputs["class_ids"].numpy().tolist() == [2, -1]
+    assert outputs["class_names"].numpy().tolist() == [b"2", b""]
+
+
 def test_other_logits_are_refused(digits, finished, exported):
     """Raw weights stand in for a SavedModel that went wrong."""
     folder, report = exported
@@ -97,6 +157,94 @@ def test_other_logits_are_refused(digits, finished, exported):
         export_folder.StaysAside, match="logits differ from the evaluation's by"
     ):
         saved_model.compare(experiment, info, models[""], folder, check_images=300)
+
+
+NOT_TEXT = b"\x0a\xe9\xff\x80"  # that TensorFlow puts into its message
+
+
+@pytest.fixture
+def with_bad_records(digits, tmp_path):
+    """Function: a folder of twenty images, of which some records are replaced."""
+
+    def make(**replaced):
+        info = load_info(str(digits))
+        shard = records.shard_path(str(digits), info.split("validation").shards[0])
+        contents = [bytes(x.numpy()) for x in tf.data.TFRecordDataset(shard).take(20)]
+        for number, record in replaced.items():
+            contents[int(number.lstrip("r"))] = record
+        folder = str(tmp_path)
+        written = records.write_shard(f"{folder}/validation-00000-of-00001", contents)
+        splits = {"validation": records.SplitInfo((written,))}
+        info = dataclasses.replace(info, splits=splits)
+        records.write_info(info, folder)
+        return folder, info, contents
+
+    return make
+
+
+def compared(finished, exported, folder, info, **settings):
+    experiment = saved(finished[0])
+    experiment = dataclasses.replace(
+        experiment,
+        data_dir=folder,
+        eval_data=functools.partial(experiment.eval_data, **settings),
+    )
+    models = evaluation.build_models(experiment, info, ["ema_"])
+    evaluation.restore_into(models, exported[1]["checkpoint"])
+    model = models["ema_"]
+    return saved_model.compare(experiment, info, model, exported[0], 1000)
+
+
+def test_bad_records_are_skipped_as_in_evaluation(finished, exported, with_bad_records):
+    folder, info, contents = with_bad_records(r3=NOT_TEXT, r5=b"", r19=NOT_TEXT)
+    report, predicted = compared(finished, exported, folder, info, on_bad_record="skip")
+    assert report["images_compared"] == 17
+    names = [f"mnist_validation_{i:05d}.JPEG" for i in range(20)]
+    kept = [i for i in range(20) if i not in (3, 5, 19)]
+    assert [one.filename for one in predicted] == [names[i] for i in kept]
+    jpegs = [records.parse(tf.constant(contents[i]))["encoded"] for i in kept]
+    assert [one.sha256 for one in predicted] == [
+        predictions.digest(bytes(x.numpy())) for x in jpegs
+    ]
+
+
+def test_a_bad_record_is_named(finished, exported, with_bad_records):
+    folder, info, _ = with_bad_records(r3=NOT_TEXT)
+    with pytest.raises(DataError) as error, translate_errors():
+        compared(finished, exported, folder, info)
+    assert str(error.value).startswith(
+        f"bad record: {folder}/validation-00000-of-00001, record 3: "
+    )
+
+
+@pytest.mark.slow
+def test_nothing_to_compare_is_no_agreement(finished, exported, with_bad_records):
+    folder, info, _ = with_bad_records(**{f"r{i}": NOT_TEXT for i in range(20)})
+    with pytest.raises(UserError, match="can use none of its records, so there is"):
+        compared(finished, exported, folder, info, on_bad_record="skip")
+
+
+@pytest.mark.slow
+def test_names_that_are_no_text(finished, exported, with_bad_records):
+    """Commas, quotes, ends of lines, other bytes than UTF-8, and none at all."""
+    names = [b'a,"b"\n\r\x00c', b"caf\xe9", b""]
+    feature = tf.train.Feature
+    replaced = {}
+    folder, info, contents = with_bad_records()
+    for number, name in enumerate(names):
+        changed = tf.train.Example.FromString(contents[number])
+        values = changed.features.feature["image/filename"].bytes_list
+        values.value[0] = name
+        replaced[f"r{number}"] = changed.SerializeToString()
+    changed = tf.train.Example.FromString(contents[3])
+    number = feature(int64_list=tf.train.Int64List(value=[5]))
+    changed.features.feature["image/filename"].CopyFrom(number)
+    replaced["r3"] = changed.SerializeToString()
+    folder, info, _ = with_bad_records(**replaced)
+    _, predicted = compared(finished, exported, folder, info)
+    found = predictions.from_csv(predictions.to_csv(predicted), "p")
+    assert found == predicted
+    assert [one.filename for one in found[:4]] == ['a,"b"\n\r\x00c', r"caf\xe9", "", ""]
 
 
 def test_command_line_takes_the_best(finished, tmp_path, monkeypatch, capsys):
@@ -145,7 +293,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(saved_model, "averaged_model", lambda *_: (None, "ckpt-12"))
     monkeypatch.setattr(saved_model, "Servable", Servable)
-    monkeypatch.setattr(saved_model, "compare", lambda *_: ({}, "filename\n"))
+    monkeypatch.setattr(saved_model, "compare", lambda *_: ({}, []))
 
 
 @pytest.mark.usefixtures("quick")
@@ -187,33 +335,6 @@ def test_logits_that_differ_leave_what_has_them_aside(finished, tmp_path, monkey
     assert (aside / "saved_model.pb").exists()
 
 
-def test_classify_names_the_file_that_does_not_decode(exported, tmp_path):
-    good, broken = tmp_path / "good.jpg", tmp_path / "broken.jpg"
-    jpeg = tf.io.encode_jpeg(tf.fill([28, 28, 3], tf.constant(90, tf.uint8))).numpy()
-    good.write_bytes(jpeg)
-    broken.write_bytes(jpeg[:200])
-    (result,) = serving.classify(exported[0], serving.read_files([str(good)]))
-    assert (result.name, result.truth) == (str(good), None)
-    images = serving.read_files([str(good), str(broken)])
-    with pytest.raises(UserError, match=rf"{broken} is no JPEG or PNG"):
-        list(serving.classify(exported[0], images))
-    with pytest.raises(UserError, match=r"cannot read .*nowhere\.jpg"):
-        list(serving.read_files([str(tmp_path / "nowhere.jpg")]))
-
-
-def test_classify_says_no_when_the_trainer_said_otherwise(exported, digits, tmp_path):
-    folder = tmp_path / "other"
-    shutil.copytree(exported[0], folder)
-    table = folder / "assets.extra" / "predictions.csv"
-    name, label, class_id = table.read_text().splitlines()[1].split(",")
-    other = (int(class_id) + 1) % 10
-    table.write_text(f"filename,label,class_id\n{name},{label},{other}\n")
-    flags = [f"--export_dir={folder}", f"--tfrecords={digits}/validation-*"]
-    assert classify.main(flags) == 1
-    flags[0] = f"--export_dir={tmp_path}/nowhere"
-    assert classify.main(flags) == 2
-
-
 @pytest.mark.parametrize(
     ("fields", "names"),
     [
@@ -224,7 +345,7 @@ def test_classify_says_no_when_the_trainer_said_otherwise(exported, digits, tmp_
 def test_records_are_read_by_the_fields_of_the_models_data(tmp_path, fields, names):
     image, label, name = names
     features = {
-        image: {"bytes_list": {"value": [b"jpeg"]}},
+        image: {"bytes_list": {"value": [b"\xff\xd8\xffjpeg"]}},
         label: {"int64_list": {"value": [3]}},
         name: {"bytes_list": {"value": [b"a.jpg"]}},
     }
@@ -234,14 +355,6 @@ def test_records_are_read_by_the_fields_of_the_models_data(tmp_path, fields, nam
     (tmp_path / "assets.extra").mkdir()
     check = {"label_offset": 0} | ({"fields": fields} if fields else {})
     (tmp_path / "assets.extra" / "check.json").write_text(json.dumps(check))
-    found = serving.read_tfrecords(str(tmp_path / "*.tfrecord"), str(tmp_path))
-    assert list(found) == [("a.jpg", b"jpeg", 3)]
-
-
-def test_records_without_a_name_are_not_compared(tmp_path, capsys):
-    (tmp_path / "assets.extra").mkdir()
-    table = "filename,label,class_id\n,0,1\n,1,0\n"
-    (tmp_path / "assets.extra" / "predictions.csv").write_text(table)
-    results = [serving.Result("", 1, "b", 0.9, 1), serving.Result("", 0, "a", 0.9, 0)]
-    assert serving.summarize(results, str(tmp_path))
-    assert "2 of 2 right" in capsys.readouterr().out
+    known = serving.read_labels(str(tmp_path)).fields
+    (found,) = image_files.read_tfrecords(str(tmp_path / "*.tfrecord"), known)
+    assert found[:3] == ("a.jpg", b"\xff\xd8\xffjpeg", 3)

@@ -1,4 +1,7 @@
+import json
 import math
+import os
+import pickle
 import shutil
 
 import numpy as np
@@ -266,6 +269,55 @@ def test_a_path_that_does_not_exist(tmp_path):
     )
 
 
+BY_NAME = (
+    "; weights are not fetched by name: download timm's .safetensors or the authors' "
+    "checkpoint, and name the path"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("imagenet", f"there is no checkpoint, file or folder imagenet{BY_NAME}"),
+        ("a.safetensors", f"there is no file a.safetensors{BY_NAME}"),
+        ("timm/b0", f"there is no checkpoint, file or folder timm/b0{BY_NAME}"),
+        (
+            "hf-hub:timm/b0",
+            f"there is no checkpoint, file or folder hf-hub:timm/b0{BY_NAME}",
+        ),
+        (
+            "~/model",
+            "there is no checkpoint, file or folder ~/model: write out what ~ stands "
+            "for",
+        ),
+        ("caf\udce9", "cannot read caf\udce9: its name is not UTF-8; rename it"),
+        *(
+            (
+                f"{scheme}://a/b{suffix}",
+                f"cannot read {scheme}://a/b{suffix}: TensorFlow reads no {scheme}:// "
+                "here; fetch it, and name the file on this machine",
+            )
+            for scheme in ("http", "https", "hdfs", "s3", "hf")
+            for suffix in ("", ".safetensors", ".index")
+        ),
+    ],
+)
+def test_what_is_no_path(path, said):
+    assert refused(path) == said
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
+def test_a_storage_that_does_not_answer(name, monkeypatch):
+    def fail(_):
+        raise tf.errors.FailedPreconditionError(None, None, "no such host\n\t when")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", fail)
+    assert refused(f"gs://nowhere/{name}") == (
+        f"cannot read gs://nowhere/{name}: no such host; look at its name, the network "
+        "and the credentials"
+    )
+
+
 def test_a_folder_without_one_checkpoint(tmp_path):
     assert refused(tmp_path) == f"there is no checkpoint in the folder {tmp_path}"
     for name in ("model.ckpt-1", "model.ckpt-2"):
@@ -287,13 +339,215 @@ def test_a_pickle(name, tmp_path):
     )
 
 
-def test_another_file(tmp_path):
-    path = tmp_path / "weights.h5"
-    path.write_bytes(b"\x89HDF")
+@pytest.mark.parametrize("name", ["weights.npz", "weights.pkl", "weights"])
+def test_another_file(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"PK")
     assert refused(path) == (
         f"{path} is no file of weights that is known here: name a .safetensors file, "
         "or a checkpoint by what stands before .index"
     )
+
+
+OF_KERAS = (
+    "{} is a file of Keras', which is not read here; take the same network's weights "
+    "from timm, as .safetensors, or from the authors, as a checkpoint"
+)
+OF_SAVED_MODEL = (
+    "{} is a SavedModel's, which is not read here; name the folder of the run that it "
+    "was exported from"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("b0_notop.h5", OF_KERAS),
+        ("b0.keras", OF_KERAS),
+        ("b0.weights.h5", OF_KERAS),
+        ("saved_model.pb", OF_SAVED_MODEL),
+    ],
+)
+def test_files_of_other_tools(name, said, tmp_path):
+    """By their own name, and by that of a folder with nothing else."""
+    path = tmp_path / name
+    path.write_bytes(b"\x89HDF")
+    assert refused(path) == said.format(path)
+    assert refused(tmp_path) == said.format(path)
+
+
+def test_a_folder_with_one_file_of_weights(of_timm):
+    assert refused(of_timm.parent) == (
+        f"there is no checkpoint in the folder {of_timm.parent}; name its file "
+        f"{of_timm}"
+    )
+
+
+SAVED = {"blocks_0/conv2d/kernel": np.ones(3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("listed", "taken"),
+    [
+        (
+            b'model_checkpoint_path: "model.ckpt-2"\nall_model_checkpoint_paths: "x"',
+            True,
+        ),
+        (b'model_checkpoint_path: "/home/them/model.ckpt-2"', True),
+        (b'model_checkpoint_path: "../../model.ckpt-2"', True),
+        (b'model_checkpoint_path: "model.ckpt-3"', False),
+        (b'model_checkpoint_path: ""', False),
+        (b"\xff\xfe\0", False),
+        (b"", False),
+        (os.mkdir, False),
+        (os.mkfifo, False),
+        (lambda path: path.symlink_to("model.ckpt-2.index"), False),
+    ],
+)
+def test_the_list_that_tensorflow_1_leaves(listed, taken, tmp_path):
+    """By its names alone: the folder came from elsewhere."""
+    for number in (1, 2):
+        value = {name: number * one for name, one in SAVED.items()}
+        save_tf1(tmp_path / f"model.ckpt-{number}", value)
+    path = tmp_path / "checkpoint"
+    if callable(listed):
+        listed(path)
+    else:
+        path.write_bytes(listed)
+    if taken:
+        (value,) = read_all(tmp_path).values()
+        np.testing.assert_array_equal(value, [2, 2, 2])
+    else:
+        assert refused(tmp_path) == (
+            f"{tmp_path} holds several checkpoints, name one: model.ckpt-1, "
+            "model.ckpt-2"
+        )
+
+
+def link_to_zeros(path):
+    path.symlink_to("/dev/zero")
+
+
+def link_to_itself(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "it is a named pipe; move it away"),
+        (os.mkdir, "it is a folder; move it away"),
+        (link_to_zeros, "it is a device; move it away"),
+    ],
+)
+@pytest.mark.parametrize(
+    "file",
+    ["model.safetensors", "model.ckpt.index", "model.ckpt.data-00000-of-00001"],
+)
+def test_what_is_no_file(make, said, file, tmp_path):
+    """None is waited for, none fills the memory."""
+    save_tf1(tmp_path / "model.ckpt", SAVED)
+    path = tmp_path / file
+    path.unlink(missing_ok=True)
+    make(path)
+    name = str(path).removesuffix(".data-00000-of-00001").removesuffix(".index")
+    assert refused(name) == f"cannot read {path}: {said}"
+
+
+def test_a_ring_of_links(tmp_path):
+    path = tmp_path / "model.safetensors"
+    link_to_itself(path)
+    assert refused(path) == f"there is no file {path}"
+    save_tf1(tmp_path / "model.ckpt", SAVED)
+    path = tmp_path / "model.ckpt.data-00000-of-00001"
+    path.unlink()
+    link_to_itself(path)
+    assert refused(tmp_path / "model.ckpt").startswith(f"cannot read {path}: Too many ")
+
+
+def test_a_file_is_not_believed_to_be_of_any_size(tmp_path):
+    path = tmp_path / "model.safetensors"
+    header = b'{"conv_stem.weight":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}}'
+    header %= (2**38, 2**40)
+    with open(path, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(2**40 + 8 + len(header))
+    assert refused(path) == (
+        f"cannot read {path}: it has {path.stat().st_size:,} bytes, more than the "
+        "weights of any network here"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_truth_values_are_no_weights(suffix, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    tensors = {"conv_stem.weight": np.ones(3, np.float32), "b": np.ones(3, bool)}
+    if suffix == ".ckpt":
+        save_tf1(path, tensors)
+    else:
+        safetensors.numpy.save_file(tensors, path)
+    assert refused(path) == f"{path}: b holds BOOL, which is no weight"
+
+
+def tensor(shape, first, past, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [first, past]}
+
+
+def lying(entries, data=b"", length=None):
+    header = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    length = len(header) if length is None else length
+    return length.to_bytes(8, "little") + header + data
+
+
+NAME = "conv_stem.weight"
+FOUR = bytes(4)
+
+
+class Acts:
+    """Whose pickle would leave the process."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lying({NAME: tensor([2], 0, 8), "b": tensor([2], 4, 12)}, bytes(12)),
+        lying({NAME: tensor([1], -4, 0)}, FOUR),
+        lying({NAME: tensor([1], 2**60, 2**60 + 4)}, FOUR),
+        lying({NAME: tensor([2**40], 0, 4)}, FOUR),
+        lying({NAME: tensor([2**33, 2**33], 0, 4)}, FOUR),
+        lying({NAME: tensor([1], 8, 4)}, bytes(8)),
+        lying({NAME: tensor([1], 4, 8)}, bytes(8)),
+        lying({NAME: tensor([-1], 0, 4)}, FOUR),
+        lying({NAME: tensor([1.5], 0, 4)}, FOUR),
+        lying({NAME: tensor([1] * 70, 0, 4)}, FOUR),
+        lying({NAME: tensor([1], 0, 4, "X9")}, FOUR),
+        lying({NAME: tensor([1], 0, 4)}, bytes(400)),
+        lying({NAME: {"shape": [1], "data_offsets": [0, 4]}}, FOUR),
+        lying({NAME: tensor([1], 0, 4), "__metadata__": [1]}, FOUR),
+        lying(b"{}", length=2**63),
+        lying(b"{}", length=2**64 - 1),
+        lying(b"{}", length=99),
+        lying(b"", length=0),
+        lying(b"[]"),
+        lying(b"[" * 90_000),
+        lying(bytes(20)),
+        lying(b'{"\xe9":1}'),
+        pickle.dumps(Acts()),
+        b"PK\x03\x04",
+        b"",
+        bytes(7),
+    ],
+)
+def test_safetensors_that_lie(content, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    said = refused(path)
+    assert said.startswith(f"cannot read {path}: ")
+    assert said.endswith("; fetch it again")
+    assert "\n" not in said
 
 
 def test_tensors_of_somebody_else(tmp_path):

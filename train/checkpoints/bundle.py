@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import gfiles
+from common import files, gfiles
 from common.claims import Held
 from common.console import warn
 from common.errors import Restart, UserError, first_line
@@ -63,6 +63,7 @@ _CANNOT_SYNC = (
 )
 
 _UNREAD = object()  # is no run
+_MOST_BYTES = 2**28  # of a manifest or an index: 10,000 variables take 1 MB
 
 gfile = tf.io.gfile
 
@@ -282,9 +283,7 @@ def _listed(directory: str) -> list[str]:
     """Return the names of what lies in a folder; none if there is no folder."""
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
-        if not gfile.exists(directory):
-            return []
-        return [name.rstrip("/") for name in gfile.listdir(directory)]
+        return gfiles.names(directory) if gfile.exists(directory) else []
     except _BUSY as error:
         raise Restart(f"cannot read {directory} now: {first_line(error)}") from error
     except tf.errors.OpError as error:
@@ -347,6 +346,8 @@ def _describe(
 ) -> dict[str, Any]:
     """Return what the manifest of these files has to say."""
     index = _content(f"{path}{INDEX}")
+    if gfiles.kind(f"{path}{DATA}") == files.LINK:
+        gfiles.require_file(f"{path}{DATA}")  # a ring would be a storage that is busy
     return {
         "step": step(path),
         "time": written,  # in seconds since 1970
@@ -359,7 +360,10 @@ def _describe(
 
 
 def _content(path: str) -> bytes:
-    return gfiles.read_bytes(path)  # which waits for no pipe
+    gfiles.require_file(path)  # to read a pipe would wait for ever
+    if gfile.stat(path).length > _MOST_BYTES:
+        raise ValueError(f"{path} is larger than any of ours")
+    return gfiles.read_bytes(path)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from common import files, gfiles
 from common.errors import UserError
 from train.checkpoints import bundle
@@ -74,8 +72,9 @@ def read(model_dir: str) -> str | None:
       UserError: there is a run.json, but not such a one.
     """
     path = f"{model_dir}/{RUN}"
-    if not gfiles.read_text(path):  # an empty one is left by a power cut
-        return None
+    with contextlib.suppress(UnicodeDecodeError):  # it names none then
+        if not gfiles.read_text(path):  # an empty one is left by a power cut
+            return None
     found = gfiles.read_json(path)
     run = found.get("run")
     if found.keys() == {"run"} and isinstance(run, str) and _NAME.fullmatch(run):
@@ -137,7 +136,7 @@ def _run_of(path: str) -> str | None:
 
 def _refuse_files(model_dir: str) -> None:
     """Refuse a folder without checkpoints that holds what only a run with them has."""
-    names = {name.rstrip("/") for name in tf.io.gfile.listdir(model_dir)}
+    names = set(gfiles.names(model_dir))
     if _summary(model_dir).get("steps") == 0:  # scores of what it is to start from
         names -= {SUMMARY}
     found = sorted(filter(_WRITTEN_OVER.fullmatch, names))

@@ -1,8 +1,6 @@
 """A checkpoint -> a SavedModel that turns JPEG bytes into probabilities."""
 
-import csv
 import dataclasses
-import io
 import math
 import os
 from typing import Any
@@ -13,19 +11,26 @@ import tensorflow as tf
 
 from common import errors, gfiles
 from common.errors import UserError
-from input_pipeline import preprocess, records
-from input_pipeline.records import DatasetInfo
+from input_pipeline import preprocess, records, stream
+from input_pipeline.records import DatasetInfo, Fields
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
-from train.exports import export_folder, export_target
+from train.exports import export_folder, export_target, predictions
+from train.exports.image_files import content, file_name
+from train.exports.predictions import Prediction
 from train.fault_tolerance.graph_errors import translate_errors
 
 # Float noise between two programs of the same layers: eps * sqrt(terms), with the
 # 201,132 terms that the sums of the deepest variant, efficientnet-h-b7, have one behind
 # another. A wrong weight, crop or normalisation moves logits by far more.
 TOLERANCE = 2**-23 * math.sqrt(201_132)  # 5e-5 of the largest logit, or of 10 if larger
+
+
+# Pixels are 0..255. Some resizes overshoot, by less than the whole range; what is
+# farther away is no pixel.
+_MIDDLE_PIXEL, _FARTHEST_PIXEL = 127.5, 127.5 + 255
 
 
 class Servable(tf.Module):
@@ -36,16 +41,28 @@ class Servable(tf.Module):
         self._saved = [variable.value for variable in model.weights]
         size = model.input_shape[1]
         classes = int(model.output_shape[-1])
-        names = [*label_names, *map(str, range(len(label_names), classes))]
+        numbered = map(str, range(len(label_names), classes))
+        names = [*label_names, *numbered, ""]  # the last is of no class
 
         def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
             logits = model(pixels, training=False)
             ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            # Comparisons of what is not a number are false. An assertion would be
+            # dropped by XLA, and would fail for the whole batch.
+            sound = tf.reduce_all(tf.abs(logits) <= tf.float32.max, axis=-1)
+            if pixels.dtype != tf.uint8:
+                distance = tf.abs(pixels - _MIDDLE_PIXEL)
+                sound &= tf.reduce_all(distance <= _FARTHEST_PIXEL, axis=[1, 2, 3])
+            no_number = tf.constant(math.nan)
             return {
                 "logits": logits,
-                "probabilities": tf.nn.softmax(logits),
-                "class_ids": ids,
-                "class_names": tf.gather(tf.constant(names), ids),
+                "probabilities": tf.where(
+                    sound[:, None], tf.nn.softmax(logits), no_number
+                ),
+                "class_ids": tf.where(sound, ids, -1),
+                "class_names": tf.gather(
+                    tf.constant(names), tf.where(sound, ids, classes)
+                ),
             }
 
         def decode(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -88,7 +105,9 @@ def export(
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
       images_uint8: the same as uint8.
     Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
-    probable) and class_names string[B].
+    probable) and class_names string[B]. An image with a pixel that is not a number or
+    outside -255..510, or with logits that are not finite, has the class -1 of no name,
+    and probabilities that are not numbers; the others of its batch are not affected.
 
     It is computed in float32 whatever the training's precision. What was written is
     loaded again and has to give the logits of the evaluation, computed in float32 too,
@@ -130,7 +149,7 @@ def export(
                 "mend the permissions or name another --export_dir"
             ) from error
         with translate_errors():
-            report, predictions = compare(experiment, info, model, folder, check_images)
+            report, predicted = compare(experiment, info, model, folder, check_images)
         report |= {
             "checkpoint": path,
             "export_dir": export_dir,
@@ -141,7 +160,8 @@ def export(
         gfiles.make_folder(extra)
         names = "".join(f"{name}\n" for name in info.label_names)
         gfiles.write_text(f"{extra}/labels.txt", names)
-        gfiles.write_text(f"{extra}/predictions.csv", predictions)
+        table = predictions.to_csv(predicted)
+        gfiles.write_text(f"{extra}/{predictions.FILENAME}", table)
         gfiles.write_json(f"{extra}/check.json", report)
     return report
 
@@ -179,15 +199,14 @@ def compare(
     model: keras.Model,
     saved_model: str,
     check_images: int,
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare a SavedModel with the evaluation, on the evaluation's own images.
 
     Returns:
-      A report for JSON, and the evaluation's predictions as CSV: the image's file name,
-      its label from 0, the class id predicted.
+      A report for JSON, and what the evaluation predicts.
 
     Raises:
-      UserError: the two differ.
+      UserError: the two differ, or there is nothing to compare.
     """
     size = experiment.eval_batch_size
     batches = experiment.eval_data(
@@ -198,54 +217,62 @@ def compare(
     )
     loaded = tf.saved_model.load(saved_model)
     evaluate = tf.function(lambda images: model(images, training=False))
-    encoded = encoded_images(experiment, info).batch(size)
-    worst, largest, images, rows = 0.0, 0.0, 0, []
-    for batch, (names, jpegs) in tf.data.Dataset.zip((batches, encoded)):
-        count = jpegs.shape[0]  # less than the batch where that is padded
+    worst, largest, predicted = 0.0, 0.0, []
+    together = tf.data.Dataset.zip((batches, serialized(experiment, info).batch(size)))
+    for batch, contents in together:
+        count = contents.shape[0]  # less than the batch where that is padded
         labels = batch["label"].numpy()[:count]
         logits = evaluate(batch["image"]).numpy()[:count]
-        real = np.flatnonzero(labels >= 0)  # a broken record has no logits to compare
-        pixels = {"images": tf.gather(batch["image"], real)}
-        jpegs = {"image_bytes": tf.gather(jpegs, real)}
+        # A broken record, which the evaluation skips, has no logits to compare.
+        real = np.flatnonzero(labels >= 0)
+        if not real.size:
+            continue
+        examples = [_parse(contents[i], info.fields) for i in real]
+        jpegs = tf.constant([jpeg for _, jpeg in examples], tf.string)
         for outputs in (
-            loaded.signatures["images_uint8"](**pixels),
-            loaded.signatures["serving_default"](**jpegs),
+            loaded.signatures["images_uint8"](images=tf.gather(batch["image"], real)),
+            loaded.signatures["serving_default"](image_bytes=jpegs),
         ):
             difference = np.abs(outputs["logits"].numpy() - logits[real])
             # Not Python's max, which would pass over what is not a number.
             worst = float(np.maximum(worst, difference.max(initial=0.0)))
         largest = float(np.maximum(largest, np.abs(logits[real]).max(initial=0.0)))
         guesses = logits.argmax(axis=-1)
-        for i in real:
-            rows.append([names[i].numpy().decode(), labels[i], guesses[i]])
-        images += count
-        if images >= check_images:
+        for i, (name, jpeg) in zip(real, examples, strict=True):
+            sha256 = predictions.digest(jpeg)
+            predicted.append(Prediction(name, int(labels[i]), int(guesses[i]), sha256))
+        if len(predicted) >= check_images:
             break
+    if not predicted:
+        raise UserError(
+            f"the evaluation of {experiment.data_dir} can use none of its records, so "
+            "there is nothing to compare the SavedModel with: see python -m "
+            "input_pipeline.validate"
+        )
     if not worst <= TOLERANCE * max(10.0, largest):
         raise export_folder.StaysAside(
             f"the SavedModel's logits differ from the evaluation's by {worst:.3g} (of "
-            f"{largest:.3g}) on {images} images; see {saved_model}, which stays"
+            f"{largest:.3g}) on {len(predicted)} images; see {saved_model}, which stays"
         )
     report = {
-        "images_compared": images,
+        "images_compared": len(predicted),
         "largest_logit_difference": worst,
         "largest_logit": largest,
     }
-    table = io.StringIO()
-    csv.writer(table).writerows([["filename", "label", "class_id"], *rows])
-    return report, table.getvalue()
+    return report, predicted
 
 
-def encoded_images(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
-    """Return (file name, JPEG bytes) of the evaluation split in its order."""
-    folder = info.records_folder(experiment.data_dir)
-    split = info.split(experiment.eval_split)
-    shards = [records.shard_path(folder, shard) for shard in split.shards]
-    keys = (info.fields.filename, info.fields.image)
-    features = {key: tf.io.FixedLenFeature([], tf.string, "") for key in keys}
+def serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
+    """Return the evaluation split's records as they are, in its order."""
+    split = stream.Records(info, experiment.data_dir, experiment.eval_split)
+    return stream.finite(split).map(lambda record: record["serialized"])
 
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        example = tf.io.parse_single_example(record, features)
-        return tuple(example[key] for key in keys)
 
-    return tf.data.TFRecordDataset(shards).map(parse)
+def _parse(record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
+    """Return the file name and the JPEG of a record that the evaluation could use."""
+    try:
+        example = records.parse(record, fields, filename=True)
+    # The evaluation needs no name. TensorFlow's message holds the record's bytes.
+    except (tf.errors.OpError, UnicodeDecodeError):
+        example = {"filename": tf.constant(""), **records.parse(record, fields)}
+    return file_name(content(example["filename"])), content(example["encoded"])

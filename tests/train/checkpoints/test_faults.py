@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -301,6 +302,133 @@ def test_folder_that_becomes_a_file(folder):
         folder.write_text("")
         with pytest.raises(UserError, match=str(folder)):
             checkpoints.save(wait=True)
+
+
+# What somebody has made of the files
+
+
+def put(name, content):
+    def damage(folder):
+        path = folder / name
+        path.unlink(missing_ok=True)
+        if callable(content):
+            content(path)
+        else:
+            path.write_bytes(content)
+
+    return damage
+
+
+def swap(*suffixes):
+    """Files of step 10 under the name of step 20."""
+
+    def damage(folder):
+        for suffix in suffixes:
+            shutil.copy(folder / f"ckpt-10{suffix}", folder / f"ckpt-20{suffix}")
+
+    return damage
+
+
+def rename(before, after):
+    def damage(folder):
+        for suffix in FILES:
+            (folder / f"ckpt-{before}{suffix}").rename(folder / f"ckpt-{after}{suffix}")
+
+    return damage
+
+
+def manifest(**changes):
+    def damage(folder):
+        path = folder / "ckpt-20.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return damage
+
+
+def huge(path):
+    with open(path, "wb") as file:
+        file.truncate(2**40)
+
+
+def link_to_itself(path):
+    path.symlink_to(path.name)
+
+
+HUGE = 10**30
+INDEX, JSON, DATA = "ckpt-20.index", "ckpt-20.json", "ckpt-20.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("damage", "taken"),
+    [
+        (swap(".index"), 10),
+        (swap(".json"), 10),
+        (swap(".data-00000-of-00001"), 10),
+        (swap(".index", ".json"), 10),
+        (swap(".index", ".data-00000-of-00001"), 10),
+        (swap(*FILES), 10),
+        (rename(20, 40), 10),
+        (rename(10, 40), 20),
+        (rename(10, "0020"), 20),
+        (rename(10, 10**25), 20),
+        *((put(name, b""), 10) for name in (INDEX, JSON, DATA)),
+        *((put(name, b"hello"), 10) for name in (INDEX, JSON, DATA)),
+        *((put(name, huge), 10) for name in (INDEX, JSON, DATA)),
+        (put(DATA, os.mkfifo), 10),
+        (put(DATA, os.mkdir), 10),
+        *(
+            (put(JSON, content), 10)
+            for content in (
+                *(b"[]", b"null", b"5", b'"x"', b"{}", b'{"step": NaN}', b"\xe9"),
+                *(b"[" * 200_000, b'{"a":' * 100_000, b'{"step": 1%s}' % (b"0" * 5000)),
+            )
+        ),
+        *(
+            (manifest(**{key: value}), 10)
+            for key in ("step", "tensors", "data_bytes", "index_bytes", "index_sha256")
+            for value in ("20", None, [], -1, HUGE, 1.5)
+        ),
+        *((manifest(time=value), 10) for value in ("x", None, [1], math.nan, 10**400)),
+        (put("ckpt-30.index", os.mkdir), 20),
+        (put("ckpt-30.index", os.mkfifo), 20),
+        (put("ckpt-30.index", b"x"), 20),
+        (put("ckpt-20.index.bak", b"x"), 20),
+        (put("ckpt-\u0663.index", b"x"), 20),
+        (put("checkpoint", b'model_checkpoint_path: "/theirs"'), 20),
+        (put("\x1b[31mckpt-30.index", b"x"), 20),
+        (put(os.fsdecode(b"caf\xe9"), b"x"), 20),
+    ],
+)
+def test_the_newest_that_is_intact_is_taken(folder, damage, taken):
+    """And nothing of what lies there goes."""
+    damage(folder)
+    before = files(folder)
+    assert restored(folder) == taken  # compares every value
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "it is a named pipe; move it away"),
+        (os.mkdir, "it is a folder; move it away"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device; move it away"),
+        (link_to_itself, "Too many levels of symbolic links"),
+    ],
+)
+@pytest.mark.parametrize("name", [INDEX, JSON])
+def test_what_is_no_file_is_named(folder, make, said, name):
+    put(name, make)(folder)
+    with pytest.raises(UserError) as error:
+        restored(folder)
+    assert str(error.value) == f"cannot read {folder}/{name}: {said}"
+
+
+def test_a_ring_of_links_is_no_storage_that_is_busy(folder):
+    """A supervisor would start the run again and again."""
+    put(DATA, link_to_itself)(folder)
+    with pytest.raises(UserError, match=rf"^cannot read {folder}/{DATA}: Too many le"):
+        restored(folder)
 
 
 # Long proofs

@@ -136,6 +136,31 @@ def test_a_run_that_was_killed_when_it_wrote_its_first_one_goes_on(tmp_path):
     assert ownership.begin(str(tmp_path)) == owner
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[]", b"null", b"hello", b"{}", b"[" * 200_000, b"\xe9", b"\xff\xfe{\0"),
+        *(b'{"run": %s}' % value for value in (b"5", b'"ab"', b"null", b"1" * 5000)),
+        b'{"run": "%s"}' % (b"A" * 32),
+        b'{"run": "%s", "note": 1}' % (b"0" * 32),
+    ],
+)
+def test_a_run_json_that_names_none(folder, content):
+    (folder / "run.json").write_bytes(content)
+    before = contents(folder)
+    said = f"{folder}/run.json names no run: it is damaged, or no file of this project"
+    assert refusal(ownership.begin, str(folder)).startswith(said)
+    assert contents(folder) == before
+
+
+def test_names_of_any_bytes_are_no_hindrance(folder, tmp_path):
+    for place in (folder, tmp_path / "new"):
+        place.mkdir(exist_ok=True)
+        (place / os.fsdecode(b"caf\xe9")).touch()
+        assert len(ownership.begin(str(place))) == 32
+        ownership.refuse_foreign(str(place))
+
+
 def test_an_empty_run_json_is_none(tmp_path):
     """Which a power cut may leave."""
     (tmp_path / "run.json").touch()

@@ -1,0 +1,344 @@
+"""Images to classify: files, those of a folder, records; and why one is unusable."""
+
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from common import files, gfiles
+from common.console import count, escaped, say
+from common.errors import UserError, first_line
+from input_pipeline import records
+from input_pipeline.preprocess import MAX_PIXELS
+from input_pipeline.records import IMAGENET, Fields
+
+Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+# No photo is larger: MAX_PIXELS in a PNG that nothing has compressed.
+MOST_BYTES = 2**29
+_FRAMING = 8 + 4 + 4  # around a record: its length, and two CRCs
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif"),
+    *(".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl"),
+)
+# Of network drives and archives: copies of the images, in small.
+_JUNK = re.compile(r"\..*|@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle", re.DOTALL)
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_FORMATS = {
+    rb"RIFF....WEBP": "WebP",
+    rb"GIF8[79]a": "GIF",
+    rb"BM": "BMP",
+    rb"II\*\0|MM\0\*": "TIFF",
+    rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "HEIC",
+    rb"....ftypavi[fs]": "AVIF",
+    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000",
+    rb"\0\0\0\x0cJXL |\xff\x0a": "JPEG XL",
+    rb"\x00\x00\x01\x00": "ICO",
+    rb"P[1-7]\s": "PNM",
+    rb"8BPS": "PSD",
+    rb"\s*<svg|\s*<\?xml[^\0]*<svg": "SVG",
+}
+
+
+class Image(NamedTuple):
+    """An encoded image.
+
+    Attributes:
+      name: of its file, as its record has it if it is in one.
+      encoded: what the file holds.
+      label: the record's own, None where nobody knows.
+      place: where to find it.
+    """
+
+    name: str
+    encoded: bytes
+    label: int | None
+    place: str
+
+
+class Unusable(NamedTuple):
+    """What cannot be classified, and why."""
+
+    place: str
+    reason: str
+
+
+def why_unusable(encoded: bytes) -> str | None:
+    """Return why bytes are no JPEG or PNG to decode, None if they seem to be one."""
+    if not encoded:
+        return "it is empty"
+    if encoded.startswith(_PNG):
+        return _why_too_large(_png_sides(encoded))
+    if encoded.startswith(_JPEG):
+        return None
+    if name := _format(encoded):
+        return f"it is a {name}, which no network here takes: save it as JPEG or PNG"
+    return "it is no image: neither a JPEG nor a PNG"
+
+
+def why_not_decoded(encoded: bytes) -> str:
+    """Return why the decoding of what seems to be a JPEG or PNG has failed."""
+    is_png = encoded.startswith(_PNG)
+    sides = _png_sides(encoded) if is_png else _jpeg_sides(encoded)
+    if why := _why_too_large(sides):
+        return why
+    if 1 in sides:  # earlier exports crop it to nothing
+        return f"it is {sides[0]} x {sides[1]} pixels, too thin for this SavedModel"
+    part = "data" if 0 not in sides else "header"
+    return f"its {'PNG' if is_png else 'JPEG'} {part} is damaged or cut off"
+
+
+def _png_sides(encoded: bytes) -> tuple[int, int]:
+    """Return height and width as the header has them, zeros where there is none."""
+    width, height = struct.unpack(">II", encoded[16:24].ljust(8, b"\0"))
+    return height, width
+
+
+def _jpeg_sides(encoded: bytes) -> tuple[int, int]:
+    try:
+        height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy().tolist()
+    except tf.errors.OpError:
+        return 0, 0
+    return height, width
+
+
+def _why_too_large(sides: tuple[int, int]) -> str | None:
+    if sides[0] * sides[1] <= MAX_PIXELS:
+        return None
+    return f"its header claims {sides[0]} x {sides[1]} pixels, too many to load"
+
+
+def _format(head: bytes) -> str | None:
+    """Return what an image of another kind is called."""
+    for pattern, name in _FORMATS.items():
+        if re.match(pattern, head[:512], re.DOTALL):
+            return name
+    return None
+
+
+# Files and folders
+
+
+def read_files(paths: Iterable[str]) -> Iterator[Image | Unusable]:
+    """Read image files, in their order, and those in folders, by name.
+
+    Args:
+      paths: local, or files in a bucket. Of a folder it is said how many images it
+        holds; hidden files and what does not look like an image do not count.
+    """
+    for path in paths:
+        if os.path.isdir(path):
+            yield from _read_folder(path)
+        else:
+            yield _read(path)
+
+
+def _read_folder(folder: str) -> Iterator[Image | Unusable]:
+    errors: list[OSError] = []
+    found = list(_walk(folder, errors))
+    images = [path for path in found if _looks_like_image(path)]
+    others = len(found) - len(images)
+    line = f"{folder}: {count(len(images), 'image')}"
+    say(escaped(line + f", {count(others, 'other file')} left out" * bool(others)))
+    if not images and not errors:
+        yield Unusable(_shown(folder), "no image lies in this folder")
+    for error in errors:
+        yield Unusable(_shown(error.filename), _words(error, error.filename))
+    for path in images:
+        yield _read(path)
+
+
+def _walk(folder: str, errors: list[OSError]) -> Iterator[str]:
+    """Yield the paths of all files below a folder, of each folder once."""
+    seen = set()
+    for here, folders, names in os.walk(
+        folder, followlinks=True, onerror=errors.append
+    ):
+        status = os.stat(here)
+        place = status.st_dev, status.st_ino
+        if place in seen:  # a link has led there
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not _JUNK.fullmatch(name))
+        yield from (f"{here.rstrip('/')}/{name}" for name in sorted(names))
+
+
+def _looks_like_image(path: str) -> bool:
+    if _JUNK.fullmatch(os.path.basename(path)):
+        return False
+    if path.lower().endswith(_SUFFIXES):
+        return True
+    try:
+        if files.kind(path, follow_links=True) != files.FILE:
+            return False
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError:
+        return False
+    return head.startswith((_JPEG, _PNG)) or _format(head) is not None
+
+
+def _read(path: str) -> Image | Unusable:
+    try:
+        encoded = _content(path)
+    except (UserError, *gfiles.Errors) as error:
+        return Unusable(_shown(path), _words(error, path))
+    if why := why_unusable(encoded):
+        return Unusable(_shown(path), why)
+    return Image(_shown(path), encoded, None, _shown(path))
+
+
+def _content(path: str) -> bytes:
+    """Return what a file holds; of another name than UTF-8, too, if it is local."""
+    _require_file(path)
+    local = gfiles.local_path(path)
+    if local is None:
+        return gfiles.read_bytes(path)
+    with open(local, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise UserError(f"it is larger than {MOST_BYTES >> 20} MiB, no photo")
+        return file.read(MOST_BYTES)
+
+
+def _require_file(path: str) -> None:
+    """Raise UserError for what is no file: to read a pipe would wait for ever."""
+    local = gfiles.local_path(path)
+    what = None if local is None else files.kind(local, follow_links=True)
+    if what not in (None, files.FILE):
+        raise UserError(f"it is a {what}")
+
+
+def _words(error: BaseException, path: str) -> str:
+    """Return what is wrong with a path, without the path."""
+    if isinstance(error, tf.errors.OpError) and "://" in path:
+        return gfiles.why_unreachable(path, error)
+    words = getattr(error, "strerror", None) or first_line(error)
+    return words.removeprefix(f"{path}; ")
+
+
+def _shown(path: str) -> str:
+    """Return a path as text that can be printed anywhere."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+# Records
+
+
+def read_tfrecords(
+    pattern: str, fields: Fields = IMAGENET
+) -> Iterator[Image | Unusable]:
+    """Read records.
+
+    Args:
+      pattern: of the paths of TFRecord files, local or in a bucket.
+      fields: what they call what is read of them.
+
+    Raises:
+      UserError: there are none, or they cannot be looked for.
+    """
+    try:
+        paths = sorted(tf.io.gfile.glob(pattern))
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"cannot look for {pattern}: {gfiles.why_unreachable(pattern, error)}"
+        ) from error
+    if not paths:
+        raise UserError(f"no TFRecords at {pattern}")
+    for path in paths:
+        try:
+            yield from _read_shard(path, fields)
+        except (UserError, *gfiles.Errors) as error:
+            yield Unusable(path, _words(error, path))
+
+
+def _read_shard(path: str, fields: Fields) -> Iterator[Image | Unusable]:
+    if tf.io.gfile.isdir(path):
+        raise UserError(f"it is a folder: name its files, such as '{path}/*'")
+    _require_file(path)
+    number, framed, whole = 0, *_framed(path)
+    parse = _parser(fields)
+    try:
+        # Not more: TensorFlow would allocate whatever length a broken frame tells.
+        contents = tf.data.TFRecordDataset(path).take(framed)
+        for serialized in contents:
+            yield _read_record(parse, fields, serialized, path, number)
+            number += 1
+    except tf.errors.DataLossError:
+        whole = False
+    if not whole:
+        raise UserError(_why_not_whole(path, number))
+    if not number:
+        raise UserError("it is empty")
+
+
+def _why_not_whole(path: str, good_records: int) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            return "it is compressed: unpack it with gunzip"
+    return (
+        "it is not a whole TFRecord file, it is damaged or cut off after "
+        f"{count(good_records, 'good record')}: copy it again"
+    )
+
+
+def _framed(path: str) -> tuple[int, bool]:
+    """Return how many records the lengths in a file speak of, and if they fill it."""
+    size = tf.io.gfile.stat(path).length
+    place = number = 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while place + _FRAMING <= size:
+            file.seek(place)
+            (length,) = struct.unpack("<Q", file.read(8))
+            if place + _FRAMING + length > size:
+                break
+            place += _FRAMING + length
+            number += 1
+    return number, place == size
+
+
+def _parser(fields: Fields) -> Parse:
+    """Return the parser of a record, compiled: it is called for each."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return records.parse(serialized, fields, filename=True)
+
+    return parse
+
+
+def _read_record(
+    parse: Parse, fields: Fields, serialized: tf.Tensor, path: str, number: int
+) -> Image | Unusable:
+    where = f"{os.path.basename(path)}, record {number}"
+    try:
+        example = parse(serialized)
+    # TensorFlow puts the record into its message, which need not be text.
+    except (tf.errors.OpError, UnicodeDecodeError):
+        return Unusable(
+            where,
+            f"it is no tf.train.Example with the fields {fields.image} and "
+            f"{fields.label}",
+        )
+    encoded, label = content(example["encoded"]), int(example["label"])
+    name = file_name(content(example["filename"]))
+    place = f"{where} ({name})" if name else where
+    if not encoded:
+        return Unusable(place, f"the field {fields.image} is missing or empty")
+    if why := why_unusable(encoded):
+        return Unusable(place, f"the image cannot be used: {why}")
+    known = None if label == records.MISSING_LABEL else label
+    return Image(name or where, encoded, known, place)
+
+
+def content(scalar: tf.Tensor) -> bytes:
+    """Return the bytes of a string."""
+    return bytes(scalar.numpy())
+
+
+def file_name(name: bytes) -> str:
+    """Return the file name in a record as text, whatever its bytes are."""
+    return name.decode("utf-8", "backslashreplace")
