@@ -145,7 +145,7 @@ DATA = "input_pipeline.dataset.train_dataset"
 
 
 def test_every_function_that_a_config_may_name_has_a_block():
-    from train.settings.resolver import FUNCTIONS
+    from train.settings.functions import FUNCTIONS
 
     elsewhere = {"models.variants", "train.experiment"}
     named = {f"{m}.{f}" for m in FUNCTIONS.keys() - elsewhere for f in FUNCTIONS[m]}
