@@ -117,7 +117,7 @@ def test_every_setting_of_a_run():
     rows = {row[0]: row[1:] for row in cells(tables.experiment())[2:]}
     assert [f"`{f.name}`" for f in dataclasses.fields(Experiment)] == list(rows)
     assert rows["`steps_per_loop`"] == [
-        *("`100`", "a whole number >= 1", "yes"),
+        *("`100`", "a whole number from 1 to 2,147,483,647", "yes"),
         "Training steps between two looks of the host at the device.",
     ]
     assert rows["`global_batch_size`"][:3] == ["required", "a whole number >= 1", "no"]
