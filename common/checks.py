@@ -176,7 +176,8 @@ BETWEEN = number(lambda x: 0 < x < 1, "between 0 and 1")
 # One that is added to a divisor: float32 holds it, and one over it.
 EPSILON = between(1e-30, 1)
 COUNT = whole(1)
-SHARES = interval(lambda low, high: 0 < low <= high <= 1, "above 0 and up to 1")
+# Of an image: TensorFlow's sampler of crops takes no share that float32 makes 0 of.
+SHARES = interval(lambda low, high: 1e-6 <= low <= high <= 1, "from 0.000001 to 1")
 RATIOS = interval(lambda low, high: 0.01 <= low <= high <= 100, "from 0.01 to 100")
 SWITCH = one_of(True, False)
 TEXT = Rule(_is_text, "a text in quotes")

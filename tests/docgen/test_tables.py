@@ -120,7 +120,11 @@ def test_every_setting_of_a_run():
         *("`100`", "a whole number from 1 to 2,147,483,647", "yes"),
         "Training steps between two looks of the host at the device.",
     ]
-    assert rows["`global_batch_size`"][:3] == ["required", "a whole number >= 1", "no"]
+    assert rows["`global_batch_size`"][:3] == [
+        "required",
+        "a whole number from 1 to 1,048,576",
+        "no",
+    ]
     assert rows["`pretrained`"][2] == "by flag"
     assert rows["`learning_rate_factors`"][0] == "`{}`"
 
