@@ -1,14 +1,44 @@
 """What makes sense as a setting, and which known name a wrong one is nearest to."""
 
+import dataclasses
 import difflib
-import math
+import functools
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from common.errors import UserError
 
-# Whether a value makes sense, and in words which do.
-Rule = tuple[Callable[[Any], bool], str]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_LONGEST = 200  # characters of a value that a message shows
+
+
+class Call(NamedTuple):
+    """How a function that is a setting is called.
+
+    Attributes:
+      positional: how many arguments come without a name.
+      keywords: names of the others.
+    """
+
+    positional: int = 0
+    keywords: frozenset[str] = frozenset()
+
+
+class Rule(NamedTuple):
+    """Which values make sense.
+
+    Attributes:
+      holds: whether a value is one of them.
+      what: which they are, in words.
+      call: how the value will be called, if it is a function.
+    """
+
+    holds: Callable[[Any], bool]
+    what: str
+    call: Call | None = None
 
 
 def is_number(value: Any) -> bool:
@@ -16,29 +46,46 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; not a number compares so."""
+    return is_number(value) and abs(value) <= sys.float_info.max
+
+
 def number(within: Callable[[float], bool], what: str) -> Rule:
     """Make a rule of finite numbers; `what` is as in "above 0"."""
-    return (
-        lambda value: is_number(value) and math.isfinite(value) and within(value),
-        f"a number {what}",
-    )
+    return Rule(lambda value: _is_finite(value) and within(value), f"a number {what}")
 
 
-def whole(least: int) -> Rule:
+def positive(most: float) -> Rule:
+    """Make a rule of numbers above 0."""
+    return number(lambda x: 0 < x <= most, f"above 0 and up to {most:,}")
+
+
+def between(least: float, most: float) -> Rule:
+    """Make a rule of numbers with a smallest and a largest one."""
+    return number(lambda x: least <= x <= most, f"from {least} to {most:,}")
+
+
+def whole(least: int, most: int | None = None) -> Rule:
     """Make a rule of whole numbers."""
-    return (
-        lambda value: type(value) is int and value >= least,
-        f"a whole number >= {least}",
+    if most is None:
+        return Rule(
+            lambda value: type(value) is int and value >= least,
+            f"a whole number >= {least}",
+        )
+    return Rule(
+        lambda value: type(value) is int and least <= value <= most,
+        f"a whole number from {least:,} to {most:,}",
     )
 
 
 def interval(within: Callable[[float, float], bool], what: str) -> Rule:
     """Make a rule of a smallest and a largest number; `what` is as in "above 0"."""
-    return (
+    return Rule(
         lambda value: (
             isinstance(value, tuple | list)
             and len(value) == 2
-            and all(is_number(one) and math.isfinite(one) for one in value)
+            and all(map(_is_finite, value))
             and within(*value)
         ),
         f"the smallest and the largest of two numbers {what}",
@@ -48,44 +95,166 @@ def interval(within: Callable[[float, float], bool], what: str) -> Rule:
 def one_of(*values: Any) -> Rule:
     """Make a rule of these values alone."""
     *others, last = map(repr, values)
-    return (
+    return Rule(
         lambda value: any(type(value) is type(one) and value == one for one in values),
         f"{', '.join(others)} or {last}" if others else last,
     )
 
 
+def items(holds: Callable[[Any], bool], what: str, *, least: int = 0) -> Rule:
+    """Make a rule of lists of `least` items or more, of which `holds` is true."""
+    return Rule(
+        lambda value: (
+            isinstance(value, tuple | list)
+            and len(value) >= least
+            and all(map(holds, value))
+        ),
+        what,
+    )
+
+
+def mapping(
+    is_key: Callable[[Any], bool], is_value: Callable[[Any], bool], what: str
+) -> Rule:
+    """Make a rule of mappings; `what` says of what to what."""
+    return Rule(
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(map(is_key, value))
+            and all(map(is_value, value.values()))
+        ),
+        f"a mapping {what}",
+    )
+
+
 def optional(rule: Rule) -> Rule:
     """Make a rule of None, beside what another allows."""
-    holds, what = rule
-    return lambda value: value is None or holds(value), f"None or {what}"
+    return Rule(
+        lambda value: value is None or rule.holds(value),
+        f"None or {rule.what}",
+        rule.call,
+    )
+
+
+def function(positional: int = 0, keywords: Iterable[str] = ()) -> Rule:
+    """Make a rule of functions; arguments are those of `Call`."""
+    call = Call(positional, frozenset(keywords))
+    return Rule(callable, "a function, as in @module.function", call)
+
+
+def accepts(function: Any, call: Call, *, completely: bool = False) -> bool:
+    """Whether a function may be called so; of one that cannot tell, that it may.
+
+    Args:
+      function: any.
+      call: its arguments.
+      completely: whether they have to be all that it needs.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # one of C
+        return True
+    try:
+        bind = signature.bind if completely else signature.bind_partial
+        bind(*[None] * call.positional, **dict.fromkeys(call.keywords))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that may be a path; a lone surrogate is none."""
+    if type(value) is not str or not value.strip() or "\0" in value:
+        return False
+    return value.isascii() or value.encode(errors="ignore").decode() == value
 
 
 POSITIVE = number(lambda x: x > 0, "above 0")
-NOT_NEGATIVE = number(lambda x: x >= 0, "0 or larger")
 FRACTION = number(lambda x: 0 <= x <= 1, "from 0 to 1")
 BELOW_ONE = number(lambda x: 0 <= x < 1, "from 0 to below 1")
 BETWEEN = number(lambda x: 0 < x < 1, "between 0 and 1")
+# One that is added to a divisor: float32 holds it, and one over it.
+EPSILON = between(1e-30, 1)
 COUNT = whole(1)
-SHARES = interval(lambda low, high: 0 < low <= high <= 1, "above 0 and up to 1")
-RATIOS = interval(lambda low, high: 0 < low <= high, "above 0")
+# Of an image: TensorFlow's sampler of crops takes no share that float32 makes 0 of.
+SHARES = interval(lambda low, high: 1e-6 <= low <= high <= 1, "from 0.000001 to 1")
+RATIOS = interval(lambda low, high: 0.01 <= low <= high <= 100, "from 0.01 to 100")
 SWITCH = one_of(True, False)
-TEXT: Rule = (lambda value: type(value) is str and value != "", "a text in quotes")
-FUNCTION: Rule = (callable, "a function, as in @module.function")
+TEXT = Rule(_is_text, "a text in quotes")
+FUNCTION = Rule(callable, "a function, as in @module.function")
 
 
-def require(owner: str, settings: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Raise UserError where a setting breaks its rule.
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, whatever it is and however long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of more digits than Python writes
+        return "(a value too long to be written)"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def broken(name: str, value: Any, rule: Rule) -> str:
+    """Return the line that says which rule a value breaks."""
+    return f"{name} = {shown(value)}: it has to be {rule.what}"
+
+
+def require(
+    owner: str,
+    settings: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    error: type[UserError] = UserError,
+) -> None:
+    """Raise an error at the first setting that breaks its rule.
 
     Args:
-      owner: whose they are, as gin writes it: "optimizer.adamw".
+      owner: whose they are, as gin writes it: "optimizer.adamw"; "" is nobody.
       settings: value by name.
       rules: by name; a setting without one may be anything.
+      error: what is raised.
+
+    Raises:
+      UserError: the error.
     """
-    for name in settings.keys() & rules.keys():
-        holds, what = rules[name]
-        value = settings[name]
-        if not holds(value):
-            raise UserError(f"{owner}.{name} = {value!r}: it has to be {what}")
+    for name, value in settings.items():
+        rule = rules.get(name)
+        if rule is not None and not rule.holds(value):
+            raise error(broken(f"{owner}.{name}".lstrip("."), value, rule))
+
+
+def rules_of(function: Any) -> Mapping[str, Rule]:
+    """Return the rules of a function or a class by setting; none where it has none."""
+    fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
+    found = {f.name: f.metadata["rule"] for f in fields if "rule" in f.metadata}
+    return found or getattr(function, "rules", {})
+
+
+def rules(
+    error: type[UserError] = UserError, /, **by_name: Rule
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Make a decorator that gives a function the rules of its settings.
+
+    They are checked at every call, and stand as `rules` beside the function for a
+    config that is checked before anything is called.
+
+    Args:
+      error: what a wrong setting raises.
+      **by_name: a rule for each parameter that a config may set.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        owner = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        names = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            require(owner, given, by_name, error)
+            return function(*args, **kwargs)
+
+        vars(checked)["rules"] = by_name
+        return checked
+
+    return decorate
 
 
 def nearest_names(name: str, names: Iterable[str]) -> list[str]:

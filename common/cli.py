@@ -23,6 +23,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import signal
 import sys
 import traceback
@@ -30,6 +31,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from common import console
+from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
 from common.version import NAME, VERSION
@@ -45,15 +47,44 @@ class Main(Protocol):
         ...
 
 
+_MODEL_FLAGS = ("model", "model_name", "variant", "arch")  # of other trainers
+
+
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever a value holds."""
+    """A parser whose errors are one line, whatever a value holds.
+
+    Attributes:
+      settings_of: what has most of the settings of --gin_param, as gin writes it; "" of
+        a command that takes none.
+    """
+
+    settings_of = ""
 
     def error(self, message: str) -> NoReturn:
         """Print how the command is used and what is wrong, and end the process."""
-        super().error(console.escaped(message))
+        super().error(console.escaped(message + self._hint(message)))
+
+    def _hint(self, message: str) -> str:
+        """Return what a flag that there is not may have meant, to end a message with.
+
+        Args:
+          message: argparse's.
+        """
+        found = re.match(r"unrecognized arguments: (--(\w+))", message)
+        if found is None:
+            return ""
+        flag, name = found.groups()
+        flags = self._option_string_actions
+        if "--gin_file" in flags and name in _MODEL_FLAGS:
+            return "; a model is --gin_file=gin_configs/models/NAME.gin"
+        near = nearest_names(flag, flags)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        if self.settings_of:
+            hint += f"; a setting is --gin_param={self.settings_of}.{name}=VALUE"
+        return hint
 
 
-def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
+def parser(module: str, doc: str | None, **options: Any) -> _Parser:
     """Make the parser of a command.
 
     Args:
@@ -72,8 +103,14 @@ def parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentPar
     return made
 
 
-def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --gin_file and --gin_param, as `train.config.parse` takes them."""
+def add_gin_arguments(parser: _Parser, *, settings_of: str = "module.function") -> None:
+    """Add --gin_file and --gin_param, as `train.config.parse` takes them.
+
+    Args:
+      parser: of the command.
+      settings_of: what has most of its settings, as gin writes it.
+    """
+    parser.settings_of = settings_of
     parser.add_argument(
         "--gin_file",
         type=_gin_file,

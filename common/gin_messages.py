@@ -11,7 +11,7 @@ import sys
 import tokenize
 from collections.abc import Iterable, Sequence
 
-from common.checks import nearest_names
+from common.checks import nearest_names, shown
 from common.errors import first_line
 
 REGISTRATION = "from __gin__ import dynamic_registration"
@@ -25,7 +25,7 @@ def explain(error: Exception, where: str, modules: Sequence[str]) -> str:
       where: the file that was read, or the flag that held the text.
       modules: by their full names, those that a config of this kind may speak of.
     """
-    what = _no_value(error) or _suggestion(str(error), modules) or _complaint(error)
+    what = _unreadable(error) or _suggestion(str(error), modules) or _complaint(error)
     return f"{where}: {what}{_place(error, where)}"
 
 
@@ -36,15 +36,86 @@ def _complaint(error: Exception) -> str:
     return first_line(error)
 
 
-def _no_value(error: Exception) -> str:
-    """Return what to write in the place of a value that gin cannot read, or ""."""
-    found = re.search(r"Failed to parse token '(.*)'", str(error))
-    if not isinstance(error, SyntaxError) or found is None:
+_FORM = "a setting is written as module.function.parameter = value"
+_VALUES = (
+    "a reference begins with @, as in @module.function; a text stands in quotes; a "
+    "number is written out, as 0.5 or 1e9"
+)
+# What is written in other languages, and what gin's is.
+_WORDS = {"true": "True", "false": "False", **dict.fromkeys(("none", "null"), "None")}
+_INFINITE = {"inf", "infinity", "nan"}
+
+
+def _unreadable(error: Exception) -> str:
+    """Return what is wrong with a text that gin cannot read; "" for all else."""
+    if isinstance(error, RecursionError):
+        return "it has no end: it is nested too deep, or a file includes itself"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, tokenize.TokenError):
+        return "a bracket or a text is opened and not closed"
+    if not isinstance(error, SyntaxError):
         return ""
-    return (
-        f"{found[1]!r} is no value: a reference begins with @, as @spaces.blocks(); a "
-        "text stands in quotes; a number is written out, as 0.5 or 1e9"
-    )
+    if found := re.search(r"Failed to parse token '(.*)'", str(error), re.DOTALL):
+        return _no_value(found[1])
+    for words, explain_rest in _COMPLAINTS.items():
+        if str(error.msg).strip() == words:
+            return explain_rest(*_at(error))
+    return _FORM if str(error.msg).startswith(_NO_STATEMENT) else ""
+
+
+def _at(error: SyntaxError) -> tuple[str, str]:
+    """Return what stands before and behind the place of an error in its line."""
+    line, place = error.text or "", error.offset or 0
+    return line[:place].strip(), line[place:].strip()
+
+
+def _no_value(token: str) -> str:
+    """Return what to write in place of a word, or a number, that gin cannot read."""
+    word = token.lstrip("-")
+    if word.lower() in _WORDS:
+        return f"{shown(token)} is no value: write {_WORDS[word.lower()]}"
+    if word.lower() in _INFINITE:
+        return (
+            f"{shown(token)} is no value: a number is finite and written out, as 1e6; "
+            "a setting that may be without limit is None then"
+        )
+    if word.isdecimal() and len(word) > sys.get_int_max_str_digits() > 0:
+        return "a number has too many digits"
+    return f"{shown(token)} is no value: {_VALUES}"
+
+
+def _more_than_a_value(before: str, behind: str) -> str:
+    value = before.partition("=")[2]
+    if "'" in value or '"' in value:
+        return (
+            f"the text ends before {shown(behind)}: a quote within it ends it; a text "
+            "with an apostrophe stands in double quotes, and the other way round"
+        )
+    return f"{shown(behind)} stands behind a value: gin does not calculate; {_VALUES}"
+
+
+def _not_a_value(before: str, behind: str) -> str:
+    del before
+    if not behind or behind.startswith("#"):
+        return "there is no value behind ="
+    if behind[0] in "'\"":
+        return f"the quote of {shown(behind)} is not closed"
+    return f"{shown(behind)} is no value: {_VALUES}"
+
+
+# gin's own words where a line is no statement at all.
+_NO_STATEMENT = (
+    "Couldn't parse statement",
+    "Unexpected token",
+    "Malformatted",
+    "Expected newline.  Got",
+)
+# By gin's own words: what to say of what stands before and behind the place.
+_COMPLAINTS = {
+    "Expected newline.": _more_than_a_value,
+    "Unable to parse value.": _not_a_value,
+}
 
 
 def _suggestion(message: str, modules: Sequence[str]) -> str:
@@ -56,6 +127,8 @@ def _suggestion(message: str, modules: Sequence[str]) -> str:
         module, name = found.groups()
         known = [n for n in vars(sys.modules.get(module, sys)) if n[0] != "_"]
         return f"there is no {name!r} in {module}{_nearest(name, known)}"
+    if found := re.search(r"resolve selector ([\w./]+); <", message):
+        return f"there is no {found[1]!r}"
     if found := re.search(r"'(\w+)' was not provided by an import", message):
         return _not_imported(found[1], short)
     if found := re.search(
@@ -66,12 +139,19 @@ def _suggestion(message: str, modules: Sequence[str]) -> str:
     if found := re.search(r"No module named '(\w+)\.(\w+)'", message):
         known = [n for n, full in short.items() if full == f"{found[1]}.{n}"]
         return f"there is no module {found[2]!r}{_nearest(found[2], known)}"
+    if found := re.search(r"No module named '(.*)'", message):
+        return f"there is no module {found[1]!r} to import"
+    if "not enough values to unpack" in message:
+        return f"it names a module and no function: {_FORM}"
     if found := re.search(r"No configurable matching (?:reference )?'(.*)'", message):
         return f"{found[1]} is not known: the line {REGISTRATION!r} is missing above"
     return ""
 
 
 def _not_imported(name: str, short: dict[str, str]) -> str:
+    """Return how a name that no import has brought is written."""
+    if any(full.startswith(f"{name}.") for full in short.values()):
+        return f"a file names a module without its package {name!r}: {_FORM}"
     near = (nearest_names(name, short) or [*short])[0]
     package = short[near].rpartition(".")[0]
     hint = "" if near == name else _nearest(name, short)

@@ -197,7 +197,7 @@ def function(full_name: str) -> str:
 
 def module(name: str) -> str:
     """Return the settings of all functions of a module that a config may name."""
-    from train.settings.resolver import FUNCTIONS
+    from train.settings.functions import FUNCTIONS
 
     imported, short = importlib.import_module(name), name.rpartition(".")[2]
     found = []

@@ -80,6 +80,7 @@ POLICIES: dict[str, tuple[SubPolicy, ...]] = {
 }
 
 
+@checks.rules(policy=checks.one_of(*POLICIES))
 def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf.Tensor:
     """Apply one sub-policy, drawn with equal chances: each step with its probability.
 
@@ -95,8 +96,6 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
     Raises:
       UserError: an unknown policy.
     """
-    rule = checks.one_of(*POLICIES)
-    checks.require("autoaugment.auto_augment", {"policy": policy}, {"policy": rule})
     sub_policies = POLICIES[policy]
     ops = sorted({_op(step) for steps in sub_policies for step in steps})
     indices = [[ops.index(_op(step)) for step in steps] for steps in sub_policies]

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -37,7 +36,27 @@ _GROUP = 32
 _CROP, _AUGMENT, _ERASE = range(3)
 _SEED_OF = {"augment": _AUGMENT, "erase": _ERASE}
 
+_MOST_NUMBERS = 2**31 - 1  # in a tensor, for many of TensorFlow's kernels
+_AUGMENT_RULE = checks.optional(checks.function(positional=2))
+_RULES = {  # of both functions below
+    "batch_size": checks.COUNT,
+    "layout": checks.one_of("NHWC", "HWCN"),
+    "on_bad_record": checks.one_of(*POLICIES),
+    "max_bad_records": checks.whole(0, 10**9),
+}
 
+
+@checks.rules(
+    **_RULES,
+    area_range=checks.SHARES,
+    aspect_ratio_range=checks.RATIOS,
+    flip=checks.SWITCH,
+    augment=_AUGMENT_RULE,
+    erase=_AUGMENT_RULE,
+    shuffle_buffer=checks.whole(1, 2**17),
+    service=checks.optional(checks.TEXT),
+    service_window=checks.whole(1, 2**16),
+)
 def train_dataset(
     *,
     data_dir: str,
@@ -101,17 +120,7 @@ def train_dataset(
       UserError: no prepared dataset in `data_dir`, an unknown split, a setting that
         makes no sense, or no dispatcher at `service`.
     """
-    _check(
-        "train_dataset",
-        batch_size=batch_size,
-        layout=layout,
-        area_range=area_range,
-        aspect_ratio_range=aspect_ratio_range,
-        flip=flip,
-        shuffle_buffer=shuffle_buffer,
-        on_bad_record=on_bad_record,
-        service_window=service_window,
-    )
+    _check_size(batch_size, resolution)
     if start < 0:
         raise ValueError(f"start is {start}: nobody has consumed that many images")
     info = load_info(data_dir)
@@ -151,6 +160,7 @@ def train_dataset(
     return _batches(groups, batch_size // size, patch_size, layout)
 
 
+@checks.rules(**_RULES)
 def eval_dataset(
     *,
     data_dir: str,
@@ -190,12 +200,7 @@ def eval_dataset(
         makes no sense.
       ValueError: `num_batches` batches do not hold this host's share.
     """
-    _check(
-        "eval_dataset",
-        batch_size=batch_size,
-        layout=layout,
-        on_bad_record=on_bad_record,
-    )
+    _check_size(batch_size, resolution)
     info = load_info(data_dir)
     records = Records(info, data_dir, split)
     input_host = InputHost(host, num_hosts)
@@ -224,20 +229,15 @@ def eval_dataset(
     return _batches(groups, batch_size // size, patch_size, layout)
 
 
-_RULES = {
-    "batch_size": checks.COUNT,
-    "layout": checks.one_of("NHWC", "HWCN"),
-    "area_range": checks.SHARES,
-    "aspect_ratio_range": checks.RATIOS,
-    "flip": checks.SWITCH,
-    "shuffle_buffer": checks.COUNT,
-    "on_bad_record": checks.one_of(*POLICIES),
-    "service_window": checks.COUNT,
-}
-
-
-def _check(function: str, **settings: Any) -> None:
-    checks.require(f"dataset.{function}", settings, _RULES)
+def _check_size(batch_size: int, resolution: int) -> None:
+    """Refuse a batch that TensorFlow would end the process for, not raise."""
+    numbers = 3 * resolution**2 * batch_size
+    if numbers > _MOST_NUMBERS:
+        raise DataError(
+            f"a batch of {batch_size:,} images of {resolution} px has {numbers:,} "
+            f"numbers, and a tensor {_MOST_NUMBERS:,} at most: take a smaller batch, "
+            "or more replicas"
+        )
 
 
 def _train_element(

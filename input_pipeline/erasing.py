@@ -12,17 +12,17 @@ import tensorflow as tf
 from common import checks
 
 _TRIALS = 10
-_RULES = {
-    "probability": checks.FRACTION,
-    "area_range": checks.SHARES,
-    "aspect_ratio_range": checks.RATIOS,
-}
 
 # ImageNet's, by which the model normalises its pixels.
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 _STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
+@checks.rules(
+    probability=checks.FRACTION,
+    area_range=checks.SHARES,
+    aspect_ratio_range=checks.RATIOS,
+)
 def random_erasing(
     image: tf.Tensor,
     seed: tf.Tensor,
@@ -48,12 +48,6 @@ def random_erasing(
     Raises:
       UserError: a probability outside 0..1, or a range that is none.
     """
-    settings = {
-        "probability": probability,
-        "area_range": area_range,
-        "aspect_ratio_range": aspect_ratio_range,
-    }
-    checks.require("erasing.random_erasing", settings, _RULES)
     # One seed gives one sequence of numbers, and one per type of its split.
     box_seed, noise_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64)))
     draws = tf.random.stateless_uniform([3 + 2 * _TRIALS], box_seed)

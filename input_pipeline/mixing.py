@@ -13,12 +13,6 @@ import tensorflow as tf
 from common import checks
 
 _BATCH_AXES = {"NHWC": 0, "HWCN": 3}
-_RULES = {
-    "mixup_alpha": checks.NOT_NEGATIVE,
-    "cutmix_alpha": checks.NOT_NEGATIVE,
-    "switch_prob": checks.FRACTION,
-    "layout": checks.one_of(*_BATCH_AXES),
-}
 
 
 class Mixture(NamedTuple):
@@ -32,6 +26,12 @@ class Mixture(NamedTuple):
     box: tf.Tensor
 
 
+@checks.rules(
+    mixup_alpha=checks.between(0, 1000),
+    cutmix_alpha=checks.between(0, 1000),
+    switch_prob=checks.FRACTION,
+    layout=checks.one_of(*_BATCH_AXES),
+)
 def mixup_cutmix(
     images: tf.Tensor,
     targets: tf.Tensor,
@@ -66,13 +66,6 @@ def mixup_cutmix(
     Raises:
       UserError: a negative alpha, a probability outside 0..1 or an unknown layout.
     """
-    settings = {
-        "mixup_alpha": mixup_alpha,
-        "cutmix_alpha": cutmix_alpha,
-        "switch_prob": switch_prob,
-        "layout": layout,
-    }
-    checks.require("mixing.mixup_cutmix", settings, _RULES)
     images = tf.cast(images, tf.float32)
     if not mixup_alpha and not cutmix_alpha:
         return images, targets

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from common import checks
 from common.checks import nearest_names
 from input_pipeline.errors import DataError
 
@@ -344,6 +345,8 @@ def one_of(ops: Sequence[Op], shape: Any) -> Op:
     return apply
 
 
+# The authors go up to 31. At 100 the strongest op turns an image by 300 degrees.
+@checks.rules(num_layers=checks.whole(0, 16), magnitude=checks.between(0, 100))
 def rand_augment(
     image: tf.Tensor,
     seed: tf.Tensor,
@@ -361,6 +364,9 @@ def rand_augment(
 
     Returns:
       uint8[H, W, 3].
+
+    Raises:
+      UserError: a setting makes no sense.
     """
 
     def op(name: str) -> Op:

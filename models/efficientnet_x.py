@@ -6,18 +6,51 @@ from typing import Any
 
 import keras
 
-from common.checks import is_number, nearest_names
+from common import checks
+from common.checks import Rule, nearest_names, optional
 from models import scaling, transfer
 from models.batch_norm import MeanReducer
 from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
-from models.errors import require
+from models.errors import ModelError, require
 from models.initializers import classifier_initializer, derive_seed
 from models.input_form import InputForm
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
 from models.space_to_depth import BatchToSpace, SpaceToBatch, SpaceToDepth
-from models.variants import Dialect, Variant, change, get_variant
+from models.variants import CHANGES, Dialect, Variant, change, get_variant
+
+_VARIANT = checks.rules_of(Variant)
 
 
+@checks.rules(
+    ModelError,
+    variant=Rule(
+        lambda value: isinstance(value, Variant) or checks.TEXT.holds(value),
+        "a name or a Variant, as @variants.Variant() with the parentheses",
+    ),
+    num_classes=checks.whole(1, 10**6),
+    **{
+        name: optional(_VARIANT[name])
+        for name in (
+            "width_coefficient",
+            "depth_coefficient",
+            "resolution",
+            "dropout_rate",
+            "batch_norm_momentum",
+            "batch_norm_epsilon",
+            "dialect",
+        )
+    },
+    stages=CHANGES,
+    blocks=CHANGES,
+    survival_prob=checks.number(lambda x: 0 < x <= 1, "above 0 and up to 1"),
+    fold_batch_norm=checks.SWITCH,
+    stem_block_size=checks.one_of(1, 2, 4),
+    stem_reshuffle=checks.one_of("device", "host"),
+    input_layout=checks.one_of("NHWC", "HWCN"),
+    frozen=checks.items(
+        lambda part: isinstance(part, str), "a list of parts, as ('stem',)"
+    ),
+)
 def build_model(
     variant: str | Variant,
     *,
@@ -101,7 +134,7 @@ def build_model(
         batch_norm_epsilon=batch_norm_epsilon,
         dialect=dialect,
     )
-    _check(variant, num_classes, survival_prob, fold_batch_norm)
+    _check_activations(variant)
     form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
     form.check(variant)
     shared = _Shared(
@@ -136,11 +169,6 @@ def _changed(
     """Return the variant with the fields that are given, of itself and of its parts."""
     if isinstance(variant, str):
         variant = get_variant(variant)
-    require(
-        isinstance(variant, Variant),
-        f"variant must be a name or a Variant, as in @variants.Variant() with the "
-        f"parentheses, not {variant!r}",
-    )
     given = {name: value for name, value in fields.items() if value is not None}
     require(
         not (variant.block_changes and "depth_coefficient" in given),
@@ -150,25 +178,10 @@ def _changed(
     return change(dataclasses.replace(variant, **given), stages, blocks)
 
 
-def _check(
-    variant: Variant, num_classes: int, survival_prob: float, fold_batch_norm: bool
-) -> None:
-    """Refuse what no model can be built of."""
+def _check_activations(variant: Variant) -> None:
     specs = scaling.block_specs(variant)
     for name in (variant.activation, *(spec.activation for spec in specs)):
         check_activation(name)
-    require(
-        type(num_classes) is int and num_classes >= 1,
-        f"num_classes must be an integer of 1 or more, not {num_classes!r}",
-    )
-    require(
-        is_number(survival_prob) and 0 < survival_prob <= 1,
-        f"survival_prob must be in (0, 1], not {survival_prob!r}",
-    )
-    require(
-        isinstance(fold_batch_norm, bool),
-        f"fold_batch_norm must be True or False, not {fold_batch_norm!r}",
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -235,14 +248,6 @@ class _StemForm:
 
     def check(self, variant: Variant) -> None:
         """Refuse what this variant's stem cannot be rewritten to."""
-        require(
-            self.rearranged_by in ("device", "host"),
-            f'stem_reshuffle must be "device" or "host", not {self.rearranged_by!r}',
-        )
-        require(
-            self.layout in ("NHWC", "HWCN"),
-            f'input_layout must be "NHWC" or "HWCN", not {self.layout!r}',
-        )
         scaling.check_stem(variant, self.patch_size)
         require(
             self.patch_size > 1 or self.rearranged_by == "device",

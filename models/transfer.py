@@ -20,10 +20,6 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
       ModelError: for an unknown part, or if nothing would be left to learn.
     """
     known = parts(model)
-    require(
-        not isinstance(names, str),
-        f"frozen must be a list of parts, not {names!r}: write ({names!r},)",
-    )
     names = list(names)
     for name in names:
         require(

@@ -7,17 +7,21 @@ in -timm, timm 1.0.31, models/efficientnet.py. Those with v5e in their names are
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from common.checks import is_number, nearest_names
+from common import checks
+from common.checks import Rule, is_number, nearest_names
 from models.errors import ModelError, require
 from models.imagenet import MEAN_RGB, STD_RGB
 
 SpaceToDepth = Literal["none", "conv", "reshuffle", "leave"]
 Dialect = Literal["reference", "timm"]
+
+# Beyond all that was ever built: a slip, which would take all memory or never end.
+_MOST_CHANNELS = 2**16
+_MOST_COLOR = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,36 +64,46 @@ class StageSpec:
     skip: bool = True
     project: bool = True
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "num_repeat": checks.whole(1, 1000),
+        "kernel_size": checks.whole(1, 255),
+        "strides": checks.whole(1, 64),
+        "expand_ratio": checks.whole(1, 256),
+        "output_filters": checks.whole(1, _MOST_CHANNELS),
+        "activation": checks.TEXT,
+        "fused": checks.SWITCH,
+        "se_ratio": checks.between(0, 64),
+        "space_to_depth": checks.one_of(*SpaceToDepth.__args__),
+        "space_to_batch": checks.whole(1, 64),
+        "skip": checks.SWITCH,
+        "project": checks.SWITCH,
+    }
+
     def __post_init__(self):
-        for field in _COUNTS:
-            value = getattr(self, field)
-            good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(good, f"{field} must be an integer of 1 or more, not {value!r}")
-        require(
-            is_number(self.se_ratio) and 0 <= self.se_ratio < math.inf,
-            f"se_ratio must be 0 or more, not {self.se_ratio!r}",
-        )
-        forms = SpaceToDepth.__args__
-        require(
-            self.space_to_depth in forms,
-            f"space_to_depth must be one of {', '.join(forms)}, "
-            f"not {self.space_to_depth!r}",
-        )
-        for field in ("fused", "skip", "project"):
-            value = getattr(self, field)
-            require(
-                isinstance(value, bool), f"{field} must be True or False, not {value!r}"
-            )
+        checks.require("", vars(self), self.rules, ModelError)
 
 
-_COUNTS = (
-    "num_repeat",
-    "kernel_size",
-    "strides",
-    "expand_ratio",
-    "output_filters",
-    "space_to_batch",
-)
+def _is_block_change(value: Any) -> bool:
+    """Whether a value is an index with pairs of a field and what it is changed to."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and type(value[0]) is int
+        and isinstance(value[1], tuple)
+        and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value[1])
+    )
+
+
+def _colors(above: float, what: str) -> Rule:
+    """Make a rule of one number above a limit for each of red, green and blue."""
+    return Rule(
+        lambda value: (
+            isinstance(value, tuple | list)
+            and len(value) == 3
+            and all(is_number(v) and above < v <= _MOST_COLOR for v in value)
+        ),
+        what,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,58 +162,54 @@ class Variant:
     dialect: Dialect = "reference"
     block_changes: tuple[tuple[int, tuple[tuple[str, Any], ...]], ...] = ()
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "name": checks.TEXT,
+        "width_coefficient": checks.positive(64),
+        "depth_coefficient": checks.positive(64),
+        "resolution": checks.whole(1, 8192),
+        "dropout_rate": checks.BELOW_ONE,
+        "se_coefficient": checks.positive(64),
+        "stages": checks.items(
+            lambda stage: isinstance(stage, StageSpec),
+            "a list of one StageSpec or more, as (@variants.StageSpec(),)",
+            least=1,
+        ),
+        "stem_filters": checks.whole(1, _MOST_CHANNELS),
+        "head_filters": checks.whole(1, _MOST_CHANNELS),
+        "activation": checks.TEXT,
+        "batch_norm_epsilon": checks.EPSILON,
+        "batch_norm_momentum": checks.BELOW_ONE,
+        "mean_rgb": _colors(-_MOST_COLOR, "three numbers up to 1,000,000"),
+        "std_rgb": _colors(0, "three numbers above 0 and up to 1,000,000"),
+        "scale_ends": checks.SWITCH,
+        "max_width_loss": checks.FRACTION,
+        "dialect": checks.one_of(*Dialect.__args__),
+        "block_changes": checks.items(_is_block_change, "what `change` has made"),
+    }
+
     def __post_init__(self):
-        for field in _FACTORS:
-            value = getattr(self, field)
-            good = is_number(value) and 0 < value < math.inf
-            require(good, f"{field} must be a number above 0, not {value!r}")
-        for field in ("resolution", "stem_filters", "head_filters"):
-            value = getattr(self, field)
-            good = type(value) is int and value >= 1
-            require(good, f"{field} must be an integer of 1 or more, not {value!r}")
-        for field in ("dropout_rate", "batch_norm_momentum"):
-            value = getattr(self, field)
-            good = is_number(value) and 0 <= value < 1
-            require(good, f"{field} must be in [0, 1), not {value!r}")
-        require(
-            is_number(self.max_width_loss) and 0 <= self.max_width_loss <= 1,
-            f"max_width_loss must be in [0, 1], not {self.max_width_loss!r}",
-        )
-        require(
-            isinstance(self.scale_ends, bool),
-            f"scale_ends must be True or False, not {self.scale_ends!r}",
-        )
-        _check_colors("mean_rgb", self.mean_rgb, -math.inf)
-        _check_colors("std_rgb", self.std_rgb, 0)
-        good = isinstance(self.stages, tuple | list) and len(self.stages) > 0
-        require(
-            good and all(isinstance(stage, StageSpec) for stage in self.stages),
-            f"stages of {self.name} must be one StageSpec or more, not {self.stages!r}",
-        )
-        require(
-            self.dialect in Dialect.__args__,
-            f"dialect must be one of {', '.join(Dialect.__args__)}, "
-            f"not {self.dialect!r}",
-        )
+        checks.require("", vars(self), self.rules, ModelError)
 
 
-_FACTORS = (
-    "width_coefficient",
-    "depth_coefficient",
-    "se_coefficient",
-    "batch_norm_epsilon",
+# Of single stages or blocks, by number.
+CHANGES = checks.optional(
+    checks.mapping(
+        lambda number: type(number) is int,
+        lambda fields: isinstance(fields, Mapping),
+        "from numbers to fields, as {2: {'kernel_size': 5}}",
+    )
 )
 
 
-def _check_colors(field: str, values: Any, above: float) -> None:
-    """Refuse what is not three numbers above a limit."""
-    good = isinstance(values, tuple | list) and len(values) == 3
-    require(
-        good and all(is_number(v) and above < v < math.inf for v in values),
-        f"{field} must be three numbers{' above 0' * (above == 0)}, not {values!r}",
-    )
-
-
+@checks.rules(
+    ModelError,
+    variant=Rule(
+        lambda value: isinstance(value, Variant),
+        "a Variant, as @variants.get_variant() with the parentheses",
+    ),
+    stages=CHANGES,
+    blocks=CHANGES,
+)
 def change(
     variant: Variant,
     stages: Mapping[int, Mapping[str, Any]] | None = None,
@@ -222,15 +232,15 @@ def change(
         that is not there, or does not fit, is found when the blocks are made.
     """
     changed = list(variant.stages)
-    for number, fields in _items(stages, "stages"):
+    for number, fields in (stages or {}).items():
         require(
-            type(number) is int and 1 <= number <= len(changed),
+            1 <= number <= len(changed),
             f"{variant.name} has no stage {number!r}, only 1 to {len(changed)}",
         )
         where = f"stage {number}"
         changed[number - 1] = replace_fields(changed[number - 1], fields, where)
     known = {i: dict(fields) for i, fields in variant.block_changes}
-    for i, fields in _items(blocks, "blocks"):
+    for i, fields in (blocks or {}).items():
         replace_fields(variant.stages[0], fields, f"block {i}")  # to check the fields
         known[i] = {**known.get(i, {}), **fields}
     return dataclasses.replace(
@@ -240,22 +250,9 @@ def change(
     )
 
 
-def _items(changes: Mapping[int, Any] | None, name: str):
-    """Return the items of a mapping that may be left out."""
-    require(
-        changes is None or isinstance(changes, Mapping),
-        f"{name} must be a mapping from numbers to fields, not {changes!r}",
-    )
-    return (changes or {}).items()
-
-
 def replace_fields(stage: StageSpec, fields: Mapping[str, Any], where: str):
     """Return the stage with the fields replaced; an error begins with `where`."""
     names = [field.name for field in dataclasses.fields(StageSpec)]
-    require(
-        isinstance(fields, Mapping),
-        f"{where}: {fields!r} is no mapping from fields to values",
-    )
     for name in fields:
         near = nearest_names(str(name), names)
         hint = f"did you mean {' or '.join(near)}?" if near else ", ".join(names)
@@ -442,6 +439,7 @@ _TABLE = (
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _TABLE})
 
 
+@checks.rules(ModelError, name=checks.TEXT)
 def get_variant(name: str) -> Variant:
     """Look up a variant by its name.
 

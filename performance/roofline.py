@@ -128,7 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--variants", type=names, required=True, help="names, separated by commas")
     add("--hardware", default="tpu-v3", help=", ".join(devices.HARDWARE))
     add("--batch", type=positive, default=64, help="images at a time on one device")
-    add("--dtype", choices=list(BYTES), default="bfloat16")
+    add(
+        "--dtype",
+        choices=list(BYTES),
+        help="default: bfloat16, float16 where the hardware has none",
+    )
     add(
         "--output",
         type=cli.path,
@@ -228,13 +232,20 @@ def _writing(folder: Path) -> Iterator[tuple[Path, ...]]:
         ) from error
 
 
+def _usual_dtype(hardware: Hardware) -> str:
+    """Return the first of two bytes that the hardware computes in."""
+    halves = "bfloat16", "float16"
+    return next((dtype for dtype in halves if dtype in hardware.peak_flops), "float32")
+
+
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Analyse, write the files and print the table."""
     variants = [get_variant(name) for name in arguments.variants]
     extras.require("matplotlib", task=COMMAND)
     hardware = devices.find(arguments.hardware)
-    conditions = {"batch": arguments.batch, "dtype": arguments.dtype}
+    dtype = arguments.dtype or _usual_dtype(hardware)
+    conditions = {"batch": arguments.batch, "dtype": dtype}
     for variant in variants:  # refused before anything is compiled
         analyse(variant, hardware, **conditions)
     with _writing(Path(arguments.output)) as (table, roofline, latency):
@@ -260,7 +271,7 @@ def main(arguments: argparse.Namespace) -> Status:
         text(
             [row for row in rows if row.level == "network"],
             hardware,
-            arguments.dtype,
+            dtype,
             failed=found.failed,
             reason=found.reason,
         )

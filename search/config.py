@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import gin
 
 from common import gin_messages, project
+from common.checks import shown
 from common.errors import UserError, first_line
 
 _Settings = TypeVar("_Settings")
@@ -44,7 +45,7 @@ def read(
         to be set is not, or makes no sense.
     """
     gin.clear_config()
-    gin.add_config_file_search_path(str(project.ROOT))
+    gin.config._FILE_READERS[:] = project.GIN_READERS
     if not gin_files:
         raise UserError(
             "no config is given; --gin_file names one, as those of gin_configs/search"
@@ -54,7 +55,8 @@ def read(
             raise UserError(why)
         _read(gin.parse_config_file, path, path)
     for binding in bindings:
-        _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
+        where = f"--gin_param={shown(binding)}"
+        _read(gin.parse_config, _IMPORTS + binding, where)
     return _make(settings)
 
 
@@ -65,7 +67,7 @@ def parse(text: str) -> None:
       UserError: there is not.
     """
     gin.clear_config()
-    gin.add_config_file_search_path(str(project.ROOT))
+    gin.config._FILE_READERS[:] = project.GIN_READERS
     _read(gin.parse_config, text, "the config")
 
 

@@ -18,16 +18,18 @@ from search.strategies import STRATEGIES
 FREE = "free"
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 _RULES: dict[str, checks.Rule] = {
-    "name": (
+    "name": checks.Rule(
         lambda name: isinstance(name, str) and bool(_NAME.fullmatch(name)),
         "a name of files: letters, digits, '-', '_' and '.'",
     ),
-    "trust": (lambda trust: isinstance(trust, TrustRegion), "@axes.TrustRegion()"),
+    "trust": checks.Rule(
+        lambda trust: isinstance(trust, TrustRegion), "@axes.TrustRegion()"
+    ),
     "tolerance": checks.number(lambda share: 0 < share < 1, "between 0 and 1"),
     "shortlist": checks.COUNT,
     "finalists": checks.COUNT,
     "se_coefficient": checks.POSITIVE,
-    "references": (
+    "references": checks.Rule(
         lambda names: isinstance(names, list | tuple),
         "a list of names, as ['efficientnetv2-s']",
     ),

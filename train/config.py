@@ -5,18 +5,21 @@ and before anything is built; see `train.settings.resolver`.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
 
-from common import gfiles, gin_messages, project
+from common import checks, gfiles, gin_messages, project
+from common.console import warn
 from common.errors import UserError
 from train.experiment import Experiment
 from train.settings import saved_config
-from train.settings.resolver import MODULES, Resolver, Setting
+from train.settings.functions import MODULES
+from train.settings.resolver import Resolver, Setting
 
 SAVED = "operative_config.gin"
+_ACCEPTED = ("accepted",)  # of MayChange
 # A binding on the command line is read as if these lines stood above it.
 _IMPORTS = "from __gin__ import dynamic_registration\n" + "".join(
     "from {} import {}\n".format(*module.rsplit(".", 1)) for module in MODULES
@@ -54,11 +57,9 @@ class ResolvedConfig:
                 return
             found = saved_config.differences(saved, self.text, self.settings)
         refused = {"never"} if accept_changes else {"never", "accepted"}
-        changes = [
-            f"{name}: {change}"
-            for name, change in found.items()
-            if self.settings[name].may_change in refused
-        ]
+        changes = self._changes(found, refused)
+        if accept_changes and not changes and (new := self._changes(found, _ACCEPTED)):
+            warn(f"{model_dir} goes on under another config: {'; '.join(new)}")
         if changes:
             never = [n for n, s in self.settings.items() if s.may_change == "never"]
             raise UserError(
@@ -67,6 +68,16 @@ class ResolvedConfig:
                 "--accept_config_changes to go on with the new ones (not for "
                 f"{', '.join(never)})"
             )
+
+    def _changes(
+        self, found: Mapping[str, str], may_change: Collection[str]
+    ) -> list[str]:
+        """Return those of the changes, by setting, that may be made so, as lines."""
+        return [
+            f"{name}: {change}"
+            for name, change in found.items()
+            if self.settings[name].may_change in may_change
+        ]
 
     def save(self, model_dir: str) -> None:
         """Write the config beside the checkpoints."""
@@ -97,7 +108,7 @@ def resolve(
         the bindings has no effect, or the saved config says what only a file may.
     """
     gin.clear_config()
-    gin.add_config_file_search_path(str(project.ROOT))
+    gin.config._FILE_READERS[:] = project.GIN_READERS
     bindings = list(bindings)
     if model_dir is not None and not gin_files:
         _read(gin.parse_config, _checked(model_dir), f"{model_dir}/{SAVED}")
@@ -108,7 +119,8 @@ def resolve(
     for path in gin_files:
         _read_file(path)
     for binding in bindings:
-        _read(gin.parse_config, _IMPORTS + binding, f"--gin_param={binding!r}")
+        where = f"--gin_param={checks.shown(binding)}"
+        _read(gin.parse_config, _IMPORTS + binding, where)
     # gin.finalize would lock gin for all modules that are imported later.
     found = Resolver()
     experiment = found.make(Experiment)

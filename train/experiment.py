@@ -45,48 +45,56 @@ def setting(
     )
 
 
-def function(doc: str, handed_over: str, *, default: Any = dataclasses.MISSING) -> Any:
+def function(
+    doc: str,
+    handed_over: str,
+    *,
+    sometimes: str = "",
+    default: Any = dataclasses.MISSING,
+) -> Any:
     """Make a field of Experiment that is a function, with its own settings bound.
 
     Args:
       doc: what it does.
       handed_over: names of the parameters that follow from other fields or from the
         running program, and are handed over at the call: they are no settings.
+      sometimes: those of which it is called without, too.
       default: None where a run can do without.
     """
-    rule = checks.FUNCTION if default is dataclasses.MISSING else _MAYBE_FUNCTION
+    rule = checks.function(keywords=handed_over.split())
     metadata = {
-        "rule": rule,
+        "rule": rule if default is dataclasses.MISSING else optional(rule),
         "doc": doc,
         "may_change": "accepted",
-        "handed_over": frozenset(handed_over.split()),
+        "handed_over": frozenset(f"{handed_over} {sometimes}".split()),
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
-_MAYBE_FUNCTION: Rule = optional(checks.FUNCTION)
-_BATCH_NORM: Rule = (
-    lambda value: value in BATCH_NORM or checks.COUNT[0](value),
-    f"{', '.join(map(repr, BATCH_NORM))} or a whole number > 0",
+_MOST_STEPS = 2**31 - 1  # what a loop in a graph counts to
+_MOST_IMAGES = 2**20  # in a batch
+_MOST_EPOCHS = 10**6
+_PASSES = checks.positive(_MOST_EPOCHS)
+_STEPS = checks.whole(1, _MOST_STEPS)
+_IMAGES = checks.whole(1, _MOST_IMAGES)
+_BATCH_NORM = Rule(
+    lambda value: checks.one_of(*BATCH_NORM).holds(value) or _IMAGES.holds(value),
+    f"{', '.join(map(repr, BATCH_NORM))} or {_IMAGES.what}",
 )
-_FACTORS: Rule = (
-    lambda value: (
-        isinstance(value, Mapping) and all(map(checks.NOT_NEGATIVE[0], value.values()))
-    ),
-    "a mapping from parts of the model to factors >= 0, as in {'stem': 0.1}",
+_FACTORS = checks.mapping(
+    lambda part: isinstance(part, str),
+    checks.between(0, 1000).holds,
+    "from parts of the model to factors of 0 to 1,000, as in {'stem': 0.1}",
 )
-_FIRST_AND_LAST: Rule = (
+_FIRST_AND_LAST = Rule(
     lambda value: (
         isinstance(value, tuple | list)
         and [type(step) for step in value] == [int, int]
-        and 0 <= value[0] < value[1]
+        and 0 <= value[0] < value[1] <= _MOST_STEPS
     ),
     "the first and the last step, as in (100, 110)",
 )
-_STAGES: Rule = (
-    lambda value: isinstance(value, tuple | list),
-    "a list of mappings",
-)
+_STAGES = checks.items(lambda row: isinstance(row, Mapping), "a list of mappings")
 _DATA = "data_dir split resolution patch_size layout batch_size num_hosts host"
 
 
@@ -100,7 +108,8 @@ class Experiment:
 
     build_model: Callable[..., keras.Model] = function(
         "makes the Keras model, as models.efficientnet_x.build_model",
-        "dtype seed make_seed_generator reduce_mean",
+        "dtype seed make_seed_generator",
+        sometimes="reduce_mean",
     )
     optimizer: Callable[..., keras.Optimizer] = function(
         "makes the Keras optimizer, see train.optimizer", "learning_rate"
@@ -131,16 +140,16 @@ class Experiment:
     train_split: str = setting(checks.TEXT, "the split to learn from", default="train")
     eval_split: str = setting(checks.TEXT, "the split to score", default="validation")
     global_batch_size: int = setting(
-        checks.COUNT,
+        _IMAGES,
         "images per training step, over all replicas",
         # The step tells how many images were used up: another batch would shift them.
         may_change="never",
     )
     eval_batch_size: int = setting(
-        checks.COUNT, "images per evaluation step, over all replicas"
+        _IMAGES, "images per evaluation step, over all replicas"
     )
     epochs: float = setting(
-        checks.POSITIVE, "passes over the training split; may be a fraction"
+        _PASSES, "passes over the training split; may be a fraction"
     )
     strategy: str = setting(
         checks.one_of(*STRATEGIES),
@@ -158,7 +167,7 @@ class Experiment:
         default=0.1,
     )
     weight_decay: float = setting(
-        checks.NOT_NEGATIVE,
+        checks.between(0, 100),
         "factor of sum(v^2) / 2 over trainables outside batch norm",
         default=1e-5,
     )
@@ -166,38 +175,38 @@ class Experiment:
         checks.BELOW_ONE, "limit of the average's decay", default=0.9999
     )
     steps_per_loop: int = setting(
-        checks.COUNT,
+        _STEPS,
         "training steps between two looks of the host at the device",
         default=100,
         may_change="always",
     )
     checkpoint_every_steps: int = setting(
-        checks.COUNT,
+        _STEPS,
         "training steps between checkpoints",
         default=1000,
         may_change="always",
     )
     eval_every_epochs: float = setting(
-        checks.POSITIVE,
+        _PASSES,
         "passes between evaluations; the last step is always scored",
         default=10.0,
         may_change="always",
     )
     keep_checkpoints: int = setting(
-        checks.COUNT,
+        checks.whole(1, 10**6),
         "how many of the newest checkpoints stay",
         default=5,
         may_change="always",
     )
     keep_checkpoint_every_hours: float | None = setting(
-        optional(checks.POSITIVE),
+        optional(checks.positive(10**6)),
         "beside these, one in so many hours stays for good; None keeps none. The best "
         "one has a folder of its own anyway",
         default=None,
         may_change="always",
     )
     seed: int = setting(
-        checks.whole(-(2**31)),
+        checks.whole(-(2**31), 2**63 - 1),
         "of initial weights, masks, data order, augmentation and mixing",
         default=0,
     )
@@ -208,20 +217,20 @@ class Experiment:
         default="reference",
     )
     clip_norm: float | None = setting(
-        optional(checks.POSITIVE),
+        optional(checks.between(1e-9, 10**9)),
         "the longest that the gradient may be, over all its variables; a longer one is "
         "shortened. None leaves it as it is",
         default=None,
     )
     accumulation_steps: int = setting(
-        checks.COUNT,
+        _IMAGES,
         "into so many micro-batches each replica cuts its part of the batch, one after "
         "the other, to save memory. The update is that of the whole batch, but batch "
         "norm sees one micro-batch at a time",
         default=1,
     )
     pretrained: str | None = setting(
-        optional((checks.TEXT[0], "a path")),
+        optional(Rule(checks.TEXT.holds, "a path")),
         "file or folder of the weights that a fresh run starts from, see "
         "train.pretrained.load; None starts from random ones",
         default=None,
@@ -258,23 +267,23 @@ class Experiment:
         may_change="always",
     )
     max_roll_backs: int = setting(
-        checks.whole(0), "how often in a run", default=3, may_change="always"
+        checks.whole(0, 10**6), "how often in a run", default=3, may_change="always"
     )
     preemption_deadline_seconds: float = setting(
-        checks.POSITIVE,
+        checks.positive(10**6),
         "time from SIGTERM to the end of the process, in which a checkpoint is written",
         default=25.0,
         may_change="always",
     )
     hang_timeout_minutes: float | None = setting(
-        optional(checks.POSITIVE),
+        optional(checks.positive(10**6)),
         "a process that gets nowhere for so long ends, so that a supervisor can start "
         "it again; None waits for ever",
         default=30.0,
         may_change="always",
     )
     peak_teraflops: float | None = setting(
-        optional(checks.POSITIVE),
+        optional(checks.positive(10**9)),
         "of a replica, to tell how much of it is used; None looks it up",
         default=None,
         may_change="always",
@@ -286,17 +295,14 @@ class Experiment:
         may_change="always",
     )
     example_images: int = setting(
-        checks.whole(0),
+        checks.whole(0, 1024),
         "how many training images TensorBoard shows for each stage",
         default=8,
         may_change="always",
     )
 
     def __post_init__(self):
-        rules = {
-            field.name: field.metadata["rule"] for field in dataclasses.fields(self)
-        }
-        checks.require("Experiment", vars(self), rules)
+        checks.require("Experiment", vars(self), checks.rules_of(self))
         last = max(stage_rows.read(self.progressive), default=0)
         if last > self.epochs:
             raise UserError(

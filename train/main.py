@@ -18,7 +18,7 @@ MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.main", __doc__)
-    cli.add_gin_arguments(parser)
+    cli.add_gin_arguments(parser, settings_of="experiment.Experiment")
     parser.add_argument(
         "--model_dir",
         type=cli.path,

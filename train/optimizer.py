@@ -14,12 +14,8 @@ from train.layerwise import LAMB, LARS, Layerwise
 
 LearningRate = float | LearningRateSchedule
 
-_RANGES = {
-    **dict.fromkeys(("rho", "beta_1", "beta_2"), checks.BETWEEN),
-    **dict.fromkeys(("epsilon", "trust_coefficient"), checks.POSITIVE),
-    "momentum": checks.BELOW_ONE,
-    "weight_decay": checks.NOT_NEGATIVE,
-}
+_DECAY = checks.between(0, 100)
+_BETAS = {"beta_1": checks.BETWEEN, "beta_2": checks.BETWEEN}
 
 
 class RMSprop(keras.optimizers.RMSprop):
@@ -38,6 +34,7 @@ class RMSprop(keras.optimizers.RMSprop):
             velocity.assign(keras.ops.ones_like(velocity))
 
 
+@checks.rules(rho=checks.BETWEEN, momentum=checks.BELOW_ONE, epsilon=checks.EPSILON)
 def rmsprop(
     learning_rate: LearningRate,
     *,
@@ -56,6 +53,7 @@ def rmsprop(
     return _make(RMSprop, learning_rate, rho=rho, momentum=momentum, epsilon=epsilon)
 
 
+@checks.rules(momentum=checks.BELOW_ONE, nesterov=checks.SWITCH)
 def sgd(
     learning_rate: LearningRate, *, momentum: float = 0.9, nesterov: bool = False
 ) -> keras.optimizers.SGD:
@@ -70,6 +68,12 @@ def sgd(
     return _make(kind, learning_rate, momentum=momentum, nesterov=nesterov)
 
 
+@checks.rules(
+    momentum=checks.BELOW_ONE,
+    weight_decay=_DECAY,
+    trust_coefficient=checks.positive(1),
+    epsilon=checks.EPSILON,
+)
 def lars(
     learning_rate: LearningRate,
     *,
@@ -98,6 +102,7 @@ def lars(
     )
 
 
+@checks.rules(**_BETAS, epsilon=checks.EPSILON, weight_decay=_DECAY)
 def adamw(
     learning_rate: LearningRate,
     *,
@@ -126,6 +131,7 @@ def adamw(
     )
 
 
+@checks.rules(**_BETAS, weight_decay=_DECAY)
 def lion(
     learning_rate: LearningRate,
     *,
@@ -152,6 +158,7 @@ def lion(
     )
 
 
+@checks.rules(**_BETAS, epsilon=checks.EPSILON, weight_decay=_DECAY)
 def lamb(
     learning_rate: LearningRate,
     *,
@@ -254,10 +261,8 @@ def scale_learning_rates(optimizer: keras.Optimizer, factors: Sequence[float]) -
 
 
 def _make(
-    kind: Callable[..., keras.Optimizer], learning_rate: LearningRate, **settings
+    kind: Callable[..., keras.Optimizer], learning_rate: LearningRate, **settings: float
 ) -> keras.Optimizer:
-    """Make an optimizer; UserError where one of its numbers makes no sense."""
-    name = kind.__name__.lower()
-    checks.require(f"optimizer.{name}", settings, _RANGES)
-    numbers = {k: float(settings[k]) for k in settings.keys() & _RANGES.keys()}
-    return kind(learning_rate, name=name, **settings | numbers)  # SGD takes no int
+    # SGD takes no int, and no float for a switch.
+    numbers = {k: float(v) for k, v in settings.items() if not isinstance(v, bool)}
+    return kind(learning_rate, name=kind.__name__.lower(), **settings | numbers)

@@ -110,7 +110,11 @@ def train_and_evaluate(
         with strategy.scope():
             train_state = state.create(experiment, info)
         stages = Stages(experiment, info, train_state, strategy)
-        evaluator = Evaluator(experiment, info, strategy, train_state.models)
+        evaluator = (
+            Evaluator(experiment, info, strategy, train_state.models)
+            if with_evaluation
+            else None  # nor has the data set to have a split for it
+        )
 
         # Where it stands.
         watchdog.phase("restoring")
@@ -155,7 +159,7 @@ def train_and_evaluate(
         scored = bool(processes.broadcast(step in telemetry.evaluations()))
         for stop in evaluation_steps(step, interval, last, scored):
             controller.train_until(stop)
-            if with_evaluation:
+            if evaluator is not None:
                 scores = controller.score(evaluator)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()

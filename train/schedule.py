@@ -7,12 +7,9 @@ import tensorflow as tf
 
 from common import checks
 
-_RANGES = {
-    "peak_per_256": checks.POSITIVE,
-    "warmup_epochs": checks.NOT_NEGATIVE,
-    "decay_rate": checks.FRACTION,
-    "decay_epochs": checks.POSITIVE,
-    "final_fraction": checks.FRACTION,
+_RULES = {  # of every schedule
+    "peak_per_256": checks.positive(1000),
+    "warmup_epochs": checks.between(0, 10**6),
 }
 
 
@@ -85,6 +82,11 @@ class Constant(Warmup):
         return self.peak * tf.ones_like(step)
 
 
+@checks.rules(
+    **_RULES,
+    decay_rate=checks.FRACTION,
+    decay_epochs=checks.between(0.001, 10**6),
+)
 def exponential(
     *,
     global_batch_size: int,
@@ -110,13 +112,6 @@ def exponential(
       UserError: a setting makes no sense.
     """
     del train_steps
-    _require(
-        "exponential",
-        peak_per_256=peak_per_256,
-        warmup_epochs=warmup_epochs,
-        decay_rate=decay_rate,
-        decay_epochs=decay_epochs,
-    )
     return Exponential(
         peak=peak_per_256 * global_batch_size / 256,
         warmup_steps=int(warmup_epochs * steps_per_epoch),
@@ -125,6 +120,7 @@ def exponential(
     )
 
 
+@checks.rules(**_RULES, final_fraction=checks.FRACTION)
 def cosine(
     *,
     global_batch_size: int,
@@ -147,12 +143,6 @@ def cosine(
     Raises:
       UserError: a setting makes no sense.
     """
-    _require(
-        "cosine",
-        peak_per_256=peak_per_256,
-        warmup_epochs=warmup_epochs,
-        final_fraction=final_fraction,
-    )
     return Cosine(
         peak=peak_per_256 * global_batch_size / 256,
         warmup_steps=int(warmup_epochs * steps_per_epoch),
@@ -161,6 +151,7 @@ def cosine(
     )
 
 
+@checks.rules(**_RULES)
 def constant(
     *,
     global_batch_size: int,
@@ -182,12 +173,7 @@ def constant(
       UserError: a setting makes no sense.
     """
     del train_steps
-    _require("constant", peak_per_256=peak_per_256, warmup_epochs=warmup_epochs)
     return Constant(
         peak=peak_per_256 * global_batch_size / 256,
         warmup_steps=int(warmup_epochs * steps_per_epoch),
     )
-
-
-def _require(schedule: str, **settings: float) -> None:
-    checks.require(f"schedule.{schedule}", settings, _RANGES)

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import checks
-from common.checks import Rule, nearest_names
+from common.checks import Rule, nearest_names, rules_of
 from common.errors import UserError
+from input_pipeline.mixing import mixup_cutmix
+from input_pipeline.randaugment import rand_augment
+from models.variants import Variant
 
 UNTIL = "until_epoch"
 
@@ -48,7 +51,7 @@ def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
       UserError: names the row, and what is wrong with it.
     """
     if not isinstance(rows, list | tuple):
-        raise _fault(f"= {rows!r}: it has to be a list of mappings")
+        raise _fault(f"= {checks.shown(rows)}: it has to be a list of mappings")
     stages: dict[float, Stage] = {}
     for number, row in enumerate(rows, start=1):
         _check(row, where := f"stage {number}")
@@ -91,25 +94,28 @@ def by_last_step(
 def _check(row: Mapping[str, Any], where: str) -> None:
     """Refuse a row that is not of known keys and values in range."""
     if not isinstance(row, Mapping):
-        raise _fault(f"{where}: {row!r} is no mapping, as in {{'{UNTIL}': 50, ...}}")
+        raise _fault(
+            f"{where}: {checks.shown(row)} is no mapping, as in {{'{UNTIL}': 50, ...}}"
+        )
     for name, value in row.items():
-        if name not in _RULES:
+        if not isinstance(name, str) or name not in _RULES:
             near = nearest_names(str(name), _RULES) or list(_RULES)
-            raise _fault(f"{where} has no {name!r}; nearest: {', '.join(near)}")
-        holds, what = _RULES[name]
-        if not holds(value):
-            raise _fault(f"{where}: {name} = {value!r}: it has to be {what}")
+            raise _fault(
+                f"{where} has no {checks.shown(name)}; nearest: {', '.join(near)}"
+            )
+        if not _RULES[name].holds(value):
+            raise _fault(f"{where}: {checks.broken(name, value, _RULES[name])}")
     if UNTIL not in row:
         raise _fault(f"{where} does not say its {UNTIL}")
 
 
 _RULES: dict[str, Rule] = {
-    UNTIL: checks.POSITIVE,
-    "resolution": checks.COUNT,
-    "magnitude": checks.NOT_NEGATIVE,
-    "dropout_rate": checks.BELOW_ONE,
-    "mixup_alpha": checks.NOT_NEGATIVE,
-    "cutmix_alpha": checks.NOT_NEGATIVE,
+    UNTIL: checks.positive(10**6),
+    "resolution": rules_of(Variant)["resolution"],
+    "magnitude": rules_of(rand_augment)["magnitude"],
+    "dropout_rate": rules_of(Variant)["dropout_rate"],
+    "mixup_alpha": rules_of(mixup_cutmix)["mixup_alpha"],
+    "cutmix_alpha": rules_of(mixup_cutmix)["cutmix_alpha"],
 }
 
 

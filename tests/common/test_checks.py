@@ -10,14 +10,25 @@ def test_a_smallest_and_a_largest_number(value):
 
 
 @pytest.mark.parametrize(
-    "value", [(0.5, 0.1), (0, 1), (0.1, 2), (0.1,), 0.5, ("0", "1"), (True, True), None]
+    "value",
+    [
+        (0.5, 0.1),
+        (0, 1),
+        (1e-300, 1),
+        (0.1, 2),
+        (0.1,),
+        0.5,
+        ("0", "1"),
+        (True, True),
+        None,
+    ],
 )
 def test_what_is_no_smallest_and_largest_number(value):
     with pytest.raises(UserError) as error:
         checks.require("a.b", {"area": value}, {"area": checks.SHARES})
     assert str(error.value) == (
         f"a.b.area = {value!r}: it has to be the smallest and the largest of two "
-        "numbers above 0 and up to 1"
+        "numbers from 0.000001 to 1"
     )
 
 

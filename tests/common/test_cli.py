@@ -310,6 +310,35 @@ def test_a_gin_file_that_is_not_there(capsys):
         parser.parse_args(["--gin_file=nowhere.gin"])
     said = capsys.readouterr().err
     assert "there is no gin file nowhere.gin; those of the project: gin_conf" in said
+    assert f"looked up in {os.getcwd()} and in " in said
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--epochs=5", "; a setting is --gin_param=a.B.epochs=VALUE"),
+        (
+            "--gin_params=5",
+            "; nearest: --gin_param; a setting is --gin_param=a.B.gin_params=VALUE",
+        ),
+        ("--model=x", "; a model is --gin_file=gin_configs/models/NAME.gin"),
+        ("surplus", ""),
+    ],
+)
+def test_a_flag_that_there_is_not(flag, hint, capsys):
+    parser = cli.parser("some.command", None)
+    cli.add_gin_arguments(parser, settings_of="a.B")
+    with pytest.raises(SystemExit):
+        parser.parse_args([flag])
+    said = capsys.readouterr().err
+    assert said.endswith(f"error: unrecognized arguments: {flag}{hint}\n")
+
+
+def test_a_flag_that_there_is_not_of_a_command_without_settings(capsys):
+    with pytest.raises(SystemExit):
+        cli.parser("some.command", None).parse_args(["--epochs=5"])
+    said = capsys.readouterr().err
+    assert said.endswith("error: unrecognized arguments: --epochs=5\n")
 
 
 _LEAVING = """

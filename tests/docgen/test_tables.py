@@ -117,10 +117,14 @@ def test_every_setting_of_a_run():
     rows = {row[0]: row[1:] for row in cells(tables.experiment())[2:]}
     assert [f"`{f.name}`" for f in dataclasses.fields(Experiment)] == list(rows)
     assert rows["`steps_per_loop`"] == [
-        *("`100`", "a whole number >= 1", "yes"),
+        *("`100`", "a whole number from 1 to 2,147,483,647", "yes"),
         "Training steps between two looks of the host at the device.",
     ]
-    assert rows["`global_batch_size`"][:3] == ["required", "a whole number >= 1", "no"]
+    assert rows["`global_batch_size`"][:3] == [
+        "required",
+        "a whole number from 1 to 1,048,576",
+        "no",
+    ]
     assert rows["`pretrained`"][2] == "by flag"
     assert rows["`learning_rate_factors`"][0] == "`{}`"
 
@@ -145,7 +149,7 @@ DATA = "input_pipeline.dataset.train_dataset"
 
 
 def test_every_function_that_a_config_may_name_has_a_block():
-    from train.settings.resolver import FUNCTIONS
+    from train.settings.functions import FUNCTIONS
 
     elsewhere = {"models.variants", "train.experiment"}
     named = {f"{m}.{f}" for m in FUNCTIONS.keys() - elsewhere for f in FUNCTIONS[m]}

@@ -140,7 +140,7 @@ def test_later_trials_help():
             {"area_range": (0.4, 0.2)},
             r"area_range = \(0.4, 0.2\): it has to be the smallest and",
         ),
-        ({"area_range": (0.1, 2)}, "two numbers above 0 and up to 1"),
+        ({"area_range": (0.1, 2)}, "two numbers from 0.000001 to 1"),
         (
             {"aspect_ratio_range": (0, 2)},
             r"aspect_ratio_range = \(0, 2\): it has to be",

@@ -280,7 +280,7 @@ def test_an_odd_batch_leaves_the_middle_one(images, targets):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mixup_alpha": -1}, "mixup_alpha = -1: it has to be a number 0 or larger"),
+        ({"mixup_alpha": -1}, "mixup_alpha = -1: it has to be a number from 0 to"),
         ({"cutmix_alpha": -0.5}, "cutmix_alpha = -0.5: it has to be"),
         ({"switch_prob": 2}, "switch_prob = 2: it has to be a number from 0 to 1"),
         ({"layout": "NCHW"}, "layout = 'NCHW': it has to be 'NHWC' or 'HWCN'"),

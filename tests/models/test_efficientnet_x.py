@@ -344,7 +344,10 @@ def test_serialisation_round_trip(tiny, random_pixels):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be an integer of 1 or more, not 0"),
+        (
+            {"num_classes": 0},
+            "num_classes = 0: it has to be a whole number from 1 to 1,000,000",
+        ),
         (
             {"resolution": 31},
             "resolution 31 is too small for efficientnet-x-b0: its strides divide it "
@@ -352,32 +355,44 @@ def test_serialisation_round_trip(tiny, random_pixels):
         ),
         (
             {"width_coefficient": 0.0},
-            "width_coefficient must be a number above 0, not 0.0",
+            "width_coefficient = 0.0: it has to be None or a number above 0 and up to "
+            "64",
         ),
         (
             {"depth_coefficient": -1},
-            "depth_coefficient must be a number above 0, not -1",
+            "depth_coefficient = -1: it has to be None or a number above 0 and up to "
+            "64",
         ),
-        ({"survival_prob": 0.0}, "survival_prob must be in (0, 1], not 0.0"),
-        ({"survival_prob": 1.1}, "survival_prob must be in (0, 1], not 1.1"),
-        ({"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), not 1.0"),
+        (
+            {"survival_prob": 0.0},
+            "survival_prob = 0.0: it has to be a number above 0 and up to 1",
+        ),
+        (
+            {"survival_prob": 1.1},
+            "survival_prob = 1.1: it has to be a number above 0 and up to 1",
+        ),
+        (
+            {"dropout_rate": 1.0},
+            "dropout_rate = 1.0: it has to be None or a number from 0 to below 1",
+        ),
         (
             {"batch_norm_momentum": 1.0},
-            "batch_norm_momentum must be in [0, 1), not 1.0",
+            "batch_norm_momentum = 1.0: it has to be None or a number from 0 to below "
+            "1",
         ),
         (
             {"batch_norm_epsilon": 0.0},
-            "batch_norm_epsilon must be a number above 0, not 0.0",
+            "batch_norm_epsilon = 0.0: it has to be None or a number from 1e-30 to 1",
         ),
     ],
 )
 def test_values_out_of_range_are_refused(arguments, message):
     with pytest.raises(ModelError) as error:
         models.build_model("efficientnet-x-b0", **arguments)
-    assert str(error.value) == message
+    assert str(error.value).removeprefix("efficientnet_x.build_model.") == message
 
 
-@pytest.mark.parametrize("name", ["glu", "threshold", "serialize", ["relu"], None])
+@pytest.mark.parametrize("name", ["glu", "threshold", "serialize"])
 def test_functions_that_are_no_activations(tiny, name):
     with pytest.raises(ModelError, match="unknown activation "):
         models.build_model(tiny, stages={3: {"activation": name}})
@@ -386,13 +401,25 @@ def test_functions_that_are_no_activations(tiny, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": "10"}, "num_classes must be an integer of 1 or more, not '10"),
-        ({"survival_prob": "0.8"}, r"survival_prob must be in \(0, 1\], not '0.8'"),
-        ({"fold_batch_norm": "no"}, "fold_batch_norm must be True or False, not 'no'"),
-        ({"stages": [1]}, r"stages must be a mapping from numbers to fields, not \[1"),
-        ({"blocks": {2: None}}, "block 2: None is no mapping from fields to values"),
-        ({"variant": models.Variant}, "variant must be a name or a Variant, as in"),
-        ({"dialect": "tim"}, "dialect must be one of reference, timm, not 'tim'"),
+        ({"num_classes": "10"}, "num_classes = '10': it has to be a whole number"),
+        ({"num_classes": 10**12}, "num_classes = 1000000000000: it has to be a whole"),
+        ({"width_coefficient": 1e12}, "width_coefficient = 1000000000000.0: it has"),
+        ({"survival_prob": "0.8"}, "survival_prob = '0.8': it has to be a number"),
+        ({"fold_batch_norm": "no"}, "fold_batch_norm = 'no': it has to be True or Fal"),
+        (
+            {"stages": [1]},
+            r"stages = \[1\]: it has to be None or a mapping from numbers",
+        ),
+        ({"stages": {"2": {}}}, "stages = {'2': {}}: it has to be None or a mapping"),
+        ({"blocks": {2: None}}, "blocks = {2: None}: it has to be None or a mapping"),
+        (
+            {"variant": models.Variant},
+            "variant = <.*>: it has to be a name or a Varian",
+        ),
+        (
+            {"dialect": "tim"},
+            "dialect = 'tim': it has to be None or 'reference' or 'tim",
+        ),
     ],
 )
 def test_values_of_another_type(arguments, message):

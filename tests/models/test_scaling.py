@@ -257,7 +257,7 @@ def test_least_resolution():
         ),
         (
             {"blocks": {5: {"kernel_size": 0}}},
-            "block 5: kernel_size must be an integer of 1 or more, not 0",
+            "block 5: kernel_size = 0: it has to be a whole number from 1 to 255",
         ),
         (
             {"stages": {2: {"space_to_depth": "reshuffle"}}},
@@ -288,7 +288,7 @@ def test_least_resolution():
         ),
         (
             {"blocks": {5: {"project": "no"}}},
-            "block 5: project must be True or False, not 'no'",
+            "block 5: project = 'no': it has to be True or False",
         ),
         (  # parts of 7x7 pixels would have to be padded for the stride
             {"blocks": {5: {"space_to_batch": 4}}},

@@ -82,7 +82,11 @@ def test_frozen_parts_survive_serialisation(tiny, random_pixels):
             ("stem", "stage_1", "stage_2", "stage_3", "head", "classifier"),
             "frozen: tiny has nothing to learn",
         ),
-        ("stem", "frozen must be a list of parts, not 'stem': write ('stem',)"),
+        (
+            "stem",
+            "efficientnet_x.build_model.frozen = 'stem': it has to be a list of parts, "
+            "as ('stem',)",
+        ),
     ],
 )
 def test_freeze_errors(tiny, frozen, message):

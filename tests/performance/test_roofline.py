@@ -515,7 +515,7 @@ def test_no_point_lies_outside_the_picture(tmp_path, monkeypatch, factor):
             "error: unknown hardware 'tpu-v9'; choose one of tpu-v2, tpu-v3, ",
         ),
         (
-            ["--variants=efficientnet-b0", "--hardware=gpu-v100"],
+            ["--variants=efficientnet-b0", "--hardware=gpu-v100", "--dtype=bfloat16"],
             "error: no peak of gpu-v100 is known for 'bfloat16'; choose "
             "float16 or float32",
         ),
@@ -525,6 +525,13 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, error):
     assert run(tmp_path, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(error)
+
+
+def test_a_dtype_that_the_hardware_has(tmp_path, capsys):
+    arguments = ["--variants=efficientnet-b0", "--hardware=gpu-v100", "--no_estimate"]
+    assert run(tmp_path, *arguments) == 0
+    assert "float16" in (tmp_path / "out" / "roofline.csv").read_text()
+    assert "bfloat16" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_a_function_of_one_s_own_needs_no_parentheses(read):
 
 
 VALUE = (
-    " is no value: a reference begins with @, as @spaces.blocks(); a text stands in "
-    "quotes; a number is written out, as 0.5 or 1e9"
+    " is no value: a reference begins with @, as in @module.function; a text stands "
+    "in quotes; a number is written out, as 0.5 or 1e9"
 )
 
 
@@ -112,12 +112,12 @@ VALUE = (
             "import spacess",
             "there is no module 'spacess'; nearest: spaces (line 7)",
         ),
-        ("30.0", "", "Unable to parse value. (line 17)"),
+        ("30.0", "", "there is no value behind = (line 17)"),
         ("30.0", "[30.0", "Expected ',' or ']'. (line 18)"),
         (
             "'tests.support.toy_lacs:top1'",
             "[1,",
-            "EOF in multi-line statement",
+            "a bracket or a text is opened and not closed",
         ),
         (
             "  evaluations",
@@ -150,7 +150,7 @@ def test_mistakes_on_the_command_line(read):
     )
     line = "foo"
     assert read(CONFIG, line) == (
-        "--gin_param='foo': Couldn't parse statement, expected ':' or '='."
+        "--gin_param='foo': a setting is written as module.function.parameter = value"
     )
 
 

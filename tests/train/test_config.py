@@ -10,6 +10,7 @@ from typing import Any
 import gin
 import pytest
 
+from common.checks import shown
 from common.errors import UserError
 from input_pipeline.dataset import train_dataset
 from input_pipeline.randaugment import rand_augment
@@ -173,14 +174,16 @@ second/variants.StageSpec.fused = True
         ("blocks = {99: {'fused': True}}", "has no block 99, only 0 to 9"),
         ("stages = {4: {'activation': 'rleu'}}", "unknown activation 'rleu'; did you"),
         ("resolution = 16", "resolution 16 is too small for efficientnet-x-b0"),
-        ("frozen = 'stem'", "frozen must be a list of parts, not 'stem'"),
+        (
+            "frozen = 'stem'",
+            "frozen = 'stem': it has to be a list of parts, as ('stem'",
+        ),
         ("frozen = ('stage_8',)", "has no part 'stage_8', only stem, stage_1,"),
     ],
 )
 def test_mistakes_in_a_model_are_one_line(binding, message):
-    experiment = config.parse([MNIST], [f"efficientnet_x.build_model.{binding}"])
     with pytest.raises(UserError) as caught:
-        experiment.build_model()
+        config.parse([MNIST], [f"efficientnet_x.build_model.{binding}"]).build_model()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -218,12 +221,13 @@ mine.brighten.magnitude = 4
     [
         "a = %a\nexperiment.Experiment.seed = %a",
         "a = [%b]\nb = (%a,)\nexperiment.Experiment.seed = %b",
-        "dataset.train_dataset.augment = @dataset.train_dataset",
-        "experiment.Experiment.train_data = @experiment.Experiment",
+        "efficientnet_x.build_model.variant = @variants.change()\n"
+        "variants.change.variant = @variants.change()",
     ],
 )
 def test_a_config_without_an_end_is_one_line(text, tmp_path):
-    imports = "from input_pipeline import dataset\nfrom train import experiment\n"
+    imports = "from models import efficientnet_x\nfrom models import variants\n"
+    imports += "from train import experiment\n"
     path = tmp_path / "endless.gin"
     path.write_text(f"from __gin__ import dynamic_registration\n{imports}{text}\n")
     with pytest.raises(UserError, match="the config has no end: "):
@@ -239,7 +243,7 @@ from models import variants
 efficientnet_x.build_model.variant = @variants.change()
 variants.change.variant = 'efficientnet-x-b0'
 """)
-    with pytest.raises(UserError, match=r"variant = @variants.change\(\): .* no attr"):
+    with pytest.raises(UserError, match=r"change\.variant = 'eff.*': .* be a Variant"):
         config.resolve([MNIST, str(path)], [])
 
 
@@ -267,7 +271,10 @@ def test_bindings_win_over_files():
             ["experiment.Experiment.optimizer = @optimizer.rmsprp"],
             ["no 'rmsprp' in train.optimizer", "nearest: rmsprop"],
         ),
-        (["experiment.Experiment.epochs = ["], ["--gin_param=", "EOF in multi-line"]),
+        (
+            ["experiment.Experiment.epochs = ["],
+            ["--gin_param=", "a bracket or a text is opened"],
+        ),
         (
             ["experiment.Experiment.epochs = 0"],
             ["epochs = 0", "has to be a number above 0"],
@@ -307,6 +314,147 @@ def test_mistakes_are_named_in_one_line(bindings, parts):
     assert "\n" not in text
     for part in parts:
         assert part in text, text
+
+
+_VALUES = (
+    "a reference begins with @, as in @module.function; a text stands in quotes; a "
+    "number is written out, as 0.5 or 1e9"
+)
+_FINITE = (
+    "is no value: a number is finite and written out, as 1e6; a setting that may be "
+    "without limit is None then"
+)
+_FORM = "a setting is written as module.function.parameter = value"
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("inf", f"'inf' {_FINITE}"),
+        ("-inf", f"'-inf' {_FINITE}"),
+        ("nan", f"'nan' {_FINITE}"),
+        ("true", "'true' is no value: write True"),
+        ("none", "'none' is no value: write None"),
+        ("x", f"'x' is no value: {_VALUES}"),
+        ("/data/x", f"'/data/x' is no value: {_VALUES}"),
+        ("2**3", f"'**3' stands behind a value: gin does not calculate; {_VALUES}"),
+        ("", "there is no value behind ="),
+        (" # to do", "there is no value behind ="),
+        (
+            "'/tmp/d'été'",
+            'the text ends before "été\'": a quote within it ends it; a text with an '
+            "apostrophe stands in double quotes, and the other way round",
+        ),
+        ("'abc", 'the quote of "\'abc" is not closed'),
+        ("(1", "a bracket or a text is opened and not closed"),
+        ("9" * 5000, "a number has too many digits"),
+        (
+            "[" * 900 + "]" * 900,
+            "it has no end: it is nested too deep, or a file includ",
+        ),
+    ],
+)
+def test_values_that_gin_cannot_read(value, what):
+    binding = f"{PREFIX}.epochs={value}"
+    with pytest.raises(UserError) as caught:
+        config.parse([MNIST], [binding])
+    start, text = f"--gin_param={shown(binding)}: ", str(caught.value)
+    assert text.startswith(start + what)
+    assert "line" not in text.removeprefix(start)
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "=5", f"{PREFIX}.epochs 5", f"{PREFIX}.epochs=="]
+)
+def test_what_is_no_setting(text):
+    with pytest.raises(UserError, match=re.escape(f"--gin_param={text!r}: {_FORM}")):
+        config.parse([MNIST], [text])
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        (
+            f"{PREFIX}.optimizer = @schedule.cosine()",
+            f"{PREFIX}.optimizer = @schedule.cosine(): it has to be a function, as in "
+            "@module.function: @optimizer.adamw, @optimizer.lamb, @optimizer.lars, "
+            "@optimizer.lion, @optimizer.rmsprop, @optimizer.sgd",
+        ),
+        (
+            f"{PREFIX}.learning_rate = 0.001",
+            f"{PREFIX}.learning_rate = 0.001: it has to be a function, as in "
+            "@module.function: @schedule.constant, @schedule.cosine, "
+            "@schedule.exponential",
+        ),
+        (
+            f"{PREFIX}.build_model = @tiny.brighten",
+            f"{PREFIX}.build_model = @tiny.brighten: it has to be a function, as in "
+            "@module.function: @efficientnet_x.build_model",
+        ),
+        (
+            "dataset.train_dataset.augment = @mixing.mixup_cutmix",
+            "dataset.train_dataset.augment = @mixing.mixup_cutmix: it has to be None "
+            "or a function, as in @module.function: @autoaugment.auto_augment, "
+            "@erasing.random_erasing, @randaugment.rand_augment",
+        ),
+        (
+            f"{PREFIX}.epochs = @schedule.cosine()",
+            f"{PREFIX}.epochs = @schedule.cosine(): it has to be a number above 0 and "
+            "up to 1,000,000",
+        ),
+        (
+            "dataset.train_dataset.batch_size = 4",
+            "'dataset.train_dataset.batch_size' has no effect: it is no setting, the "
+            "trainer hands it over and has it from another one",
+        ),
+        (
+            "epochs = 4",
+            "--gin_param='epochs' has no effect: no setting refers to a macro %epochs; "
+            f"a setting is written as {PREFIX}.epochs",
+        ),
+        (
+            f"{PREFIX}.seed = 0x{'f' * 5000}",
+            f"{PREFIX}.seed = (a value too long to be written): it has to be a whole "
+            "number from -2,147,483,648 to 9,223,372,036,854,775,807",
+        ),
+    ],
+)
+def test_the_right_setting_is_blamed(binding, message, tmp_path):
+    path = tmp_path / "tiny.gin"
+    path.write_text(
+        "from __gin__ import dynamic_registration\nfrom tests.support import tiny\n"
+        "from train import experiment\n" + f"{binding}\n" * ("@tiny" in binding)
+    )
+    with pytest.raises(UserError) as caught:
+        config.parse([MNIST, str(path)], [binding] * ("@tiny" not in binding))
+    assert str(caught.value) == message
+
+
+def test_started_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own.gin"
+    own.write_bytes(f"include {TINY!r}\r\ninclude 'more.gin'\r\n".encode("utf-8-sig"))
+    (tmp_path / "more.gin").write_text(
+        "from __gin__ import dynamic_registration\nfrom train import experiment\n"
+        "experiment.Experiment.epochs = 7\n"
+    )
+    assert config.parse(["own.gin"], []).epochs == 7
+    assert config.parse([TINY], []).global_batch_size == 20
+    (tmp_path / "more.gin").unlink()
+    places = (
+        f"is looked up in {tmp_path} and in {pathlib.Path(config.__file__).parents[1]}"
+    )
+    with pytest.raises(
+        UserError, match=rf"own\.gin: .*no gin file more\.gin.*{places}"
+    ):
+        config.parse(["own.gin"], [])
+
+
+def test_a_file_that_includes_itself(tmp_path):
+    path = tmp_path / "own.gin"
+    path.write_text(f"include {str(path)!r}\n")
+    with pytest.raises(UserError, match="nested too deep, or a file includes itself"):
+        config.parse([str(path)], [])
 
 
 def test_required_value_of_a_file_is_asked_for():
@@ -443,9 +591,13 @@ def test_another_function_is_another_config(model_dir):
         config.resolve([TINY], other).refuse_changes(model_dir)
 
 
-def test_other_config_is_taken_when_accepted(model_dir):
+def test_other_config_is_taken_when_accepted(model_dir, capsys):
     other = config.resolve([TINY], ["experiment.Experiment.epochs = 3"])
     other.refuse_changes(model_dir, accept_changes=True)
+    assert capsys.readouterr().err == (
+        f"warning: {model_dir} goes on under another config: "
+        "experiment.Experiment.epochs: 0.06 -> 3\n"
+    )
 
 
 def test_what_changes_no_number_may_change(model_dir):
@@ -500,7 +652,7 @@ def test_binding_without_effect_is_refused(unused, model_dir):
 
 
 def test_a_function_is_not_called_for_its_settings():
-    with pytest.raises(UserError, match=r"not set optimizer\.adamw\.learning_rate"):
+    with pytest.raises(UserError, match=r"write @optimizer\.adamw, without the paren"):
         config.resolve([TINY], [f"{PREFIX}.optimizer = @optimizer.adamw()"])
 
 
@@ -526,10 +678,10 @@ RIGHT = {
     "batch_norm": ["global", 2],
     "learning_rate_factors": [{}, {"stem": 0}],
     "profile_steps": [None, (0, 1), [3, 9]],
-    "epochs": [1, 0.5],
+    "epochs": [1, 0.5, 10**6],
     "label_smoothing": [0, 0.1],
     "hang_timeout_minutes": [None, 1],
-    "seed": [0, -1],
+    "seed": [0, -1, 2**63 - 1],
     "new_head": [True],
     "pretrained": [None, "gs://bucket/x"],
     "max_roll_backs": [0, 1],
@@ -537,17 +689,17 @@ RIGHT = {
 WRONG = {
     "build_model": [None, "x"],
     "mixing": [0, "mixup"],
-    "batch_norm": ["all", 0, True, 1.5],
-    "learning_rate_factors": [None, {"stem": -1}, {"stem": "1"}, [1]],
+    "batch_norm": ["all", 0, True, 1.5, {}, []],
+    "learning_rate_factors": [None, {"stem": -1}, {"stem": "1"}, [1], {1: 1}],
     "profile_steps": [(1, 1), (2,), "12", (0, 1.5), 7],
-    "epochs": [0, -1, math.inf, math.nan, "3", True, None],
+    "epochs": [0, -1, math.inf, math.nan, "3", True, None, 1e7, 10**400],
     "label_smoothing": [1, -0.1, None],
     "hang_timeout_minutes": [0, "30"],
-    "seed": [1.0, None, "1"],
+    "seed": [1.0, None, "1", 2**63],
     "new_head": [1, "False", None],
     "pretrained": ["", 3],
     "max_roll_backs": [-1, 1.0],
-    "data_dir": [None, "", 3],
+    "data_dir": [None, "", 3, " ", "a\0b", "\ud800"],
     "strategy": ["one", None],
     "progressive": [None, {}, "x"],
 }
@@ -556,10 +708,10 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_rules(name):
     (field,) = (f for f in dataclasses.fields(Experiment) if f.name == name)
-    holds, what = field.metadata["rule"]
-    assert what
-    assert all(holds(value) for value in RIGHT.get(name, []))
-    assert [value for value in WRONG[name] if holds(value)] == []
+    rule = field.metadata["rule"]
+    assert rule.what
+    assert all(rule.holds(value) for value in RIGHT.get(name, []))
+    assert [value for value in WRONG[name] if rule.holds(value)] == []
 
 
 def test_every_setting_says_what_it_is():
@@ -569,7 +721,7 @@ def test_every_setting_says_what_it_is():
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         if default is not dataclasses.MISSING:
-            assert field.metadata["rule"][0](default), field.name
+            assert field.metadata["rule"].holds(default), field.name
 
 
 def test_what_has_settings_can_still_be_imported(tmp_path, monkeypatch):

@@ -230,6 +230,19 @@ def test_a_checkpoint_of_another_run_is_not_scored(digits, finished, tmp_path):
     assert contents(model_dir) == before
 
 
+def test_training_alone_needs_no_validation_split(digits, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digits, data)
+    info = json.loads((data / "dataset_info.json").read_text())
+    del info["splits"]["validation"]
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    summary = run.train_and_evaluate(
+        experiment_of(data), tmp_path / "run", with_evaluation=False
+    )
+    assert summary["steps"] == 12
+    assert not [name for name in summary if "top1" in name]
+
+
 def test_finished_run_is_only_scored_again(digits, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "copy")
     summary = run_tiny(digits, tmp_path / "copy")

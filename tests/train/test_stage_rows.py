@@ -42,12 +42,15 @@ def test_rows():
         ([{"until_epoch": math.nan}], "until_epoch = nan: it has to be a number above"),
         ([{"until_epoch": 1, "resolution": 16.0}], "= 16.0: .* a whole number"),
         ([{"until_epoch": 1, "resolution": 0}], "= 0: .* a whole number"),
-        ([{"until_epoch": 1, "magnitude": True}], "= True: .* a number 0 or larger"),
+        ([{"until_epoch": 1, "magnitude": True}], "= True: .* a number from 0 to 100"),
         (
             [{"until_epoch": 1, "dropout_rate": 1}],
             r"dropout_rate = 1: .* from 0 to below 1",
         ),
-        ([{"until_epoch": 1, "mixup_alpha": -1}], "mixup_alpha = -1: .* 0 or larger"),
+        (
+            [{"until_epoch": 1, "mixup_alpha": -1}],
+            "mixup_alpha = -1: .* from 0 to 1,000",
+        ),
     ],
 )
 def test_rows_that_make_no_sense(rows, message):

@@ -15,32 +15,18 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import gin
 from gin import config_parser
 from gin.config import Configurable, ConfigurableReference
 
+from common import checks
+from common.checks import Rule, shown
 from common.errors import UserError, first_line
+from train.settings.functions import FUNCTIONS, MAKES_VALUES, MODULES, names_for
 
-# What every .gin file of ours may speak of, by module; the modules go by the names that
-# the files use. A saved config may say no more. They make networks, batches, updates,
-# rates. None writes a file, and what they call is what they have been handed of
-# this same table.
-FUNCTIONS = {
-    "input_pipeline.autoaugment": ("auto_augment",),
-    "input_pipeline.dataset": ("train_dataset", "eval_dataset"),
-    "input_pipeline.erasing": ("random_erasing",),
-    "input_pipeline.mixing": ("mixup_cutmix",),
-    "input_pipeline.randaugment": ("rand_augment",),
-    "models.efficientnet_x": ("build_model",),
-    "models.variants": ("StageSpec", "Variant", "change", "get_variant"),
-    "train.experiment": ("Experiment",),
-    "train.optimizer": ("adamw", "lamb", "lars", "lion", "rmsprop", "sgd"),
-    "train.schedule": ("constant", "cosine", "exponential"),
-}
-MODULES = tuple(FUNCTIONS)
 UNSET = inspect.Parameter.empty
 _REQUIRED = "%gin.REQUIRED"  # how gin writes a value that a file leaves to the user
 
@@ -67,23 +53,27 @@ class Parameter(NamedTuple):
       default: UNSET where there is none.
       by_caller: whether a caller that has the function alone has to hand it over.
       may_change: see Setting.
+      rule: which values make sense; None of a user's own function, which may take any.
       handed_over: where its value is a function: parameters that its caller hands over,
-        which are no settings; None where nothing is known of the caller.
+        which are no settings; None where the rule or nobody says so.
     """
 
     default: Any
     by_caller: bool = False
     may_change: str = "accepted"
+    rule: Rule | None = None
     handed_over: frozenset[str] | None = None
 
 
 def parameters(function: Any) -> dict[str, Parameter]:
     """Return the parameters of a function or a class by name, but for * and **."""
+    rules = checks.rules_of(function)
     if dataclasses.is_dataclass(function):
         return {
             field.name: Parameter(
                 _default(field),
                 may_change=field.metadata.get("may_change", "accepted"),
+                rule=rules.get(field.name),
                 handed_over=field.metadata.get("handed_over"),
             )
             for field in dataclasses.fields(function)
@@ -92,6 +82,7 @@ def parameters(function: Any) -> dict[str, Parameter]:
         name: Parameter(
             parameter.default,
             parameter.default is UNSET and parameter.kind is not parameter.KEYWORD_ONLY,
+            rule=rules.get(name),
         )
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
@@ -115,6 +106,7 @@ class Resolver:
         self.settings: dict[str, Setting] = {}
         self._names = _Names()
         self._used: set[tuple[str, str, str]] = set()  # scope, function, parameter
+        self._within: list[tuple[str, list[str]]] = []  # functions, with their scopes
 
     def make(self, kind: type) -> Any:
         """Return an object of a class; functions among its fields are partials.
@@ -127,8 +119,7 @@ class Resolver:
             return kind(**self._settings(name, kind, [], frozenset()))
         except RecursionError as error:
             raise UserError(
-                "the config has no end: a function or a macro refers to itself, or a "
-                "value is nested too deep"
+                "the config has no end: a value is nested too deep"
             ) from error
 
     def refuse_without_effect(self, bindings: Iterable[str]) -> None:
@@ -136,13 +127,23 @@ class Resolver:
         for binding in bindings:
             for statement in _statements(binding):
                 scope, selector, name = statement[:3]
+                full = f"{scope}/" * bool(scope) + selector
+                if not name and (full, "gin.macro", "value") not in self._used:
+                    raise UserError(
+                        f"--gin_param={full!r} has no effect: no setting refers to a "
+                        f"macro %{full}{self._nearest(full)}"
+                    )
                 used = scope, self._names.selector(selector), name
                 if name and used not in self._used:
-                    full = f"{scope}/" * bool(scope) + f"{selector}.{name}"
                     raise UserError(
-                        f"--gin_param={full!r} has no effect: this run does not use "
-                        "it, or the trainer sets it from another setting"
+                        f"--gin_param='{full}.{name}' has no effect: this run does not "
+                        "use it, or the trainer sets it from another setting"
                     )
+
+    def _nearest(self, name: str) -> str:
+        """Return the settings of this name, to go on a message with."""
+        found = [one for one in self.settings if one.rpartition(".")[2] == name]
+        return f"; a setting is written as {' or '.join(found)}" if found else ""
 
     def text(self) -> str:
         """Return the settings as a gin file, those left out that gin cannot write."""
@@ -180,13 +181,18 @@ class Resolver:
         owner = "/".join([*scopes, self._names.of(full_name)])
         values, missing, left = {}, [], []
         for name, parameter in known.items():
-            if parameter.by_caller if handed_over is None else name in handed_over:
-                continue
             full = f"{owner}.{name}"
+            if parameter.by_caller if handed_over is None else name in handed_over:
+                if bound.get(name, parameter.default) != parameter.default:
+                    raise UserError(
+                        f"{full!r} has no effect: it is no setting, the trainer hands "
+                        "it over and has it from another one"
+                    )
+                continue
             if name in bound:
                 scope = _binding_scope(function, name, scopes)
                 self._used.add((scope, full_name, name))
-            raw = _expanded(bound.get(name, parameter.default), full)
+            raw = self._expanded(bound.get(name, parameter.default), full, ())
             if raw is UNSET:
                 missing.append(full)
             elif _is_required(raw):
@@ -194,14 +200,34 @@ class Resolver:
             else:
                 setting = Setting(raw, parameter.default, parameter.may_change)
                 self.settings[full] = setting
-                values[name] = self._value(raw, full, scopes, parameter.handed_over)
+                values[name] = self._checked(raw, full, scopes, parameter)
         _refuse(missing, left)
         return values
+
+    def _checked(
+        self, raw: Any, name: str, scopes: list[str], parameter: Parameter
+    ) -> Any:
+        """Return what a value of the config stands for.
+
+        Raises:
+          UserError: it breaks the parameter's rule.
+        """
+        rule, handed_over = parameter.rule, parameter.handed_over
+        if rule is None:
+            return self._value(raw, name, scopes, None)
+        if isinstance(raw, ConfigurableReference):
+            _refuse_other_function(raw, name, rule)
+            if rule.call is not None and rule.call.positional:
+                handed_over = _first_parameters(raw, rule.call.positional)
+        value = self._value(raw, name, scopes, handed_over)
+        if not rule.holds(value):
+            raise UserError(_broken(name, raw, rule))
+        return value
 
     def _value(
         self, raw: Any, name: str, scopes: list[str], handed_over: frozenset[str] | None
     ) -> Any:
-        """Return what a value of the config stands for, its references resolved."""
+        """Return a value with its references resolved; what is called, is called."""
 
         def resolve(value: Any) -> Any:
             if not isinstance(value, ConfigurableReference):
@@ -209,19 +235,55 @@ class Resolver:
             target: Configurable = value.configurable
             inner = value.scopes or scopes
             if target.selector.startswith("gin."):
-                return value.scoped_configurable_fn()
+                return _called(value.scoped_configurable_fn, {}, name, value)
             called = frozenset() if value.evaluate else handed_over
-            settings = self._settings(_full_name(target), target.wrapped, inner, called)
+            place = _full_name(target), inner
+            if place in self._within:
+                raise UserError(
+                    f"{name}: the config has no end: {shown(value)} refers to itself"
+                )
+            self._within.append(place)
+            settings = self._settings(place[0], target.wrapped, inner, called)
+            self._within.pop()
             if not value.evaluate:
                 return functools.partial(target.wrapped, **settings)
-            try:
-                return target.wrapped(**settings)
-            except (TypeError, ValueError, AttributeError) as error:
-                if isinstance(error, UserError):
-                    raise
-                raise UserError(f"{name} = {value!r}: {first_line(error)}") from error
+            return _called(target.wrapped, settings, name, value)
 
-        return _mapped(resolve, raw)
+        return _mapped(resolve, raw, name)
+
+    def _expanded(self, raw: Any, name: str, within: tuple[str, ...]) -> Any:
+        """Return a value of the config with what its macros stand for.
+
+        Args:
+          raw: the value.
+          name: of the setting that has it.
+          within: macros that led to it.
+
+        Raises:
+          UserError: there is no such macro, or it stands for itself.
+        """
+
+        def expand(value: Any) -> Any:
+            is_reference = isinstance(value, ConfigurableReference)
+            if not is_reference or value.configurable.selector != "gin.macro":
+                return value
+            macro = "/".join(value.scopes)
+            if not macro:
+                raise UserError(f"{name}: a macro is written as %its_name")
+            bound = _bound("gin.macro", value.scopes)
+            if "value" not in bound:
+                raise UserError(
+                    f"{name} = %{macro}: there is no macro {macro!r}; set it in a .gin "
+                    f'file or with --gin_param="{macro} = ..."'
+                )
+            self._used.add((macro, "gin.macro", "value"))
+            if macro in within:
+                raise UserError(
+                    f"{name}: the config has no end: %{macro} refers to itself"
+                )
+            return self._expanded(bound["value"], name, (*within, macro))
+
+        return _mapped(expand, raw, name)
 
 
 def _full_name(target: Configurable) -> str:
@@ -259,32 +321,86 @@ def _binding_scope(function: Any, name: str, scopes: list[str]) -> str:
     return ""
 
 
-def _mapped(function: Any, value: Any) -> Any:
-    """Return a value with a function applied to all that is inside its containers."""
+def _mapped(function: Any, value: Any, name: str) -> Any:
+    """Return a value with a function applied to all that is inside its containers.
+
+    Raises:
+      UserError: what is to be a key of a mapping cannot be one; of the setting `name`.
+    """
     if isinstance(value, dict):
-        return {_mapped(function, k): _mapped(function, v) for k, v in value.items()}
+        keys = [_mapped(function, key, name) for key in value]
+        for key in keys:
+            if not _is_hashable(key):
+                raise UserError(f"{name}: {shown(key)} cannot be a key of a mapping")
+        values = [_mapped(function, item, name) for item in value.values()]
+        return dict(zip(keys, values, strict=True))
     if isinstance(value, list | tuple):
-        return type(value)(_mapped(function, item) for item in value)
+        return type(value)(_mapped(function, item, name) for item in value)
     return function(value)
 
 
-def _expanded(raw: Any, name: str) -> Any:
-    """Return a value of the config with what its macros stand for."""
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
-    def expand(value: Any) -> Any:
-        is_reference = isinstance(value, ConfigurableReference)
-        if not is_reference or value.configurable.selector != "gin.macro":
-            return value
-        bound = _bound("gin.macro", value.scopes)
-        if "value" not in bound:
-            macro = "/".join(value.scopes)
-            raise UserError(
-                f"{name} = %{macro}: there is no macro {macro!r}; set it in a .gin "
-                f'file or with --gin_param="{macro} = ..."'
-            )
-        return _expanded(bound["value"], name)
 
-    return _mapped(expand, raw)
+def _called(
+    function: Callable[..., Any], settings: dict[str, Any], name: str, value: Any
+) -> Any:
+    """Return what a function of the config makes for the setting `name`.
+
+    Raises:
+      UserError: whatever it raises, as one line.
+    """
+    try:
+        return function(**settings)
+    except UserError:
+        raise
+    except Exception as error:  # it may be anybody's
+        raise UserError(f"{name} = {shown(value)}: {first_line(error)}") from error
+
+
+def _broken(name: str, raw: Any, rule: Rule) -> str:
+    """Return the line that says what a setting has to be, functions by their names."""
+    line = checks.broken(name, raw, rule)
+    return line if rule.call is None else f"{line}: {', '.join(names_for(rule.call))}"
+
+
+def _refuse_other_function(
+    reference: ConfigurableReference, name: str, rule: Rule
+) -> None:
+    """Raise UserError where a setting cannot be this function, or what it makes.
+
+    Args:
+      reference: the setting's value.
+      name: of the setting.
+      rule: of its values.
+    """
+    target: Configurable = reference.configurable
+    module, _, function = _full_name(target).rpartition(".")
+    is_ours = function in FUNCTIONS.get(module, ())
+    if rule.call is None:
+        fits = reference.evaluate and (not is_ours or module == MAKES_VALUES)
+    elif is_ours:  # none of which makes functions
+        fits = f"@{module.rpartition('.')[2]}.{function}" in names_for(rule.call)
+    else:
+        fits = reference.evaluate or checks.accepts(target.wrapped, rule.call)
+    if not fits:
+        raise UserError(_broken(name, reference, rule))
+    if is_ours and reference.evaluate and rule.call is not None:
+        written = shown(reference)
+        raise UserError(
+            f"{name} = {written}: write {written.removesuffix('()')}, without the "
+            "parentheses: the trainer calls it"
+        )
+
+
+def _first_parameters(reference: ConfigurableReference, count: int) -> frozenset[str]:
+    """Return the names of a function's first parameters."""
+    return frozenset([*parameters(reference.configurable.wrapped)][:count])
 
 
 def _is_required(raw: Any) -> bool:

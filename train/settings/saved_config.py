@@ -15,13 +15,14 @@ from typing import Any
 from gin import config_parser, utils
 
 from common.errors import Restart, UserError, first_line
-from train.settings.resolver import FUNCTIONS, UNSET, Setting, literals
+from train.settings.functions import FUNCTIONS, MAKES_VALUES
+from train.settings.resolver import UNSET, Setting, literals
 
 _MACRO = "gin.macro"  # %name is short for @name/gin.macro()
 # What "@name()" may call while the config is resolved: it makes one value of others.
 _CALLED = {
     _MACRO,
-    *(f"models.variants.{name}" for name in FUNCTIONS["models.variants"]),
+    *(f"{MAKES_VALUES}.{name}" for name in FUNCTIONS[MAKES_VALUES]),
 }
 _DYNAMIC = "from __gin__ import dynamic_registration"
 _LONGEST = 80  # characters of the file that a message shows

@@ -10,7 +10,7 @@ import pytest
 from common.errors import UserError
 from tests.support.runs import TINY, bound
 from train import config, export, main
-from train.settings.resolver import FUNCTIONS
+from train.settings.functions import FUNCTIONS
 
 DYNAMIC = "from __gin__ import dynamic_registration\n"
 HEAD = DYNAMIC + "from train import experiment\nfrom input_pipeline import dataset\n"
