@@ -23,12 +23,17 @@ def greys(tmp_path_factory) -> str:
         )
         for i in range(40)
     ]
-    shards = [
-        records.write_shard(str(folder / f"train-{k}"), examples[20 * k : 20 * k + 20])
-        for k in range(2)
-    ]
-    split = records.SplitInfo(tuple(shards))
+    splits = {
+        name: records.SplitInfo(
+            tuple(
+                records.write_shard(
+                    str(folder / f"{name}-{k}"), examples[20 * k : 20 * k + 20]
+                )
+                for k in range(2)
+            )
+        )
+        for name in ("train", "validation")
+    }
     names = ("ash", "slate", "chalk")
-    splits = {"train": split, "validation": split}
     records.write_info(records.DatasetInfo("greys", 1, names, splits), str(folder))
     return str(folder)

@@ -128,9 +128,12 @@ def test_a_bad_record_is_black_and_said_to_be_bad(greys, tmp_path):
     bad = records.make_example(
         b"no JPEG", label=1, height=1, width=1, filename="", synset="", text=""
     )
-    shard = records.write_shard(str(tmp_path / "train-0"), [bad])
-    split = records.SplitInfo((shard,))
-    splits = {"train": split, "validation": split}
+    splits = {
+        name: records.SplitInfo(
+            (records.write_shard(str(tmp_path / f"{name}-0"), [bad]),)
+        )
+        for name in ("train", "validation")
+    }
     info = records.DatasetInfo("bad", 1, ("ash",), splits)
     records.write_info(info, str(tmp_path))
     batch = "experiment.Experiment.global_batch_size = 1"
