@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
         if found is None:
             return ""
         flag, name = found.groups()
-        flags = self._option_string_actions
+        flags = re.findall(r"--\w+", self.format_usage())
         if "--gin_file" in flags and name in _MODEL_FLAGS:
             return "; a model is --gin_file=gin_configs/models/NAME.gin"
         near = nearest_names(flag, flags)

@@ -92,9 +92,8 @@ class _Value:
 
     def require(self, rule: Rule) -> "_Value":
         """Return the value itself if a rule allows it."""
-        holds, what = rule
-        if not holds(self.content):
-            raise self.wrong(f"it has to be {what}")
+        if not rule.holds(self.content):
+            raise self.wrong(f"it has to be {rule.what}")
         return self
 
     def wrong(self, why: str) -> InfoError:
@@ -111,7 +110,7 @@ class _Value:
 
 def _kind(holds: Callable[[Any], bool], kind: type, what: str) -> Rule:
     """Make a rule of one type's values; True and False are no numbers."""
-    return lambda value: type(value) is kind and holds(value), what
+    return Rule(lambda value: type(value) is kind and holds(value), what)
 
 
 def _is_text(text: str) -> bool:
@@ -209,8 +208,8 @@ def _check_split(split: _Value, chunk_records: int, filename: Rule) -> list[_Val
     if not total:
         raise InfoError(f"{split.place}.shards have no records")
     if "total" in split.content:
-        holds, _ = one_of(total)
-        split["total"].require((holds, f"{total}, the records of its shards"))
+        holds = one_of(total).holds
+        split["total"].require(Rule(holds, f"{total}, the records of its shards"))
     return shards
 
 

@@ -266,7 +266,10 @@ def test_what_cannot_be_lowered(compiler, options, message):
         (["--variants=efficientnet-x-b9"], "unknown variant 'efficientnet-x-b9': did"),
         (["--topology=v9:2x2"], "unknown TPU topology 'v9:2x2'; known are v2"),
         (["--dtype=float64"], "dtype must be one of bfloat16, float32, not"),
-        (["--stem_block_size=3"], "stem_block_size must be 1, 2 or 4, not 3"),
+        (
+            ["--stem_block_size=3"],
+            "efficientnet_x.build_model.stem_block_size = 3: it has to be 1, 2 or 4",
+        ),
         (["--stages={8: {'fused': True}}"], "efficientnet-x-b0 has no stage 8, only"),
         (["--stages={1: {'fuse': True}}"], "stage 1: a stage has no field 'fuse'; did"),
         (

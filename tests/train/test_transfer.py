@@ -143,7 +143,7 @@ def test_factors_of_every_variable(digits):
         ("learning_rate_factors", 0.5, "a mapping from parts of the model"),
         ("pretrained", 5, "None or a path"),
         ("pretrained", "", "None or a path"),
-        ("batch_norm", 0, "'global' or a whole number > 0"),
+        ("batch_norm", 0, "'global' or a whole number from 1 to"),
     ],
 )
 def test_errors(digits, field, value, message):

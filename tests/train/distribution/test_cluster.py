@@ -15,7 +15,7 @@ from train.distribution.cluster import Cluster
 TWO = ["a:1", "b:2"]
 
 
-def config(workers=TWO, kind="worker", index=0, **others):
+def config(workers: object = TWO, kind: object = "worker", index: object = 0, **others):
     jobs = {"worker": workers, **others}
     return {"cluster": jobs, "task": {"type": kind, "index": index}}
 
@@ -247,6 +247,7 @@ def test_who_waits_posts_a_heartbeat_and_obeys_sigterm(digits, tmp_path):
             *processes.command(digits, tmp_path, changes),
         ]
         with processes.started(command) as [process]:
+            assert process.stderr is not None
             assert process.stderr.readline().startswith("process 0 of 2 waits for ")
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=60)
