@@ -12,11 +12,13 @@ from typing import Any, TextIO
 from common.errors import UserError
 
 WIDTH = 100  # columns of a paragraph
-# What moves a terminal's cursor, colours it or ends a line, and how it is shown.
+# What moves a terminal's cursor, colours it, ends a line or turns the direction of what
+# follows, and how it is shown; so is a byte of a name that is not UTF-8.
+_DIRECTIONS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = {
     number: chr(number).encode("unicode_escape").decode()
-    for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
-}
+    for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_DIRECTIONS)
+} | {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 _CONTROLS_IN_LINES = {
     number: text for number, text in _CONTROLS.items() if chr(number) not in "\n\t"
 }

@@ -117,5 +117,9 @@ def _is_padding(line: str, encoded: bytes) -> bool:
     stray = _STRAY.search(line)
     if stray is None:
         return False
-    count, end = int(stray[1]), encoded.rfind(b"\xff\xd9")
-    return count <= _FEW_BYTES or set(encoded[end - count : end]) <= _PADDING
+    count = int(stray[1])
+    # Phones write further images and films behind the first, each with its own end.
+    ends = (found.start() for found in re.finditer(b"\xff\xd9", encoded))
+    return count <= _FEW_BYTES or any(
+        set(encoded[end - count : end]) <= _PADDING for end in ends if end >= count
+    )

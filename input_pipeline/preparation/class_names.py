@@ -113,7 +113,7 @@ def for_labels(
 
 
 def _text(path: str) -> str:
-    records.require_file(path)
+    records.require_file(path, mend="name the file itself")
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()

@@ -2,18 +2,20 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 UNLABELLED = "unlabelled"  # a split that no training needs
 _SPLITS = {
     "train": "train training trn trainval traindata trainset trainingset treino "
-    "treinamento entrenamiento entrainement apprentissage addestramento egitim "
-    "trainingsdaten 学習 训练 訓練 训练集 訓練集 학습 обучение",
+    "treinamento entrenamiento entrenar entrainement apprentissage addestramento "
+    "egitim trainingsdaten trainen treningowy treningowe 学習 训练 訓練 학습 훈련 "
+    "обучение обучающая тренировка تدريب",
     "validation": "validation validate validating val valid vali dev devel development "
     "eval evaluation valset validset validacao validacion validierung validazione "
-    "dogrulama validierungsdaten 検証 验证 驗證 验证集 驗證集 검증 валидация",
+    "dogrulama validierungsdaten validar valideren walidacyjny walidacyjne 検証 验证 "
+    "驗證 검증 валидация валидационная",
     "test": "test testing tst tests testset testdata holdout teste prueba "
-    "testdaten 测试 測試 测试集 測試集 テスト 테스트 тест",
+    "testdaten testen testowy testowe 测试 測試 テスト 테스트 тест тестовая اختبار",
     UNLABELLED: "pred predict prediction predictions unlabeled unlabelled unsup "
     "submission inference",
 }
@@ -25,11 +27,14 @@ _FILLERS = frozenset(
         *("folder", "sample", "samples", "photo", "photos", "pictures", "files"),
     }
 )
+# What says so in scripts that write no space before it.
+_JOINED_FILLER = re.compile("(数据集?|資料集?|集|データ(セット)?|用|데이터셋?|용)+$")
 # Folders that stand around classes or beside them, but are hardly one.
 _DERIVED = frozenset(
     {
         *("thumbnails", "thumbs", "meta", "metadata", "annotation", "annotations"),
         *("labels", "masks", "trimaps", "segmentation", "segmentations", "imagesets"),
+        *("ground_truth", "groundtruth", "gt"),
     }
 )
 _CONTAINERS = _DERIVED | {
@@ -113,21 +118,53 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     return max(pairs, key=len, default={})
 
 
+def split_of(name: str) -> str | None:
+    """Return the split that a name holds, whatever it says besides."""
+    found = _split(name)
+    return found and found[0]
+
+
+def half_named(names: Iterable[str]) -> dict[str, str]:
+    """Return the splits among names that are alike but for the split that some tell.
+
+    Such as "val_large" of "data_large" and "val_large".
+    """
+    every = list(names)
+    rests = {_rest(_words(name)) for name in every}
+    if len(every) < 2 or len(rests) > 1 or "" in rests:
+        return {}
+    return {name: split for name in every if (split := split_of(name))}
+
+
 def _split(name: str) -> tuple[str, str] | None:
     """Return the split that a name holds, and what it says besides."""
-    folded = unicodedata.normalize("NFKD", name.casefold())
-    plain = "".join(c for c in folded if not unicodedata.combining(c))
-    if plain in _SPLIT_OF:
-        return _SPLIT_OF[plain], ""
-    composed = unicodedata.normalize("NFKC", name.casefold())
-    words = re.findall(r"[^\W\d_]+|\d+", composed if not plain.isascii() else plain)
+    words = _words(name)
     splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     if len(splits - {UNLABELLED}) > 1 or not splits:
         return None
-    split = UNLABELLED if UNLABELLED in splits else splits.pop()
+    return UNLABELLED if UNLABELLED in splits else splits.pop(), _rest(words)
+
+
+def _rest(words: Sequence[str]) -> str:
+    """Return what words say besides a split."""
     silent = (*_FILLERS, *_SPLIT_OF)
-    rest = [word for word in words if word not in silent and not word.isdigit()]
-    return split, " ".join(rest)
+    return " ".join(word for word in words if word not in silent and not word.isdigit())
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name: of "valSet_2" val, set and 2."""
+    name = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).casefold()
+    plain = _without_marks(name)
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKC", name)
+    words = re.findall(r"[^\W\d_]+|\d+", plain)
+    return [_JOINED_FILLER.sub("", word) or word for word in words]
+
+
+def _without_marks(text: str) -> str:
+    """Return a text without accents."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
 
 
 def distractors(classes: Iterable[str]) -> list[str]:

@@ -114,12 +114,11 @@ def plan(
       The plan, its classes in the order of their names; and what to tell a person.
 
     Raises:
-      DataError: no such folders, or folders that cannot be read or are empty; a layout
+      DataError: no such folder, or folders that cannot be read or are empty; a layout
         that is another one, or may be; classes that the training split lacks, or that
         look alike.
     """
-    if not os.path.isdir(source):
-        raise DataError(f"there is no folder {source}: name one with --source")
+    _require_folder(source)
     root = folders.read(source)
     read = layouts.recognise(source, root, layout)
     found = {split: _scan(place, split) for split, place in read.splits.items()}
@@ -146,6 +145,16 @@ def plan(
     if read.splits["train"].folder is not root:
         skipped += _beside_classes(root)
     return Plan(_text(name), both, splits), Findings(notes, _skipped(skipped))
+
+
+def _require_folder(source: str) -> None:
+    if os.path.isdir(source):
+        return
+    if "://" in source:
+        raise DataError(f"images are read from a disk: copy {source} to one first")
+    if os.path.exists(source):
+        raise DataError(f"{source} is a file: name a folder with --source, unpacked")
+    raise DataError(f"there is no folder {source}: name one with --source")
 
 
 def _skipped(counts: Mapping[str, int]) -> str:
@@ -221,7 +230,7 @@ def _notes(
             f"{name} is a class like any other: move it elsewhere if it holds what "
             "belongs to none"
         )
-    if odd := _odd_folders(found["train"]):
+    if odd := _odd_folders(found["train"], read.splits["train"]):
         yield f"the images in {named(odd)} are taken for images of their class"
     if linked := _linked(read.splits["train"]):
         yield "the classes {} and {} share a folder by a link".format(*linked)
@@ -230,12 +239,16 @@ def _notes(
         yield f"left out what lies beside {source}: {named(beside)}"
 
 
-def _odd_folders(found: _Found) -> list[str]:
-    """Return folders in those of classes that may hold masks, thumbnails and such."""
-    inner = {
-        os.path.dirname(path) for paths in found.images.values() for path, _ in paths
-    }
-    return sorted(one for one in inner if is_derived(os.path.basename(one)))
+def _odd_folders(found: _Found, place: Place) -> list[str]:
+    """Return folders of masks, thumbnails and such, or in classes, of a split."""
+    odd = []
+    for name, images in found.images.items():
+        for folder in {os.path.dirname(path) for path, _ in images}:
+            last = os.path.basename(folder)
+            is_split = folder != f"{place.path}{name}" and splits_of([last])
+            if is_derived(last) or is_split:
+                odd.append(folder)
+    return sorted(odd)
 
 
 def _linked(place: Place) -> tuple[str, str] | None:
@@ -324,6 +337,11 @@ def _hold_out(items: dict[str, list[Item]], fraction: float) -> None:
         mixed = shuffled(of_class)
         held += mixed[:count]
         kept += mixed[count:]
+    if len(items["train"]) == len(by_class):
+        raise DataError(
+            "each class has one image, which stays for training: leave out "
+            "--validation_fraction"
+        )
     if not held:
         raise DataError(
             f"--validation_fraction {fraction} of so few images is none: choose more"

@@ -212,7 +212,7 @@ def _synset(name: str, truth: Sequence[str], path: str) -> str:
 
 
 def _open(path: str) -> IO[bytes]:
-    records.require_file(path)
+    records.require_file(path, mend="name the file itself")
     try:
         return open(path, "rb")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import warnings
 from typing import BinaryIO
 
@@ -14,6 +15,15 @@ from input_pipeline.preprocess import MAX_PIXELS
 
 MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# What else lies in folders of images, under any name.
+_OTHER_FORMATS = {
+    "HEIC": rb".{4}ftyp(hei|hev|mif1|msf1)",
+    "AVIF": rb".{4}ftypavi",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "a page of the web": rb"\s*<(!doctype )?html",
+    "what Git LFS leaves in place of a file": rb"version https://git-lfs",
+}
 # MPO is what phones write: a JPEG with further ones behind it.
 _JPEGS = ("JPEG", "MPO")
 _QUALITY = 95
@@ -87,8 +97,15 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception:  # as in is_image
-        names = ", ".join(FORMATS)
-        raise BadImageError(f"is not a whole image (one of {names})") from None
+        raise BadImageError(_other_format(data)) from None
+
+
+def _other_format(data: bytes) -> str:
+    names = ", ".join(FORMATS)
+    for name, begin in _OTHER_FORMATS.items():
+        if re.match(begin, data, re.DOTALL | re.IGNORECASE):
+            return f"is {name}, none of {names}"
+    return f"is not a whole image (one of {names})"
 
 
 def _check_decodes(data: bytes) -> None:

@@ -14,9 +14,12 @@ from common import console
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import (
     UNLABELLED,
+    half_named,
     is_container,
+    is_derived,
     is_no_class,
     named,
+    split_of,
     splits_of,
 )
 from input_pipeline.preparation.folders import Folder
@@ -68,6 +71,11 @@ class Place:
             if any(below.images for _, below in one.all(above=above))
         }
 
+    def choose(self, layout: str) -> str:
+        """Return how to say that the folders in it are "classes" or "splits"."""
+        source = f"give --source={self} with" if self.path else "choose"
+        return f"{source} --layout={layout}"
+
     @property
     def images(self) -> int:
         """How many images it holds, at any depth."""
@@ -113,7 +121,7 @@ def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
     within = _descend(place)
     layout = _read(within)
     if (train := layout.splits["train"]) is not within:
-        _check_classes_of_split(train)
+        _check_classes_of_split(train, within)
     if within is place or len(layout.splits["train"].inner) == 1:
         return layout if within is place else Layout({"train": place})
     (name,) = place.inner
@@ -140,6 +148,9 @@ def _read(place: Place) -> Layout:
     rest = [name for name in place.inner if name not in splits]
     if splits and not rest:
         return _read_splits(place, splits)
+    if not splits and (splits := half_named(place.inner)):
+        rest = [name for name in place.inner if name not in splits]
+        raise _unnamed_training(place, splits, rest)
     # A class may be called train: it is one of vehicles, and holds images.
     if any(
         split != "train" or not place.inner[name].folder.images
@@ -156,12 +167,24 @@ def _splits_and_others(
     if "train" in splits.values():
         return DataError(
             f"{place} holds the splits {', '.join(splits)} and {named(rest)}: move "
-            f"{named(rest)} elsewhere, or choose --layout=splits to leave that out, "
+            f"{named(rest)} elsewhere, or {place.choose('splits')} to leave that out, "
             "--layout=classes if all are classes"
         )
+    if all(split_of(name) == "train" or is_container(name) for name in rest):
+        return _unnamed_training(place, splits, rest)
     return DataError(
         f"{place} holds {named(splits)}, by the name a split, beside {named(rest)}: "
-        "move it elsewhere, or choose --layout=classes if all are classes"
+        f"move it elsewhere, or {place.choose('classes')} if all are classes"
+    )
+
+
+def _unnamed_training(
+    place: Place, splits: Mapping[str, str], training: Sequence[str]
+) -> DataError:
+    return DataError(
+        f"{place} holds {named(splits)}, by the name a split, beside "
+        f"{named(training)}: if you train on that, name it train (a link will do), or "
+        f"{place.choose('classes')} if all are classes"
     )
 
 
@@ -170,7 +193,7 @@ def _read_splits(place: Place, splits: Mapping[str, str]) -> Layout:
     if "train" not in splits.values():
         raise DataError(
             f"{place} holds {named(place.inner)}, but no folder train with images: add "
-            "it, or if these are classes, choose --layout=classes"
+            f"it, or if these are classes, {place.choose('classes')}"
         )
     empty = [name for name in place.folder.folders if name not in place.inner]
     notes = [f"left out what holds no image in {place}: {named(empty)}"] * bool(empty)
@@ -217,7 +240,8 @@ def _flat_split(place: Place, flat: Place, split: str) -> DataError:
     """Return the refusal of a split without class folders."""
     error = _no_classes(flat)
     if _all_flat(place):
-        return DataError(f"{error}; or if these are classes, choose --layout=classes")
+        way = place.choose("classes")
+        return DataError(f"{error}; or if these are classes, {way}")
     if split == "validation":
         return DataError(
             f"{error}; or move it elsewhere and hold out a --validation_fraction"
@@ -234,24 +258,19 @@ def _check_classes(place: Place) -> None:
             raise _no_classes(place if place.folder.images else alone)
         return
     _check_splits_within(place)
+    _check_copies(place, place.choose("classes"))
     if containers:
         inner = [place.inner[name] for name in containers]
         deeper = [one for one in inner if len(one.inner) > 1]
         way = f"give --source={deeper[0]}" if deeper else "move it elsewhere"
         raise DataError(
             f"{place} holds {named(place.inner)}, and {containers[0]} is hardly a "
-            f"class: {way}, or choose --layout=classes if all are classes"
+            f"class: {way}, or {place.choose('classes')} if all are classes"
         )
-    shared = _shared([_unpack(one) for one in place.inner.values()])
-    if len(shared) > 1:
-        raise DataError(
-            f"{named(place.inner)} in {place} all hold the folders {named(shared)}: if "
-            "those are the classes, sort them into train/CLASS and validation/CLASS; "
-            "if not, choose --layout=classes"
-        )
+    _check_shared(place)
 
 
-def _check_classes_of_split(train: Place) -> None:
+def _check_classes_of_split(train: Place, above: Place) -> None:
     """Refuse a split or a folder of masks among the classes of a split."""
     names = [name for name in train.inner if is_container(name)]
     splits = splits_of(train.inner)
@@ -261,27 +280,61 @@ def _check_classes_of_split(train: Place) -> None:
         way = f"give --source={train}" if inner else "move it elsewhere"
         raise DataError(
             f"{train} holds {named(train.inner)}, and {names[0]} is hardly a class: "
-            f"{way}, or choose --layout=splits if all are classes"
+            f"{way}, or {above.choose('splits')} if all are classes"
         )
+    _check_copies(train, above.choose("splits"))
 
 
 def _check_splits_within(place: Place) -> None:
+    """Refuse a class of splits, or a set of its own beside classes."""
     for name, one in place.inner.items():
         splits = splits_of(one.inner)
-        if len(splits) == len(one.inner) and len({*splits.values()}) > 1:
-            first = min(splits, key=lambda name: _ORDER.index(splits[name]))
+        rest = [inner for inner in one.inner if inner not in splits]
+        if len({*splits.values()}) < 2 or not all(map(is_container, rest)):
+            continue
+        first = min(splits, key=lambda name: _ORDER.index(splits[name]))
+        if one.inner[first].inner:
             raise DataError(
-                f"{place} holds {named(splits)} in its class {name}: --source needs "
-                f"them the other way round, {first}/{name}; {_HOW}"
+                f"{place} holds the splits {named(splits)} in {name}: give "
+                f"--source={one}, or {place.choose('classes')} if {name} is a class"
+            )
+        raise DataError(
+            f"{place} holds {named(splits)} in its class {name}: --source needs "
+            f"them the other way round, {first}/{name}; {_HOW}"
+        )
+
+
+def _check_copies(place: Place, way: str) -> None:
+    """Refuse a class that holds the folders beside it once more, as archives do."""
+    for name, one in place.inner.items():
+        again = sorted((_unpack(one).inner.keys() & place.inner.keys()) - {name})
+        if again and len(again) >= min(2, len(place.inner) - 1):
+            raise DataError(
+                f"{place} holds {named(again)}, and {one} holds folders of the same "
+                f"names: move that elsewhere, or {way} if it is a class"
             )
 
 
-def _shared(places: Sequence[Place]) -> list[str]:
-    """Return the names of folders that each of some places holds."""
-    if any(one.folder.images for one in places):
-        return []
-    first, *others = places
-    return [name for name in first.inner if all(name in one.inner for one in others)]
+def _check_shared(place: Place) -> None:
+    """Refuse folders that hold the same folders: splits of other names, or domains."""
+    inner = [_unpack(one) for one in place.inner.values()]
+    most = max(inner, key=lambda one: len(one.inner))
+    shared = most.inner.keys()
+    if len(shared) < 2 or any(one.folder.images for one in inner):
+        return
+    if not all(one.inner.keys() <= shared for one in inner):
+        return
+    what = f"{named(place.inner)} in {place} hold the same folders, {named(shared)}"
+    if derived := [name for name in shared if is_derived(name)]:
+        raise DataError(
+            f"{what}: move {named(derived)} elsewhere, or {place.choose('classes')} if "
+            "those are images of the class, too"
+        )
+    raise DataError(
+        f"{what}: if those are the classes, give --source={most} for that alone, or "
+        "sort all into train/CLASS and validation/CLASS; if not, "
+        f"{place.choose('classes')}"
+    )
 
 
 def _lists(place: Place) -> list[str]:

@@ -67,6 +67,11 @@ CASES = {
         False,
     ),
     "padding before the end": (before_end(bytes(4096)), CORRUPT, False),
+    "padding, and a phone's film": (
+        before_end(bytes(300)) + _NOISE + b"\xff\xd9" + _NOISE,
+        CORRUPT,
+        False,
+    ),
     "a few bytes before a table": (
         PHOTO.replace(b"\xff\xc4", b"\0\0\0\xff\xc4", 1),
         f"{CORRUPT}3 extraneous bytes before marker 0xc4",

@@ -120,8 +120,10 @@ def test_a_fraction_of_each_class_is_held_out(flat, tmp_path):
     again, _ = imagefolder.plan(str(flat), validation_fraction=0.25)
     assert again.splits["validation"].items == held
     one_each = write_files(tmp_path / "one", {"a/x.jpg": b"x", "b/x.jpg": b"x"})
-    with pytest.raises(DataError, match="of so few images is none"):
+    with pytest.raises(DataError, match="each class has one image, which stays for"):
         counts(one_each, validation_fraction=0.9)
+    with pytest.raises(DataError, match=r"_fraction 0.01 of so few images is none"):
+        counts(flat, validation_fraction=0.01)
     with pytest.raises(DataError, match="choose 0 up to below 1"):
         counts(flat, validation_fraction=1.0)
     split = {"train/a/x.jpg": b"x", "train/b/x.jpg": b"x", "val/a/x.jpg": b"x"}
@@ -133,8 +135,10 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"there is no folder .*/none: name one"):
         counts(tmp_path / "none")
     file = write_files(tmp_path, {"x.zip": b"x"}) / "x.zip"
-    with pytest.raises(DataError, match=r"there is no folder .*/x.zip: name one"):
+    with pytest.raises(DataError, match=r"x.zip is a file: name a folder with --sour"):
         counts(file)
+    with pytest.raises(DataError, match=r"from a disk: copy gs://b/x to one first"):
+        counts("gs://b/x")
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path, flat):
@@ -174,13 +178,14 @@ def test_a_folder_that_cannot_be_read_is_named(flat, monkeypatch):
 
 
 def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
-    write_files(flat, {"a/bad.jpg": b"<html>", "b/new.heic": b"ftypheic"})
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    write_files(flat, {"a/bad.jpg": b"a text", "b/new.heic": heic})
     output = tmp_path / "out"
     arguments = ("--source", flat, "--output", output, "--shards", 4)
     assert run(*arguments) == 2
     stopped = capsys.readouterr().err
     assert stopped.startswith(f"error: {flat}/")
-    assert "is not a whole image (one of JPEG, PNG" in stopped
+    assert "JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM" in stopped
     assert "start again with --on_bad_image skip" in stopped
     assert stopped.count("\n") == 1
     assert not (output / records.INFO_FILENAME).exists()
@@ -189,7 +194,7 @@ def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
     skipped = capsys.readouterr()
     lines = sorted(skipped.err.splitlines())
     assert lines[0].startswith(f"skipped: {flat}/a/bad.jpg is not a whole image")
-    assert lines[1].startswith(f"skipped: {flat}/b/new.heic is not a whole image")
+    assert lines[1].startswith(f"skipped: {flat}/b/new.heic is HEIC, none of JPEG, ")
     assert len(lines) == 2
     assert "40 train records" in skipped.out
     assert "; skipped 2 images\n" in skipped.out
@@ -245,7 +250,7 @@ def test_a_file_that_is_too_large_is_not_read(flat, tmp_path, capsys):
 
 
 def test_names_that_move_a_cursor_are_written_out(tmp_path, capsys):
-    names = ("\x1b[31mred", "BACKGROUND_Google", "dog\nwrote")
+    names = ("\x1b[31mred", "BACKGROUND_Google", "dog\nwrote\u202e")
     files = {f"{name}/{i}.jpg": encoded(i) for i, name in enumerate(names)}
     write_files(tmp_path / "in", files | {f"{names[0]}/9.jpg": encoded(9)})
     output = tmp_path / "o\x1b[2J"
@@ -254,7 +259,7 @@ def test_names_that_move_a_cursor_are_written_out(tmp_path, capsys):
     assert said.out == (
         f"wrote {tmp_path}/o\\x1b[2J: 4 train records in 1 files\n"
         "train: 3 classes of 1 to 2 images, median 1; fewest: BACKGROUND_Google 1, "
-        "dog\\nwrote 1, \\x1b[31mred 2\n"
+        "dog\\nwrote\\u202e 1, \\x1b[31mred 2\n"
     )
     assert said.err == (
         "note: BACKGROUND_Google is a class like any other: move it elsewhere if it "

@@ -384,7 +384,7 @@ def test_links_in_tar_files_are_no_images(downloads):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "train.tar")
-    with pytest.raises(DataError, match="is a named pipe, no file: move it"):
+    with pytest.raises(DataError, match="is a named pipe, no file: name the"):
         imagenet.plan(str(tmp_path / "train.tar"))
 
 

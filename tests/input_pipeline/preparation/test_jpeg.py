@@ -1,5 +1,6 @@
 import io
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -98,7 +99,10 @@ def test_the_first_frame_of_a_gif():
     ("data", "fault"),
     [
         (b"", "is empty"),
-        (b"<html>not found</html>", "is not a whole image (one of JPEG, PNG"),
+        (b"not found", "is not a whole image (one of JPEG, PNG"),
+        (b"<!DOCTYPE HTML><html>", "is a page of the web, none of JPEG, PNG"),
+        (b"\0\0\0\x20ftypheix\0", "is HEIC, none of JPEG, PNG"),
+        (b"\0\0\0\x1cftypavif\0", "is AVIF, none of JPEG, PNG"),
         (saved(RGB, "JPEG")[:-100], "is damaged or cut off"),
         (
             saved(RGB.convert("CMYK"), "JPEG")[:-100],
@@ -120,7 +124,8 @@ def test_bad_images_are_named(data, fault):
 def test_an_image_that_training_refuses_is_bad_and_is_not_decoded(form):
     data = bytearray(saved(Image.new("RGB", (20_000, 4)), form))
     if form == "PNG":
-        data = saved(Image.new("1", (20_000, 20_000)), form)
+        data[20:24] = (20_000).to_bytes(4, "big")
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     else:
         place = data.index(b"\xff\xc0") + 5
         data[place : place + 2] = (20_000).to_bytes(2, "big")

@@ -61,6 +61,10 @@ def found(source: str, **options) -> str:
         ("01_train/a 01_train/b 02_val/b", "a b: 4 train, 2 validation"),
         ("entrenamiento/a entrenamiento/b prueba/a", "a b: 4 train, 2 test"),
         ("训练集/a 训练集/b 测试集/a", "a b: 4 train, 2 test"),
+        ("訓練データ/a 訓練データ/b 検証用/a", "a b: 4 train, 2 validation"),
+        ("обучающая/a обучающая/b тестовая/a", "a b: 4 train, 2 test"),
+        ("TrainImages/a TrainImages/b ValImages/a", "a b: 4 train, 2 validation"),
+        ("train_station bus_station", "bus_station train_station: 4 train"),
         ("entrenamiento/a entrenamiento/b validación/a", "a b: 4 train, 2 validation"),
         (
             "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_pred",
@@ -144,8 +148,26 @@ def test_what_is_read(tmp_path, words, expected):
         ("train/a val/a validation/a", "holds val and validation, both for validation"),
         ("Train/a train/a", "holds Train and train, both for train: move one"),
         ("cat/train cat/test dog/train dog/test", "other way round, train/cat; links"),
-        ("photo/a photo/b sketch/a sketch/b", "photo, sketch in IN all hold the"),
-        ("x/images/a x/images/b y/images/a y/images/b", "hold the folders a, b: if"),
+        ("photo/a photo/b sketch/a", "photo, sketch in IN hold the same folders, a, b: "
+         "if those are the classes, give --source=IN/photo for that alone, or sort "),
+        ("x/images/a x/images/b y/images/a y/images/b", "give --source=IN/x/images fo"),
+        ("a/images a/masks b/images b/masks", "move masks elsewhere, or choose --l"),
+        # One folder beside the classes holds all of them again.
+        ("no yes brain/yes brain/no", "IN holds no, yes, and IN/brain holds folders of "
+         "the same names: move that elsewhere, or choose --layout=classes if it is"),
+        ("in/a in/b in/in/a in/in/b", "give --source=IN/in with --layout=classes if"),
+        ("train/a train/b train/c/a train/c/b", "and IN/train/c holds folders of the"),
+        ("all/train/a all/val/a a b", "IN holds the splits train, val in all: give "
+         "--source=IN/all, or choose --layout=classes if all is a class"),
+        ("x/train/a x/test/b x/gt/b y/train/a", "the splits test, train in x: give"),
+        # The training split has another name, or none.
+        ("data_large/a data_large/b val_large/a", "IN holds val_large, by the name a "
+         "split, beside data_large: if you train on that, name it train (a link will"),
+        ("faces faces_test", "beside faces: if you train on that, name it train"),
+        ("images images_val", "beside images: if you train on that, name it train"),
+        ("train_mini/a val/a", "beside train_mini: if you train on that, name it "),
+        ("trainA trainB testA testB", "the splits testA, trainA and testB, trainB: m"),
+        ("x/train/a x/val/a x/c/a", "or give --source=IN/x with --layout=splits to le"),
         ("café cafe\u0301 dog", "in U+0065 U+0301 against U+00E9"),
         ("train/café train/b val/cafe\u0301", "give them one name"),
         ("cat c\u0430t", "the classes cat and c\u0430t, which look alike (they "
@@ -256,6 +278,11 @@ def test_folders_that_are_said_to_be_splits_but_are_none(tmp_path):
         (
             "a/masks a/x b",
             ["the images in a/masks are taken for images of their class"],
+            "",
+        ),
+        (
+            "cat cat/test dog",
+            ["the images in cat/test are taken for images of their class"],
             "",
         ),
         (
