@@ -34,7 +34,7 @@ _DERIVED = frozenset(
     {
         *("thumbnails", "thumbs", "meta", "metadata", "annotation", "annotations"),
         *("labels", "masks", "trimaps", "segmentation", "segmentations", "imagesets"),
-        *("ground_truth", "groundtruth", "gt"),
+        *("ground_truth", "groundtruth"),
     }
 )
 _CONTAINERS = _DERIVED | {
@@ -122,6 +122,13 @@ def split_of(name: str) -> str | None:
     """Return the split that a name holds, whatever it says besides."""
     found = _split(name)
     return found and found[0]
+
+
+def are_split_and_class(names: Iterable[str]) -> bool:
+    """Whether each name tells a split and a class, as "train_cats" and "test_dogs"."""
+    found = [_split(name) or ("", "") for name in names]
+    splits, rests = map(set, zip(*found, strict=True))
+    return len(splits) > 1 and len(rests) > 1 and "" not in rests
 
 
 def half_named(names: Iterable[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from common import console
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import (
     UNLABELLED,
+    are_split_and_class,
     half_named,
     is_container,
     is_derived,
@@ -164,6 +165,11 @@ def _read(place: Place) -> Layout:
 def _splits_and_others(
     place: Place, splits: Mapping[str, str], rest: Sequence[str]
 ) -> DataError:
+    if are_split_and_class(place.inner):
+        return DataError(
+            f"{place} holds {named(place.inner)}, by the name each of a split and of a "
+            f"class: sort them into train/CLASS and validation/CLASS; {_HOW}"
+        )
     if "train" in splits.values():
         return DataError(
             f"{place} holds the splits {', '.join(splits)} and {named(rest)}: move "
@@ -290,7 +296,7 @@ def _check_splits_within(place: Place) -> None:
     for name, one in place.inner.items():
         splits = splits_of(one.inner)
         rest = [inner for inner in one.inner if inner not in splits]
-        if len({*splits.values()}) < 2 or not all(map(is_container, rest)):
+        if not splits or not all(map(is_container, rest)):
             continue
         first = min(splits, key=lambda name: _ORDER.index(splits[name]))
         if one.inner[first].inner:
@@ -298,10 +304,11 @@ def _check_splits_within(place: Place) -> None:
                 f"{place} holds the splits {named(splits)} in {name}: give "
                 f"--source={one}, or {place.choose('classes')} if {name} is a class"
             )
-        raise DataError(
-            f"{place} holds {named(splits)} in its class {name}: --source needs "
-            f"them the other way round, {first}/{name}; {_HOW}"
-        )
+        if len({*splits.values()}) > 1:
+            raise DataError(
+                f"{place} holds {named(splits)} in its class {name}: --source needs "
+                f"them the other way round, {first}/{name}; {_HOW}"
+            )
 
 
 def _check_copies(place: Place, way: str) -> None:

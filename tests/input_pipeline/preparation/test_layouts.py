@@ -84,6 +84,7 @@ def found(source: str, **options) -> str:
         ("train plane", "plane train: 4 train"),
         ("cat/x dog/y", "cat dog: 4 train"),
         ("land/car land/train sea/ship sea/boat", "land sea: 8 train"),
+        ("BulletTrain SteamTrain suv gt", "BulletTrain SteamTrain gt suv: 8 train"),
         ("mask no_mask", "mask no_mask: 4 train"),
         ("background cat", "background cat: 4 train"),
         # What systems leave behind.
@@ -159,14 +160,16 @@ def test_what_is_read(tmp_path, words, expected):
         ("train/a train/b train/c/a train/c/b", "and IN/train/c holds folders of the"),
         ("all/train/a all/val/a a b", "IN holds the splits train, val in all: give "
          "--source=IN/all, or choose --layout=classes if all is a class"),
-        ("x/train/a x/test/b x/gt/b y/train/a", "the splits test, train in x: give"),
+        ("x/train/a x/test/b x/ground_truth/b y/a", "the splits test, train in x: giv"),
         # The training split has another name, or none.
         ("data_large/a data_large/b val_large/a", "IN holds val_large, by the name a "
          "split, beside data_large: if you train on that, name it train (a link will"),
         ("faces faces_test", "beside faces: if you train on that, name it train"),
         ("images images_val", "beside images: if you train on that, name it train"),
         ("train_mini/a val/a", "beside train_mini: if you train on that, name it "),
-        ("trainA trainB testA testB", "the splits testA, trainA and testB, trainB: m"),
+        ("trainA trainB testA testB", "IN holds testA, testB, trainA and 1 more, by "
+         "the name each of a split and of a class: sort them into train/CLASS and val"),
+        ("x/train/a x/train/b y/train/a", "splits train in x: give --source=IN/x, or"),
         ("x/train/a x/val/a x/c/a", "or give --source=IN/x with --layout=splits to le"),
         ("café cafe\u0301 dog", "in U+0065 U+0301 against U+00E9"),
         ("train/café train/b val/cafe\u0301", "give them one name"),
