@@ -45,6 +45,9 @@ class Servable(tf.Module):
         names = [*label_names, *numbered, ""]  # the last is of no class
 
         def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            # The signature's own shape is not held: other sides would be classified,
+            # and one dimension less would end the server's process.
+            pixels = tf.ensure_shape(pixels, [None, size, size, 3])
             logits = model(pixels, training=False)
             ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
             # Comparisons of what is not a number are false. An assertion would be
@@ -100,7 +103,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
-    Signatures, for any batch size B:
+    Signatures, for any batch size B from 1:
       serving_default: image_bytes string[B], JPEG or PNG.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
       images_uint8: the same as uint8.
