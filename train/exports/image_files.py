@@ -275,7 +275,7 @@ def _read_shard(path: str, fields: Fields) -> Iterator[Image | Unusable]:
         raise UserError(f"it is a folder: name its files, such as '{files_in_it}'")
     _require_file(path)
     number, framed, whole = 0, *_framed(path)
-    parse = _parser(fields)
+    parse = parser(fields)
     try:
         # Not more: TensorFlow would allocate whatever length a broken frame tells.
         contents = tf.data.TFRecordDataset(path).take(framed)
@@ -315,7 +315,7 @@ def _framed(path: str) -> tuple[int, bool]:
     return number, place == size
 
 
-def _parser(fields: Fields) -> Parse:
+def parser(fields: Fields) -> Parse:
     """Return the parser of a record, compiled: it is called for each."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])

@@ -18,7 +18,7 @@ from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
 from train.exports import export_folder, export_target, predictions
-from train.exports.image_files import content, file_name
+from train.exports.image_files import Parse, content, file_name, parser
 from train.exports.predictions import Prediction
 from train.fault_tolerance.graph_errors import translate_errors
 
@@ -220,6 +220,7 @@ def compare(
     )
     loaded = tf.saved_model.load(saved_model)
     evaluate = tf.function(lambda images: model(images, training=False))
+    parse = parser(info.fields)
     worst, largest, predicted = 0.0, 0.0, []
     together = tf.data.Dataset.zip((batches, serialized(experiment, info).batch(size)))
     for batch, contents in together:
@@ -230,7 +231,7 @@ def compare(
         real = np.flatnonzero(labels >= 0)
         if not real.size:
             continue
-        examples = [_parse(contents[i], info.fields) for i in real]
+        examples = [_parse(parse, contents[i], info.fields) for i in real]
         jpegs = tf.constant([jpeg for _, jpeg in examples], tf.string)
         for outputs in (
             loaded.signatures["images_uint8"](images=tf.gather(batch["image"], real)),
@@ -271,10 +272,10 @@ def serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
     return stream.finite(split).map(lambda record: record["serialized"])
 
 
-def _parse(record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
+def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
     """Return the file name and the JPEG of a record that the evaluation could use."""
     try:
-        example = records.parse(record, fields, filename=True)
+        example = parse(record)
     # The evaluation needs no name. TensorFlow's message holds the record's bytes.
     except (tf.errors.OpError, UnicodeDecodeError):
         example = {"filename": tf.constant(""), **records.parse(record, fields)}
