@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console
+from common import console, files
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
@@ -308,9 +308,26 @@ def path(text: str) -> str:
     """Return a path, of a file or folder to be written or read.
 
     Raises:
-      ArgumentTypeError: the text is empty; it begins with a ~ that no shell has
-        replaced: it would be a folder of this name; or it is not UTF-8, which
-        TensorFlow cannot open.
+      ArgumentTypeError: as `local_path`; or it is not UTF-8, which TensorFlow cannot
+        open.
+    """
+    text = local_path(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise argparse.ArgumentTypeError(
+            f"{shown} is not UTF-8, as paths have to be: rename it, or name another"
+        ) from None
+    return text
+
+
+def local_path(text: str) -> str:
+    """Return a path that is opened without TensorFlow, whose name may be any bytes.
+
+    Raises:
+      ArgumentTypeError: the text is empty; or it begins with a ~ that no shell has
+        replaced: it would be a folder of this name.
     """
     text = text.removeprefix("file://")
     if not text.strip():
@@ -320,13 +337,18 @@ def path(text: str) -> str:
             f"{text} would be a folder named ~: write {text.replace('~', '$HOME', 1)}, "
             f"or ./{text} if you mean it"
         )
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-        raise argparse.ArgumentTypeError(
-            f"{shown} is not UTF-8, as paths have to be: rename it, or name another"
-        ) from None
+    return text
+
+
+def weights_path(text: str) -> str:
+    """Return the path of a folder in which TensorFlow writes and reads weights.
+
+    Raises:
+      ArgumentTypeError: as `path`; or TensorFlow takes it for a pattern.
+    """
+    text = path(text)
+    if why := files.why_a_pattern(text):
+        raise argparse.ArgumentTypeError(f"{text}: {why}")
     return text
 
 

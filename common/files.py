@@ -24,6 +24,7 @@ from common.errors import UserError
 
 _NAME_BYTES = 255  # the longest name that there may be on a disk
 STALE_SECONDS = 24 * 3600.0  # older than any write that is still under way
+_NOT_ITSELF = re.compile(r"\[[^/]+\]|\\")  # of patterns: [ab] is no [, \x no \
 STAGING = re.compile(r"(?P<name>.+)\.part-[0-9a-f]{32}", re.DOTALL)
 
 FILE, FOLDER, LINK = "file", "folder", "link"
@@ -58,6 +59,19 @@ def kind(path: str | os.PathLike[str], *, follow_links: bool = False) -> str | N
     except (FileNotFoundError, NotADirectoryError):
         return None
     return _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+
+
+def why_a_pattern(path: str) -> str | None:
+    """Return why TensorFlow finds no weights at a path, None if it does.
+
+    It takes the names of checkpoints for patterns. Most characters of those stand for
+    themselves, too.
+    """
+    found = _NOT_ITSELF.search(path)
+    return found and (
+        f"TensorFlow reads no weights under a name with {found[0]}, which it takes for "
+        "a pattern: rename the folder, or name another"
+    )
 
 
 def staging_name(path: str | os.PathLike[str]) -> str:

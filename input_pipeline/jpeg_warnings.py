@@ -59,7 +59,7 @@ def decode(encoded: bytes, *, ratio: int = 1) -> Complaint | None:
       InvalidArgumentError: it cannot be decoded.
     """
     said, _ = listen(lambda: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio))
-    return _complaint(said, encoded)
+    return complaint(said, encoded)
 
 
 def listen(function: Callable[[], Result]) -> tuple[str, Result]:
@@ -102,7 +102,13 @@ def _duplicate(descriptor: int) -> int | None:
         return None
 
 
-def _complaint(said: str, encoded: bytes) -> Complaint | None:
+def may_be_damage(said: str) -> bool:
+    """Whether libjpeg has complained of one of the images that were decoded."""
+    return any(_DAMAGE.fullmatch(line.strip()) for line in said.splitlines())
+
+
+def complaint(said: str, encoded: bytes) -> Complaint | None:
+    """Return what libjpeg has said of one JPEG, by what `listen` has heard."""
     lines = [line.strip() for line in said.splitlines()]
     damage = [line for line in lines if _DAMAGE.fullmatch(line)]
     for line in damage:

@@ -402,6 +402,8 @@ def is_foreign(content: Any) -> bool:
 
 def _unreachable(path: str, error: tf.errors.OpError) -> str:
     """Say what a file system had against a path, and how to mend it."""
+    if isinstance(error, tf.errors.UnimplementedError):
+        return f"{path} cannot be read: {gfiles.why_unreachable(path, error)}"
     mend = "look at its permissions"
     if path.startswith("gs://"):
         mend = (

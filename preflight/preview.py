@@ -104,8 +104,8 @@ def _write(sheet: "Image.Image", path: str) -> None:
             file.write(files.marked_png(png.getvalue(), _COMMAND))
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot write {path}: {first_line(error)}; mend the permissions or name "
-            "another --output"
+            f"cannot write {path}: {first_line(error).rpartition('; ')[2]}; free some "
+            "space, mend the permissions or name another --output"
         ) from error
 
 

@@ -4,7 +4,7 @@
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
 Of a folder, all images in it and below it are classified. What cannot be classified is
-named on standard error, and hides nothing else.
+named on standard error, and hides nothing else; so is a JPEG of which a part is lost.
 
 Exit status: 1 when records get other classes than the trainer gave them; 2 when an
 image or a record could not be classified.
@@ -20,16 +20,21 @@ from common.errors import Status, UserError
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.classify", __doc__)
     parser.add_argument(
-        "--export_dir", type=cli.path, required=True, help="what train.export wrote"
+        "--export_dir",
+        type=cli.weights_path,
+        required=True,
+        help="what train.export wrote",
     )
     parser.add_argument(
         "--tfrecords", type=cli.path, help="pattern of TFRecords to classify"
     )
     parser.add_argument(
-        "--show", type=cli.number(int, least=0), default=10, help="results to print"
+        "--show",
+        type=cli.number(int, least=0),
+        help="results to print (of files all, of records 10)",
     )
     parser.add_argument(
-        "files", type=cli.path, nargs="*", help="JPEG or PNG files, or folders"
+        "files", type=cli.local_path, nargs="*", help="JPEG or PNG files, or folders"
     )
     return parser
 
@@ -46,12 +51,14 @@ def main(arguments: argparse.Namespace) -> Status:
     export_dir, pattern = arguments.export_dir, arguments.tfrecords
     if not pattern:
         images = image_files.read_files(arguments.files)
-        _, unusable = serving.show(serving.classify(export_dir, images))
+        found = serving.classify(export_dir, images)
+        _, unusable = serving.show(found, most=arguments.show)
         return Status.MISTAKE if unusable else Status.OK
     expected = serving.read_predictions(export_dir)
     images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
     results, unusable = serving.show(
-        serving.classify(export_dir, images), most=arguments.show
+        serving.classify(export_dir, images),
+        most=10 if arguments.show is None else arguments.show,
     )
     agrees = serving.summarize(results, expected)
     if not agrees:

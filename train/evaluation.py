@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from train.datasets import eval_dataset
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.telemetry.telemetry import Telemetry
+from train.telemetry.writers import read_lines
 
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
@@ -194,9 +195,7 @@ def keep_best(
     """
     path, folder = scores["checkpoint"], f"{model_dir}/{directory.BEST}"
     kept = directory.newest_intact(folder)
-    before = {} if kept is None else gfiles.read_json(_scores_file(kept))
-    best = before.get("ema_top1")
-    if isinstance(best, int | float) and best >= scores["ema_top1"]:
+    if kept and _top1(kept, model_dir) >= scores["ema_top1"]:
         return False
     gfiles.make_folder(folder)
     copy = f"{folder}/ckpt-{bundle.step(path)}"
@@ -211,6 +210,30 @@ def keep_best(
                 bundle.delete(other)
                 gfiles.remove(_scores_file(other))
     return True
+
+
+def _top1(path: str, model_dir: str) -> float:
+    """Return the top-1 of a checkpoint in `best/`, -1 where nobody knows it.
+
+    Where its own file of scores is damaged, eval.jsonl tells.
+    """
+    for scores in _scores(path, model_dir):
+        top1 = scores.get("ema_top1")
+        if isinstance(top1, int | float) and 0 <= top1 <= 1:
+            return top1
+    warn(
+        f"nobody knows the scores of {path} any more ({_scores_file(path)} is damaged, "
+        "and eval.jsonl has none): the checkpoint that is scored now takes its place"
+    )
+    return -1.0
+
+
+def _scores(path: str, model_dir: str) -> Iterator[dict[str, Any]]:
+    """Yield what is written of a checkpoint's scores, what counts most first."""
+    yield gfiles.read_json(_scores_file(path))
+    for line in reversed(read_lines(f"{model_dir}/eval.jsonl")):
+        if line["step"] == bundle.step(path):
+            yield line
 
 
 def _scores_file(path: str) -> str:

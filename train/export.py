@@ -17,10 +17,13 @@ from common.errors import UserError
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.export", __doc__)
     parser.add_argument(
-        "--model_dir", type=cli.path, required=True, help="folder of a training run"
+        "--model_dir",
+        type=cli.weights_path,
+        required=True,
+        help="folder of a training run",
     )
     parser.add_argument(
-        "--export_dir", type=cli.path, required=True, help="folder to write"
+        "--export_dir", type=cli.weights_path, required=True, help="folder to write"
     )
     parser.add_argument(
         "--best",
@@ -44,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     model_dir = arguments.model_dir.rstrip("/")
     if not model_dir:
         raise UserError("--model_dir is /; name the folder of a run")
-    export_dir = arguments.export_dir.rstrip("/")
+    export_dir = arguments.export_dir.rstrip("/") or "/"
     export_target.refuse(export_dir, {export_target.RUN: model_dir})
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles

@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_gin_arguments(parser, settings_of="experiment.Experiment")
     parser.add_argument(
         "--model_dir",
-        type=cli.path,
+        type=cli.weights_path,
         required=True,
         help="folder of this run; local or gs://",
     )

@@ -220,6 +220,8 @@ _NAME = re.compile(r"(hf|hf-hub|hf_hub|timm|huggingface|keras|torchvision)[:/].*
 
 def _prefix(path: str) -> str:
     """Return what all files of a checkpoint begin with, as TensorFlow wants it."""
+    if why := files.why_a_pattern(path):
+        raise UserError(f"cannot read {path}: {why}")
     gfile = tf.io.gfile
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
     with _reading(path):

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from common import gfiles
-from common.console import escaped, say
+from common.console import escaped, say, warn
 from common.errors import UserError, first_line
+from input_pipeline import jpeg_warnings
 from input_pipeline.records import Fields
 from train.exports import predictions
 from train.exports.image_files import Image, Unusable, why_not_decoded
@@ -27,11 +28,28 @@ _FILES = (
 
 
 class Result(NamedTuple):
-    """What the model says of an image."""
+    """What the model says of an image.
+
+    Attributes:
+      prediction: its class.
+      class_name: of this class.
+      probability: of this class.
+      place: where the image is.
+      damage: what libjpeg says of pixels that it has made up, None where all are read.
+    """
 
     prediction: Prediction
     class_name: str
     probability: float
+    place: str
+    damage: str | None
+
+
+class _Decoded(NamedTuple):
+    """What comes of one image: the model's outputs, and as in Result."""
+
+    output: dict[str, Any]
+    damage: str | None
 
 
 def classify(
@@ -49,18 +67,19 @@ def classify(
     model, offset = load_signature(export_dir), read_labels(export_dir).offset
     images = iter(images)
     while batch := list(itertools.islice(images, BATCH_SIZE)):
-        outputs = iter(_run(model, [one for one in batch if isinstance(one, Image)]))
+        found = iter(_run(model, [one for one in batch if isinstance(one, Image)]))
         for image in batch:
-            output = next(outputs) if isinstance(image, Image) else None
-            if isinstance(image, Unusable):
-                yield image
-            elif output is None:
-                yield Unusable(image.place, why_not_decoded(image.encoded))
-            else:
-                yield _result(image, output, offset)
+            yield (
+                image
+                if isinstance(image, Unusable)
+                else _result(image, next(found), offset)
+            )
 
 
-def _result(image: Image, output: dict[str, Any], offset: int) -> Result | Unusable:
+def _result(image: Image, decoded: _Decoded | None, offset: int) -> Result | Unusable:
+    if decoded is None:
+        return Unusable(image.place, why_not_decoded(image.encoded))
+    output = decoded.output
     class_id = int(output["class_ids"])
     probability = float(output["probabilities"][class_id])
     if not math.isfinite(probability):
@@ -72,20 +91,33 @@ def _result(image: Image, output: dict[str, Any], offset: int) -> Result | Unusa
         Prediction(image.name, label, class_id, predictions.digest(image.encoded)),
         output["class_names"].decode("utf-8", "backslashreplace"),
         probability,
+        image.place,
+        decoded.damage,
     )
 
 
-def _run(model: Any, images: Sequence[Image]) -> list[dict[str, Any] | None]:
-    """Return the outputs for each image, None for one that cannot be decoded."""
+def _run(model: Any, images: Sequence[Image]) -> list[_Decoded | None]:
+    """Return what comes of each image, None for one that cannot be decoded."""
     if not images:
         return []
+    said, outputs = jpeg_warnings.listen(lambda: _outputs(model, images))
+    if len(images) > 1 and (outputs is None or jpeg_warnings.may_be_damage(said)):
+        # Neither an error nor libjpeg says of which image.
+        half = len(images) // 2
+        return _run(model, images[:half]) + _run(model, images[half:])
+    if outputs is None:
+        return [None]
+    complaint = jpeg_warnings.complaint(said, images[0].encoded)
+    damage = complaint.text if complaint and complaint.is_damage else None
+    return [_Decoded(output, damage) for output in outputs]
+
+
+def _outputs(model: Any, images: Sequence[Image]) -> list[dict[str, Any]] | None:
+    """Return the model's outputs for each image, None if one cannot be decoded."""
     try:
         found = model(image_bytes=tf.constant([image.encoded for image in images]))
     except tf.errors.OpError:
-        # The error does not say which.
-        if len(images) == 1:
-            return [None]
-        return [output for image in images for output in _run(model, [image])]
+        return None
     arrays = {key: value.numpy() for key, value in found.items()}
     return [{k: v[i] for k, v in arrays.items()} for i in range(len(images))]
 
@@ -93,7 +125,7 @@ def _run(model: Any, images: Sequence[Image]) -> list[dict[str, Any] | None]:
 def show(
     found: Iterable[Result | Unusable], *, most: int | None = None
 ) -> tuple[list[Result], int]:
-    """Print a line an image, and to standard error why one is unusable.
+    """Print a line an image, and to standard error why one is unusable or in doubt.
 
     Args:
       found: what `classify` yields.
@@ -109,6 +141,11 @@ def show(
             say(escaped(f"error: {one.place}: {one.reason}"))
             continue
         results.append(one)
+        if one.damage:
+            warn(
+                f"{one.place}: it is damaged, and pixels of it are made up "
+                f"({one.damage}); it is classified all the same"
+            )
         if most is None or len(results) <= most:
             name = f"{one.prediction.filename}: {one.class_name}"
             print(f"{escaped(name)} ({one.probability:.1%})")

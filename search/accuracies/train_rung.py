@@ -34,7 +34,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("search.accuracies.train_rung", __doc__)
     cli.add_gin_arguments(parser)
     parser.add_argument(
-        "--model_dir", type=cli.path, required=True, help="folder of the run; local"
+        "--model_dir",
+        type=cli.weights_path,
+        required=True,
+        help="folder of the run; local",
     )
     parser.add_argument(
         "--until_epoch",

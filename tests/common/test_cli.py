@@ -64,6 +64,30 @@ def test_no_path(text, message):
     assert str(raised.value) == message
 
 
+def test_a_path_of_any_bytes():
+    name = os.fsdecode(b"\xe9t")
+    assert cli.local_path(name) == name
+    with pytest.raises(argparse.ArgumentTypeError, match="it is empty"):
+        cli.local_path("")
+
+
+@pytest.mark.parametrize("text", ["a", "gs://b/[x", "a]", "r*n?", "[]", "{a,b}", "[/]"])
+def test_a_path_of_weights(text):
+    assert cli.weights_path(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), [("runs [2]/a", "[2]"), ("a\\b", "\\"), ("x/[!a]*", "[!a]")]
+)
+def test_a_path_that_is_a_pattern(text, part):
+    with pytest.raises(argparse.ArgumentTypeError) as raised:
+        cli.weights_path(text)
+    assert str(raised.value) == (
+        f"{text}: TensorFlow reads no weights under a name with {part}, which it takes "
+        "for a pattern: rename the folder, or name another"
+    )
+
+
 def test_names():
     assert names(" b, a,,b ,c") == ["b", "a", "c"]
 

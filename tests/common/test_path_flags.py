@@ -54,11 +54,3 @@ def test_what_is_no_path(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.endswith(f"error: argument {flag}: {said}")
     assert os.listdir(tmp_path) == []
-
-
-def test_files_to_classify(capsys):
-    from train import classify
-
-    assert status(classify.main, "--export_dir=x", NO_UTF8) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert "error: argument files: n\\xff is not UTF-8" in last

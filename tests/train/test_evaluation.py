@@ -98,6 +98,29 @@ def test_best_needs_more_than_before(finished, tmp_path):
     assert evaluation.keep_best(str(tmp_path), scores | {"ema_top1": 0.1})
 
 
+@pytest.mark.parametrize(
+    "scores", [None, "{", '{"ema_top1": NaN}', '{"ema_top1": "1"}', '{"ema_top1": 7}']
+)
+@pytest.mark.parametrize("logged", [0.5, None])
+def test_best_whose_scores_are_damaged(finished, tmp_path, capsys, scores, logged):
+    """The log of evaluations tells them; where it does not, nobody knows them."""
+    first = {"checkpoint": f"{finished[0]}/ckpt-4", "ema_top1": 0.5}
+    assert evaluation.keep_best(str(tmp_path), first)
+    path = tmp_path / "best" / "scores-ckpt-4.json"
+    path.unlink() if scores is None else path.write_text(scores)
+    if logged is not None:
+        lines = [(4, 0.1), (8, 0.9), (4, logged)]
+        lines = [{"kind": "eval", "step": s, "ema_top1": t} for s, t in lines]
+        (tmp_path / "eval.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    capsys.readouterr()
+    worse = {"checkpoint": f"{finished[0]}/ckpt-8", "ema_top1": 0.4}
+    assert evaluation.keep_best(str(tmp_path), worse) is (logged is None)
+    (kept,) = directory.list_checkpoints(f"{tmp_path}/best")
+    assert kept.endswith("ckpt-8" if logged is None else "ckpt-4")
+    warned = capsys.readouterr().err.startswith("warning: nobody knows the scores of ")
+    assert warned is (logged is None)
+
+
 def test_training_keeps_the_best(finished):
     model_dir, summary = finished
     kept = json.loads((model_dir / "best" / "scores-ckpt-12.json").read_text())

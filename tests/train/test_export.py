@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from common.errors import UserError
 from common.files import tree
@@ -88,6 +90,26 @@ def test_signatures(loaded):
         ids = outputs["class_ids"].numpy()
         assert ids.tolist() == outputs["probabilities"].numpy().argmax(-1).tolist()
         assert outputs["class_names"].numpy().tolist() == [b"%d" % i for i in ids]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
+def test_other_images_are_refused(loaded, kind):
+    """As in the evaluation; TensorFlow's decoder would take a GIF for a PNG."""
+    file = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(file, kind)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is no JPEG and no PNG"):
+        loaded.signatures["serving_default"](tf.constant([file.getvalue()]))
+
+
+@pytest.mark.parametrize("shape", [[32, 32, 3], [1, 33, 32, 3], [1, 3, 32, 32]])
+@pytest.mark.parametrize("name", ["images", "images_uint8"])
+def test_other_shapes_are_refused(loaded, name, shape):
+    """Without its batch an image would end the process that serves."""
+    dtype = tf.uint8 if name == "images_uint8" else tf.float32
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="compatible with expected"
+    ):
+        loaded.signatures[name](images=tf.zeros(shape, dtype))
 
 
 FAR = 511.0  # farther from 0..255 than a resize overshoots

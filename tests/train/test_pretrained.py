@@ -306,6 +306,16 @@ def test_what_is_no_path(path, said):
     assert refused(path) == said
 
 
+def test_a_folder_that_tensorflow_takes_for_a_pattern(tmp_path):
+    folder = tmp_path / "runs [2]"
+    folder.mkdir()
+    save_tf1(folder / "model.ckpt", {"x": np.zeros(3)})
+    assert refused(folder) == (
+        f"cannot read {folder}: TensorFlow reads no weights under a name with [2], "
+        "which it takes for a pattern: rename the folder, or name another"
+    )
+
+
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 def test_a_storage_that_does_not_answer(name, monkeypatch):
     def fail(_):

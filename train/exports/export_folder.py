@@ -53,7 +53,7 @@ def writing(export_dir: str, inputs: Mapping[str, str | None]) -> Iterator[str]:
     _tell_of_older(export_dir)
     staging = files.staging_name(export_dir)
     try:
-        _make_alike(staging, export_dir)
+        _make(staging, export_dir)
         yield staging
         try:
             _write_list(staging)
@@ -78,12 +78,18 @@ def writing(export_dir: str, inputs: Mapping[str, str | None]) -> Iterator[str]:
     _remove_stale(export_dir)
 
 
-def _make_alike(staging: str, export_dir: str) -> None:
-    """Make the folder with the mode and the group of the one that it will replace."""
-    if "://" in export_dir or files.kind(export_dir) != files.FOLDER:
+def _make(staging: str, export_dir: str) -> None:
+    """Make the folder with the mode and the group of the one that it will replace.
+
+    It is made before the work is done, which would be lost where none can be made.
+    """
+    if "://" in export_dir:
         return
-    status = os.stat(export_dir)
     try:
+        if files.kind(export_dir) != files.FOLDER:
+            os.makedirs(staging)
+            return
+        status = os.stat(export_dir)
         os.mkdir(staging, 0o700)
         with contextlib.suppress(PermissionError):
             os.chown(staging, -1, status.st_gid)

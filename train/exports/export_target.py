@@ -80,9 +80,12 @@ def refuse(export_dir: str, inputs: Mapping[str, str | None]) -> None:
                 f"{why}, and the whole folder would be replaced; {_ELSEWHERE}"
             )
     except system.Errors as error:
+        mend = "mend the permissions"
+        if system is not files:
+            mend = "look at its name, the network and the credentials"
         raise UserError(
-            f"cannot look into {export_dir}: {words(error)}; mend the permissions "
-            "or name another --export_dir"
+            f"cannot look into {export_dir}: {words(error)}; {mend}, or name another "
+            "--export_dir"
         ) from error
 
 
@@ -158,7 +161,7 @@ def why_foreign(folder: str) -> str | None:
 
 def _read_list(path: str, system: Any) -> dict[str, Any]:
     """Return the digests by path; none where the list cannot be read."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         listed = json.loads(system.read_bytes(path))
         if isinstance(listed, dict):
             return listed

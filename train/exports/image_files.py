@@ -11,7 +11,7 @@ import tensorflow as tf
 from common import files, gfiles
 from common.console import count, escaped, say
 from common.errors import UserError, first_line
-from input_pipeline import records
+from input_pipeline import jpeg_warnings, records
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import IMAGENET, Fields
 
@@ -28,6 +28,7 @@ _SUFFIXES = (
 _JUNK = re.compile(r"\..*|@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle", re.DOTALL)
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _FORMATS = {
+    rb"\x89PNG\r\n\x1a\n....CgBI": "a PNG of Apple's own kind",
     rb"RIFF....WEBP": "WebP",
     rb"GIF8[79]a": "GIF",
     rb"BM": "BMP",
@@ -70,12 +71,12 @@ def why_unusable(encoded: bytes) -> str | None:
     """Return why bytes are no JPEG or PNG to decode, None if they seem to be one."""
     if not encoded:
         return "it is empty"
+    if name := _format(encoded):
+        return f"it is {name}, which no network here takes: save it as JPEG or PNG"
     if encoded.startswith(_PNG):
         return _why_too_large(_png_sides(encoded))
     if encoded.startswith(_JPEG):
         return None
-    if name := _format(encoded):
-        return f"it is a {name}, which no network here takes: save it as JPEG or PNG"
     return "it is no image: neither a JPEG nor a PNG"
 
 
@@ -85,8 +86,11 @@ def why_not_decoded(encoded: bytes) -> str:
     sides = _png_sides(encoded) if is_png else _jpeg_sides(encoded)
     if why := _why_too_large(sides):
         return why
-    if 1 in sides:  # earlier exports crop it to nothing
-        return f"it is {sides[0]} x {sides[1]} pixels, too thin for this SavedModel"
+    if 1 in sides and _is_sound(encoded):  # earlier exports crop it to nothing
+        return (
+            f"it is {sides[0]} x {sides[1]} pixels, too thin for this SavedModel of a "
+            "version before; export again"
+        )
     part = "data" if 0 not in sides else "header"
     return f"its {'PNG' if is_png else 'JPEG'} {part} is damaged or cut off"
 
@@ -99,10 +103,19 @@ def _png_sides(encoded: bytes) -> tuple[int, int]:
 
 def _jpeg_sides(encoded: bytes) -> tuple[int, int]:
     try:
-        height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy().tolist()
+        _, shape = jpeg_warnings.listen(lambda: tf.io.extract_jpeg_shape(encoded))
     except tf.errors.OpError:
         return 0, 0
+    height, width, _ = shape.numpy().tolist()
     return height, width
+
+
+def _is_sound(encoded: bytes) -> bool:
+    try:
+        jpeg_warnings.listen(lambda: tf.io.decode_image(encoded, channels=3))
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def _why_too_large(sides: tuple[int, int]) -> str | None:
@@ -234,14 +247,15 @@ def read_tfrecords(
     """Read records.
 
     Args:
-      pattern: of the paths of TFRecord files, local or in a bucket.
+      pattern: of the paths of TFRecord files, or one of these, local or in a bucket.
       fields: what they call what is read of them.
 
     Raises:
       UserError: there are none, or they cannot be looked for.
     """
     try:
-        paths = sorted(tf.io.gfile.glob(pattern))
+        is_path = tf.io.gfile.exists(pattern)  # with a [ in it, perhaps
+        paths = [pattern] if is_path else sorted(tf.io.gfile.glob(pattern))
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot look for {pattern}: {gfiles.why_unreachable(pattern, error)}"
@@ -257,10 +271,11 @@ def read_tfrecords(
 
 def _read_shard(path: str, fields: Fields) -> Iterator[Image | Unusable]:
     if tf.io.gfile.isdir(path):
-        raise UserError(f"it is a folder: name its files, such as '{path}/*'")
+        files_in_it = f"{path.rstrip('/')}/*"
+        raise UserError(f"it is a folder: name its files, such as '{files_in_it}'")
     _require_file(path)
     number, framed, whole = 0, *_framed(path)
-    parse = _parser(fields)
+    parse = parser(fields)
     try:
         # Not more: TensorFlow would allocate whatever length a broken frame tells.
         contents = tf.data.TFRecordDataset(path).take(framed)
@@ -300,7 +315,7 @@ def _framed(path: str) -> tuple[int, bool]:
     return number, place == size
 
 
-def _parser(fields: Fields) -> Parse:
+def parser(fields: Fields) -> Parse:
     """Return the parser of a record, compiled: it is called for each."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])

@@ -18,7 +18,7 @@ from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
 from train.exports import export_folder, export_target, predictions
-from train.exports.image_files import content, file_name
+from train.exports.image_files import Parse, content, file_name, parser
 from train.exports.predictions import Prediction
 from train.fault_tolerance.graph_errors import translate_errors
 
@@ -45,6 +45,9 @@ class Servable(tf.Module):
         names = [*label_names, *numbered, ""]  # the last is of no class
 
         def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            # The signature's own shape is not held: other sides would be classified,
+            # and one dimension less would end the server's process.
+            pixels = tf.ensure_shape(pixels, [None, size, size, 3])
             logits = model(pixels, training=False)
             ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
             # Comparisons of what is not a number are false. An assertion would be
@@ -100,7 +103,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
-    Signatures, for any batch size B:
+    Signatures, for any batch size B from 1:
       serving_default: image_bytes string[B], JPEG or PNG.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
       images_uint8: the same as uint8.
@@ -217,6 +220,7 @@ def compare(
     )
     loaded = tf.saved_model.load(saved_model)
     evaluate = tf.function(lambda images: model(images, training=False))
+    parse = parser(info.fields)
     worst, largest, predicted = 0.0, 0.0, []
     together = tf.data.Dataset.zip((batches, serialized(experiment, info).batch(size)))
     for batch, contents in together:
@@ -227,7 +231,7 @@ def compare(
         real = np.flatnonzero(labels >= 0)
         if not real.size:
             continue
-        examples = [_parse(contents[i], info.fields) for i in real]
+        examples = [_parse(parse, contents[i], info.fields) for i in real]
         jpegs = tf.constant([jpeg for _, jpeg in examples], tf.string)
         for outputs in (
             loaded.signatures["images_uint8"](images=tf.gather(batch["image"], real)),
@@ -268,10 +272,10 @@ def serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
     return stream.finite(split).map(lambda record: record["serialized"])
 
 
-def _parse(record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
+def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
     """Return the file name and the JPEG of a record that the evaluation could use."""
     try:
-        example = records.parse(record, fields, filename=True)
+        example = parse(record)
     # The evaluation needs no name. TensorFlow's message holds the record's bytes.
     except (tf.errors.OpError, UnicodeDecodeError):
         example = {"filename": tf.constant(""), **records.parse(record, fields)}

@@ -170,17 +170,15 @@ def no_list(folder):
     )
 
 
-def broken_list(folder):
-    (folder / export_target.LIST).write_text("[")
-    return (
-        f"{folder}/assets.extra/check.json is not what the export has written there "
-        f"(see assets.extra/files.json), {REPLACED}"
-    )
+def with_list(text):
+    def broken_list(folder):
+        (folder / export_target.LIST).write_text(text)
+        return (
+            f"{folder}/assets.extra/check.json is not what the export has written "
+            f"there (see assets.extra/files.json), {REPLACED}"
+        )
 
-
-def other_list(folder):
-    (folder / export_target.LIST).write_text('["saved_model.pb"]')
-    return broken_list(folder)
+    return broken_list
 
 
 def foreign(folder):
@@ -235,8 +233,9 @@ def dangling_link(folder):
         link_inside,
         pipe_inside,
         no_list,
-        broken_list,
-        other_list,
+        with_list("["),
+        with_list('["saved_model.pb"]'),
+        with_list("[" * 100_000),
         foreign,
         file,
         pipe,
@@ -321,12 +320,16 @@ def test_inputs_in_buckets(target):
     assert not contains("/", "gs://b/run2")
 
 
-@pytest.mark.parametrize("flag", ["", " ", "~/x"])
+@pytest.mark.parametrize("flag", ["", " ", "~/x", "served [2]"])
 def test_no_folder_at_all(flag, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert status(export.main, "--model_dir=run", f"--export_dir={flag}") == 2
     assert "argument --export_dir: " in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_the_root_is_no_folder_for_an_export(capsys):
+    assert refusal("//", capsys) == "--export_dir /: name the folder itself"
 
 
 def test_no_run_at_all(tmp_path, capsys):
@@ -478,6 +481,18 @@ def test_an_older_export_that_a_kill_has_set_aside_stays(tmp_path, target, capsy
     assert content(older) == before
 
 
+@pytest.mark.parametrize("below", ["", "/runs/1"])
+def test_no_work_is_done_for_a_folder_that_cannot_be_made(tmp_path, below):
+    (tmp_path / "file").touch()
+    target = f"{tmp_path}/file{below}/served"
+    with pytest.raises(UserError) as refused, export_folder.writing(target, {}):
+        pytest.fail("the work has begun")
+    assert str(refused.value) == (
+        f"cannot write {target}: Not a directory; free some space, mend the "
+        "permissions or name another --export_dir"
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY])
 def test_a_folder_that_cannot_be_renamed_costs_no_work(
     tmp_path, target, number, monkeypatch, capsys
@@ -615,7 +630,9 @@ def test_a_disk_that_refuses_leaves_the_older_export(
     with pytest.raises(UserError) as refused:
         exports(target)
     if broken == "the list":  # read when the older one was looked at
-        said = f"cannot look into {target}: Input/output error; mend the permissions or"
+        said = (
+            f"cannot look into {target}: Input/output error; mend the permissions, or"
+        )
     else:
         said = f"cannot write {target}: Input/output error; free some space, mend the"
     assert str(refused.value).startswith(said)
