@@ -1,11 +1,14 @@
 """What makes sense as a setting, and which known name a wrong one is nearest to."""
 
+import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
 import inspect
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from common.errors import UserError
@@ -193,9 +196,34 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def plain(value: Any) -> Any:
+    """Return numbers and arrays of NumPy's, and paths, as what a config would have."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    to_python = getattr(value, "tolist", None)
+    return to_python() if callable(to_python) else value
+
+
 def broken(name: str, value: Any, rule: Rule) -> str:
-    """Return the line that says which rule a value breaks."""
-    return f"{name} = {shown(value)}: it has to be {rule.what}"
+    """Return the line that says which rule a value breaks, and what may be meant."""
+    line = f"{name} = {shown(value)}: it has to be {rule.what}"
+    is_share = rule.holds(0.5) and not rule.holds(1.5)
+    if is_share and is_number(value) and 1 < value <= 100:
+        return f"{line}; {value:g} % is {value / 100:g}"
+    return next((f"{line}; write {m}" for m in _meant(value) if rule.holds(m)), line)
+
+
+def _meant(value: Any) -> Iterator[Any]:
+    """Yield what a text, or a number with a point, may have been meant to be."""
+    if type(value) is str and len(value) <= _LONGEST:
+        with contextlib.suppress(ValueError, SyntaxError, TypeError):
+            yield ast.literal_eval(value.strip())
+    if type(value) is float and value.is_integer():
+        yield int(value)
 
 
 def require(
@@ -221,11 +249,36 @@ def require(
             raise error(broken(f"{owner}.{name}".lstrip("."), value, rule))
 
 
+def require_fields(
+    settings: Any, owner: str | None = None, error: type[UserError] = UserError
+) -> None:
+    """Check a new dataclass's fields by the rules of its class; make each plain.
+
+    Args:
+      settings: an object; it may be frozen.
+      owner: as of `require`; None is the object's class.
+      error: as of `require`.
+
+    Raises:
+      UserError: the error.
+    """
+    owner = _gin_name(type(settings)) if owner is None else owner
+    known = rules_of(settings)
+    for name in known:
+        object.__setattr__(settings, name, plain(getattr(settings, name)))
+    require(owner, vars(settings), known, error)
+
+
 def rules_of(function: Any) -> Mapping[str, Rule]:
     """Return the rules of a function or a class by setting; none where it has none."""
     fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
     found = {f.name: f.metadata["rule"] for f in fields if "rule" in f.metadata}
     return found or getattr(function, "rules", {})
+
+
+def _gin_name(function: Any) -> str:
+    """Return a function or a class as gin writes it: with its module's last name."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def rules(
@@ -242,14 +295,18 @@ def rules(
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        owner = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        owner = _gin_name(function)
         names = list(inspect.signature(function).parameters)
+        any_function: Callable[..., _R] = function  # of arguments made plain
 
         @functools.wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             given = dict(zip(names, args, strict=False)) | kwargs
-            require(owner, given, by_name, error)
-            return function(*args, **kwargs)
+            settings = {n: plain(given[n]) for n in by_name if n in given}
+            require(owner, settings, by_name, error)
+            first = [settings.get(n, v) for n, v in zip(names, args, strict=False)]
+            named = {n: settings.get(n, v) for n, v in kwargs.items()}
+            return any_function(*first, *args[len(names) :], **named)
 
         vars(checked)["rules"] = by_name
         return checked

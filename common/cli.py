@@ -70,11 +70,15 @@ class _Parser(argparse.ArgumentParser):
         Args:
           message: argparse's.
         """
-        found = re.match(r"unrecognized arguments: (--(\w+))", message)
+        if "ignored explicit argument" in message:
+            return ": this flag takes no value"
+        found = re.match(r"unrecognized arguments: --([\w-]+)", message)
         if found is None:
             return ""
-        flag, name = found.groups()
-        flags = re.findall(r"--\w+", self.format_usage())
+        name = found[1].replace("-", "_")
+        flag, flags = f"--{name}", re.findall(r"--\w+", self.format_usage())
+        if flag in flags:
+            return f"; write {flag}"
         if "--gin_file" in flags and name in _MODEL_FLAGS:
             return "; a model is --gin_file=gin_configs/models/NAME.gin"
         near = nearest_names(flag, flags)
@@ -131,10 +135,11 @@ def add_gin_param(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _gin_file(path: str) -> str:
-    if why := why_no_gin_file(path):
+def _gin_file(text: str) -> str:
+    text = path(text)
+    if why := why_no_gin_file(text):
         raise argparse.ArgumentTypeError(why)
-    return path
+    return text
 
 
 def command(

@@ -140,7 +140,10 @@ def _suggestion(message: str, modules: Sequence[str]) -> str:
         known = [n for n, full in short.items() if full == f"{found[1]}.{n}"]
         return f"there is no module {found[2]!r}{_nearest(found[2], known)}"
     if found := re.search(r"No module named '(.*)'", message):
-        return f"there is no module {found[1]!r} to import"
+        return (
+            f"there is no module {found[1]!r} to import: it has to lie in the folder "
+            "where the command runs, or in one of PYTHONPATH, or be installed"
+        )
     if "not enough values to unpack" in message:
         return f"it names a module and no function: {_FORM}"
     if found := re.search(r"No configurable matching (?:reference )?'(.*)'", message):
@@ -152,12 +155,15 @@ def _not_imported(name: str, short: dict[str, str]) -> str:
     """Return how a name that no import has brought is written."""
     if any(full.startswith(f"{name}.") for full in short.values()):
         return f"a file names a module without its package {name!r}: {_FORM}"
-    near = (nearest_names(name, short) or [*short])[0]
-    package = short[near].rpartition(".")[0]
-    hint = "" if near == name else _nearest(name, short)
+    for alias, full in short.items():
+        if hasattr(sys.modules.get(full), name):
+            return f"{name!r} stands without its module: write {alias}.{name}"
+    near = (nearest_names(name, short) or [""])[0]
+    line = f"from {short[near].rpartition('.')[0]} import {near}" if near else ""
+    hint = _nearest(name, short) if near and near != name else ""
     return (
         f"{name!r} is not a module of this config{hint}: a file has to import what it "
-        f"names, as by the line 'from {package} import {near}'"
+        f"names, as by the line {line or f'import {name}'!r}"
     )
 
 

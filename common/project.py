@@ -26,18 +26,42 @@ def why_no_gin_file(path: str) -> str | None:
     why = f"there is no gin file {path}; {gin_files()}"
     if os.path.isabs(path):
         return why
-    return f"{why}; a relative path is looked up in {os.getcwd()} and in {ROOT}"
+    return f"{why}; a relative path is looked up in {' and in '.join(_folders())}"
+
+
+class _GinFile(io.StringIO):
+    """The text of a gin file; while gin reads it, what it includes may lie beside it.
+
+    Attributes:
+      name: the path, as gin's parser asks for it.
+    """
+
+    def __init__(self, path: str, found: str):
+        # Editors on Windows begin a file with a byte order mark.
+        super().__init__(Path(found).read_text(encoding="utf-8-sig"))
+        self.name = path
+        self._folder = os.path.dirname(os.path.abspath(found))
+
+    def __enter__(self):
+        _INCLUDING.append(self._folder)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        _INCLUDING.pop()
+        return super().__exit__(*error)
+
+
+_INCLUDING: list[str] = []  # folders of the files that gin is reading, innermost last
 
 
 def open_gin_file(path: str) -> io.StringIO:
     """Open a gin file from wherever the command was started; includes, too.
 
     Args:
-      path: as given, or relative to the project's folder.
+      path: as given, or relative to the project's folder or to the including file's.
 
     Returns:
-      Its text, without the byte order mark that editors on Windows begin it with; it
-      has the path for a name, as gin's parser asks for.
+      Its text.
 
     Raises:
       UserError: there is none.
@@ -46,9 +70,7 @@ def open_gin_file(path: str) -> io.StringIO:
     found = _find(path)
     if found is None:
         raise UserError(why_no_gin_file(path) or f"{path} is in a bucket: copy it here")
-    file = io.StringIO(Path(found).read_text(encoding="utf-8-sig"))
-    file.name = path
-    return file
+    return _GinFile(path, found)
 
 
 # What gin is to open files with. Its own reader looks into packages on Python's path,
@@ -57,5 +79,10 @@ GIN_READERS = [(open_gin_file, lambda path: True)]
 
 
 def _find(path: str) -> str | None:
-    places = path, os.path.join(ROOT, path)
+    places = (os.path.join(folder, path) for folder in ("", *_folders()[1:]))
     return next((place for place in places if os.path.isfile(place)), None)
+
+
+def _folders() -> list[str]:
+    """Return where a relative path is looked up, in this order."""
+    return list(dict.fromkeys([os.getcwd(), str(ROOT), *_INCLUDING[-1:]]))

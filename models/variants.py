@@ -80,7 +80,7 @@ class StageSpec:
     }
 
     def __post_init__(self):
-        checks.require("", vars(self), self.rules, ModelError)
+        checks.require_fields(self, "", ModelError)
 
 
 def _is_block_change(value: Any) -> bool:
@@ -188,7 +188,7 @@ class Variant:
     }
 
     def __post_init__(self):
-        checks.require("", vars(self), self.rules, ModelError)
+        checks.require_fields(self, "", ModelError)
 
 
 # Of single stages or blocks, by number.

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=_images, default=16, help="how many (%(default)s)"
     )
     parser.add_argument("--data_dir", type=cli.path, help="instead of the config's")
-    parser.add_argument("--seed", type=int, help="instead of the config's")
+    parser.add_argument("--seed", type=cli.number(int), help="instead of the config's")
     return parser
 
 

@@ -17,14 +17,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import checks
 from common.checks import is_number, nearest_names
 from common.errors import UserError, first_line
 from models.errors import ModelError
 from models.variants import Variant
 from search.accuracies.training import Trained
-from search.results import Accuracy, Score
+from search.results import FUNCTION_NAME, Accuracy, Score
+
+_TEXTS = checks.Rule(
+    lambda value: (
+        checks.TEXT.holds(value) or checks.items(checks.TEXT.holds, "").holds(value)
+    ),
+    "a text in quotes, or a list of such",
+)
 
 
+@checks.rules(
+    family=checks.TEXT,
+    rows=checks.optional(checks.TEXT),
+    recalled=checks.SWITCH,
+    forms=checks.items(checks.TEXT.holds, "a list of names of forms", least=1),
+    resamples=checks.whole(1, 10_000),
+    seed=checks.whole(0, 2**63 - 1),
+    extrapolate=checks.SWITCH,
+)
 def surrogate(
     *,
     family: str = "efficientnet-x",
@@ -62,6 +79,14 @@ def surrogate(
     )
 
 
+@checks.rules(
+    gin_files=_TEXTS,
+    epochs=checks.items(checks.positive(10**6).holds, "a list of numbers above 0"),
+    search_dir=checks.optional(checks.TEXT),
+    gin_params=_TEXTS,
+    score=checks.TEXT,
+    seconds=checks.optional(checks.positive(10**7)),
+)
 def trained(
     *,
     gin_files: Sequence[str],
@@ -73,15 +98,16 @@ def trained(
 ) -> Accuracy:
     """Train by `train/`, in rungs; arguments as of `accuracies.training.Trained`."""
     return Trained(
-        gin_files=_texts("gin_files", gin_files),
+        gin_files=_texts(gin_files),
         epochs=tuple(epochs),
         search_dir=search_dir,
-        gin_params=_texts("gin_params", gin_params),
+        gin_params=_texts(gin_params),
         score=score,
         seconds=seconds,
     )
 
 
+@checks.rules(path=checks.TEXT)
 def table(path: str) -> Accuracy:
     """Look accuracies up that were trained elsewhere.
 
@@ -97,6 +123,7 @@ def table(path: str) -> Accuracy:
     return AccuracyTable(path, _read_table(path))
 
 
+@checks.rules(name=FUNCTION_NAME)
 def function(name: str) -> Accuracy:
     """Call a function of your own.
 
@@ -108,12 +135,7 @@ def function(name: str) -> Accuracy:
     Raises:
       UserError: the name is not of this form.
     """
-    module, colon, attribute = str(name).partition(":")
-    if not (module and colon and attribute):
-        raise UserError(
-            f"accuracy_sources.function.name = {name!r}: it has to be of the form "
-            "'module:function'"
-        )
+    module, _, attribute = name.partition(":")
     return OwnAccuracy(module, attribute)
 
 
@@ -225,12 +247,9 @@ def _typed(error: Exception) -> str:
     return name if text == name else f"{name}: {text}"
 
 
-def _texts(name: str, value: Sequence[str]) -> tuple[str, ...]:
+def _texts(value: Sequence[str]) -> tuple[str, ...]:
     """Return texts; one alone counts as a list of it."""
-    found = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(one, str) and one for one in found):
-        raise UserError(f"accuracy_sources.trained.{name} = {value!r}: not of texts")
-    return found
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _read_table(path: str) -> dict[str, tuple[float, ...]]:

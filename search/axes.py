@@ -7,8 +7,8 @@ grid has one coefficient for each different network. Imports no framework.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple
 
 from common import checks
 from common.errors import UserError
@@ -57,15 +57,9 @@ class Axes:
         return tuple(name for name, value, end in pairs if value >= end - 1e-9)
 
 
-_RANGE = checks.interval(lambda low, high: 0 < low <= high, "above 0, as (1.0, 2.0)")
-_RULES: dict[str, checks.Rule] = {
-    "depth": _RANGE,
-    "width": _RANGE,
-    "resolution": _RANGE,
-    "most_blocks": checks.COUNT,
-    "width_step": checks.POSITIVE,
-    "resolution_step": checks.COUNT,
-}
+_FACTORS = checks.interval(
+    lambda low, high: 0.01 <= low <= high <= 64, "from 0.01 to 64, as (1.0, 2.0)"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +83,19 @@ class TrustRegion:
     width_step: float = 0.05
     resolution_step: int = 8
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {
+        "depth": _FACTORS,
+        "width": _FACTORS,
+        "resolution": checks.interval(
+            lambda low, high: 1 <= low <= high <= 8192, "from 1 to 8,192 pixels"
+        ),
+        "most_blocks": checks.whole(1, 1000),
+        "width_step": checks.between(0.001, 64),
+        "resolution_step": checks.whole(1, 8192),
+    }
+
     def __post_init__(self):
-        checks.require("TrustRegion", vars(self), _RULES)
+        checks.require_fields(self)
 
     def holds(self, point: Point) -> bool:
         """Return whether a point is within the limits; blocks are not counted."""

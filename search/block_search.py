@@ -2,7 +2,8 @@
 
 import dataclasses
 import types
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from common import checks
 from common.errors import UserError
@@ -20,20 +21,15 @@ _ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "accuracy": ((), "a source, as @accuracy_sources.surrogate()"),
 }
 
-_MEMORY = checks.number(lambda x: x > 0, "of GB above 0")
-_RULES: dict[str, checks.Rule] = {
-    "objective": checks.FUNCTION,
-    "latency": checks.FUNCTION,
-    "accuracy": checks.FUNCTION,
-    "evaluations": checks.COUNT,
-    "lag": checks.COUNT,
-    "seconds_per_evaluation": checks.POSITIVE,
-    "memory_gb": checks.optional(_MEMORY),
-    "evaluations_per_process": checks.COUNT,
-    "attempts": checks.COUNT,
-    # The master looks twice a second, and has to see two looks in half of it.
-    "lease_seconds": checks.number(lambda x: x >= 3, "of 3 or more"),
-}
+_EVALUATIONS = checks.whole(1, 10**7)
+_RUNGS = checks.Rule(
+    lambda rungs: (
+        isinstance(rungs, tuple | list)
+        and all(map(_EVALUATIONS.holds, rungs))
+        and list(rungs) == sorted(rungs, reverse=True)
+    ),
+    "whole numbers, none larger than the one before it, as (27, 9, 3)",
+)
 # What may be another in the next life: the networks do not depend on it.
 MAY_CHANGE = (
     "evaluations",
@@ -85,19 +81,25 @@ class BlockSearch:
     attempts: int = 3
     lease_seconds: float = 60.0
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {
+        "objective": checks.FUNCTION,
+        "latency": checks.FUNCTION,
+        "accuracy": checks.FUNCTION,
+        "evaluations": _EVALUATIONS,
+        "rungs": _RUNGS,
+        "lag": checks.whole(1, 1000),
+        "seconds_per_evaluation": checks.positive(10**7),
+        "memory_gb": checks.optional(checks.positive(10**6)),
+        "evaluations_per_process": _EVALUATIONS,
+        "attempts": checks.whole(1, 1000),
+        # The master looks twice a second, and has to see two looks in half of it.
+        "lease_seconds": checks.between(3, 10**6),
+    }
+
     def __post_init__(self):
         for name, (attributes, what) in _ROLES.items():
             _refuse_stranger(name, getattr(self, name), attributes, what)
-        checks.require("block_search.BlockSearch", vars(self), _RULES)
-        rungs = self.rungs
-        good = isinstance(rungs, tuple | list) and all(
-            type(size) is int and size >= 1 for size in rungs
-        )
-        if not good or list(rungs) != sorted(rungs, reverse=True):
-            raise UserError(
-                f"block_search.BlockSearch.rungs = {rungs!r}: it has to be whole "
-                "numbers, none larger than the one before it, as (27, 9, 3)"
-            )
+        checks.require_fields(self)
 
 
 def _refuse_stranger(

@@ -22,9 +22,9 @@ why. Imports no framework, and none is imported in this process later on.
 import importlib
 from pathlib import Path
 
-from common.checks import COUNT, one_of, require
+from common import checks
 from common.errors import UserError, first_line
-from performance.segments import InferenceOptions
+from performance.segments import LARGEST, InferenceOptions
 from search.latencies import latency_table
 from search.latencies.latency_log import Recorded
 from search.latencies.latency_table import SUM, WHOLE, Conditions
@@ -37,11 +37,20 @@ from search.latencies.source_kinds import (
     Table,
 )
 from search.latencies.tile_model import TileModel
-from search.results import Latency
+from search.results import FUNCTION_NAME, Latency
 
-_DEVICE_DTYPES = ("bfloat16", "float16", "float32")
+_RULES = {  # of all that lower or run a network
+    "topology": checks.TEXT,
+    "batch": checks.whole(1, LARGEST),
+    "dtype": checks.TEXT,
+}
+_WORKERS = checks.whole(1, 1024)
 
 
+@checks.rules(
+    **_RULES,
+    fit=checks.Rule(lambda fit: fit == "" or checks.TEXT.holds(fit), "a path or ''"),
+)
 def tile_model(
     topology: str, *, fit: str = "", batch: int = 64, dtype: str = "bfloat16"
 ) -> TileModel:
@@ -71,6 +80,7 @@ def tile_model(
     return TileModel(found)
 
 
+@checks.rules(path=checks.TEXT)
 def fitted(path: str) -> TileModel:
     """Return the same model for any device: fitted to a table that was made on it.
 
@@ -86,6 +96,7 @@ def fitted(path: str) -> TileModel:
     return TileModel(latency_table.read(path))
 
 
+@checks.rules(**_RULES, workers=_WORKERS)
 def sum_of_parts(
     topology: str, *, batch: int = 64, dtype: str = "bfloat16", workers: int = 2
 ) -> Compiled:
@@ -103,6 +114,7 @@ def sum_of_parts(
     return Compiled(SUM, "sums", _conditions(topology, batch, dtype), workers)
 
 
+@checks.rules(**_RULES, workers=_WORKERS)
 def whole(
     topology: str, *, batch: int = 64, dtype: str = "bfloat16", workers: int = 2
 ) -> Compiled:
@@ -110,6 +122,11 @@ def whole(
     return Compiled(WHOLE, "whole", _conditions(topology, batch, dtype), workers)
 
 
+@checks.rules(
+    batch=_RULES["batch"],
+    dtype=checks.one_of("bfloat16", "float16", "float32"),
+    repeats=checks.whole(1, 10**6),
+)
 def device(*, batch: int = 64, dtype: str = "bfloat16", repeats: int = 30) -> Measured:
     """Return networks timed on the device that JAX finds.
 
@@ -121,14 +138,10 @@ def device(*, batch: int = 64, dtype: str = "bfloat16", repeats: int = 30) -> Me
     Raises:
       UserError: JAX is not installed, finds no device, or there is no such dtype.
     """
-    require(
-        "latency_sources.device",
-        {"batch": batch, "dtype": dtype, "repeats": repeats},
-        {"batch": COUNT, "dtype": one_of(*_DEVICE_DTYPES), "repeats": COUNT},
-    )
     return Measured(batch, dtype, repeats)
 
 
+@checks.rules(path=checks.TEXT)
 def table(path: str) -> Table:
     """Return what a file of `search.table` says, see `search.latencies.latency_table`.
 
@@ -138,6 +151,7 @@ def table(path: str) -> Table:
     return Table(path)
 
 
+@checks.rules(name=FUNCTION_NAME)
 def function(name: str) -> Function:
     """Return a callable of a Variant that returns milliseconds or an Estimate.
 
@@ -147,12 +161,7 @@ def function(name: str) -> Function:
     Raises:
       UserError: there is none of this name.
     """
-    module, _, attribute = str(name).partition(":")
-    if not (module and attribute):
-        raise UserError(
-            f"latency_sources.function.name = {name!r}: it is not of the form "
-            "module:function"
-        )
+    module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

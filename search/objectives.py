@@ -8,6 +8,8 @@ ms. An objective is a trade: `exchange_rate` says in words what one point of top
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 from common import checks
 from common.errors import UserError
@@ -23,9 +25,10 @@ class Objective(abc.ABC):
 
     target_ms: float
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {"target_ms": checks.positive(10**9)}
+
     def __post_init__(self):
-        rules = {"target_ms": checks.POSITIVE, **self._rules()}
-        checks.require(type(self).__name__, vars(self), rules)
+        checks.require_fields(self)
 
     def __call__(self, top1: float, ms: float) -> float:
         """Return the value of a network.
@@ -77,10 +80,6 @@ class Objective(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _rules(self) -> dict[str, checks.Rule]:
-        """Return the rules of the formula's own numbers."""
-
-    @abc.abstractmethod
     def _value(self, share: float, ratio: float) -> float:
         """Return the value at Q and T / T0."""
 
@@ -99,7 +98,7 @@ class Objective(abc.ABC):
         return ms / self.target_ms
 
 
-_NEGATIVE = checks.number(lambda x: x < 0, "below 0")
+_NEGATIVE = checks.number(lambda x: -1000 <= x < 0, "from -1,000 to below 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +113,7 @@ class Product(Objective):
 
     exponent: float = -0.07
 
-    def _rules(self) -> dict[str, checks.Rule]:
-        return {"exponent": _NEGATIVE}
+    rules: ClassVar = {**Objective.rules, "exponent": _NEGATIVE}
 
     def _value(self, share: float, ratio: float) -> float:
         return share * ratio**self.exponent
@@ -150,8 +148,7 @@ class Absolute(Objective):
 
     slope: float = -0.10
 
-    def _rules(self) -> dict[str, checks.Rule]:
-        return {"slope": _NEGATIVE}
+    rules: ClassVar = {**Objective.rules, "slope": _NEGATIVE}
 
     def _value(self, share: float, ratio: float) -> float:
         return share + self.slope * abs(ratio - 1)
@@ -172,8 +169,7 @@ class OneSided(Objective):
 
     penalty: float = 0.10
 
-    def _rules(self) -> dict[str, checks.Rule]:
-        return {"penalty": checks.POSITIVE}
+    rules: ClassVar = {**Objective.rules, "penalty": checks.positive(1000)}
 
     def _value(self, share: float, ratio: float) -> float:
         return share - self.penalty * max(0.0, ratio - 1)

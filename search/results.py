@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from common.checks import TEXT, Rule
 from models.variants import Variant
 
 
@@ -69,6 +70,13 @@ _FACTORIES = (
     "search.objectives",
     "search.samplers",
     "search.spaces",
+)
+
+
+# What a source of one's own goes by.
+FUNCTION_NAME = Rule(
+    lambda name: TEXT.holds(name) and all(name.partition(":")),
+    "of the form 'module:function'",
 )
 
 

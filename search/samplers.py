@@ -11,8 +11,8 @@ import dataclasses
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
 
 from common import checks
 from search import pareto
@@ -23,6 +23,7 @@ from search.results import Result
 _DRAWS = 100  # new ones that were all known, before the space is walked through
 _WALK = 20_000  # networks that are looked at one after another
 _KEPT = 1_000  # proposals, behind the newest; more than any lag
+_RESULTS = checks.whole(1, 10**6)
 
 
 class SearchSpace(Protocol):
@@ -107,10 +108,12 @@ class Sampler(abc.ABC):
 
     seed: int = 0
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {
+        "seed": checks.whole(0, 2**63 - 1),
+    }
+
     def __post_init__(self):
-        rules = dict.fromkeys(vars(self), checks.COUNT) | {"seed": checks.whole(0)}
-        rules.pop("_memory")
-        checks.require(type(self).__name__, vars(self), rules)
+        checks.require_fields(self)
 
     @abc.abstractmethod
     def ask(
@@ -264,6 +267,12 @@ class AgeingEvolution(_Learning):
     population: int = 100
     sample: int = 25
 
+    rules: ClassVar = {
+        **Sampler.rules,
+        "population": _RESULTS,
+        "sample": _RESULTS,
+    }
+
     def _propose(self, space: SearchSpace, known: Known, rng: random.Random) -> Network:
         if len(known.results) < self.population:
             return _drawn(space, known, rng)
@@ -287,6 +296,8 @@ class Pareto(_Learning):
     """
 
     population: int = 100
+
+    rules: ClassVar = {**Sampler.rules, "population": _RESULTS}
 
     def _propose(self, space: SearchSpace, known: Known, rng: random.Random) -> Network:
         generation = len(known.results) // self.population * self.population

@@ -1,13 +1,11 @@
 """What to scale, to which latencies: the settings of `search.lacs`, as gin has them."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from common import checks
-from common.checks import is_number
 from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant, get_variant
@@ -17,24 +15,8 @@ from search.strategies import STRATEGIES
 
 FREE = "free"
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
-_RULES: dict[str, checks.Rule] = {
-    "name": checks.Rule(
-        lambda name: isinstance(name, str) and bool(_NAME.fullmatch(name)),
-        "a name of files: letters, digits, '-', '_' and '.'",
-    ),
-    "trust": checks.Rule(
-        lambda trust: isinstance(trust, TrustRegion), "@axes.TrustRegion()"
-    ),
-    "tolerance": checks.number(lambda share: 0 < share < 1, "between 0 and 1"),
-    "shortlist": checks.COUNT,
-    "finalists": checks.COUNT,
-    "se_coefficient": checks.POSITIVE,
-    "references": checks.Rule(
-        lambda names: isinstance(names, list | tuple),
-        "a list of names, as ['efficientnetv2-s']",
-    ),
-    "seed": checks.whole(-(2**63)),
-}
+_MILLISECONDS = checks.positive(10**9)
+_NETWORKS = checks.whole(1, 10**6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,13 +60,33 @@ class Scaling:
     references: Sequence[str] = ()
     seed: int = 0
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {
+        "name": checks.Rule(
+            lambda name: isinstance(name, str) and bool(_NAME.fullmatch(name)),
+            "a name of files: letters, digits, '-', '_' and '.'",
+        ),
+        "base": checks.TEXT,
+        "targets": checks.items(
+            lambda one: checks.TEXT.holds(one) or _MILLISECONDS.holds(one),
+            "a list of milliseconds or names, as [20.0, 'efficientnet-x-b3']",
+            least=1,
+        ),
+        "strategy": checks.one_of(FREE, *STRATEGIES),
+        "trust": checks.Rule(
+            lambda trust: isinstance(trust, TrustRegion), "@axes.TrustRegion()"
+        ),
+        "tolerance": checks.BETWEEN,
+        "shortlist": _NETWORKS,
+        "finalists": _NETWORKS,
+        "se_coefficient": checks.positive(64),
+        "references": checks.items(
+            checks.TEXT.holds, "a list of names, as ['efficientnetv2-s']"
+        ),
+        "seed": checks.whole(-(2**63), 2**63 - 1),
+    }
+
     def __post_init__(self):
-        known = (FREE, *STRATEGIES)
-        if self.strategy not in known:
-            raise UserError(
-                f"Scaling.strategy = {self.strategy!r}; known are {', '.join(known)}"
-            )
-        _check_targets(self.targets)
+        checks.require_fields(self)
         for field in ("cheap", "accuracy", "parts", "exact"):
             value = getattr(self, field)
             optional = field in ("parts", "exact") and value is None
@@ -95,33 +97,15 @@ class Scaling:
                     f"Scaling.{field} has to be a source, as in "
                     f"@latency_sources.tile_model(), not {value!r}{hint}"
                 )
-        checks.require("Scaling", vars(self), _RULES)
-        for name in (self.base, *self.references):
-            known_variant(name)
+        for name in (self.base, *self.targets, *self.references):
+            if isinstance(name, str):
+                known_variant(name)
 
     @property
     def sources(self) -> dict[str, Any]:
         """The sources by name; only those that are set."""
         names = ("cheap", "accuracy", "parts", "exact")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-
-
-def _check_targets(targets: Any) -> None:
-    """Refuse targets that are no list of milliseconds or names.
-
-    Raises:
-      UserError: says which, and what would do.
-    """
-    if not isinstance(targets, list | tuple) or not targets:
-        raise UserError(
-            "Scaling.targets has to be a list of milliseconds or names, as in "
-            f"[20.0, 'efficientnet-x-b3'], not {targets!r}"
-        )
-    for target in targets:
-        if isinstance(target, str):
-            known_variant(target)
-        elif not is_number(target) or not 0 < target < math.inf:
-            raise UserError(f"Scaling.targets: {target!r} is no number of milliseconds")
 
 
 def known_variant(name: str) -> Variant:

@@ -17,9 +17,9 @@ Imports no framework.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from common.checks import is_number
+from common import checks
 from common.errors import UserError
 from models import complexity
 from models.scaling import block_specs
@@ -69,10 +69,14 @@ class Limits:
     gmacs: float | None = None
     million_params: float | None = None
 
+    rules: ClassVar[Mapping[str, checks.Rule]] = {
+        "blocks": checks.optional(checks.whole(1, 10**6)),
+        "gmacs": checks.optional(checks.positive(10**9)),
+        "million_params": checks.optional(checks.positive(10**9)),
+    }
+
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if value is not None and not (is_number(value) and value > 0):
-                raise UserError(f"Limits.{name} = {value!r}: it has to be above 0")
+        checks.require_fields(self)
 
     def __call__(self, variant: Variant) -> str:
         """Return which limit a variant exceeds, or ""."""
@@ -90,6 +94,7 @@ class Limits:
         return ""
 
 
+@checks.rules(name=checks.TEXT)
 def blocks(
     base: str | Variant,
     stages: Mapping[Any, _Fields] | None = None,

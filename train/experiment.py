@@ -302,7 +302,7 @@ class Experiment:
     )
 
     def __post_init__(self):
-        checks.require("Experiment", vars(self), checks.rules_of(self))
+        checks.require_fields(self)
         last = max(stage_rows.read(self.progressive), default=0)
         if last > self.epochs:
             raise UserError(

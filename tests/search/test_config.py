@@ -61,7 +61,7 @@ def read(tmp_path):
         ("accuracy", "@accuracy_sources.function", "the () behind it is missing"),
         ("accuracy", "@x/accuracy_sources.table", "the () behind it is missing"),
         ("accuracy", "5", " = 5: it has to be a function, as in @module.function"),
-        ("lag", "0", " = 0: it has to be a whole number >= 1"),
+        ("lag", "0", " = 0: it has to be a whole number from 1 to 1,000"),
     ],
 )
 def test_a_setting_that_cannot_do_its_work(read, field, value, why):

@@ -199,7 +199,11 @@ def test_nothing_starts_before_the_first_question():
     ("topology", "options", "error"),
     [
         ("v9", {}, "unknown TPU topology 'v9'"),
-        ("v3", {"batch": 0}, "batch must be"),
+        (
+            "v3",
+            {"batch": 0},
+            "batch = 0: it has to be a whole number from 1 to 2,147,483,647",
+        ),
         ("v3", {"dtype": "int8"}, "dtype must be one of"),
     ],
 )
@@ -445,9 +449,9 @@ def test_a_function_of_one_s_own():
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("math.sqrt", "not of the form module:function"),
-        (":sqrt", "not of the form"),
-        (5, "latency_sources.function.name = 5: it is not of the form"),
+        ("math.sqrt", "has to be of the form"),
+        (":sqrt", "has to be of the form"),
+        (5, "latency_sources.function.name = 5: it has to be of the form"),
         ("no_such_module:f", "No module named 'no_such_module'"),
         ("math:no_such", "no_such"),
         ("math:pi", "cannot be called"),

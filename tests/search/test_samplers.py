@@ -290,11 +290,19 @@ def test_crowding():
     [
         (
             *(AgeingEvolution, {"population": 0}),
-            "AgeingEvolution.population = 0: .* >= 1",
+            "AgeingEvolution.population = 0: .* from 1 to",
         ),
-        (AgeingEvolution, {"sample": 2.5}, "AgeingEvolution.sample = 2.5: .* >= 1"),
-        (RandomSearch, {"seed": -1}, "RandomSearch.seed = -1: .* >= 0"),
-        (Pareto, {"population": "9"}, "Pareto.population = '9': .* >= 1"),
+        (
+            AgeingEvolution,
+            {"sample": 2.5},
+            "AgeingEvolution.sample = 2.5: .* from 1 to",
+        ),
+        (RandomSearch, {"seed": -1}, "RandomSearch.seed = -1: .* from 0 to"),
+        (
+            Pareto,
+            {"population": "9"},
+            "Pareto.population = '9': .* from 1 to .*; write 9",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(make, settings, says):

@@ -350,11 +350,11 @@ def test_a_network_of_its_own_gets_the_same_again():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"strategy": "x-tpuu"}, "known are free, efficientnet"),
-        ({"targets": 20.0}, "has to be a list"),
-        ({"targets": []}, "has to be a list"),
-        ({"targets": [-1.0]}, "-1.0 is no number of milliseconds"),
-        ({"targets": [math.nan]}, "nan is no number of milliseconds"),
+        ({"strategy": "x-tpuu"}, "'free', 'efficientnet', .* or "),
+        ({"targets": 20.0}, "has to be a list of milliseconds"),
+        ({"targets": []}, "has to be a list of milliseconds"),
+        ({"targets": [-1.0]}, "has to be a list of milliseconds"),
+        ({"targets": [math.nan]}, "has to be a list of milliseconds"),
         ({"targets": ["efficientnet-x-b"]}, "did you mean"),
         ({"base": "efficientnet-x-b9"}, "did you mean"),
         ({"cheap": None}, "Scaling.cheap has to be a source"),

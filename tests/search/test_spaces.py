@@ -272,7 +272,9 @@ def test_limits():
     assert texts[0] == [f"r{r} w{w} d1" for r in (208, 224) for w in ("1", "1.1")]
     assert texts[1] == ["r208 w1 d1"]  # 0.92 GMACs at 224 px
     assert texts[2] == ["r208 w1 d1", "r224 w1 d1"]  # 7.58 M
-    with pytest.raises(UserError, match=r"Limits.gmacs = -1: it has to be above 0"):
+    with pytest.raises(
+        UserError, match=r"Limits.gmacs = -1: it has to be None or a number above 0"
+    ):
         Limits(gmacs=-1)
 
 

@@ -31,6 +31,7 @@ SCALED = ("width", "depth")
 DATA = "experiment.Experiment.data_dir = 'somewhere'"
 CLASSES = "efficientnet_x.build_model.num_classes = 7"
 PREFIX = "experiment.Experiment"
+_IMPORTED = "from __gin__ import dynamic_registration\nfrom train import experiment\n"
 STAGES = f"{PREFIX}.progressive = [{{'until_epoch': 1.5, 'resolution': 16}}]"
 
 
@@ -388,8 +389,8 @@ def test_what_is_no_setting(text):
         ),
         (
             f"{PREFIX}.build_model = @tiny.brighten",
-            f"{PREFIX}.build_model = @tiny.brighten: it has to be a function, as in "
-            "@module.function: @efficientnet_x.build_model",
+            f"{PREFIX}.build_model = @tiny.brighten: it has to take the arguments "
+            "dtype, make_seed_generator, seed, as of @efficientnet_x.build_model",
         ),
         (
             "dataset.train_dataset.augment = @mixing.mixup_cutmix",
@@ -448,6 +449,49 @@ def test_started_from_another_folder(tmp_path, monkeypatch):
         UserError, match=rf"own\.gin: .*no gin file more\.gin.*{places}"
     ):
         config.parse(["own.gin"], [])
+
+
+@pytest.mark.parametrize("place", ["base.gin", "./base.gin", "../base.gin"])
+def test_a_file_includes_what_lies_beside_it(tmp_path, monkeypatch, place):
+    (tmp_path / "own").mkdir()
+    base = tmp_path / "own" / place
+    base.write_text(f"include {TINY!r}\n{_IMPORTED}{PREFIX}.epochs = 3\n")
+    own = tmp_path / "own" / "run.gin"
+    own.write_text(f"include {place!r}\n{_IMPORTED}{PREFIX}.seed = 4\n")
+    monkeypatch.chdir(tmp_path)
+    bindings = [f"{PREFIX}.data_dir = 'x'"]
+    for path in ("own/run.gin", str(own)):
+        found = config.parse([path], bindings)
+        assert (found.epochs, found.seed) == (3, 4)
+    base.unlink()
+    message = f"{tmp_path} and in .* and in {own.parent}"
+    with pytest.raises(UserError, match=message):
+        config.parse(["own/run.gin"], bindings)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        (
+            "Experiment.epochs = 3",
+            "'Experiment' stands without its module: write experiment.Experiment",
+        ),
+        (
+            "dataset.train_dataset.augment = @mine.blur",
+            "'mine' is not a module of this config: a file has to import what it "
+            "names, as by the line 'import mine'",
+        ),
+        (
+            "import no_such\nno_such.f.x = 1",
+            "there is no module 'no_such' to import: it has to lie in the folder where "
+            "the command runs, or in one of PYTHONPATH, or be installed",
+        ),
+    ],
+)
+def test_names_that_stand_without_what_they_need(binding, message):
+    with pytest.raises(UserError) as caught:
+        config.parse([MNIST], [binding])
+    assert str(caught.value) == f"--gin_param={shown(binding)}: {message}"
 
 
 def test_a_file_that_includes_itself(tmp_path):

@@ -388,6 +388,11 @@ def _refuse_other_function(
         fits = f"@{module.rpartition('.')[2]}.{function}" in names_for(rule.call)
     else:
         fits = reference.evaluate or checks.accepts(target.wrapped, rule.call)
+    if not fits and rule.call is not None and not is_ours:
+        raise UserError(
+            f"{name} = {shown(reference)}: it has to take {_arguments(rule.call)}, as "
+            f"of {', '.join(names_for(rule.call))}"
+        )
     if not fits:
         raise UserError(_broken(name, reference, rule))
     if is_ours and reference.evaluate and rule.call is not None:
@@ -396,6 +401,13 @@ def _refuse_other_function(
             f"{name} = {written}: write {written.removesuffix('()')}, without the "
             "parentheses: the trainer calls it"
         )
+
+
+def _arguments(call: checks.Call) -> str:
+    """Return in words how the trainer calls a function."""
+    if call.keywords:
+        return f"the arguments {', '.join(sorted(call.keywords))}"
+    return f"{call.positional} arguments without a name"
 
 
 def _first_parameters(reference: ConfigurableReference, count: int) -> frozenset[str]:

@@ -22,6 +22,7 @@ from common import checks
 from common.errors import UserError
 from input_pipeline.records import DatasetInfo, load_info
 from tests.support.runs import TINY
+from tests.support.values import NOTHING, TOO_LARGE, VALUES
 from train import config, run, state
 from train.experiment import Experiment
 from train.settings.functions import FUNCTIONS
@@ -59,21 +60,6 @@ NAMES = tuple(
     f"{module.rpartition('.')[2]}.{name}"
     for module, names in FUNCTIONS.items()
     for name in names
-)
-# As gin reads them.
-VALUES = (
-    *("None", "True", "False", "'False'", "''", "' '", "'x'", "'1'", "b'x'", "'\\x00'"),
-    *("'\\x1b[31m'", "'\\ud800'", "'a\\nb'", "...", "x", "", "inf", "-inf", "nan"),
-    *("0", "-1", "1", "2", "1.5", "-0.5", "1e-30", "1e-320", "-0.0", "1j", "2**3"),
-    *("1e12", "1e30", "1e308", "1e999", "-1e999", "1" + "0" * 20, "1" + "0" * 400),
-    *("9223372036854775807", "9223372036854775808", "0x" + "f" * 5000, "9" * 5000),
-    *("[]", "()", "{}", "(0.5, 0.1)", "(0, 0)", "(0.5, 0.5)", "('a', 'b')", "[[1]]"),
-    *("{'a': 1}", "{1: {}}", "{1: 1}", "{None: None}", "{(1,): 1}", "{[1]: 1}"),
-    *("(0.1, 1e999)", "(1e999, 1e999)", "[1, None]", "[{}]", "[" * 200 + "]" * 200),
-    *("@schedule.cosine", "@schedule.cosine()", "@randaugment.rand_augment"),
-    *(f"@{E}", f"@{E}()", "@variants.Variant", "@variants.StageSpec()", "@nobody.x"),
-    *("%undefined", "%itself", "@gin.macro", "@gin.macro()", "@a/gin.singleton()"),
-    *("%gin.REQUIRED", "[%gin.REQUIRED]", "{%a_list: 1}", "'it's'", "'open", "(1", "%"),
 )
 MACROS = {"%itself": "itself = %itself", "%a_list": "a_list = [1]"}
 
@@ -151,10 +137,6 @@ def outcome(name: str, text: str) -> tuple[str, Any]:
 
 
 NAMES_OF_SETTINGS = [name for function in NAMES for name in settable(function)]
-
-# What no number, no list and no text is, in a setting that a function of ours has.
-NOTHING = ([[1]], {"a": {"b": [1]}}, object(), b"x", 1j, "\0", float("nan"))
-TOO_LARGE = (10**30, 10**400, 1e300, float("inf"), -(10**30), -1e300, float("-inf"))
 
 
 @pytest.mark.parametrize("name", NAMES_OF_SETTINGS)
