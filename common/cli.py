@@ -30,11 +30,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, files
+from common import console, extras, files
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
 from common.version import NAME, VERSION
+
+extras.keep_plots_from_keras()  # whatever a command imports next, and its processes
 
 _Run = Callable[[argparse.Namespace], Status | None]
 
@@ -140,6 +142,28 @@ def _gin_file(text: str) -> str:
     if why := why_no_gin_file(text):
         raise argparse.ArgumentTypeError(why)
     return text
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add --workers: how many processes share the work, by default one a core."""
+    cores = len(os.sched_getaffinity(0))  # that this process may use
+
+    def workers(text: str) -> int:
+        count = positive(text)
+        if count > cores:
+            console.warn(
+                f"--workers={count} on {console.count(cores, 'core')}: more processes "
+                "take more memory, and no less time"
+            )
+        return count
+
+    parser.add_argument(
+        "--workers",
+        type=workers,
+        default=cores,
+        metavar="W",
+        help="processes (all %(default)s cores)",
+    )
 
 
 def command(

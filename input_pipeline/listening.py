@@ -1,10 +1,12 @@
 """At which addresses of this machine a server of TensorFlow's can be reached.
 
 TensorFlow's servers listen at every address, ask nobody who he is, and cannot be told
-otherwise. So the kernel is: a filter on the server's listening sockets drops what comes
-for another address, before anything answers.
+otherwise. But sockets may share a port, and then a program says which of them gets who
+comes. So a guard listens first, that drops all it gets, and leaves to the server only
+what comes for the right addresses, from the server's first moment on.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -20,13 +22,15 @@ from common.errors import one_line
 from input_pipeline.errors import DataError
 
 EVERY = "0.0.0.0"  # as --host: all addresses of this machine
-_LISTENING, _ESTABLISHED = "0A", "01"  # of /proc/net/tcp
-_SO_ATTACH_FILTER = 26
+_LISTENING = "0A"  # of /proc/net/tcp
+_SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51
 # Classic BPF: instructions, and where the header of the network begins.
 _LOAD_WORD, _LOAD_BYTE, _AND, _IF_EQUAL, _RETURN = 0x20, 0x30, 0x54, 0x15, 0x06
 _HEADER = 0xFFF00000
 _IPV4_TO, _IPV6_TO = _HEADER + 16, _HEADER + 24
-_ACCEPT, _DROP = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
+# Numbers of the sockets at a port, in the order in which they came. As a filter of the
+# guard's own, 0 is how many bytes it gets.
+_GUARD, _SERVER = (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 1)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Instruction = tuple[int, int, int, int]
@@ -34,16 +38,18 @@ _Instruction = tuple[int, int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class _Socket:
-    """A row of /proc/net/tcp: of this machine, of any process."""
+    """One that listens, of any process of this machine."""
 
     address: Address
-    port: int
-    state: str
     inode: int
 
 
-def addresses(host: str) -> tuple[Address, ...]:
+def addresses(host: str, flag: str = "--host") -> tuple[Address, ...]:
     """Return the addresses of this machine that a name stands for; none for every one.
+
+    Args:
+      host: the name, or an address.
+      flag: that gives it.
 
     Raises:
       DataError: it has no such name or address.
@@ -54,14 +60,14 @@ def addresses(host: str) -> tuple[Address, ...]:
         rows = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise DataError(
-            f"--host={host} is neither a name nor an address ({one_line(error)}): name "
+            f"{flag}={host} is neither a name nor an address ({one_line(error)}): name "
             f"an address of this machine, or {EVERY} for all of them"
         ) from error
     found = {ipaddress.ip_address(row[4][0]): row for row in rows if host}
     ours = tuple(address for address, row in found.items() if _is_local(row))
     if not ours:
         raise DataError(
-            f"--host={host} is no address of this machine: name one of its own, or "
+            f"{flag}={host} is no address of this machine: name one of its own, or "
             f"{EVERY} for all of them"
         )
     return ours
@@ -84,75 +90,91 @@ def toward(host: str, port: int) -> str:
         return probe.getsockname()[0]
 
 
-def free_port(port: int) -> int:
-    """Return a port where nobody listens, for TensorFlow would share it; 0 is any.
+def guard(port: int, allowed: Sequence[Address]) -> socket.socket:
+    """Take a port for a server of this process, which then listens there, too.
+
+    Args:
+      port: where nobody else listens, for TensorFlow would share it; 0 is any.
+      allowed: addresses of this machine at which the server is to be reached; none for
+        all.
+
+    Returns:
+      What has the port, to be kept open as long as the server runs.
 
     Raises:
-      DataError: somebody does.
+      DataError: somebody listens there, or the kernel does not do it.
     """
+    guard = socket.socket(_family())
     try:
-        with socket.create_server(("", port)) as probe:
-            return probe.getsockname()[1]
+        if guard.family == socket.AF_INET6:
+            guard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # A server that has just ended may have left connections.
+        guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        guard.bind(("", port))
+        # Only now: else it would have shared a port that is another's.
+        guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if allowed:
+            _attach(guard, _SO_ATTACH_FILTER, [_GUARD])
+            _attach(guard, _SO_ATTACH_REUSEPORT_CBPF, _program(allowed))
+            guard.listen()
     except OSError as error:
+        guard.close()
         raise DataError(
             f"cannot listen at port {port}: {os.strerror(error.errno or 0)}; end what "
             "holds it, or choose another --port"
         ) from error
+    return guard
 
 
-def hold_to(port: int, allowed: Sequence[Address]) -> None:
-    """Let a server of this process be reached at some addresses alone.
+def _family() -> socket.AddressFamily:
+    """Return that of TensorFlow's servers: the kernel guards a port by family.
 
-    Args:
-      port: where it listens.
-      allowed: of this machine; none for all.
+    By gRPC's rule: IPv6 for both, where this machine has its own address of IPv6.
+    """
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return socket.AF_INET
+    return socket.AF_INET6
+
+
+def check(guard: socket.socket) -> None:
+    """See that a server of this process listens behind a guard, and nobody else does.
 
     Raises:
-      DataError: another process listens there, too, somebody else is connected already,
-        or the kernel does not do it.
+      DataError: another process listens there, too, or it is another kind of server.
     """
-    own, found = _own_sockets(), [*_sockets(port)]
-    listening = [one.inode for one in found if one.state == _LISTENING]
-    if not own.keys() >= set(listening):
+    host, port = guard.getsockname()[:2]
+    own, found = _own_inodes(), [*_listening(port)]
+    if not own >= {one.inode for one in found}:
         raise DataError(
             f"another process listens at port {port}, too: choose another --port"
         )
-    if not allowed:
-        return
-    if not listening:
+    servers = [one for one in found if one.inode != os.fstat(guard.fileno()).st_ino]
+    if {str(one.address) for one in servers} != {host}:
         raise DataError(f"the server does not listen at port {port}: start it again")
-    for inode in listening:
-        _attach(own[inode], _program(allowed))
-    for one in _sockets(port):
-        if one.state == _ESTABLISHED and _plain(one.address) not in allowed:
-            raise DataError(
-                f"somebody was connected to {_plain(one.address)} at port {port} "
-                "before it was closed to all but --host: start again"
-            )
 
 
-def _own_sockets() -> dict[int, int]:
-    """Return file descriptors of this process's sockets by inode."""
-    found = {}
+def _own_inodes() -> set[int]:
+    """Return those of this process's sockets."""
+    found = set()
     for entry in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(OSError):  # it was that of the folder
             link = os.readlink(f"/proc/self/fd/{entry}")
-        except OSError:  # it was that of the folder
-            continue
-        if inode := re.fullmatch(r"socket:\[(\d+)\]", link):
-            found[int(inode[1])] = int(entry)
+            found.update(map(int, re.findall(r"^socket:\[(\d+)\]$", link)))
     return found
 
 
-def _sockets(port: int) -> Iterator[_Socket]:
+def _listening(port: int) -> Iterator[_Socket]:
     for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         if not path.exists():  # a kernel without IPv6
             continue
         for line in path.read_text().splitlines()[1:]:
             fields = line.split()
             address, _, number = fields[1].partition(":")
-            if int(number, 16) == port:
-                yield _Socket(_address(address), port, fields[3], int(fields[9]))
+            if int(number, 16) == port and fields[3] == _LISTENING:
+                yield _Socket(_address(address), int(fields[9]))
 
 
 def _address(text: str) -> Address:
@@ -161,20 +183,15 @@ def _address(text: str) -> Address:
     return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
 
 
-def _plain(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 one of a socket for both stands for."""
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def _program(allowed: Sequence[Address]) -> list[_Instruction]:
-    """Return the filter that accepts what is sent to these addresses, and drops all."""
+    """Return what gives the server what comes for these addresses, else the guard."""
     words = {4: [], 6: []}
     for address in allowed:
         words[address.version].append(
             struct.unpack(f"!{len(address.packed) // 4}I", address.packed)
         )
-    ipv4 = [step for one in words[4] for step in _matches(one, _IPV4_TO)] + [_DROP]
-    ipv6 = [step for one in words[6] for step in _matches(one, _IPV6_TO)] + [_DROP]
+    ipv4 = [step for one in words[4] for step in _matches(one, _IPV4_TO)] + [_GUARD]
+    ipv6 = [step for one in words[6] for step in _matches(one, _IPV6_TO)] + [_GUARD]
     return [
         (_LOAD_BYTE, 0, 0, _HEADER),
         (_AND, 0, 0, 0xF0),  # the version
@@ -185,22 +202,22 @@ def _program(allowed: Sequence[Address]) -> list[_Instruction]:
 
 
 def _matches(words: Sequence[int], begin: int) -> Iterator[_Instruction]:
-    """Yield what accepts one address; where a word differs it goes on behind."""
+    """Yield what knows one address; where a word differs it goes on behind."""
     for number, word in enumerate(words):
         yield _LOAD_WORD, 0, 0, begin + 4 * number
         yield _IF_EQUAL, 0, 2 * (len(words) - number) - 1, word
-    yield _ACCEPT
+    yield _SERVER
 
 
-def _attach(descriptor: int, program: Sequence[_Instruction]) -> None:
+def _attach(guard: socket.socket, option: int, program: Sequence[_Instruction]) -> None:
     code = b"".join(struct.pack("HBBI", *step) for step in program)
     buffer = ctypes.create_string_buffer(code)
     whole = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
-    with socket.socket(fileno=os.dup(descriptor)) as listener:
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, whole)
-        except OSError as error:
-            raise DataError(
-                f"this kernel does not close a port to other addresses "
-                f"({error.strerror}): see to it yourself, and say --host={EVERY}"
-            ) from error
+    try:
+        guard.setsockopt(socket.SOL_SOCKET, option, whole)
+    except OSError as error:
+        guard.close()
+        raise DataError(
+            f"this kernel does not close a port to other addresses ({error.strerror}): "
+            f"see to it yourself, and say --host={EVERY}"
+        ) from error

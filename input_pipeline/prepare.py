@@ -176,7 +176,7 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         help="the classes' names, one a line (by default those of TensorFlow Datasets, "
         "or the records' own texts)",
     )
-    _add_workers(one)
+    cli.add_workers(one)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -222,17 +222,7 @@ def _add_work(one: argparse.ArgumentParser) -> None:
         help="what to do with an image that is damaged, or larger than 100 million "
         "pixels or 1 GiB: stop and name it, or skip it and list it (stop)",
     )
-    _add_workers(one)
-
-
-def _add_workers(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--workers",
-        type=cli.positive,
-        default=os.cpu_count() or 1,
-        metavar="W",
-        help="processes (all %(default)s cores)",
-    )
+    cli.add_workers(one)
 
 
 @cli.command(_parser, interrupted="interrupted: the same command goes on from here")

@@ -105,14 +105,15 @@ def _dispatch(arguments: argparse.Namespace) -> Status:
     from input_pipeline import listening, service
 
     allowed = listening.addresses(arguments.host)
-    port = listening.free_port(arguments.port)
-    with _signals_end_it():
-        server = service.start_dispatcher(
-            port, arguments.work_dir, arguments.worker_timeout
-        )
-    listening.hold_to(port, allowed)
-    host = arguments.host if allowed else socket.gethostname()
-    return _serve(server, f"dispatcher: grpc://{_url(host, port)}", port, allowed)
+    with listening.guard(arguments.port, allowed) as guard:
+        port = guard.getsockname()[1]
+        with _signals_end_it():
+            server = service.start_dispatcher(
+                port, arguments.work_dir, arguments.worker_timeout
+            )
+        listening.check(guard)
+        host = arguments.host if allowed else socket.gethostname()
+        return _serve(server, f"dispatcher: grpc://{_url(host, port)}", port, allowed)
 
 
 def _work(arguments: argparse.Namespace) -> Status:
@@ -120,14 +121,18 @@ def _work(arguments: argparse.Namespace) -> Status:
 
     dispatcher = arguments.dispatcher
     host = _toward(dispatcher) if arguments.host is None else arguments.host
-    listen = host if arguments.listen is None else arguments.listen
-    allowed, port = listening.addresses(listen), listening.free_port(arguments.port)
-    if (ended := _wait_for(dispatcher)) is not None:
-        return ended
-    with _signals_end_it():
-        server = service.start_worker(dispatcher, _url(host, port))
-    listening.hold_to(port, allowed)
-    return _serve(server, f"worker: working for {dispatcher}", port, allowed)
+    if arguments.listen is None:
+        allowed = listening.addresses(host)
+    else:
+        allowed = listening.addresses(arguments.listen, "--listen")
+    with listening.guard(arguments.port, allowed) as guard:
+        if (ended := _wait_for(dispatcher)) is not None:
+            return ended
+        port = guard.getsockname()[1]
+        with _signals_end_it():
+            server = service.start_worker(dispatcher, _url(host, port))
+        listening.check(guard)
+        return _serve(server, f"worker: working for {dispatcher}", port, allowed)
 
 
 def _toward(dispatcher: str) -> str:

@@ -35,7 +35,6 @@ With --json, stdout is one object:
 
 import argparse
 import json
-import os
 import sys
 
 from common import cli
@@ -43,15 +42,12 @@ from common.errors import Status, one_line
 
 
 def _parser() -> argparse.ArgumentParser:
-    cores = len(os.sched_getaffinity(0))
     parser = cli.parser("input_pipeline.validate", __doc__)
     parser.add_argument(
         "--data_dir", type=cli.path, required=True, help="a folder or a bucket"
     )
     parser.add_argument("--split", help="look at this one alone, or train[:20shard]")
-    parser.add_argument(
-        "--workers", type=cli.positive, default=cores, help="processes (cores)"
-    )
+    cli.add_workers(parser)
     parser.add_argument(
         "--skip_decode", action="store_true", help="read no more than JPEG headers"
     )

@@ -77,7 +77,6 @@ def train_and_evaluate(
     model_dir = os.fspath(model_dir)
     members = cluster.find(experiment.strategy)
     info = load_info(experiment.data_dir)
-    gfiles.make_folder(model_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Nobody else's, from before its first file to behind its last.
         claim = run_folder.claim(

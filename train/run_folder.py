@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from common import claims, gfiles
 from common.errors import UserError
@@ -13,6 +15,9 @@ from train.config import ResolvedConfig
 from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.fault_tolerance import heartbeat
+
+# What a run writes before its first checkpoint.
+_FIRST = (ownership.RUN, "hosts/host-0.json", "hosts", directory.BEST)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,7 @@ def claim(
     Raises:
       UserError: the folder is held by another process, or it is another run's.
     """
+    stack.enter_context(_made(model_dir))
     if not cluster.is_chief:
         return Claim()
     try:
@@ -94,6 +100,7 @@ def _claim_as_chief(
     with_evaluation: bool,
 ) -> tuple[str, list[claims.Claim]]:
     held = [stack.enter_context(claims.hold(model_dir, "a run"))]
+    stack.enter_context(_begun(model_dir))
     name = ownership.begin(model_dir)
     # Only now: another process may have written until it let go of the folder.
     if config is not None and directory.has_begun(model_dir):
@@ -104,6 +111,36 @@ def _claim_as_chief(
         except claims.Held as by:
             raise claims.Held(f"{by}; or train beside it by --mode=train") from by
     return name, held
+
+
+@contextlib.contextmanager
+def _made(model_dir: str) -> Iterator[None]:
+    """Make a folder; after a mistake, what is empty of it then goes again."""
+    folder = Path(model_dir)
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    try:
+        gfiles.make_folder(model_dir)
+        yield
+    except UserError:
+        if gfiles.local_path(model_dir):
+            with contextlib.suppress(OSError):  # it holds something
+                for path in new:
+                    path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _begun(model_dir: str) -> Iterator[None]:
+    """Remove what a run has written that a mistake ends before its first checkpoint."""
+    new = [path for path in map(Path(model_dir).joinpath, _FIRST) if not path.exists()]
+    try:
+        yield
+    except UserError:
+        if gfiles.local_path(model_dir) and not any(Path(model_dir).glob("*ckpt-*")):
+            for path in new:
+                with contextlib.suppress(OSError):  # not there, or not empty
+                    path.rmdir() if path.is_dir() else path.unlink()
+        raise
 
 
 @contextlib.contextmanager

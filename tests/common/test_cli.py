@@ -383,3 +383,24 @@ def test_who_leaves_waits_for_no_thread_and_loses_no_line():
     )
     assert (done.returncode, len(done.stdout), done.stderr) == (75, 100_001, b"")
     assert time.monotonic() - start < 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers", "said"),
+    [
+        ([], 2, ""),
+        (["--workers=2"], 2, ""),
+        (
+            ["--workers=96"],
+            96,
+            "warning: --workers=96 on 2 cores: more processes take more memory, and no "
+            "less time\n",
+        ),
+    ],
+)
+def test_workers_beyond_the_cores(monkeypatch, capsys, arguments, workers, said):
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda _: {3, 5})
+    parser = cli.parser("a.command", "")
+    cli.add_workers(parser)
+    assert parser.parse_args(arguments).workers == workers
+    assert capsys.readouterr().err == said

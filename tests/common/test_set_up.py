@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ $1" "${{@:2}}"
 fi
 [ "$2" = venv ] || exit 0
 rm -rf "$4"
-mkdir -p "$4/bin"
+mkdir -p "$4/bin" "$4/lib/python3.11/site-packages"
 cp "$0" "$4/bin/python"
 echo "VIRTUAL_ENV=$(cd "$4" && pwd -P)" > "$4/bin/activate"
 """
@@ -39,6 +40,7 @@ class Place:
     def __init__(self, folder: Path):
         self.folder, self.log = folder, folder / "log"
         self.path = folder / "path"
+        self.packages = folder / ".venv/lib/python3.11/site-packages"
         (folder / "requirements").mkdir()
         self.path.mkdir()
         for name in ("environment", "install"):
@@ -87,9 +89,20 @@ def test_the_first_python_that_will_do_makes_the_environment(place):
     assert made.stdout == f"Making .venv with Python 3.13.0 {place.path}/python3.13\n"
     stamp = place.folder / ".venv/.made"
     before = stamp.stat().st_mtime_ns
+    beside = place.packages / "beside.pth"
+    beside.unlink()  # as in one of an earlier version
     again = place.run("environment", ".venv")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert beside.exists()
     assert stamp.stat().st_mtime_ns == before
+
+
+def test_its_python_finds_the_packages_beside_it(place, monkeypatch):
+    place.python("python3.11", (3, 11, 7))
+    assert place.run("environment", ".venv").returncode == 0
+    monkeypatch.setattr(sys, "path", [])
+    site.addsitedir(str(place.packages))
+    assert sys.path == [str(place.packages), str(place.folder)]
 
 
 def test_what_is_missing_and_what_was_found_is_one_line(place):
@@ -173,9 +186,11 @@ def test_what_somebody_else_has_put_there_stays(place, name):
 def test_an_environment_that_a_link_leads_to_is_taken_as_it_is(place):
     place.python("python3.11", (3, 11, 7))
     assert place.run("environment", "elsewhere").returncode == 0
+    (place.folder / "elsewhere/lib/python3.11/site-packages/beside.pth").unlink()
     (place.folder / ".venv").symlink_to("elsewhere")
     taken = place.run("environment", ".venv")
     assert (taken.returncode, taken.stdout, taken.stderr) == (0, "", "")
+    assert not (place.packages / "beside.pth").exists()
 
 
 UV = """#!/bin/bash

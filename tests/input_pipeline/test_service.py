@@ -13,7 +13,7 @@ from input_pipeline import dataset
 from input_pipeline.errors import DataError
 from input_pipeline.serve import main as serve_main
 from input_pipeline.service import connect, start_dispatcher
-from tests.support import commands
+from tests.support import commands, processes
 
 
 def test_no_dispatcher_and_no_address(tiny):
@@ -44,7 +44,6 @@ def test_a_worker_without_a_dispatcher_says_that_it_waits(serve):
     ("host", "reached", "who"),
     [
         ("localhost", False, ": from this machine alone"),
-        ("127.0.0.1", False, ": from this machine alone"),
         ("0.0.0.0", True, ", by everybody who gets there: let a firewall keep"),
     ],
 )
@@ -67,12 +66,16 @@ def test_where_a_dispatcher_can_be_reached(serve, host, reached, who):
 
 
 @pytest.mark.slow
-def test_a_worker_whose_dispatcher_is_none_obeys_sigterm(serve):
+def test_a_worker_whose_dispatcher_is_none(serve):
+    """It is closed to strangers from the first moment on, and obeys SIGTERM."""
+    (port,) = processes.free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        process = serve("worker", f"--dispatcher={address}")
+        process = serve("worker", f"--dispatcher={address}", f"--port={port}")
         silent.accept()[0].close()  # a first look
-        silent.accept()[0].close()  # TensorFlow's
+        silent.accept()[0].close()  # TensorFlow's, whose server listens by now
+        assert is_reached("127.0.0.1", port)
+        assert not is_reached("127.0.0.2", port)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == -signal.SIGTERM
 
@@ -105,6 +108,10 @@ def is_reached(host: str, port: int) -> bool:
             ["worker", "--dispatcher=grpc://127.0.0.1:1", "--host=198.51.100.7"],
             "--host=198.51.100.7 is no address of this machine",
         ),
+        (
+            ["worker", "--dispatcher=127.0.0.1:1", "--listen=198.51.100.7"],
+            "--listen=198.51.100.7 is no address of this machine",
+        ),
     ],
 )
 def test_mistakes_of_a_server_are_one_line(arguments, said, capsys, signals):
@@ -126,7 +133,7 @@ def signals():
 @pytest.fixture
 def serve() -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts servers in processes of their own."""
-    processes = []
+    started = []
 
     def start(*arguments: str, **options: Any) -> subprocess.Popen:
         process = subprocess.Popen(
@@ -136,11 +143,11 @@ def serve() -> Iterator[Callable[..., subprocess.Popen]]:
             **options,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-        processes.append(process)
+        started.append(process)
         return process
 
     yield start
-    for process in processes:
+    for process in started:
         process.kill()
         process.wait()
         process.stdout.close()

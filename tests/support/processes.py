@@ -62,7 +62,7 @@ def started(
 
 
 def _tf_configs(workers: int) -> list[dict[str, str]]:
-    hosts = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     return [
         {
             "TF_CONFIG": json.dumps(
@@ -76,7 +76,8 @@ def _tf_configs(workers: int) -> list[dict[str, str]]:
     ]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine where nobody listens."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

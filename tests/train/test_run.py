@@ -329,9 +329,20 @@ def test_broken_jpeg_is_skipped_and_counted(digits, finished, tmp_path):
     assert (summary["eval_images"], summary["eval_skipped_records"]) == (998, 2)
 
 
-def test_more_labels_than_classes(digits, tmp_path):
-    with pytest.raises(UserError, match=r"has 10 labels but the model has 7 classes"):
-        run_tiny(digits, tmp_path, **{"efficientnet_x.build_model.num_classes": 7})
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("efficientnet_x.build_model.num_classes", 7, "has 10 labels but the model"),
+        ("experiment.Experiment.accumulation_steps", 3, r"size = \d+ does not divide"),
+        ("experiment.Experiment.pretrained", "/no/such", "/no/such"),
+    ],
+)
+def test_a_mistake_leaves_nothing(digits, tmp_path, name, value, why):
+    mine = tmp_path / "runs" / "mine"
+    mine.mkdir(parents=True)
+    with pytest.raises(UserError, match=why):
+        run_tiny(digits, tmp_path / "runs" / "new" / "run", **{name: value})
+    assert [*tmp_path.rglob("*")] == [mine.parent, mine]
 
 
 def test_no_data(tmp_path):
