@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from common.errors import one_line
-from input_pipeline import records
+from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 
 _ENCODINGS = {  # by what begins a file; the longer ones first
@@ -113,7 +113,7 @@ def for_labels(
 
 
 def _text(path: str) -> str:
-    records.require_file(path)
+    dataset_info.require_file(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from common import gfiles
 from common.errors import one_line
-from input_pipeline import records
+from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 
 _MOST_FILES = 1_000_000
@@ -36,13 +36,13 @@ class TfdsInfo:
 
 def foreign_info(folder: str) -> dict[str, Any] | None:
     """Return the dataset_info.json of another tool; None where there is none."""
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
-    records.require_file(path)
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
+    dataset_info.require_file(path)
     try:
         content = json.loads(gfiles.read_text(path) or "null")
     except (ValueError, RecursionError):  # of ours, perhaps: who reads it will tell
         return None
-    return content if records.is_foreign(content) else None
+    return content if dataset_info.is_foreign(content) else None
 
 
 def read(folder: str) -> TfdsInfo | None:
@@ -54,7 +54,7 @@ def read(folder: str) -> TfdsInfo | None:
     content = foreign_info(folder)
     if content is None or not isinstance(content.get("splits"), list):
         return None
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
     if (form := content.get("fileFormat", "tfrecord")) != "tfrecord":
         raise DataError(
             f"{path} tells of files of the format {form}: write them again as "

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from common.files import STAGING
-from input_pipeline import records, worker_pool
-from input_pipeline.records import MISSING_LABEL, DatasetInfo, SplitInfo
+from input_pipeline import dataset_info, records, worker_pool
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.records import MISSING_LABEL
 from input_pipeline.validation.duplicates import check_repeats
 from input_pipeline.validation.findings import FaultKind, Findings, Location
 from input_pipeline.validation.inspect_shard import (
@@ -98,8 +99,8 @@ def inspect_dataset(
       OpError: the folder or bucket cannot be reached.
     """
     # The other functions take a bucket that cannot be reached for an empty one.
-    tf.io.gfile.exists(tf.io.gfile.join(data_dir, records.INFO_FILENAME))
-    info = records.read_info(data_dir)
+    tf.io.gfile.exists(tf.io.gfile.join(data_dir, dataset_info.INFO_FILENAME))
+    info = dataset_info.read_info(data_dir)
     splits = info.splits if split is None else {split: info.split(split)}
     shards = _inspect_shards(data_dir, info, splits, workers, decode)
     findings = Findings()
@@ -179,7 +180,7 @@ def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None
         low, high, count = labels.min(), labels.max(), len(info.label_names)
         hint = f"labels run {low}..{high}: "
         if high - low + 1 == count:
-            hint += f"set label_offset to {low} in {records.INFO_FILENAME}"
+            hint += f"set label_offset to {low} in {dataset_info.INFO_FILENAME}"
         else:
             hint += FaultKind.LABEL_OUTSIDE.remedy
         findings.remedies[FaultKind.LABEL_OUTSIDE] = hint

@@ -3,7 +3,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from input_pipeline import prepare, records
+from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, imagefolder
 from input_pipeline.preparation.plan import Item
@@ -57,7 +57,7 @@ def test_every_image_is_stored_under_its_class(tmp_path, capsys):
         "validation: 1 of 3 classes (none of cat, Übermaß), each of 1 image\n"
         "test: 1 of 3 classes (none of dog, Übermaß), each of 1 image\n"
     )
-    info = records.load_info(str(output))
+    info = dataset_info.load_info(str(output))
     assert info.name == "pets"
     assert info.label_names == ("cat", "dog", "Übermaß")
     assert info.label_offset == 1
@@ -183,7 +183,7 @@ def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
     assert "is not a whole image (one of JPEG, PNG" in stopped
     assert "start again with --on_bad_image skip" in stopped
     assert stopped.count("\n") == 1
-    assert not (output / records.INFO_FILENAME).exists()
+    assert not (output / dataset_info.INFO_FILENAME).exists()
     # The very command that the error names goes on from there.
     assert run(*arguments, "--on_bad_image", "skip") == 0
     skipped = capsys.readouterr()
