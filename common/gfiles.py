@@ -240,7 +240,7 @@ def exists(path: str) -> bool:
         return tf.io.gfile.exists(path)
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot read {path}: {first_line(error)}; mend the permissions"
+            f"cannot read {path}: {why_unreachable(path, error)}"
         ) from error
 
 
@@ -279,7 +279,7 @@ def read_text(path: str) -> str | None:
             return file.read()
     except tf.errors.OpError as error:
         raise UserError(
-            f"cannot read {path}: {first_line(error)}; mend the permissions"
+            f"cannot read {path}: {why_unreachable(path, error)}"
         ) from error
 
 

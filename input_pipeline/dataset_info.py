@@ -130,7 +130,9 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
     gfiles.write_text(path, json.dumps(content) + "\n")
 
 
-def require_file(path: str) -> None:
+def require_file(
+    path: str, mend: str = "move it away, or choose another folder"
+) -> None:
     """Raise DataError where something else than a file has a file's name.
 
     To read a pipe would wait for ever. A link counts as what it points to; one that
@@ -146,9 +148,7 @@ def require_file(path: str) -> None:
             "disk, or remove the link"
         )
     if what not in (None, files.FILE):
-        raise DataError(
-            f"{path} is a {what}, no file: move it away, or choose another folder"
-        )
+        raise DataError(f"{path} is a {what}, no file: {mend}")
 
 
 def load_info(data_dir: str) -> DatasetInfo:

@@ -184,7 +184,7 @@ def describe(feature: Any) -> str:
     if len(values) > 1 and sorted(values)[-2:] == [0, 1]:
         return f"{len(values)} {noun}s, of which one is 1 (one-hot)"
     if len(values) == 1:
-        return f"a {noun} ({values[0]:g})"
+        return f"{'an' if noun == 'int64' else 'a'} {noun} ({values[0]:g})"
     more = " ..." * (len(values) > 3)
     return f"{len(values)} {noun}s ({', '.join(f'{v:g}' for v in values[:3])}{more})"
 
@@ -204,7 +204,9 @@ def _describe_bytes(values: list[bytes]) -> str:
 def file_format(path: str) -> str | None:
     """Return what a file is that is no TFRecord, and the way in; None if not known."""
     with tf.io.gfile.GFile(path, "rb") as file:
-        head: bytes = file.read(32)
+        head: bytes = file.read(512)
+    if head[257:262] == b"ustar":
+        return "a tar archive, of WebDataset perhaps: unpack it"
     formats = _FILE_FORMATS.items()
     known = next((what for start, what in formats if head.startswith(start)), None)
     image = image_formats.describe(head)
@@ -270,6 +272,12 @@ def find_fields(
       DataError: there is no such field, or several, or none of the images is a JPEG.
     """
     first = found[0]
+    for what, name in (("image", image), ("label", label)):
+        if name and not any(name in one for one in found):
+            raise DataError(
+                f"{where} has the fields {named(first)}, and no {name}: name another "
+                f"one with --{what}_field"
+            )
     image = image or _find_image(first, where)
     label = label or _find_label(first, where)
     names = [name for name in _FILENAMES if _kind(first, name) == "bytes_list"]

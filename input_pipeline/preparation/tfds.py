@@ -52,7 +52,10 @@ def read(folder: str) -> TfdsInfo | None:
       DataError: it cannot be read, or tells of files that are no TFRecords.
     """
     content = foreign_info(folder)
-    if content is None or not isinstance(content.get("splits"), list):
+    if content is None:
+        _require_whole(folder)
+        return None
+    if not isinstance(content.get("splits"), list):
         return None
     path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
     if (form := content.get("fileFormat", "tfrecord")) != "tfrecord":
@@ -66,6 +69,19 @@ def read(folder: str) -> TfdsInfo | None:
         raise DataError(
             f"{path}, of TensorFlow Datasets, cannot be read "
             f"({type(error).__name__}: {one_line(error)}): copy it again"
+        ) from None
+
+
+def _require_whole(folder: str) -> None:
+    """Refuse half a dataset_info.json in a folder that is TensorFlow Datasets'."""
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
+    if not gfiles.exists(tf.io.gfile.join(folder, "features.json")):
+        return
+    try:
+        json.loads(gfiles.read_text(path) or "null")
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"{path}, of TensorFlow Datasets, is damaged or cut off: copy it again"
         ) from None
 
 

@@ -95,7 +95,7 @@ def describe(
     fields = _fields(source, theirs, found.splits)
     notes = list(found.notes)
     names = _given_names(source, theirs, fields.label, notes)
-    gfiles.make_folder(output)
+    _require_writable(output)
     surveys: Surveys = survey(folder, found.splits, fields, workers=workers)
     if theirs:
         _check_lengths(surveys, theirs, folder)
@@ -114,6 +114,17 @@ def describe(
     notes += survey_notes(surveys, info)
     is_new = description.write_once(info, output, overwrite=overwrite_info)
     return Description(info, is_new, _images(surveys, info), notes)
+
+
+def _require_writable(output: str) -> None:
+    """Make the folder; a DataError if nothing can be written, before all is read."""
+    gfiles.make_folder(output)
+    local = gfiles.local_path(output)
+    if local is not None and not os.access(local, os.W_OK | os.X_OK):
+        raise DataError(
+            f"{output} cannot be written in: mend its permissions, or name another "
+            f"folder for {INFO_FILENAME}, --output=OUT"
+        )
 
 
 def _images(surveys: Surveys, info: DatasetInfo) -> dict[str, list[int]]:
@@ -193,7 +204,11 @@ def _find_theirs(folder: str, theirs: TfdsInfo) -> RecordFiles:
             )
     listed = {name for names in theirs.splits.values() for name in names}
     rest = [name for name in record_files.record_names(folder) if name not in listed]
-    splits = {split: tuple(names) for split, names in theirs.splits.items() if names}
+    splits = {
+        split: holding
+        for split, names in theirs.splits.items()
+        if (holding := tuple(name for name, length in names.items() if length != 0))
+    }
     if not splits:
         raise DataError(f"{folder}/{INFO_FILENAME} lists no files: build it again")
     return RecordFiles(splits, record_files.left_out(rest))

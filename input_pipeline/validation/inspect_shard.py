@@ -102,7 +102,8 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
                 names.append(found[1])
             advance(1)
     except tf.errors.NotFoundError:
-        findings.add(FaultKind.MISSING_FILE, Location(task.shard.filename))
+        location = Location(task.shard.filename, detail=f"there is no {task.path}")
+        findings.add(FaultKind.MISSING_FILE, location)
     except (DataError, OSError, tf.errors.OpError) as error:
         location = Location(task.shard.filename, detail=one_line(error))
         findings.add(FaultKind.UNREADABLE_FILE, location)

@@ -4,6 +4,7 @@ import base64
 import functools
 import gzip
 import json
+import os
 import re
 import zlib
 
@@ -480,6 +481,42 @@ def test_an_output_of_another_tool_is_left_alone(tmp_path, content):
     foreign = "is another tool's: choose another folder for --output"
     assert said.endswith(foreign) == (content != "{}")
     assert (output / "dataset_info.json").read_text() == content
+
+
+def test_what_is_wrong_is_said_before_all_is_read(tfds, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert refusal(tfds, tmp_path / "out") == (
+        f"{tmp_path / 'out'} cannot be written in: mend its permissions, or name "
+        "another folder for dataset_info.json, --output=OUT"
+    )
+    assert refusal(tfds, tmp_path / "out", label_field="lable").endswith(
+        ", and no lable: name another one with --label_field"
+    )
+    info = tfds / "dataset_info.json"
+    info.write_bytes(info.read_bytes()[:60])
+    assert refusal(tfds, tmp_path / "out") == (
+        f"{info}, of TensorFlow Datasets, is damaged or cut off: copy it again"
+    )
+
+
+def test_a_file_that_tensorflow_datasets_left_empty(tmp_path):
+    write_tfds(tmp_path, {"train": [PLAIN, []]})
+    (shard,) = look(tmp_path, tmp_path / "out").info.splits["train"].shards
+    assert (shard.filename, shard.records) == (
+        "pets-train.tfrecord-00000-of-00002",
+        len(PLAIN),
+    )
+
+
+def test_the_indices_of_dali_are_no_set(tmp_path):
+    write(tmp_path, {"train/train-00000-of-00001": IMAGENET})
+    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx" / "train-00000-of-00001").write_text("0 1234\n1234 5678\n")
+    found = look(tmp_path)
+    assert [one.filename for one in found.info.splits["train"].shards] == [
+        "train/train-00000-of-00001"
+    ]
+    assert found.notes[0].startswith("left out: idx/train-00000-of-00001, of no split")
 
 
 def test_folders_of_files_are_described_in_place_too(tmp_path):
