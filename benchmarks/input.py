@@ -59,7 +59,7 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
       DataError: there is no such dataset, or no such split of it.
     """
     from benchmarks.support.input_sides import SideProcess
-    from input_pipeline.records import load_info
+    from input_pipeline.dataset_info import load_info
 
     load_info(settings.data_dir).split(settings.split)  # before processes start
     names = ["ours"] if peer is None else ["ours", peer]

@@ -16,9 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from common.errors import one_line
+from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
-from input_pipeline.records import MISSING_LABEL, DatasetInfo, Fields, parse
+from input_pipeline.records import MISSING_LABEL, Fields, parse
 from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
 POLICIES = ("stop", "skip")

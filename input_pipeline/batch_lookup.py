@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from common.errors import first_line
+from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
-from input_pipeline.records import DatasetInfo, parse, write_shard
+from input_pipeline.records import parse, write_shard
 from input_pipeline.stream import (
     UNCOUNTED,
     UNREADABLE,

@@ -14,9 +14,10 @@ from input_pipeline.bad_records import (
     function_name,
     limited,
 )
+from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import eval_image, train_image
-from input_pipeline.records import DatasetInfo, load_info, parse
+from input_pipeline.records import parse
 from input_pipeline.service import distributed
 from input_pipeline.stream import (
     InputHost,

@@ -148,7 +148,7 @@ _COUNT = _kind(lambda n: n in _BYTES, int, "a whole number, 0 or more")
 
 
 def check(content: Any, *, chunk_records: int) -> None:
-    """Raise InfoError where a description is not as `records.write_info` writes it.
+    """Raise InfoError where it is not as `dataset_info.write_info` writes it.
 
     Keys that are not known here are left alone; `total` may be missing.
 

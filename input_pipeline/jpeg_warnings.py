@@ -33,6 +33,18 @@ _FEW_BYTES = 64
 _PADDING = {0x00, 0xFF}
 
 
+# Odd headers that it complains of and reads all the same; what is in order behind the
+# group.
+_ODD_HEADERS = {
+    rb"(\xff\xe0..JFIF\x00)..": b"\x01\x01",
+    rb"(\xff\xee..Adobe.{6}).": b"\x00",
+    # Of the scan of a JPEG that is not progressive.
+    rb"(\xff[\xc0\xc1]\0.*?\xff\xda\0.(?:\x01..|\x03.{6}|\x04.{8}))...": b"\0\x3f\0",
+}
+_MARKER = re.compile(rb"\xff+([^\0\xff])", re.DOTALL)
+_SCAN = b"\xda"
+
+
 class Complaint(NamedTuple):
     """One line of libjpeg's.
 
@@ -58,8 +70,34 @@ def decode(encoded: bytes, *, ratio: int = 1) -> Complaint | None:
     Raises:
       InvalidArgumentError: it cannot be decoded.
     """
-    said, _ = listen(lambda: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio))
-    return complaint(said, encoded)
+
+    def decoded(data: bytes) -> Complaint | None:
+        said, _ = listen(lambda: tf.io.decode_jpeg(data, channels=3, ratio=ratio))
+        return complaint(said, data)
+
+    first = decoded(encoded)
+    if first is None or first.is_damage:
+        return first
+    # libjpeg is silent behind its first line, and that one may be a harmless one.
+    with contextlib.suppress(tf.errors.InvalidArgumentError):
+        second = decoded(_tidied(encoded))
+        return second if second and second.is_damage else first
+    return first
+
+
+def _tidied(encoded: bytes) -> bytes:
+    """Return a JPEG without odd headers, and without stray bytes before its scan."""
+    for odd, in_order in _ODD_HEADERS.items():
+        if found := re.search(odd, encoded, re.DOTALL):
+            rest = encoded[found.end() :]
+            encoded = encoded[: found.end(1)] + in_order + rest
+    parts, place = [encoded[:2]], 2
+    while found := _MARKER.search(encoded, place):
+        place = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
+        parts.append(encoded[found.start() : place])
+        if found[1] == _SCAN:
+            break
+    return b"".join([*parts, encoded[place:]])
 
 
 def listen(function: Callable[[], Result]) -> tuple[str, Result]:

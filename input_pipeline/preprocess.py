@@ -7,6 +7,8 @@ normalises them.
 
 import tensorflow as tf
 
+from input_pipeline.image_formats import PNG
+
 _CROP_FRACTION = 0.875  # of the shorter side, at evaluation
 _MAX_ATTEMPTS = 10
 _MIN_COVERED = 0.1
@@ -15,7 +17,7 @@ _MIN_COVERED = 0.1
 # 61 million pixels; this allows 300 MB.
 MAX_PIXELS = 100_000_000
 # Signature, and the length and the name of the chunk that holds width and height.
-_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG = PNG + b"\0\0\0\rIHDR"
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.records import CHUNK_RECORDS, DatasetInfo, SplitInfo, shard_path
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.records import CHUNK_RECORDS, shard_path
 
 Tensors = dict[str, Any]
 

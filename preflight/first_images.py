@@ -12,7 +12,8 @@ from PIL import Image
 
 from common.errors import UserError
 from input_pipeline import dataset
-from input_pipeline.records import DatasetInfo, load_info, parse
+from input_pipeline.dataset_info import DatasetInfo, load_info
+from input_pipeline.records import parse
 from input_pipeline.stream import Records, stream
 from models import efficientnet_x, variants
 from models.input_form import InputForm, input_form

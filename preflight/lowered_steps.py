@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from common.project import ROOT
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import InputForm, input_form
 from performance import lowering
 from preflight.compile_only import CompileOnlyStrategy

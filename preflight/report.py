@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from common.console import say
 from common.errors import UserError, first_line
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo, load_info
 from input_pipeline.errors import DataError
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo, load_info
+from input_pipeline.records import ShardInfo
 from models.input_form import input_form
 from preflight import host_input
 from preflight.rows import (

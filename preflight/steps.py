@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.console import count, say
 from common.project import ROOT
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from preflight import largest_batch
 from preflight.floors import floors_ms
 from preflight.lowered_steps import CannotLower, LoweredSteps, layers_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from common.console import say, warn
 from common.errors import Restart, UserError
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from train import evaluation
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import InputForm
 from train.experiment import Experiment
 from train.stage_rows import BASE_STAGE, Stage

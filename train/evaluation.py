@@ -13,7 +13,7 @@ import tensorflow as tf
 from common import gfiles
 from common.console import say, warn
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
 from train import losses, metrics, pretrained, state
 from train.checkpoints import bundle, directory, manager, ownership

@@ -11,7 +11,7 @@ import tensorflow as tf
 from common import checks
 from common.checks import Rule, optional
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from models.parts import part_of_variable
 from train import stage_rows
 from train.distribution.replica import BATCH_NORM

@@ -11,7 +11,7 @@ import tensorflow as tf
 from common import claims, gfiles
 from common.console import say
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo, load_info
+from input_pipeline.dataset_info import DatasetInfo, load_info
 from models.input_form import input_form
 from train import ema, evaluation, pretrained, run_folder, state
 from train.checkpoints import bundle, directory, ownership

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from models import complexity
 from models.input_form import InputForm, input_form
 from models.parts import built_by_us

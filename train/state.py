@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica

@@ -22,8 +22,9 @@ from benchmarks.support.input_case import (
 )
 from input_pipeline import dataset, preprocess
 from input_pipeline.bad_records import decode_group
+from input_pipeline.dataset_info import load_info
 from input_pipeline.randaugment import rand_augment
-from input_pipeline.records import load_info, parse, shard_path
+from input_pipeline.records import parse, shard_path
 from input_pipeline.stream import Records, finite, stream
 
 _AREAS, _RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)

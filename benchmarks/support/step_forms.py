@@ -8,7 +8,8 @@ from unittest import mock
 import keras
 from keras import ops
 
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 from models import blocks
 from preflight.lowered_steps import LoweredSteps
 from train import config

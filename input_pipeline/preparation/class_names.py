@@ -1,5 +1,7 @@
 """A file of the classes' names, one a line, as people and other tools write it."""
 
+import ast
+import contextlib
 import json
 import re
 import unicodedata
@@ -9,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from common.errors import one_line
-from input_pipeline import records
+from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 
 _ENCODINGS = {  # by what begins a file; the longer ones first
@@ -28,8 +30,17 @@ _HEADINGS = {
 _OTHER_FORMATS = (
     (r"item\s*\{", "a label map of the Object Detection API"),
     (r"<[!?a-zA-Z]", "a page of the web or XML"),
-    (r"(?i)names\s*:\s*(\[.*)?", "YAML"),
+    (r"(?i)names\s*:\s*(\[.*)?$", "YAML"),
+    (r"\w+\s*=\s*[\[({]", "Python"),
     (r"version https://git-lfs.*", "what Git LFS leaves in place of a file"),
+)
+
+
+# What stands around each name of a file that was written for a program.
+_AROUND_NAMES = (
+    (r"""(["']).*\1,?""", "has its names in quotes: take them off"),
+    (r".*[,;]", "has a comma or a semicolon behind each name: take them off"),
+    (r".*\t.*", "is a table with tabs: leave the column of the names alone"),
 )
 
 
@@ -42,12 +53,16 @@ class _Numbering(NamedTuple):
 
 _NUMBERINGS = (
     _Numbering(
-        re.compile(r"(?P<number>\d{1,9})(\s*[:;,\t=]|[.)]\s|\s-\s)\s*(?P<name>.+)"),
+        re.compile(
+            r"[#(]?(?P<number>\d{1,9})(\s*([:;,|\t=]|->)|[.)]\s|\s-\s)\s*(?P<name>.+)"
+        ),
         True,
     ),
-    _Numbering(re.compile(r"(?P<name>.+?)\s*[:;,\t=]\s*(?P<number>\d{1,9})"), True),
+    _Numbering(
+        re.compile(r"(?P<name>.+?)\s*([:;,|\t=]|->)\s*(?P<number>\d{1,9})"), True
+    ),
     # Cars have years, "Audi TT 2012", and coins numbers, "1 euro".
-    _Numbering(re.compile(r"(?P<number>\d{1,9})\s+(?P<name>.+)"), False),
+    _Numbering(re.compile(r"#?(?P<number>\d{1,9})\s+(?P<name>.+)"), False),
     _Numbering(re.compile(r"(?P<name>.+?)\s+(?P<number>\d{1,9})"), False),
 )
 
@@ -74,6 +89,7 @@ def read(
     if not plain:
         _check_remarks(lines, path)
         lines = _without_numbers(lines, first, path, note)
+        _check_names(lines, path)
     if repeated := _repeated(lines):
         raise DataError(f"{path}: {repeated}: every class needs a name of its own")
     return tuple(lines)
@@ -96,7 +112,8 @@ def for_labels(
     more = len(names) - len(labels)
     if more <= 0:
         return names
-    if more == 1 and names[0].lower() in _HEADINGS:
+    heading = re.split(r"\s*[,;|\t]\s*", names[0].lower())
+    if more == 1 and not _HEADINGS.isdisjoint(heading):
         raise DataError(
             f"{path} holds one name more than there are classes, and line 1, "
             f"{names[0]!r}, looks like a heading: remove it"
@@ -113,7 +130,7 @@ def for_labels(
 
 
 def _text(path: str) -> str:
-    records.require_file(path, mend="name the file itself")
+    dataset_info.require_file(path, "name a text file")
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()
@@ -147,26 +164,33 @@ def _check_remarks(lines: Sequence[str], path: str) -> None:
     """Raise a DataError where there is more than names."""
     if what := _other_format(lines):
         raise DataError(f"{path} is {what}: write one class name a line")
-    remarks = [i for i, line in enumerate(lines) if line.startswith("#")]
+    if all(line.startswith("- ") for line in lines):
+        raise DataError(f"{path} is YAML: write one class name a line")
+    remarks = [i for i, line in enumerate(lines) if re.match(r"#(?!\d)", line)]
     if 0 < len(remarks) < len(lines):
         raise DataError(
             f"{path}, line {remarks[0] + 1}: {lines[remarks[0]]!r} looks like a "
             "remark, not like a name: remove it"
         )
-    if all(re.fullmatch(r"""(["']).*\1,?""", line) for line in lines):
-        raise DataError(f"{path} has its names in quotes: take them off")
+
+
+def _check_names(names: Sequence[str], path: str) -> None:
+    """Raise a DataError where all names have what belongs to none."""
+    for pattern, fault in _AROUND_NAMES:
+        if all(re.fullmatch(pattern, name) for name in names):
+            raise DataError(f"{path} {fault}")
 
 
 def _other_format(lines: Sequence[str]) -> str | None:
     for pattern, what in _OTHER_FORMATS:
-        if re.match(pattern + ("$" if what == "YAML" else ""), lines[0]):
+        if re.match(pattern, lines[0]):
             return what
-    if lines[0][0] in "[{":
-        try:
-            json.loads("\n".join(lines))
-        except ValueError:
-            return None
-        return "JSON"
+    if lines[0][0] in "[({":
+        for parse, what in ((json.loads, "JSON"), (ast.literal_eval, "Python")):
+            # Of what ast raises besides: there may be 1,000 brackets, or bytes of 0.
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError):
+                if isinstance(parse("\n".join(lines)), (dict, list, tuple, set)):
+                    return what
     return None
 
 

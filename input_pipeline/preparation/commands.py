@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from common import console
 from common.errors import one_line
+from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import (
     dataset_writer,
@@ -17,7 +18,6 @@ from input_pipeline.preparation import (
 )
 from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.plan import Plan
-from input_pipeline.records import DatasetInfo
 
 _NAMED = 20  # skipped images that are listed one by one
 

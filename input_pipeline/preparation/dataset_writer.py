@@ -17,18 +17,19 @@ from typing import TypeVar
 import tensorflow as tf
 
 from common import claims, gfiles
-from input_pipeline import records, worker_pool
+from input_pipeline import dataset_info, worker_pool
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import description, shard_writer
 from input_pipeline.preparation.plan import LABEL_OFFSET, File, Plan, summary
 from input_pipeline.preparation.shard_writer import Done, Task
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 
 PLAN_FILENAME = "prepare_plan.json"
 _Result = TypeVar("_Result")
 
 # In a folder without a plan they are someone else's.
-_FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(records.INFO_FILENAME)}")
+_FOREIGN = re.compile(rf".+-\d{{5}}-of-\d{{5}}|{re.escape(dataset_info.INFO_FILENAME)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Job:
     def names(self) -> list[str]:
         """All that is written, by name."""
         shards = (file.filename for file in self.files)
-        return [PLAN_FILENAME, records.INFO_FILENAME, *shards]
+        return [PLAN_FILENAME, dataset_info.INFO_FILENAME, *shards]
 
     def run(
         self, function: Callable[[Task, worker_pool.Advance], _Result]
@@ -167,7 +168,7 @@ def _verify(job: _Job, refusal: claims.Unwritable) -> Outcome:
     done = [one for one in found if one]
     if len(done) < len(found):
         raise refusal
-    if records.read_info(job.output) != job.info([one.shard for one in done]):
+    if dataset_info.read_info(job.output) != job.info([one.shard for one in done]):
         raise refusal
     return job.outcome(done, described=False)
 
@@ -182,7 +183,7 @@ def _present(job: _Job) -> set[str]:
     """Return the names in the folder; a DataError if one of ours is of no file."""
     present = set(tf.io.gfile.listdir(job.output))
     for name in present.intersection(job.names):
-        records.require_file(tf.io.gfile.join(job.output, name))
+        dataset_info.require_file(tf.io.gfile.join(job.output, name))
     return present
 
 

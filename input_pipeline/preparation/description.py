@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from common import gfiles
-from input_pipeline import records
+from input_pipeline import dataset_info
+from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
-from input_pipeline.records import DatasetInfo
 
 _NAMED = 3  # changed names of classes that are told
 
@@ -29,7 +29,7 @@ def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bo
         return False
     if there is not None and not overwrite:
         require_same(there, info, folder)
-    records.write_info(info, folder)
+    dataset_info.write_info(info, folder)
     return True
 
 
@@ -43,12 +43,12 @@ def find(folder: str, *, overwrite: bool = False) -> DatasetInfo | None:
     Raises:
       DataError: it cannot be read, and may not be overwritten.
     """
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
-    records.require_file(path)
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
+    dataset_info.require_file(path)
     if not gfiles.exists(path):
         return None
     try:
-        return records.read_info(folder)
+        return dataset_info.read_info(folder)
     except DataError:
         if not overwrite:
             raise
@@ -59,8 +59,8 @@ def require_same(there: DatasetInfo, now: DatasetInfo, folder: str) -> None:
     """Raise a DataError that tells how two descriptions of a folder differ."""
     if there != now:
         raise DataError(
-            f"{tf.io.gfile.join(folder, records.INFO_FILENAME)} says something else "
-            f"than the data do ({_differences(there, now)}): keep it as it is, or "
+            f"{tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)} says something "
+            f"else than the data do ({_differences(there, now)}): keep it as it is, or "
             "overwrite it with --overwrite_info"
         )
 

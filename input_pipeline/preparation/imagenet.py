@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from common import extras
-from input_pipeline import records
+from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import is_junk
 from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
@@ -212,7 +212,7 @@ def _synset(name: str, truth: Sequence[str], path: str) -> str:
 
 
 def _open(path: str) -> IO[bytes]:
-    records.require_file(path, mend="name the file itself")
+    dataset_info.require_file(path, "name the file itself")
     try:
         return open(path, "rb")
     except OSError as error:

@@ -10,17 +10,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import jpeg_warnings
+from input_pipeline import image_formats, jpeg_warnings
 from input_pipeline.preprocess import MAX_PIXELS
 
 MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-# What else lies in folders of images, under any name.
-_OTHER_FORMATS = {
-    "HEIC": rb".{4}ftyp(hei|hev|mif1|msf1)",
-    "AVIF": rb".{4}ftypavi",
-    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
-    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+_READ = ("a JPEG", "a PNG", "a WebP", "a BMP", "a GIF", "a TIFF", "a PNM")
+# What stands in the place of images, under their names.
+_NO_IMAGES = {
     "a page of the web": rb"\s*<(!doctype )?html",
     "what Git LFS leaves in place of a file": rb"version https://git-lfs",
 }
@@ -102,10 +99,13 @@ def _open(data: bytes) -> Image.Image:
 
 def _other_format(data: bytes) -> str:
     names = ", ".join(FORMATS)
-    for name, begin in _OTHER_FORMATS.items():
-        if re.match(begin, data, re.DOTALL | re.IGNORECASE):
-            return f"is {name}, none of {names}"
-    return f"is not a whole image (one of {names})"
+    what = image_formats.describe(data)
+    for name, begin in _NO_IMAGES.items():
+        if re.match(begin, data, re.IGNORECASE):
+            what = name
+    if what is None or what in _READ:
+        return f"is not a whole image (one of {names})"
+    return f"is {what}, none of {names}"
 
 
 def _check_decodes(data: bytes) -> None:

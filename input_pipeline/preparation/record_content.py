@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from common.console import count
 from common.errors import first_line
+from input_pipeline import image_formats
 from input_pipeline.errors import DataError
+from input_pipeline.image_formats import JPEG
 from input_pipeline.records import IMAGENET, Fields
 
 Features = Mapping[str, Any]  # tf.train.Feature by name
@@ -30,19 +32,6 @@ _FILENAMES = (
     *("image/id", "image/file_name", "path"),
 )
 
-_JPEG = b"\xff\xd8\xff"
-_IMAGE_FORMATS = {
-    _JPEG: "a JPEG",
-    b"\x89PNG": "a PNG",
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"RIFF": "a WebP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"\0\0\0\x0cjP": "a JPEG 2000",
-    b"/9j/": "a JPEG in base64",
-    b"iVBORw0KGgo": "a PNG in base64",
-}
 _FILE_FORMATS = {
     b"\x1f\x8b": "compressed by gzip: decompress it, gzip -dc FILE > NEW",
     **dict.fromkeys(
@@ -98,7 +87,7 @@ def features_of(content: bytes, where: str) -> Features:
     try:
         features = tf.train.Example.FromString(content).features.feature
     except Exception:  # protobuf's DecodeError, which TensorFlow does not re-export
-        image = image_format(content)
+        image = image_formats.describe(content)
         what = f", but {image}" if image else ""
         raise DataError(
             f"{where} is not a tf.train.Example{what}: write the file again"
@@ -129,8 +118,14 @@ def record(content: bytes, fields: Fields, where: str) -> Record:
         label,
         text.decode("utf-8", "backslashreplace"),
         synset.decode("utf-8", "backslashreplace"),
-        None if image.startswith(_JPEG) else image_format(image) or "no image file",
+        _what_is_no_jpeg(image),
     )
+
+
+def _what_is_no_jpeg(image: bytes) -> str | None:
+    if image.startswith(JPEG):
+        return None
+    return image_formats.describe(image) or "no image file"
 
 
 def _values(features: Features, name: str, kind: str) -> Sequence[Any]:
@@ -189,7 +184,7 @@ def describe(feature: Any) -> str:
     if len(values) > 1 and sorted(values)[-2:] == [0, 1]:
         return f"{len(values)} {noun}s, of which one is 1 (one-hot)"
     if len(values) == 1:
-        return f"a {noun} ({values[0]:g})"
+        return f"{'an' if noun == 'int64' else 'a'} {noun} ({values[0]:g})"
     more = " ..." * (len(values) > 3)
     return f"{len(values)} {noun}s ({', '.join(f'{v:g}' for v in values[:3])}{more})"
 
@@ -201,26 +196,20 @@ def _describe_bytes(values: list[bytes]) -> str:
     text = value[:_TEXT_BYTES].decode("utf-8", "replace")
     if len(value) < _TEXT_BYTES and text.isprintable() and "\ufffd" not in text:
         return f"the text {text!r}"
-    if what := image_format(value):
+    if what := image_formats.describe(value):
         return what
     return f"{count(len(value), 'byte')} that are no number, text or image"
-
-
-def image_format(data: bytes) -> str | None:
-    """Return "a PNG" or the like, None of what is not known here."""
-    if data[4:8] == b"ftyp":
-        return "a HEIC, AVIF or MP4"
-    starts = _IMAGE_FORMATS.items()
-    return next((what for start, what in starts if data.startswith(start)), None)
 
 
 def file_format(path: str) -> str | None:
     """Return what a file is that is no TFRecord, and the way in; None if not known."""
     with tf.io.gfile.GFile(path, "rb") as file:
-        head: bytes = file.read(32)
+        head: bytes = file.read(512)
+    if head[257:262] == b"ustar":
+        return "a tar archive, of WebDataset perhaps: unpack it"
     formats = _FILE_FORMATS.items()
     known = next((what for start, what in formats if head.startswith(start)), None)
-    image = image_format(head)
+    image = image_formats.describe(head)
     return known or (f"{image}: {_FOLDERS}" if image else None)
 
 
@@ -283,6 +272,12 @@ def find_fields(
       DataError: there is no such field, or several, or none of the images is a JPEG.
     """
     first = found[0]
+    for what, name in (("image", image), ("label", label)):
+        if name and not any(name in one for one in found):
+            raise DataError(
+                f"{where} has the fields {named(first)}, and no {name}: name another "
+                f"one with --{what}_field"
+            )
     image = image or _find_image(first, where)
     label = label or _find_label(first, where)
     names = [name for name in _FILENAMES if _kind(first, name) == "bytes_list"]
@@ -290,8 +285,8 @@ def find_fields(
     images = [_image(one, image, where) for one in found if image in one] or [b""]
     if image not in first:
         _image(first, image, f"{where}, record 0")
-    if not any(one.startswith(_JPEG) for one in images):
-        what = image_format(images[0]) or _describe_bytes([images[0]])
+    if not any(one.startswith(JPEG) for one in images):
+        what = image_formats.describe(images[0]) or _describe_bytes([images[0]])
         raise DataError(
             f"{where}: the field {image} holds {what}, where training takes a JPEG: "
             f"{_FOLDERS}"
@@ -307,7 +302,7 @@ def _find_image(features: Features, where: str) -> str:
         name
         for name in sorted(features)
         if any(
-            len(value) >= _IMAGE_BYTES and image_format(value)
+            len(value) >= _IMAGE_BYTES and image_formats.describe(value)
             for value in _values(features, name, "bytes_list")
         )
     ]

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from common import files, gfiles
 from common.console import count
+from common.errors import first_line
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import record_content
 
@@ -20,7 +21,7 @@ from input_pipeline.preparation import record_content
 _OURS = re.compile(r"(\w+)-\d{5}-of-\d{5}")
 _NUMBERED = re.compile(r"(\d+)-of-(\d+)")
 _ENDING = r"\.(tfrecords?|tfrec|tfr|records?|array_record)"
-_LOOKS_LIKE_ONE = re.compile(
+LOOKS_LIKE_ONE = re.compile(
     rf".*\d+-of-\d+|.*{_ENDING}([-_.]?\d+)?(\.gz|\.zlib|\.zz)?|.*{_ENDING}-\d+-of-\d+",
     re.IGNORECASE | re.DOTALL,
 )
@@ -78,6 +79,7 @@ def find(source: str) -> RecordFiles:
         raise DataError(_untold(source, rest) if rest else _nothing(source))
     splits = {}
     for of_split in sets.values():
+        rest += _take_out_others(of_split, source)
         first = next(iter(of_split.values()))[0]
         split = split_of(first) or _told(first) or ""
         splits[split] = _only_set(split, of_split, source)
@@ -104,6 +106,24 @@ def _sets(names: Sequence[str]) -> tuple[_Sets, list[str]]:
     return sets, rest
 
 
+def _take_out_others(sets: dict[str, list[str]], source: str) -> list[str]:
+    """Take out sets, where there are several, of no TFRecords, as DALI's indices."""
+    if len(sets) == 1:
+        return []
+    records = {
+        one
+        for one, names in sets.items()
+        if any(_may_be_one(tf.io.gfile.join(source, name)) for name in names)
+    }
+    others = set(sets) - records if records else set()
+    return [name for one in others for name in sets.pop(one)]
+
+
+def _may_be_one(path: str) -> bool:
+    """Whether a file begins like a TFRecord, or is empty, as by a copy cut off."""
+    return _begins_like_one(path) or not tf.io.gfile.stat(path).length
+
+
 def choose(source: str, patterns: Mapping[str, str]) -> RecordFiles:
     """Return the splits of which a person gives the patterns.
 
@@ -113,7 +133,8 @@ def choose(source: str, patterns: Mapping[str, str]) -> RecordFiles:
     names = list_files(source)
     splits, notes, taken = {}, [], {}
     for split, pattern in patterns.items():
-        found = [name for name in names if _matches(name, pattern)]
+        inside = pattern.removeprefix(f"{source.rstrip('/')}/")
+        found = [name for name in names if _matches(name, inside)]
         if not found:
             near = record_names(source)[:3]
             there = f": there are {', '.join(near)} ..." if near else ""
@@ -150,7 +171,7 @@ def record_names(source: str) -> list[str]:
     """Return the names of what looks like a TFRecord, or begins like one."""
     found, others = [], []
     for name in list_files(source):
-        looks = _LOOKS_LIKE_ONE.fullmatch(os.path.basename(name))
+        looks = LOOKS_LIKE_ONE.fullmatch(os.path.basename(name))
         (found if looks else others).append(name)
     for name in others[:_MOST_OPENED]:
         if _begins_like_one(tf.io.gfile.join(source, name)):
@@ -164,7 +185,7 @@ def split_of(name: str) -> str | None:
     ours = _OURS.fullmatch(last)
     if ours and folder.lower() not in _SPLIT_OF:
         return ours[1]
-    looks = _LOOKS_LIKE_ONE.fullmatch(last) or last.lower() in _SPLIT_OF
+    looks = LOOKS_LIKE_ONE.fullmatch(last) or last.lower() in _SPLIT_OF
     return _told(name) if looks else None
 
 
@@ -177,7 +198,11 @@ def _told(name: str) -> str | None:
 
 
 def list_files(source: str) -> list[str]:
-    """Return the files of a folder and of the folders in it, relative, sorted."""
+    """Return the files of a folder and of the folders in it, relative, sorted.
+
+    Raises:
+      DataError: it is no folder, or one of them cannot be looked into.
+    """
     if not tf.io.gfile.isdir(source):
         what = (
             "a file: name the folder that it lies in" if gfiles.exists(source) else ""
@@ -203,7 +228,12 @@ def list_files(source: str) -> list[str]:
 
 
 def _entries(folder: str) -> list[str]:
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    try:
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+    except tf.errors.OpError as error:
+        raise DataError(
+            f"cannot look into {folder}: {first_line(error)}; mend its permissions"
+        ) from None
     return sorted(name for name in names if name and not name.startswith("."))
 
 
@@ -356,7 +386,7 @@ def _below(source: str) -> str | None:
         folder, seen = folders.popleft(), seen + 1
         for name in _entries(folder):
             path = tf.io.gfile.join(folder, name)
-            if _LOOKS_LIKE_ONE.fullmatch(name) and not tf.io.gfile.isdir(path):
+            if LOOKS_LIKE_ONE.fullmatch(name) and not tf.io.gfile.isdir(path):
                 return folder
             if tf.io.gfile.isdir(path):
                 folders.append(path)

@@ -40,6 +40,9 @@ class Survey:
     digest: bytes
 
 
+Surveys = Mapping[str, Sequence[Survey]]  # by split
+
+
 class _Task(NamedTuple):
     folder: str
     name: str

@@ -13,7 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from common.errors import one_line
-from input_pipeline import records, worker_pool
+from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.jpeg import BadImageError
 from input_pipeline.preparation.plan import LABEL_OFFSET, Class, Item, Source
@@ -68,7 +68,7 @@ def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
     Raises:
       DataError: it is not the task's. Somebody may have changed it, or put it there.
     """
-    records.require_file(task.path)
+    dataset_info.require_file(task.path)
     if not tf.io.gfile.exists(task.path):
         return None
     found: list[str | None] = []

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from common import gfiles
 from common.errors import one_line
-from input_pipeline import records
+from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 
 _MOST_FILES = 1_000_000
@@ -36,13 +36,13 @@ class TfdsInfo:
 
 def foreign_info(folder: str) -> dict[str, Any] | None:
     """Return the dataset_info.json of another tool; None where there is none."""
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
-    records.require_file(path)
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
+    dataset_info.require_file(path)
     try:
         content = json.loads(gfiles.read_text(path) or "null")
     except (ValueError, RecursionError):  # of ours, perhaps: who reads it will tell
         return None
-    return content if records.is_foreign(content) else None
+    return content if dataset_info.is_foreign(content) else None
 
 
 def read(folder: str) -> TfdsInfo | None:
@@ -52,9 +52,12 @@ def read(folder: str) -> TfdsInfo | None:
       DataError: it cannot be read, or tells of files that are no TFRecords.
     """
     content = foreign_info(folder)
-    if content is None or not isinstance(content.get("splits"), list):
+    if content is None:
+        _require_whole(folder)
         return None
-    path = tf.io.gfile.join(folder, records.INFO_FILENAME)
+    if not isinstance(content.get("splits"), list):
+        return None
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
     if (form := content.get("fileFormat", "tfrecord")) != "tfrecord":
         raise DataError(
             f"{path} tells of files of the format {form}: write them again as "
@@ -66,6 +69,19 @@ def read(folder: str) -> TfdsInfo | None:
         raise DataError(
             f"{path}, of TensorFlow Datasets, cannot be read "
             f"({type(error).__name__}: {one_line(error)}): copy it again"
+        ) from None
+
+
+def _require_whole(folder: str) -> None:
+    """Refuse half a dataset_info.json in a folder that is TensorFlow Datasets'."""
+    path = tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)
+    if not gfiles.exists(tf.io.gfile.join(folder, "features.json")):
+        return
+    try:
+        json.loads(gfiles.read_text(path) or "null")
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"{path}, of TensorFlow Datasets, is damaged or cut off: copy it again"
         ) from None
 
 

@@ -31,6 +31,11 @@ class FaultKind(enum.Enum):
         True,
         f"training would not read it: move it elsewhere, or {_INDEX}",
     )
+    OTHER_SPLIT = (
+        "TFRecord of a split that dataset_info.json does not have",
+        False,
+        "nothing, if this split was left out on purpose",
+    )
     LEFTOVER_FILE = (
         "file left by an interrupted run",
         False,

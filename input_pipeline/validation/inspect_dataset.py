@@ -8,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from common.files import STAGING
-from input_pipeline import records, worker_pool
-from input_pipeline.records import MISSING_LABEL, DatasetInfo, SplitInfo
+from input_pipeline import dataset_info, records, worker_pool
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.preparation import record_files
+from input_pipeline.records import MISSING_LABEL
 from input_pipeline.validation.duplicates import check_repeats
 from input_pipeline.validation.findings import FaultKind, Findings, Location
 from input_pipeline.validation.inspect_shard import (
@@ -19,7 +21,6 @@ from input_pipeline.validation.inspect_shard import (
 )
 
 SMALL = 32  # pixels
-_SHARD_NAME = re.compile(r"-\d+-of-\d+|\.tfrecord")
 
 Shards = Mapping[str, Sequence[ShardReport]]  # by split
 
@@ -98,8 +99,8 @@ def inspect_dataset(
       OpError: the folder or bucket cannot be reached.
     """
     # The other functions take a bucket that cannot be reached for an empty one.
-    tf.io.gfile.exists(tf.io.gfile.join(data_dir, records.INFO_FILENAME))
-    info = records.read_info(data_dir)
+    tf.io.gfile.exists(tf.io.gfile.join(data_dir, dataset_info.INFO_FILENAME))
+    info = dataset_info.read_info(data_dir)
     splits = info.splits if split is None else {split: info.split(split)}
     shards = _inspect_shards(data_dir, info, splits, workers, decode)
     findings = Findings()
@@ -143,14 +144,19 @@ def _inspect_shards(
 def _check_listing(data_dir: str, info: DatasetInfo, findings: Findings) -> None:
     """Note files that look like shards and are none of this dataset."""
     listed = {shard.filename for s in info.splits.values() for shard in s.shards}
-    prefixes = tuple(f"{split}-" for split in info.splits)
+    splits = "|".join(map(re.escape, info.splits))
+    shard_name = re.compile(rf"({splits})-\d+|{record_files.LOOKS_LIKE_ONE.pattern}")
     for name in sorted(set(tf.io.gfile.listdir(data_dir)) - listed):
         if STAGING.fullmatch(name):
             findings.add(FaultKind.LEFTOVER_FILE, Location(name))
             continue
-        suspect = name.startswith(prefixes) or _SHARD_NAME.search(name)
-        if suspect and not tf.io.gfile.isdir(tf.io.gfile.join(data_dir, name)):
-            findings.add(FaultKind.UNLISTED_FILE, Location(name))
+        if not shard_name.fullmatch(name):
+            continue
+        if not tf.io.gfile.isdir(tf.io.gfile.join(data_dir, name)):
+            split = record_files.split_of(name)
+            other = split is not None and split not in info.splits
+            kind = FaultKind.OTHER_SPLIT if other else FaultKind.UNLISTED_FILE
+            findings.add(kind, Location(name))
 
 
 def _labels(shards: Sequence[ShardReport]) -> np.ndarray:
@@ -170,6 +176,8 @@ def _class_counts(shards: Sequence[ShardReport], info: DatasetInfo) -> np.ndarra
 def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None:
     """Note classes without images, and what all labels have in common if wrong."""
     for split, of_split in shards.items():
+        if not sum(len(shard.images) for shard in of_split):
+            continue  # of what is wrong with all files there is something else to say
         empty = np.flatnonzero(_class_counts(of_split, info) == 0)
         for number in empty.tolist():
             label = f"label {number + info.label_offset}, {info.label_names[number]!r}"
@@ -179,7 +187,7 @@ def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None
         low, high, count = labels.min(), labels.max(), len(info.label_names)
         hint = f"labels run {low}..{high}: "
         if high - low + 1 == count:
-            hint += f"set label_offset to {low} in {records.INFO_FILENAME}"
+            hint += f"set label_offset to {low} in {dataset_info.INFO_FILENAME}"
         else:
             hint += FaultKind.LABEL_OUTSIDE.remedy
         findings.remedies[FaultKind.LABEL_OUTSIDE] = hint

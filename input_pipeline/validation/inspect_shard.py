@@ -16,7 +16,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from common.errors import one_line
-from input_pipeline import jpeg_warnings
+from input_pipeline import image_formats, jpeg_warnings
+from input_pipeline.dataset_info import require_file
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import (
@@ -26,7 +27,6 @@ from input_pipeline.records import (
     Fields,
     ShardInfo,
     parse,
-    require_file,
 )
 from input_pipeline.stream import file_from
 from input_pipeline.validation.findings import FaultKind, Findings, Location
@@ -50,15 +50,6 @@ _FRAMING = _HEADER.size + 4
 _READ_AHEAD = 16  # records
 _NAME_BYTES = 200
 _GREY, _CMYK = 1, 4  # components
-_OTHER_FORMATS = {
-    b"\x89PNG": "a PNG",
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"RIFF": "a WebP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-}
-
 Add = Callable[[FaultKind, str], None]
 
 
@@ -111,7 +102,8 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
                 names.append(found[1])
             advance(1)
     except tf.errors.NotFoundError:
-        findings.add(FaultKind.MISSING_FILE, Location(task.shard.filename))
+        location = Location(task.shard.filename, detail=f"there is no {task.path}")
+        findings.add(FaultKind.MISSING_FILE, location)
     except (DataError, OSError, tf.errors.OpError) as error:
         location = Location(task.shard.filename, detail=one_line(error))
         findings.add(FaultKind.UNREADABLE_FILE, location)
@@ -335,9 +327,9 @@ def _inspect_image(
     encoded: bytes, features: Any, decode: bool, add: Add
 ) -> tuple[int, int]:
     """Return height and width, zeros if they cannot be told."""
-    if not encoded.startswith(b"\xff\xd8\xff"):
-        names = (n for start, n in _OTHER_FORMATS.items() if encoded.startswith(start))
-        add(FaultKind.NOT_A_JPEG, f"it is {next(names, 'no image that is known here')}")
+    if not encoded.startswith(image_formats.JPEG):
+        what = image_formats.describe(encoded) or "no image that is known here"
+        add(FaultKind.NOT_A_JPEG, f"it is {what}")
         return 0, 0
     try:
         _, shape = jpeg_warnings.listen(lambda: tf.image.extract_jpeg_shape(encoded))

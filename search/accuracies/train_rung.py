@@ -107,7 +107,7 @@ def first_part(experiment: "Experiment", until_epoch: float) -> "Experiment":
     Raises:
       UserError: the run has fewer epochs.
     """
-    from input_pipeline.records import DatasetInfo
+    from input_pipeline.dataset_info import DatasetInfo
     from train.experiment import Experiment
     from train.stage_rows import Stage
 
@@ -143,7 +143,7 @@ def _scores(
     summary: dict[str, Any], part: "Experiment", arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the scores of a run that stands where it was to be brought."""
-    from input_pipeline.records import load_info
+    from input_pipeline.dataset_info import load_info
 
     steps = part.train_steps(load_info(part.data_dir))
     if summary["steps"] != steps:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks import input as benchmark
 from benchmarks.support import input_sides
-from input_pipeline import records
+from input_pipeline import dataset_info, records
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,10 @@ def data_dir(tmp_path_factory) -> str:
         text="",
     )
     shard = records.write_shard(str(folder / "train-0"), [example] * 32)
-    info = records.DatasetInfo(
-        "noise", 1, ("noise",), {"train": records.SplitInfo((shard,))}
+    info = dataset_info.DatasetInfo(
+        "noise", 1, ("noise",), {"train": dataset_info.SplitInfo((shard,))}
     )
-    records.write_info(info, str(folder))
+    dataset_info.write_info(info, str(folder))
     return str(folder)
 
 

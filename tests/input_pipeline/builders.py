@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import records
+from input_pipeline import dataset_info, records
 
 DATA = pathlib.Path(__file__).parents[1] / "data" / "input_pipeline"
 # For functions that a data set maps: they need no AutoGraph, which takes seconds.
@@ -31,18 +31,18 @@ def example(value: int, **fields) -> bytes:
 
 def write_dataset(
     folder: pathlib.Path, shards: dict[str, list[bytes]]
-) -> records.DatasetInfo:
+) -> dataset_info.DatasetInfo:
     """Writes `{shard name: records}`; the split is the name's first word."""
     folder.mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[records.ShardInfo]] = {}
     for name, contents in shards.items():
         shard = records.write_shard(str(folder / name), contents)
         splits.setdefault(name.split("-")[0], []).append(shard)
-    info = records.DatasetInfo(
+    info = dataset_info.DatasetInfo(
         "tiny",
         label_offset=1,
         label_names=LABEL_NAMES,
-        splits={k: records.SplitInfo(tuple(v)) for k, v in splits.items()},
+        splits={k: dataset_info.SplitInfo(tuple(v)) for k, v in splits.items()},
     )
-    records.write_info(info, str(folder))
+    dataset_info.write_info(info, str(folder))
     return info

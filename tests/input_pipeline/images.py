@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import records
+from input_pipeline import dataset_info, records
 
 
 def picture(seed: int, height: int, width: int) -> Image.Image:
@@ -34,7 +34,7 @@ def write_files(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 
 def stored(folder: pathlib.Path, split: str) -> dict[str, tuple[int, str, bytes]]:
     """Label, class text and encoded bytes of each record of a split by filename."""
-    info = records.load_info(str(folder))
+    info = dataset_info.load_info(str(folder))
     paths = [records.shard_path(str(folder), s) for s in info.split(split).shards]
     result = {}
     for content in tf.data.TFRecordDataset(paths).as_numpy_iterator():

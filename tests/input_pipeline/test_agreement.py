@@ -5,13 +5,13 @@ import multiprocessing
 import pytest
 import tensorflow as tf
 
-from input_pipeline import dataset, records
+from input_pipeline import dataset, dataset_info, records
 from input_pipeline.validation.findings import FaultKind, Findings
 from input_pipeline.validation.inspect_shard import ShardTask, _inspect_record
 from tests.input_pipeline import malformed
 from tests.input_pipeline.builders import LABEL_NAMES
 
-INFO = records.DatasetInfo("tiny", 1, LABEL_NAMES, {})
+INFO = dataset_info.DatasetInfo("tiny", 1, LABEL_NAMES, {})
 TASK = ShardTask("train-0", records.ShardInfo("train-0", 1, (0,)), range(1, 6), True)
 
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from input_pipeline import batch_lookup, dataset
+from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
-from input_pipeline.records import load_info
 from tests.input_pipeline.builders import LABEL_NAMES, example, write_dataset
 
 SEED = 3

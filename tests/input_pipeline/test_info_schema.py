@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from input_pipeline import info_schema, records
+from input_pipeline import dataset_info, info_schema
 from input_pipeline.errors import DataError
 from input_pipeline.validation import inspect_dataset
 from tests.input_pipeline.builders import example, write_dataset
@@ -340,14 +340,14 @@ def test_files_in_folders_below_a_records_dir():
 
 def test_validate_and_training_say_the_same_line_and_keep_the_file(tmp_path):
     write_dataset(tmp_path, {"train-0": [example(0)]})
-    path = tmp_path / records.INFO_FILENAME
+    path = tmp_path / dataset_info.INFO_FILENAME
     sound = path.read_bytes()
     path.write_bytes(b"\xef\xbb\xbf" + sound)
-    assert records.load_info(str(tmp_path)).label_offset == 1
+    assert dataset_info.load_info(str(tmp_path)).label_offset == 1
     wrong = sound.replace(b'"label_offset": 1', b'"label_offset": 1.5')
     path.write_bytes(wrong)
     lines = []
-    for read in (records.load_info, inspect_dataset.inspect_dataset):
+    for read in (dataset_info.load_info, inspect_dataset.inspect_dataset):
         with pytest.raises(DataError) as refused:
             read(str(tmp_path))
         lines.append(str(refused.value))

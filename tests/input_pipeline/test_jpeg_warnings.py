@@ -40,13 +40,14 @@ def before_end(what: bytes) -> bytes:
     return PHOTO[:END] + what + PHOTO[END:]
 
 
+HOLE = PHOTO[: SCAN + 2000] + PHOTO[SCAN + 4000 :]
 # The file, libjpeg's line, and whether pixels are made up.
 CASES = {
     "sound": (PHOTO, "", False),
     "progressive": (PROGRESSIVE, "", False),
     "restarts": (RESTARTS, "", False),
     "bytes behind the end": (PHOTO + _NOISE, "", False),
-    "a hole": (PHOTO[: SCAN + 2000] + PHOTO[SCAN + 4000 :], ENDS, True),
+    "a hole": (HOLE, ENDS, True),
     "cut off, and ended": (PHOTO[: END // 2] + PHOTO[END:], ENDS, True),
     "zeros": (PHOTO[: SCAN + 2000] + bytes(500) + PHOTO[SCAN + 2500 :], ENDS, True),
     "noise": (PHOTO[: SCAN + 500] + _NOISE + PHOTO[SCAN + 2500 :], CORRUPT, True),
@@ -76,6 +77,33 @@ CASES = {
         PHOTO.replace(b"\xff\xc4", b"\0\0\0\xff\xc4", 1),
         f"{CORRUPT}3 extraneous bytes before marker 0xc4",
         False,
+    ),
+    "a hole behind an unknown JFIF": (
+        HOLE.replace(b"JFIF\0\1", b"JFIF\0\3", 1),
+        ENDS,
+        True,
+    ),
+    "a hole behind an odd scan": (
+        HOLE.replace(b"\0\x3f\0", b"\1\x3f\0", 1),
+        ENDS,
+        True,
+    ),
+    "an odd scan": (
+        PHOTO.replace(b"\0\x3f\0", b"\1\x3f\0", 1),
+        "Invalid SOS parameters",
+        False,
+    ),
+    "a hole behind stray bytes": (
+        HOLE.replace(b"\xff\xc4", b"\0\0\0\xff\xc4", 1),
+        ENDS,
+        True,
+    ),
+    "a progressive hole behind both": (
+        (PROGRESSIVE[:7000] + PROGRESSIVE[7300:])
+        .replace(b"JFIF\0\1", b"JFIF\0\3", 1)
+        .replace(b"\xff\xdb", b"\0\0\0\xff\xdb", 1),
+        CORRUPT,
+        True,
     ),
     "an unknown JFIF": (
         PHOTO.replace(b"JFIF\0\1", b"JFIF\0\3", 1),

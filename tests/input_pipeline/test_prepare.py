@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from common import claims
-from input_pipeline import prepare, records
+from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import commands, mnist
 from input_pipeline.preparation.plan import Item
@@ -58,7 +58,7 @@ def test_the_command_says_what_it_wrote(prepared):
 
 def test_the_splits_are_stratified_and_share_no_digit(prepared):
     output, _ = prepared
-    info = records.load_info(str(output))
+    info = dataset_info.load_info(str(output))
     images = []
     for split, per_class in [("train", 400), ("validation", 100)]:
         paths = [records.shard_path(str(output), s) for s in info.split(split).shards]
@@ -96,7 +96,7 @@ def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
 def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
     output = tmp_path / "copy"
     shutil.copytree(prepared[0], output)
-    path = output / records.INFO_FILENAME
+    path = output / dataset_info.INFO_FILENAME
     path.write_text(path.read_text().replace('"0", "1"', '"zero", "one"'))
     before = content(output)
     assert prepare.main(["mnist", f"--output={output}"]) == 2
@@ -311,7 +311,7 @@ def test_kills_and_the_number_of_processes_do_not_change_a_byte(photos, tmp_path
     killed.communicate()
     wait_for_end(killed)  # the workers do not live on
     written = len([*output.glob("train-*-of-00024")])
-    assert not (output / records.INFO_FILENAME).exists()
+    assert not (output / dataset_info.INFO_FILENAME).exists()
 
     interrupted = start(photos, output, workers=2)
     wait_for_files(interrupted, output, written + 1)

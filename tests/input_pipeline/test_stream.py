@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
-from input_pipeline.records import load_info
 from input_pipeline.stream import InputHost, Records, finite, stream
 from tests.input_pipeline.builders import write_dataset
 

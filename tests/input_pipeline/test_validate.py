@@ -410,7 +410,18 @@ def unlisted(folder):
     (folder / "more.tfrecord").write_bytes(b"")
     (folder / "README").write_bytes(b"")
     (folder / "train-raw").mkdir()
-    return {FaultKind.UNLISTED_FILE: ["more.tfrecord", "train-2", "x-00003-of-00004"]}
+    return {
+        FaultKind.UNLISTED_FILE: ["more.tfrecord", "train-2"],
+        FaultKind.OTHER_SPLIT: ["x-00003-of-00004"],
+    }
+
+
+def of_another_split(folder):
+    """Also what other tools write beside TFRecords, which is none of them."""
+    (folder / "test-00000-of-00001").write_bytes(b"")
+    for name in ("train-0.idx", "train-notes.txt", "train.tfrecord.md5"):
+        (folder / name).write_bytes(b"")
+    return {FaultKind.OTHER_SPLIT: ["test-00000-of-00001"]}
 
 
 def left_over(folder):
@@ -430,7 +441,7 @@ FILE_FAULTS = [
         too_many,
         in_another_order,
     ),
-    *(unlisted, left_over),
+    *(unlisted, left_over, of_another_split),
 ]
 
 
@@ -443,7 +454,7 @@ def test_a_faulty_file_is_named(tmp_path, spoil):
     for kind, lines in want.items():
         assert len(found[kind]) == len(lines)
         assert all(a.startswith(b) for a, b in zip(found[kind], lines, strict=True))
-    assert check(tmp_path)[0] == (spoil is not left_over)
+    assert check(tmp_path)[0] == (spoil not in (left_over, of_another_split))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import records
+from input_pipeline import dataset_info, records
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def greys(tmp_path_factory) -> str:
         for i in range(40)
     ]
     splits = {
-        name: records.SplitInfo(
+        name: dataset_info.SplitInfo(
             tuple(
                 records.write_shard(
                     str(folder / f"{name}-{k}"), examples[20 * k : 20 * k + 20]
@@ -35,5 +35,7 @@ def greys(tmp_path_factory) -> str:
         for name in ("train", "validation")
     }
     names = ("ash", "slate", "chalk")
-    records.write_info(records.DatasetInfo("greys", 1, names, splits), str(folder))
+    dataset_info.write_info(
+        dataset_info.DatasetInfo("greys", 1, names, splits), str(folder)
+    )
     return str(folder)

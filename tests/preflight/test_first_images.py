@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from input_pipeline import dataset, records
+from input_pipeline import dataset, dataset_info, records
 from models.input_form import input_form
 from preflight import first_images
 from preflight.contact_sheet import Shown
@@ -44,7 +44,7 @@ def experiment_of(data_dir: str, *bindings: str, gin_files=()):
 
 def shown_of(data_dir: str, count: int, *bindings: str, gin_files=()) -> list[Shown]:
     experiment = experiment_of(data_dir, *bindings, gin_files=gin_files)
-    info = records.load_info(data_dir)
+    info = dataset_info.load_info(data_dir)
     first = FirstStage.of(experiment, info)
     return list(first_images.first_images(experiment, first, info, count))
 
@@ -130,13 +130,13 @@ def test_a_bad_record_is_black_and_said_to_be_bad(greys, tmp_path):
         b"no JPEG", label=1, height=1, width=1, filename="", synset="", text=""
     )
     splits = {
-        name: records.SplitInfo(
+        name: dataset_info.SplitInfo(
             (records.write_shard(str(tmp_path / f"{name}-0"), [bad]),)
         )
         for name in ("train", "validation")
     }
-    info = records.DatasetInfo("bad", 1, ("ash",), splits)
-    records.write_info(info, str(tmp_path))
+    info = dataset_info.DatasetInfo("bad", 1, ("ash",), splits)
+    dataset_info.write_info(info, str(tmp_path))
     batch = "experiment.Experiment.global_batch_size = 1"
     skip = "dataset.train_dataset.on_bad_record = 'skip'"
     (shown,) = shown_of(str(tmp_path), 1, batch, skip)
@@ -161,7 +161,7 @@ def test_a_bad_record_is_black_and_said_to_be_bad(greys, tmp_path):
 def test_resolution_is_the_models_without_building_it(greys, bindings, monkeypatch):
     experiment = experiment_of(greys, *bindings)
     monkeypatch.setattr(first_images, "input_form", None)
-    first = FirstStage.of(experiment, records.load_info(greys))
+    first = FirstStage.of(experiment, dataset_info.load_info(greys))
     model = experiment.build_model()
     assert first.resolution == input_form(model).resolution
     assert first.model == model.name
@@ -171,7 +171,7 @@ def test_the_first_stage_counts(greys):
     row = {"until_epoch": 4, "resolution": 24, "magnitude": 3, "cutmix_alpha": 0}
     stages = f"experiment.Experiment.progressive = [{row}]"
     experiment = experiment_of(greys, stages, *AUGMENT, *ERASE, *MIX)
-    first = FirstStage.of(experiment, records.load_info(greys))
+    first = FirstStage.of(experiment, dataset_info.load_info(greys))
     assert first.resolution == 24
     assert first.lines == [
         "crop and flip: area_range=(0.65, 0.9), aspect_ratio_range=(0.9, 1.1), "
@@ -187,4 +187,4 @@ def test_the_first_stage_counts(greys):
 def test_images_of_another_function_are_refused(greys):
     experiment = dataclasses.replace(experiment_of(greys), train_data=lambda **_: None)
     with pytest.raises(UserError, match=r"of @dataset\.train_dataset only"):
-        FirstStage.of(experiment, records.load_info(greys))
+        FirstStage.of(experiment, dataset_info.load_info(greys))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks.support import results
 from common.project import ROOT
-from input_pipeline.records import load_info
+from input_pipeline.dataset_info import load_info
 from models import complexity
 from models.batch_norm import BatchNormalization
 from preflight import report, report_json, text

@@ -9,7 +9,7 @@ import tensorflow as tf
 from common.accelerators import TPUS
 from common.errors import UserError
 from common.project import ROOT
-from input_pipeline.records import load_info
+from input_pipeline.dataset_info import load_info
 from preflight import report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Restart, UserError
-from input_pipeline.records import load_info
+from input_pipeline.dataset_info import load_info
 from search.accuracies import train_rung, training
 from search.accuracies.training import Trained
 from search.results import Score

@@ -72,7 +72,7 @@ def test_one_bad_file_does_not_hide_the_good_ones(exported, tmp_path, capfd):
         "same",
         f"error: {tmp_path}/empty.jpg: it is empty",
         rf"error: {tmp_path}/\x1b[2Jbad.jpg: it is no image: neither a JPEG nor a PNG",
-        f"error: {tmp_path}/w.webp: it is WebP, which no network here takes: save it "
+        f"error: {tmp_path}/w.webp: it is a WebP, which no network here takes: save it "
         "as JPEG or PNG",
     ]
 

@@ -13,8 +13,9 @@ import pytest
 from common.checks import shown
 from common.errors import UserError
 from input_pipeline.dataset import train_dataset
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.randaugment import rand_augment
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 from models import VARIANTS
 from tests.support import tiny
 from tests.support.runs import TINY, bound

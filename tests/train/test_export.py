@@ -16,9 +16,9 @@ from PIL import Image
 
 from common.errors import UserError
 from common.files import tree
-from input_pipeline import records
+from input_pipeline import dataset_info, records
+from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
-from input_pipeline.records import load_info
 from tests.support.disk import full_disk
 from tests.support.folders import content
 from tests.support.rounding import rounding
@@ -196,9 +196,9 @@ def with_bad_records(digits, tmp_path):
             contents[int(number.lstrip("r"))] = record
         folder = str(tmp_path)
         written = records.write_shard(f"{folder}/validation-00000-of-00001", contents)
-        splits = {"validation": records.SplitInfo((written,))}
+        splits = {"validation": dataset_info.SplitInfo((written,))}
         info = dataclasses.replace(info, splits=splits)
-        records.write_info(info, folder)
+        dataset_info.write_info(info, folder)
         return folder, info, contents
 
     return make

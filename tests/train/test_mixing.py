@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.mixing import mixup_cutmix
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 from models.initializers import derive_seed
 from tests.support.rounding import rounding
 from tests.support.runs import experiment_of

@@ -16,8 +16,8 @@ import tensorflow as tf
 from common import claims
 from common.claims import Held
 from common.errors import Restart, UserError
+from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
-from input_pipeline.records import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.support.saved import newest

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 from tests.support.runs import experiment_of
 from train import stage_rows
 from train.stage_rows import Stage

@@ -6,7 +6,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from input_pipeline.records import load_info
+from input_pipeline.dataset_info import load_info
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from train import stages, state, trainer

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import models
-from input_pipeline.records import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.records import ShardInfo
 from models import weight_loading
 from tests.support.recipe import Table, recipe, train_step
 from tests.support.rounding import rounding

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
-from input_pipeline.records import load_info
+from input_pipeline.dataset_info import load_info
 from models.input_form import InputForm, input_form
 from models.parts import part_of_variable
 from tests.support.rounding import rounding

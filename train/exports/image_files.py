@@ -11,7 +11,7 @@ import tensorflow as tf
 from common import files, gfiles
 from common.console import count, escaped, say
 from common.errors import UserError, first_line
-from input_pipeline import jpeg_warnings, records
+from input_pipeline import image_formats, jpeg_warnings, records
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import IMAGENET, Fields
 
@@ -26,22 +26,6 @@ _SUFFIXES = (
 )
 # Of network drives and archives: copies of the images, in small.
 _JUNK = re.compile(r"\..*|@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle", re.DOTALL)
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_FORMATS = {
-    rb"\x89PNG\r\n\x1a\n....CgBI": "a PNG of Apple's own kind",
-    rb"RIFF....WEBP": "WebP",
-    rb"GIF8[79]a": "GIF",
-    rb"BM": "BMP",
-    rb"II\*\0|MM\0\*": "TIFF",
-    rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "HEIC",
-    rb"....ftypavi[fs]": "AVIF",
-    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000",
-    rb"\0\0\0\x0cJXL |\xff\x0a": "JPEG XL",
-    rb"\x00\x00\x01\x00": "ICO",
-    rb"P[1-7]\s": "PNM",
-    rb"8BPS": "PSD",
-    rb"\s*<svg|\s*<\?xml[^\0]*<svg": "SVG",
-}
 
 
 class Image(NamedTuple):
@@ -71,18 +55,19 @@ def why_unusable(encoded: bytes) -> str | None:
     """Return why bytes are no JPEG or PNG to decode, None if they seem to be one."""
     if not encoded:
         return "it is empty"
-    if name := _format(encoded):
-        return f"it is {name}, which no network here takes: save it as JPEG or PNG"
-    if encoded.startswith(_PNG):
+    what = image_formats.describe(encoded)
+    if what == "a PNG":
         return _why_too_large(_png_sides(encoded))
-    if encoded.startswith(_JPEG):
+    if encoded.startswith(image_formats.JPEG):
         return None
+    if what is not None:
+        return f"it is {what}, which no network here takes: save it as JPEG or PNG"
     return "it is no image: neither a JPEG nor a PNG"
 
 
 def why_not_decoded(encoded: bytes) -> str:
     """Return why the decoding of what seems to be a JPEG or PNG has failed."""
-    is_png = encoded.startswith(_PNG)
+    is_png = encoded.startswith(image_formats.PNG)
     sides = _png_sides(encoded) if is_png else _jpeg_sides(encoded)
     if why := _why_too_large(sides):
         return why
@@ -122,14 +107,6 @@ def _why_too_large(sides: tuple[int, int]) -> str | None:
     if sides[0] * sides[1] <= MAX_PIXELS:
         return None
     return f"its header claims {sides[0]} x {sides[1]} pixels, too many to load"
-
-
-def _format(head: bytes) -> str | None:
-    """Return what an image of another kind is called."""
-    for pattern, name in _FORMATS.items():
-        if re.match(pattern, head[:512], re.DOTALL):
-            return name
-    return None
 
 
 # Files and folders
@@ -192,7 +169,7 @@ def _looks_like_image(path: str) -> bool:
             head = file.read(512)
     except OSError:
         return False
-    return head.startswith((_JPEG, _PNG)) or _format(head) is not None
+    return image_formats.describe(head) is not None
 
 
 def _read(path: str) -> Image | Unusable:

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from common import errors, gfiles
 from common.errors import UserError
-from input_pipeline import preprocess, records, stream
-from input_pipeline.records import DatasetInfo, Fields
+from input_pipeline import dataset_info, preprocess, records, stream
+from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.records import Fields
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
@@ -139,7 +140,7 @@ def export(
         "its pretrained weights": experiment.pretrained,
     }
     with export_folder.writing(export_dir, inputs) as folder:
-        info = records.load_info(experiment.data_dir)
+        info = dataset_info.load_info(experiment.data_dir)
         model, path = averaged_model(experiment, info, model_dir)
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
         servable = Servable(served, info.label_names)

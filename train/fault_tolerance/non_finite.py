@@ -5,7 +5,7 @@ from typing import Any
 
 from common import gfiles
 from input_pipeline import batch_lookup
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from train.experiment import Experiment
 
 

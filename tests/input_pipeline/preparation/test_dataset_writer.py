@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from common import claims
 from common.claims import Held
-from input_pipeline import records
+from input_pipeline import dataset_info, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description, imagefolder
 from tests.input_pipeline.images import digests, encoded, write_files
@@ -171,7 +171,7 @@ def test_only_what_is_missing_or_wrong_is_written(plan, tmp_path, spoil):
 
 def test_a_description_is_compared_before_a_record_is_written(plan, tmp_path):
     write(plan, tmp_path)
-    path = tmp_path / records.INFO_FILENAME
+    path = tmp_path / dataset_info.INFO_FILENAME
     path.write_text(path.read_text().replace(SHARDS[2], "train-2"))
     for name in SHARDS[:2]:
         (tmp_path / name).unlink()
@@ -221,10 +221,10 @@ def test_a_finished_dataset_on_a_disk_that_is_read_only(plan, tmp_path, read_onl
     [
         (SHARDS[1], os.unlink),
         (SHARDS[1], cut),
-        (records.INFO_FILENAME, os.unlink),
+        (dataset_info.INFO_FILENAME, os.unlink),
         (dataset_writer.PLAN_FILENAME, os.unlink),
         (
-            records.INFO_FILENAME,
+            dataset_info.INFO_FILENAME,
             lambda path: path.write_text(path.read_text().replace('"a"', '"z"')),
         ),
     ],
@@ -269,7 +269,7 @@ def in_latin_1(path):
 def test_a_description_that_a_person_has_changed_stays(plan, tmp_path, change):
     written = write(plan, tmp_path)
     whole = digests(tmp_path)
-    said = change(tmp_path / records.INFO_FILENAME)
+    said = change(tmp_path / dataset_info.INFO_FILENAME)
     before = content(tmp_path)
     with pytest.raises(DataError, match=rf"^{tmp_path}/dataset_info.json .*{said}"):
         write(plan, tmp_path)
@@ -284,8 +284,8 @@ def test_what_would_change_is_told_in_few_words():
     def info(**changes):
         shard = records.ShardInfo("train-0", 20, (0, 99))
         names = tuple(f"c{number}" for number in range(9))
-        splits = {"train": records.SplitInfo((shard,))}
-        there = records.DatasetInfo("there", 1, names, splits)
+        splits = {"train": dataset_info.SplitInfo((shard,))}
+        there = dataset_info.DatasetInfo("there", 1, names, splits)
         return dataclasses.replace(there, **changes)
 
     shard = records.ShardInfo("train-0", 20, (0, 88))
@@ -296,8 +296,8 @@ def test_what_would_change_is_told_in_few_words():
             {"name": "now", "label_offset": 0},
             {"label_names": tuple("abcdefghi")},
             {"label_names": tuple("ab")},
-            {"splits": {"train": records.SplitInfo((shard,))}},
-            {"splits": {"train": records.SplitInfo((shard, one_more))}},
+            {"splits": {"train": dataset_info.SplitInfo((shard,))}},
+            {"splits": {"train": dataset_info.SplitInfo((shard, one_more))}},
         )
     ]
     assert told == [
@@ -310,7 +310,7 @@ def test_what_would_change_is_told_in_few_words():
 
 
 @pytest.mark.parametrize(
-    "name", [SHARDS[1], dataset_writer.PLAN_FILENAME, records.INFO_FILENAME]
+    "name", [SHARDS[1], dataset_writer.PLAN_FILENAME, dataset_info.INFO_FILENAME]
 )
 @pytest.mark.parametrize(
     ("make", "what"),
@@ -335,7 +335,7 @@ def test_what_is_no_file_is_named(plan, tmp_path, name, make, what):
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", [SHARDS[1], records.INFO_FILENAME])
+@pytest.mark.parametrize("name", [SHARDS[1], dataset_info.INFO_FILENAME])
 @pytest.mark.parametrize("overwrite_info", [False, True])
 def test_a_link_whose_disk_is_away_stays(plan, tmp_path, name, overwrite_info):
     write(plan, tmp_path)
@@ -357,7 +357,7 @@ def test_stale_files_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path)
     foreign = {f"train-00000-of-00009{tail}", f"{SHARDS[0]}.part-1", f"notes{tail}"}
     (tmp_path / (SHARDS[1] + tail)).symlink_to("nowhere")
     (tmp_path / (SHARDS[2] + tail)).mkdir()
-    for name in [SHARDS[0] + tail, records.INFO_FILENAME + tail, *foreign]:
+    for name in [SHARDS[0] + tail, dataset_info.INFO_FILENAME + tail, *foreign]:
         (tmp_path / name).write_bytes(b"half")
     write(plan, tmp_path)
     foreign |= {SHARDS[1] + tail, SHARDS[2] + tail}

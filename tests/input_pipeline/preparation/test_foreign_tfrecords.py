@@ -4,6 +4,7 @@ import base64
 import functools
 import gzip
 import json
+import os
 import re
 import zlib
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import dataset, prepare, records, validate
+from input_pipeline import dataset, dataset_info, prepare, records, validate
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import Description, Source, describe
 from tests.input_pipeline.preparation.foreign_records import (
@@ -79,7 +80,7 @@ def test_fields_are_found(tmp_path, record, flags, fields):
     assert ("fields" in json.loads((tmp_path / "dataset_info.json").read_text())) == (
         found != records.IMAGENET
     )
-    assert records.load_info(str(tmp_path)) == info
+    assert dataset_info.load_info(str(tmp_path)) == info
 
 
 def label(value) -> list:
@@ -314,7 +315,7 @@ def test_tfds_is_described_elsewhere_and_stays_as_it_is(tfds, tmp_path, capsys):
         ]
         assert err == ""
     assert folders.content(tfds) == before
-    info = records.load_info(str(output))
+    info = dataset_info.load_info(str(output))
     assert (info.name, info.label_offset) == ("pets", 0)
     assert info.label_names == ("abyssinian", "bengal", "birman", "bombay")
     assert info.fields == records.Fields("image", "label", "file_name")
@@ -335,7 +336,7 @@ def test_what_is_read_is_what_imagenets_fields_would_give(
     """Bit for bit, in the same order, also where the folders have moved together."""
     monkeypatch.chdir(tmp_path)
     look("5.1.0", "out")
-    assert records.load_info("out").records_dir == "../5.1.0"
+    assert dataset_info.load_info("out").records_dir == "../5.1.0"
     moved = tmp_path / "elsewhere" / "data"
     moved.mkdir(parents=True)
     for name in ("5.1.0", "out"):
@@ -387,7 +388,7 @@ def test_records_that_have_gone_are_named(tfds, tmp_path):
     look(tfds, output)
     tfds.rename(tmp_path / "away")
     with pytest.raises(DataError) as refused:
-        records.load_info(str(output))
+        dataset_info.load_info(str(output))
     assert str(refused.value) == (
         f"{tfds} lacks 3 of its 3 TFRecord files, the first is "
         "pets-train.tfrecord-00000-of-00002: copy them there, where "
@@ -482,12 +483,48 @@ def test_an_output_of_another_tool_is_left_alone(tmp_path, content):
     assert (output / "dataset_info.json").read_text() == content
 
 
+def test_what_is_wrong_is_said_before_all_is_read(tfds, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert refusal(tfds, tmp_path / "out") == (
+        f"{tmp_path / 'out'} cannot be written in: mend its permissions, or name "
+        "another folder for dataset_info.json, --output=OUT"
+    )
+    assert refusal(tfds, tmp_path / "out", label_field="lable").endswith(
+        ", and no lable: name another one with --label_field"
+    )
+    info = tfds / "dataset_info.json"
+    info.write_bytes(info.read_bytes()[:60])
+    assert refusal(tfds, tmp_path / "out") == (
+        f"{info}, of TensorFlow Datasets, is damaged or cut off: copy it again"
+    )
+
+
+def test_a_file_that_tensorflow_datasets_left_empty(tmp_path):
+    write_tfds(tmp_path, {"train": [PLAIN, []]})
+    (shard,) = look(tmp_path, tmp_path / "out").info.splits["train"].shards
+    assert (shard.filename, shard.records) == (
+        "pets-train.tfrecord-00000-of-00002",
+        len(PLAIN),
+    )
+
+
+def test_the_indices_of_dali_are_no_set(tmp_path):
+    write(tmp_path, {"train/train-00000-of-00001": IMAGENET})
+    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx" / "train-00000-of-00001").write_text("0 1234\n1234 5678\n")
+    found = look(tmp_path)
+    assert [one.filename for one in found.info.splits["train"].shards] == [
+        "train/train-00000-of-00001"
+    ]
+    assert found.notes[0].startswith("left out: idx/train-00000-of-00001, of no split")
+
+
 def test_folders_of_files_are_described_in_place_too(tmp_path):
     write(tmp_path, {"train/0-8.tfrec": IMAGENET, "val/0-4.tfrec": IMAGENET[:4]})
     info = look(tmp_path).info
     assert info.records_dir == "."
     assert info.split("train").shards[0].filename == "train/0-8.tfrec"
-    assert records.load_info(str(tmp_path)) == info
+    assert dataset_info.load_info(str(tmp_path)) == info
     assert (
         validate.main([f"--data_dir={tmp_path}", "--workers=1"]) == 1
     )  # four are twice
@@ -498,7 +535,7 @@ def test_a_bucket():
     for output, stored in ((None, ""), ("ram://bucket/out", "ram://bucket/data")):
         info = look("ram://bucket/data", output).info
         assert info.records_dir == stored
-        assert records.load_info(output or "ram://bucket/data") == info
+        assert dataset_info.load_info(output or "ram://bucket/data") == info
 
 
 @pytest.mark.parametrize(
@@ -538,4 +575,4 @@ def test_keys_of_the_info_that_make_no_sense(tmp_path, key, value, said):
     path = tmp_path / "dataset_info.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(DataError, match=re.escape(said)):
-        records.load_info(str(tmp_path))
+        dataset_info.load_info(str(tmp_path))

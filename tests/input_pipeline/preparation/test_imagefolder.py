@@ -3,7 +3,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from input_pipeline import prepare, records
+from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, imagefolder
 from input_pipeline.preparation.plan import Item
@@ -57,7 +57,7 @@ def test_every_image_is_stored_under_its_class(tmp_path, capsys):
         "validation: 1 of 3 classes (none of cat, Übermaß), each of 1 image\n"
         "test: 1 of 3 classes (none of dog, Übermaß), each of 1 image\n"
     )
-    info = records.load_info(str(output))
+    info = dataset_info.load_info(str(output))
     assert info.name == "pets"
     assert info.label_names == ("cat", "dog", "Übermaß")
     assert info.label_offset == 1
@@ -188,13 +188,13 @@ def test_bad_images_stop_the_work_or_are_skipped(flat, tmp_path, capsys):
     assert "JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM" in stopped
     assert "start again with --on_bad_image skip" in stopped
     assert stopped.count("\n") == 1
-    assert not (output / records.INFO_FILENAME).exists()
+    assert not (output / dataset_info.INFO_FILENAME).exists()
     # The very command that the error names goes on from there.
     assert run(*arguments, "--on_bad_image", "skip") == 0
     skipped = capsys.readouterr()
     lines = sorted(skipped.err.splitlines())
     assert lines[0].startswith(f"skipped: {flat}/a/bad.jpg is not a whole image")
-    assert lines[1].startswith(f"skipped: {flat}/b/new.heic is HEIC, none of JPEG, ")
+    assert lines[1].startswith(f"skipped: {flat}/b/new.heic is a HEIC, none of JPEG, ")
     assert len(lines) == 2
     assert "40 train records" in skipped.out
     assert "; skipped 2 images\n" in skipped.out

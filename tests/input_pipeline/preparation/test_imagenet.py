@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import tensorflow as tf
 
-from input_pipeline import prepare, records
+from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import imagenet
 from input_pipeline.preparation.jpeg import BadImageError
@@ -115,7 +115,7 @@ def test_labels_are_places_of_sorted_synsets(downloads, tmp_path, capsys):
         "note: validation: 4, where the whole ImageNet has 50,000",
         "note: classes: 3, where the whole ImageNet has 1,000",
     ]
-    info = records.load_info(str(output))
+    info = dataset_info.load_info(str(output))
     assert info.name == "imagenet"
     assert info.label_offset == 1
     assert info.label_names == ("tench, Tinca tinca", "Shetland sheepdog", "cup")
@@ -146,7 +146,9 @@ def test_a_list_of_synsets_does_as_well(downloads, tmp_path):
         for folder in (tmp_path / "out" / "devkit", tmp_path / "out" / "synsets")
     )
     assert by_devkit == by_text
-    assert records.load_info(str(tmp_path / "out" / "synsets")).label_names == SYNSETS
+    assert (
+        dataset_info.load_info(str(tmp_path / "out" / "synsets")).label_names == SYNSETS
+    )
 
 
 def test_the_training_images_alone(downloads):

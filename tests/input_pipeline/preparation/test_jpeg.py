@@ -101,8 +101,8 @@ def test_the_first_frame_of_a_gif():
         (b"", "is empty"),
         (b"not found", "is not a whole image (one of JPEG, PNG"),
         (b"<!DOCTYPE HTML><html>", "is a page of the web, none of JPEG, PNG"),
-        (b"\0\0\0\x20ftypheix\0", "is HEIC, none of JPEG, PNG"),
-        (b"\0\0\0\x1cftypavif\0", "is AVIF, none of JPEG, PNG"),
+        (b"\0\0\0\x20ftypheix\0", "is a HEIC, none of JPEG, PNG"),
+        (b"\0\0\0\x1cftypavif\0", "is an AVIF, none of JPEG, PNG"),
         (saved(RGB, "JPEG")[:-100], "is damaged or cut off"),
         (
             saved(RGB.convert("CMYK"), "JPEG")[:-100],

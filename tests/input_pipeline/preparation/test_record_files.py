@@ -180,6 +180,7 @@ def test_a_file_of_another_name_is_of_a_split_that_nothing_else_is_of(tmp_path, 
          ["y: 2 of 3 files b-*-of-3.tfrec are absent"]),
         ({"x": "*/*.tfrec"}, {"x": ("d/c.tfrec",)}, ["b-0-of-3.tfrec"]),
         ({"x": "./a-1"}, {"x": ("a-1",)}, ["b-0-of-3.tfrec, d/c.tfrec"]),
+        ({"x": "{}/a-1"}, {"x": ("a-1",)}, ["b-0-of-3.tfrec, d/c.tfrec"]),
         ({"x": "z*"}, "no file of {} matches 'z*' of x: there are b-0-of-3.tfrec", []),
         ({"x": "../*"}, "no file of {} matches '../*' of x", []),
         ({"x": "a*", "y": "*-0"}, "a-0 is of x and of y: give patterns to --split", []),
@@ -187,6 +188,7 @@ def test_a_file_of_another_name_is_of_a_split_that_nothing_else_is_of(tmp_path, 
 )  # fmt: skip
 def test_patterns_of_a_person(tmp_path, patterns, splits, notes):
     touch(tmp_path, ["a-0", "a-1", "b-0-of-3.tfrec", "d/c.tfrec"])
+    patterns = {name: pattern.format(tmp_path) for name, pattern in patterns.items()}
     if isinstance(splits, str):
         with pytest.raises(DataError) as refused:
             record_files.choose(str(tmp_path), patterns)

@@ -3,7 +3,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from input_pipeline import prepare, records
+from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import Source, describe
 from tests.input_pipeline.images import encoded
@@ -38,7 +38,7 @@ def write(folder, files: dict[str, list[bytes]]) -> None:
                 writer.write(content)
 
 
-def look(folder, *, label_offset=1, labels=None) -> records.DatasetInfo:
+def look(folder, *, label_offset=1, labels=None) -> dataset_info.DatasetInfo:
     source = Source(str(folder), label_offset=label_offset, labels=labels)
     return describe(source, workers=1, overwrite_info=True).info
 
@@ -72,7 +72,7 @@ def test_files_are_counted_and_indexed(folder, capsys, monkeypatch):
         "validation: 2 of 3 classes (none of tulip), each of 1 image\n"
     )
     assert capsys.readouterr().out == f"described {folder}: {said}"
-    info = records.load_info(str(folder))
+    info = dataset_info.load_info(str(folder))
     assert info.name == "flowers"
     assert info.label_names == ("daisy", "rose, briar", "tulip")
     assert [s.records for s in info.splits["train"].shards] == [20, 3]
@@ -91,7 +91,7 @@ def test_files_are_counted_and_indexed(folder, capsys, monkeypatch):
 def test_names_that_a_person_has_mended_stay(folder, capsys):
     command = ["tfrecords", "--source", str(folder), "--workers", "1"]
     assert prepare.main(command) == 0
-    path = folder / records.INFO_FILENAME
+    path = folder / dataset_info.INFO_FILENAME
     path.write_text(path.read_text().replace('"tulip"', '"T\\u00fclpe"'))
     before = folders.content(folder)
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_names_that_a_person_has_mended_stay(folder, capsys):
         assert folders.content(folder) == before
     assert prepare.main([*command, "--overwrite_info"]) == 0
     assert capsys.readouterr().out.startswith(f"described {folder}: 23 train records")
-    assert records.load_info(str(folder)).label_names[2] == "tulip"
+    assert dataset_info.load_info(str(folder)).label_names[2] == "tulip"
 
 
 @pytest.mark.parametrize("name", ["train-00001-of-00002", "dataset_info.json"])
@@ -186,7 +186,7 @@ def test_missing_empty_and_damaged_files_are_named(folder, tmp_path):
     (tmp_path / "empty" / "deeper").mkdir(parents=True)
     with pytest.raises(DataError, match="empty is empty: name another folder with"):
         look(tmp_path / "empty")
-    assert not (folder / records.INFO_FILENAME).exists()
+    assert not (folder / dataset_info.INFO_FILENAME).exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo
 from tests.support.runs import experiment_of
 from tests.support.saved import assert_holds, flip, saves, variables
 from train import evaluation, state

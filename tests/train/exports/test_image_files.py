@@ -64,20 +64,20 @@ def claiming(width, height):
             )
             for name, content in [
                 ("a PNG of Apple's own kind", PNG[:8] + b"\0\0\0\4CgBI" + PNG[8:]),
-                ("WebP", encoded("WEBP")),
-                ("GIF", encoded("GIF")),
-                ("BMP", encoded("BMP")),
-                ("TIFF", encoded("TIFF")),
-                ("TIFF", b"MM\0*1234"),
-                ("PNM", encoded("PPM")),
-                ("ICO", b"\0\0\1\0\1\0"),
-                ("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n"),
-                ("JPEG XL", b"\xff\x0a12"),
-                ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0"),
-                ("HEIC", b"\0\0\0\x18ftypmif1\0\0\0\0"),
-                ("AVIF", b"\0\0\0\x1cftypavif\0\0\0\0"),
-                ("SVG", b"<?xml version='1.0'?>\n<svg/>"),
-                ("PSD", b"8BPS\0\1"),
+                ("a WebP", encoded("WEBP")),
+                ("a GIF", encoded("GIF")),
+                ("a BMP", encoded("BMP")),
+                ("a TIFF", encoded("TIFF")),
+                ("a TIFF", b"MM\0*1234"),
+                ("a PNM", encoded("PPM")),
+                ("an ICO", b"\0\0\1\0\1\0"),
+                ("a JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n"),
+                ("a JPEG XL", b"\xff\x0a12"),
+                ("a HEIC", b"\0\0\0\x18ftypheic\0\0\0\0"),
+                ("a HEIC", b"\0\0\0\x18ftypmif1\0\0\0\0"),
+                ("an AVIF", b"\0\0\0\x1cftypavif\0\0\0\0"),
+                ("an SVG", b"<?xml version='1.0'?>\n<svg/>"),
+                ("a PSD", b"8BPS\0\1"),
             ]
         ),
     ],
@@ -162,7 +162,7 @@ def test_a_folder(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     with open(os.fsencode(tmp_path) + b"/sub/caf\xe9.png", "wb") as file:
         file.write(PNG)
-    webp = "it is WebP, which no network here takes: save it as JPEG or PNG"
+    webp = "it is a WebP, which no network here takes: save it as JPEG or PNG"
     assert named(image_files.read_files([f"{tmp_path}/"])) == [
         (f"{tmp_path}/a", None),
         (f"{tmp_path}/b.jpg", None),
@@ -251,7 +251,7 @@ NO_EXAMPLE = (
             example(b"GIF89a"),
             Unusable(
                 "shard, record 1 (a.jpg)",
-                "the image cannot be used: it is GIF, which no network here takes: "
+                "the image cannot be used: it is a GIF, which no network here takes: "
                 "save it as JPEG or PNG",
             ),
         ),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline import batch_lookup
-from input_pipeline.records import DatasetInfo, load_info
+from input_pipeline.dataset_info import DatasetInfo, load_info
 from tests.support.runs import experiment_of, run_tiny
 from tests.train.test_run import variables
 from train.checkpoints import bundle, directory, manager

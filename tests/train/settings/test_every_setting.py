@@ -20,7 +20,7 @@ from gin.config import ConfigurableReference
 
 from common import checks
 from common.errors import UserError
-from input_pipeline.records import DatasetInfo, load_info
+from input_pipeline.dataset_info import DatasetInfo, load_info
 from tests.support.runs import TINY
 from tests.support.values import NOTHING, TOO_LARGE, VALUES
 from train import config, run, state

@@ -1,0 +1,61 @@
+"""What is odd about TFRecords of others, and may be meant: a line each."""
+
+from collections.abc import Iterator
+
+from common.console import count
+from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preparation.record_survey import Surveys
+
+
+def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
+    """Yield what is odd, and may be meant."""
+    every = [one for of_split in surveys.values() for one in of_split]
+    if odd := [one for one in every if one.no_jpegs]:
+        number = sum(one.no_jpegs for one in odd)
+        yield (
+            f"{count(number, 'image')} of {sum(one.shard.records for one in every):,} "
+            f"cannot be trained on, the first is {odd[0].no_jpeg}: training stops "
+            "there, or masks them with dataset.train_dataset.on_bad_record = 'skip'; "
+            "python -m input_pipeline.validate names all"
+        )
+    yield from _copies(surveys)
+    yield from _empty_classes(surveys, info)
+
+
+def _copies(surveys: Surveys) -> Iterator[str]:
+    """Yield what says which splits hold files with the same records."""
+    first: dict[bytes, tuple[str, str]] = {}
+    copies: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for split, one in ((s, one) for s, of_split in surveys.items() for one in of_split):
+        name = one.shard.filename
+        other, copied = first.setdefault(one.digest, (split, name))
+        if copied != name:
+            copies.setdefault((split, other), []).append((name, copied))
+    for (split, other), pairs in copies.items():
+        name, copied = pairs[0]
+        more = f" ({count(len(pairs), 'such file')})" if len(pairs) > 1 else ""
+        why = f": {split} then says nothing of images that {other} does not hold"
+        yield f"{name} holds the same records as {copied}{more}{why * (split != other)}"
+
+
+def _empty_classes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
+    """Yield what says which classes have no image, at all or in a split."""
+    classes = range(info.label_offset, info.label_offset + len(info.label_names))
+    seen = {
+        split: {label for one in of_split for label in one.counts}
+        for split, of_split in surveys.items()
+    }
+    somewhere = set().union(*seen.values())
+    if len(somewhere) == 1:
+        yield f"all images are of one class, label {min(somewhere)}"
+    for where, here, of in (
+        ("", somewhere, classes),
+        *((f" in {split}", here, sorted(somewhere)) for split, here in seen.items()),
+    ):
+        if empty := [label for label in of if label not in here]:
+            name = info.label_names[empty[0] - info.label_offset]
+            verb = "has" if len(empty) == 1 else "have"
+            yield (
+                f"{len(empty):,} of {count(len(of), 'class', 'classes')} {verb} no "
+                f"image{where}, the first is label {empty[0]}, {name!r}"
+            )
