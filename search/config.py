@@ -115,10 +115,12 @@ def _required(settings: type) -> list[str]:
 
 def _lacking(error: TypeError) -> str:
     """Return which parameters a function that was called lacks."""
-    call = re.search(rf"{_CALL} '([^']*)'", str(error))
+    call = re.search(rf"{_CALL} '([^']*)'(?:.* in scope '([^']*)')?", str(error))
     names = re.findall(r"'(\w+)'", first_line(error))
     if call is None or not names:
         return first_line(error)
+    if call[1] == "macro":
+        return f"what %{call[2]} is: set it by a line {call[2]} = ..."
     return ", ".join(f"{call[1]}.{name}" for name in names)
 
 

@@ -113,6 +113,10 @@ VALUE = (
             "there is no module 'spacess'; nearest: spaces (line 7)",
         ),
         ("30.0", "", "there is no value behind = (line 17)"),
+        (
+            *("30.0", "%target"),
+            "the config does not say what %target is: set it by a line target = ...",
+        ),
         ("30.0", "[30.0", "Expected ',' or ']'. (line 18)"),
         (
             "'tests.support.toy_lacs:top1'",

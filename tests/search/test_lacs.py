@@ -137,7 +137,7 @@ def test_what_a_person_has_changed_stays(run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--strategy=x-tpuu"], "known are free"),
+        (["--strategy=x-tpuu"], "it has to be 'free', "),
         (["--gin_param=scaling_search.Scaling.targets = 3"], "has to be a list"),
         (["--gin_param=scaling_search.Scaling.basis = 3"], "basis"),
         (["--gin_param=scaling_search.Scaling.base = 'x-b0'"], "unknown variant"),
