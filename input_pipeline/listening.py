@@ -32,6 +32,8 @@ _IPV4_TO, _IPV6_TO = _HEADER + 16, _HEADER + 24
 # guard's own, 0 is how many bytes it gets.
 _GUARD, _SERVER = (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 1)
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Instruction = tuple[int, int, int, int]
 
@@ -54,8 +56,6 @@ def addresses(host: str, flag: str = "--host") -> tuple[Address, ...]:
     Raises:
       DataError: it has no such name or address.
     """
-    if host in (EVERY, "::"):
-        return ()
     try:
         rows = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -63,14 +63,26 @@ def addresses(host: str, flag: str = "--host") -> tuple[Address, ...]:
             f"{flag}={host} is neither a name nor an address ({one_line(error)}): name "
             f"an address of this machine, or {EVERY} for all of them"
         ) from error
-    found = {ipaddress.ip_address(row[4][0]): row for row in rows if host}
-    ours = tuple(address for address, row in found.items() if _is_local(row))
+    found = {_plain(row[4][0]): row for row in rows if host}
+    if any(address.is_unspecified for address in found):  # as 0, or ::0
+        return ()
+    ours = tuple(
+        address
+        for address, row in found.items()
+        if not (address.is_multicast or address == _BROADCAST) and _is_local(row)
+    )
     if not ours:
         raise DataError(
             f"{flag}={host} is no address of this machine: name one of its own, or "
             f"{EVERY} for all of them"
         )
     return ours
+
+
+def _plain(text: str | int) -> Address:
+    """Return an address as packets bear it: IPv4 has none of IPv6's."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_local(row: tuple) -> bool:

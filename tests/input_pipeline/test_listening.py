@@ -112,7 +112,10 @@ def test_a_second_server_at_one_port(hosts, monkeypatch):
     ("host", "found"),
     [
         ("0.0.0.0", []),
+        ("0", []),
         ("::", []),
+        ("0:0::0", []),
+        ("::ffff:127.0.0.2", [THERE]),
         (HERE, [HERE]),
         (THERE, [THERE]),
     ],
@@ -128,6 +131,8 @@ def test_addresses_of_this_machine(host, found):
         ("", "--host= is neither a name nor an address (.*): name an address of this"),
         ("a..b", "--host=a..b is neither a name nor an address "),
         ("1.2.3.4/8", "--host=1.2.3.4/8 is neither a name nor an address "),
+        ("224.0.0.1", "--host=224.0.0.1 is no address of this machine: name one of "),
+        ("255.255.255.255", "--host=255.255.255.255 is no address of this machine: "),
         ("198.51.100.7", "--host=198.51.100.7 is no address of this machine: name one"),
     ],
 )

@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -435,6 +436,44 @@ def test_sigkill_in_the_middle(digits, tmp_path, devices):
     assert f"going on at step {step}" in done.stderr
     assert json.loads(done.stdout)["first_step"] == step
     assert_same_variables(whole, folder)
+
+
+def disturbed(command, redirection="", *, signals=(), **environment) -> int:
+    """Return how a command ends in a shell that redirects, and signals at its start."""
+    line = f"exec {shlex.join(command)} {redirection}"
+    with processes.started(
+        ["env", *(f"{k}={v}" for k, v in environment.items()), "bash", "-c", line]
+    ) as (process,):
+        assert process.stderr is not None
+        for said in process.stderr:
+            if "; starting from scratch" in said:
+                for number in signals:
+                    process.send_signal(number)
+        return process.wait(300)
+
+
+@pytest.mark.slow
+def test_no_terminal_and_no_log_changes_a_training(digits, tmp_path):
+    """It ends as it would have ended, at the same bytes; after SIGHUP by going on."""
+    table = {
+        "undisturbed": {},
+        "log whose reader is gone": {"redirection": "2> >(exec head -c1 > /dev/null)"},
+        "full log": {"redirection": "> /dev/full 2> /dev/full"},
+        "closed": {"redirection": "<&- >&- 2>&-"},
+        "ascii": {"PYTHONIOENCODING": "ascii", "COLUMNS": "0", "LC_ALL": "C"},
+        "suspended": {"signals": (signal.SIGSTOP, signal.SIGCONT)},
+        "hung up": {"signals": (signal.SIGHUP,)},
+    }
+    found = {}
+    for name, how in table.items():
+        command = processes.command(digits, tmp_path / name, {})
+        status = disturbed(command, **how)
+        if status == 75:
+            assert disturbed(command) == 0
+        data = tmp_path / name / "ckpt-12.data-00000-of-00001"
+        found[name] = status, data.read_bytes()
+    _, wanted = found["undisturbed"]
+    assert found == {n: (75 if n == "hung up" else 0, wanted) for n in table}
 
 
 @pytest.mark.slow

@@ -65,11 +65,12 @@ def find(strategy: str) -> Cluster:
             f"process, {_EXAMPLE}"
         )
     try:
-        return _parse(json.loads(text))
-    except json.JSONDecodeError as error:
+        config = json.loads(text)
+    except ValueError as error:  # a number may be too long for Python, too
         raise _mistake(f"is not JSON ({error})") from None
     except RecursionError:
         raise _mistake("is not JSON (it is nested too deeply)") from None
+    return _parse(config)
 
 
 def _mistake(what: str) -> UserError:
@@ -124,7 +125,7 @@ def _number(task: dict[str, Any], addresses: dict[str, Sequence[str]]) -> int:
             f"has {kind!r:.60} for task.type, and cluster names "
             f"{' and '.join(map(repr, addresses))}"
         )
-    if isinstance(index, str) and index.isdecimal():
+    if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index):
         index = int(index)  # as TensorFlow takes it
     count = len(addresses[kind])
     if type(index) is not int or not 0 <= index < count:

@@ -56,6 +56,8 @@ def test_one_process_by_itself(monkeypatch):
         (" \n", "strategy 'multi_worker' needs TF_CONFIG"),
         ("{", "TF_CONFIG is not JSON (Expecting property name"),
         ("worker", "TF_CONFIG is not JSON (Expecting value"),
+        ("9" * 5000, "TF_CONFIG is not JSON (Exceeds the limit"),
+        (config(index="9" * 5000), "TF_CONFIG has '9999"),
         ("\ufeff{}", "TF_CONFIG is not JSON (Unexpected UTF-8 BOM"),
         ("{'cluster': {}}", "TF_CONFIG is not JSON (Expecting property name"),
         ("[" * 100_000, "TF_CONFIG is not JSON (it is nested too deeply)"),
