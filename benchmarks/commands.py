@@ -27,7 +27,8 @@ from common.project import ROOT
 LIMIT = 1.0  # CPU seconds
 UNKNOWN_FLAG = "--no_such_flag=1"
 _CHECKED = ("type", "choices")  # what makes argparse look at a value
-_UNCHECKED = ("str", "Path", "path")  # common.cli.path refuses next to nothing
+# The paths of common.cli refuse next to nothing.
+_UNCHECKED = ("str", "Path", "path", "local_path", "weights_path")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -212,7 +212,7 @@ def broken(name: str, value: Any, rule: Rule) -> str:
     """Return the line that says which rule a value breaks, and what may be meant."""
     line = f"{name} = {shown(value)}: it has to be {rule.what}"
     is_share = rule.holds(0.5) and not rule.holds(1.5)
-    if is_share and is_number(value) and 1 < value <= 100:
+    if is_share and is_number(value) and 2 <= value <= 100:
         return f"{line}; {value:g} % is {value / 100:g}"
     return next((f"{line}; write {m}" for m in _meant(value) if rule.holds(m)), line)
 

