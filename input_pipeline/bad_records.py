@@ -68,32 +68,43 @@ def decode_group(
     """
     blank = blank_image(resolution)
     size = tf.shape(group["position"])[0]
+    decode = _traced_once(decode)  # what fails is tried again
+    changes = {
+        name: _traced_once(change) for name, change in (augmentations or {}).items()
+    }
 
     def numbered(number: tf.Tensor, element: Tensors) -> tuple[tf.Tensor, Tensors]:
-        return number, decode(element)
+        decoded = decode(element)
+        for change in changes.values():
+            decoded = change(decoded)
+        return number, _named_as(blank, decoded)
 
     def masked(element: Tensors) -> Tensors:
         _report(element, info, records, on_bad_record)
         return blank
 
+    def retried(element: Tensors) -> Tensors:
+        """Fail by an augmentation's name where the record is sound, else mask it."""
+        element = tf.data.Dataset.from_tensors(element)
+        sound = element.map(decode).ignore_errors(log_warning=False)
+        for name, change in changes.items():
+            sound = sound.map(change, name=name)
+        sound = sound.map(lambda decoded: _named_as(blank, decoded))
+        return sound.concatenate(element.map(masked)).take(1).get_single_element()
+
     elements = tf.data.Dataset.from_tensors((tf.range(size), group)).unbatch()
     sound = elements.map(numbered).ignore_errors(log_warning=False)
-    for name, change in (augmentations or {}).items():
-        sound = sound.map(_behind_number(change), name=name)
-    if augmentations:
-        # Else tf.data fuses map and batch, and makes room for 2^31 images.
-        sound = sound.take(tf.cast(size, tf.int64))
     none = tf.nest.map_structure(
-        lambda spec: tf.zeros([0, *spec.shape], spec.dtype), sound.element_spec
+        lambda x: tf.zeros([0, *x.shape], x.dtype), (tf.constant(0), blank)
     )
     numbers, decoded = _first(sound.batch(tf.int32.max), none)
-    decoded = {name: decoded[name] for name in blank}
 
     def with_blanks() -> Tensors:
         lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
         bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
-        blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(masked)
+        replace = retried if changes else masked
+        blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(replace)
         blanks = blanks.batch(tf.int32.max).get_single_element()
         return tf.nest.map_structure(
             lambda *parts: tf.dynamic_stitch([lost, numbers], parts), blanks, decoded
@@ -104,8 +115,13 @@ def decode_group(
     return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
 
 
-def _behind_number(change: Callable[[Tensors], Tensors]) -> Callable:
-    return lambda number, decoded: (number, change(decoded))
+def _traced_once(function: Callable[[Tensors], Tensors]) -> Callable:
+    # Not the function itself: it may be a partial, whose settings would be tensors.
+    return tf.function(lambda element: function(element), autograph=False)
+
+
+def _named_as(blank: Tensors, decoded: Tensors) -> Tensors:
+    return {name: decoded[name] for name in blank}
 
 
 def augmentation_name(setting: str, function: Callable) -> str:
