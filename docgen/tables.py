@@ -89,7 +89,7 @@ def recipes() -> str:
     """Return what of ImageNet's recipe hangs on the variant, and what to expect."""
     from models import catalogue as known
     from models import get_variant
-    from train.settings.resolver import literals
+    from train.settings.gin_text import literals
 
     recipe = literals((ROOT / "gin_configs/runs/imagenet.gin").read_text())
     batch = recipe["experiment.Experiment.global_batch_size"]

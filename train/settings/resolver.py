@@ -14,18 +14,17 @@ the parameters, each with the value that gin has bound to it, else with its defa
 import dataclasses
 import functools
 import inspect
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import gin
-from gin import config_parser
 from gin.config import Configurable, ConfigurableReference
 
 from common import checks
 from common.checks import Rule, shown
 from common.errors import UserError, first_line
-from train.settings.functions import FUNCTIONS, MAKES_VALUES, MODULES, names_for
+from train.settings.gin_text import Names, full_name, statements
+from train.settings.refusals import broken, refuse_missing, refuse_other_function
 
 UNSET = inspect.Parameter.empty
 _REQUIRED = "%gin.REQUIRED"  # how gin writes a value that a file leaves to the user
@@ -104,7 +103,7 @@ class Resolver:
 
     def __init__(self):
         self.settings: dict[str, Setting] = {}
-        self._names = _Names()
+        self._names = Names()
         self._used: set[tuple[str, str, str]] = set()  # scope, function, parameter
         self._within: list[tuple[str, list[str]]] = []  # functions, with their scopes
 
@@ -125,7 +124,7 @@ class Resolver:
     def refuse_without_effect(self, bindings: Iterable[str]) -> None:
         """Raise UserError where a binding of the command line decides on nothing."""
         for binding in bindings:
-            for statement in _statements(binding):
+            for statement in statements(binding):
                 scope, selector, name = statement[:3]
                 full = f"{scope}/" * bool(scope) + selector
                 if not name and (full, "gin.macro", "value") not in self._used:
@@ -160,7 +159,7 @@ class Resolver:
 
     def _settings(
         self,
-        full_name: str,
+        selector: str,
         function: Any,
         scopes: list[str],
         handed_over: frozenset[str] | None,
@@ -168,7 +167,7 @@ class Resolver:
         """Return the values of a function's settings, and note them.
 
         Args:
-          full_name: of the function, with its module.
+          selector: of the function, with its module.
           function: a function or a class.
           scopes: of gin's, in which it is used.
           handed_over: parameters that its caller hands over; None where the caller is
@@ -178,7 +177,7 @@ class Resolver:
         known = parameters(function)
         # What a function with ** takes; gin has refused the others.
         known |= {name: Parameter(UNSET) for name in bound if name not in known}
-        owner = "/".join([*scopes, self._names.of(full_name)])
+        owner = "/".join([*scopes, self._names.of(selector)])
         values, missing, left = {}, [], []
         for name, parameter in known.items():
             full = f"{owner}.{name}"
@@ -191,7 +190,7 @@ class Resolver:
                 continue
             if name in bound:
                 scope = _binding_scope(function, name, scopes)
-                self._used.add((scope, full_name, name))
+                self._used.add((scope, selector, name))
             raw = self._expanded(bound.get(name, parameter.default), full, ())
             if raw is UNSET:
                 missing.append(full)
@@ -201,7 +200,7 @@ class Resolver:
                 setting = Setting(raw, parameter.default, parameter.may_change)
                 self.settings[full] = setting
                 values[name] = self._checked(raw, full, scopes, parameter)
-        _refuse(missing, left)
+        refuse_missing(missing, left)
         return values
 
     def _checked(
@@ -216,12 +215,12 @@ class Resolver:
         if rule is None:
             return self._value(raw, name, scopes, None)
         if isinstance(raw, ConfigurableReference):
-            _refuse_other_function(raw, name, rule)
+            refuse_other_function(raw, name, rule)
             if rule.call is not None and rule.call.positional:
                 handed_over = _first_parameters(raw, rule.call.positional)
         value = self._value(raw, name, scopes, handed_over)
         if not rule.holds(value):
-            raise UserError(_broken(name, raw, rule))
+            raise UserError(broken(name, raw, rule))
         return value
 
     def _value(
@@ -237,7 +236,7 @@ class Resolver:
             if target.selector.startswith("gin."):
                 return _called(value.scoped_configurable_fn, {}, name, value)
             called = frozenset() if value.evaluate else handed_over
-            place = _full_name(target), inner
+            place = full_name(target), inner
             if place in self._within:
                 raise UserError(
                     f"{name}: the config has no end: {shown(value)} refers to itself"
@@ -284,14 +283,6 @@ class Resolver:
             return self._expanded(bound["value"], name, (*within, macro))
 
         return _mapped(expand, raw, name)
-
-
-def _full_name(target: Configurable) -> str:
-    """Return the module and the name of a function; gin's selector has its alias."""
-    if target.import_source is None:  # gin's own, or registered by its own module
-        return target.selector
-    statement, name = target.import_source
-    return f"{statement.module}.{name}"
 
 
 def _bound(
@@ -363,53 +354,6 @@ def _called(
         raise UserError(f"{name} = {shown(value)}: {first_line(error)}") from error
 
 
-def _broken(name: str, raw: Any, rule: Rule) -> str:
-    """Return the line that says what a setting has to be, functions by their names."""
-    line = checks.broken(name, raw, rule)
-    return line if rule.call is None else f"{line}: {', '.join(names_for(rule.call))}"
-
-
-def _refuse_other_function(
-    reference: ConfigurableReference, name: str, rule: Rule
-) -> None:
-    """Raise UserError where a setting cannot be this function, or what it makes.
-
-    Args:
-      reference: the setting's value.
-      name: of the setting.
-      rule: of its values.
-    """
-    target: Configurable = reference.configurable
-    module, _, function = _full_name(target).rpartition(".")
-    is_ours = function in FUNCTIONS.get(module, ())
-    if rule.call is None:
-        fits = reference.evaluate and (not is_ours or module == MAKES_VALUES)
-    elif is_ours:  # none of which makes functions
-        fits = f"@{module.rpartition('.')[2]}.{function}" in names_for(rule.call)
-    else:
-        fits = reference.evaluate or checks.accepts(target.wrapped, rule.call)
-    if not fits and rule.call is not None and not is_ours:
-        raise UserError(
-            f"{name} = {shown(reference)}: it has to take {_arguments(rule.call)}, as "
-            f"of {', '.join(names_for(rule.call))}"
-        )
-    if not fits:
-        raise UserError(_broken(name, reference, rule))
-    if is_ours and reference.evaluate and rule.call is not None:
-        written = shown(reference)
-        raise UserError(
-            f"{name} = {written}: write {written.removesuffix('()')}, without the "
-            "parentheses: the trainer calls it"
-        )
-
-
-def _arguments(call: checks.Call) -> str:
-    """Return in words how the trainer calls a function."""
-    if call.keywords:
-        return f"the arguments {', '.join(sorted(call.keywords))}"
-    return f"{call.positional} arguments without a name"
-
-
 def _first_parameters(reference: ConfigurableReference, count: int) -> frozenset[str]:
     """Return the names of a function's first parameters."""
     return frozenset([*parameters(reference.configurable.wrapped)][:count])
@@ -417,104 +361,3 @@ def _first_parameters(reference: ConfigurableReference, count: int) -> frozenset
 
 def _is_required(raw: Any) -> bool:
     return isinstance(raw, ConfigurableReference) and repr(raw) == _REQUIRED
-
-
-def _refuse(missing: list[str], left: list[str]) -> None:
-    if left:
-        raise UserError(
-            f"the config leaves to you: {', '.join(left)}; set each, as in "
-            f'--gin_param="{left[0]} = ..."'
-        )
-    if "efficientnet_x.build_model.variant" in missing:
-        raise UserError(
-            "the config names no model; put one of gin_configs/models in front, as in "
-            "--gin_file=gin_configs/models/efficientnet_x_b0.gin"
-        )
-    if missing:
-        raise UserError(
-            f"the config does not set {missing[0]}; set it in a .gin file or with "
-            f'--gin_param="{missing[0]} = ..."'
-        )
-
-
-class _Names:
-    """Names of functions as a gin file has them, which imports their modules."""
-
-    def __init__(self):
-        self._aliases = {module: module.rpartition(".")[2] for module in MODULES}
-
-    def of(self, selector: str) -> str:
-        """Return the name of a function in the file, from its full name."""
-        module, _, function = selector.rpartition(".")
-        if module not in self._aliases:
-            alias = module.rpartition(".")[2]
-            taken = alias in self._aliases.values()
-            self._aliases[module] = module.replace(".", "_") if taken else alias
-        return f"{self._aliases[module]}.{function}"
-
-    def selector(self, name: str) -> str:
-        """Return the full name of a function, from that in the file."""
-        alias, _, function = name.rpartition(".")
-        for module, known in self._aliases.items():
-            if known == alias:
-                return f"{module}.{function}"
-        return name
-
-    def imports(self) -> list[str]:
-        """Return the lines of the file that import all modules named so far."""
-        lines = ["from __gin__ import dynamic_registration"]
-        for module, alias in sorted(self._aliases.items()):
-            package, _, name = module.rpartition(".")
-            line = f"from {package} import {name}" if package else f"import {name}"
-            lines.append(line if alias == name else f"{line} as {alias}")
-        return lines
-
-    def written(self, value: Any) -> str | None:
-        """Return a value as a gin file has it; None where it cannot stand there."""
-        if isinstance(value, ConfigurableReference):
-            name = "/".join([*value.scopes, self.of(_full_name(value.configurable))])
-            return f"@{name}{'()' * value.evaluate}"
-        if isinstance(value, dict):
-            items = ((self.written(k), self.written(v)) for k, v in value.items())
-            parts = [None if k is None or v is None else f"{k}: {v}" for k, v in items]
-            return _between("{", parts, "}")
-        if isinstance(value, list):
-            return _between("[", list(map(self.written, value)), "]")
-        if isinstance(value, tuple):
-            comma = "," if len(value) == 1 else ""
-            return _between("(", list(map(self.written, value)), f"{comma})")
-        if isinstance(value, float) and not math.isfinite(value):
-            return None if math.isnan(value) else repr(value).replace("inf", "1e999")
-        simple = value is None or isinstance(value, bool | int | float | str | bytes)
-        return repr(value) if simple else None
-
-
-def _between(opening: str, parts: list[str | None], closing: str) -> str | None:
-    known = [part for part in parts if part is not None]
-    return opening + ", ".join(known) + closing if len(known) == len(parts) else None
-
-
-class _Literal(config_parser.ParserDelegate):
-    """Lets gin's parser read a text without looking up what it refers to."""
-
-    def configurable_reference(self, scoped_configurable_name, evaluate):
-        """Return a reference as it is written."""
-        return ("@", scoped_configurable_name, evaluate)
-
-    def macro(self, macro_name):
-        """Return a macro as it is written."""
-        return ("%", macro_name)
-
-
-def _statements(text: str) -> Iterator[config_parser.BindingStatement]:
-    for statement in config_parser.ConfigParser(text, _Literal()):
-        if isinstance(statement, config_parser.BindingStatement):
-            yield statement
-
-
-def literals(text: str) -> dict[str, Any]:
-    """Return what a gin text binds, by name; references stay as they are written."""
-    return {
-        f"{s.scope}/" * bool(s.scope) + f"{s.selector}.{s.arg_name}": s.value
-        for s in _statements(text)
-    }

@@ -16,7 +16,8 @@ from gin import config_parser, utils
 
 from common.errors import Restart, UserError, first_line
 from train.settings.functions import FUNCTIONS, MAKES_VALUES
-from train.settings.resolver import UNSET, Setting, literals
+from train.settings.gin_text import literals
+from train.settings.resolver import UNSET, Setting
 
 _MACRO = "gin.macro"  # %name is short for @name/gin.macro()
 # What "@name()" may call while the config is resolved: it makes one value of others.
