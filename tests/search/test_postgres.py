@@ -200,6 +200,7 @@ def outage(server, folder, seconds, evaluations):
     return [err for _, err in said]
 
 
+@pytest.mark.slow
 def test_machines_work_on_after_two_seconds_without_the_server(server, tmp_path):
     said = outage(server, tmp_path, 2.0, evaluations=14)
     assert any("does not answer, waiting for it" in err for err in said)
