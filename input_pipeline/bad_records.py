@@ -85,12 +85,12 @@ def decode_group(
 
     def retried(element: Tensors) -> Tensors:
         """Fail by an augmentation's name where the record is sound, else mask it."""
-        element = tf.data.Dataset.from_tensors(element)
-        sound = element.map(decode).ignore_errors(log_warning=False)
+        alone = tf.data.Dataset.from_tensors(element)
+        sound = alone.map(decode).ignore_errors(log_warning=False)
         for name, change in changes.items():
             sound = sound.map(change, name=name)
         sound = sound.map(lambda decoded: _named_as(blank, decoded))
-        return sound.concatenate(element.map(masked)).take(1).get_single_element()
+        return sound.concatenate(alone.map(masked)).take(1).get_single_element()
 
     elements = tf.data.Dataset.from_tensors((tf.range(size), group)).unbatch()
     sound = elements.map(numbered).ignore_errors(log_warning=False)
