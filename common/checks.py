@@ -172,7 +172,6 @@ def _is_text(value: Any) -> bool:
     return value.isascii() or value.encode(errors="ignore").decode() == value
 
 
-POSITIVE = number(lambda x: x > 0, "above 0")
 FRACTION = number(lambda x: 0 <= x <= 1, "from 0 to 1")
 BELOW_ONE = number(lambda x: 0 <= x < 1, "from 0 to below 1")
 BETWEEN = number(lambda x: 0 < x < 1, "between 0 and 1")

@@ -36,8 +36,6 @@ from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
 from common.version import NAME, VERSION
 
-extras.keep_plots_from_keras()  # whatever a command imports next, and its processes
-
 _Run = Callable[[argparse.Namespace], Status | None]
 
 
@@ -191,6 +189,7 @@ def command(
             # Only this project's own lines shall reach a person. TensorFlow looks at
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            extras.keep_plots_from_keras()
             _open_closed_streams()
             with contextlib.redirect_stdout(console.Printable(sys.stdout)):
                 arguments = make_parser().parse_args(argv)

@@ -246,13 +246,22 @@ def exists(path: str) -> bool:
 
 def require_file(path: str) -> None:
     """Raise UserError where something else stands: to read a pipe would hang."""
-    local = local_path(path)
     try:
-        what = None if local is None else files.kind(local, follow_links=True)
+        what = what_no_file(path)
     except OSError as error:  # links in a ring, for one
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if what not in (None, files.FILE):
+    if what is not None:
         raise UserError(f"cannot read {path}: it is a {what}; move it away")
+
+
+def what_no_file(path: str) -> str | None:
+    """Return what stands at a path where a file should, links followed; else None.
+
+    None, too, where nothing is, or in a bucket. OSError where it cannot be told.
+    """
+    local = local_path(path)
+    what = None if local is None else files.kind(local, follow_links=True)
+    return None if what == files.FILE else what
 
 
 def why_unreachable(path: str, error: tf.errors.OpError) -> str:

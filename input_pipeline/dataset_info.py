@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from common import files, gfiles
+from common import gfiles
 from common.errors import one_line
 from input_pipeline import info_schema
 from input_pipeline.errors import DataError
@@ -141,13 +141,12 @@ def require_file(
     local = gfiles.local_path(path)
     if local is None:
         return
-    what = files.kind(local, follow_links=True)
-    if what is None and files.kind(local) == files.LINK:
+    if os.path.islink(local) and not os.path.exists(local):
         raise DataError(
             f"{path} is a link to {os.readlink(local)}, where nothing is: mount its "
             "disk, or remove the link"
         )
-    if what not in (None, files.FILE):
+    if what := gfiles.what_no_file(path):
         raise DataError(f"{path} is a {what}, no file: {mend}")
 
 

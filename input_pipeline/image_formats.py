@@ -4,6 +4,25 @@ import re
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
+# How files of images are named: of formats that Pillow and training read, and others.
+SUFFIXES = tuple(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    ]
+)
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".psd", ".ico")
+
 _HEAD = 512  # bytes that are looked at
 _FORMATS = {
     re.compile(pattern, re.DOTALL): name

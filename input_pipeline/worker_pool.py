@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 from tqdm import tqdm
 
-from common import cli, console
+from common import console
 from input_pipeline.errors import DataError
 
 Task = TypeVar("Task")
@@ -66,7 +66,7 @@ def _run_in_processes(
     # Forked, but not from here, where TensorFlow's threads would be missing, with their
     # locks held: from a process that imports what they need, once, and does no more.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([cli.__name__, function.__module__])
+    context.set_forkserver_preload([function.__module__])
     counter = context.Value("q", 0)
     # Nothing is ever sent. The workers end when the other side closes it or dies.
     alive, lifeline = context.Pipe(duplex=False)

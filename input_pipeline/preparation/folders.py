@@ -6,16 +6,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from input_pipeline import image_formats
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.folder_names import is_copy, is_junk
 from input_pipeline.preparation.jpeg import is_image
 
-_READ = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm"
-# They would be overlooked; so they are bad images.
-_NOT_READ = ".heic .heif .avif .jp2 .jxl .tga .psd .ico"
-# A file named so must be an image that can be used; any other file is looked into,
-# but for what stands beside images by the million.
-_SUFFIXES = frozenset(f"{_READ} {_NOT_READ}".split())
+# A file named so must be an image that can be used: else it would be overlooked. Any
+# other file is looked into, but for what stands beside images by the million.
+_SUFFIXES = frozenset(image_formats.SUFFIXES + image_formats.OTHER_SUFFIXES)
 _NO_IMAGES = frozenset((".xml", ".txt", ".csv", ".tsv", ".json", ".html", ".md"))
 
 

@@ -116,7 +116,10 @@ def test_the_border_is_the_largest_size_for_every_depth_and_width():
     ]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(6), *(pytest.param(one, marks=pytest.mark.slow) for one in range(6, 20))],
+)
 def test_the_best_of_a_planted_problem_is_on_the_border(seed):
     """Of 321,489 points, whose best is known by looking at all of them."""
     problem = planted.scaling(seed)

@@ -38,6 +38,7 @@ def saved(model_dir):
     return config.parse([], [], model_dir=str(model_dir))
 
 
+@pytest.mark.slow
 def test_export_and_classify(digits, finished, exported):
     """A new process that knows TensorFlow alone predicts what evaluation predicted."""
     summary = finished[1]

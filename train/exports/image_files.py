@@ -1,7 +1,6 @@
 """Images to classify: files, those of a folder, records; and why one is unusable."""
 
 import os
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from common import files, gfiles
 from common.console import count, escaped, say
 from common.errors import UserError, first_line
 from input_pipeline import image_formats, jpeg_warnings, records
+from input_pipeline.preparation.folder_names import is_junk
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import IMAGENET, Fields
 
@@ -20,12 +20,7 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # No photo is larger: MAX_PIXELS in a PNG that nothing has compressed.
 MOST_BYTES = 2**29
 _FRAMING = 8 + 4 + 4  # around a record: its length, and two CRCs
-_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif"),
-    *(".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl"),
-)
-# Of network drives and archives: copies of the images, in small.
-_JUNK = re.compile(r"\..*|@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle", re.DOTALL)
+_SUFFIXES = image_formats.SUFFIXES + image_formats.OTHER_SUFFIXES
 
 
 class Image(NamedTuple):
@@ -153,12 +148,12 @@ def _walk(folder: str, errors: list[OSError]) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(place)
-        folders[:] = sorted(name for name in folders if not _JUNK.fullmatch(name))
+        folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from (f"{here.rstrip('/')}/{name}" for name in sorted(names))
 
 
 def _looks_like_image(path: str) -> bool:
-    if _JUNK.fullmatch(os.path.basename(path)):
+    if is_junk(os.path.basename(path)):
         return False
     if path.lower().endswith(_SUFFIXES):
         return True
@@ -184,7 +179,8 @@ def _read(path: str) -> Image | Unusable:
 
 def _content(path: str) -> bytes:
     """Return what a file holds; of another name than UTF-8, too, if it is local."""
-    _require_file(path)
+    if what := gfiles.what_no_file(path):
+        raise UserError(f"it is a {what}")
     local = gfiles.local_path(path)
     if local is None:
         return gfiles.read_bytes(path)
@@ -192,14 +188,6 @@ def _content(path: str) -> bytes:
         if os.fstat(file.fileno()).st_size > MOST_BYTES:
             raise UserError(f"it is larger than {MOST_BYTES >> 20} MiB, no photo")
         return file.read(MOST_BYTES)
-
-
-def _require_file(path: str) -> None:
-    """Raise UserError for what is no file: to read a pipe would wait for ever."""
-    local = gfiles.local_path(path)
-    what = None if local is None else files.kind(local, follow_links=True)
-    if what not in (None, files.FILE):
-        raise UserError(f"it is a {what}")
 
 
 def _words(error: BaseException, path: str) -> str:
@@ -250,7 +238,8 @@ def _read_shard(path: str, fields: Fields) -> Iterator[Image | Unusable]:
     if tf.io.gfile.isdir(path):
         files_in_it = f"{path.rstrip('/')}/*"
         raise UserError(f"it is a folder: name its files, such as '{files_in_it}'")
-    _require_file(path)
+    if what := gfiles.what_no_file(path):
+        raise UserError(f"it is a {what}")
     number, framed, whole = 0, *_framed(path)
     parse = parser(fields)
     try:
