@@ -11,12 +11,12 @@ from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import (
     dataset_writer,
-    imagefolder,
     imagenet,
     mnist,
     tfrecords,
 )
 from input_pipeline.preparation.closing import class_lines
+from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.plan import Plan
 
 _NAMED = 20  # skipped images that are listed one by one

@@ -11,7 +11,7 @@ from typing import IO
 from common import extras
 from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import is_junk
+from input_pipeline.preparation.image_folders.folder_names import is_junk
 from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from input_pipeline import image_formats
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import is_copy, is_junk
+from input_pipeline.preparation.image_folders.folder_names import is_copy, is_junk
 from input_pipeline.preparation.jpeg import is_image
 
 # A file named so must be an image that can be used: else it would be overlooked. Any

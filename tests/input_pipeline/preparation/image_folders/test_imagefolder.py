@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import dataset_writer, imagefolder
+from input_pipeline.preparation import dataset_writer
+from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.plan import Item
 from tests.input_pipeline.images import digests, encoded, stored, write_files
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from common import console
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import folders, layouts
-from input_pipeline.preparation.folder_names import (
+from input_pipeline.preparation.image_folders import folders, layouts
+from input_pipeline.preparation.image_folders.folder_names import (
     difference,
     distractors,
     is_derived,
@@ -17,13 +17,13 @@ from input_pipeline.preparation.folder_names import (
     named,
     splits_of,
 )
+from input_pipeline.preparation.image_folders.layouts import Layout, Place
 from input_pipeline.preparation.jpeg import (
     MAX_BYTES,
     Jpeg,
     require_size,
     to_rgb_jpeg,
 )
-from input_pipeline.preparation.layouts import Layout, Place
 from input_pipeline.preparation.plan import (
     MAX_SHARDS,
     Class,

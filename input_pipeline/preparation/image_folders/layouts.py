@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from common import console
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import (
+from input_pipeline.preparation.image_folders.folder_names import (
     UNLABELLED,
     are_split_and_class,
     half_named,
@@ -23,7 +23,7 @@ from input_pipeline.preparation.folder_names import (
     split_of,
     splits_of,
 )
-from input_pipeline.preparation.folders import Folder
+from input_pipeline.preparation.image_folders.folders import Folder
 
 _NEEDED = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE"
 _HOW = "links will do, docs/data.md (Prepare) shows how"

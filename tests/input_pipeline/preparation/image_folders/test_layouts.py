@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import folder_names, imagefolder
+from input_pipeline.preparation.image_folders import folder_names, imagefolder
 from tests.input_pipeline.images import write_files
 
 
