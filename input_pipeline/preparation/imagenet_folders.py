@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
+from common.console import count
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import imagenet
 from input_pipeline.preparation.image_folders import folders, known_layouts
@@ -84,7 +85,7 @@ def plan(
     elif labels is not None:
         raise DataError(f"{place} has no folder {_VALIDATION}: leave out --labels")
     notes += [
-        f"left out {one.images:,} images in {one}"
+        f"left out {count(one.images, 'image')} in {one}"
         for name, one in place.inner.items()
         if one is not train and name != _VALIDATION and place is not train
     ]
@@ -148,9 +149,11 @@ def _validation(
         labels, notes = _by_solution(place, val)
     label_of = {synset: label for label, synset in enumerate(synsets)}
     if unknown := sorted({*labels.values()} - label_of.keys()):
+        images = sum(label in unknown for label in labels.values())
         raise DataError(
-            f"{val} has images of {len(unknown)} classes that train does not hold, for "
-            f"one {unknown[0]}: are both of ILSVRC 2012?"
+            f"{val} has {count(images, 'image')} of "
+            f"{count(len(unknown), 'class', 'classes')} that train does not hold, for "
+            f"one {unknown[0]}: take them out"
         )
     items = [
         Item(name, label_of[labels[name]], 0, size)
@@ -181,5 +184,6 @@ def _by_solution(place: Place, val: Place) -> tuple[Mapping[str, str], list[str]
     labels = {path.rpartition("/")[2]: row.label for path, row in found.rows.items()}
     notes, images = [*found.notes], len(val.folder.images)
     if images > len(labels):
-        notes.append(f"left out {images - len(labels):,} images of {val} without label")
+        without = count(images - len(labels), "image")
+        notes.append(f"left out {without} of {val} without a label")
     return labels, notes

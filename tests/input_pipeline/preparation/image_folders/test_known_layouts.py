@@ -113,16 +113,16 @@ def test_a_fraction_is_not_held_out_beside_validation(tmp_path, make):
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
-        (None, "validation images without labels: put Kaggle's LOC_val_solution.csv be"),
-        ("Id,x\nILSVRC2012_val_00000001,n01440764\n", "has the columns Id, x, where Kag"),
+        (None, "validation images without labels: put Kaggle's LOC_val_solution.csv b"),
+        ("Id,x\nILSVRC2012_val_00000001,n01440764\n", "has the columns Id, x, where K"),
         ("ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 0 0 9 9 n02105855"
-         " 0 0 9 9\n", "line 2: 'n01440764 0 0 9 9 n02105855 0 0 9 9' does not name one"),
-        ("ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "'' does not name one"),
+         " 0 0 9 9\n", "line 2: 'n01440764 0 0 9 9 n02105855 0 0 9 9' does not name o"),
+        ("ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "'' does not name on"),
         ("ImageId,PredictionString\nILSVRC2012_val_00000001,n00000001 0 0 9 9\n",
          "1 classes in validation that are not in train (n00000001)"),
-        ("ImageId,PredictionString\nx,n01440764 0 0 9 9\n", "none of them is in --sour"),
+        ("ImageId,PredictionString\nx,n01440764 0 0 9 9\n", "none of them is in --sou"),
         ("ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 0 0 9 9\n"
-         "ILSVRC2012_val_00000001,n02105855 0 0 9 9\n", "has two labels, n01440764 (li"),
+         "ILSVRC2012_val_00000001,n02105855 0 0 9 9\n", "has two labels, n01440764 (l"),
     ],
 )  # fmt: skip
 def test_kaggles_imagenet_with_other_labels(tmp_path, change, refusal):

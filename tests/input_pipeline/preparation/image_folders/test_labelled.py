@@ -1,7 +1,10 @@
 """Images in no class folders, and the tables that people have of them."""
 
+import os
+
 import pytest
 
+from input_pipeline import prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.image_folders.rows import Columns
@@ -238,34 +241,34 @@ def test_what_is_left_out_is_said(tmp_path, images, table, notes):
     [
         (THREE, "id,label\n0,a\n0,b\n1,b\n", "line 3: 0.jpg has two labels, a (line 2) "
          "and b: remove one"),
-        (THREE, "id,label\n0,a\n0.jpg,b\n1,b\n", "line 3: 0.jpg has two labels, a (lin"),
-        (THREE, "id,label,split\n0,a,train\n0,a,val\n1,b,train\n", "0.jpg has two splits"),
-        ("x/0.jpg y/0.jpg", "id,label\n0,a\n", "line 2: 0 fits 2 images, x/0.jpg, y/0.j"),
-        ("0.jpg 0.png", "id,label\n0,a\n", "line 2: 0 fits 2 images, 0.jpg, 0.png: wri"),
-        ("train/0.jpg test/0.jpg", "id,label\n0,a\n", "or name the table after the spl"),
+        (THREE, "id,label\n0,a\n0.jpg,b\n1,b\n", "line 3: 0.jpg has two labels, a (li"),
+        (THREE, "id,label,split\n0,a,train\n0,a,val\n1,b,train\n", "0.jpg has two spl"),
+        ("x/0.jpg y/0.jpg", "id,label\n0,a\n", "line 2: 0 fits 2 images, x/0.jpg, y/0"),
+        ("0.jpg 0.png", "id,label\n0,a\n", "line 2: 0 fits 2 images, 0.jpg, 0.png: wr"),
+        ("train/0.jpg test/0.jpg", "id,label\n0,a\n", "or name the table after the sp"),
         (THREE, "id,label\n7,a\n8,b\n", "t.csv names no image of --source: line 2, for "
          "one, has 7: is it of other images"),
-        (THREE, "id,label\n0,a\n1,b,c\n", "t.csv, line 3: 3 columns, where line 1 has 2"),
+        (THREE, "id,label\n0,a\n1,b,c\n", "t.csv, line 3: 3 columns, where line 1 has"),
         (THREE, "id\n0\n1\n", "t.csv has one column: name a table with one of files"),
         (THREE, "", "t.csv is empty"),
         (THREE, "id,label\n", "t.csv holds one line alone"),
         (THREE, 'id,label\n0,"a\n1,b\n', "unexpected end of data: mend its quotes"),
         (THREE, b"id,label\n0,\xff\n", "t.csv is not UTF-8: save it so"),
         (THREE, b"id,label\n0,a\0\n", "t.csv is no text"),
-        (THREE, "id,label\n0,\x1b[31m\n1,b\n", "line 2: the label '\\x1b[31m' holds a "),
-        (THREE, "id,h,w\n0,7,8\n1,9,8\n", "has the columns id, h, w: say by --label_col"),
-        (THREE, "id,a,b\n0,1,1\n1,0,1\n", "line 2: a, b with 1, where each image needs"),
-        (THREE, "id,a,b\n0,1,0\n1,0,0\n", "line 3: no class with 1, where each image n"),
-        (THREE, "id,age\n0,31.5\n1,2.0\n", "31.5 is a number, no class: choose another "),
-        (THREE, "id,label\n0,1\n1,01\n", "has the labels 01 and 1, which are one number"),
-        (THREE, "id,label\n0,cat\n1,Cat\n", "the classes Cat and cat, which look alike"),
-        (THREE, "id,category,breed\n0,x,a\n1,x,b\n", "has category and breed, which are "
-         "different classes: choose one"),
+        (THREE, "id,label\n0,\x1b[31m\n1,b\n", "line 2: the label '\\x1b[31m' holds a"),
+        (THREE, "id,h,w\n0,7,8\n1,9,8\n", "has the columns id, h, w: say by --label_c"),
+        (THREE, "id,a,b\n0,1,1\n1,0,1\n", "line 2: a, b with 1, where each image need"),
+        (THREE, "id,a,b\n0,1,0\n1,0,0\n", "line 3: no class with 1, where each image"),
+        (THREE, "id,age\n0,31.5\n1,2.0\n", "31.5 is a number, no class: choose anothe"),
+        (THREE, "id,label\n0,1\n1,01\n", "has the labels 01 and 1, which are one numb"),
+        (THREE, "id,label\n0,cat\n1,Cat\n", "the classes Cat and cat, which look alik"),
+        (THREE, "id,category,breed\n0,x,a\n1,x,b\n", "has category and breed, which "
+         "are different classes: choose one"),
         (THREE, "id,label,split\n0,a,train\n1,b,oops\n", "line 3: 'oops' in the column "
          "split names no split: write"),
-        (THREE, "id,label,split\n0,a,val\n1,b,val\n", "name images of validation alone"),
+        (THREE, "id,label,split\n0,a,val\n1,b,val\n", "name images of validation alon"),
         (THREE, "id,label\n0,\n1,\n", "has no label in any line"),
-        (THREE, "id,image,label\n1,0,a\n0,1,b\n", "image and id name images: choose one"),
+        (THREE, "id,image,label\n1,0,a\n0,1,b\n", "image and id name images: choose o"),
         (THREE, "id,label\n0,a\n1,a\n", "holds one class, a: is --source"),
         ("train/a/0.jpg train/b/0.jpg val/1.jpg", "id,label\n1,c\n",
          "1 classes in validation that are not in train (c)"),
@@ -325,3 +328,38 @@ def test_a_table_may_be_named_from_within_the_source(tmp_path, monkeypatch):
     monkeypatch.chdir(source)
     _, findings = imagefolder.plan(".", tables=["t.csv"])
     assert findings.skipped == ""
+
+
+def test_what_is_said_of_columns_needs_a_table(tmp_path, capsys):
+    arguments = ["imagefolder", f"--source={tmp_path}", f"--output={tmp_path}-out"]
+    assert prepare.main([*arguments, "--file_column=x"]) == 2
+    assert "--file_column is of a table: name that" in capsys.readouterr().err
+    assert prepare.main([*arguments, "--labels=x", "--layout=splits"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["imagefolder", "imagenet"])
+def test_a_place_that_cannot_be_written_is_named_before_all_is_read(
+    tmp_path, capsys, monkeypatch, command
+):
+    def access(path, mode):
+        assert path == str(tmp_path)
+        return False
+
+    monkeypatch.setattr(os, "access", access)
+    (tmp_path / "in").mkdir()
+    output = tmp_path / "a" / "b"
+    arguments = [f"--source={tmp_path}/in", f"--output={output}"]
+    assert prepare.main([command, *arguments]) == 2
+    assert capsys.readouterr().err == (
+        f"error: nothing can be written in {tmp_path}: mend its permissions, or name "
+        "another folder with --output\n"
+    )
+    assert not output.parent.exists()
+
+
+def test_an_output_that_is_a_file_is_named_before_all_is_read(tmp_path, capsys):
+    write_files(tmp_path, {"out": b"", "in/x": b""})
+    arguments = [f"--source={tmp_path}/in", f"--output={tmp_path}/out"]
+    assert prepare.main(["imagefolder", *arguments]) == 2
+    assert "/out is a file: choose a folder for --output" in capsys.readouterr().err
