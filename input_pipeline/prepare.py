@@ -45,8 +45,8 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         "TIFF or PPM by their content; of several frames, the first is taken. "
         "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
         "Labels begin at 1, in the order of the folders' names. ImageNet as Kaggle "
-        "hands it out, Tiny ImageNet, Food-101 and the Oxford pets are known by what "
-        "lies in DIR. It may be a tar file, which is read in place.",
+        "hands it out, Tiny ImageNet, Food-101, CUB-200 and the Oxford pets are known "
+        "by what lies in DIR. It may be a tar file, which is read in place.",
     )
     one.add_argument(
         "--source",

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from common import console
 from input_pipeline.errors import DataError
@@ -109,7 +109,7 @@ def plan(
     place = Place(source, "", opened.root)
     tables = [_table_path(table, source) for table in tables]
     read = _recognise(place, layout, tables, columns)
-    found = _find(read)
+    found = _find(read, place, tables)
     classes = read.order(found["train"].images)
     _check_classes(found, source)
     if len(classes) == 1 and not allow_one_class:
@@ -130,9 +130,8 @@ def plan(
         splits[split] = Split(opened.pixels, shuffled(of_split), count)
     both = tuple(Class(_text(one), _text(read.names.get(one, one))) for one in classes)
     skipped = sum((one.skipped for one in found.values()), collections.Counter())
-    if not read.within and read.splits["train"].folder is not opened.root:
+    if not read.labels and read.splits["train"].folder is not opened.root:
         skipped += _beside_classes(opened.root)
-    skipped["others"] -= sum(_is_below(table, source) for table in tables)
     return (
         Plan(_text(opened.name), both, splits),
         Findings(notes, _skipped(skipped)),
@@ -160,7 +159,7 @@ def _is_below(path: str, source: str) -> bool:
     return path.startswith(os.path.join(source, ""))
 
 
-def _find(read: Layout) -> dict[str, _Found]:
+def _find(read: Layout, root: Place, tables: Collection[str]) -> dict[str, _Found]:
     """Return the images of each class of each split."""
     found = {
         split: _scan_labelled(place, read.labels[split])
@@ -168,19 +167,22 @@ def _find(read: Layout) -> dict[str, _Found]:
         else _scan(place, split)
         for split, place in read.splits.items()
     }
-    if read.within:  # splits may share their folders
+    if read.labels:  # splits may share their folders
         first = next(iter(found.values()))
         for one in found.values():
             one.skipped.clear()
-        first.skipped.update(_beside_images(read.within))
+        first.skipped.update(_beside_images(root, tables))
     return found
 
 
-def _beside_images(place: Place) -> Mapping[str, int]:
-    """Count what lies anywhere in a folder, and is no image."""
-    below = [folder for _, folder in place.folder.all(above=place.above)]
+def _beside_images(root: Place, tables: Collection[str]) -> Mapping[str, int]:
+    """Count what lies anywhere in a folder, and is neither an image nor a table."""
+    below = [folder for _, folder in root.folder.all()]
+    inside = {
+        os.path.realpath(table) for table in tables if _is_below(table, root.source)
+    }
     return {
-        "others": sum(len(folder.others) for folder in below),
+        "others": sum(len(folder.others) for folder in below) - len(inside),
         "junk": sum(folder.junk for folder in below),
     }
 

@@ -1,4 +1,4 @@
-"""Data sets whose layout is known: ImageNet's of Kaggle, Tiny ImageNet, Food-101, pets.
+"""Data sets that are known: Kaggle's ImageNet, Tiny ImageNet, Food-101, pets, birds.
 
 Each is recognised by what lies there, also from a few folders above, and read as it is.
 """
@@ -15,7 +15,7 @@ from input_pipeline.preparation.image_folders.folder_names import (
 )
 from input_pipeline.preparation.image_folders.layouts import Layout, Place
 from input_pipeline.preparation.image_folders.matching import Images
-from input_pipeline.preparation.image_folders.rows import Row, Rows
+from input_pipeline.preparation.image_folders.rows import Row, Rows, synset_of_boxes
 from input_pipeline.preparation.image_folders.tables import Line, read
 
 SYNSET = re.compile(r"n\d{8}")
@@ -32,7 +32,7 @@ def recognise(place: Place) -> Layout | None:
       DataError: it is one, and its labels are missing or contradict each other.
     """
     for one in around(place):
-        for known in (_ilsvrc, _tiny_imagenet, _food101, _pets):
+        for known in (_ilsvrc, _tiny_imagenet, _food101, _pets, _birds):
             if layout := known(one):
                 return layout
     return None
@@ -85,21 +85,10 @@ def match_solution(table: str, val: Place) -> labelled.Labelled:
             "and PredictionString: download it again"
         )
     rows = [
-        Row(line.cells[0], _solution(line, table), "validation", line.number)
+        Row(line.cells[0], synset_of_boxes(line, 1, table), "validation", line.number)
         for line in found.lines
     ]
     return labelled.match(Rows(table, rows, True, ()), images)
-
-
-def _solution(line: Line, table: str) -> str:
-    """Return the synset before each of an image's boxes: "n01440764 0 0 9 9 ..."."""
-    synsets = {*line.cells[1].split()[::5]}
-    if len(synsets) != 1 or not SYNSET.fullmatch(min(synsets)):
-        raise DataError(
-            f"{table}, line {line.number}: {line.cells[1]!r} does not name one synset: "
-            "download it again"
-        )
-    return synsets.pop()
 
 
 def _tiny_imagenet(place: Place) -> Layout | None:
@@ -111,7 +100,7 @@ def _tiny_imagenet(place: Place) -> Layout | None:
     table = os.path.join(str(val), _ANNOTATIONS)
     rows = [
         Row(line.cells[0], line.cells[1], "validation", line.number)
-        for line in _lines(val, _ANNOTATIONS)
+        for line in _lines(val, _ANNOTATIONS, columns=2)
     ]
     images = Images([path for path, _ in val.files()], place.source)
     labels = labelled.match(Rows(table, rows, True, ()), images)
@@ -141,7 +130,6 @@ def _classes_and_labels(
         notes,
         {"validation": labels},
         names=words,
-        within=place,
     )
 
 
@@ -184,6 +172,26 @@ def _breed(name: str) -> str:
     return re.sub(r"_\d+$", "", name)
 
 
+def _birds(place: Place) -> Layout | None:
+    """images/001.Auk/1.jpg, 1 001.Auk/1.jpg in images.txt, 1 1 if it is to train."""
+    images, names = place.inner.get("images"), ("images.txt", "train_test_split.txt")
+    if not images or images.is_flat or not {*names} <= {*place.folder.others}:
+        return None
+    paths, splits = (_lines(place, name, columns=2) for name in names)
+    training = {line.cells[0]: line.cells[1] == "1" for line in splits}
+    rows = [
+        Row(
+            line.cells[1],
+            line.cells[1].rpartition("/")[0],
+            "train" if training.get(line.cells[0]) else "test",
+            line.number,
+        )
+        for line in paths
+        if line.cells[0] in training
+    ]
+    return _by_lists(place, images, Rows(f"{place}/images.txt", rows, True, ()))
+
+
 def _by_lists(place: Place, folder: Place, rows: Rows) -> Layout:
     """Return the images that lists name, in the splits of the lists."""
     paths = [path for path, _ in folder.files()]
@@ -197,7 +205,7 @@ def _by_lists(place: Place, folder: Place, rows: Rows) -> Layout:
             f"left out {console.count(len(without), 'image')} that {rows.path} does "
             f"not list: {named(without)}"
         )
-    return Layout(dict.fromkeys(splits, folder), notes, splits, within=place)
+    return Layout(dict.fromkeys(splits, folder), notes, splits)
 
 
 def find_beside(place: Place, name: str) -> str | None:
@@ -226,8 +234,8 @@ def words_beside(place: Place) -> dict[str, str]:
     return words
 
 
-def _lines(place: Place, name: str) -> Sequence[Line]:
-    """Return the lines of a list, which has no header."""
+def _lines(place: Place, name: str, *, columns: int = 1) -> Sequence[Line]:
+    """Return the lines of a list, which has no header, but so many columns or more."""
     path = os.path.join(str(place), name)
     if os.path.isfile(place.source):
         raise DataError(
@@ -240,4 +248,10 @@ def _lines(place: Place, name: str) -> Sequence[Line]:
             cells = [line.split() for line in file]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    return [Line(number, one) for number, one in enumerate(cells, 1) if one]
+    lines = [Line(number, one) for number, one in enumerate(cells, 1) if one]
+    if short := [line for line in lines if len(line.cells) < columns]:
+        raise DataError(
+            f"{path}, line {short[0].number}: {' '.join(short[0].cells)!r} has no "
+            "label: download it again"
+        )
+    return lines

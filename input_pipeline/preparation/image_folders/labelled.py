@@ -63,6 +63,17 @@ def recognise(place: Place, tables: Sequence[str], columns: Columns) -> Layout:
         notes += found.notes
         if not places and len(tables) == 1:
             split = None
+        moved = [
+            image
+            for image, row in found.rows.items()
+            if row.split not in (None, _split_of_folder(place, folders, image))
+        ]
+        if moved and folders:
+            notes.append(
+                f"{path} says another split than the folder of "
+                f"{console.count(len(moved), 'image')}, for one {moved[0]}: the "
+                "folders are not heeded"
+            )
         for image, row in found.rows.items():
             its = row.split or split or _split_of_folder(place, folders, image)
             _require_same(rows, image, row._replace(split=its), path)
@@ -74,7 +85,6 @@ def recognise(place: Place, tables: Sequence[str], columns: Columns) -> Layout:
         [*notes, *layout.notes],
         splits,
         order=class_order if "train" in splits else sorted,
-        within=place,
     )
 
 

@@ -116,7 +116,6 @@ class Layout:
       labels: of a split without class folders, the class of each image by its path.
       order: the classes, where they are not in the order of their names.
       names: of classes, for people, where their folders are called otherwise.
-      within: the folder around all splits, where there are labels.
     """
 
     splits: Mapping[str, Place]
@@ -124,7 +123,6 @@ class Layout:
     labels: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     order: Callable[[Iterable[str]], list[str]] = sorted
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    within: Place | None = None
 
 
 def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:

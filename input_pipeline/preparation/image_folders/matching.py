@@ -41,6 +41,10 @@ class Images:
             if suffix:
                 self._by_stem.setdefault(stem, []).append(path)
 
+    def example(self) -> str:
+        """Return one of the images."""
+        return min((paths[0] for paths in self._by_name.values()), default="none")
+
     def kind(self, cell: str) -> int:
         """Return EXACT or STEM if the cell names an image, else 0."""
         name = _key(_base(cell))

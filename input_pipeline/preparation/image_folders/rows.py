@@ -24,12 +24,14 @@ from input_pipeline.preparation.image_folders.tables import (
 )
 
 _LOOKED_AT = 2000  # lines, to tell which column names the images
+_FEW = 20  # images that may be of as many classes
 _NO_LABELS = ("", "-1")  # what tables write where an image has none
 _CONTROLS = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "t", "y"), True),
     **dict.fromkeys(("false", "0", "0.0", "no", "f", "n"), False),
 }
+_BOXES = "predictionstring"
 _ZERO_OR_ONE = ("0", "1", "0.0", "1.0")
 
 
@@ -100,10 +102,16 @@ def read_rows(path: str, columns: Columns, images: Images) -> Rows:
         _check_label(row, path)
         rows.append(row)
     if not rows:
-        raise DataError(f"{path} has no label in any line: name another --label_column")
+        raise DataError(
+            f"{path} has no label in any line: leave it out, or name another "
+            "--label_column"
+        )
     if without:
         notes.append(f"left out {count(without, 'line')} of {path} without a label")
-    _check_numbers({row.label for row in rows}, path)
+    labels = {row.label for row in rows}
+    _check_numbers(labels, path)
+    if len(labels) == len(rows) > _FEW:
+        notes.append(f"{path}: each image has a class of its own: is that its label?")
     notes += _several(rows, path)
     return Rows(path, rows, split is not None, notes)
 
@@ -135,8 +143,8 @@ def _file_column(table: Table, given: str | None, images: Images) -> int:
     places = table.named(FILE_NAMES) or [0]
     raise DataError(
         f"{table.path} names no image of --source: line {table.lines[0].number}, for "
-        f"one, has {cells[places[0]]}: is it of other images, or does --file_column "
-        "need a name?"
+        f"one, has {cells[places[0]]}, where --source has {images.example()}: is it "
+        "of other images, or does --file_column need a name?"
     )
 
 
@@ -214,6 +222,8 @@ def _label_reader(
     if given is not None:
         place = table.chosen(given, "label_column")
         return lambda line: line.cells[place]
+    if boxes := table.named([_BOXES]):  # Kaggle's LOC_val_solution.csv
+        return lambda line: synset_of_boxes(line, boxes[0], table.path)
     places = [place for place in table.named(LABEL_NAMES) if place not in taken]
     if len(places) > 1:
         places = [_best_label(table, places, notes)]
@@ -223,6 +233,9 @@ def _label_reader(
             for place in range(len(table.header))
             if place not in taken and not table.is_index(place)
         ]
+    texts = [i for i in places if not all(map(_is_number, table.column(i)))]
+    if len(texts) == 1 and not table.has_header:
+        places = texts
     if len(places) == 1:
         return lambda line: line.cells[places[0]]
     if len(places) > 1 and _is_one_hot(table, places):
@@ -233,8 +246,24 @@ def _label_reader(
     )
 
 
+def synset_of_boxes(line: Line, place: int, path: str) -> str:
+    """Return the synset before each of an image's boxes: "n01440764 0 0 9 9 ..."."""
+    synsets = {*line.cells[place].split()[::5]}
+    if len(synsets) != 1 or not re.fullmatch(r"n\d{8}", min(synsets)):
+        raise DataError(
+            f"{path}, line {line.number}: {line.cells[place]!r} does not name one "
+            "synset: download it again"
+        )
+    return synsets.pop()
+
+
 def _best_label(table: Table, places: Sequence[int], notes: list[str]) -> int:
     """Return the names where numbers stand beside them, one for each."""
+    if len({key(table.header[place]) for place in places}) < len(places):
+        raise DataError(
+            f"{table.path} has the columns {table.columns()}: choose one by its number "
+            "with --label_column"
+        )
     first = table.column(places[0])
     for place in places[1:]:
         other = table.column(place)

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
@@ -34,6 +34,7 @@ _KNOWN = {*FILE_NAMES, *LABEL_NAMES, *SPLIT_NAMES}
 _NO_NAMES = ("", "unnamed: 0", "index")
 _DELIMITERS = "\t;,|"
 _MOST_BYTES = 1 << 30
+_LFS = "version https://git-lfs"  # what Git LFS leaves in place of a file
 _SAMPLE = 1 << 14  # characters that tell what divides the columns
 _OTHERS = (".json", ".parquet", ".xlsx", ".xls", ".mat", ".pkl", ".xml", ".npy")
 
@@ -59,11 +60,13 @@ class Table:
       path: of the file.
       header: the columns' names; "1", "2" ... where the file has none.
       lines: below the header, each with as many cells.
+      has_header: whether the file has one.
     """
 
     path: str
     header: Sequence[str]
     lines: Sequence[Line]
+    has_header: bool = True
 
     def column(self, place: int) -> list[str]:
         """Return the cells of a column."""
@@ -144,7 +147,7 @@ def read(path: str, is_file: Callable[[str], object]) -> Table:
     if _is_header(lines[0], is_file):
         return _checked(Table(path, lines[0].cells, lines[1:]))
     numbers = [str(place + 1) for place in range(width)]
-    return Table(path, numbers, lines)
+    return Table(path, numbers, lines, has_header=False)
 
 
 def _checked(table: Table) -> Table:
@@ -178,8 +181,8 @@ def _text(path: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8: save it so") from None
-    if "\0" in text:
-        raise DataError(f"{path} is no text: name a CSV or TSV")
+    if "\0" in text or text.startswith(_LFS):
+        raise DataError(f"{path} holds no table: name a CSV or TSV, or download it")
     return text
 
 
@@ -200,12 +203,11 @@ def _delimiter(text: str) -> str:
 
 
 def _split(text: str, delimiter: str, path: str) -> list[Line]:
-    if delimiter == " ":
-        lines = re.split(r"\r\n|\r|\n", text)
-        return [Line(number, one.split()) for number, one in enumerate(lines, 1)]
     # Without newline="" a carriage return alone would be no end of a line.
-    file = io.StringIO(text, newline=None)
-    reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+    lines: Iterable[str] = io.StringIO(text, newline=None)
+    if delimiter == " ":
+        lines = map(str.strip, lines)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         return [Line(reader.line_num, [*map(str.strip, cells)]) for cells in reader]
     except csv.Error as error:

@@ -174,6 +174,26 @@ ROWS = {
             "test": {"images/pho/1.jpg": "pho"},
         },
     ),
+    "imagefolder --source=CUB_200_2011": (
+        images(
+            "CUB_200_2011/images/001.Auk/1.jpg CUB_200_2011/images/002.Owl/1.jpg "
+            "CUB_200_2011/images/002.Owl/2.jpg"
+        )
+        | text(
+            **{
+                "CUB_200_2011/images.txt": "1 001.Auk/1.jpg\n2 002.Owl/1.jpg\n"
+                "3 002.Owl/2.jpg\n",
+                "CUB_200_2011/train_test_split.txt": "1 1\n2 0\n3 1\n",
+            }
+        ),
+        {
+            "train": {
+                "images/001.Auk/1.jpg": "001.Auk",
+                "images/002.Owl/2.jpg": "002.Owl",
+            },
+            "test": {"images/002.Owl/1.jpg": "002.Owl"},
+        },
+    ),
     "imagefolder --source=oxford-iiit-pet": (
         images(
             "oxford-iiit-pet/images/pug_1.jpg oxford-iiit-pet/images/Maine_Coon_1.jpg "

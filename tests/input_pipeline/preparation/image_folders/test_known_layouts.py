@@ -1,5 +1,7 @@
 """Data sets that are known by what lies there: the class of every image."""
 
+import tarfile
+
 import pytest
 
 from input_pipeline import dataset_info, prepare
@@ -182,6 +184,36 @@ def test_food_101(tmp_path, below):
         ],
     }
     assert "left out 2 images that" in findings.notes[0]
+
+
+def test_kaggles_table_may_be_named(tmp_path):
+    root = kaggle(tmp_path / "in")
+    table = root / "LOC_val_solution.csv"
+    table.rename(tmp_path / table.name)
+    found, _, _ = labels(
+        root / "ILSVRC" / "Data" / "CLS-LOC", tables=[str(tmp_path / table.name)]
+    )
+    assert found == {
+        "train": in_train(),
+        "validation": {
+            f"ILSVRC2012_val_{i:08d}.JPEG": one for i, one in enumerate(TRUTH, 1)
+        },
+    }
+
+
+def test_annotations_that_are_cut_off(tmp_path):
+    root = tiny(tmp_path / "in")
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\n")
+    with pytest.raises(DataError, match=r"line 1: 'val_0.JPEG' has no label: download"):
+        labels(root)
+
+
+def test_a_known_data_set_in_a_tar_file(tmp_path):
+    root = tiny(tmp_path / "in")
+    with tarfile.open(tmp_path / "tiny.tar", "w") as tar:
+        tar.add(root, ".")
+    with pytest.raises(DataError, match=r"holds labels in a file, val/val_annotations"):
+        labels(tmp_path / "tiny.tar")
 
 
 def test_oxfords_pets(tmp_path):

@@ -53,6 +53,8 @@ THREE = "0.jpg 1.jpg 2.jpg"
         "label,file\na,./0.jpg\nb,./1.jpg\na,./2.jpg\n",
         "0.jpg,a\n1.jpg,b\n2.jpg,a\n",
         "0.jpg a\n1.jpg b\n2.jpg a\n",
+        '"0.jpg"   a \n1.jpg "b"\n2.jpg  a\n',
+        "0.jpg\ta\t0\t62\n1.jpg\tb\t0\t62\n2.jpg\ta\t1\t60\n",
         "a,0.jpg\nb,1.jpg\na,2.jpg\n",
         ",image,target\n7,0.jpg,a\n8,1.jpg,b\n9,2.jpg,a\n",
         "image,a,b\n0.jpg,1,0\n1.jpg,0,1\n2.jpg,1,0\n",
@@ -226,6 +228,11 @@ def test_splits_in_folders_and_tables(tmp_path, images, tables, expected):
             "IN/t.csv says another class than the folder of 1 image, for one "
             "b/2.jpg (a): the folders are not heeded",
         ]),
+        ("train/0.jpg train/1.jpg test/2.jpg", "id,label,split\n0,a,test\n1,b,train\n"
+         "2,a,train", [
+            "IN/t.csv says another split than the folder of 2 images, for one "
+            "train/0.jpg: the folders are not heeded",
+        ]),
         ("train/0.jpg train/1.jpg test/5.jpg", "id,label\n0,a\n1,b\n", [
             "left out 1 image without a label: test/5.jpg",
         ]),
@@ -247,14 +254,14 @@ def test_what_is_left_out_is_said(tmp_path, images, table, notes):
         ("0.jpg 0.png", "id,label\n0,a\n", "line 2: 0 fits 2 images, 0.jpg, 0.png: wr"),
         ("train/0.jpg test/0.jpg", "id,label\n0,a\n", "or name the table after the sp"),
         (THREE, "id,label\n7,a\n8,b\n", "t.csv names no image of --source: line 2, for "
-         "one, has 7: is it of other images"),
+         "one, has 7, where --source has 0.jpg: is it of oth"),
         (THREE, "id,label\n0,a\n1,b,c\n", "t.csv, line 3: 3 columns, where line 1 has"),
         (THREE, "id\n0\n1\n", "t.csv has one column: name a table with one of files"),
         (THREE, "", "t.csv is empty"),
         (THREE, "id,label\n", "t.csv holds one line alone"),
         (THREE, 'id,label\n0,"a\n1,b\n', "unexpected end of data: mend its quotes"),
         (THREE, b"id,label\n0,\xff\n", "t.csv is not UTF-8: save it so"),
-        (THREE, b"id,label\n0,a\0\n", "t.csv is no text"),
+        (THREE, b"id,label\n0,a\0\n", "t.csv holds no table"),
         (THREE, "id,label\n0,\x1b[31m\n1,b\n", "line 2: the label '\\x1b[31m' holds a"),
         (THREE, "id,h,w\n0,7,8\n1,9,8\n", "has the columns id, h, w: say by --label_c"),
         (THREE, "id,a,b\n0,1,1\n1,0,1\n", "line 2: a, b with 1, where each image need"),
@@ -269,6 +276,9 @@ def test_what_is_left_out_is_said(tmp_path, images, table, notes):
         (THREE, "id,label,split\n0,a,val\n1,b,val\n", "name images of validation alon"),
         (THREE, "id,label\n0,\n1,\n", "has no label in any line"),
         (THREE, "id,image,label\n1,0,a\n0,1,b\n", "image and id name images: choose o"),
+        (THREE, "id,label,Label\n0,a,c\n1,b,d\n", "choose one by its number with --la"),
+        (THREE, "version https://git-lfs.github.com/spec/v1\nsize 2\n", "holds no tab"),
+        ("0.png", "file,label\n0.jpg,a\n", "has 0.jpg, where --source has 0.png: is "),
         (THREE, "id,label\n0,a\n1,a\n", "holds one class, a: is --source"),
         ("train/a/0.jpg train/b/0.jpg val/1.jpg", "id,label\n1,c\n",
          "1 classes in validation that are not in train (c)"),
@@ -363,3 +373,16 @@ def test_an_output_that_is_a_file_is_named_before_all_is_read(tmp_path, capsys):
     arguments = [f"--source={tmp_path}/in", f"--output={tmp_path}/out"]
     assert prepare.main(["imagefolder", *arguments]) == 2
     assert "/out is a file: choose a folder for --output" in capsys.readouterr().err
+
+
+def test_a_class_for_each_image_is_said(tmp_path):
+    images = " ".join(f"{i:02d}.jpg" for i in range(21))
+    table = "id,number\n" + "".join(f"{i:02d},{i}\n" for i in range(21))
+    _, said, _ = labels(make(tmp_path, images, {"t.csv": table}), "t.csv")
+    assert said == ["IN/t.csv: each image has a class of its own: is that its label?"]
+
+
+def test_a_table_is_named_twice(tmp_path):
+    source = make(tmp_path, THREE, {"t.csv": "id,label\n0,a\n1,b\n2,a\n"})
+    found, _, _ = labels(source, "t.csv", "t.csv")
+    assert found == AB
