@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from common import console
@@ -122,12 +123,7 @@ def plan(
     notes += _copies(read, items, opened.pixels)
     if validation_fraction:
         _hold_out(items, validation_fraction)
-    splits = {}
-    for split, of_split in items.items():
-        count = shards if split == "train" else None
-        if count is None:
-            count = default_shards(of_split)
-        splits[split] = Split(opened.pixels, shuffled(of_split), count)
+    splits = _splits(items, opened.pixels, shards)
     both = tuple(Class(_text(one), _text(read.names.get(one, one))) for one in classes)
     skipped = sum((one.skipped for one in found.values()), collections.Counter())
     if not read.labels and read.splits["train"].folder is not opened.root:
@@ -136,6 +132,18 @@ def plan(
         Plan(_text(opened.name), both, splits),
         Findings(notes, _skipped(skipped)),
     )
+
+
+def _splits(
+    items: Mapping[str, list[Item]], pixels: sources.Pixels, shards: int | None
+) -> dict[str, Split]:
+    splits = {}
+    for split, of_split in items.items():
+        count = shards if split == "train" else None
+        if count is None:
+            count = default_shards(of_split)
+        splits[split] = Split(pixels, shuffled(of_split), count)
+    return splits
 
 
 def _recognise(
@@ -151,6 +159,13 @@ def _recognise(
 def _table_path(path: str, source: str) -> str:
     """Return where a table is: as it is named, or so in the source."""
     inside = os.path.join(source, path)
+    if os.path.isfile(source) and path.startswith(os.path.join(source, "")):
+        member = path[len(source) + 1 :]
+        raise DataError(
+            f"{member} lies in {source}: take it out, "
+            f"tar -xf {shlex.quote(source)} {shlex.quote(member)}, and name it by "
+            "--labels"
+        )
     return inside if os.path.exists(inside) and not os.path.exists(path) else path
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import tarfile
 from collections.abc import Mapping
 from typing import IO, BinaryIO, Protocol, cast
@@ -112,10 +113,11 @@ def _require_tar(path: str) -> None:
     """Refuse a file that is no tar file, with the command that unpacks it."""
     with open_tar(path) as file:
         head = file.read(tarfile.BLOCKSIZE)
-    folder = path.partition(".")[0] if "/." not in path else "photos"
+    name = os.path.basename(path).partition(".")[0] or "photos"
+    folder = shlex.quote(os.path.join(os.path.dirname(path), name))
     for begin, command in _COMPRESSED.items():
         if head.startswith(begin):
-            unpack = command.format(path=path, folder=folder)
+            unpack = command.format(path=shlex.quote(path), folder=folder)
             raise DataError(
                 f"{path} is compressed, so that it cannot be read in place: unpack it, "
                 f"{unpack}, and give --source={folder}"

@@ -138,3 +138,24 @@ def test_tar_files_that_are_refused(tmp_path, content, refusal):
         labels(path)
     assert refusal in str(error.value).replace(str(tmp_path), "IN")
     assert "\n" not in str(error.value)
+
+
+def test_a_table_that_lies_in_the_tar_file_itself(tmp_path):
+    pairs = [("0.jpg", b"x"), ("1.jpg", b"yy"), ("t.csv", b"id,label\n0,a\n1,b\n")]
+    path = tmp_path / "p.tar"
+    path.write_bytes(tar_of(pairs))
+    with pytest.raises(DataError, match=f"give --labels={path}/t.csv, if their labels"):
+        labels(path)
+    with pytest.raises(DataError, match=f"take it out, tar -xf {path} t.csv, and name"):
+        labels(path, tables=[f"{path}/t.csv"])
+
+
+def test_the_command_that_unpacks_is_for_the_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my photos.tar.gz").write_bytes(gzip.compress(tar_of(X)))
+    with pytest.raises(DataError) as error:
+        labels("./my photos.tar.gz")
+    assert (
+        "mkdir './my photos' && tar -xf './my photos.tar.gz' -C './my photos', and "
+        "give --source='./my photos'" in str(error.value)
+    )
