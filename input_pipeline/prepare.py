@@ -38,17 +38,24 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
     one = _add(
         commands,
         "imagefolder",
-        "folders of images, one a class",
+        "folders of images, one a class, or with a table of labels",
         "DIR holds a folder of images for each class (DIR/dog/x.jpg), or train/ and "
         "perhaps validation/ and test/ (also Training, val, dev, seg_test ...), which "
         "hold them. Images may lie at any depth. They are JPEG, PNG, WebP, BMP, GIF, "
         "TIFF or PPM by their content; of several frames, the first is taken. "
         "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
-        "Labels begin at 1, in the order of the folders' names.",
+        "Labels begin at 1, in the order of the folders' names. ImageNet as Kaggle "
+        "hands it out, Tiny ImageNet, Food-101, CUB-200 and the Oxford pets are known "
+        "by what lies in DIR. It may be a tar file, which is read in place.",
     )
     one.add_argument(
-        "--source", type=cli.path, required=True, metavar="DIR", help="the images"
+        "--source",
+        type=cli.path,
+        required=True,
+        metavar="DIR",
+        help="the images: a folder, or a tar file of one",
     )
+    _add_labels(one)
     _add_output(one)
     one.add_argument(
         "--shards",
@@ -79,20 +86,48 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
     _add_work(one)
 
 
+def _add_labels(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--labels",
+        type=cli.path,
+        action="append",
+        default=[],
+        metavar="TABLE",
+        help="a CSV or TSV with a line for each image that lies in no class folder: "
+        "its file or id, its class, and perhaps its split; may be repeated, as "
+        "train.csv and val.csv",
+    )
+    for column, what in (
+        ("file", "the images' files or ids"),
+        ("label", "their classes"),
+        ("split", "their splits"),
+    ):
+        one.add_argument(
+            f"--{column}_column",
+            metavar="NAME",
+            help=f"the column of TABLE with {what}, or its number from 1, where its "
+            "name does not tell",
+        )
+
+
 def _add_imagenet(commands: argparse._SubParsersAction) -> None:
     one = _add(
         commands,
         "imagenet",
-        "ILSVRC 2012, from its tar files",
+        "ILSVRC 2012, from its tar files or folders",
         "The tar files are read in place, never extracted: OUT needs as much room as "
         "they take, 145 GB. Labels are 1 to 1000, in the order of the synsets.",
     )
-    one.add_argument(
-        "--train_tar",
+    source = one.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--train_tar", type=cli.path, metavar="TAR", help="ILSVRC2012_img_train.tar"
+    )
+    source.add_argument(
+        "--source",
         type=cli.path,
-        required=True,
-        metavar="TAR",
-        help="ILSVRC2012_img_train.tar",
+        metavar="DIR",
+        help="instead of tar files, what they hold: Kaggle's ILSVRC/Data/CLS-LOC, with "
+        "train/ and val/",
     )
     one.add_argument(
         "--validation_tar",
@@ -105,7 +140,8 @@ def _add_imagenet(commands: argparse._SubParsersAction) -> None:
         type=cli.path,
         metavar="FILE",
         help="ILSVRC2012_devkit_t12.tar.gz, or a text file of the validation images' "
-        "synsets in order, one a line",
+        "synsets in order, one a line; with --source, LOC_val_solution.csv beside the "
+        "images does as well",
     )
     _add_output(one)
     one.add_argument(
@@ -241,14 +277,31 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.command == "imagenet":
         _check_labels(arguments)
     if arguments.command == "imagefolder":
+        _check_columns(arguments)
+    if getattr(arguments, "source", None) and arguments.command != "tfrecords":
         _check_output(arguments)
     if arguments.command == "tfrecords":
         _check_splits(arguments)
 
 
 def _check_labels(arguments: argparse.Namespace) -> None:
+    if arguments.source is not None:
+        if arguments.validation_tar is not None:
+            raise UserError("--source holds val/, too: leave out --validation_tar")
+        return
     if (arguments.validation_tar is None) != (arguments.labels is None):
         raise UserError("--validation_tar and --labels go together: give both or none")
+
+
+def _check_columns(arguments: argparse.Namespace) -> None:
+    """Refuse what is said of tables that are not named, or contradicts them."""
+    if arguments.labels and arguments.layout != "auto":
+        raise UserError("--labels tells what --layout would: leave one of them out")
+    if arguments.labels:
+        return
+    for column in ("file", "label", "split"):
+        if getattr(arguments, f"{column}_column") is not None:
+            raise UserError(f"--{column}_column is of a table: name that by --labels")
 
 
 def _check_splits(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from common import console
-from input_pipeline.preparation.folder_names import named
+from input_pipeline.preparation.image_folders.folder_names import named
 
 _FEWEST = 3  # classes that are named
 

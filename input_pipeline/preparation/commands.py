@@ -1,22 +1,25 @@
 """What `input_pipeline.prepare` does, a function for each of its commands."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
-from common import console
+from common import console, gfiles
 from common.errors import one_line
-from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.dataset_info import INFO_FILENAME, DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import (
     dataset_writer,
-    imagefolder,
     imagenet,
+    imagenet_folders,
     mnist,
     tfrecords,
 )
 from input_pipeline.preparation.closing import class_lines
+from input_pipeline.preparation.image_folders import imagefolder
+from input_pipeline.preparation.image_folders.rows import Columns
 from input_pipeline.preparation.plan import Plan
 
 _NAMED = 20  # skipped images that are listed one by one
@@ -72,17 +75,31 @@ def _mnist(arguments: argparse.Namespace) -> str:
 
 
 def _imagefolder(arguments: argparse.Namespace) -> str:
+    _require_writable(arguments.output)
     plan, findings = imagefolder.plan(
         arguments.source,
         shards=arguments.shards,
         validation_fraction=arguments.validation_fraction,
         layout=arguments.layout,
         allow_one_class=arguments.allow_one_class,
+        tables=arguments.labels,
+        columns=Columns(
+            arguments.file_column, arguments.label_column, arguments.split_column
+        ),
     )
     return _write(plan, arguments, notes=findings.notes, skipped=findings.skipped)
 
 
 def _imagenet(arguments: argparse.Namespace) -> str:
+    _require_writable(arguments.output)
+    if arguments.source is not None:
+        plan, notes = imagenet_folders.plan(
+            arguments.source,
+            labels=arguments.labels,
+            shards=arguments.shards,
+            validation_shards=arguments.validation_shards,
+        )
+        return _write(plan, arguments, notes=notes)
     plan, notes = imagenet.plan(
         arguments.train_tar,
         validation_tar=arguments.validation_tar,
@@ -91,6 +108,27 @@ def _imagenet(arguments: argparse.Namespace) -> str:
         validation_shards=arguments.validation_shards,
     )
     return _write(plan, arguments, notes=notes)
+
+
+def _require_writable(output: str) -> None:
+    """Refuse a folder that cannot be written, before a million images are looked at.
+
+    What is whole already may lie on a disk that is read-only: only what is to be read
+    tells whether it is.
+    """
+    there = gfiles.local_path(output)
+    if there is None or os.path.exists(os.path.join(there, INFO_FILENAME)):
+        return
+    if os.path.lexists(there) and not os.path.isdir(there):
+        raise DataError(f"{output} is a file: choose a folder for --output")
+    there = os.path.abspath(there)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(
+            f"nothing can be written in {there}: mend its permissions, or name another "
+            "folder with --output"
+        )
 
 
 def _tfrecords(arguments: argparse.Namespace) -> str:

@@ -5,15 +5,13 @@ import dataclasses
 import io
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from common import extras
-from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import is_junk
-from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
+from input_pipeline.preparation.tar_files import Tar, members, open_tar
 
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 _META = "data/meta.mat"
@@ -26,29 +24,7 @@ _MOST_BYTES = 16 << 20  # of a file of labels; the development kit has 2.4 MB
 
 
 @dataclasses.dataclass(frozen=True)
-class Tar:
-    """Images by their byte in a tar file, or in tar files within it."""
-
-    path: str
-
-    def load(self, item: Item) -> Jpeg:
-        """Read one image; raises BadImageError or DataError."""
-        require_size(item.size)
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(item.offset)
-                data = file.read(item.size)
-        except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
-        return to_rgb_jpeg(data)
-
-    def describe(self, item: Item) -> str:
-        """Return the tar file and the name in it."""
-        return f"{item.filename} in {self.path}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Truth:
+class Truth:
     """The synset of each validation image in order, and the words for synsets."""
 
     synsets: list[str]
@@ -79,7 +55,7 @@ def plan(
     Raises:
       DataError: a file that is missing, damaged or another one; labels that do not fit.
     """
-    truth = _Truth([], {}) if labels is None else _read_truth(labels)
+    truth = Truth([], {}) if labels is None else read_truth(labels)
     by_synset = _index_train(train_tar)
     synsets = sorted(by_synset)
     items = [
@@ -95,10 +71,11 @@ def plan(
         )
     classes = tuple(Class(one, truth.words.get(one, one)) for one in synsets)
     whole = Plan("imagenet", classes, splits)
-    return whole, _notes(whole)
+    return whole, notes_on(whole)
 
 
-def _notes(whole: Plan) -> list[str]:
+def notes_on(whole: Plan) -> list[str]:
+    """Return what is not as in the whole ImageNet."""
     counts = {name: len(split.items) for name, split in whole.splits.items()}
     counts["classes"] = len(whole.classes)
     return [
@@ -112,14 +89,14 @@ def _index_train(path: str) -> dict[str, list[Item]]:
     """Return the images of each synset; their labels are still to be set."""
     found: dict[str, list[Item]] = {}
     packed: dict[str, str] = {}
-    with _open(path) as file:
-        for member, content in _members(file, path):
+    with open_tar(path) as file:
+        for member, content in members(file, path):
             synset = re.fullmatch(rf"(?:.*/)?({_SYNSET})\.tar", member.name)
             if not synset:
                 raise DataError(
                     f"{path} holds {member.name}, where it should hold a tar file for "
                     "each synset (n01440764.tar): is it ILSVRC2012_img_train.tar? One "
-                    "of folders is for imagefolder, once it is extracted"
+                    "of folders is for imagefolder, its --source"
                 )
             if other := packed.get(synset[1]):
                 raise DataError(
@@ -129,18 +106,18 @@ def _index_train(path: str) -> dict[str, list[Item]]:
             packed[synset[1]] = member.name
             images = [
                 _item(image, member.offset_data, label=0)
-                for image, _ in _members(content, f"{member.name} in {path}")
+                for image, _ in members(content, f"{member.name} in {path}")
             ]
             if not images:
                 raise DataError(f"{member.name} in {path} is empty: download it again")
             found[synset[1]] = images
     if not found:
         raise DataError(f"{path} is empty: download it again")
-    _require_unique(found, path)
+    require_unique(found, path)
     return found
 
 
-def _require_unique(found: Mapping[str, Sequence[Item]], path: str) -> None:
+def require_unique(found: Mapping[str, Sequence[Item]], path: str) -> None:
     """Refuse two images of one name: they would be one image with two labels."""
     owner: dict[str, str] = {}
     for place, items in found.items():
@@ -161,22 +138,22 @@ def _validation_items(path: str, truth: list[str], synsets: list[str]) -> list[I
             f"--labels names {len(unknown)} classes that --train_tar does not hold, "
             f"for one {unknown[0]}: are both of ILSVRC 2012?"
         )
-    with _open(path) as file:
-        found = [member for member, _ in _members(file, path)]
+    with open_tar(path) as file:
+        found = [member for member, _ in members(file, path)]
     if len(found) != len(truth):
         raise DataError(
             f"{path} holds {len(found)} images, but --labels {len(truth)} labels: "
             "are both as downloaded?"
         )
     items = [
-        _item(member, 0, label_of[_synset(member.name, truth, path)])
+        _item(member, 0, label_of[synset_of(member.name, truth, path)])
         for member in found
     ]
-    _require_unique({path: items}, path)
+    require_unique({path: items}, path)
     return items
 
 
-def _synset(name: str, truth: Sequence[str], path: str) -> str:
+def synset_of(name: str, truth: Sequence[str], path: str) -> str:
     """Return the synset of a validation image.
 
     Its number is its line in the labels. Whoever sorts images into folders of their
@@ -211,54 +188,19 @@ def _synset(name: str, truth: Sequence[str], path: str) -> str:
     )
 
 
-def _open(path: str) -> IO[bytes]:
-    dataset_info.require_file(path, "name the file itself")
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _members(file: IO[bytes], name: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Yield the files in a tar file, each with its content."""
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.isdir() or any(map(is_junk, _parts(member.name))):
-                    continue
-                if not member.isfile() or member.issparse():
-                    raise DataError(
-                        f"{member.name} in {name} is a link, or no plain file: pack "
-                        "the files themselves (tar --dereference)"
-                    )
-                content = tar.extractfile(member)
-                if content is not None:
-                    yield member, content
-            # tarfile takes a damaged header, or none, for the end.
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end of the archive")
-    except tarfile.TarError:
-        raise DataError(
-            f"{name} is damaged, cut off, or no uncompressed tar file: "
-            "download it again, and do not compress it"
-        ) from None
-
-
-def _parts(name: str) -> list[str]:
-    """Return the folders and the file of a member, but for "." as in "./x"."""
-    return [part for part in name.split("/") if part not in ("", ".", "..")]
-
-
 def _item(member: tarfile.TarInfo, begin: int, label: int) -> Item:
     """Return the image of a tar file that itself begins at a byte."""
     name = member.name.rpartition("/")[2]
     return Item(name, label, begin + member.offset_data, member.size)
 
 
-def _read_truth(path: str) -> _Truth:
-    """Read the devkit or a text file; the content tells which it is."""
-    with _open(path) as file:
+def read_truth(path: str) -> Truth:
+    """Read the devkit or a text file; the content tells which it is.
+
+    Raises:
+      DataError: it is neither, or damaged.
+    """
+    with open_tar(path) as file:
         if tarfile.is_tarfile(file):
             file.seek(0)
             return _read_devkit(file, path)
@@ -269,7 +211,7 @@ def _read_truth(path: str) -> _Truth:
             f"{path} is neither ILSVRC2012_devkit_t12.tar.gz nor a text file of one "
             "synset (n01440764) a line: name one of them with --labels"
         )
-    return _Truth(lines, {})
+    return Truth(lines, {})
 
 
 def _text(content: bytes) -> str:
@@ -279,7 +221,7 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8-sig", "replace")
 
 
-def _read_devkit(file: IO[bytes], path: str) -> _Truth:
+def _read_devkit(file: IO[bytes], path: str) -> Truth:
     contents = {}
     try:
         with tarfile.open(fileobj=file, mode="r:*") as tar:
@@ -289,7 +231,7 @@ def _read_devkit(file: IO[bytes], path: str) -> _Truth:
                         contents[wanted] = _extract(tar, member)
         synset_of, words = _read_meta(contents[_META])
         numbers = [int(line) for line in contents[_GROUND_TRUTH].split()]
-        return _Truth([synset_of[number] for number in numbers], words)
+        return Truth([synset_of[number] for number in numbers], words)
     except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, TypeError) as e:
         raise DataError(
             f"{path} is not a whole ILSVRC2012_devkit_t12.tar.gz, with {_META} and "

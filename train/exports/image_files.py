@@ -11,7 +11,7 @@ from common import files, gfiles
 from common.console import count, escaped, say
 from common.errors import UserError, first_line
 from input_pipeline import image_formats, jpeg_warnings, records
-from input_pipeline.preparation.folder_names import is_junk
+from input_pipeline.preparation.image_folders.folder_names import is_junk
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import IMAGENET, Fields
 

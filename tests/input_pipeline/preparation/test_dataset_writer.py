@@ -10,7 +10,8 @@ from common import claims
 from common.claims import Held
 from input_pipeline import dataset_info, records
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import dataset_writer, description, imagefolder
+from input_pipeline.preparation import dataset_writer, description
+from input_pipeline.preparation.image_folders import imagefolder
 from tests.input_pipeline.images import digests, encoded, write_files
 from tests.support.folders import content
 

@@ -334,7 +334,10 @@ def test_validation_images_with_no_label_or_two(downloads, change, fault):
             [("n01440764.tar", ["x.JPEG", "a/x.JPEG"])],
             "holds x.JPEG twice, in n01440764: download it again",
         ),
-        ([("train/n01440764/x.JPEG", [])], "of folders is for imagefolder, once it is"),
+        (
+            [("train/n01440764/x.JPEG", [])],
+            "of folders is for imagefolder, its --source",
+        ),
     ],
 )
 def test_what_would_replace_something_else_is_refused(tmp_path, train, fault):

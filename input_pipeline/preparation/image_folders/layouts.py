@@ -8,11 +8,11 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from common import console
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import (
+from input_pipeline.preparation.image_folders.folder_names import (
     UNLABELLED,
     are_split_and_class,
     half_named,
@@ -23,18 +23,20 @@ from input_pipeline.preparation.folder_names import (
     split_of,
     splits_of,
 )
-from input_pipeline.preparation.folders import Folder
+from input_pipeline.preparation.image_folders.folders import Folder
 
 _NEEDED = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE"
 _HOW = "links will do, docs/data.md (Prepare) shows how"
-_ORDER = ("train", "validation", "test", UNLABELLED)
+ORDER = ("train", "validation", "test", UNLABELLED)
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".parquet", ".xlsx", ".mat")
 # What else people have, and what to do with it.
 _OTHER_FORMS = {
+    r"n\d{8}\.tar": "use the command imagenet, with --train_tar, for the tar file of",
     r"\.zip|\.tar|\.tgz|\.7z|\.rar|\.gz|\.bz2|\.xz|\.zst": "unpack",
     r"\.tfrecords?|\.tfrec|-\d{5}-of-\d{5}": "use the command tfrecords for",
     r"\.npz?|\.h5|\.hdf5|\.parquet|\.pkl|\.mat|\.lmdb|\.mdb": "write images out of",
 }
+_READ_TABLES = (".csv", ".tsv", ".txt")
 _NO_TABLES = ("readme", "license", "requirements")
 
 
@@ -67,10 +69,16 @@ class Place:
         """The folders in it that hold images at any depth, by name."""
         above = (*self.above, self.folder)
         return {
-            name: Place(self.source, f"{self.path}{name}/", one, above)
+            name: self.below(name)
             for name, one in self.folder.folders.items()
             if any(below.images for _, below in one.all(above=above))
         }
+
+    def below(self, name: str) -> "Place":
+        """Return a folder in it."""
+        above = (*self.above, self.folder)
+        one = self.folder.folders[name]
+        return Place(self.source, f"{self.path}{name}/", one, above)
 
     def choose(self, layout: str) -> str:
         """Return how to say that the folders in it are "classes" or "splits"."""
@@ -83,6 +91,12 @@ class Place:
         below = self.folder.all(above=self.above)
         return sum(len(folder.images) for _, folder in below)
 
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Yield the path below the source and the bytes of each image in it."""
+        for path, folder in self.folder.all(above=self.above):
+            for name, size in folder.images:
+                yield f"{self.path}{path}{name}", size
+
     @property
     def is_flat(self) -> bool:
         """Whether its images lie in no class folders, but perhaps in one called all."""
@@ -94,10 +108,21 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the class folders of each split are, and what to say of the rest."""
+    """Where the images of each split are, and what to say of the rest.
+
+    Attributes:
+      splits: the folder of each, which holds its class folders.
+      notes: what a person should know.
+      labels: of a split without class folders, the class of each image by its path.
+      order: the classes, where they are not in the order of their names.
+      names: of classes, for people, where their folders are called otherwise.
+    """
 
     splits: Mapping[str, Place]
     notes: Sequence[str] = ()
+    labels: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    order: Callable[[Iterable[str]], list[str]] = sorted
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
@@ -119,7 +144,7 @@ def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
         return Layout({"train": place})
     if reading == "splits":
         return _read_splits(place, splits_of(place.inner))
-    within = _descend(place)
+    within = descend(place)
     layout = _read(within)
     if (train := layout.splits["train"]) is not within:
         _check_classes_of_split(train, within)
@@ -133,7 +158,7 @@ def recognise(source: str, root: Folder, reading: str = "auto") -> Layout:
     )
 
 
-def _descend(place: Place) -> Place:
+def descend(place: Place) -> Place:
     """Enter folders that hold nothing but one folder with further ones."""
     while len(place.inner) == 1 and not splits_of(place.inner):
         (one,) = place.inner.values()
@@ -206,7 +231,7 @@ def _read_splits(place: Place, splits: Mapping[str, str]) -> Layout:
     rest = [name for name in place.inner if name not in splits]
     notes += [f"left out what is no split in {place}: {named(rest)}"] * bool(rest)
     found: dict[str, Place] = {}
-    for name in sorted(splits, key=lambda name: _ORDER.index(splits[name])):
+    for name in sorted(splits, key=lambda name: ORDER.index(splits[name])):
         split, outer = splits[name], place.inner[name]
         inner = _unpack(outer)
         if inner is not outer:
@@ -298,7 +323,7 @@ def _check_splits_within(place: Place) -> None:
         rest = [inner for inner in one.inner if inner not in splits]
         if not splits or not all(map(is_container, rest)):
             continue
-        first = min(splits, key=lambda name: _ORDER.index(splits[name]))
+        first = min(splits, key=lambda name: ORDER.index(splits[name]))
         if one.inner[first].inner:
             raise DataError(
                 f"{place} holds the splits {named(splits)} in {name}: give "
@@ -369,14 +394,26 @@ def _no_classes(place: Place) -> DataError:
     images = [name for _, folder in below for name, _ in folder.images]
     if not images:
         return DataError(f"{place} holds no image: {_way_in(place)}")
-    labels = "their labels"
+    count = console.count(len(images), "image")
+    said = f"{place} holds no class folders, but {count}"
     if min(images).startswith("ILSVRC2012_val_"):
-        labels = "LOC_val_solution.csv, or the devkit,"
-    elif table := _table(place):
-        labels = f"{table}, if their labels are there,"
+        return DataError(
+            f"{said}: use the command imagenet, with --source and --labels of the "
+            "devkit, or put LOC_val_solution.csv beside"
+        )
+    way = f"into {place}/CLASS/IMAGE; {_HOW}"
+    if not (table := _table(place)):
+        return DataError(
+            f"{said}: sort them by their labels {way}; or name a table of them by "
+            "--labels"
+        )
+    if not table.lower().endswith(_READ_TABLES):
+        return DataError(
+            f"{said}: write a CSV of their files and labels, if {table} tells them, "
+            "and name it by --labels"
+        )
     return DataError(
-        f"{place} holds no class folders, but {console.count(len(images), 'image')}: "
-        f"sort them by {labels} into {place}/CLASS/IMAGE; {_HOW}"
+        f"{said}: give --labels={table}, if their labels are there, or sort them {way}"
     )
 
 
@@ -390,15 +427,26 @@ def _way_in(place: Place) -> str:
 
 
 def _table(place: Place) -> str | None:
-    """Return the name of a file that may hold labels: there, below or above."""
-    around = (place.folder, *place.folder.folders.values(), *reversed(place.above))
-    for folder in around:
+    """Return the path of a file that may hold labels: there, below or above."""
+    around = [place, *_above(place)]
+    around[1:1] = [place.below(name) for name in place.folder.folders]
+    for one in around:
         tables = [
             name
-            for name in folder.others
+            for name in one.folder.others
             if name.lower().endswith(_TABLES)
             and not name.lower().startswith(_NO_TABLES)
         ]
         if tables:
-            return min(tables, key=lambda name: (place.name not in name, name))
+            best = min(tables, key=lambda name: (place.name not in name, name))
+            return os.path.join(str(one), best)
     return None
+
+
+def _above(place: Place) -> list[Place]:
+    """Return the folders around one, the nearest first."""
+    parts = place.path.split("/")[:-1]
+    return [
+        Place(place.source, "".join(f"{part}/" for part in parts[:depth]), folder)
+        for depth, folder in reversed([*enumerate(place.above)])
+    ]

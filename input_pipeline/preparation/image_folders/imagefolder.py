@@ -2,14 +2,20 @@
 
 import collections
 import dataclasses
-import filecmp
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from common import console
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import folders, layouts
-from input_pipeline.preparation.folder_names import (
+from input_pipeline.preparation.image_folders import (
+    folders,
+    known_layouts,
+    labelled,
+    layouts,
+    sources,
+)
+from input_pipeline.preparation.image_folders.folder_names import (
     difference,
     distractors,
     is_derived,
@@ -17,13 +23,9 @@ from input_pipeline.preparation.folder_names import (
     named,
     splits_of,
 )
-from input_pipeline.preparation.jpeg import (
-    MAX_BYTES,
-    Jpeg,
-    require_size,
-    to_rgb_jpeg,
-)
-from input_pipeline.preparation.layouts import Layout, Place
+from input_pipeline.preparation.image_folders.layouts import Layout, Place
+from input_pipeline.preparation.image_folders.rows import Columns
+from input_pipeline.preparation.jpeg import MAX_BYTES
 from input_pipeline.preparation.plan import (
     MAX_SHARDS,
     Class,
@@ -37,29 +39,8 @@ from input_pipeline.records import CHUNK_RECORDS
 # Long reads, and still enough files to shuffle and to share among hosts.
 _SHARD_BYTES = 150 << 20
 _LEAST_SHARDS = 16
+_ANY_COLUMNS = Columns()
 _COMPARED = 16  # pairs of images that are read, to know a split from its copy
-
-
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """Images by their path below a folder."""
-
-    root: str
-
-    def load(self, item: Item) -> Jpeg:
-        """Read one file; raises BadImageError or DataError."""
-        path = self.describe(item)
-        try:
-            with open(path, "rb") as file:
-                require_size(os.fstat(file.fileno()).st_size)
-                data = file.read()
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from None
-        return to_rgb_jpeg(data)
-
-    def describe(self, item: Item) -> str:
-        """Return the path of the file."""
-        return os.path.join(self.root, item.filename)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,63 +79,136 @@ def plan(
     validation_fraction: float = 0.0,
     layout: str = "auto",
     allow_one_class: bool = False,
+    tables: Sequence[str] = (),
+    columns: Columns = _ANY_COLUMNS,
 ) -> tuple[Plan, Findings]:
-    """Plan a dataset of all images below the class folders.
+    """Plan a dataset of all images below the class folders, or of those in tables.
 
     Args:
-      source: holds the class folders; or train/ and perhaps validation/ and test/,
-        under the names that people give them, which hold them.
+      source: a folder, or a tar file of it. It holds the class folders; or train/ and
+        perhaps validation/ and test/, under the names that people give them, which
+        hold them; or is laid out as one of `known_layouts`.
       shards: files of the training split; see `default_shards`.
       validation_fraction: of the images of each class, to be held out of the training
         split where there is no validation folder. Below 1; 0 holds out none.
       layout: "auto", "classes" or "splits", see `layouts.recognise`.
       allow_one_class: whether one class is enough.
+      tables: paths of tables that name the classes of images which lie in no class
+        folders, see `labelled.recognise`.
+      columns: of the tables, where their names do not tell.
 
     Returns:
-      The plan, its classes in the order of their names; and what to tell a person.
+      The plan, its classes in the order of their names, or of their numbers; and what
+      to tell a person.
 
     Raises:
       DataError: no such folder, or folders that cannot be read or are empty; a layout
         that is another one, or may be; classes that the training split lacks, or that
         look alike.
     """
-    _require_folder(source)
-    root = folders.read(source)
-    read = layouts.recognise(source, root, layout)
-    found = {split: _scan(place, split) for split, place in read.splits.items()}
-    classes = sorted(found["train"].images)
+    opened = sources.open_source(source)
+    place = Place(source, "", opened.root)
+    tables = [_table_path(table, source) for table in tables]
+    read = _recognise(place, layout, tables, columns)
+    found = _find(read, place, tables)
+    classes = read.order(found["train"].images)
     _check_classes(found, source)
     if len(classes) == 1 and not allow_one_class:
         raise DataError(
             f"{read.splits['train']} holds one class, {classes[0]}: is --source one "
             "folder too high or too low? If not, give --allow_one_class"
         )
-    items = {split: _items(one.images, classes) for split, one in found.items()}
-    notes = [*read.notes, *_notes(read, found, classes), *_copies(read, items)]
+    items = {split: _items(one.images, classes, opened) for split, one in found.items()}
+    notes = [*read.notes, *_notes(read, found, classes)]
+    notes += _copies(read, items, opened.pixels)
     if validation_fraction:
         _hold_out(items, validation_fraction)
+    splits = _splits(items, opened.pixels, shards)
+    both = tuple(Class(_text(one), _text(read.names.get(one, one))) for one in classes)
+    skipped = sum((one.skipped for one in found.values()), collections.Counter())
+    if not read.labels and read.splits["train"].folder is not opened.root:
+        skipped += _beside_classes(opened.root)
+    return (
+        Plan(_text(opened.name), both, splits),
+        Findings(notes, _skipped(skipped)),
+    )
+
+
+def _splits(
+    items: Mapping[str, list[Item]], pixels: sources.Pixels, shards: int | None
+) -> dict[str, Split]:
     splits = {}
     for split, of_split in items.items():
         count = shards if split == "train" else None
         if count is None:
             count = default_shards(of_split)
-        splits[split] = Split(Folder(source), shuffled(of_split), count)
-    name = os.path.basename(os.path.abspath(source)) or "imagefolder"
-    both = tuple(Class(_text(one), _text(one)) for one in classes)
-    skipped = sum((one.skipped for one in found.values()), collections.Counter())
-    if read.splits["train"].folder is not root:
-        skipped += _beside_classes(root)
-    return Plan(_text(name), both, splits), Findings(notes, _skipped(skipped))
+        splits[split] = Split(pixels, shuffled(of_split), count)
+    return splits
 
 
-def _require_folder(source: str) -> None:
-    if os.path.isdir(source):
-        return
-    if "://" in source:
-        raise DataError(f"images are read from a disk: copy {source} to one first")
-    if os.path.exists(source):
-        raise DataError(f"{source} is a file: name a folder with --source, unpacked")
-    raise DataError(f"there is no folder {source}: name one with --source")
+def _recognise(
+    place: Place, layout: str, tables: Sequence[str], columns: Columns
+) -> Layout:
+    """Return the layout that the tables, its marks, or names of folders tell."""
+    if tables:
+        return labelled.recognise(place, tables, columns)
+    known = known_layouts.recognise(place) if layout == "auto" else None
+    return known or layouts.recognise(place.source, place.folder, layout)
+
+
+def _table_path(path: str, source: str) -> str:
+    """Return where a table is: as it is named, or so in the source."""
+    inside = os.path.join(source, path)
+    if os.path.isfile(source) and path.startswith(os.path.join(source, "")):
+        member = path[len(source) + 1 :]
+        raise DataError(
+            f"{member} lies in {source}: take it out, "
+            f"tar -xf {shlex.quote(source)} {shlex.quote(member)}, and name it by "
+            "--labels"
+        )
+    return inside if os.path.exists(inside) and not os.path.exists(path) else path
+
+
+def _is_below(path: str, source: str) -> bool:
+    path, source = map(os.path.realpath, (path, source))
+    return path.startswith(os.path.join(source, ""))
+
+
+def _find(read: Layout, root: Place, tables: Collection[str]) -> dict[str, _Found]:
+    """Return the images of each class of each split."""
+    found = {
+        split: _scan_labelled(place, read.labels[split])
+        if split in read.labels
+        else _scan(place, split)
+        for split, place in read.splits.items()
+    }
+    if read.labels:  # splits may share their folders
+        first = next(iter(found.values()))
+        for one in found.values():
+            one.skipped.clear()
+        first.skipped.update(_beside_images(root, tables))
+    return found
+
+
+def _beside_images(root: Place, tables: Collection[str]) -> Mapping[str, int]:
+    """Count what lies anywhere in a folder, and is neither an image nor a table."""
+    below = [folder for _, folder in root.folder.all()]
+    inside = {
+        os.path.realpath(table) for table in tables if _is_below(table, root.source)
+    }
+    return {
+        "others": sum(len(folder.others) for folder in below) - len(inside),
+        "junk": sum(folder.junk for folder in below),
+    }
+
+
+def _scan_labelled(place: Place, labels: Mapping[str, str]) -> _Found:
+    """Return the images of a split that have labels, by their classes."""
+    found = _Found({}, collections.Counter())
+    for path, size in place.files():
+        if path in labels:
+            found.images.setdefault(labels[path], []).append((path, size))
+    return found
 
 
 def _skipped(counts: Mapping[str, int]) -> str:
@@ -230,13 +284,19 @@ def _notes(
             f"{name} is a class like any other: move it elsewhere if it holds what "
             "belongs to none"
         )
-    if odd := _odd_folders(found["train"], read.splits["train"]):
-        yield f"the images in {named(odd)} are taken for images of their class"
-    if linked := _linked(read.splits["train"]):
-        yield "the classes {} and {} share a folder by a link".format(*linked)
+    if "train" not in read.labels:
+        yield from _folder_notes(found["train"], read.splits["train"])
     source = read.splits["train"].source
     if beside := _splits_beside(os.path.abspath(source)):
         yield f"left out what lies beside {source}: {named(beside)}"
+
+
+def _folder_notes(found: _Found, place: Place) -> Iterable[str]:
+    """Yield what is odd about class folders."""
+    if odd := _odd_folders(found, place):
+        yield f"the images in {named(odd)} are taken for images of their class"
+    if linked := _linked(place):
+        yield "the classes {} and {} share a folder by a link".format(*linked)
 
 
 def _odd_folders(found: _Found, place: Place) -> list[str]:
@@ -273,48 +333,58 @@ def _splits_beside(source: str) -> list[str]:
     return sorted(splits.keys() - {name}) if name in splits else []
 
 
-def _copies(read: Layout, items: Mapping[str, Sequence[Item]]) -> Iterable[str]:
+def _copies(
+    read: Layout, items: Mapping[str, Sequence[Item]], pixels: sources.Pixels
+) -> Iterable[str]:
     """Yield which classes and splits hold images of others, under the same names.
 
     Few are read. Copies under other names are left to `validate`.
     """
     first: dict[tuple[str, int], tuple[str, Item]] = {}
-    pairs: dict[str, list[tuple[str, str]]] = {}
-    for split, place in read.splits.items():
+    pairs: dict[str, list[tuple[Item, Item]]] = {}
+    for split in read.splits:
         for item in items[split]:
-            _, _, name = item.filename[len(place.path) :].partition("/")
+            name = _own_name(read, split, item)
             other_split, other = first.setdefault((name, item.size), (split, item))
             if other is not item:
                 where = f"{split} and {other_split}"
                 if split == other_split:
                     where = f"classes of {split}"
-                pairs.setdefault(where, []).append((item.filename, other.filename))
-    source = read.splits["train"].source
+                pairs.setdefault(where, []).append((item, other))
     for where, both in pairs.items():
         compared = both[:: -(-len(both) // _COMPARED)]
-        same = [pair for pair in compared if _same(source, *pair)]
+        same = [pair for pair in compared if _same(pixels, *pair)]
         if same:
             yield (
                 f"{where} share images: {len(both):,} have the name and size of "
                 f"another; of {len(compared)} that were compared, {len(same)} are the "
-                f"same, for one {same[0][0]} and {same[0][1]}"
+                f"same, for one {same[0][0].filename} and {same[0][1].filename}"
             )
 
 
-def _same(source: str, one: str, other: str) -> bool:
+def _own_name(read: Layout, split: str, item: Item) -> str:
+    """Return what an image is called within its class."""
+    if split in read.labels:
+        return os.path.basename(item.filename)
+    return item.filename[len(read.splits[split].path) :].partition("/")[2]
+
+
+def _same(pixels: sources.Pixels, one: Item, other: Item) -> bool:
+    if one.size > MAX_BYTES:
+        return False
     try:
-        return filecmp.cmp(
-            os.path.join(source, one), os.path.join(source, other), shallow=False
-        )
-    except OSError:
+        return pixels.read(one) == pixels.read(other)
+    except DataError:
         return False  # whoever reads it next names it
 
 
 def _items(
-    images: Mapping[str, list[tuple[str, int]]], classes: list[str]
+    images: Mapping[str, list[tuple[str, int]]],
+    classes: list[str],
+    opened: sources.Opened,
 ) -> list[Item]:
     return [
-        Item(path, label, 0, size)
+        Item(path, label, opened.offsets.get(path, 0), size)
         for label, name in enumerate(classes)
         for path, size in images.get(name, [])
     ]

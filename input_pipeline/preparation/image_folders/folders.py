@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from input_pipeline import image_formats
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.folder_names import is_copy, is_junk
+from input_pipeline.preparation.image_folders.folder_names import is_copy, is_junk
 from input_pipeline.preparation.jpeg import is_image
 
 # A file named so must be an image that can be used: else it would be overlooked. Any
@@ -91,6 +91,14 @@ def read(path: str) -> Folder:
     return root
 
 
+def is_image_name(name: str) -> bool | None:
+    """Whether a file has to be an image by its name; None if its content tells."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in _SUFFIXES or suffix in _NO_IMAGES:
+        return suffix in _SUFFIXES
+    return None
+
+
 def _entries(path: str) -> list[os.DirEntry[str]]:
     """Return what a folder holds, in the order of the names."""
     try:
@@ -113,9 +121,9 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
 def _is_image_file(entry: os.DirEntry[str], status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode):
         return False  # a pipe or a socket
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in _SUFFIXES or suffix in _NO_IMAGES:
-        return suffix in _SUFFIXES
+    by_name = is_image_name(entry.name)
+    if by_name is not None:
+        return by_name
     try:
         with open(entry.path, "rb") as file:
             return is_image(file)

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import folder_names, imagefolder
+from input_pipeline.preparation.image_folders import folder_names, imagefolder
 from tests.input_pipeline.images import write_files
 
 
@@ -115,9 +115,10 @@ def test_what_is_read(tmp_path, words, expected):
         ("cat/old cat/new", "around the classes: give --source=IN/cat, or if cat is"),
         ("train/cat val/cat", "IN/train holds one class, cat: is"),
         (".", "IN holds no class folders, but 2 images: sort them by their labels"),
-        (". labels.csv", "sort them by labels.csv, if their labels are there, into"),
+        (". labels.csv", "give --labels=IN/labels.csv, if their labels are there, or"),
+        (". x.mat", "write a CSV of their files and labels, if IN/x.mat tells them, a"),
         ("train train.csv", "IN/train holds no class folders, but 2 images: "),
-        ("train train.csv test sample.csv", "sort them by train.csv, if"),
+        ("train train.csv test sample.csv", "give --labels=IN/train.csv, if their lab"),
         ("cars_train cars_test", "links will do, docs/data.md (Prepare) shows how"),
         ("images annotations/list.txt", "IN/images holds no class folders, but 2 im"),
         ("images annotations/trimaps", "annotations is hardly a class: move it else"),
@@ -125,8 +126,9 @@ def test_what_is_read(tmp_path, words, expected):
         ("images/train images/val labels/train/a.txt", "IN/images/train holds no cl"),
         (
             "train/a/images train/b/images val/images val/val_annotations.txt",
-            "IN/val holds no class folders, but 2 images: sort them by "
-            "val_annotations.txt, if their labels are there, into IN/val/CLASS/IMAGE; "
+            "IN/val holds no class folders, but 2 images: give --labels="
+            "IN/val/val_annotations.txt, if their labels are there, or sort them "
+            "into IN/val/CLASS/IMAGE; "
             "links will do, docs/data.md (Prepare) shows how; or move it elsewhere and "
             "hold out a --validation_fraction",
         ),
@@ -198,20 +200,6 @@ def test_what_is_refused(tmp_path, words, refusal):
     said = str(error.value).replace(source, "IN")
     assert refusal in said
     assert "\n" not in said
-
-
-def test_images_of_kaggles_imagenet(tmp_path):
-    words = "train/n01440764 train/n01443537 test"
-    root = make(tmp_path / "in", "LOC_synset_mapping.txt Annotations/CLS-LOC/val/x.xml")
-    os.mkdir(f"{root}/Data")
-    inner = make(tmp_path / "in" / "Data" / "CLS-LOC", words)
-    write_files(tmp_path / "in/Data/CLS-LOC/val", {"ILSVRC2012_val_00000001.JPEG": b""})
-    with pytest.raises(DataError) as error:
-        imagefolder.plan(root)
-    assert str(error.value).startswith(
-        f"{inner}/val holds no class folders, but 1 image: "
-    )
-    assert "sort them by LOC_val_solution.csv, or the devkit, into " in str(error.value)
 
 
 @pytest.mark.parametrize(

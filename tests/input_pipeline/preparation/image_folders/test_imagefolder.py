@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import dataset_writer, imagefolder
+from input_pipeline.preparation import dataset_writer
+from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.plan import Item
 from tests.input_pipeline.images import digests, encoded, stored, write_files
 
@@ -135,7 +136,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"there is no folder .*/none: name one"):
         counts(tmp_path / "none")
     file = write_files(tmp_path, {"x.zip": b"x"}) / "x.zip"
-    with pytest.raises(DataError, match=r"x.zip is a file: name a folder with --sour"):
+    with pytest.raises(DataError, match=r"x.zip is a file, and no tar file: name a "):
         counts(file)
     with pytest.raises(DataError, match=r"from a disk: copy gs://b/x to one first"):
         counts("gs://b/x")

@@ -1,0 +1,1 @@
+"""Folders of images as people have them: found, recognised, labelled."""

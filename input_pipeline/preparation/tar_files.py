@@ -1,0 +1,93 @@
+"""Images in tar files, which are read in place and never extracted."""
+
+import dataclasses
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from input_pipeline import dataset_info
+from input_pipeline.errors import DataError
+from input_pipeline.preparation.image_folders.folder_names import is_junk
+from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
+from input_pipeline.preparation.plan import Item
+
+
+@dataclasses.dataclass(frozen=True)
+class Tar:
+    """Images by their byte in a tar file, or in tar files within it."""
+
+    path: str
+
+    def load(self, item: Item) -> Jpeg:
+        """Read one image; raises BadImageError or DataError."""
+        require_size(item.size)
+        return to_rgb_jpeg(self.read(item))
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one image; raises DataError."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(item.offset)
+                return file.read(item.size)
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def describe(self, item: Item) -> str:
+        """Return the tar file and the name in it."""
+        return f"{item.filename} in {self.path}"
+
+
+def open_tar(path: str) -> IO[bytes]:
+    """Open a file; a DataError if it is none, or cannot be read."""
+    dataset_info.require_file(path, "name the file itself")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def members(
+    file: IO[bytes], name: str, *, on_junk: Callable[[], object] = lambda: None
+) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the files in a tar file, each with its content.
+
+    Args:
+      file: the tar file, which may lie in another one.
+      name: of it, for messages.
+      on_junk: called for each file that a system has left there.
+
+    Raises:
+      DataError: it is damaged or compressed, or holds links.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while member := tar.next():
+                # A million of them take a gigabyte.
+                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+                if member.isdir():
+                    continue
+                if any(map(is_junk, parts_of(member.name))):
+                    on_junk()
+                    continue
+                if not member.isfile() or member.issparse():
+                    raise DataError(
+                        f"{member.name} in {name} is a link, or no plain file: pack "
+                        "the files themselves (tar --dereference)"
+                    )
+                content = tar.extractfile(member)
+                if content is not None:
+                    yield member, content
+            # tarfile takes a damaged header, or none, for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end of the archive")
+    except tarfile.TarError:
+        raise DataError(
+            f"{name} is damaged, cut off, or no uncompressed tar file: "
+            "download it again, and do not compress it"
+        ) from None
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the folders and the file of a member, but for "." as in "./x"."""
+    return [part for part in name.split("/") if part not in ("", ".", "..")]
