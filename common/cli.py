@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files
+from common import console, extras, files, home
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.project import why_no_gin_file
@@ -353,17 +353,19 @@ def path(text: str) -> str:
 def local_path(text: str) -> str:
     """Return a path that is opened without TensorFlow, whose name may be any bytes.
 
+    A leading ~ that no shell has replaced, as behind =, is the home folder.
+
     Raises:
-      ArgumentTypeError: the text is empty; or it begins with a ~ that no shell has
-        replaced: it would be a folder of this name.
+      ArgumentTypeError: the text is empty; or it begins with a ~, and no home folder is
+        known: it would be a folder of this name.
     """
-    text = text.removeprefix("file://")
+    text = home.expand(text.removeprefix("file://"))
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty: name a file or folder")
     if text.partition("/")[0] == "~":
         raise argparse.ArgumentTypeError(
-            f"{text} would be a folder named ~: write {text.replace('~', '$HOME', 1)}, "
-            f"or ./{text} if you mean it"
+            f"{text} would be a folder named ~, for HOME names no home folder: set "
+            f"it, or write ./{text} if you mean it"
         )
     return text
 

@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 
+from common import home
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,7 @@ GIN_READERS = [(open_gin_file, lambda path: True)]
 
 
 def _find(path: str) -> str | None:
+    path = home.expand(path)
     places = (os.path.join(folder, path) for folder in ("", *_folders()[1:]))
     return next((place for place in places if os.path.isfile(place)), None)
 

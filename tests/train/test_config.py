@@ -776,3 +776,22 @@ def test_what_has_settings_can_still_be_imported(tmp_path, monkeypatch):
     (tmp_path / "later.py").write_text("\n".join([*lines, "  return size", ""]))
     monkeypatch.syspath_prepend(tmp_path)
     assert importlib.import_module("later").imported_later() == 3
+
+
+def test_home_in_paths_of_a_config(tmp_path, monkeypatch):
+    """The saved config has the whole path: the run goes on under another HOME."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.gin").write_text("include '~/more.gin'\n")
+    (tmp_path / "more.gin").write_text(
+        f"{_IMPORTED}{PREFIX}.pretrained = 'file://~/weights'\n"
+    )
+    found = config.resolve(["~/own.gin", TINY], [f"{PREFIX}.data_dir = '~/x'"])
+    assert found.experiment.data_dir == f"{tmp_path}/x"
+    assert found.experiment.pretrained == f"file://{tmp_path}/weights"
+    assert f"{PREFIX}.data_dir = '{tmp_path}/x'\n" in found.text
+    assert "~" not in found.text
+    changed = dataclasses.replace(found.experiment, data_dir="~/y")  # without gin
+    assert changed.data_dir == f"{tmp_path}/y"
+    found.save(str(tmp_path))
+    monkeypatch.setenv("HOME", "/nowhere")
+    found.refuse_changes(str(tmp_path))
