@@ -334,25 +334,32 @@ def test_a_gin_file_that_is_not_there(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flag", "hint"),
+    ("flags", "hint"),
     [
-        ("--epochs=5", "; a setting is --gin_param=a.B.epochs=VALUE"),
+        (["--epochs=5"], "; a setting is --gin_param=MODULE.FUNCTION.epochs=5"),
+        (["--epochs", "5"], "; a setting is --gin_param=MODULE.FUNCTION.epochs=5"),
         (
-            "--gin_params=5",
-            "; nearest: --gin_param; a setting is --gin_param=a.B.gin_params=VALUE",
+            ["--gin_params"],
+            "; nearest: --gin_param; a setting is "
+            "--gin_param=MODULE.FUNCTION.gin_params=VALUE",
         ),
-        ("--gin-file=x", "; write --gin_file"),
-        ("--model=x", "; a model is --gin_file=gin_configs/models/NAME.gin"),
-        ("surplus", ""),
+        (["--gin-file=x"], "; write --gin_file"),
+        (["surplus"], ""),
+        (
+            ["--lr=1", "--gin-file=x"],
+            "; for --lr a setting is --gin_param=MODULE.FUNCTION.lr=1; for --gin-file "
+            "write --gin_file",
+        ),
     ],
 )
-def test_a_flag_that_there_is_not(flag, hint, capsys):
+def test_a_flag_that_there_is_not(flags, hint, capsys):
     parser = cli.parser("some.command", None)
-    cli.add_gin_arguments(parser, settings_of="a.B")
+    cli.add_gin_arguments(parser)
     with pytest.raises(SystemExit):
-        parser.parse_args([flag])
+        parser.parse_args(flags)
     said = capsys.readouterr().err
-    assert said.endswith(f"error: unrecognized arguments: {flag}{hint}\n")
+    what = " ".join(flags)
+    assert said.endswith(f"error: unrecognized arguments: {what}{hint}\n")
 
 
 def test_a_flag_that_there_is_not_of_a_command_without_settings(capsys):

@@ -386,7 +386,20 @@ def test_what_is_no_setting(text):
             f"{PREFIX}.learning_rate = 0.001",
             f"{PREFIX}.learning_rate = 0.001: it has to be a function, as in "
             "@module.function: @schedule.constant, @schedule.cosine, "
-            "@schedule.exponential",
+            "@schedule.exponential; for a batch of 256: "
+            f"--gin_param={PREFIX}.learning_rate=@schedule.constant "
+            "--gin_param=schedule.constant.peak_per_256=0.001 "
+            "--gin_param=schedule.constant.warmup_epochs=0",
+        ),
+        *(
+            (
+                f"{PREFIX}.optimizer = {word!r}",
+                f"{PREFIX}.optimizer = {word!r}: it has to be a function, as in "
+                "@module.function: @optimizer.adamw, @optimizer.lamb, @optimizer.lars, "
+                "@optimizer.lion, @optimizer.rmsprop, @optimizer.sgd; write "
+                f"--gin_param={PREFIX}.optimizer=@optimizer.{meant}",
+            )
+            for word, meant in (("adam", "adamw"), ("@optimizer.sgd", "sgd"))
         ),
         (
             f"{PREFIX}.build_model = @tiny.brighten",
@@ -430,6 +443,17 @@ def test_the_right_setting_is_blamed(binding, message, tmp_path):
     with pytest.raises(UserError) as caught:
         config.parse([MNIST, str(path)], [binding] * ("@tiny" not in binding))
     assert str(caught.value) == message
+
+
+def test_a_rate_as_a_number_is_written_as_the_message_says():
+    with pytest.raises(UserError) as caught:
+        config.parse([MNIST], [f"{PREFIX}.learning_rate = 0.001"])
+    bindings = re.findall(r"--gin_param=(\S+)", str(caught.value))
+    rate = config.parse([MNIST], [*bindings, f"{PREFIX}.global_batch_size=256"])
+    split = SplitInfo((ShardInfo("a", 512, (0,)),))
+    info = DatasetInfo("x", 1, ("a",), {"train": split})
+    schedule = rate.make_learning_rate(info)
+    assert float(schedule(0)) == float(schedule(5)) == pytest.approx(0.001, rel=1e-7)
 
 
 def test_started_from_another_folder(tmp_path, monkeypatch):
