@@ -142,6 +142,7 @@ FLAGS = [
     ("tpu_compiler.__main__", "--cache_dir", ("x", "--topology=v3")),
     ("tpu_compiler.__main__", "--hlo", ("x", "--topology=v3")),
     ("train.classify", "--export_dir", ("x",)),
+    ("train.classify", "--output", ("x", "--export_dir=x")),
     ("train.classify", "--tfrecords", ("--export_dir=x",)),
     ("train.export", "--export_dir", ("--model_dir=x",)),
     ("train.export", "--model_dir", ("--export_dir=x",)),
