@@ -502,6 +502,10 @@ def test_a_file_includes_what_lies_beside_it(tmp_path, monkeypatch, place):
             "'Experiment' stands without its module: write experiment.Experiment",
         ),
         (
+            f"{PREFIX}.optimizer = @adam",
+            "there is no 'adam': write optimizer.adamw",
+        ),
+        (
             "dataset.train_dataset.augment = @mine.blur",
             "'mine' is not a module of this config: a file has to import what it "
             "names, as by the line 'import mine'",

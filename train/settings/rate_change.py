@@ -30,8 +30,8 @@ def describe(
       step: at which it goes on; the next ones that are looked at are the last.
 
     Returns:
-      A line; None where the rates are the same, or the schedule before is not one of
-      this project.
+      A line; None where nothing that a schedule follows has changed, or the one before
+      is not of this project.
     """
     try:
         old = _before(literals(saved), experiment)
@@ -47,7 +47,16 @@ def describe(
             return (
                 f"learning rate at step {place:,}: {before:.6g} before, {now:.6g} now"
             )
-    return None
+    if _follows(old) == _follows(experiment):
+        return None
+    return f"learning rate at step {step:,}: {float(rates[1](step)):.6g}, as before"
+
+
+def _follows(experiment: Experiment) -> tuple[Any, ...]:
+    """Return what the learning rates of an experiment follow from."""
+    schedule = experiment.learning_rate
+    function = getattr(schedule, "func", schedule), getattr(schedule, "keywords", {})
+    return *function, *(getattr(experiment, field) for field in _FIELDS)
 
 
 def _before(settings: Mapping[str, Any], experiment: Experiment) -> Experiment | None:

@@ -66,6 +66,16 @@ def test_what_differs_later_only():
     np.testing.assert_allclose(found[1:], (cosine(11, 12), cosine(11, 24)), rtol=1e-5)
 
 
+def test_what_is_the_same_still():
+    """In a warmup, which is as long in steps, whatever comes behind it."""
+    line = said(
+        ["schedule.cosine.warmup_epochs = 1"],
+        ["schedule.cosine.warmup_epochs = 1", f"{E}.epochs = 0.12"],
+        12,
+    )
+    assert line == "learning rate at step 12: 0.0012, as before"
+
+
 def test_what_leaves_the_rate_alone():
     assert said([], [], 6) is None
     assert said([], [f"{E}.weight_decay = 0.5", f"{E}.label_smoothing = 0"], 6) is None
