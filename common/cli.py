@@ -30,10 +30,9 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files, home
+from common import console, extras, files, home, project
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
-from common.project import why_no_gin_file
 from common.version import NAME, VERSION
 
 _Run = Callable[[argparse.Namespace], Status | None]
@@ -161,7 +160,7 @@ def add_gin_param(parser: argparse.ArgumentParser) -> None:
 
 def _gin_file(text: str) -> str:
     text = path(text)
-    if why := why_no_gin_file(text):
+    if why := project.why_no_gin_file(text):
         raise argparse.ArgumentTypeError(why)
     return text
 
@@ -214,6 +213,7 @@ def command(
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             extras.keep_plots_from_keras()
+            project.leave_rooms()
             _open_closed_streams()
             with contextlib.redirect_stdout(console.Printable(sys.stdout)):
                 arguments = make_parser().parse_args(argv)

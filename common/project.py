@@ -2,12 +2,24 @@
 
 import io
 import os
+import sys
 from pathlib import Path
 
 from common import home
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def leave_rooms() -> None:
+    """Look for no module in a folder of the project's packages, but in the project's.
+
+    `python train/main.py` puts train/ first: its config.py would be anybody's `config`.
+    """
+    for path in sys.path[:1]:
+        folder = Path(path).resolve()
+        if ROOT in folder.parents and (folder / "__init__.py").exists():
+            sys.path.remove(path)
 
 
 def gin_files() -> str:
