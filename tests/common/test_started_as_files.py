@@ -38,3 +38,27 @@ def test_no_module_is_looked_for_in_a_room(monkeypatch, tmp_path):
         monkeypatch.chdir(ROOT)
         project.leave_rooms()
         assert sys.path == [first, str(ROOT)]
+
+
+_EVALUATES = """
+import sys
+from train import main
+status = main.main(["--mode=eval", "--model_dir={}"])
+print(status, "keras" in sys.modules, "matplotlib" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path):
+    """Nor is what draws imported where nothing is drawn."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EVALUATES.format(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "2 True False\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path} holds no operative_config.gin")

@@ -377,3 +377,20 @@ def test_a_table_takes_nobodys_place(tmp_path, capsys, name, content, said):
     assert said in last
     assert content is None or (tmp_path / name).read_bytes() == content
     assert len(os.listdir(tmp_path)) == (content is not None)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_names_of_any_alphabet(exported, tmp_path, capfd):
+    folder = (
+        tmp_path / "\xe9t\xe9 \xe0 l'\u0153uvre" / "\u043c\u0430\u043a & [b] {c} $d"
+    )
+    folder.mkdir(parents=True)
+    (folder / "1 (1).jpg").write_bytes(JPEG)
+    output = tmp_path / "l'\xe9t\xe9.csv"
+    found, lines, errors = outcome(
+        capfd, f"--export_dir={exported[0]}", str(folder), f"--output={output}"
+    )
+    assert (found, errors) == (0, [])
+    assert lines[0].startswith(f"{folder}/1 (1).jpg: ")
+    with open(output, newline="", encoding="utf-8") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"{folder}/1 (1).jpg"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,6 +85,15 @@ def test_converted_to_tflite(exported, key):
         found["logits"], expected["logits"], rtol=0, atol=rounding(TERMS, largest)
     )
     assert found["class_names"].tolist() == expected["class_names"].numpy().tolist()
+
+
+def test_as_a_layer_of_keras(exported, loaded):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    layer = keras.layers.TFSMLayer(exported[0], call_endpoint="images")
+    expected = loaded.signatures["images"](images=tf.constant(pixels))
+    found = layer(pixels)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
 
 
 @pytest.fixture(scope="module")
