@@ -79,7 +79,10 @@ def whole_rate(experiment: "Experiment") -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = results.parser("benchmarks.trainer", __doc__)
     parser.add_argument(
-        "--gin_file", default="gin_configs/runs/mnist_cpu.gin", help="(%(default)s)"
+        "--gin_file",
+        type=cli.path,
+        default="gin_configs/runs/mnist_cpu.gin",
+        help="(%(default)s)",
     )
     parser.add_argument(
         "--data_dir", type=cli.path, default="data/mnist", help="(%(default)s)"

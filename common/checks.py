@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from common import home
 from common.errors import UserError
 
 _P = ParamSpec("_P")
@@ -37,11 +38,18 @@ class Rule(NamedTuple):
       holds: whether a value is one of them.
       what: which they are, in words.
       call: how the value will be called, if it is a function.
+      of_path: whether a text is a path, in which ~ is the home folder.
     """
 
     holds: Callable[[Any], bool]
     what: str
     call: Call | None = None
+    of_path: bool = False
+
+    def read(self, value: Any) -> Any:
+        """Return a value as a config means it: a path with the home folder for ~."""
+        is_path = self.of_path and isinstance(value, str)
+        return home.expand(value) if is_path else value
 
 
 def is_number(value: Any) -> bool:
@@ -136,6 +144,7 @@ def optional(rule: Rule) -> Rule:
         lambda value: value is None or rule.holds(value),
         f"None or {rule.what}",
         rule.call,
+        rule.of_path,
     )
 
 
@@ -183,6 +192,7 @@ SHARES = interval(lambda low, high: 1e-6 <= low <= high <= 1, "from 0.000001 to 
 RATIOS = interval(lambda low, high: 0.01 <= low <= high <= 100, "from 0.01 to 100")
 SWITCH = one_of(True, False)
 TEXT = Rule(_is_text, "a text in quotes")
+PATH = TEXT._replace(of_path=True)
 FUNCTION = Rule(callable, "a function, as in @module.function")
 
 
@@ -263,8 +273,9 @@ def require_fields(
     """
     owner = _gin_name(type(settings)) if owner is None else owner
     known = rules_of(settings)
-    for name in known:
-        object.__setattr__(settings, name, plain(getattr(settings, name)))
+    for name, rule in known.items():
+        value = rule.read(plain(getattr(settings, name)))
+        object.__setattr__(settings, name, value)
     require(owner, vars(settings), known, error)
 
 
@@ -301,7 +312,11 @@ def rules(
         @functools.wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             given = dict(zip(names, args, strict=False)) | kwargs
-            settings = {n: plain(given[n]) for n in by_name if n in given}
+            settings = {
+                n: rule.read(plain(given[n]))
+                for n, rule in by_name.items()
+                if n in given
+            }
             require(owner, settings, by_name, error)
             first = [settings.get(n, v) for n, v in zip(names, args, strict=False)]
             named = {n: settings.get(n, v) for n, v in kwargs.items()}

@@ -27,13 +27,12 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files
+from common import console, extras, files, home, project
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
-from common.project import why_no_gin_file
 from common.version import NAME, VERSION
 
 _Run = Callable[[argparse.Namespace], Status | None]
@@ -47,45 +46,57 @@ class Main(Protocol):
         ...
 
 
-_MODEL_FLAGS = ("model", "model_name", "variant", "arch")  # of other trainers
+# Of a flag that a command lacks: from its name, without dashes, its value if it has one
+# and the command's flags to what may be meant, to go on a message with.
+Explain = Callable[[str, str | None, Collection[str]], str]
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever a value holds.
 
     Attributes:
-      settings_of: what has most of the settings of --gin_param, as gin writes it; "" of
-        a command that takes none.
+      explain: what it says of a flag that there is not; None is `nearest_flags`.
     """
 
-    settings_of = ""
+    explain: Explain | None = None
 
     def error(self, message: str) -> NoReturn:
         """Print how the command is used and what is wrong, and end the process."""
-        super().error(console.escaped(message + self._hint(message)))
-
-    def _hint(self, message: str) -> str:
-        """Return what a flag that there is not may have meant, to end a message with.
-
-        Args:
-          message: argparse's.
-        """
         if "ignored explicit argument" in message:
-            return ": this flag takes no value"
-        found = re.match(r"unrecognized arguments: --([\w-]+)", message)
-        if found is None:
-            return ""
-        name = found[1].replace("-", "_")
-        flag, flags = f"--{name}", re.findall(r"--\w+", self.format_usage())
-        if flag in flags:
-            return f"; write {flag}"
-        if "--gin_file" in flags and name in _MODEL_FLAGS:
-            return "; a model is --gin_file=gin_configs/models/NAME.gin"
-        near = nearest_names(flag, flags)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        if self.settings_of:
-            hint += f"; a setting is --gin_param={self.settings_of}.{name}=VALUE"
-        return hint
+            message += ": this flag takes no value"
+        super().error(console.escaped(message))
+
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - overloaded
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Parse; of all flags that there are not, say what they may have meant."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            hints = self._hints(unknown)
+            lines = [
+                f"; {hint}" if len(hints) == 1 else f"; for {flag} {hint}"
+                for flag, hint in hints.items()
+            ]
+            what = f"unrecognized arguments: {' '.join(unknown)}"
+            self.error("".join((what, *lines)))
+        return found
+
+    def _hints(self, unknown: Sequence[str]) -> dict[str, str]:
+        """Return by flag what may be meant by those that there are not."""
+        found = {}
+        for text, after in zip(unknown, [*unknown[1:], "--"], strict=True):
+            flag, equals, value = text.partition("=")
+            if flag.startswith("-") and flag.strip("-"):
+                follows = None if after.startswith("-") else after
+                found[flag] = self._hint(flag, value if equals else follows)
+        return {flag: hint for flag, hint in found.items() if hint}
+
+    def _hint(self, flag: str, value: str | None) -> str:
+        name = flag.lstrip("-").replace("-", "_")
+        flags = re.findall(r"--\w+", self.format_usage())
+        if f"--{name}" in flags:
+            return f"write --{name}"
+        return (self.explain or nearest_flags)(name, value, flags)
 
 
 def parser(module: str, doc: str | None, **options: Any) -> _Parser:
@@ -107,14 +118,26 @@ def parser(module: str, doc: str | None, **options: Any) -> _Parser:
     return made
 
 
-def add_gin_arguments(parser: _Parser, *, settings_of: str = "module.function") -> None:
+def nearest_flags(name: str, value: str | None, flags: Collection[str]) -> str:
+    """Return the flags of a command that are like another, "" for none; an Explain."""
+    del value
+    near = nearest_names(f"--{name}", flags)
+    return f"nearest: {', '.join(near)}" if near else ""
+
+
+def _any_setting(name: str, value: str | None, flags: Collection[str]) -> str:
+    setting = f"a setting is --gin_param=MODULE.FUNCTION.{name}={value or 'VALUE'}"
+    return "; ".join(filter(None, (nearest_flags(name, value, flags), setting)))
+
+
+def add_gin_arguments(parser: _Parser, *, explain: Explain = _any_setting) -> None:
     """Add --gin_file and --gin_param, as `train.config.parse` takes them.
 
     Args:
       parser: of the command.
-      settings_of: what has most of its settings, as gin writes it.
+      explain: says how a setting is written that was given as a flag of its own.
     """
-    parser.settings_of = settings_of
+    parser.explain = explain
     parser.add_argument(
         "--gin_file",
         type=_gin_file,
@@ -137,7 +160,7 @@ def add_gin_param(parser: argparse.ArgumentParser) -> None:
 
 def _gin_file(text: str) -> str:
     text = path(text)
-    if why := why_no_gin_file(text):
+    if why := project.why_no_gin_file(text):
         raise argparse.ArgumentTypeError(why)
     return text
 
@@ -190,6 +213,7 @@ def command(
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             extras.keep_plots_from_keras()
+            project.leave_rooms()
             _open_closed_streams()
             with contextlib.redirect_stdout(console.Printable(sys.stdout)):
                 arguments = make_parser().parse_args(argv)
@@ -353,17 +377,19 @@ def path(text: str) -> str:
 def local_path(text: str) -> str:
     """Return a path that is opened without TensorFlow, whose name may be any bytes.
 
+    A leading ~ that no shell has replaced, as behind =, is the home folder.
+
     Raises:
-      ArgumentTypeError: the text is empty; or it begins with a ~ that no shell has
-        replaced: it would be a folder of this name.
+      ArgumentTypeError: the text is empty; or it begins with a ~, and no home folder is
+        known: it would be a folder of this name.
     """
-    text = text.removeprefix("file://")
+    text = home.expand(text.removeprefix("file://"))
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty: name a file or folder")
     if text.partition("/")[0] == "~":
         raise argparse.ArgumentTypeError(
-            f"{text} would be a folder named ~: write {text.replace('~', '$HOME', 1)}, "
-            f"or ./{text} if you mean it"
+            f"{text} would be a folder named ~, for HOME names no home folder: set "
+            f"it, or write ./{text} if you mean it"
         )
     return text
 

@@ -87,10 +87,13 @@ def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Write as `write_text` does."""
+def write_bytes(path: str, data: bytes, *, is_ours: IsOurContent | None = None) -> None:
+    """Write as `write_text` does; `is_ours` as of `writing`."""
     try:
-        with writing(path) as staging, tf.io.gfile.GFile(staging, "wb") as file:
+        with (
+            writing(path, is_ours=is_ours) as staging,
+            tf.io.gfile.GFile(staging, "wb") as file,
+        ):
             file.write(data)
     except tf.errors.OpError as error:
         raise UserError(

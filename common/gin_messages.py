@@ -158,6 +158,14 @@ def _not_imported(name: str, short: dict[str, str]) -> str:
     for alias, full in short.items():
         if hasattr(sys.modules.get(full), name):
             return f"{name!r} stands without its module: write {alias}.{name}"
+    functions = {
+        function: f"{alias}.{function}"
+        for alias, full in short.items()
+        for function, value in vars(sys.modules.get(full, sys)).items()
+        if getattr(value, "__module__", "") == full and callable(value)
+    }
+    if not nearest_names(name, short) and (like := nearest_names(name, functions)):
+        return f"there is no {name!r}: write {functions[like[0]]}"
     near = (nearest_names(name, short) or [""])[0]
     line = f"from {short[near].rpartition('.')[0]} import {near}" if near else ""
     hint = _nearest(name, short) if near and near != name else ""

@@ -2,11 +2,24 @@
 
 import io
 import os
+import sys
 from pathlib import Path
 
+from common import home
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def leave_rooms() -> None:
+    """Look for no module in a folder of the project's packages, but in the project's.
+
+    `python train/main.py` puts train/ first: its config.py would be anybody's `config`.
+    """
+    for path in sys.path[:1]:
+        folder = Path(path).resolve()
+        if ROOT in folder.parents and (folder / "__init__.py").exists():
+            sys.path.remove(path)
 
 
 def gin_files() -> str:
@@ -79,6 +92,7 @@ GIN_READERS = [(open_gin_file, lambda path: True)]
 
 
 def _find(path: str) -> str | None:
+    path = home.expand(path)
     places = (os.path.join(folder, path) for folder in ("", *_folders()[1:]))
     return next((place for place in places if os.path.isfile(place)), None)
 

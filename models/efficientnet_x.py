@@ -8,7 +8,7 @@ import keras
 
 from common import checks
 from common.checks import Rule, nearest_names, optional
-from models import scaling, transfer
+from models import foreign_names, scaling, transfer
 from models.batch_norm import MeanReducer
 from models.blocks import FusedMBConv, LayerMaker, MBConv, run_chain
 from models.errors import ModelError, require
@@ -21,6 +21,7 @@ from models.variants import CHANGES, Dialect, Variant, change, get_variant
 _VARIANT = checks.rules_of(Variant)
 
 
+@foreign_names.refuse_arguments
 @checks.rules(
     ModelError,
     variant=Rule(
@@ -121,6 +122,8 @@ def build_model(
 
     Raises:
       ModelError: for an unknown variant, or a value out of range.
+      TypeError: for an argument that there is not; what stands for those of
+        keras.applications and timm, such as weights or include_top, is said.
     """
     variant = _changed(
         variant,

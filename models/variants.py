@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from common import checks
 from common.checks import Rule, is_number, nearest_names
 from models.errors import ModelError, require
+from models.foreign_names import nearest_variants
 from models.imagenet import MEAN_RGB, STD_RGB
 
 SpaceToDepth = Literal["none", "conv", "reshuffle", "leave"]
@@ -454,7 +455,7 @@ def get_variant(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    nearest = nearest_names(str(name), VARIANTS)
+    nearest = nearest_variants(str(name), VARIANTS)
     hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     raise ModelError(
         f"unknown variant {name!r}: {hint}`python -m models.catalogue` lists all names"

@@ -30,6 +30,7 @@ _BUILDING = (
     "blocks",
     "efficientnet_x",
     "errors",
+    "foreign_names",
     "imagenet",
     "initializers",
     "input_form",

@@ -17,11 +17,12 @@ import sys
 from common import cli
 from common.errors import Status
 from tpu_compiler import Compiler, Topology
+from train.settings import flags
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("preflight", __doc__)
-    cli.add_gin_arguments(parser)
+    cli.add_gin_arguments(parser, explain=flags.explain)
     parser.add_argument(
         "--topology", required=True, help="the slice, as v3:4x4, v4:2x2x1 or v5e:4x4"
     )

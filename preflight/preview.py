@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from common import cli, files
 from common.console import count
 from common.errors import UserError, first_line
+from train.settings import flags
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,7 +47,7 @@ def _png(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser(_COMMAND, __doc__)
-    cli.add_gin_arguments(parser)
+    cli.add_gin_arguments(parser, explain=flags.explain)
     parser.add_argument("--output", type=_png, required=True, help="the .png to write")
     parser.add_argument(
         "--images", type=_images, default=16, help="how many (%(default)s)"

@@ -35,7 +35,7 @@ _TEXTS = checks.Rule(
 
 @checks.rules(
     family=checks.TEXT,
-    rows=checks.optional(checks.TEXT),
+    rows=checks.optional(checks.PATH),
     recalled=checks.SWITCH,
     forms=checks.items(checks.TEXT.holds, "a list of names of forms", least=1),
     resamples=checks.whole(1, 10_000),
@@ -82,7 +82,7 @@ def surrogate(
 @checks.rules(
     gin_files=_TEXTS,
     epochs=checks.items(checks.positive(10**6).holds, "a list of numbers above 0"),
-    search_dir=checks.optional(checks.TEXT),
+    search_dir=checks.optional(checks.PATH),
     gin_params=_TEXTS,
     score=checks.TEXT,
     seconds=checks.optional(checks.positive(10**7)),
@@ -107,7 +107,7 @@ def trained(
     )
 
 
-@checks.rules(path=checks.TEXT)
+@checks.rules(path=checks.PATH)
 def table(path: str) -> Accuracy:
     """Look accuracies up that were trained elsewhere.
 

@@ -49,7 +49,9 @@ _WORKERS = checks.whole(1, 1024)
 
 @checks.rules(
     **_RULES,
-    fit=checks.Rule(lambda fit: fit == "" or checks.TEXT.holds(fit), "a path or ''"),
+    fit=checks.Rule(
+        lambda fit: fit == "" or checks.PATH.holds(fit), "a path or ''", of_path=True
+    ),
 )
 def tile_model(
     topology: str, *, fit: str = "", batch: int = 64, dtype: str = "bfloat16"
@@ -80,7 +82,7 @@ def tile_model(
     return TileModel(found)
 
 
-@checks.rules(path=checks.TEXT)
+@checks.rules(path=checks.PATH)
 def fitted(path: str) -> TileModel:
     """Return the same model for any device: fitted to a table that was made on it.
 
@@ -141,7 +143,7 @@ def device(*, batch: int = 64, dtype: str = "bfloat16", repeats: int = 30) -> Me
     return Measured(batch, dtype, repeats)
 
 
-@checks.rules(path=checks.TEXT)
+@checks.rules(path=checks.PATH)
 def table(path: str) -> Table:
     """Return what a file of `search.table` says, see `search.latencies.latency_table`.
 

@@ -100,7 +100,7 @@ def _mib(size: int) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("tpu_compiler", __doc__)
     add = parser.add_argument
-    add("module", type=Path, help="a file of StableHLO")
+    add("module", type=cli.path, help="a file of StableHLO")
     add("--topology", required=True, help="such as v3:4x4 or v5e:2x2")
     add("--replicas", type=int, default=1, help="default: 1")
     add("--json", action="store_true", help="print JSON")
@@ -136,12 +136,12 @@ def main(arguments: argparse.Namespace) -> Status:
     if arguments.hlo:
         _check_place(arguments.hlo)
     report = service.compile(
-        arguments.module.read_bytes(),
+        Path(arguments.module).read_bytes(),
         arguments.topology,
         arguments.replicas,
         timeout_seconds=arguments.timeout,
         cache_dir=arguments.cache_dir and Path(arguments.cache_dir),
-        name=str(arguments.module),
+        name=arguments.module,
     )
     if arguments.hlo and report.hlo_path:
         hlo = _marked(gzip.decompress(report.hlo_path.read_bytes()))

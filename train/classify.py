@@ -1,20 +1,50 @@
 """Classify JPEG and PNG files with an exported SavedModel; needs TensorFlow only.
 
     python -m train.classify --export_dir=runs/mnist/export photo.jpg folder ...
+    python -m train.classify --export_dir=runs/mnist/export photos --output=table.csv
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
 Of a folder, all images in it and below it are classified. What cannot be classified is
 named on standard error, and hides nothing else; so is a JPEG of which a part is lost.
+
+--output writes a row an image: its file, its label, the likeliest classes with their
+probabilities, and the problem if there is one. A photo has a label where its folder is
+named like a class, a record where it says one; then the accuracy of each class and the
+confusion matrix are written, too: into the .json, or beside a .csv as .classes.csv.
 
 Exit status: 1 when records get other classes than the trainer gave them; 2 when an
 image or a record could not be classified.
 """
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from common import cli, console
+from common import cli, console, files
 from common.errors import Status, UserError
+from train.exports import tables
+
+
+def _table(text: str) -> str:
+    """Return where a table may be written; known before any image is read."""
+    path = cli.path(text)
+    if not path.endswith((".csv", ".json", ".jsonl")):
+        raise argparse.ArgumentTypeError(
+            f"{path} is no .csv, .json or .jsonl: name it so, it will be one"
+        )
+    if "://" in path:
+        return path
+    if not os.path.isdir(folder := os.path.dirname(path) or "."):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder}")
+    try:
+        for one in (path, tables.beside(path))[: 1 + path.endswith(".csv")]:
+            files.refuse_foreign(one, tables.is_ours(one))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
         help="results to print (of files all, of records 10)",
     )
     parser.add_argument(
+        "--output",
+        type=_table,
+        metavar="FILE",
+        help="a .csv, .json or .jsonl to write, with a row an image",
+    )
+    parser.add_argument(
+        "--top_k",
+        type=cli.positive,
+        default=5,
+        metavar="K",
+        help="likeliest classes in a row of it (%(default)s)",
+    )
+    parser.add_argument(
         "files", type=cli.local_path, nargs="*", help="JPEG or PNG files, or folders"
     )
     return parser
@@ -44,28 +87,66 @@ def main(arguments: argparse.Namespace) -> Status:
     """Classify, and print a line an image."""
     if bool(arguments.tfrecords) == bool(arguments.files):
         raise UserError("name image files or --tfrecords, one of the two")
+    return _of_records(arguments) if arguments.tfrecords else _of_files(arguments)
+
+
+def _of_files(arguments: argparse.Namespace) -> Status:
     # It takes seconds to import: only once the flags are right.
     from train import serving
     from train.exports import image_files
 
-    export_dir, pattern = arguments.export_dir, arguments.tfrecords
-    if not pattern:
-        images = image_files.read_files(arguments.files)
-        found = serving.classify(export_dir, images)
+    export_dir = arguments.export_dir
+    images = image_files.read_files(arguments.files)
+    if arguments.output:
+        first = serving.read_labels(export_dir).offset
+        names = serving.read_names(export_dir)
+        images = image_files.label_by_folder(images, names, first)
+    with _tabled(arguments, images) as found:
         _, unusable = serving.show(found, most=arguments.show)
-        return Status.MISTAKE if unusable else Status.OK
+    return Status.MISTAKE if unusable else Status.OK
+
+
+def _of_records(arguments: argparse.Namespace) -> Status:
+    from train import serving
+    from train.exports import image_files
+
+    export_dir, pattern = arguments.export_dir, arguments.tfrecords
     expected = serving.read_predictions(export_dir)
     images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
-    results, unusable = serving.show(
-        serving.classify(export_dir, images),
-        most=10 if arguments.show is None else arguments.show,
-    )
+    with _tabled(arguments, images) as found:
+        results, unusable = serving.show(
+            found, most=10 if arguments.show is None else arguments.show
+        )
     agrees = serving.summarize(results, expected)
     if not agrees:
         console.say("the SavedModel predicts other classes than the trainer did")
     if unusable:
         return Status.MISTAKE
     return Status.OK if agrees else Status.NO
+
+
+@contextlib.contextmanager
+def _tabled(
+    arguments: argparse.Namespace, images: Iterable[Any]
+) -> Iterator[Iterator[Any]]:
+    """Lend what is said of images; at the end the table is written, if one is asked."""
+    from common import gfiles
+    from train import serving
+
+    export_dir, path = arguments.export_dir, arguments.output
+    if not path:
+        yield serving.classify(export_dir, images)
+        return
+    names, rows = serving.read_names(export_dir), []
+    found = serving.classify(export_dir, images, top=arguments.top_k)
+    yield serving.recorded(found, names, rows)
+    top = max((len(row.top) for row in rows), default=1)
+    written = tables.files(path, rows, names, top)
+    for one, data in written.items():
+        gfiles.write_bytes(one, data, is_ours=tables.is_ours(one))
+    print("\n".join(tables.summary(rows, names)) or "No label is known")
+    said = f"wrote {' and '.join(written)}: {console.count(len(rows), 'row')}"
+    console.say(console.escaped(said))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 import gin
 
 from common import checks, gfiles, gin_messages, project
-from common.console import warn
+from common.console import say, warn
 from common.errors import UserError
+from input_pipeline.dataset_info import DatasetInfo
 from train.experiment import Experiment
-from train.settings import saved_config
+from train.settings import rate_change, saved_config
 from train.settings.functions import MODULES
 from train.settings.resolver import Resolver, Setting
 
@@ -68,6 +69,20 @@ class ResolvedConfig:
                 "--accept_config_changes to go on with the new ones (not for "
                 f"{', '.join(never)})"
             )
+
+    def say_new_rate(self, model_dir: str, info: DatasetInfo, step: int) -> None:
+        """Say what the accepted changes make of the learning rate; before `save`.
+
+        Args:
+          model_dir: of the run, with the config that it had.
+          info: of its data.
+          step: at which it goes on.
+        """
+        saved = gfiles.read_text(f"{model_dir}/{SAVED}")
+        if saved is not None:
+            line = rate_change.describe(saved, self.experiment, info, step)
+            if line is not None:
+                say(line)
 
     def _changes(
         self, found: Mapping[str, str], may_change: Collection[str]

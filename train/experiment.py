@@ -134,7 +134,7 @@ class Experiment:
         default=None,
     )
     data_dir: str = setting(
-        checks.TEXT,
+        checks.PATH,
         "folder of TFRecords with its dataset_info.json; local or gs://",
     )
     train_split: str = setting(checks.TEXT, "the split to learn from", default="train")
@@ -230,7 +230,7 @@ class Experiment:
         default=1,
     )
     pretrained: str | None = setting(
-        optional(Rule(checks.TEXT.holds, "a path")),
+        optional(Rule(checks.PATH.holds, "a path", of_path=True)),
         "file or folder of the weights that a fresh run starts from, see "
         "train.pretrained.load; None starts from random ones",
         default=None,

@@ -12,6 +12,7 @@ import json
 
 from common import cli
 from common.errors import UserError
+from train.settings import flags
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take the checkpoint with the best top-1 instead of the newest",
     )
-    cli.add_gin_arguments(parser)
+    cli.add_gin_arguments(parser, explain=flags.explain)
     parser.add_argument(
         "--fold_batch_norm",
         action="store_true",

@@ -12,13 +12,14 @@ import json
 
 from common import cli
 from common.errors import UserError
+from train.settings import flags
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("train.main", __doc__)
-    cli.add_gin_arguments(parser, settings_of="experiment.Experiment")
+    cli.add_gin_arguments(parser, explain=flags.explain)
     parser.add_argument(
         "--model_dir",
         type=cli.weights_path,

@@ -124,6 +124,8 @@ def train_and_evaluate(
         if processes.is_chief:
             run_folder.remove_stale_files(model_dir, with_evaluation)
             if config is not None:
+                if step:
+                    config.say_new_rate(model_dir, info, step)
                 config.save(model_dir)
 
         # Who writes down what happens.

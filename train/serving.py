@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from common import gfiles
@@ -17,6 +18,7 @@ from input_pipeline.records import Fields
 from train.exports import predictions
 from train.exports.image_files import Image, Unusable, why_not_decoded
 from train.exports.predictions import Prediction
+from train.exports.tables import Row
 
 BATCH_SIZE = 100
 _OUTPUTS = {"class_ids", "class_names", "logits", "probabilities"}
@@ -36,6 +38,7 @@ class Result(NamedTuple):
       probability: of this class.
       place: where the image is.
       damage: what libjpeg says of pixels that it has made up, None where all are read.
+      top: the likeliest class ids with their probabilities, the first one first.
     """
 
     prediction: Prediction
@@ -43,6 +46,7 @@ class Result(NamedTuple):
     probability: float
     place: str
     damage: str | None
+    top: tuple[tuple[int, float], ...]
 
 
 class _Decoded(NamedTuple):
@@ -53,13 +57,14 @@ class _Decoded(NamedTuple):
 
 
 def classify(
-    export_dir: str, images: Iterable[Image | Unusable]
+    export_dir: str, images: Iterable[Image | Unusable], *, top: int = 1
 ) -> Iterator[Result | Unusable]:
     """Run the SavedModel on batches of images.
 
     Args:
       export_dir: what train.export wrote.
       images: JPEG or PNG files; what is unusable already is passed on in its place.
+      top: how many of the likeliest classes a result has; fewer if there are not many.
 
     Raises:
       UserError: there is no such SavedModel.
@@ -72,11 +77,13 @@ def classify(
             yield (
                 image
                 if isinstance(image, Unusable)
-                else _result(image, next(found), offset)
+                else _result(image, next(found), offset, top)
             )
 
 
-def _result(image: Image, decoded: _Decoded | None, offset: int) -> Result | Unusable:
+def _result(
+    image: Image, decoded: _Decoded | None, offset: int, top: int
+) -> Result | Unusable:
     if decoded is None:
         return Unusable(image.place, why_not_decoded(image.encoded))
     output = decoded.output
@@ -93,7 +100,43 @@ def _result(image: Image, decoded: _Decoded | None, offset: int) -> Result | Unu
         probability,
         image.place,
         decoded.damage,
+        _likeliest(output["probabilities"], top),
     )
+
+
+def _likeliest(probabilities: np.ndarray, top: int) -> tuple[tuple[int, float], ...]:
+    order = np.argsort(-probabilities, kind="stable")[:top].tolist()
+    return tuple((class_id, float(probabilities[class_id])) for class_id in order)
+
+
+def recorded(
+    found: Iterable[Result | Unusable], names: Sequence[str], rows: list[Row]
+) -> Iterator[Result | Unusable]:
+    """Pass on what `classify` yields, and note each image in `rows`.
+
+    Args:
+      found: what `classify` yields.
+      names: of the classes; one beyond them goes by its number, as in the SavedModel.
+      rows: to be filled.
+    """
+
+    def name(class_id: int) -> str:
+        return names[class_id] if class_id < len(names) else str(class_id)
+
+    for one in found:
+        if isinstance(one, Unusable):
+            rows.append(Row(one.place, None, (), one.reason))
+        else:
+            label = one.prediction.label
+            rows.append(
+                Row(
+                    one.place,
+                    None if label is None else name(label),
+                    tuple((name(class_id), share) for class_id, share in one.top),
+                    f"damaged: {one.damage}" if one.damage else "",
+                )
+            )
+        yield one
 
 
 def _run(model: Any, images: Sequence[Image]) -> list[_Decoded | None]:
@@ -178,6 +221,11 @@ def read_predictions(export_dir: str) -> list[Prediction]:
     """Return the trainer's predictions; UserError where they cannot be read."""
     name = predictions.FILENAME
     return predictions.from_csv(_read_extra(export_dir, name), _extra(export_dir, name))
+
+
+def read_names(export_dir: str) -> list[str]:
+    """Return the names of the classes; UserError where they cannot be read."""
+    return _read_extra(export_dir, "labels.txt").rstrip("\n").split("\n")
 
 
 class Labels(NamedTuple):

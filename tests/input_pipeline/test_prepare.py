@@ -202,13 +202,15 @@ def test_flags_that_mean_nothing(capsys, flags, line):
         ("", "it is empty: name a file or folder"),
         (
             "~/x",
-            "~/x would be a folder named ~: write $HOME/x, or ./~/x if you mean it",
+            "~/x would be a folder named ~, for HOME names no home folder: set it, or "
+            "write ./~/x if you mean it",
         ),
     ],
 )
 @pytest.mark.parametrize("command", ["mnist", "imagefolder", "imagenet"])
 def test_no_folder_at_all(command, output, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "")
     with pytest.raises(SystemExit) as ended:
         prepare.main([command, f"--output={output}"])
     assert ended.value.code == 2

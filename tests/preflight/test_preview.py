@@ -50,10 +50,6 @@ def test_a_mistake_is_one_line(arguments, said, tmp_path, capsys):
     [
         ("--output=sheet.jpg", "sheet.jpg is no .png; name it so"),
         ("--output=", "it is empty: name a file or folder"),
-        (
-            "--output=~/a.png",
-            "~/a.png would be a folder named ~: write $HOME/a.png, or",
-        ),
         ("--gin_file=none.gin", "there is no gin file none.gin; those of the project"),
         ("--images=0", "choose 1 to 256, not 0"),
         ("--images=257", "choose 1 to 256, not 257"),

@@ -1,6 +1,8 @@
 """What the command says of images, records and exports of any kind."""
 
+import csv
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -289,3 +291,106 @@ def test_pixels_of_which_nothing_follows(copied, tmp_path, capfd):
     assert errors == [
         f"error: {tmp_path}/a.jpg: what the network computes of it is not finite"
     ]
+
+
+@pytest.fixture
+def sorted_photos(tmp_path):
+    """Photos in folders named like the digits' classes, and in one that is not."""
+    for folder in ("3", "7", "other"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        (tmp_path / "photos" / folder / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "photos/3/b.png").write_bytes(encoded("PNG"))
+    (tmp_path / "photos/7/empty.jpg").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_table_of_a_folder(exported, sorted_photos, tmp_path, capfd):
+    folder, output = str(sorted_photos), str(tmp_path / "table.json")
+    flags = f"--export_dir={exported[0]}", folder, "--show=0"
+    found, lines, errors = outcome(capfd, *flags, f"--output={output}", "--top_k=3")
+    assert found == 2
+    assert errors == [f"error: {folder}/7/empty.jpg: it is empty"]
+    report = json.loads(Path(output).read_bytes())
+    files = ("3/a.jpg", "3/b.png", "7/a.jpg", "7/empty.jpg", "other/a.jpg")
+    by_file = {image["file"]: image for image in report["images"]}
+    assert list(by_file) == [f"{folder}/{name}" for name in files]
+    assert [one["label"] for one in by_file.values()] == ["3", "3", "7", None, None]
+    assert by_file[f"{folder}/7/empty.jpg"]["problem"] == "it is empty"
+    top = by_file[f"{folder}/3/a.jpg"]["top"]
+    assert len(top) == 3
+    # The same network by its own signature, of the same batch.
+    model = serving.load_signature(exported[0])
+    answer = model(image_bytes=tf.constant([JPEG, encoded("PNG"), JPEG, JPEG]))
+    shares = answer["probabilities"][0].numpy()
+    likeliest = np.argsort(-shares, kind="stable")[:3]
+    assert [one["class"] for one in top] == [str(one) for one in likeliest]
+    assert [one["probability"] for one in top] == [float(shares[k]) for k in likeliest]
+    assert top[0]["class"] == answer["class_names"][0].numpy().decode()
+    assert report["labelled"] == 3
+    assert report["confusion_matrix"]["labels"] == ["3", "7"]
+    assert lines[0] == f"Right: {report['right']} of 3 with a label " + (
+        f"({report['right'] / 3:.2%})"
+    )
+    # The same call again replaces its own file; nothing else lies there then.
+    assert outcome(capfd, *flags, f"--output={output}")[0] == 2
+    assert sorted(os.listdir(tmp_path)) == ["photos", "table.json"]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_table_of_records(exported, records, tmp_path, capfd):
+    """Whose labels and scores are those that the command prints anyway."""
+    output = tmp_path / "table.csv"
+    found, lines, _ = outcome(
+        capfd, *arguments(exported[0], records), "--show=0", f"--output={output}"
+    )
+    assert found == 0
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    right = sum(row["label"] == row["class"] for row in rows)
+    assert lines[0] == f"Right: {right} of 20 with a label ({right / 20:.2%})"
+    assert f"SavedModel in a new process: {right} of 20 right" in lines[-2]
+    with open(tmp_path / "table.classes.csv", newline="") as file:
+        of_classes = list(csv.DictReader(file))
+    assert sum(int(row["right"]) for row in of_classes) == right
+    assert sum(int(row["images"]) for row in of_classes) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.txt", None, "is no .csv, .json or .jsonl: name it so, it will be one"),
+        ("no/t.csv", None, "there is no folder "),
+        ("t.csv", b"id,label\n1,2\n", "t.csv"),
+        ("t.classes.csv", b"mine", "t.classes.csv"),
+        ("t.json", b"[]", "t.json"),
+    ],
+)
+def test_a_table_takes_nobodys_place(tmp_path, capsys, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    output = tmp_path / name.replace(".classes", "")
+    assert status(classify.main, "--export_dir=x", "y", f"--output={output}") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: argument --output: " in last
+    assert said in last
+    assert content is None or (tmp_path / name).read_bytes() == content
+    assert len(os.listdir(tmp_path)) == (content is not None)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_names_of_any_alphabet(exported, tmp_path, capfd):
+    folder = (
+        tmp_path / "\xe9t\xe9 \xe0 l'\u0153uvre" / "\u043c\u0430\u043a & [b] {c} $d"
+    )
+    folder.mkdir(parents=True)
+    (folder / "1 (1).jpg").write_bytes(JPEG)
+    output = tmp_path / "l'\xe9t\xe9.csv"
+    found, lines, errors = outcome(
+        capfd, f"--export_dir={exported[0]}", str(folder), f"--output={output}"
+    )
+    assert (found, errors) == (0, [])
+    assert lines[0].startswith(f"{folder}/1 (1).jpg: ")
+    with open(output, newline="", encoding="utf-8") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"{folder}/1 (1).jpg"]

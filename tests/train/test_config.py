@@ -386,7 +386,20 @@ def test_what_is_no_setting(text):
             f"{PREFIX}.learning_rate = 0.001",
             f"{PREFIX}.learning_rate = 0.001: it has to be a function, as in "
             "@module.function: @schedule.constant, @schedule.cosine, "
-            "@schedule.exponential",
+            "@schedule.exponential; for a batch of 256: "
+            f"--gin_param={PREFIX}.learning_rate=@schedule.constant "
+            "--gin_param=schedule.constant.peak_per_256=0.001 "
+            "--gin_param=schedule.constant.warmup_epochs=0",
+        ),
+        *(
+            (
+                f"{PREFIX}.optimizer = {word!r}",
+                f"{PREFIX}.optimizer = {word!r}: it has to be a function, as in "
+                "@module.function: @optimizer.adamw, @optimizer.lamb, @optimizer.lars, "
+                "@optimizer.lion, @optimizer.rmsprop, @optimizer.sgd; write "
+                f"--gin_param={PREFIX}.optimizer=@optimizer.{meant}",
+            )
+            for word, meant in (("adam", "adamw"), ("@optimizer.sgd", "sgd"))
         ),
         (
             f"{PREFIX}.build_model = @tiny.brighten",
@@ -430,6 +443,17 @@ def test_the_right_setting_is_blamed(binding, message, tmp_path):
     with pytest.raises(UserError) as caught:
         config.parse([MNIST, str(path)], [binding] * ("@tiny" not in binding))
     assert str(caught.value) == message
+
+
+def test_a_rate_as_a_number_is_written_as_the_message_says():
+    with pytest.raises(UserError) as caught:
+        config.parse([MNIST], [f"{PREFIX}.learning_rate = 0.001"])
+    bindings = re.findall(r"--gin_param=(\S+)", str(caught.value))
+    rate = config.parse([MNIST], [*bindings, f"{PREFIX}.global_batch_size=256"])
+    split = SplitInfo((ShardInfo("a", 512, (0,)),))
+    info = DatasetInfo("x", 1, ("a",), {"train": split})
+    schedule = rate.make_learning_rate(info)
+    assert float(schedule(0)) == float(schedule(5)) == pytest.approx(0.001, rel=1e-7)
 
 
 def test_started_from_another_folder(tmp_path, monkeypatch):
@@ -476,6 +500,10 @@ def test_a_file_includes_what_lies_beside_it(tmp_path, monkeypatch, place):
         (
             "Experiment.epochs = 3",
             "'Experiment' stands without its module: write experiment.Experiment",
+        ),
+        (
+            f"{PREFIX}.optimizer = @adam",
+            "there is no 'adam': write optimizer.adamw",
         ),
         (
             "dataset.train_dataset.augment = @mine.blur",
@@ -776,3 +804,22 @@ def test_what_has_settings_can_still_be_imported(tmp_path, monkeypatch):
     (tmp_path / "later.py").write_text("\n".join([*lines, "  return size", ""]))
     monkeypatch.syspath_prepend(tmp_path)
     assert importlib.import_module("later").imported_later() == 3
+
+
+def test_home_in_paths_of_a_config(tmp_path, monkeypatch):
+    """The saved config has the whole path: the run goes on under another HOME."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.gin").write_text("include '~/more.gin'\n")
+    (tmp_path / "more.gin").write_text(
+        f"{_IMPORTED}{PREFIX}.pretrained = 'file://~/weights'\n"
+    )
+    found = config.resolve(["~/own.gin", TINY], [f"{PREFIX}.data_dir = '~/x'"])
+    assert found.experiment.data_dir == f"{tmp_path}/x"
+    assert found.experiment.pretrained == f"file://{tmp_path}/weights"
+    assert f"{PREFIX}.data_dir = '{tmp_path}/x'\n" in found.text
+    assert "~" not in found.text
+    changed = dataclasses.replace(found.experiment, data_dir="~/y")  # without gin
+    assert changed.data_dir == f"{tmp_path}/y"
+    found.save(str(tmp_path))
+    monkeypatch.setenv("HOME", "/nowhere")
+    found.refuse_changes(str(tmp_path))

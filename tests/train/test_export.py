@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,6 +63,37 @@ assert not ours, ours
     right = round(summary["ema_top1"] * 1000)
     assert f"SavedModel in a new process: {right:,} of 1,000 right" in done.stdout
     assert "equal to the trainer's: 1,000 of 1,000" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("key", ["images", "images_uint8"])
+def test_converted_to_tflite(exported, key):
+    """By the signatures of pixels, whose numbers it computes; names come with them."""
+    folder, report = exported
+    size = tf.saved_model.load(folder).signatures[key].inputs[0].shape[1]
+    dtype = np.uint8 if key == "images_uint8" else np.float32
+    pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(dtype)
+    expected = tf.saved_model.load(folder).signatures[key](images=tf.constant(pixels))
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[key])
+    runner = tf.lite.Interpreter(
+        model_content=converter.convert()
+    ).get_signature_runner(key)
+    found = runner(images=pixels)
+    largest = max(report["largest_logit"], np.abs(expected["logits"]).max())
+    np.testing.assert_allclose(
+        found["logits"], expected["logits"], rtol=0, atol=rounding(TERMS, largest)
+    )
+    assert found["class_names"].tolist() == expected["class_names"].numpy().tolist()
+
+
+def test_as_a_layer_of_keras(exported, loaded):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    layer = keras.layers.TFSMLayer(exported[0], call_endpoint="images")
+    expected = loaded.signatures["images"](images=tf.constant(pixels))
+    found = layer(pixels)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
 
 
 @pytest.fixture(scope="module")

@@ -285,11 +285,6 @@ BY_NAME = (
             "hf-hub:timm/b0",
             f"there is no checkpoint, file or folder hf-hub:timm/b0{BY_NAME}",
         ),
-        (
-            "~/model",
-            "there is no checkpoint, file or folder ~/model: write out what ~ stands "
-            "for",
-        ),
         ("caf\udce9", "cannot read caf\udce9: its name is not UTF-8; rename it"),
         *(
             (

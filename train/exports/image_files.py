@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -150,6 +150,24 @@ def _walk(folder: str, errors: list[OSError]) -> Iterator[str]:
         seen.add(place)
         folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from (f"{here.rstrip('/')}/{name}" for name in sorted(names))
+
+
+def label_by_folder(
+    images: Iterable[Image | Unusable], names: Sequence[str], first: int
+) -> Iterator[Image | Unusable]:
+    """Give an image that has no label the class whose name its folder has.
+
+    Args:
+      images: files.
+      names: of the classes. One that two have says nothing.
+      first: the label of the first class.
+    """
+    numbers = {n: i for i, n in enumerate(names, first) if names.count(n) == 1}
+    for image in images:
+        if isinstance(image, Image) and image.label is None:
+            folder = os.path.basename(os.path.dirname(image.place))
+            image = image._replace(label=numbers.get(folder))
+        yield image
 
 
 def _looks_like_image(path: str) -> bool:

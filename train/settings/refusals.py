@@ -1,5 +1,6 @@
 """Settings that a run cannot have: functions of another kind, and missing ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gin.config import Configurable, ConfigurableReference
@@ -10,11 +11,32 @@ from common.errors import UserError
 from train.settings.functions import FUNCTIONS, MAKES_VALUES, names_for
 from train.settings.gin_text import full_name
 
+RATE = "@schedule.constant"  # the schedule of a rate that is a number
+
 
 def broken(name: str, raw: Any, rule: Rule) -> str:
     """Return the line that says what a setting has to be, functions by their names."""
     line = checks.broken(name, raw, rule)
-    return line if rule.call is None else f"{line}: {', '.join(names_for(rule.call))}"
+    if rule.call is None:
+        return line
+    known = names_for(rule.call)
+    return f"{line}: {', '.join(known)}{_instead(name, raw, known)}"
+
+
+def _instead(name: str, raw: Any, known: Sequence[str]) -> str:
+    """Return the flag to write in place of a word or a number, "" for neither."""
+    if checks.is_number(raw) and RATE in known:
+        return (
+            f"; for a batch of 256: --gin_param={name}={RATE} "
+            f"--gin_param={RATE[1:]}.peak_per_256={raw!r} "
+            f"--gin_param={RATE[1:]}.warmup_epochs=0"
+        )
+    if not isinstance(raw, str):
+        return ""
+    by_word = {one.rpartition(".")[2]: one for one in known}
+    word = raw.strip("@() ").rpartition(".")[2].lower()
+    near = checks.nearest_names(word, by_word)
+    return f"; write --gin_param={name}={by_word[near[0]]}" if near else ""
 
 
 def refuse_other_function(

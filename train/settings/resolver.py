@@ -197,6 +197,7 @@ class Resolver:
             elif _is_required(raw):
                 left.append(full)
             else:
+                raw = raw if parameter.rule is None else parameter.rule.read(raw)
                 setting = Setting(raw, parameter.default, parameter.may_change)
                 self.settings[full] = setting
                 values[name] = self._checked(raw, full, scopes, parameter)
