@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from input_pipeline import info_schema
 from input_pipeline.errors import DataError
 from input_pipeline.records import (
     CHUNK_RECORDS,
+    DIGEST_CHARACTERS,
     IMAGENET,
     Fields,
     ShardInfo,
@@ -34,14 +36,33 @@ _FOREIGN_KEYS = {
 
 @dataclasses.dataclass(frozen=True)
 class SplitInfo:
-    """The shards of one split, in file order."""
+    """The shards of one split, in file order.
+
+    Attributes:
+      shards: its files.
+      images: how many there are of each class, in the order of the names; None where
+        nobody has counted, as in some of a split's shards.
+    """
 
     shards: tuple[ShardInfo, ...]
+    images: tuple[int, ...] | None = None
 
     @property
     def total(self) -> int:
         """The number of records in all shards."""
         return sum(shard.records for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """What tells its records, their order and their files from any others, in hex.
+
+        "" where nobody has read them for it. The names of the files are no part of it.
+        """
+        if not all(shard.digest for shard in self.shards):
+            return ""
+        lines = (f"{shard.records} {shard.digest}\n" for shard in self.shards)
+        digest = hashlib.sha256("".join(lines).encode())
+        return digest.hexdigest()[:DIGEST_CHARACTERS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +108,11 @@ class DatasetInfo:
                 f"dataset {self.name} has no split {name!r}: "
                 f"choose one of {', '.join(self.splits)}"
             )
-        shards = self.splits[whole].shards
-        if bracket:
-            shards = shards[_shard_range(name, len(shards))]
-        return SplitInfo(shards)
+        split = self.splits[whole]
+        if not bracket:
+            return split
+        shards = split.shards[_shard_range(name, len(split.shards))]
+        return split if shards == split.shards else SplitInfo(shards)
 
 
 def _shard_range(split: str, count: int) -> slice:
@@ -108,19 +130,12 @@ def _shard_range(split: str, count: int) -> slice:
 
 def write_info(info: DatasetInfo, data_dir: str) -> None:
     """Write dataset_info.json, whole or not at all."""
-    splits = {
-        name: {
-            "total": split.total,
-            "shards": [dataclasses.asdict(shard) for shard in split.shards],
-        }
-        for name, split in info.splits.items()
-    }
     content = {
         "name": info.name,
         "label_offset": info.label_offset,
         "label_names": list(info.label_names),
         "chunk_records": CHUNK_RECORDS,
-        "splits": splits,
+        "splits": {name: _split_to_json(one) for name, one in info.splits.items()},
     }
     if info.fields != IMAGENET:
         content["fields"] = dataclasses.asdict(info.fields)
@@ -128,6 +143,15 @@ def write_info(info: DatasetInfo, data_dir: str) -> None:
         content["records_dir"] = info.records_dir
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
     gfiles.write_text(path, json.dumps(content) + "\n")
+
+
+def _split_to_json(split: SplitInfo) -> dict[str, Any]:
+    shards = [dataclasses.asdict(shard) for shard in split.shards]
+    for shard in shards:
+        if not shard["digest"]:
+            del shard["digest"]
+    images = {} if split.images is None else {"images": list(split.images)}
+    return {"total": split.total, **images, "shards": shards}
 
 
 def require_file(
@@ -255,10 +279,7 @@ def _unreachable(path: str, error: tf.errors.OpError) -> str:
 
 def _info_from_json(content: dict[str, Any]) -> DatasetInfo:
     """Make a description of what the schema has found sound."""
-    splits = {
-        name: SplitInfo(tuple(_shard_from_json(shard) for shard in split["shards"]))
-        for name, split in content["splits"].items()
-    }
+    splits = {n: _split_from_json(one) for n, one in content["splits"].items()}
     return DatasetInfo(
         name=content["name"],
         label_offset=content["label_offset"],
@@ -269,5 +290,18 @@ def _info_from_json(content: dict[str, Any]) -> DatasetInfo:
     )
 
 
+def _split_from_json(content: dict[str, Any]) -> SplitInfo:
+    images = content.get("images")
+    return SplitInfo(
+        tuple(_shard_from_json(shard) for shard in content["shards"]),
+        None if images is None else tuple(images),
+    )
+
+
 def _shard_from_json(content: dict[str, Any]) -> ShardInfo:
-    return ShardInfo(content["filename"], content["records"], tuple(content["offsets"]))
+    return ShardInfo(
+        content["filename"],
+        content["records"],
+        tuple(content["offsets"]),
+        content.get("digest", ""),
+    )

@@ -5,6 +5,7 @@ said with its place, as in `splits.train.shards[3].offsets[2] = 1.5: ...`.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -144,6 +145,11 @@ _FOLDER = _kind(
     lambda path: _is_text(path) and "\0" not in path, str, "the path of a folder"
 )
 _LABEL = _kind(lambda n: n in _LABELS, int, "a whole number of 64 bits")
+_DIGEST = _kind(
+    lambda text: bool(re.fullmatch(r"[0-9a-f]{32}", text)),
+    str,
+    "the 32 hexadecimal digits that prepare writes",
+)
 _COUNT = _kind(lambda n: n in _BYTES, int, "a whole number, 0 or more")
 
 
@@ -163,7 +169,7 @@ def check(content: Any, *, chunk_records: int) -> None:
     _check_place(info)
     splits = info["splits"].require(_SPLITS)
     filename = _PATH if "records_dir" in content else _FILE
-    shards = []
+    shards, classes = [], len(info["label_names"].content)
     for name in splits.content:
         if not _is_split(name):
             raise InfoError(
@@ -171,6 +177,7 @@ def check(content: Any, *, chunk_records: int) -> None:
                 "letters, digits, - and _"
             )
         shards += _check_split(splits[name], chunk_records, filename)
+        _check_images(splits[name], classes)
     _require_distinct(shard["filename"] for shard in shards)
 
 
@@ -204,6 +211,8 @@ def _check_split(split: _Value, chunk_records: int, filename: Rule) -> list[_Val
     for shard in shards:
         shard.require(_OBJECT)["filename"].require(filename)
         _check_offsets(shard, chunk_records)
+        if "digest" in shard.content:
+            shard["digest"].require(_DIGEST)
     total = sum(shard["records"].content for shard in shards)
     if not total:
         raise InfoError(f"{split.place}.shards have no records")
@@ -211,6 +220,22 @@ def _check_split(split: _Value, chunk_records: int, filename: Rule) -> list[_Val
         holds = one_of(total).holds
         split["total"].require(Rule(holds, f"{total}, the records of its shards"))
     return shards
+
+
+def _check_images(split: _Value, classes: int) -> None:
+    """Check how many images there are of each class, where that is said."""
+    if "images" not in split.content:
+        return
+    images = split["images"].require(_LIST)
+    if len(images.content) != classes:
+        raise InfoError(
+            f"{images.place} are {len(images.content)} numbers: there are {classes} "
+            "classes, one for each"
+        )
+    counted = sum(one.require(_COUNT).content for one in images.items())
+    total = sum(shard["records"].content for shard in split["shards"].items())
+    if counted != total:
+        raise InfoError(f"{images.place} add up to {counted} of {total} records")
 
 
 def _check_offsets(shard: _Value, chunk_records: int) -> None:

@@ -1,6 +1,7 @@
 """Records of images: the fields of one, and the TFRecord files they lie in."""
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,8 @@ MISSING_LABEL = tf.int64.min
 # Reading can begin at every so many records. Fewer shuffle better; more make longer
 # reads, which a bucket likes.
 CHUNK_RECORDS = 16
+# Of a SHA-256 in hex: 128 bits tell all data sets apart that there will ever be.
+DIGEST_CHARACTERS = 32
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
 _FRAMING = 8 + 4 + 4
 
@@ -26,11 +29,14 @@ class ShardInfo:
       filename: in the folder of the records.
       records: how many it holds.
       offsets: the byte at which every CHUNK_RECORDS-th record begins, from the first.
+      digest: of the records' bytes in order, each behind its length: the begin of a
+        SHA-256 in hex; "" where nobody has read them for it.
     """
 
     filename: str
     records: int
     offsets: tuple[int, ...]
+    digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +142,12 @@ def shard_path(folder: str, shard: ShardInfo) -> str:
 
 def write_shard(path: str, examples: Iterable[bytes]) -> ShardInfo:
     """Write a TFRecord file, whole or not at all, on a disk or in a bucket."""
-    sizes = []
+    contents = _Contents()
     with gfiles.writing(path) as staging, tf.io.TFRecordWriter(staging) as writer:
         for example in examples:
             writer.write(example)
-            sizes.append(len(example))
-    return _shard_info(path, sizes)
+            contents.add(example)
+    return contents.shard_info(path)
 
 
 def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> ShardInfo:
@@ -149,29 +155,58 @@ def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> Sh
 
     `inspect` is called with each record in turn.
     """
-    sizes: list[int] = []
+    contents = _Contents()
     whole = True
     try:
-        contents = tf.data.TFRecordDataset(path, buffer_size=8 << 20)
-        for content in map(bytes, contents.as_numpy_iterator()):
-            sizes.append(len(content))
+        found = tf.data.TFRecordDataset(path, buffer_size=8 << 20)
+        for content in map(bytes, found.as_numpy_iterator()):
+            contents.add(content)
             if inspect is not None:
                 inspect(content)
     except tf.errors.DataLossError:
         whole = False
     # TensorFlow takes a file that is cut off right behind a length for a whole one.
-    size = sum(sizes) + _FRAMING * len(sizes)
-    if not whole or tf.io.gfile.stat(path).length != size:
+    if not whole or tf.io.gfile.stat(path).length != contents.size:
         raise DataError(
             f"{path} is not a whole TFRecord file, it is damaged or cut off after "
-            f"{len(sizes)} good records: copy or prepare it again"
+            f"{contents.records} good records: copy or prepare it again"
         )
-    return _shard_info(path, sizes)
+    return contents.shard_info(path)
 
 
-def _shard_info(path: str, sizes: list[int]) -> ShardInfo:
-    ends = itertools.accumulate((size + _FRAMING for size in sizes), initial=0)
-    starts = list(ends)[:-1]
-    return ShardInfo(
-        path.rpartition("/")[2], len(sizes), tuple(starts[::CHUNK_RECORDS])
-    )
+class _Contents:
+    """What is to be known of a file's records, which pass by once."""
+
+    def __init__(self):
+        self._sizes: list[int] = []
+        # Of their bytes, not of the checksums that the file has of them: TensorFlow
+        # checks those and keeps them to itself, and 32 bits would not tell images apart
+        # that somebody means to exchange.
+        self._digest = hashlib.sha256()
+
+    @property
+    def records(self) -> int:
+        """How many there were."""
+        return len(self._sizes)
+
+    @property
+    def size(self) -> int:
+        """The bytes of a file that holds them and nothing else."""
+        return sum(self._sizes) + _FRAMING * len(self._sizes)
+
+    def add(self, record: bytes) -> None:
+        """Take note of the next record."""
+        self._sizes.append(len(record))
+        self._digest.update(len(record).to_bytes(8, "little"))
+        self._digest.update(record)
+
+    def shard_info(self, path: str) -> ShardInfo:
+        """Return what there is to say of the file at `path`."""
+        ends = itertools.accumulate((n + _FRAMING for n in self._sizes), initial=0)
+        starts = list(ends)[:-1]
+        return ShardInfo(
+            path.rpartition("/")[2],
+            self.records,
+            tuple(starts[::CHUNK_RECORDS]),
+            self._digest.hexdigest()[:DIGEST_CHARACTERS],
+        )

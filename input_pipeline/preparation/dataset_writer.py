@@ -118,12 +118,16 @@ class _Job:
             function, tasks, workers=self.workers, total=total, unit="images"
         )
 
-    def info(self, found: Sequence[ShardInfo]) -> DatasetInfo:
+    def info(self, found: Sequence[Done]) -> DatasetInfo:
         """Return the description of a dataset of these files."""
         shards: dict[str, list[ShardInfo]] = {}
-        for file, shard in zip(self.files, found, strict=True):
-            shards.setdefault(file.split, []).append(shard)
-        splits = {name: SplitInfo(tuple(of_split)) for name, of_split in shards.items()}
+        for file, one in zip(self.files, found, strict=True):
+            shards.setdefault(file.split, []).append(one.shard)
+        images = self._images(found)
+        splits = {
+            name: SplitInfo(tuple(of_split), tuple(images[name]))
+            for name, of_split in shards.items()
+        }
         names = tuple(one.name for one in self.plan.classes)
         return DatasetInfo(self.plan.name, LABEL_OFFSET, names, splits)
 
@@ -131,8 +135,7 @@ class _Job:
         """Return what was done, from what was done to each file."""
         written = sum(one.is_new for one in done)
         skipped = tuple(one.why for file in done for one in file.skipped)
-        info = self.info([one.shard for one in done])
-        kept = len(done) - written
+        info, kept = self.info(done), len(done) - written
         return Outcome(info, described, written, kept, skipped, self._images(done))
 
     def _images(self, done: Sequence[Done]) -> dict[str, list[int]]:
@@ -153,7 +156,7 @@ def _write(job: _Job, claim: claims.Claim, overwrite_info: bool) -> Outcome:
         done = job.run(shard_writer.complete)
     finally:
         _remove_stale(job)
-    info = job.info([one.shard for one in done])
+    info = job.info(done)
     claim.check()
     described = description.write_once(info, job.output, overwrite=overwrite_info)
     return job.outcome(done, described=described)
@@ -168,7 +171,7 @@ def _verify(job: _Job, refusal: claims.Unwritable) -> Outcome:
     done = [one for one in found if one]
     if len(done) < len(found):
         raise refusal
-    if dataset_info.read_info(job.output) != job.info([one.shard for one in done]):
+    if dataset_info.read_info(job.output) != job.info(done):
         raise refusal
     return job.outcome(done, described=False)
 
@@ -257,4 +260,5 @@ def _check_info(job: _Job) -> None:
         listed.get(file.filename, ShardInfo(file.filename, len(file.items), ()))
         for file in job.files
     ]
-    description.require_same(there, job.info(found), job.output)
+    now = job.info([Done(shard, is_new=False, skipped=()) for shard in found])
+    description.require_same(there, description.without_counts(now), job.output)

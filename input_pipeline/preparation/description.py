@@ -1,14 +1,16 @@
 """dataset_info.json, which is written once: a person may have mended what it says."""
 
+import dataclasses
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from common import gfiles
 from input_pipeline import dataset_info
-from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.errors import DataError
+from input_pipeline.records import ShardInfo
 
 _NAMED = 3  # changed names of classes that are told
 
@@ -27,6 +29,9 @@ def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bo
     there = find(folder, overwrite=overwrite)
     if there == info:
         return False
+    if there is not None and completed(there, by=info) == info:
+        dataset_info.write_info(info, folder)  # of an older version, which knew less
+        return True
     if there is not None and not overwrite:
         require_same(there, info, folder)
     dataset_info.write_info(info, folder)
@@ -56,13 +61,52 @@ def find(folder: str, *, overwrite: bool = False) -> DatasetInfo | None:
 
 
 def require_same(there: DatasetInfo, now: DatasetInfo, folder: str) -> None:
-    """Raise a DataError that tells how two descriptions of a folder differ."""
+    """Raise a DataError that tells how two descriptions of a folder differ.
+
+    What only one of them knows is no difference.
+    """
+    there, now = completed(there, by=now), completed(now, by=there)
     if there != now:
         raise DataError(
             f"{tf.io.gfile.join(folder, dataset_info.INFO_FILENAME)} says something "
             f"else than the data do ({_differences(there, now)}): keep it as it is, or "
             "overwrite it with --overwrite_info"
         )
+
+
+def without_counts(info: DatasetInfo) -> DatasetInfo:
+    """Return a description that says nothing of the images of each class."""
+    return _with_splits(info, lambda _, split: dataclasses.replace(split, images=None))
+
+
+def completed(info: DatasetInfo, *, by: DatasetInfo) -> DatasetInfo:
+    """Return a description with the digests and counts that only another one has."""
+    digests = {
+        shard.filename: shard.digest
+        for split in by.splits.values()
+        for shard in split.shards
+    }
+
+    def complete(name: str, split: SplitInfo) -> SplitInfo:
+        shards = tuple(
+            dataclasses.replace(
+                shard, digest=shard.digest or digests.get(shard.filename, "")
+            )
+            for shard in split.shards
+        )
+        images = split.images
+        if images is None and name in by.splits:
+            images = by.splits[name].images
+        return SplitInfo(shards, images)
+
+    return _with_splits(info, complete)
+
+
+def _with_splits(
+    info: DatasetInfo, change: Callable[[str, SplitInfo], SplitInfo]
+) -> DatasetInfo:
+    splits = {name: change(name, split) for name, split in info.splits.items()}
+    return dataclasses.replace(info, splits=splits)
 
 
 def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
@@ -74,11 +118,17 @@ def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
     ]
     if there.label_names != now.label_names:
         found.append(f"label_names: {_renamed(there.label_names, now.label_names)}")
-    if there.splits != now.splits:
+    if _shards(there) != _shards(now):
         old, new = _totals(there), _totals(now)
         other = "other files, or other places in them"
         found.append(f"splits: {other if old == new else f'{old} -> {new}'}")
+    elif there.label_names == now.label_names and there.splits != now.splits:
+        found.append("splits: other numbers of images of a class")
     return "; ".join(found)
+
+
+def _shards(info: DatasetInfo) -> dict[str, tuple[ShardInfo, ...]]:
+    return {name: split.shards for name, split in info.splits.items()}
 
 
 def _renamed(old: Sequence[str], new: Sequence[str]) -> str:

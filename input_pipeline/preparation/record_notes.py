@@ -24,11 +24,11 @@ def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
 
 def _copies(surveys: Surveys) -> Iterator[str]:
     """Yield what says which splits hold files with the same records."""
-    first: dict[bytes, tuple[str, str]] = {}
+    first: dict[str, tuple[str, str]] = {}
     copies: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for split, one in ((s, one) for s, of_split in surveys.items() for one in of_split):
         name = one.shard.filename
-        other, copied = first.setdefault(one.digest, (split, name))
+        other, copied = first.setdefault(one.shard.digest, (split, name))
         if copied != name:
             copies.setdefault((split, other), []).append((name, copied))
     for (split, other), pairs in copies.items():

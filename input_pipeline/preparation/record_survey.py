@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,8 +12,6 @@ from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import record_content
 from input_pipeline.records import Fields, ShardInfo
-
-_DIGESTED = 64  # bytes at a record's end: of its image, or of the fields behind it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Survey:
       synsets: likewise.
       no_jpegs: how many images are none.
       no_jpeg: where the first of them is, and what.
-      digest: of the lengths and the ends of all records: that of a copy is the same.
     """
 
     shard: ShardInfo
@@ -37,7 +33,6 @@ class Survey:
     synsets: Mapping[int, frozenset[str]]
     no_jpegs: int
     no_jpeg: str
-    digest: bytes
 
 
 Surveys = Mapping[str, Sequence[Survey]]  # by split
@@ -78,7 +73,6 @@ def _survey(task: _Task, advance: worker_pool.Advance) -> Survey:
     synsets: dict[int, set[str]] = {}
     no_jpegs: list[str] = []
     number = 0
-    digest = hashlib.blake2b(digest_size=16)
 
     def inspect(content: bytes) -> None:
         nonlocal number
@@ -88,7 +82,6 @@ def _survey(task: _Task, advance: worker_pool.Advance) -> Survey:
         counts[found.label] += 1
         texts.setdefault(found.label, set()).add(found.text)
         synsets.setdefault(found.label, set()).add(found.synset)
-        digest.update(b"%d:" % len(content) + content[-_DIGESTED:])
         if found.image:
             no_jpegs.append(f"{found.image} ({where})")
 
@@ -110,7 +103,6 @@ def _survey(task: _Task, advance: worker_pool.Advance) -> Survey:
         _frozen(synsets),
         len(no_jpegs),
         no_jpegs[0] if no_jpegs else "",
-        digest.digest(),
     )
 
 

@@ -100,20 +100,30 @@ def describe(
     if theirs:
         _check_lengths(surveys, theirs, folder)
     surveys = _labelled(surveys, notes)
+    label_names = names.of_classes(surveys, folder)
     info = DatasetInfo(
         name=theirs.name if theirs else _name(folder),
         label_offset=names.offset,
-        label_names=names.of_classes(surveys, folder),
-        splits={
-            split: SplitInfo(tuple(one.shard for one in of_split))
-            for split, of_split in surveys.items()
-        },
+        label_names=label_names,
+        splits=_splits(surveys, range(names.offset, names.offset + len(label_names))),
         fields=fields,
         records_dir=_records_dir(folder, output, found.splits),
     )
     notes += survey_notes(surveys, info)
     is_new = description.write_once(info, output, overwrite=overwrite_info)
-    return Description(info, is_new, _images(surveys, info), notes)
+    return Description(info, is_new, _images(info), notes)
+
+
+def _splits(surveys: Surveys, labels: Sequence[int]) -> dict[str, SplitInfo]:
+    return {
+        split: SplitInfo(
+            tuple(one.shard for one in of_split),
+            tuple(
+                sum(one.counts.get(label, 0) for one in of_split) for label in labels
+            ),
+        )
+        for split, of_split in surveys.items()
+    }
 
 
 def _require_writable(output: str) -> None:
@@ -127,13 +137,9 @@ def _require_writable(output: str) -> None:
         )
 
 
-def _images(surveys: Surveys, info: DatasetInfo) -> dict[str, list[int]]:
+def _images(info: DatasetInfo) -> dict[str, Sequence[int]]:
     """Return the number of images of each class, in order, by split."""
-    labels = range(info.label_offset, info.label_offset + len(info.label_names))
-    return {
-        split: [sum(one.counts.get(label, 0) for one in of_split) for label in labels]
-        for split, of_split in surveys.items()
-    }
+    return {name: split.images or () for name, split in info.splits.items()}
 
 
 def _name(source: str) -> str:
