@@ -170,7 +170,7 @@ class Experiment:
     class_weights: str | Mapping[str, float] | None = setting(
         class_weighting.RULE,
         "how much an image counts in the training loss, by its class: names of classes "
-        "to weights, 1 where nothing is said; \"balanced\" is inverse to the number of "
+        'to weights, 1 where nothing is said; "balanced" is inverse to the number of '
         "the class's training images. The loss is the weighted mean over the global "
         "batch. None is the plain mean. See train.small_data.class_weights",
         default=None,

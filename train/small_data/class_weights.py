@@ -95,20 +95,20 @@ def _by_name(
 def _counts(info: DatasetInfo, split: str, data_dir: str) -> np.ndarray:
     """Return the images of each class of a split."""
     counts = info.split(split).images
-    if counts is None:
-        raise UserError(
-            f"Experiment.class_weights = {BALANCED!r}: {data_dir} does not say how many "
-            f"images of each class {split!r} has"
-            + (
-                ", which is counted for whole splits alone: name the weights, as in "
-                "{'cat': 2.5}"
-                if "[" in split
-                else "; start the command that prepared it again: over a finished "
-                "folder it counts them, and writes no image anew; or name the weights, "
-                "as in {'cat': 2.5}"
-            )
-        )
-    return np.array(counts, dtype=np.float64)
+    if counts is not None:
+        return np.array(counts, dtype=np.float64)
+    mend = (
+        "start the command that prepared it again, which counts them in a finished "
+        "folder and writes no image anew; or "
+    )
+    whole, bracket, _ = split.partition("[")
+    if bracket and info.split(whole).images is not None:
+        mend = ""  # some files of a split are not counted by themselves
+    raise UserError(
+        f"Experiment.class_weights = {BALANCED!r}: {data_dir} does not say how many "
+        f"images of each class {split!r} has; {mend}name the weights, as in "
+        "{'cat': 2.5}"
+    )
 
 
 def _balanced(counts: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ _NAMED = 3  # classes
 
 
 def require_split(experiment: Experiment, info: DatasetInfo) -> None:
-    """Raise DataError where there is no split to score, with the settings that make one.
+    """Raise DataError where there is no split to score, with settings that make one.
 
     Args:
       experiment: whose `eval_split` is looked for.

@@ -1,15 +1,41 @@
-"""Whether batch norm's moving statistics come to what training sees, in time."""
+"""What a run is too short for, said at its beginning."""
 
 import keras
 
+from common.console import warn
+from input_pipeline.dataset_info import DatasetInfo
 from models.batch_norm import BatchNormalization
 from models.parts import built_by_us
+from train.experiment import Experiment
+from train.small_data import early_stopping
 
 # So many times 1 / (1 - momentum) steps leave exp(-5), 0.7 %, of what they begin with.
 _TIME_CONSTANTS = 5.0
 
 
-def advice(model: keras.Model, steps: int) -> str | None:
+def warn_of(
+    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
+) -> None:
+    """Write a line for everything that a run is too short for.
+
+    Args:
+      experiment: the recipe.
+      info: of its data.
+      model: to be trained.
+      step: at which it stands; a run at its end is told nothing.
+    """
+    last, patience = experiment.train_steps(info), experiment.early_stopping_patience
+    interval = experiment.eval_interval(info)
+    lines = (
+        batch_norm_advice(model, last),
+        early_stopping.advice(last, interval, patience),
+    )
+    for line in lines:
+        if line is not None and step < last:
+            warn(line)
+
+
+def batch_norm_advice(model: keras.Model, steps: int) -> str | None:
     """Return the line for a run that is too short for its moving statistics.
 
     Training normalises by the batch, evaluation and export by the moving statistics,
