@@ -40,8 +40,8 @@ def test_some_files_are_held_out(tmp_path):
     info = make(tmp_path, [[0, 1, 2, 0]] * 20)
     assert refusal(tmp_path, info) == (
         f"{tmp_path} has no split 'validation' to score (Experiment.eval_split), it "
-        "has train. To score 8 of its images and to learn from the other 72, hold 2 of its "
-        "20 files out: "
+        "has train. To score 8 of its images and to learn from the other 72, hold 2 of "
+        "its 20 files out: "
         "--gin_param=\"experiment.Experiment.train_split = 'train[2shard:]'\" "
         "--gin_param=\"experiment.Experiment.eval_split = 'train[:2shard]'\" (all 3 "
         "classes are in them); or train without scores by --mode=train"
