@@ -73,13 +73,21 @@ def _classes(
 ) -> str:
     """Return in words which classes would be missing of either part."""
     mixed = "right where the images of all classes are mixed over the files"
-    if sum(shard.records for shard in held) > _MOST_RECORDS:
+    records = sum(shard.records for shard in held)
+    if records > _MOST_RECORDS:
         return mixed
     folder = info.records_folder(data_dir)
     try:
         labels = read_labels([shard_path(folder, s) for s in held], info.fields)
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         return f"{mixed}; which classes these hold cannot be read: {first_line(error)}"
+    if len(labels) != records:
+        return f"{mixed}; of these one is cut off: see input_pipeline.validate"
+    return _missing(info, split, labels)
+
+
+def _missing(info: DatasetInfo, split: str, labels: np.ndarray) -> str:
+    """Return in words which classes records of these raw labels divide badly."""
     classes = labels - info.label_offset
     size = len(info.label_names)
     known = classes[(classes >= 0) & (classes < size)]

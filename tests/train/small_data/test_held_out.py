@@ -77,11 +77,17 @@ def test_many_files_are_not_read(tmp_path, monkeypatch):
     assert said in refusal(tmp_path, info)
 
 
-def test_a_damaged_file(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("x" * 100, "which classes these hold cannot be read: corrupted record"),
+        ("short", "of these one is cut off: see input_pipeline.validate)"),
+    ],
+)
+def test_a_damaged_file(tmp_path, content, why):
     info = make(tmp_path, [[0, 1], [2, 2]])
-    (tmp_path / "train-00000-of-00002").write_text("short")
-    said = refusal(tmp_path, info)
-    assert "mixed over the files; which classes these hold cannot be read: " in said
+    (tmp_path / "train-00000-of-00002").write_text(content)
+    assert f"mixed over the files; {why}" in refusal(tmp_path, info)
 
 
 def test_one_file(tmp_path):
