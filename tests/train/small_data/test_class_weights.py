@@ -39,13 +39,13 @@ def of_classes(wanted, info, split="train", classes=5):
 def test_balanced_is_inverse_to_the_counts():
     """As in scikit-learn, 12 / (2 * count); what never comes keeps 1."""
     np.testing.assert_array_equal(
-        of_classes("balanced", animals()), np.float32([12 / 18, 1, 2, 1, 1])
+        of_classes("balanced", animals()), np.array([12 / 18, 1, 2, 1, 1], np.float32)
     )
 
 
 def test_named_classes_and_others():
     found = of_classes({"Persian cat": 2.5, "cat": 0}, animals())
-    np.testing.assert_array_equal(found, np.float32([0, 1, 2.5, 1, 1]))
+    np.testing.assert_array_equal(found, np.array([0, 1, 2.5, 1, 1], np.float32))
     assert of_classes(None, animals()) is None
     # What preflight knows where --train_images stands for the data.
     unknown = animals(names=())
@@ -85,7 +85,9 @@ def test_a_mixed_image_weighs_what_its_parts_do():
     hard = np.zeros([4, 10])
     hard[0, 3] = hard[1, 9] = 1
     hard[2, [3, 1]] = 0.25, 0.75
-    smooth = tf.constant(0.9 * hard + 0.01 * hard.any(axis=1)[:, None], tf.float32)
+    smooth = tf.constant(
+        0.9 * hard + 0.01 * hard.any(axis=1, keepdims=True), tf.float32
+    )
     found = class_weights.of_images(smooth, OF_CLASSES.astype(np.float32), 0.1)
     expected = hard @ OF_CLASSES
     assert expected.tolist() == [4, 0, 1.375, 0]

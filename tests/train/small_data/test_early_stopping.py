@@ -98,17 +98,18 @@ def test_the_chief_decides_and_what_it_scored_itself_counts(is_chief, capsys):
             return {4: {"ema_top1": 0.5 if is_chief else 0.1}}
 
     experiment = experiment_of("unused", **{PATIENCE: 1})
+    told = FakeProcesses(is_chief, 0)
     stopping = EarlyStopping(
         experiment,
         interval=4,
         last=12,
         telemetry=Telemetry(),  # pyright: ignore[reportArgumentType]
-        processes=FakeProcesses(is_chief, 0),  # pyright: ignore[reportArgumentType]
+        processes=told,  # pyright: ignore[reportArgumentType]
     )
     assert not stopping.ends(4)
     assert stopping.summary() == {"stopped_early": False, "best_step": None}
     stopping.note(8, {"ema_top1": 0.4})
-    stopping._processes.told = 4
+    told.told = 4
     assert stopping.ends(8)
     assert stopping.summary() == {"stopped_early": True, "best_step": 4}
     said = "the run has ended early, at step 8 of 12: no better score in 1 evaluation"
