@@ -20,6 +20,7 @@ from train.checkpoints import bundle, directory, manager, ownership
 from train.datasets import eval_dataset
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
+from train.small_data import early_stopping, held_out
 from train.telemetry.telemetry import Telemetry
 from train.telemetry.writers import read_lines
 
@@ -93,8 +94,10 @@ class Evaluator(orbit.StandardEvaluator):
           reads_data: False where `replica_step` alone is used.
 
         Raises:
-          input_pipeline.errors.DataError: the data cannot be opened.
+          input_pipeline.errors.DataError: the data cannot be opened, or have no split
+            to score.
         """
+        held_out.require_split(experiment, info)
         dataset = None
         if reads_data:
             form = input_form(models["ema_"])
@@ -254,6 +257,8 @@ def follow(
 ) -> dict[str, Any]:
     """Score every new checkpoint of a job until its last step is scored.
 
+    The last step is that of the recipe, or the one at which the job has ended early.
+
     A checkpoint that vanishes or is corrupt while it is read is skipped with a
     warning. Those that were scored before, by this process or one before it, are not
     scored again.
@@ -275,6 +280,7 @@ def follow(
       UserError: there was no new checkpoint for too long.
     """
     last_step = experiment.train_steps(info)
+    interval = experiment.eval_interval(info)
     with strategy.scope():
         models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
@@ -287,6 +293,10 @@ def follow(
         found = [(bundle.step(p), p) for p in directory.list_checkpoints(model_dir)]
         new = sorted(pair for pair in found if done < pair[0] <= last_step)
         if not new:
+            end = early_stopping.of_run(experiment, scores, done, interval)
+            if end is not None:
+                say(f"the training has ended early, at step {done:,}: {end}")
+                break
             _check_timeout(since, timeout_seconds, model_dir)
             time.sleep(poll_seconds)
             continue

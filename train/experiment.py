@@ -16,6 +16,7 @@ from models.parts import part_of_variable
 from train import stage_rows
 from train.distribution.replica import BATCH_NORM
 from train.distribution.strategies import STRATEGIES
+from train.small_data import class_weights as class_weighting
 
 # Whether a run may go on under another value: "always", since no number of the training
 # hangs on it; when it is "accepted" by --accept_config_changes; "never".
@@ -166,6 +167,14 @@ class Experiment:
         "share of the target that is spread over all classes",
         default=0.1,
     )
+    class_weights: str | Mapping[str, float] | None = setting(
+        class_weighting.RULE,
+        "how much an image counts in the training loss, by its class: names of classes "
+        'to weights, 1 where nothing is said; "balanced" is inverse to the number of '
+        "the class's training images. The loss is the weighted mean over the global "
+        "batch. None is the plain mean. See train.small_data.class_weights",
+        default=None,
+    )
     weight_decay: float = setting(
         checks.between(0, 100),
         "factor of sum(v^2) / 2 over trainables outside batch norm",
@@ -190,6 +199,19 @@ class Experiment:
         _PASSES,
         "passes between evaluations; the last step is always scored",
         default=10.0,
+        may_change="always",
+    )
+    early_stopping_patience: int | None = setting(
+        optional(_STEPS),
+        "after so many evaluations in a row with no better top-1 of the averaged "
+        "weights the run ends; None trains to the last step",
+        default=None,
+        may_change="always",
+    )
+    early_stopping_min_delta: float = setting(
+        checks.BELOW_ONE,
+        "a top-1 that is better by no more than this, a share, is no better",
+        default=0.0,
         may_change="always",
     )
     keep_checkpoints: int = setting(

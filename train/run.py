@@ -27,6 +27,8 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.small_data import early_stopping, short_runs
+from train.small_data.early_stopping import EarlyStopping
 from train.stages import Stages
 from train.telemetry import peak_flops
 from train.telemetry.profiler import Profiler
@@ -41,6 +43,8 @@ TRAINING = (
     "train_skipped_records",
     "roll_backs",
     "skipped_batches",
+    "stopped_early",
+    "best_step",
 )
 _SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
@@ -75,6 +79,7 @@ def train_and_evaluate(
         process of the run is gone.
     """
     model_dir = os.fspath(model_dir)
+    early_stopping.require_evaluations(experiment, with_evaluation)
     members = cluster.find(experiment.strategy)
     info = load_info(experiment.data_dir)
     with translate_errors(), contextlib.ExitStack() as stack:
@@ -155,16 +160,29 @@ def train_and_evaluate(
             fence=claim.fence,
         )
         say(start_message(experiment, info, train_state.model, step))
+        short_runs.warn_of(experiment, info, train_state.model, step)
         scores: dict[str, Any] = {}
         interval = experiment.eval_interval(info)
+        stopping = EarlyStopping(
+            experiment,
+            interval=interval,
+            last=last,
+            telemetry=telemetry,
+            processes=processes,
+        )
         scored = bool(processes.broadcast(step in telemetry.evaluations()))
         for stop in evaluation_steps(step, interval, last, scored):
+            if stopping.ends(controller.step):
+                scores = stopping.scores(controller.step)
+                break
             controller.train_until(stop)
             if evaluator is not None:
                 scores = controller.score(evaluator)
+                stopping.note(stop, scores)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
         summary = training_summary(experiment, train_state) | scores
+        summary |= stopping.summary()
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
         claim.fence()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from input_pipeline.dataset_info import DatasetInfo
@@ -13,6 +14,7 @@ from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica
 from train.experiment import Experiment
+from train.small_data import class_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,8 @@ class TrainState:
       micro_batch: of a replica's batch, which is being worked on.
       loops_can_reduce: whether batch norm may average over replicas inside a loop of a
         graph.
+      class_weights: float32[C], what an image counts in the loss by its class; None is
+        one and all.
     """
 
     model: keras.Model
@@ -43,6 +47,7 @@ class TrainState:
     statistics: replica.MovingStatistics
     micro_batch: replica.MicroBatch
     loops_can_reduce: bool
+    class_weights: np.ndarray | None = None
 
     @property
     def models(self) -> dict[str, keras.Model]:
@@ -119,6 +124,13 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
         statistics=replica.MovingStatistics(model),
         micro_batch=micro_batch,
         loops_can_reduce=reduce_mean is None or replica.sums_in_groups(strategy),
+        class_weights=class_weights.of_classes(
+            experiment.class_weights,
+            info,
+            split=experiment.train_split,
+            data_dir=experiment.data_dir,
+            classes=model.output_shape[-1],
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from train.distribution.replica import ReplicaSeedGenerator
 from train.experiment import Experiment
 from train.fault_tolerance.non_finite import NonFinite
 from train.metrics import LoopOutput
+from train.small_data import class_weights
 from train.state import TrainState, decayed_variables
 
 Batch = Mapping[str, tf.Tensor]
@@ -140,7 +141,9 @@ class Trainer:
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, self.mixing_seed.next())
         sums = self._sums_of(images, targets)
-        loss, gradients, statistics = self._all_reduce(sums)
+        loss, gradients, statistics, weight = self._all_reduce(sums)
+        if weight:
+            loss, gradients = self._weighted_mean(loss, gradients, weight[0])
         norm = tf.linalg.global_norm(gradients)
         if self._experiment.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(
@@ -199,6 +202,7 @@ class Trainer:
             "hits": tf.zeros([]),
             "gradients": zeros(state.model.trainable_variables),
             "statistics": zeros(state.statistics.variables),
+            "weight": [] if state.class_weights is None else [tf.zeros([])],
         }
 
     def _part(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
@@ -206,7 +210,8 @@ class Trainer:
 
         loss and gradients are shares, which over all micro-batches and replicas add up
         to those of the global batch; statistics are what moving statistics would
-        become, to be averaged; hits counts the images whose class was found.
+        become, to be averaged; hits counts the images whose class was found; weight
+        is what the weights of classes make of these images' part of the batch.
         """
         variables = [v.value for v in self.state.model.trainable_variables]
         with tf.GradientTape() as tape:
@@ -221,36 +226,77 @@ class Trainer:
             "hits": metrics.correct_in_top(1, labels, logits, _are_images(targets)),
             "gradients": tape.gradient(loss, variables),
             "statistics": statistics,
+            "weight": self._weight(targets),
         }
 
     def _loss(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Return this micro-batch's share of the loss: all shares add up to it."""
         experiment = self._experiment
         per_image = losses.soft_cross_entropy(targets, logits)
-        average = tf.nn.compute_average_loss(
-            per_image, global_batch_size=experiment.global_batch_size
-        )
+        weights = self._image_weights(targets)
+        if weights is not None:  # `_weighted_mean` does the rest
+            return self._average(per_image * weights)
+        average = self._average(per_image)
         regularization = experiment.weight_decay * losses.l2(self._decayed)
         return average + tf.nn.scale_regularization_loss(
             regularization / self.state.micro_batch.count
         )
 
+    def _average(self, per_image: tf.Tensor) -> tf.Tensor:
+        """Return this micro-batch's share of the mean over the global batch."""
+        return tf.nn.compute_average_loss(
+            per_image, global_batch_size=self._experiment.global_batch_size
+        )
+
+    def _image_weights(self, targets: tf.Tensor) -> tf.Tensor | None:
+        """Return float32[B]; None where classes have no weights."""
+        of_classes = self.state.class_weights
+        if of_classes is None:
+            return None
+        smoothing = self._experiment.label_smoothing
+        return class_weights.of_images(targets, of_classes, smoothing)
+
+    def _weight(self, targets: tf.Tensor) -> list[tf.Tensor]:
+        """Return this micro-batch's share of the images' mean weight, if any."""
+        weights = self._image_weights(targets)
+        return [] if weights is None else [self._average(weights)]
+
+    def _weighted_mean(
+        self, loss: tf.Tensor, gradients: Sequence[tf.Tensor], weight: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return loss and gradients of the global batch from its weighted sums.
+
+        What they are divided by is known to no replica before they are reduced: the
+        sum of weights travels with them. L2 is no part of the mean. It joins here,
+        equal on all replicas.
+        """
+        factor = self._experiment.weight_decay
+        decayed = {v.path for v in self._decayed}
+        mean = [class_weights.divide(gradient, weight) for gradient in gradients]
+        variables = self.state.model.trainable_variables
+        for number, variable in enumerate(variables):
+            if variable.path in decayed:
+                mean[number] += factor * tf.convert_to_tensor(variable)
+        loss = class_weights.divide(loss, weight)
+        return loss + factor * losses.l2(self._decayed), mean
+
     def _all_reduce(
         self, sums: dict[str, Any]
-    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        """Return loss, gradients and statistics of the global batch, by one reduction.
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+        """Return loss, gradients, statistics, weight of the batch, by one reduction.
 
         Whatever is added here travels with the gradients, and costs no other one.
         """
         context = tf.distribute.get_replica_context()
         shares = context.num_replicas_in_sync * self.state.micro_batch.count
         statistics = [value / shares for value in sums["statistics"]]
-        parts = [sums["loss"]], sums["gradients"], statistics
+        parts = [sums["loss"]], sums["gradients"], statistics, sums["weight"]
         total = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [value for part in parts for value in part]
         )
         past = 1 + len(sums["gradients"])
-        return total[0], total[1:past], total[past:]
+        last = past + len(statistics)
+        return total[0], total[1:past], total[past:last], total[last:]
 
     def _note_if_not_finite(self, value: tf.Tensor) -> None:
         bad = tf.logical_not(tf.math.is_finite(value)) & (self._first_bad < 0)

@@ -117,6 +117,12 @@ def first_part(experiment: "Experiment", until_epoch: float) -> "Experiment":
             f"{experiment.epochs:g}; set it to the last rung's or more"
         )
 
+    if experiment.early_stopping_patience is not None:
+        raise UserError(
+            "Experiment.early_stopping_patience would end a run before its rung; set "
+            "it to None: the search itself ends what does not promise much"
+        )
+
     class FirstPart(Experiment):
         """The run up to `until_epoch`."""
 

@@ -290,6 +290,9 @@ def test_the_first_part_of_a_run(digits):
         assert part.epochs == 2  # of the config
     with pytest.raises(UserError, match=r"epoch 2\.5 is behind the end of the run"):
         train_rung.first_part(whole, 2.5)
+    ends_early = dataclasses.replace(whole, early_stopping_patience=2)
+    with pytest.raises(UserError, match="patience would end a run before its rung"):
+        train_rung.first_part(ends_early, 1)
 
 
 # Real trainings: processes of 20 seconds each.

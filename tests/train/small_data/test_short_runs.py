@@ -1,0 +1,54 @@
+"""What a run is too short for."""
+
+import keras
+import pytest
+
+from tests.support.runs import experiment_of
+from train.small_data import short_runs
+
+MOMENTUM = "efficientnet_x.build_model.batch_norm_momentum"
+
+
+def model_of(momentum, frozen=()):
+    changes = {MOMENTUM: momentum, "efficientnet_x.build_model.frozen": frozen}
+    return experiment_of("unused", **changes).build_model()
+
+
+def test_batch_norm_of_80_steps():
+    model = model_of(0.99)
+    assert short_runs.batch_norm_advice(model, 80) == (
+        "the run is short for batch norm's momentum of 0.99: after 80 steps its moving "
+        "statistics are still 45% what they began with, and it is by them that "
+        "validation and export normalise, so scores lag behind the training; set "
+        "efficientnet_x.build_model.batch_norm_momentum = 0.93, or train for 500 steps"
+    )
+    assert short_runs.batch_norm_advice(model, 499)
+    assert short_runs.batch_norm_advice(model, 500) is None
+    assert short_runs.batch_norm_advice(model, 2000) is None
+
+
+def test_frozen_layers_do_not_count():
+    """All but the head's, which moves as the others do."""
+    parts = ("stem", "stage_1", "stage_2")
+    assert short_runs.batch_norm_advice(model_of(0.99, parts), 80)
+    assert short_runs.batch_norm_advice(model_of(0.99, (*parts, "head")), 80) is None
+
+
+def test_batch_norm_of_others():
+    """Keras' own layer, in a network that has no such setting."""
+    norm = keras.layers.BatchNormalization(momentum=0.9)
+    model = keras.Sequential([keras.Input([4]), norm])
+    line = short_runs.batch_norm_advice(model, 49)
+    assert line
+    assert "set the momentum of its batch norm to 0.89, or train for 50" in line
+    assert short_runs.batch_norm_advice(model, 50) is None
+
+
+@pytest.mark.parametrize("steps", [1, 5, 6, 12, 50, 80, 499, 10**6])
+def test_what_is_advised_is_enough(steps):
+    momentum = short_runs.fitting(steps)
+    model = keras.Sequential(
+        [keras.Input([4]), keras.layers.BatchNormalization(momentum=momentum)]
+    )
+    advised = short_runs.batch_norm_advice(model, steps)
+    assert advised is None or steps < 5  # of which no momentum is enough

@@ -1,0 +1,77 @@
+"""What a run is too short for, said at its beginning."""
+
+import keras
+
+from common.console import warn
+from input_pipeline.dataset_info import DatasetInfo
+from models.batch_norm import BatchNormalization
+from models.parts import built_by_us
+from train.experiment import Experiment
+from train.small_data import early_stopping
+
+# So many times 1 / (1 - momentum) steps leave exp(-5), 0.7 %, of what they begin with.
+_TIME_CONSTANTS = 5.0
+
+
+def warn_of(
+    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
+) -> None:
+    """Write a line for everything that a run is too short for.
+
+    Args:
+      experiment: the recipe.
+      info: of its data.
+      model: to be trained.
+      step: at which it stands; a run at its end is told nothing.
+    """
+    last, patience = experiment.train_steps(info), experiment.early_stopping_patience
+    interval = experiment.eval_interval(info)
+    lines = (
+        batch_norm_advice(model, last),
+        early_stopping.advice(last, interval, patience),
+    )
+    for line in lines:
+        if line is not None and step < last:
+            warn(line)
+
+
+def batch_norm_advice(model: keras.Model, steps: int) -> str | None:
+    """Return the line for a run that is too short for its moving statistics.
+
+    Training normalises by the batch, evaluation and export by the moving statistics,
+    which a step moves by 1 - momentum of the way. They are not corrected as Adam's are:
+    a run that begins with trained weights begins with trained statistics, too.
+
+    Args:
+      model: to be trained; its frozen layers move nothing.
+      steps: of the whole run.
+
+    Returns:
+      What will happen and the setting that mends it; None where the run is long enough.
+    """
+    momentum = max(_momenta(model), default=0.0)
+    # Rounded: 1 - 0.9 is a little below a tenth.
+    needed = round(_TIME_CONSTANTS / (1 - momentum), 6)
+    if steps >= needed:
+        return None
+    setting = "the momentum of its batch norm to "
+    if built_by_us(model):
+        setting = "efficientnet_x.build_model.batch_norm_momentum = "
+    return (
+        f"the run is short for batch norm's momentum of {momentum:g}: after {steps:,} "
+        f"steps its moving statistics are still {momentum**steps:.0%} what they began "
+        "with, and it is by them that validation and export normalise, so scores lag "
+        f"behind the training; set {setting}{fitting(steps):g}, or train for "
+        f"{round(needed):,} steps"
+    )
+
+
+def fitting(steps: int) -> float:
+    """Return the largest momentum of two decimals that so many steps suffice for."""
+    return max(0, int(100 - 100 * _TIME_CONSTANTS / steps)) / 100
+
+
+def _momenta(model: keras.Model) -> list[float]:
+    layers = model._flatten_layers()  # Keras has no public way into the blocks
+    kinds = BatchNormalization, keras.layers.BatchNormalization
+    return [x.momentum for x in layers if isinstance(x, kinds) and x.trainable]
