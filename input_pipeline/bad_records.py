@@ -16,9 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from common.errors import one_line
+from input_pipeline import image_formats
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
-from input_pipeline.preprocess import MAX_PIXELS
+from input_pipeline.preprocess import is_too_large, png_shape
 from input_pipeline.records import MISSING_LABEL, Fields, parse
 from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
@@ -205,13 +206,12 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     )
 
     def image() -> tf.Tensor:
-        return _attempt(
-            lambda s: _image_fault(parse(s, names)["encoded"]),
-            serialized,
-            tf.constant("its JPEG header is damaged or cut off"),
-        )
+        encoded = parse(serialized, names)["encoded"]
+        kind = tf.where(tf.image.is_jpeg(encoded), "JPEG", "PNG")
+        header = tf.strings.join(["its ", kind, " header is damaged or cut off"])
+        return _attempt(lambda e: _image_fault(e, kind), encoded, header)
 
-    # Only of a JPEG: libjpeg would write a line of its own, without a name.
+    # Only of what is read: libjpeg would write a line of its own, without a name.
     fault = tf.cond(fields == "", image, lambda: fields)
     fault = tf.where(serialized == UNREADABLE, _UNREADABLE, fault)
     more = "the file goes on behind its last record that dataset_info.json counts"
@@ -224,6 +224,7 @@ def _field_fault(
     """Say what is wrong with the fields; nothing if nothing is."""
     label, encoded = example["label"], example["encoded"]
     outside = f" is outside {first_label}..{last_label}"
+    kind = _describe(encoded)
     checks = [
         (label == MISSING_LABEL, f"the field {names.label} is missing"),
         (
@@ -231,7 +232,10 @@ def _field_fault(
             tf.strings.join(["its label ", tf.strings.as_string(label), outside]),
         ),
         (encoded == "", f"the field {names.image} is missing or empty"),
-        (~tf.image.is_jpeg(encoded), "its image is not a JPEG"),
+        (
+            tf.reduce_all(kind != list(image_formats.IN_RECORDS)),
+            tf.strings.join(["its image is ", kind, f": {image_formats.RECORDS_HOLD}"]),
+        ),
     ]
     fault = tf.constant("")
     for wrong, text in reversed(checks):
@@ -239,13 +243,36 @@ def _field_fault(
     return fault
 
 
-def _image_fault(encoded: tf.Tensor) -> tf.Tensor:
-    """Tell a JPEG that is too large from one whose body does not decode."""
-    size = tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
+def _describe(encoded: tf.Tensor) -> tf.Tensor:
+    """Return what image_formats.describe does, or "of no kind that is known"."""
+    head = tf.strings.substr(encoded, 0, image_formats.HEAD)
+    # RE2 reads characters: a byte becomes the one of its number.
+    text = tf.strings.unicode_transcode(head, "ISO-8859-1", "UTF-8")
+    patterns = [
+        f"(?s:({one.decode('latin-1')}).*)".encode() for one in image_formats.PATTERNS
+    ]
+    fits = tf.map_fn(
+        lambda one: tf.strings.regex_full_match(text, one),
+        tf.constant(patterns),
+        fn_output_signature=tf.bool,
+    )
+    names = [*image_formats.PATTERNS.values(), "of no kind that is known"]
+    return tf.gather(names, tf.argmax(tf.concat([fits, [True]], 0)))
+
+
+def _image_fault(encoded: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
+    """Tell an image that is too large from one whose body does not decode."""
+    size = tf.cond(
+        kind == "JPEG", lambda: _jpeg_size(encoded), lambda: png_shape(encoded)
+    )
     sides = tf.strings.reduce_join(tf.strings.as_string(size), separator=" x ")
     large = tf.strings.join(["its header claims ", sides, " pixels, too many to load"])
-    broken = tf.constant("its JPEG data is damaged or cut off")
-    return tf.where(tf.reduce_prod(size) > MAX_PIXELS, large, broken)
+    broken = tf.strings.join(["its ", kind, " data is damaged or cut off"])
+    return tf.where(is_too_large(size), large, broken)
+
+
+def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
 
 
 def explain(error: Exception) -> str | None:
