@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from input_pipeline.image_formats import JPEG, PNG
 
 UPRIGHT = 1
+ON_THEIR_SIDE = (5, 6, 7, 8)  # height and width change places
 _ORIENTATIONS = range(1, 9)
 _TAG, _SHORT = 0x0112, 3
 _EXIF = b"Exif\0\0"  # before the TIFF structure; WebPs may have it, PNGs have not

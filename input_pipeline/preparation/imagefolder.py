@@ -48,14 +48,17 @@ class Folder:
 
     def load(self, item: Item) -> Jpeg:
         """Read one file; raises BadImageError or DataError."""
+        return to_rgb_jpeg(self.read(item))
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one file; raises BadImageError or DataError."""
         path = self.describe(item)
         try:
             with open(path, "rb") as file:
                 require_size(os.fstat(file.fileno()).st_size)
-                data = file.read()
+                return file.read()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
-        return to_rgb_jpeg(data)
 
     def describe(self, item: Item) -> str:
         """Return the path of the file."""

@@ -33,14 +33,17 @@ class Tar:
 
     def load(self, item: Item) -> Jpeg:
         """Read one image; raises BadImageError or DataError."""
+        return to_rgb_jpeg(self.read(item))
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one image; raises BadImageError or DataError."""
         require_size(item.size)
         try:
             with open(self.path, "rb") as file:
                 file.seek(item.offset)
-                data = file.read(item.size)
+                return file.read(item.size)
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror}") from None
-        return to_rgb_jpeg(data)
 
     def describe(self, item: Item) -> str:
         """Return the tar file and the name in it."""

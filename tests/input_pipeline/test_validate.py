@@ -177,23 +177,23 @@ FAULTY = {
     "label 7": (example(0, label=7), FaultKind.LABEL_OUTSIDE, "7, not in 1..5"),
     "a PNG": (
         example(0, encoded=saved("RGB", "PNG")),
-        FaultKind.NOT_A_JPEG,
+        FaultKind.OTHER_IMAGE,
         "it is a PNG",
     ),
     "a text": (
         example(0, encoded=b"hello"),
-        FaultKind.NOT_A_JPEG,
+        FaultKind.OTHER_IMAGE,
         "it is no image that is known here",
     ),
     "a bad header": (example(0, encoded=jpeg(0)[:20]), FaultKind.BAD_HEADER, ""),
     "cut off": (
         example(0, encoded=PHOTO[: len(PHOTO) // 2], height=300, width=451),
-        FaultKind.BAD_JPEG,
+        FaultKind.BAD_IMAGE,
         "",
     ),
     "garbage": (
         example(0, encoded=PHOTO[: SCAN + 14] + b"garbage" * 99, height=300, width=451),
-        FaultKind.BAD_JPEG,
+        FaultKind.BAD_IMAGE,
         "",
     ),
     "huge": (
@@ -288,7 +288,7 @@ def test_the_report_of_faulty_records(faulty):
     code, out, _ = check(faulty)
     assert code == 1
     assert (
-        f"error: {FaultKind.BAD_JPEG.title}: 2\n  train-0, record 23 (0.JPEG)\n" in out
+        f"error: {FaultKind.BAD_IMAGE.title}: 2\n  train-0, record 23 (0.JPEG)\n" in out
     )
     assert "  train-0, record 17 (0.JPEG): it is a PNG\n" in out
     assert f"warning: {FaultKind.CMYK.title}: 1\n" in out
