@@ -49,6 +49,7 @@ def decode_group(
     resolution: int,
     on_bad_record: str,
     augmentations: Mapping[str, Callable[[Tensors], Tensors]] | None = None,
+    decode_rare: Callable[[Tensors], Tensors] | None = None,
 ) -> Tensors:
     """Turn K records into images and labels, whatever the records hold.
 
@@ -63,6 +64,8 @@ def decode_group(
         yields a black image with label PADDING_LABEL.
       augmentations: what changes the images of sound records, in this order, by a name
         from `augmentation_name`. What they raise is no record's fault and ends the run.
+      decode_rare: reads what `decode` reads and more; tried where that has failed, so
+        that what is common pays nothing for it.
 
     Returns:
       {"image": uint8[K, S, S, 3], "label": int32[K]}.
@@ -70,6 +73,7 @@ def decode_group(
     blank = blank_image(resolution)
     size = tf.shape(group["position"])[0]
     decode = _traced_once(decode)  # what fails is tried again
+    decode_any = _traced_once(decode_rare) if decode_rare else decode
     changes = {
         name: _traced_once(change) for name, change in (augmentations or {}).items()
     }
@@ -85,9 +89,9 @@ def decode_group(
         return blank
 
     def retried(element: Tensors) -> Tensors:
-        """Fail by an augmentation's name where the record is sound, else mask it."""
+        """Read what is rare; mask a bad record, fail where an augmentation does."""
         alone = tf.data.Dataset.from_tensors(element)
-        sound = alone.map(decode).ignore_errors(log_warning=False)
+        sound = alone.map(decode_any).ignore_errors(log_warning=False)
         for name, change in changes.items():
             sound = sound.map(change, name=name)
         sound = sound.map(lambda decoded: _named_as(blank, decoded))
@@ -104,7 +108,7 @@ def decode_group(
         lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
         bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
-        replace = retried if changes else masked
+        replace = retried if changes or decode_rare else masked
         blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(replace)
         blanks = blanks.batch(tf.int32.max).get_single_element()
         return tf.nest.map_structure(

@@ -131,14 +131,15 @@ def cropped(
     """
     return tf.cond(
         tf.image.is_jpeg(encoded),
-        lambda: _cropped_jpeg(encoded, window_of),
+        lambda: cropped_jpeg(encoded, window_of),
         lambda: _cropped_png(encoded, window_of),
     )
 
 
-def _cropped_jpeg(
+def cropped_jpeg(
     encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
+    """Do what `cropped` does, of a JPEG alone: without the branch, which has a cost."""
     # Fused decode and crop, as the reference: slicing a decoded image differs at the
     # window's edge, where chroma upsampling sees other neighbours.
     window = window_of(jpeg_shape(encoded))
@@ -197,6 +198,7 @@ def train_image(
     area_range: tuple[float, float] = (0.08, 1.0),
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
+    crop: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
 ) -> tf.Tensor:
     """Crop at random, resize and flip.
 
@@ -207,6 +209,7 @@ def train_image(
       area_range: smallest and largest share of the image in a crop.
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror left and right with probability 1/2.
+      crop: `cropped`, or `cropped_jpeg` where it is known to be one.
 
     Returns:
       uint8[S, S, 3].
@@ -218,7 +221,7 @@ def train_image(
         area_range=area_range,
         aspect_ratio_range=aspect_ratio_range,
     )
-    image = to_uint8(resize(cropped(encoded, window_of), resolution))
+    image = to_uint8(resize(crop(encoded, window_of), resolution))
     if flip:
         image = _random_flip(image, seed)
     return tf.ensure_shape(image, [resolution, resolution, 3])
