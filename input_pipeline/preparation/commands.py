@@ -148,7 +148,7 @@ def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:
     line += "carries" if outcome.oriented == 1 else "carry"
     line += " an EXIF orientation, "
     if turned:
-        return line + "by which it was turned"
+        return line + "which has turned them upright"
     return line + "which is ignored: --apply_orientation turns such photos upright"
 
 

@@ -356,7 +356,9 @@ def _header(encoded: bytes) -> tuple[int, int, int | None]:
       InvalidArgumentError: it is damaged.
     """
     if not encoded.startswith(image_formats.JPEG):
-        height, width = png_shape(tf.constant(encoded)).numpy().tolist()
+        sides = png_shape(tf.constant(encoded)).numpy()
+        # 32 bits of a header may say more than a PNG can have, and than IMAGE holds.
+        height, width = np.minimum(sides, np.iinfo(np.int32).max).tolist()
         return height, width, None
     _, shape = jpeg_warnings.listen(lambda: tf.image.extract_jpeg_shape(encoded))
     height, width, components = shape.numpy().tolist()
