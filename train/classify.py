@@ -1,10 +1,12 @@
-"""Classify JPEG and PNG files with an exported SavedModel; needs TensorFlow only.
+"""Classify images with an exported SavedModel; needs TensorFlow only.
 
     python -m train.classify --export_dir=runs/mnist/export photo.jpg folder ...
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
-Of a folder, all images in it and below it are classified. What cannot be classified is
-named on standard error, and hides nothing else; so is a JPEG of which a part is lost.
+WebPs, BMPs, GIFs, TIFFs and PNMs are converted as prepare does it; JPEGs and PNGs are
+the SavedModel's own. Of a folder, all images in it and below it are classified. What
+cannot be is named on standard error, and hides nothing else; so is a JPEG of which a
+part is lost.
 
 Exit status: 1 when records get other classes than the trainer gave them; 2 when an
 image or a record could not be classified.
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         help="results to print (of files all, of records 10)",
     )
     parser.add_argument(
-        "files", type=cli.local_path, nargs="*", help="JPEG or PNG files, or folders"
+        "files", type=cli.local_path, nargs="*", help="images, or folders of them"
     )
     return parser
 
