@@ -53,9 +53,10 @@ class FaultKind(enum.Enum):
         False,
         "nothing: image and label are whole; other tools may refuse it",
     )
-    OTHER_IMAGE = ("neither a JPEG nor a PNG", True, "write it as one of them")
+    # The names are words of --json, from the time when records held JPEGs alone.
+    NOT_A_JPEG = ("neither a JPEG nor a PNG", True, "write it as one of them")
     BAD_HEADER = ("damaged image header", True, _REPLACE)
-    BAD_IMAGE = ("damaged image data", True, _REPLACE)
+    BAD_JPEG = ("damaged image data", True, _REPLACE)
     MADE_UP_PIXELS = (
         "JPEG with missing or corrupt data, filled with grey",
         True,

@@ -330,7 +330,7 @@ def _inspect_image(
     """Return height and width, zeros if they cannot be told."""
     if not image_formats.is_in_records(encoded):
         what = image_formats.describe(encoded) or "no image that is known here"
-        add(FaultKind.OTHER_IMAGE, f"it is {what}")
+        add(FaultKind.NOT_A_JPEG, f"it is {what}")
         return 0, 0
     try:
         height, width, components = _header(encoded)
@@ -374,7 +374,7 @@ def _inspect_pixels(encoded: bytes, add: Add) -> None:
         else:
             tf.io.decode_png(encoded, channels=3)
     except tf.errors.InvalidArgumentError:
-        add(FaultKind.BAD_IMAGE, "")
+        add(FaultKind.BAD_JPEG, "")
         return
     if complaint is not None:
         made_up, odd = FaultKind.MADE_UP_PIXELS, FaultKind.ODD_JPEG

@@ -183,23 +183,23 @@ FAULTY = {
     "label 7": (example(0, label=7), FaultKind.LABEL_OUTSIDE, "7, not in 1..5"),
     "a WebP": (
         example(0, encoded=saved("RGB", "WEBP")),
-        FaultKind.OTHER_IMAGE,
+        FaultKind.NOT_A_JPEG,
         "it is a WebP",
     ),
     "a text": (
         example(0, encoded=b"hello"),
-        FaultKind.OTHER_IMAGE,
+        FaultKind.NOT_A_JPEG,
         "it is no image that is known here",
     ),
     "a bad header": (example(0, encoded=jpeg(0)[:20]), FaultKind.BAD_HEADER, ""),
     "cut off": (
         example(0, encoded=PHOTO[: len(PHOTO) // 2], height=300, width=451),
-        FaultKind.BAD_IMAGE,
+        FaultKind.BAD_JPEG,
         "",
     ),
     "garbage": (
         example(0, encoded=PHOTO[: SCAN + 14] + b"garbage" * 99, height=300, width=451),
-        FaultKind.BAD_IMAGE,
+        FaultKind.BAD_JPEG,
         "",
     ),
     "huge": (
@@ -237,7 +237,7 @@ FAULTY = {
     ),
     "a PNG cut off": (
         example(0, encoded=saved("RGBA", "PNG")[:-30]),
-        FaultKind.BAD_IMAGE,
+        FaultKind.BAD_JPEG,
         "",
     ),
     "a PNG's header": (
@@ -319,7 +319,7 @@ def test_the_report_of_faulty_records(faulty):
     code, out, _ = check(faulty)
     assert code == 1
     assert (
-        f"error: {FaultKind.BAD_IMAGE.title}: 3\n  train-0, record 23 (0.JPEG)\n" in out
+        f"error: {FaultKind.BAD_JPEG.title}: 3\n  train-0, record 23 (0.JPEG)\n" in out
     )
     assert "  train-0, record 17 (0.JPEG): it is a WebP\n" in out
     assert f"warning: {FaultKind.CMYK.title}: 1\n" in out
@@ -333,7 +333,7 @@ def test_findings_in_json(faulty):
     code, out, _ = check(faulty, "--json")
     report = json.loads(out)
     assert (code, report["sound"]) == (1, False)
-    assert (report["errors"], report["warnings"]) == (20, 6)
+    assert (report["errors"], report["warnings"]) == (23, 7)
     by_kind = {finding["kind"]: finding for finding in report["findings"]}
     assert by_kind["cmyk"] == {
         "kind": "cmyk",
