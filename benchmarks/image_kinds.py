@@ -81,6 +81,7 @@ def ask_everyone(every: Sequence["ImageKind"], folder: Path) -> dict[str, Answer
 def differences(every: Sequence["ImageKind"]) -> dict[str, float]:
     """Return the grey levels between training and serving, of what files may be."""
     import numpy as np
+    import tensorflow as tf
 
     from input_pipeline.preparation.jpeg import to_rgb_jpeg
     from input_pipeline.preprocess import eval_image
@@ -92,7 +93,7 @@ def differences(every: Sequence["ImageKind"]) -> dict[str, float]:
             if answer == READ:
                 learnt = to_rgb_jpeg(one.encoded).encoded
                 pixels = [
-                    eval_image(data, _SIDE).numpy().astype(int)
+                    eval_image(tf.constant(data), _SIDE).numpy().astype(int)
                     for data in (learnt, served)
                 ]
                 apart[one.name] = float(np.abs(pixels[0] - pixels[1]).mean())

@@ -39,7 +39,7 @@ def _unless(too_large: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """Return a value, or an error where its image is too large."""
     # The bare op: tf.debugging's assertions cost as much as drawing the crop.
     within = tf.raw_ops.Assert(
-        condition=~too_large,
+        condition=tf.logical_not(too_large),
         data=[f"image has more than {MAX_PIXELS} pixels"],
     )
     with tf.control_dependencies([within] if within is not None else []):
