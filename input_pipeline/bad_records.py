@@ -16,9 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from common.errors import one_line
+from input_pipeline import image_formats
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
-from input_pipeline.preprocess import MAX_PIXELS
+from input_pipeline.preprocess import is_too_large, png_shape
 from input_pipeline.records import MISSING_LABEL, Fields, parse
 from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
 
@@ -48,6 +49,7 @@ def decode_group(
     resolution: int,
     on_bad_record: str,
     augmentations: Mapping[str, Callable[[Tensors], Tensors]] | None = None,
+    decode_rare: Callable[[Tensors], Tensors] | None = None,
 ) -> Tensors:
     """Turn K records into images and labels, whatever the records hold.
 
@@ -62,6 +64,8 @@ def decode_group(
         yields a black image with label PADDING_LABEL.
       augmentations: what changes the images of sound records, in this order, by a name
         from `augmentation_name`. What they raise is no record's fault and ends the run.
+      decode_rare: reads what `decode` reads and more; tried where that has failed, so
+        that what is common pays nothing for it.
 
     Returns:
       {"image": uint8[K, S, S, 3], "label": int32[K]}.
@@ -69,6 +73,7 @@ def decode_group(
     blank = blank_image(resolution)
     size = tf.shape(group["position"])[0]
     decode = _traced_once(decode)  # what fails is tried again
+    decode_any = _traced_once(decode_rare) if decode_rare else decode
     changes = {
         name: _traced_once(change) for name, change in (augmentations or {}).items()
     }
@@ -84,9 +89,9 @@ def decode_group(
         return blank
 
     def retried(element: Tensors) -> Tensors:
-        """Fail by an augmentation's name where the record is sound, else mask it."""
+        """Read what is rare; mask a bad record, fail where an augmentation does."""
         alone = tf.data.Dataset.from_tensors(element)
-        sound = alone.map(decode).ignore_errors(log_warning=False)
+        sound = alone.map(decode_any).ignore_errors(log_warning=False)
         for name, change in changes.items():
             sound = sound.map(change, name=name)
         sound = sound.map(lambda decoded: _named_as(blank, decoded))
@@ -103,7 +108,7 @@ def decode_group(
         lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
         bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
-        replace = retried if changes else masked
+        replace = retried if changes or decode_rare else masked
         blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(replace)
         blanks = blanks.batch(tf.int32.max).get_single_element()
         return tf.nest.map_structure(
@@ -205,13 +210,12 @@ def _diagnose(serialized: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
     )
 
     def image() -> tf.Tensor:
-        return _attempt(
-            lambda s: _image_fault(parse(s, names)["encoded"]),
-            serialized,
-            tf.constant("its JPEG header is damaged or cut off"),
-        )
+        encoded = parse(serialized, names)["encoded"]
+        kind = tf.where(tf.image.is_jpeg(encoded), "JPEG", "PNG")
+        header = tf.strings.join(["its ", kind, " header is damaged or cut off"])
+        return _attempt(lambda e: _image_fault(e, kind), encoded, header)
 
-    # Only of a JPEG: libjpeg would write a line of its own, without a name.
+    # Only of what is read: libjpeg would write a line of its own, without a name.
     fault = tf.cond(fields == "", image, lambda: fields)
     fault = tf.where(serialized == UNREADABLE, _UNREADABLE, fault)
     more = "the file goes on behind its last record that dataset_info.json counts"
@@ -224,6 +228,7 @@ def _field_fault(
     """Say what is wrong with the fields; nothing if nothing is."""
     label, encoded = example["label"], example["encoded"]
     outside = f" is outside {first_label}..{last_label}"
+    kind = _describe(encoded)
     checks = [
         (label == MISSING_LABEL, f"the field {names.label} is missing"),
         (
@@ -231,7 +236,10 @@ def _field_fault(
             tf.strings.join(["its label ", tf.strings.as_string(label), outside]),
         ),
         (encoded == "", f"the field {names.image} is missing or empty"),
-        (~tf.image.is_jpeg(encoded), "its image is not a JPEG"),
+        (
+            tf.reduce_all(kind != list(image_formats.IN_RECORDS)),
+            tf.strings.join(["its image is ", kind, f": {image_formats.RECORDS_HOLD}"]),
+        ),
     ]
     fault = tf.constant("")
     for wrong, text in reversed(checks):
@@ -239,13 +247,36 @@ def _field_fault(
     return fault
 
 
-def _image_fault(encoded: tf.Tensor) -> tf.Tensor:
-    """Tell a JPEG that is too large from one whose body does not decode."""
-    size = tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
+def _describe(encoded: tf.Tensor) -> tf.Tensor:
+    """Return what image_formats.describe does, or "of no kind that is known"."""
+    head = tf.strings.substr(encoded, 0, image_formats.HEAD)
+    # RE2 reads characters: a byte becomes the one of its number.
+    text = tf.strings.unicode_transcode(head, "ISO-8859-1", "UTF-8")
+    patterns = [
+        f"(?s:({one.decode('latin-1')}).*)".encode() for one in image_formats.PATTERNS
+    ]
+    fits = tf.map_fn(
+        lambda one: tf.strings.regex_full_match(text, one),
+        tf.constant(patterns),
+        fn_output_signature=tf.bool,
+    )
+    names = [*image_formats.PATTERNS.values(), "of no kind that is known"]
+    return tf.gather(names, tf.argmax(tf.concat([fits, [True]], 0)))
+
+
+def _image_fault(encoded: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
+    """Tell an image that is too large from one whose body does not decode."""
+    size = tf.cond(
+        kind == "JPEG", lambda: _jpeg_size(encoded), lambda: png_shape(encoded)
+    )
     sides = tf.strings.reduce_join(tf.strings.as_string(size), separator=" x ")
     large = tf.strings.join(["its header claims ", sides, " pixels, too many to load"])
-    broken = tf.constant("its JPEG data is damaged or cut off")
-    return tf.where(tf.reduce_prod(size) > MAX_PIXELS, large, broken)
+    broken = tf.strings.join(["its ", kind, " data is damaged or cut off"])
+    return tf.where(is_too_large(size), large, broken)
+
+
+def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)
 
 
 def explain(error: Exception) -> str | None:

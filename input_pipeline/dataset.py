@@ -16,7 +16,7 @@ from input_pipeline.bad_records import (
 )
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
-from input_pipeline.preprocess import eval_image, train_image
+from input_pipeline.preprocess import cropped_jpeg, eval_image, train_image
 from input_pipeline.records import parse
 from input_pipeline.service import distributed
 from input_pipeline.stream import (
@@ -127,24 +127,23 @@ def train_dataset(
     info = load_info(data_dir)
     records = Records(info, data_dir, split)
     input_host = InputHost(host, num_hosts)
+    train_any = functools.partial(
+        train_image,
+        resolution=resolution,
+        area_range=area_range,
+        aspect_ratio_range=aspect_ratio_range,
+        flip=flip,
+    )
+    train_jpeg = functools.partial(_of_jpeg, train_any)
+    element = functools.partial(_train_element, info=info, seed=seed)
     decode = _group_decoder(
-        functools.partial(
-            _train_element,
-            info=info,
-            seed=seed,
-            crop_and_flip=functools.partial(
-                train_image,
-                resolution=resolution,
-                area_range=area_range,
-                aspect_ratio_range=aspect_ratio_range,
-                flip=flip,
-            ),
-        ),
+        functools.partial(element, crop_and_flip=train_jpeg),
         info,
         records,
         resolution,
         on_bad_record,
         _augmentations(augment=augment, erase=erase),
+        functools.partial(element, crop_and_flip=train_any),
     )
     size = _divisor(batch_size)
     order = {"seed": seed, "input_host": input_host}
@@ -255,6 +254,17 @@ def _train_element(
     return {"image": image, "label": label, "seeds": seeds}
 
 
+def _of_jpeg(
+    crop_and_flip: Callable, encoded: tf.Tensor, *, seed: tf.Tensor
+) -> tf.Tensor:
+    """Crop and flip a JPEG; fail before libjpeg complains of what is none."""
+    is_jpeg = tf.image.is_jpeg(encoded)
+    # The bare op: see `preprocess`.
+    checked = tf.raw_ops.Assert(condition=is_jpeg, data=["not a JPEG"])
+    with tf.control_dependencies([checked]):
+        return crop_and_flip(tf.identity(encoded), seed=seed, crop=cropped_jpeg)
+
+
 def _augmentations(**functions: Augment | None) -> dict[str, Callable]:
     """Return what is done to a sound image, by what explains its failure."""
     return {
@@ -285,11 +295,10 @@ def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Te
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the JPEG bytes and the label from 0; raise where a record is bad."""
+    """Return the image's bytes and the label from 0; raise where a field is bad."""
     example = parse(element["serialized"], info.fields, image_required=True)
     label = example["label"] - info.label_offset
     sound = (label >= 0) & (label < len(info.label_names))
-    sound &= tf.image.is_jpeg(example["encoded"])
     with tf.control_dependencies([tf.debugging.Assert(sound, ["a bad field"])]):
         return tf.identity(example["encoded"]), tf.cast(label, tf.int32)
 
@@ -312,6 +321,7 @@ def _group_decoder(
     resolution: int,
     on_bad_record: str,
     augmentations: dict[str, Callable] | None = None,
+    decode_rare: Callable[[Tensors], Tensors] | None = None,
 ) -> Callable[[Tensors], Tensors]:
     """Make the function from a group of records to {"image", "label"}."""
 
@@ -326,6 +336,7 @@ def _group_decoder(
             resolution=resolution,
             on_bad_record=on_bad_record,
             augmentations=augmentations,
+            decode_rare=decode_rare,
         )
 
     return decode

@@ -258,6 +258,12 @@ def _add_work(one: argparse.ArgumentParser) -> None:
         help="what to do with an image that is damaged, or larger than 100 million "
         "pixels or 1 GiB: stop and name it, or skip it and list it (stop)",
     )
+    one.add_argument(
+        "--apply_orientation",
+        action="store_true",
+        help="turn photos by their EXIF orientation, and store them as RGB JPEGs of "
+        "quality 95; without, they are stored and learnt as they lie",
+    )
     cli.add_workers(one)
 
 

@@ -5,6 +5,9 @@ models/official/efficientnet/preprocessing.py), with pixels in 0..255; the model
 normalises them.
 """
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from input_pipeline.image_formats import PNG
@@ -27,15 +30,16 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
       InvalidArgumentError: no JPEG header, or one that claims more than MAX_PIXELS.
     """
     shape = tf.ensure_shape(tf.image.extract_jpeg_shape(encoded), [3])
-    return _limited(shape, shape)
-
-
-def _limited(value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Return a value, or an error where a shape has more than MAX_PIXELS pixels."""
+    # Two sides of 16 bits each.
     pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+    return _unless(pixels > MAX_PIXELS, shape)
+
+
+def _unless(too_large: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Return a value, or an error where its image is too large."""
     # The bare op: tf.debugging's assertions cost as much as drawing the crop.
     within = tf.raw_ops.Assert(
-        condition=pixels <= MAX_PIXELS,
+        condition=tf.logical_not(too_large),
         data=[f"image has more than {MAX_PIXELS} pixels"],
     )
     with tf.control_dependencies([within] if within is not None else []):
@@ -101,28 +105,57 @@ def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
 
 def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
     """Make the reference's evaluation image, float32[S, S, 3], from JPEG or PNG."""
-    pixels = tf.cond(
+    window_of = functools.partial(central_window, resolution=resolution)
+    pixels = resize(cropped(encoded, window_of), resolution)
+    return tf.ensure_shape(pixels, [resolution, resolution, 3])
+
+
+def cropped(
+    encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Decode a part of an image: the one place that says what records may hold.
+
+    Args:
+      encoded: string scalar, a file of image_formats.IN_RECORDS: a JPEG of any colour
+        space, or a PNG. Of a PNG 16 bits become the upper 8, what is transparent has
+        the colours that lie under it, and of frames the first is taken.
+      window_of: from int32[3], height, width, channels, to the part, int32[4]: top,
+        left, height, width.
+
+    Returns:
+      uint8[h, w, 3].
+
+    Raises:
+      InvalidArgumentError: another file, one that does not decode, or a header that
+        claims more than MAX_PIXELS.
+    """
+    return tf.cond(
         tf.image.is_jpeg(encoded),
-        lambda: _central_jpeg(encoded, resolution),
-        lambda: _central_png(encoded, resolution),
+        lambda: cropped_jpeg(encoded, window_of),
+        lambda: _cropped_png(encoded, window_of),
     )
-    return tf.ensure_shape(resize(pixels, resolution), [resolution, resolution, 3])
 
 
-def _central_jpeg(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+def cropped_jpeg(
+    encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Do what `cropped` does, of a JPEG alone: without the branch, which has a cost."""
     # Fused decode and crop, as the reference: slicing a decoded image differs at the
     # window's edge, where chroma upsampling sees other neighbours.
-    window = central_window(jpeg_shape(encoded), resolution)
+    window = window_of(jpeg_shape(encoded))
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
 
-def _central_png(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    image = tf.io.decode_png(_limited(encoded, _png_shape(encoded)), channels=3)
-    begin, size = tf.split(central_window(tf.shape(image), resolution), 2)
+def _cropped_png(
+    encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    whole = _unless(is_too_large(png_shape(encoded)), encoded)
+    image = tf.io.decode_png(whole, channels=3)
+    begin, size = tf.split(window_of(tf.shape(image)), 2)
     return tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [3]], 0))
 
 
-def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
+def png_shape(encoded: tf.Tensor) -> tf.Tensor:
     """Read int64[2], height and width, from a PNG's first chunk.
 
     Raises:
@@ -134,15 +167,21 @@ def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([known] if known is not None else []):
         sides = tf.strings.substr(encoded, 16, 8)
     width_height = tf.io.decode_raw(sides, tf.int32, little_endian=False)
-    height_width = tf.cast(tf.bitcast(width_height, tf.uint32)[::-1], tf.int64)
-    return tf.minimum(height_width, MAX_PIXELS + 1)  # their product has 64 bits
+    width_height = tf.ensure_shape(width_height, [2])  # fewer where it is cut off
+    return tf.cast(tf.bitcast(width_height, tf.uint32)[::-1], tf.int64)
+
+
+def is_too_large(sides: tf.Tensor) -> tf.Tensor:
+    """Whether an image of int64[2], height and width, has more than MAX_PIXELS."""
+    # Of 32 bits each, so that the product of what is left has 64.
+    return tf.reduce_prod(tf.minimum(sides, MAX_PIXELS + 1)) > MAX_PIXELS
 
 
 def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
     """Preprocess for evaluation, also in the exported model.
 
     Args:
-      encoded: string scalar, a JPEG or PNG file of any colour space.
+      encoded: string scalar, as in `cropped`.
       resolution: S, the side of the result in pixels.
 
     Returns:
@@ -159,29 +198,30 @@ def train_image(
     area_range: tuple[float, float] = (0.08, 1.0),
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
+    crop: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
 ) -> tf.Tensor:
     """Crop at random, resize and flip.
 
     Args:
-      encoded: string scalar, a JPEG file.
+      encoded: string scalar, as in `cropped`.
       resolution: S, the side of the result in pixels.
       seed: int32 or int64 [2]; the result depends on it and the bytes alone.
       area_range: smallest and largest share of the image in a crop.
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror left and right with probability 1/2.
+      crop: `cropped`, or `cropped_jpeg` where it is known to be one.
 
     Returns:
       uint8[S, S, 3].
     """
-    window = random_window(
-        jpeg_shape(encoded),
-        resolution,
-        seed,
+    window_of = functools.partial(
+        random_window,
+        resolution=resolution,
+        seed=seed,
         area_range=area_range,
         aspect_ratio_range=aspect_ratio_range,
     )
-    pixels = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-    image = to_uint8(resize(pixels, resolution))
+    image = to_uint8(resize(crop(encoded, window_of), resolution))
     if flip:
         image = _random_flip(image, seed)
     return tf.ensure_shape(image, [resolution, resolution, 3])

@@ -1,11 +1,13 @@
-"""Classify JPEG and PNG files with an exported SavedModel; needs TensorFlow only.
+"""Classify images with an exported SavedModel; needs TensorFlow only.
 
     python -m train.classify --export_dir=runs/mnist/export photo.jpg folder ...
     python -m train.classify --export_dir=runs/mnist/export photos --output=table.csv
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
 
-Of a folder, all images in it and below it are classified. What cannot be classified is
-named on standard error, and hides nothing else; so is a JPEG of which a part is lost.
+WebPs, BMPs, GIFs, TIFFs and PNMs are converted as prepare does it; JPEGs and PNGs are
+the SavedModel's own. Of a folder, all images in it and below it are classified. What
+cannot be is named on standard error, and hides nothing else; so is a JPEG of which a
+part is lost.
 
 --output writes a row an image: its file, its label, the likeliest classes with their
 probabilities, and the problem if there is one. A photo has a label where its folder is
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         help="likeliest classes in a row of it (%(default)s)",
     )
     parser.add_argument(
-        "files", type=cli.local_path, nargs="*", help="JPEG or PNG files, or folders"
+        "files", type=cli.local_path, nargs="*", help="images, or folders of them"
     )
     return parser
 

@@ -21,6 +21,7 @@ from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.image_folders.rows import Columns
 from input_pipeline.preparation.plan import Plan
+from input_pipeline.preparation.upright import turn_upright
 
 _NAMED = 20  # skipped images that are listed one by one
 
@@ -161,6 +162,8 @@ def _write(
     skipped: str = "",
 ) -> str:
     _say_notes(notes)
+    if arguments.apply_orientation:
+        plan = turn_upright(plan)
     outcome = dataset_writer.write(
         plan,
         arguments.output,
@@ -172,7 +175,19 @@ def _write(
         console.say(console.escaped(f"skipped: {line}"))
     if len(outcome.skipped) > _NAMED:
         console.say(f"skipped: {len(outcome.skipped) - _NAMED:,} more images")
-    return _closing_lines(outcome, arguments.output, skipped)
+    lines = [_closing_lines(outcome, arguments.output, skipped)]
+    if outcome.oriented:
+        lines.append(_orientation_line(outcome, turned=arguments.apply_orientation))
+    return "\n".join(lines)
+
+
+def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:
+    line = f"{console.count(outcome.oriented, 'image')} of those written now "
+    line += "carries" if outcome.oriented == 1 else "carry"
+    line += " an EXIF orientation, "
+    if turned:
+        return line + "which has turned them upright"
+    return line + "which is ignored: --apply_orientation turns such photos upright"
 
 
 def _closing_lines(

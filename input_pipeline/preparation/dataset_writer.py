@@ -43,6 +43,7 @@ class Outcome:
       kept: those that were there.
       skipped: the images that were, each with its why.
       images: how many of each class there are now, by split.
+      oriented: images with an EXIF orientation in the files that were written.
     """
 
     info: DatasetInfo
@@ -51,6 +52,7 @@ class Outcome:
     kept: int
     skipped: tuple[str, ...]
     images: Mapping[str, Sequence[int]]
+    oriented: int
 
 
 def write(
@@ -136,7 +138,9 @@ class _Job:
         written = sum(one.is_new for one in done)
         skipped = tuple(one.why for file in done for one in file.skipped)
         info, kept = self.info(done), len(done) - written
-        return Outcome(info, described, written, kept, skipped, self._images(done))
+        oriented = sum(one.oriented for one in done)
+        images = self._images(done)
+        return Outcome(info, described, written, kept, skipped, images, oriented)
 
     def _images(self, done: Sequence[Done]) -> dict[str, list[int]]:
         images = {split: [0] * len(self.plan.classes) for split in self.plan.splits}
@@ -222,9 +226,10 @@ def _read_plan(output: str) -> dict[str, object]:
 
 def _compare(ours: dict[str, object], theirs: dict[str, object], output: str) -> None:
     """Raise a DataError that names the first difference between two plans."""
-    for key, value in ours.items():
-        if theirs.get(key) != value:
-            difference = f"{key}: {_plain(theirs.get(key))} there, {_plain(value)} now"
+    for key in ours | theirs:
+        there, now = theirs.get(key), ours.get(key)
+        if there != now:
+            difference = f"{key}: {_plain(there)} there, {_plain(now)} now"
             if key == "digest":
                 difference = "names or sizes of its images are others now"
             raise DataError(
@@ -234,6 +239,8 @@ def _compare(ours: dict[str, object], theirs: dict[str, object], output: str) ->
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return "nothing"
     if isinstance(value, dict):
         return " + ".join(f"{number} {name}" for name, number in value.items())
     return str(value)

@@ -32,6 +32,10 @@ class SynsetFolders:
         """Read one file; raises BadImageError or DataError."""
         return self._folder(item).load(item)
 
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one file; raises BadImageError or DataError."""
+        return self._folder(item).read(item)
+
     def describe(self, item: Item) -> str:
         """Return the path of the file."""
         return self._folder(item).describe(item)

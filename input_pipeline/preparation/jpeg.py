@@ -11,11 +11,11 @@ import tensorflow as tf
 from PIL import Image
 
 from input_pipeline import image_formats, jpeg_warnings
+from input_pipeline.images import exif
 from input_pipeline.preprocess import MAX_PIXELS
 
 MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_READ = ("a JPEG", "a PNG", "a WebP", "a BMP", "a GIF", "a TIFF", "a PNM")
+FORMATS = tuple(image_formats.IN_FILES.values())
 # What stands in the place of images, under their names.
 _NO_IMAGES = {
     "a page of the web": rb"\s*<(!doctype )?html",
@@ -24,6 +24,16 @@ _NO_IMAGES = {
 # MPO is what phones write: a JPEG with further ones behind it.
 _JPEGS = ("JPEG", "MPO")
 _QUALITY = 95
+# What makes a photo upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Pillow warns of size by itself; here, MAX_PIXELS decides.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -34,23 +44,27 @@ class BadImageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg:
-    """An RGB JPEG and its size in pixels."""
+    """An RGB JPEG, its size in pixels, and the EXIF orientation of its source."""
 
     encoded: bytes
     height: int
     width: int
+    orientation: int = exif.UPRIGHT
 
 
-def to_rgb_jpeg(data: bytes) -> Jpeg:
+def to_rgb_jpeg(data: bytes, *, apply_orientation: bool = False) -> Jpeg:
     """Return a JPEG of three components that tf.io.decode_jpeg reads.
 
     Such a JPEG is returned as it is. Anything else is converted as torchvision's loader
     does it, Pillow's convert("RGB"): no colour profile, alpha and EXIF orientation are
     ignored, the first frame is taken. 16 bits are scaled to 8. It is saved in quality
-    95 without chroma subsampling, the same bytes on every run.
+    95 without chroma subsampling, the same bytes on every run. A TIFF's orientation is
+    its own, and no EXIF: Pillow turns it.
 
     Args:
       data: a file of one of FORMATS; its content tells which.
+      apply_orientation: whether an image that carries an EXIF orientation is converted,
+        too, turned upright and without the tag.
 
     Raises:
       BadImageError: no image, damaged, cut off, lacking data that libjpeg would fill
@@ -66,11 +80,16 @@ def to_rgb_jpeg(data: bytes) -> Jpeg:
                 raise BadImageError(
                     f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
                 )
+            orientation = exif.orientation(data)
+            turn = _TURNS.get(orientation) if apply_orientation else None
             is_jpeg = image.format in _JPEGS
-            encoded = data if is_jpeg and image.mode == "RGB" else _convert(image)
+            as_it_is = is_jpeg and image.mode == "RGB" and turn is None
+            encoded = data if as_it_is else _convert(image, turn)
             if is_jpeg:
                 _check_decodes(data)
-            return Jpeg(encoded, height, width)
+            if turn is not None and orientation in exif.ON_THEIR_SIDE:
+                height, width = width, height
+            return Jpeg(encoded, height, width, orientation)
 
 
 def require_size(size: int) -> None:
@@ -103,7 +122,7 @@ def _other_format(data: bytes) -> str:
     for name, begin in _NO_IMAGES.items():
         if re.match(begin, data, re.IGNORECASE):
             what = name
-    if what is None or what in _READ:
+    if what is None or what in image_formats.IN_FILES:
         return f"is not a whole image (one of {names})"
     return f"is {what}, none of {names}"
 
@@ -120,12 +139,12 @@ def _check_decodes(data: bytes) -> None:
         )
 
 
-def _convert(image: Image.Image) -> bytes:
+def _convert(image: Image.Image, turn: Image.Transpose | None) -> bytes:
     output = io.BytesIO()
     try:
-        _eight_bits(image).convert("RGB").save(
-            output, "JPEG", quality=_QUALITY, subsampling=0
-        )
+        rgb = _eight_bits(image).convert("RGB")
+        rgb = rgb if turn is None else rgb.transpose(turn)
+        rgb.save(output, "JPEG", quality=_QUALITY, subsampling=0)
     except BadImageError:
         raise
     except Exception as error:  # whatever the damage leads Pillow to

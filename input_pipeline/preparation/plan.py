@@ -46,6 +46,14 @@ class Source(Protocol):
         ...
 
 
+class Pixels(Source, Protocol):
+    """A source whose images may be read as they are."""
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one image; raises BadImageError or DataError."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Images in the order in which they are written, in so many files."""
@@ -79,6 +87,7 @@ class Plan:
     name: str
     classes: tuple[Class, ...]
     splits: Mapping[str, Split]
+    apply_orientation: bool = False
 
     def files(self) -> list[File]:
         """Deal out the images in order, to sizes that differ by one at most.
@@ -124,11 +133,14 @@ def summary(plan: Plan) -> dict[str, object]:
         for item in split.items:
             line = f"{item.filename}\t{item.label}\t{item.offset}\t{item.size}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
+    # Said only where it is so: the plans of older folders have no such key.
+    turned = {"EXIF orientation": "applied"} if plan.apply_orientation else {}
     return {
         "version": _VERSION,
         "name": plan.name,
         "classes": len(plan.classes),
         "images": {name: len(split.items) for name, split in plan.splits.items()},
         "files": {name: split.shards for name, split in plan.splits.items()},
+        **turned,
         "digest": digest.hexdigest(),
     }

@@ -9,7 +9,6 @@ from common.console import count
 from common.errors import first_line
 from input_pipeline import image_formats
 from input_pipeline.errors import DataError
-from input_pipeline.image_formats import JPEG
 from input_pipeline.records import IMAGENET, Fields
 
 Features = Mapping[str, Any]  # tf.train.Feature by name
@@ -73,7 +72,7 @@ class Record(NamedTuple):
       label: of its image.
       text: image/class/text, or "".
       synset: image/class/synset, or "".
-      image: what it is if it is no JPEG, as "a PNG".
+      image: what it is if it is neither a JPEG nor a PNG, as "a WebP".
     """
 
     label: int
@@ -123,7 +122,7 @@ def record(content: bytes, fields: Fields, where: str) -> Record:
 
 
 def _what_is_no_jpeg(image: bytes) -> str | None:
-    if image.startswith(JPEG):
+    if image_formats.is_in_records(image):
         return None
     return image_formats.describe(image) or "no image file"
 
@@ -269,7 +268,7 @@ def find_fields(
       label: that of the label, likewise.
 
     Raises:
-      DataError: there is no such field, or several, or none of the images is a JPEG.
+      DataError: there is no such field, or several, or none of the images is read.
     """
     first = found[0]
     for what, name in (("image", image), ("label", label)):
@@ -285,11 +284,11 @@ def find_fields(
     images = [_image(one, image, where) for one in found if image in one] or [b""]
     if image not in first:
         _image(first, image, f"{where}, record 0")
-    if not any(one.startswith(JPEG) for one in images):
+    if not any(image_formats.is_in_records(one) for one in images):
         what = image_formats.describe(images[0]) or _describe_bytes([images[0]])
         raise DataError(
-            f"{where}: the field {image} holds {what}, where training takes a JPEG: "
-            f"{_FOLDERS}"
+            f"{where}: the field {image} holds {what}, where "
+            f"{image_formats.RECORDS_HOLD}: {_FOLDERS}"
         )
     return Fields(image, label, names[0] if names else IMAGENET.filename)
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from common.errors import one_line
 from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.errors import DataError
+from input_pipeline.images import exif
 from input_pipeline.preparation.jpeg import BadImageError
 from input_pipeline.preparation.plan import LABEL_OFFSET, Class, Item, Source
 from input_pipeline.records import ShardInfo
@@ -43,11 +44,15 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A file that is there, new or not, and the images that it leaves out."""
+    """A file that is there, new or not, and the images that it leaves out.
+
+    Of a new one `oriented` is the number of images with an EXIF orientation.
+    """
 
     shard: ShardInfo
     is_new: bool
     skipped: tuple[Skipped, ...]
+    oriented: int = 0
 
 
 def complete(task: Task, advance: worker_pool.Advance) -> Done:
@@ -55,11 +60,13 @@ def complete(task: Task, advance: worker_pool.Advance) -> Done:
     if kept := keep(task, advance):
         return kept
     skipped: list[Skipped] = []
+    oriented: list[Item] = []
     try:
-        shard = records.write_shard(task.path, _examples(task, skipped, advance))
+        examples = _examples(task, skipped, advance, oriented)
+        shard = records.write_shard(task.path, examples)
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"cannot write {task.path}: {one_line(error)}") from None
-    return Done(shard, True, tuple(skipped))
+    return Done(shard, True, tuple(skipped), len(oriented))
 
 
 def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
@@ -123,7 +130,7 @@ def _require_begin(task: Task) -> None:
         head = file.read(_LENGTH_BYTES)
     if not head:
         return
-    first = next(_examples(task, [], lambda count: None))
+    first = next(_examples(task, [], lambda count: None, []))
     if head != len(first).to_bytes(_LENGTH_BYTES, "little"):
         _refuse(task)
 
@@ -157,9 +164,16 @@ def _fault(task: Task, item: Item) -> Skipped | None:
 
 
 def _examples(
-    task: Task, skipped: list[Skipped], advance: worker_pool.Advance
+    task: Task,
+    skipped: list[Skipped],
+    advance: worker_pool.Advance,
+    oriented: list[Item],
 ) -> Iterator[bytes]:
-    """Return the serialized records of a file; add to `skipped` what they leave out."""
+    """Return the serialized records of a file.
+
+    What they leave out is added to `skipped`, and to `oriented` what carries an EXIF
+    orientation.
+    """
     for item in task.items:
         try:
             image = task.source.load(item)
@@ -167,6 +181,7 @@ def _examples(
             skipped.append(_report(task, item, error))
         else:
             one = task.classes[item.label]
+            oriented.extend([item] * (image.orientation != exif.UPRIGHT))
             yield records.make_example(
                 image.encoded,
                 label=LABEL_OFFSET + item.label,

@@ -20,11 +20,11 @@ class Tar:
 
     def load(self, item: Item) -> Jpeg:
         """Read one image; raises BadImageError or DataError."""
-        require_size(item.size)
         return to_rgb_jpeg(self.read(item))
 
     def read(self, item: Item) -> bytes:
-        """Return the bytes of one image; raises DataError."""
+        """Return the bytes of one image; raises BadImageError or DataError."""
+        require_size(item.size)
         try:
             with open(self.path, "rb") as file:
                 file.seek(item.offset)

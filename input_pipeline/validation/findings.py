@@ -53,9 +53,10 @@ class FaultKind(enum.Enum):
         False,
         "nothing: image and label are whole; other tools may refuse it",
     )
-    NOT_A_JPEG = ("not a JPEG", True, "write it as a JPEG")
-    BAD_HEADER = ("damaged JPEG header", True, _REPLACE)
-    BAD_JPEG = ("damaged JPEG data", True, _REPLACE)
+    # The names are words of --json, from the time when records held JPEGs alone.
+    NOT_A_JPEG = ("neither a JPEG nor a PNG", True, "write it as one of them")
+    BAD_HEADER = ("damaged image header", True, _REPLACE)
+    BAD_JPEG = ("damaged image data", True, _REPLACE)
     MADE_UP_PIXELS = (
         "JPEG with missing or corrupt data, filled with grey",
         True,
@@ -75,9 +76,15 @@ class FaultKind(enum.Enum):
         "for true colours",
     )
     WRONG_SIZE = (
-        "image/height or image/width is not the JPEG's",
+        "image/height or image/width is not the image's",
         False,
         "nothing: training does not read them",
+    )
+    ORIENTED = (
+        "image with an EXIF orientation",
+        False,
+        "training ignores it, and so does the SavedModel: where photos lie on their "
+        "side, prepare them again with --apply_orientation",
     )
     EMPTY_CLASS = ("class without an image", False, "add images, or drop the class")
     LEAK = (

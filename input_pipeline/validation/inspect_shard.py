@@ -19,7 +19,8 @@ from common.errors import one_line
 from input_pipeline import image_formats, jpeg_warnings
 from input_pipeline.dataset_info import require_file
 from input_pipeline.errors import DataError
-from input_pipeline.preprocess import MAX_PIXELS
+from input_pipeline.images import exif
+from input_pipeline.preprocess import MAX_PIXELS, png_shape
 from input_pipeline.records import (
     CHUNK_RECORDS,
     IMAGENET,
@@ -327,13 +328,12 @@ def _inspect_image(
     encoded: bytes, features: Any, decode: bool, add: Add
 ) -> tuple[int, int]:
     """Return height and width, zeros if they cannot be told."""
-    if not encoded.startswith(image_formats.JPEG):
+    if not image_formats.is_in_records(encoded):
         what = image_formats.describe(encoded) or "no image that is known here"
         add(FaultKind.NOT_A_JPEG, f"it is {what}")
         return 0, 0
     try:
-        _, shape = jpeg_warnings.listen(lambda: tf.image.extract_jpeg_shape(encoded))
-        height, width, components = shape.numpy().tolist()
+        height, width, components = _header(encoded)
     except tf.errors.InvalidArgumentError:
         add(FaultKind.BAD_HEADER, "")
         return 0, 0
@@ -344,13 +344,35 @@ def _inspect_image(
     if components in (_GREY, _CMYK):
         add(FaultKind.GREY if components == _GREY else FaultKind.CMYK, "")
     _compare_size(features, (height, width), add)
+    if (orientation := exif.orientation(encoded)) != exif.UPRIGHT:
+        add(FaultKind.ORIENTED, f"orientation {orientation}")
     return height, width
+
+
+def _header(encoded: bytes) -> tuple[int, int, int | None]:
+    """Return height, width and a JPEG's components; None of a PNG, which has no CMYK.
+
+    Raises:
+      InvalidArgumentError: it is damaged.
+    """
+    if not encoded.startswith(image_formats.JPEG):
+        sides = png_shape(tf.constant(encoded)).numpy()
+        # 32 bits of a header may say more than a PNG can have, and than IMAGE holds.
+        height, width = np.minimum(sides, np.iinfo(np.int32).max).tolist()
+        return height, width, None
+    _, shape = jpeg_warnings.listen(lambda: tf.image.extract_jpeg_shape(encoded))
+    height, width, components = shape.numpy().tolist()
+    return height, width, components
 
 
 def _inspect_pixels(encoded: bytes, add: Add) -> None:
     """Read the whole image with the decoder of training."""
+    complaint = None
     try:
-        complaint = jpeg_warnings.decode(encoded)
+        if encoded.startswith(image_formats.JPEG):
+            complaint = jpeg_warnings.decode(encoded)
+        else:
+            tf.io.decode_png(encoded, channels=3)
     except tf.errors.InvalidArgumentError:
         add(FaultKind.BAD_JPEG, "")
         return
@@ -366,5 +388,5 @@ def _compare_size(features: Any, size: tuple[int, int], add: Add) -> None:
         says = " x ".join("?" if side is None else str(side) for side in listed)
         add(
             FaultKind.WRONG_SIZE,
-            f"{says} in the fields, {size[0]} x {size[1]} in the JPEG",
+            f"{says} in the fields, {size[0]} x {size[1]} in the image",
         )

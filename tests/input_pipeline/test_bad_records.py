@@ -26,6 +26,7 @@ def without(field: str) -> bytes:
     return message.SerializeToString()
 
 
+PNG = tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy()
 PHOTO = (DATA / "cat.jpg").read_bytes()
 SCAN = PHOTO.index(b"\xff\xda")
 BAD = {
@@ -34,10 +35,26 @@ BAD = {
     "no label": (without("image/class/label"), "image/class/label is missing"),
     "label 0": (example(0, label=0), "its label 0 is outside 1..5"),
     "label 6": (example(0, label=6), "its label 6 is outside 1..5"),
-    "text": (example(0, encoded=b"hello"), "its image is not a JPEG"),
-    "png": (
-        example(0, encoded=tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy()),
-        "its image is not a JPEG",
+    "text": (example(0, encoded=b"hello"), "its image is of no kind that is known:"),
+    "webp": (
+        example(0, encoded=b"RIFF\xff\0\x80\0WEBPVP8 "),
+        "its image is a WebP: records hold JPEGs and PNGs",
+    ),
+    "Apple's": (
+        example(0, encoded=PNG[:8] + b"\0\0\0\4CgBI" + PNG[8:]),
+        "its image is a PNG of Apple's own kind: records hold",
+    ),
+    "png header": (
+        example(0, encoded=PNG[:20]),
+        "its PNG header is damaged or cut off",
+    ),
+    "huge png": (
+        example(0, encoded=PNG[:16] + b"\xff" * 8 + PNG[24:]),
+        "its header claims 4294967295 x 4294967295 pixels",
+    ),
+    "png data": (
+        example(0, encoded=PNG[:-20]),
+        "its PNG data is damaged or cut off",
     ),
     "not an example": (b"\xff\xff\xff", "it is not a tf.train.Example"),
     "only a header": (

@@ -137,6 +137,12 @@ def saved(mode: str, form: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
+# A segment of EXIF, as a camera writes it behind a JPEG's first two bytes.
+ON_ITS_SIDE = (
+    b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+)
+
+
 def changed(edit) -> bytes:
     message = tf.train.Example.FromString(example(0))
     edit(message.features.feature)
@@ -175,10 +181,10 @@ FAULTY = {
     ),
     "label 0": (example(0, label=0), FaultKind.LABEL_OUTSIDE, "0, not in 1..5"),
     "label 7": (example(0, label=7), FaultKind.LABEL_OUTSIDE, "7, not in 1..5"),
-    "a PNG": (
-        example(0, encoded=saved("RGB", "PNG")),
+    "a WebP": (
+        example(0, encoded=saved("RGB", "WEBP")),
         FaultKind.NOT_A_JPEG,
-        "it is a PNG",
+        "it is a WebP",
     ),
     "a text": (
         example(0, encoded=b"hello"),
@@ -219,7 +225,7 @@ FAULTY = {
     "one pixel high": (
         example(0, encoded=jpeg(0, 1, 50), height=1, width=49),
         FaultKind.WRONG_SIZE,
-        "1 x 49 in the fields, 1 x 50 in the JPEG",
+        "1 x 49 in the fields, 1 x 50 in the image",
     ),
     "a damaged end": (example(60) + b"\2\0", FaultKind.ODD_EXAMPLE, None),
     "grey": (example(0, encoded=saved("L")), FaultKind.GREY, ""),
@@ -227,7 +233,32 @@ FAULTY = {
     "another size": (
         example(0, height=32, width=24),
         FaultKind.WRONG_SIZE,
-        "32 x 24 in the fields, 24 x 32 in the JPEG",
+        "32 x 24 in the fields, 24 x 32 in the image",
+    ),
+    "a PNG cut off": (
+        example(0, encoded=saved("RGBA", "PNG")[:-30]),
+        FaultKind.BAD_JPEG,
+        "",
+    ),
+    "a PNG's header": (
+        example(0, encoded=saved("RGB", "PNG")[:20]),
+        FaultKind.BAD_HEADER,
+        "",
+    ),
+    "a huge PNG": (
+        example(
+            0,
+            encoded=saved("RGB", "PNG")[:16] + b"\xff" * 8 + b"\x08\x02\0\0\0",
+            height=2**31 - 1,
+            width=2**31 - 1,
+        ),
+        FaultKind.TOO_LARGE,
+        "2147483647 x 2147483647 pixels",
+    ),
+    "lies on its side": (
+        example(0, encoded=jpeg(7)[:2] + ON_ITS_SIDE + jpeg(7)[2:]),
+        FaultKind.ORIENTED,
+        "orientation 6",
     ),
 }
 
@@ -280,7 +311,7 @@ def test_errors_are_what_training_cannot_load(faulty, found, capfd):
     errors = [kind for kind in found.counts if found.is_error(kind)]
     named = [p.record for k in errors if k not in learnt for p in found.locations[k]]
     assert masked == sorted(set(named))
-    assert len(masked) == len(FAULTY) - 7
+    assert len(masked) == len(FAULTY) - 8
     capfd.readouterr()
 
 
@@ -288,20 +319,21 @@ def test_the_report_of_faulty_records(faulty):
     code, out, _ = check(faulty)
     assert code == 1
     assert (
-        f"error: {FaultKind.BAD_JPEG.title}: 2\n  train-0, record 23 (0.JPEG)\n" in out
+        f"error: {FaultKind.BAD_JPEG.title}: 3\n  train-0, record 23 (0.JPEG)\n" in out
     )
-    assert "  train-0, record 17 (0.JPEG): it is a PNG\n" in out
+    assert "  train-0, record 17 (0.JPEG): it is a WebP\n" in out
     assert f"warning: {FaultKind.CMYK.title}: 1\n" in out
     assert out.index("warning: ") > out.rindex("error: ")
-    # 15 faults and 5 repeats; two of another size, grey, CMYK, stray and odd bytes.
-    assert out.splitlines()[-1] == f"{faulty}: 20 problems, 6 warnings"
+    # 18 faults and 5 repeats; two of another size, grey, CMYK, stray and odd bytes, and
+    # one that lies on its side.
+    assert out.splitlines()[-1] == f"{faulty}: 23 problems, 7 warnings"
 
 
 def test_findings_in_json(faulty):
     code, out, _ = check(faulty, "--json")
     report = json.loads(out)
     assert (code, report["sound"]) == (1, False)
-    assert (report["errors"], report["warnings"]) == (20, 6)
+    assert (report["errors"], report["warnings"]) == (23, 7)
     by_kind = {finding["kind"]: finding for finding in report["findings"]}
     assert by_kind["cmyk"] == {
         "kind": "cmyk",

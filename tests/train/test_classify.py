@@ -55,6 +55,7 @@ def test_one_bad_file_does_not_hide_the_good_ones(exported, tmp_path, capfd):
         "\x1b[31mred\n.jpg": JPEG,
         "\x1b[2Jbad.jpg": b"no image",
         "w.webp": encoded("WEBP"),
+        "cut.webp": encoded("WEBP")[:-200],
         "b.png": encoded("PNG"),
     }
     for name, content in contents.items():
@@ -64,7 +65,10 @@ def test_one_bad_file_does_not_hide_the_good_ones(exported, tmp_path, capfd):
     assert found == 2
     assert [line.partition(": ")[0] for line in lines] == [
         f"{tmp_path}/{name}"
-        for name in ("a.jpg", "lost.jpg", r"caf\xe9.jpg", r"\x1b[31mred\n.jpg", "b.png")
+        for name in (
+            *("a.jpg", "lost.jpg", r"caf\xe9.jpg", r"\x1b[31mred\n.jpg", "w.webp"),
+            "b.png",
+        )
     ]
     assert errors == [
         f"error: {tmp_path}/cut.jpg: its JPEG data is damaged or cut off",
@@ -74,8 +78,7 @@ def test_one_bad_file_does_not_hide_the_good_ones(exported, tmp_path, capfd):
         "same",
         f"error: {tmp_path}/empty.jpg: it is empty",
         rf"error: {tmp_path}/\x1b[2Jbad.jpg: it is no image: neither a JPEG nor a PNG",
-        f"error: {tmp_path}/w.webp: it is a WebP, which no network here takes: save it "
-        "as JPEG or PNG",
+        f"error: {tmp_path}/cut.webp: it is a WebP that is damaged or cut off",
     ]
 
 

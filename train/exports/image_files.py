@@ -8,9 +8,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from common import files, gfiles
-from common.console import count, escaped, say
+from common.console import count, escaped, say, warn
 from common.errors import UserError, first_line
 from input_pipeline import image_formats, jpeg_warnings, records
+from input_pipeline.images import exif
 from input_pipeline.preparation.image_folders.folder_names import is_junk
 from input_pipeline.preprocess import MAX_PIXELS
 from input_pipeline.records import IMAGENET, Fields
@@ -53,7 +54,7 @@ def why_unusable(encoded: bytes) -> str | None:
     what = image_formats.describe(encoded)
     if what == "a PNG":
         return _why_too_large(_png_sides(encoded))
-    if encoded.startswith(image_formats.JPEG):
+    if what in image_formats.IN_RECORDS:
         return None
     if what is not None:
         return f"it is {what}, which no network here takes: save it as JPEG or PNG"
@@ -190,9 +191,36 @@ def _read(path: str) -> Image | Unusable:
         encoded = _content(path)
     except (UserError, *gfiles.Errors) as error:
         return Unusable(_shown(path), _words(error, path))
-    if why := why_unusable(encoded):
-        return Unusable(_shown(path), why)
-    return Image(_shown(path), encoded, None, _shown(path))
+    place = _shown(path)
+    if (orientation := exif.orientation(encoded)) != exif.UPRIGHT:
+        warn(
+            f"{place}: its EXIF orientation ({orientation}) is ignored, as in "
+            "training: turn it first if the data were prepared with --apply_orientation"
+        )
+    encoded, why = _as_in_records(encoded)
+    if why := why or why_unusable(encoded):
+        return Unusable(place, why)
+    return Image(place, encoded, None, place)
+
+
+def _as_in_records(encoded: bytes) -> tuple[bytes, str | None]:
+    """Return what prepare would store of a file that the SavedModel does not read.
+
+    So the network sees what it has learnt. JPEGs and PNGs are left to the SavedModel.
+
+    Returns:
+      The image, and why it cannot be converted; None if it can, or need not be.
+    """
+    what = image_formats.describe(encoded)
+    if what not in image_formats.IN_FILES or what in image_formats.IN_RECORDS:
+        return encoded, None
+    # Pillow takes a tenth of a second to import, and few need it.
+    from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
+
+    try:
+        return to_rgb_jpeg(encoded).encoded, None
+    except BadImageError as error:
+        return encoded, f"it is {what} that {error}"
 
 
 def _content(path: str) -> bytes:

@@ -5,7 +5,7 @@ import os
 import shlex
 import tarfile
 from collections.abc import Mapping
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, cast
 
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import folders
@@ -16,7 +16,7 @@ from input_pipeline.preparation.jpeg import (
     require_size,
     to_rgb_jpeg,
 )
-from input_pipeline.preparation.plan import Item, Source
+from input_pipeline.preparation.plan import Item, Pixels
 from input_pipeline.preparation.tar_files import Tar, members, open_tar, parts_of
 
 # What begins a compressed file, and how to unpack it.
@@ -31,14 +31,6 @@ _COMPRESSED = {
     b"Rar!": "unrar x {path} {folder}/",
 }
 _TAR_MARK, _TAR_MARK_AT = b"ustar", 257
-
-
-class Pixels(Source, Protocol):
-    """Where images come from, of which one may be read as it is."""
-
-    def read(self, item: Item) -> bytes:
-        """Return the bytes of one image; raises DataError."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

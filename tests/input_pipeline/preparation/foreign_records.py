@@ -12,6 +12,7 @@ from tests.input_pipeline.images import encoded
 Features = dict[str, Any]
 JPEGS = [encoded(seed) for seed in range(8)]
 PNG = encoded(1, "PNG")
+WEBP = encoded(1, "WEBP")
 
 
 def example(features: Features) -> bytes:

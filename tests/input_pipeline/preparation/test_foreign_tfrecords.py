@@ -18,6 +18,7 @@ from input_pipeline.preparation.tfrecords import Description, Source, describe
 from tests.input_pipeline.preparation.foreign_records import (
     JPEGS,
     PNG,
+    WEBP,
     example,
     imagenet,
     plain,
@@ -92,7 +93,8 @@ def field(what: str) -> str:
 
 
 def picture(what: str) -> str:
-    return f": the field image holds {what}, where training takes a JPEG: {FOLDERS}"
+    where = f": the field image holds {what}, where records hold JPEGs and PNGs: "
+    return where + FOLDERS
 
 
 SEQUENCE = tf.train.SequenceExample(
@@ -132,7 +134,7 @@ SEQUENCE = tf.train.SequenceExample(
         ([{"a": JPEGS[0], "b": JPEGS[1], "label": 1}], " has the fields a, b, "
          "label, and "
          "both a and b may be the image: name one with --image_field"),
-        ([{"image": PNG, "label": 1}], picture("a PNG")),
+        ([{"image": WEBP, "label": 1}], picture("a WebP")),
         ([{"image": base64.b64encode(JPEGS[0]), "label": 1}],
          picture("a JPEG in base64")),
         ([{"image": bytes(784), "label": 1}],
@@ -217,8 +219,8 @@ SAME = "val.tfrecord holds the same records as train.tfrecord: validation then s
          ["all images are of one class, label 2"]),
         ({"train": IMAGENET, "val": [imagenet(0, label=-1)]}, {},
          ["validation is left out: its 1 record have the label -1, which is none"]),
-        ({"train": [*IMAGENET, imagenet(0, encoded=PNG)]}, {},
-         ["1 image of 9 cannot be trained on, the first is a PNG "
+        ({"train": [*IMAGENET, imagenet(0, encoded=WEBP)]}, {},
+         ["1 image of 9 cannot be trained on, the first is a WebP "
           "({}/train.tfrecord, record 8): training stops there, or masks them with "
           "dataset.train_dataset.on_bad_record = 'skip'; python -m "
           "input_pipeline.validate names all"]),

@@ -1,0 +1,1 @@
+"""What is in the headers of images, read without decoding them."""

@@ -1,0 +1,80 @@
+"""--apply_orientation, and what is said without it."""
+
+import io
+import shutil
+
+import pytest
+from PIL import Image
+
+from input_pipeline import prepare
+from input_pipeline.images import exif
+from input_pipeline.preparation.jpeg import to_rgb_jpeg
+from tests.input_pipeline.images import digests, encoded, picture, stored, write_files
+from tests.support.commands import status
+
+
+def turned(seed: int, form: str, orientation: int) -> bytes:
+    output, tags = io.BytesIO(), Image.Exif()
+    tags[0x0112] = orientation
+    picture(seed, 16, 20).save(output, form, exif=tags)
+    return output.getvalue()
+
+
+FILES = {
+    "a/0.jpg": encoded(0),
+    "a/1.jpg": turned(1, "JPEG", 6),
+    "b/0.webp": turned(2, "WEBP", 8),
+    "b/1.jpg": turned(3, "JPEG", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp("source"), FILES)
+
+
+def run(source, output, *flags: str) -> int:
+    return status(
+        prepare.main,
+        *("imagefolder", f"--source={source}", f"--output={output}", "--workers=1"),
+        *flags,
+    )
+
+
+def test_photos_are_counted_or_turned(source, tmp_path, capsys):
+    plain, upright = tmp_path / "plain", tmp_path / "upright"
+    assert run(source, plain) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "2 images of those written now carry an EXIF orientation, which is ignored: "
+        "--apply_orientation turns such photos upright"
+    )
+    assert run(source, upright, "--apply_orientation") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "2 images of those written now carry an EXIF orientation, which has turned "
+        "them upright"
+    )
+    for name, data in FILES.items():
+        as_it_is, up = (stored(f, "train")[name][2] for f in (plain, upright))
+        assert as_it_is == to_rgb_jpeg(data).encoded
+        assert up == to_rgb_jpeg(data, apply_orientation=True).encoded
+        assert (up == as_it_is) == (name in ("a/0.jpg", "b/1.jpg"))
+        assert exif.orientation(up) == 1
+    # Done already, nothing is counted, and nothing changes.
+    before = digests(upright)
+    assert run(source, upright, "--apply_orientation") == 0
+    assert "EXIF" not in capsys.readouterr().out
+    assert digests(upright) == before
+
+
+def test_turned_and_other_photos_do_not_mix(source, tmp_path, capsys):
+    """Also in a folder that somebody has to finish."""
+    first, flags = tmp_path / "first", ["--apply_orientation"]
+    for begun, goes_on in ([], flags), (flags, []):
+        assert run(source, first, *begun) == 0
+        (first / "dataset_info.json").unlink()
+        before = digests(first)
+        assert run(source, first, *goes_on) == 2
+        said = "applied there, nothing now" if begun else "nothing there, applied now"
+        assert f"(EXIF orientation: {said})" in capsys.readouterr().err
+        assert digests(first) == before
+        shutil.rmtree(first)
