@@ -27,6 +27,7 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.numerics import precision
 from train.stages import Stages
 from train.telemetry import peak_flops
 from train.telemetry.profiler import Profiler
@@ -41,6 +42,7 @@ TRAINING = (
     "train_skipped_records",
     "roll_backs",
     "skipped_batches",
+    "skipped_steps",
 )
 _SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
@@ -262,7 +264,10 @@ def make_strategy(
 
     Several processes have to meet before TensorFlow starts.
     """
+    if experiment.strategy == "tpu":  # known before it is reached
+        precision.refuse_on_tpus(experiment.precision)
     strategy = strategies.make_strategy(experiment.strategy, is_stopped)
+    precision.check(experiment.precision, strategy)
     experiment.check_replicas(strategy.num_replicas_in_sync)
     return strategy
 
@@ -407,11 +412,15 @@ def training_summary(
     experiment: Experiment, train_state: state.TrainState
 ) -> dict[str, Any]:
     """Return what a summary says of a state, but for its scores."""
-    step = int(train_state.step.numpy())
-    return model_summary(experiment, train_state.model, step) | {
-        "roll_backs": int(train_state.roll_backs.numpy()),
-        "skipped_batches": int(train_state.skipped_batches.numpy()),
+    counters = {
+        "roll_backs": train_state.roll_backs,
+        "skipped_batches": train_state.skipped_batches,
     }
+    if train_state.loss_scale is not None:
+        counters["skipped_steps"] = train_state.loss_scale.skipped_steps
+    counts = {name: int(counter.numpy()) for name, counter in counters.items()}
+    step = int(train_state.step.numpy())
+    return model_summary(experiment, train_state.model, step) | counts
 
 
 def model_summary(

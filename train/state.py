@@ -13,6 +13,7 @@ from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica
 from train.experiment import Experiment
+from train.numerics.loss_scale import LossScale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrainState:
       micro_batch: of a replica's batch, which is being worked on.
       loops_can_reduce: whether batch norm may average over replicas inside a loop of a
         graph.
+      loss_scale: of float16 alone; None where the loss is not scaled.
     """
 
     model: keras.Model
@@ -43,6 +45,7 @@ class TrainState:
     statistics: replica.MovingStatistics
     micro_batch: replica.MicroBatch
     loops_can_reduce: bool
+    loss_scale: LossScale | None = None
 
     @property
     def models(self) -> dict[str, keras.Model]:
@@ -72,7 +75,13 @@ class TrainState:
             **by_path("model", self.model.weights),
             **by_path("ema", self.ema_model.weights),
             **by_path("optimizer", slots, strip=strip),
+            **({} if self.loss_scale is None else self.loss_scale.variables()),
         }
+
+    def updated(self) -> list[tf.Variable]:
+        """Return what the update of a step changes beside the step itself."""
+        parts = "model/", "ema/", "optimizer/"
+        return [v for name, v in self.variables().items() if name.startswith(parts)]
 
 
 def by_path(
@@ -119,6 +128,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
         statistics=replica.MovingStatistics(model),
         micro_batch=micro_batch,
         loops_can_reduce=reduce_mean is None or replica.sums_in_groups(strategy),
+        loss_scale=LossScale() if experiment.precision == "mixed_float16" else None,
     )
 
 
