@@ -159,7 +159,7 @@ class Experiment:
     precision: str = setting(
         checks.one_of("float32", "mixed_bfloat16", "mixed_float16"),
         "dtype policy of the layers; variables and logits are float32 always. "
-        "mixed_float16, with a loss scale, is for GPUs that have no bfloat16 (V100, T4)",
+        "'mixed_float16', with a loss scale, is for GPUs without bfloat16 (V100, T4)",
         default="mixed_bfloat16",
     )
     label_smoothing: float = setting(

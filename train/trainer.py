@@ -224,8 +224,9 @@ class Trainer:
         """Return what a forward and a backward pass give, to be summed up.
 
         loss and gradients are shares, which over all micro-batches and replicas add up
-        to those of the global batch, the gradients scaled as the loss; statistics are what moving statistics would
-        become, to be averaged; hits counts the images whose class was found.
+        to those of the global batch, but that the gradients are scaled where the loss
+        is; statistics are what moving statistics would become, to be averaged; hits
+        counts the images whose class was found.
         """
         variables = [v.value for v in self.state.model.trainable_variables]
         with tf.GradientTape() as tape:
