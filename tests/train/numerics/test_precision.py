@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
+from tests.train.test_trainer import make_experiment
+from train import run
 from train.numerics import precision
 
 V100 = {"device_name": "Tesla V100-SXM2-16GB", "compute_capability": (7, 0)}
@@ -70,3 +72,10 @@ def test_what_each_kind_of_device_is_told(kind, capsys, monkeypatch):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert {"CPU": "slow on CPUs", "GPU": "no fast float16"}[kind] in said
+
+
+def test_a_tpu_is_not_reached_for_float16(monkeypatch):
+    monkeypatch.setenv("TPU_NAME", "nobody")
+    settings = {"precision": "mixed_float16", "strategy": "tpu"}
+    with pytest.raises(UserError, match="TPUs compute in bfloat16"):
+        run.make_strategy(make_experiment(**settings))
