@@ -154,9 +154,10 @@ def test_an_unknown_peak_leaves_the_mfu_out(tmp_path):
 
 
 def test_tensorboard_and_the_lines_say_the_same(tmp_path):
+    scaled = output(20, loss_scale=2.0**14, skipped_steps=1)
     with make(tmp_path) as shown:
         shown.start(0, "a.b = 1\n\n```c = 2```")
-        row = shown.loop(output(20), macs_per_image=MACS, save_seconds=0.5)
+        row = shown.loop(scaled, macs_per_image=MACS, save_seconds=0.5)
         shown.event(20, "preempted", deadline=30.0, where=("a", 1))
     numbers = row.values()
     board = curves(tmp_path / "train")
