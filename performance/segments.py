@@ -51,8 +51,10 @@ class InferenceOptions:
                 f"{name} must be an integer of 1 to {LARGEST:,}, not {value!r}",
             )
         known = ", ".join(POLICIES)
+        of_gpus = "; TPUs compute in bfloat16" * (self.dtype == "float16")
         require(
-            self.dtype in POLICIES, f"dtype must be one of {known}, not {self.dtype!r}"
+            self.dtype in POLICIES,
+            f"dtype must be one of {known}, not {self.dtype!r}{of_gpus}",
         )
 
     @classmethod

@@ -17,6 +17,7 @@ from preflight.rows import LoweredStep
 from train import datasets, stages, state
 from train.evaluation import Evaluator
 from train.experiment import Experiment
+from train.numerics.precision import refuse_on_tpus
 from train.stage_rows import BASE_STAGE, Stage
 from train.trainer import Trainer
 
@@ -56,6 +57,7 @@ class LoweredSteps:
           UserError, models.errors.ModelError, input_pipeline.errors.DataError: a
             setting does not fit the others, the data or the replicas.
         """
+        refuse_on_tpus(experiment.precision)
         experiment.check_replicas(num_replicas)
         self._experiment, self._info = experiment, info
         self._strategy = CompileOnlyStrategy(num_replicas)

@@ -158,8 +158,9 @@ class Experiment:
         default="one_device",
     )
     precision: str = setting(
-        checks.one_of("float32", "mixed_bfloat16"),
-        "dtype policy of the layers; variables and logits are float32 always",
+        checks.one_of("float32", "mixed_bfloat16", "mixed_float16"),
+        "dtype policy of the layers; variables and logits are float32 always. "
+        "'mixed_float16', with a loss scale, is for GPUs without bfloat16 (V100, T4)",
         default="mixed_bfloat16",
     )
     label_smoothing: float = setting(

@@ -30,6 +30,9 @@ class LoopOutput:
       ema_decay: of the moving average, at the end of the loop.
       skipped_records: places in the batches that no readable record filled.
       images: the others.
+      loss_scale: of the next step; None where the loss is not scaled. Where it is, loss
+        and norms are of the steps that had finite ones, not a number if none had.
+      skipped_steps: whose update was left out, since float16 did not hold its gradient.
     """
 
     step: int
@@ -46,6 +49,8 @@ class LoopOutput:
     ema_decay: float
     skipped_records: int
     images: int
+    loss_scale: float | None = None
+    skipped_steps: int | None = None
 
 
 class Sums:

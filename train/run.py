@@ -27,6 +27,7 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.numerics import precision
 from train.small_data import early_stopping, short_runs
 from train.small_data.early_stopping import EarlyStopping
 from train.stages import Stages
@@ -45,6 +46,7 @@ TRAINING = (
     "skipped_batches",
     "stopped_early",
     "best_step",
+    "skipped_steps",
 )
 _SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
@@ -282,7 +284,10 @@ def make_strategy(
 
     Several processes have to meet before TensorFlow starts.
     """
+    if experiment.strategy == "tpu":  # known before it is reached
+        precision.refuse_on_tpus(experiment.precision)
     strategy = strategies.make_strategy(experiment.strategy, is_stopped)
+    precision.check(experiment.precision, strategy)
     experiment.check_replicas(strategy.num_replicas_in_sync)
     return strategy
 
@@ -427,11 +432,15 @@ def training_summary(
     experiment: Experiment, train_state: state.TrainState
 ) -> dict[str, Any]:
     """Return what a summary says of a state, but for its scores."""
-    step = int(train_state.step.numpy())
-    return model_summary(experiment, train_state.model, step) | {
-        "roll_backs": int(train_state.roll_backs.numpy()),
-        "skipped_batches": int(train_state.skipped_batches.numpy()),
+    counters = {
+        "roll_backs": train_state.roll_backs,
+        "skipped_batches": train_state.skipped_batches,
     }
+    if train_state.loss_scale is not None:
+        counters["skipped_steps"] = train_state.loss_scale.skipped_steps
+    counts = {name: int(counter.numpy()) for name, counter in counters.items()}
+    step = int(train_state.step.numpy())
+    return model_summary(experiment, train_state.model, step) | counts
 
 
 def model_summary(

@@ -14,6 +14,7 @@ from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica
 from train.experiment import Experiment
+from train.numerics.loss_scale import LossScale
 from train.small_data import class_weights
 
 
@@ -37,6 +38,7 @@ class TrainState:
         graph.
       class_weights: float32[C], what an image counts in the loss by its class; None is
         one and all.
+      loss_scale: of float16 alone; None where the loss is not scaled.
     """
 
     model: keras.Model
@@ -48,6 +50,7 @@ class TrainState:
     micro_batch: replica.MicroBatch
     loops_can_reduce: bool
     class_weights: np.ndarray | None = None
+    loss_scale: LossScale | None = None
 
     @property
     def models(self) -> dict[str, keras.Model]:
@@ -77,7 +80,13 @@ class TrainState:
             **by_path("model", self.model.weights),
             **by_path("ema", self.ema_model.weights),
             **by_path("optimizer", slots, strip=strip),
+            **({} if self.loss_scale is None else self.loss_scale.variables()),
         }
+
+    def updated(self) -> list[tf.Variable]:
+        """Return what the update of a step changes beside the step itself."""
+        parts = "model/", "ema/", "optimizer/"
+        return [v for name, v in self.variables().items() if name.startswith(parts)]
 
 
 def by_path(
@@ -131,6 +140,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
             data_dir=experiment.data_dir,
             classes=model.output_shape[-1],
         ),
+        loss_scale=LossScale() if experiment.precision == "mixed_float16" else None,
     )
 
 

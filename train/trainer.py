@@ -1,5 +1,6 @@
 """The update of one step on every replica, and many of them on the device."""
 
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from train.small_data import class_weights
 from train.state import TrainState, decayed_variables
 
 Batch = Mapping[str, tf.Tensor]
+
+_NOT_SCALED = ", with a loss scale of 1,"  # which cannot mend it
 
 
 class Trainer:
@@ -72,9 +75,11 @@ class Trainer:
             derive_seed(experiment.seed, "mixing"), state.step, state.micro_batch
         )
         self._decayed = decayed_variables(state.model)
-        self._sums = metrics.Sums(
-            ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]
-        )
+        self._updated = state.updated()
+        names = ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]
+        if state.loss_scale is not None:
+            names += ["losses", "updates"]  # that are finite
+        self._sums = metrics.Sums(names)
         self._largest_norm = metrics.equal_on_replicas(0.0)
         self._first_bad = metrics.equal_on_replicas(-1)  # step, of a sum not finite
         self.program = tf.function(self._run_steps)
@@ -149,12 +154,26 @@ class Trainer:
             gradients, _ = tf.clip_by_global_norm(
                 gradients, self._experiment.clip_norm, use_norm=norm
             )
-        self._note_if_not_finite(loss + norm)  # before the update: the step's number
+        is_finite = tf.math.is_finite(loss + norm)
+        update = functools.partial(self._update, gradients, statistics)
+        if state.loss_scale is None:
+            self._note_failure(~is_finite)  # before the update: the step's number
+            update()
+            self._count(targets, loss, norm, sums["hits"])
+        else:
+            self._note_failure(state.loss_scale.cannot_mend(is_finite))
+            state.loss_scale.guard(is_finite, self._updated, update)
+            self._count_finite(targets, loss, norm, sums["hits"], is_finite)
+
+    def _update(
+        self, gradients: Sequence[tf.Tensor], statistics: Sequence[tf.Tensor]
+    ) -> None:
+        """Change the state by the gradients and statistics of the global batch."""
+        state = self.state
         state.optimizer.apply(gradients, state.model.trainable_variables)
         state.statistics.assign(statistics)
         decay = ema.effective_decay(self._experiment.ema_decay, state.step)
         ema.update(state.model, state.ema_model, decay)
-        self._count(targets, loss, norm, sums["hits"])
 
     def targets(self, labels: tf.Tensor) -> tf.Tensor:
         """Return what the logits of images with these labels shall be."""
@@ -209,9 +228,10 @@ class Trainer:
         """Return what a forward and a backward pass give, to be summed up.
 
         loss and gradients are shares, which over all micro-batches and replicas add up
-        to those of the global batch; statistics are what moving statistics would
-        become, to be averaged; hits counts the images whose class was found; weight
-        is what the weights of classes make of these images' part of the batch.
+        to those of the global batch, but that the gradients are scaled where the loss
+        is; statistics are what moving statistics would become, to be averaged; hits
+        counts the images whose class was found; weight is what the weights of classes
+        make of these images' part of the batch.
         """
         variables = [v.value for v in self.state.model.trainable_variables]
         with tf.GradientTape() as tape:
@@ -219,12 +239,14 @@ class Trainer:
                 lambda: self._model(images, training=True)
             )
             loss = self._loss(targets, logits)
+            scale = self.state.loss_scale
+            scaled = loss if scale is None else scale.scaled(loss)
         # A mixed image counts for its larger part, as in the Model Garden.
         labels = tf.argmax(targets, axis=1, output_type=tf.int32)
         return {
             "loss": loss,
             "hits": metrics.correct_in_top(1, labels, logits, _are_images(targets)),
-            "gradients": tape.gradient(loss, variables),
+            "gradients": tape.gradient(scaled, variables),
             "statistics": statistics,
             "weight": self._weight(targets),
         }
@@ -296,10 +318,13 @@ class Trainer:
         )
         past = 1 + len(sums["gradients"])
         last = past + len(statistics)
-        return total[0], total[1:past], total[past:last], total[last:]
+        gradients, scale = total[1:past], self.state.loss_scale
+        if scale is not None:
+            gradients = scale.unscaled(gradients)
+        return total[0], gradients, total[past:last], total[last:]
 
-    def _note_if_not_finite(self, value: tf.Tensor) -> None:
-        bad = tf.logical_not(tf.math.is_finite(value)) & (self._first_bad < 0)
+    def _note_failure(self, failed: tf.Tensor) -> None:
+        bad = failed & (self._first_bad < 0)
         step = tf.cast(self.state.step, self._first_bad.dtype)
         self._first_bad.assign(tf.where(bad, step, self._first_bad))
 
@@ -317,6 +342,22 @@ class Trainer:
             skipped=tf.math.count_nonzero(tf.logical_not(images)),
         )
         self._largest_norm.assign(tf.maximum(self._largest_norm, norm))
+
+    def _count_finite(
+        self,
+        targets: tf.Tensor,
+        loss: tf.Tensor,
+        norm: tf.Tensor,
+        hits: tf.Tensor,
+        is_finite: tf.Tensor,
+    ) -> None:
+        """Count a step whose update may have been left out, by what of it is finite."""
+        has_loss = tf.math.is_finite(loss)
+        loss, norm = tf.where(has_loss, loss, 0.0), tf.where(is_finite, norm, 0.0)
+        self._count(targets, loss, norm, hits)
+        share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
+        finite = {"losses": has_loss, "updates": is_finite}
+        self._sums.add(**{k: tf.cast(v, tf.float32) * share for k, v in finite.items()})
 
     def _weight_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the norm of what decays, and of all weights and statistics."""
@@ -336,7 +377,8 @@ class Trainer:
         weight_norm, all_norm = (float(norm) for norm in self._norms())
         first_bad = int(self._first_bad.numpy())
         if first_bad >= 0:
-            raise NonFinite(first_bad, "the loss or its gradient")
+            scaling = "" if self.state.loss_scale is None else _NOT_SCALED
+            raise NonFinite(first_bad, f"the loss or its gradient{scaling}")
         # The last update may have spoilt weights that no loss has seen yet.
         if not math.isfinite(all_norm):
             raise NonFinite(step - 1, "a weight")
@@ -349,16 +391,29 @@ class Trainer:
             seconds=seconds,
             step_seconds=np.concatenate([np.zeros(0), *step_seconds]),
             wait_seconds=float(sum(map(np.sum, waits))),
-            loss=sums["loss"] / steps,
+            loss=_mean(sums["loss"], sums.get("losses", steps)),
             top1=sums["top1"] / max(sums["images"], 1),
             learning_rate=float(keras.ops.convert_to_numpy(rate)),
-            gradient_norm=sums["gradient_norm"] / steps,
+            gradient_norm=_mean(sums["gradient_norm"], sums.get("updates", steps)),
             gradient_norm_max=float(self._largest_norm.numpy()),
             weight_norm=weight_norm,
             ema_decay=float(ema.effective_decay(self._experiment.ema_decay, step)),
             skipped_records=round(sums["skipped"]),
             images=round(sums["images"]),
+            **self._scaling(steps, sums),
         )
+
+    def _scaling(self, steps: int, sums: Mapping[str, float]) -> dict[str, Any]:
+        """Return what there is to say of a scaled loss."""
+        if self.state.loss_scale is None:
+            return {}
+        scale = float(self.state.loss_scale.scale.numpy())
+        return {"loss_scale": scale, "skipped_steps": steps - round(sums["updates"])}
+
+
+def _mean(total: float, count: float) -> float:
+    """Return total / count; not a number where nothing was counted."""
+    return total / count if count else math.nan
 
 
 def _are_images(targets: tf.Tensor) -> tf.Tensor:

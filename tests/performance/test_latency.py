@@ -249,6 +249,7 @@ def test_a_part_does_not_depend_on_the_options_of_others():
         ({"resolutions": 64}, "inference has no option 'resolutions': Another"),
         ({"stem_blocksize": 2}, "did you mean stem_block_size"),
         ({"dtype": "int8"}, "dtype must be one of bfloat16, float32, not 'int8'"),
+        ({"dtype": "float16"}, "not 'float16'; TPUs compute in bfloat16"),
         ({"batch": 0}, "batch must be an integer of 1 to 2,147,483,647, not 0"),
         ({"batch": 2**31}, "batch must be an integer of 1 to 2,147,483,647, not 2147"),
         ({"num_classes": 10**20}, "num_classes must be an integer of 1 to"),

@@ -13,7 +13,7 @@ from input_pipeline.dataset_info import load_info
 from preflight import report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
-from preflight.lowered_steps import layers_of
+from preflight.lowered_steps import LoweredSteps, layers_of
 from preflight.rows import HostInput, LoweredStep, StepReport
 from preflight.steps import StepAnalyser
 from tests.support.runs import experiment_of
@@ -185,6 +185,12 @@ def test_a_stage_that_the_trainer_would_refuse(digits):
     rows = [{"until_epoch": 0.06, "mixup_alpha": 0.2}]
     with pytest.raises(UserError, match=r"mixup_alpha, but Experiment\.mixing is None"):
         analyser_of(digits, progressive=rows)
+
+
+def test_float16_is_not_of_tpus(digits):
+    settings = {"experiment.Experiment.precision": "mixed_float16"}
+    with pytest.raises(UserError, match="TPUs compute in bfloat16"):
+        LoweredSteps(experiment_of(digits, **settings), load_info(str(digits)), 8)
 
 
 def test_the_layer_that_a_node_belongs_to(digits):

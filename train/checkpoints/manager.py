@@ -18,6 +18,7 @@ from common.errors import Restart, UserError
 from train.checkpoints import bundle, retention
 from train.checkpoints.bundle import CorruptCheckpoint, Fence, step
 from train.checkpoints.directory import list_checkpoints, load_newest
+from train.numerics import loss_scale
 
 # What the chief tells the others when it has restored nothing.
 _NONE, _FAILED, _AGAIN = -1, -2, -3
@@ -61,6 +62,12 @@ class Checkpoints:
         """
         self.saved_step: int | None = None
         self._variables = dict(variables)
+        # As they begin, so they begin again behind a checkpoint that has none of them.
+        self._optional = {
+            name: np.asarray(variable.numpy())
+            for name, variable in variables.items()
+            if _is_optional(name)
+        }
         self._directory = directory
         self._run = run
         self._fence = fence
@@ -245,7 +252,7 @@ class Checkpoints:
             return None, {}
         path = self._path(chosen)
         try:
-            return path, _fitting(self._variables, path)
+            return path, self._optional | _fitting(self._variables, path)
         except CorruptCheckpoint as fault:
             raise UserError(
                 f"the chief restores {path}, which this process cannot read: "
@@ -255,7 +262,7 @@ class Checkpoints:
     def _load(self, path: str) -> dict[str, np.ndarray]:
         """Return a value for every variable; remember what is corrupt."""
         try:
-            return _fitting(self._variables, path)
+            return self._optional | _fitting(self._variables, path)
         except CorruptCheckpoint:
             self._corrupt.add(step(path))
             raise
@@ -282,14 +289,25 @@ def restore(
 def _assign(
     variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]
 ) -> None:
-    for name, variable in variables.items():
-        variable.assign(values[name])
+    for name, value in values.items():
+        variables[name].assign(value)
+
+
+def _is_optional(name: str) -> bool:
+    """Whether a run may go on from a checkpoint that has, or lacks, this alone.
+
+    So it is of what belongs to a precision, which may change.
+    """
+    return name.startswith(loss_scale.PART)
 
 
 def _fitting(
     variables: Mapping[str, tf.Variable], path: str, *, partly: bool = False
 ) -> dict[str, np.ndarray]:
-    """Return a value for every variable; errors are those of `restore`."""
+    """Return a value for every variable, but for optional ones that are not there.
+
+    Errors are those of `restore`.
+    """
     faults = _mismatches(variables, path, partly=partly)
     if faults:
         raise UserError(
@@ -297,6 +315,9 @@ def _fitting(
             + f" (and {len(faults) - 1} more)" * (len(faults) > 1)
             + "; another model or optimizer wrote it, take another --model_dir"
         )
+    if any(map(_is_optional, variables)):
+        there = bundle.shapes_and_types(path)
+        variables = {name: v for name, v in variables.items() if name in there}
     return bundle.read(path, variables)
 
 
@@ -308,6 +329,7 @@ def _mismatches(
     here = {n: (v.shape.as_list(), v.dtype.name) for n, v in variables.items()}
     there = bundle.shapes_and_types(path)
     names = here.keys() if partly else here.keys() | there.keys()
+    names = {n for n in names if not _is_optional(n) or (n in here and n in there)}
     return [
         f"{name} has the {what} {its} there, {ours} here"
         for name in sorted(names)

@@ -26,6 +26,8 @@ TAGS = {
             "gradient_norm_max",
             "weight_norm",
             "ema_decay",
+            "loss_scale",
+            "skipped_steps",
         )
     },
     "images_per_second": "speed/images_per_second",
@@ -107,7 +109,7 @@ class LoopRow:
       loss: this and the next seven are those of `LoopOutput`.
       top1: likewise.
       learning_rate: likewise.
-      gradient_norm: likewise.
+      gradient_norm: likewise; None where no step of the loop has updated anything.
       gradient_norm_max: likewise.
       weight_norm: likewise.
       ema_decay: likewise.
@@ -117,13 +119,15 @@ class LoopRow:
       save_seconds: for which the training stood still before, to take a checkpoint;
         None where it took none.
       speed: None where most of the time went into compiling.
+      loss_scale: this and the next are those of `LoopOutput`.
+      skipped_steps: likewise.
     """
 
     loss: float
     top1: float
     learning_rate: float
-    gradient_norm: float
-    gradient_norm_max: float
+    gradient_norm: float | None
+    gradient_norm_max: float | None
     weight_norm: float
     ema_decay: float
     skipped_records: int
@@ -131,6 +135,8 @@ class LoopRow:
     images_seen: int
     save_seconds: float | None
     speed: Speed | None
+    loss_scale: float | None = None
+    skipped_steps: int | None = None
 
     def values(self) -> dict[str, Any]:
         """Return what is known, by the names of metrics.jsonl."""

@@ -4,7 +4,7 @@ import datetime
 import time
 from collections.abc import Sequence
 
-from common.console import say
+from common.console import count, say
 from train.telemetry.loop_row import LoopRow, Speed
 
 
@@ -54,6 +54,9 @@ class Progress:
             f"lr {row.learning_rate:.6f}",
             *self._speed(row.speed),
         ]
+        if row.skipped_steps:
+            steps = count(row.skipped_steps, "step")
+            parts.append(f"{steps} skipped (loss scale {row.loss_scale:,.0f})")
         if self._skipped:
             parts.append(f"{self._skipped:,} broken records skipped")
         say("  ".join(parts), stays=step == self._train_steps)

@@ -126,12 +126,13 @@ class Telemetry:
             speed = Speed.of(
                 output, peak_teraflops=self._peak, macs_per_image=macs_per_image
             )
+        updates = output.steps > (output.skipped_steps or 0)
         row = LoopRow(
             loss=output.loss,
             top1=output.top1,
             learning_rate=output.learning_rate,
-            gradient_norm=output.gradient_norm,
-            gradient_norm_max=output.gradient_norm_max,
+            gradient_norm=output.gradient_norm if updates else None,
+            gradient_norm_max=output.gradient_norm_max if updates else None,
             weight_norm=output.weight_norm,
             ema_decay=output.ema_decay,
             skipped_records=output.skipped_records,
@@ -139,6 +140,8 @@ class Telemetry:
             images_seen=output.step * self._global_batch_size,
             save_seconds=save_seconds or None,
             speed=speed,
+            loss_scale=output.loss_scale,
+            skipped_steps=output.skipped_steps,
         )
         if self._writes:
             values = row.values()

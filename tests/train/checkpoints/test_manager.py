@@ -511,3 +511,33 @@ def test_copy_of_what_vanishes(folder, tmp_path, monkeypatch, copied):
             stack.enter_context(pytest.raises(CorruptCheckpoint, match="ckpt-10: "))
         bundle.copy(f"{folder}/ckpt-10", str(tmp_path / "best"))
     assert files(tmp_path / "best") == (all_files(10) if copied == 3 else [])
+
+
+# What belongs to a precision, which may change in the middle of a run
+
+
+def scaled(scale):
+    return variables() | {"loss_scale/scale": tf.Variable(float(scale))}
+
+
+def saved_with(folder, held, step):
+    set_to(held, step)
+    Checkpoints(held, str(folder), keep=9).save(wait=True)
+
+
+def test_a_scale_begins_again_behind_a_checkpoint_without_one(tmp_path):
+    saved_with(tmp_path, variables(), 10)
+    held = scaled(8.0)
+    checkpoints = Checkpoints(held, str(tmp_path), keep=9)
+    held["loss_scale/scale"].assign(2.0)  # of the steps that a roll-back takes back
+    assert checkpoints.restore_newest() == f"{tmp_path}/ckpt-10"
+    assert_holds(held, 10)
+    assert float(held["loss_scale/scale"].numpy()) == 8.0
+
+
+def test_a_scale_is_restored_where_it_is_asked_for(tmp_path):
+    saved_with(tmp_path, scaled(2.0), 10)
+    held = scaled(8.0)
+    assert Checkpoints(held, str(tmp_path), keep=9).restore_newest()
+    assert float(held["loss_scale/scale"].numpy()) == 2.0
+    assert restored(tmp_path) == 10  # where it is not, the rest is

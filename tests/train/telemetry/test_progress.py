@@ -47,6 +47,14 @@ def clock(monkeypatch):
     return now
 
 
+def test_skipped_steps(clock, capsys):
+    scaled = dataclasses.replace(LOOP, loss_scale=2.0**14, skipped_steps=0)
+    run(clock, scaled)
+    assert "skipped" not in capsys.readouterr().err
+    run(clock, dataclasses.replace(scaled, skipped_steps=1))
+    assert "  1 step skipped (loss scale 16,384)" in capsys.readouterr().err
+
+
 def run(clock, row=LOOP):
     """A slow first loop, a fast second one, an evaluation between them."""
     shown = progress.Progress(step=10, train_steps=40, global_batch_size=100)

@@ -110,6 +110,19 @@ def test_numbers_of_a_loop(tmp_path):
     assert list(row.values()) == list(expected)  # and so they are written
 
 
+def test_a_loop_of_skipped_steps_has_no_norm(tmp_path):
+    scaled = {"loss_scale": 2.0**14, "gradient_norm": math.nan}
+    with make(tmp_path) as shown:
+        shown.loop(output(10, **scaled, skipped_steps=10), macs_per_image=MACS)
+        shown.loop(output(20, loss_scale=2.0**14, skipped_steps=9), macs_per_image=MACS)
+    none, one = lines(tmp_path / "metrics.jsonl")
+    assert (none["loss_scale"], none["skipped_steps"]) == (16384.0, 10)
+    assert not none.keys() & {"gradient_norm", "gradient_norm_max"}
+    assert (one["gradient_norm"], one["skipped_steps"]) == (2.0, 9)
+    assert points(tmp_path / "train", "optimizer/skipped_steps") == [(10, 10), (20, 9)]
+    assert points(tmp_path / "train", "optimizer/gradient_norm") == [(20, 2.0)]
+
+
 def test_a_loop_that_waits_for_more_than_a_tenth_is_input_bound(tmp_path):
     for wait, bound in ((0.2, 0), (0.21, 1), (2.0, 1)):
         waited = output(20, wait_seconds=wait)
@@ -125,6 +138,7 @@ def test_nothing_is_said_of_the_speed_of_a_loop_that_compiles(tmp_path):
         first = shown.loop(output(10), macs_per_image=MACS, is_first=True).values()
         shown.loop(output(20), macs_per_image=MACS)
     names = {"steps", "images_seen", *loop_row.TAGS} - first.keys()
+    names -= {"loss_scale", "skipped_steps"}  # of float16 alone
     speed = {"images_per_second", "mfu", "input_wait", "input_bound"}
     speed |= {f"step_ms_{name}" for name in ("p50", "p90", "p99", "max")}
     assert names - {"save_seconds"} == speed
@@ -140,9 +154,10 @@ def test_an_unknown_peak_leaves_the_mfu_out(tmp_path):
 
 
 def test_tensorboard_and_the_lines_say_the_same(tmp_path):
+    scaled = output(20, loss_scale=2.0**14, skipped_steps=1)
     with make(tmp_path) as shown:
         shown.start(0, "a.b = 1\n\n```c = 2```")
-        row = shown.loop(output(20), macs_per_image=MACS, save_seconds=0.5)
+        row = shown.loop(scaled, macs_per_image=MACS, save_seconds=0.5)
         shown.event(20, "preempted", deadline=30.0, where=("a", 1))
     numbers = row.values()
     board = curves(tmp_path / "train")

@@ -1,0 +1,1 @@
+"""What 16 bits need: a scale of the loss, and devices that compute in them."""
