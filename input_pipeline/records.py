@@ -174,15 +174,33 @@ def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> Sh
     return contents.shard_info(path)
 
 
+class ContentDigest:
+    """What tells the records of a file from any others: their bytes, in order.
+
+    Of their bytes, not of the checksums that the file has of them: TensorFlow checks
+    those and keeps them to itself, and 32 bits would not tell images apart that
+    somebody means to exchange.
+    """
+
+    def __init__(self):
+        self._hash = hashlib.sha256()
+
+    def add(self, record: bytes) -> None:
+        """Take note of the next record."""
+        self._hash.update(len(record).to_bytes(8, "little"))
+        self._hash.update(record)
+
+    def hex(self) -> str:
+        """Return it as a ShardInfo has it."""
+        return self._hash.hexdigest()[:DIGEST_CHARACTERS]
+
+
 class _Contents:
     """What is to be known of a file's records, which pass by once."""
 
     def __init__(self):
         self._sizes: list[int] = []
-        # Of their bytes, not of the checksums that the file has of them: TensorFlow
-        # checks those and keeps them to itself, and 32 bits would not tell images apart
-        # that somebody means to exchange.
-        self._digest = hashlib.sha256()
+        self._digest = ContentDigest()
 
     @property
     def records(self) -> int:
@@ -197,8 +215,7 @@ class _Contents:
     def add(self, record: bytes) -> None:
         """Take note of the next record."""
         self._sizes.append(len(record))
-        self._digest.update(len(record).to_bytes(8, "little"))
-        self._digest.update(record)
+        self._digest.add(record)
 
     def shard_info(self, path: str) -> ShardInfo:
         """Return what there is to say of the file at `path`."""
@@ -208,5 +225,5 @@ class _Contents:
             path.rpartition("/")[2],
             self.records,
             tuple(starts[::CHUNK_RECORDS]),
-            self._digest.hexdigest()[:DIGEST_CHARACTERS],
+            self._digest.hex(),
         )

@@ -19,6 +19,7 @@ from input_pipeline.preparation import (
     record_files,
     tfds,
 )
+from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.record_classes import NO_LABEL, GivenNames
 from input_pipeline.preparation.record_files import RecordFiles, command
 from input_pipeline.preparation.record_notes import survey_notes
@@ -55,13 +56,13 @@ class Description(NamedTuple):
 
     Attributes:
       info: as dataset_info.json says it.
-      is_new: whether that was written.
+      described: what became of that file.
       images: of each class, by split.
       notes: what a person should know of it, a line each.
     """
 
     info: DatasetInfo
-    is_new: bool
+    described: Described
     images: Mapping[str, Sequence[int]]
     notes: Sequence[str]
 
@@ -95,7 +96,7 @@ def describe(
     fields = _fields(source, theirs, found.splits)
     notes = list(found.notes)
     names = _given_names(source, theirs, fields.label, notes)
-    _require_writable(output)
+    refusal = _unwritable(output)
     surveys: Surveys = survey(folder, found.splits, fields, workers=workers)
     if theirs:
         _check_lengths(surveys, theirs, folder)
@@ -110,8 +111,13 @@ def describe(
         records_dir=_records_dir(folder, output, found.splits),
     )
     notes += survey_notes(surveys, info)
-    is_new = description.write_once(info, output, overwrite=overwrite_info)
-    return Description(info, is_new, _images(info), notes)
+    if refusal:
+        described = description.only_read(info, output)
+        if described is None:
+            raise refusal
+    else:
+        described = description.write_once(info, output, overwrite=overwrite_info)
+    return Description(info, described, _images(info), notes)
 
 
 def _splits(surveys: Surveys, labels: Sequence[int]) -> dict[str, SplitInfo]:
@@ -126,15 +132,23 @@ def _splits(surveys: Surveys, labels: Sequence[int]) -> dict[str, SplitInfo]:
     }
 
 
-def _require_writable(output: str) -> None:
-    """Make the folder; a DataError if nothing can be written, before all is read."""
+def _unwritable(output: str) -> DataError | None:
+    """Make the folder; return why nothing can be written, before all is read.
+
+    Raises:
+      DataError: nothing can, and there is no description that may be as it should be.
+    """
     gfiles.make_folder(output)
     local = gfiles.local_path(output)
-    if local is not None and not os.access(local, os.W_OK | os.X_OK):
-        raise DataError(
-            f"{output} cannot be written in: mend its permissions, or name another "
-            f"folder for {INFO_FILENAME}, --output=OUT"
-        )
+    if local is None or os.access(local, os.W_OK | os.X_OK):
+        return None
+    refusal = DataError(
+        f"{output} cannot be written in: mend its permissions, or name another "
+        f"folder for {INFO_FILENAME}, --output=OUT"
+    )
+    if not gfiles.exists(tf.io.gfile.join(output, INFO_FILENAME)):
+        raise refusal
+    return refusal
 
 
 def _images(info: DatasetInfo) -> dict[str, Sequence[int]]:

@@ -11,6 +11,7 @@ from common.claims import Held
 from input_pipeline import dataset_info, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description, imagefolder
+from input_pipeline.preparation.description import Described
 from tests.input_pipeline.images import digests, encoded, write_files
 from tests.support.folders import content
 
@@ -184,7 +185,7 @@ def test_a_description_is_compared_before_a_record_is_written(plan, tmp_path):
         write(plan, tmp_path)
     assert sorted(content(tmp_path)) == sorted(before)
     again = write(plan, tmp_path, overwrite_info=True)
-    assert (again.written, again.kept, again.described) == (2, 1, True)
+    assert (again.written, again.kept, again.described) == (2, 1, Described.NEW)
 
 
 @pytest.fixture
@@ -211,7 +212,8 @@ def test_a_finished_dataset_on_a_disk_that_is_read_only(plan, tmp_path, read_onl
     before = content(tmp_path)
     read_only(why)
     second = write(plan, tmp_path)
-    assert (second.written, second.kept, second.described) == (0, 3, False)
+    assert (second.written, second.kept) == (0, 3)
+    assert second.described == Described.ALREADY
     assert second.info == first.info
     assert content(tmp_path) == before
 
@@ -275,9 +277,11 @@ def test_a_description_that_a_person_has_changed_stays(plan, tmp_path, change):
         write(plan, tmp_path)
     assert content(tmp_path) == before
     again = write(plan, tmp_path, overwrite_info=True)
-    assert (again.written, again.described, again.info) == (0, True, written.info)
+    assert (again.written, again.info) == (0, written.info)
+    assert again.described == Described.NEW
     assert digests(tmp_path) == whole
-    assert not write(plan, tmp_path, overwrite_info=True).described
+    again = write(plan, tmp_path, overwrite_info=True)
+    assert again.described == Described.ALREADY
 
 
 def test_what_would_change_is_told_in_few_words():
