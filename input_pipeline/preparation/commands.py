@@ -19,6 +19,7 @@ from input_pipeline.preparation import (
 from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.plan import Plan
+from input_pipeline.preparation.shuffling import rewrite
 
 _NAMED = 20  # skipped images that are listed one by one
 
@@ -103,12 +104,16 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
         label_offset=arguments.label_offset,
         labels=arguments.labels,
     )
-    found = tfrecords.describe(
-        source,
-        output=arguments.output,
-        workers=arguments.workers,
-        overwrite_info=arguments.overwrite_info,
-    )
+    options = {
+        "workers": arguments.workers,
+        "overwrite_info": arguments.overwrite_info,
+        "allow_one_class": arguments.allow_one_class,
+    }
+    if arguments.shuffle:
+        outcome, notes = rewrite.shuffle(source, arguments.output, **options)
+        _say_notes(notes)
+        return _closing_lines(outcome, arguments.output)
+    found = tfrecords.describe(source, output=arguments.output, **options)
     _say_notes(found.notes)
     done = _DESCRIBED[found.described]
     where = f" in {arguments.output}" * (arguments.output is not None)

@@ -22,7 +22,7 @@ from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import description, shard_writer
 from input_pipeline.preparation.description import Described
-from input_pipeline.preparation.plan import LABEL_OFFSET, File, Plan, summary
+from input_pipeline.preparation.plan import File, Plan, summary
 from input_pipeline.preparation.shard_writer import Done, Task
 from input_pipeline.records import ShardInfo
 
@@ -130,7 +130,8 @@ class _Job:
             for name, of_split in shards.items()
         }
         names = tuple(one.name for one in self.plan.classes)
-        return DatasetInfo(self.plan.name, LABEL_OFFSET, names, splits)
+        offset, fields = self.plan.label_offset, self.plan.fields
+        return DatasetInfo(self.plan.name, offset, names, splits, fields)
 
     def outcome(self, done: Sequence[Done], *, described: Described) -> Outcome:
         """Return what was done, from what was done to each file."""

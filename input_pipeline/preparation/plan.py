@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.jpeg import Jpeg
+from input_pipeline.records import IMAGENET, Fields
 
 MAX_SHARDS = 99_999  # five digits in a file's name
 LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the background
@@ -46,11 +47,28 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class RecordSource(Protocol):
+    """Where records come from that are written as they are; travels as a Source."""
+
+    def record(self, item: Item) -> bytes:
+        """Read one record; a DataError if it cannot be read, or is another one."""
+        ...
+
+    def name_of(self, content: bytes) -> str:
+        """Return the filename of the item that these bytes are of."""
+        ...
+
+    def describe(self, item: Item) -> str:
+        """Return what an error calls it."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Images in the order in which they are written, in so many files."""
 
-    source: Source
+    source: Source | RecordSource
     items: Sequence[Item]
     shards: int
 
@@ -74,11 +92,16 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that decides the bytes of a dataset."""
+    """All that decides the bytes of a dataset.
+
+    The last two are what the records have that are written as they are.
+    """
 
     name: str
     classes: tuple[Class, ...]
     splits: Mapping[str, Split]
+    label_offset: int = LABEL_OFFSET
+    fields: Fields = IMAGENET
 
     def files(self) -> list[File]:
         """Deal out the images in order, to sizes that differ by one at most.
