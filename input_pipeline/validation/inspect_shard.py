@@ -151,7 +151,7 @@ class _Reader:
         if self._reached_end and self._number != self._shard.records:
             listed = f"{self._number}, dataset_info.json says {self._shard.records}"
             self._add(FaultKind.WRONG_COUNT, listed)
-        elif self._digested == self._shard.records:
+        elif self._offsets_agree and self._digested == self._shard.records:
             self._compare_digest()
 
     def _add(

@@ -213,8 +213,6 @@ SAME = "val.tfrecord holds the same records as train.tfrecord: validation then s
          ["1 of 5 classes has no image, the first is label 0, '0'"]),
         ({"train": [imagenet(0), imagenet(3)]}, {},
          ["2 of 4 classes have no image, the first is label 2, '2'"]),
-        ({"train": [imagenet(1)]}, {"label_offset": 2},
-         ["all images are of one class, label 2"]),
         ({"train": IMAGENET, "val": [imagenet(0, label=-1)]}, {},
          ["validation is left out: its 1 record have the label -1, which is none"]),
         ({"train": [*IMAGENET, imagenet(0, encoded=PNG)]}, {},
