@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from common import claims
 from common.claims import Held
-from input_pipeline import dataset_info, records
+from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description, imagefolder
 from input_pipeline.preparation.description import Described
@@ -262,6 +262,28 @@ def test_an_older_description_is_completed(plan, tmp_path):
     assert content(tmp_path) == before
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in SHARDS} == times
     assert write(plan, tmp_path).described == Described.ALREADY
+
+
+def test_the_line_on_an_older_description(source, tmp_path, capsys, read_only):
+    command = ["imagefolder", f"--source={source}", f"--output={tmp_path}"]
+    command += ["--shards=3", "--workers=1"]
+    assert prepare.main(command) == 0
+    for prepare_for, line in [
+        (forget_identity, "described anew, the digest was missing"),
+        (lambda folder: None, "nothing to do"),
+        (
+            lambda folder: read_only(errno.EROFS) or forget_identity(folder),
+            "nothing to do (dataset_info.json is of an older version and has no "
+            "digest, and the folder cannot be written)",
+        ),
+    ]:
+        prepare_for(tmp_path)
+        capsys.readouterr()
+        assert prepare.main(command) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"{tmp_path} holds the whole dataset already: {line}",
+            "train: 2 classes, each of 6 images",
+        ]
 
 
 def test_an_older_description_that_is_mended_stays(plan, tmp_path):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from input_pipeline import dataset, dataset_info, prepare, records, validate
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import Description, Source, describe
+from tests.input_pipeline.builders import forget_identity
 from tests.input_pipeline.preparation.foreign_records import (
     JPEGS,
     PNG,
@@ -284,6 +285,24 @@ def tfds(tmp_path):
         tmp_path / "5.1.0",
         {"train": [made[:20], made[20:37]], "validation": [made[:5]]},
     )
+
+
+def test_tfds_of_an_older_description_and_written_anew(tfds, tmp_path, capsys):
+    before, output = folders.content(tfds), tmp_path / "out"
+    command = ["tfrecords", f"--source={tfds}", "--workers=1"]
+    assert prepare.main([*command, f"--output={output}"]) == 0
+    described = forget_identity(output)
+    capsys.readouterr()
+    assert prepare.main([*command, f"--output={output}"]) == 0
+    said = f"described anew, the digest was missing: {tfds} in {output}: 37 train rec"
+    assert capsys.readouterr().out.startswith(said)
+    assert (output / dataset_info.INFO_FILENAME).read_bytes() == described
+    assert prepare.main([*command, f"--output={tmp_path}/new", "--shuffle"]) == 0
+    info = dataset_info.load_info(str(tmp_path / "new"))
+    assert (info.name, info.label_offset, info.label_names[1]) == ("pets", 0, "bengal")
+    assert [shard.records for shard in info.split("train").shards] == [18, 19]
+    assert info.split("train").images == (10, 9, 9, 9)
+    assert folders.content(tfds) == before
 
 
 def test_tfds_is_described_elsewhere_and_stays_as_it_is(tfds, tmp_path, capsys):
