@@ -167,8 +167,9 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         "tfrecords",
         "TFRecords that exist already, also TensorFlow Datasets'",
         "Read every TFRecord in DIR, and in the folders in it, once, check it, and "
-        "write dataset_info.json. Nothing is copied. Names of files tell their split, "
-        "and names of fields what they hold, where it is usual.",
+        "write dataset_info.json. Nothing is copied, but with --shuffle. Names of "
+        "files tell their split, and names of fields what they hold, where it is "
+        "usual.",
     )
     one.add_argument(
         "--source",
@@ -182,7 +183,8 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         type=cli.path,
         metavar="OUT",
         help="the folder for dataset_info.json, which training then reads (DIR); it "
-        "has to be another one where DIR has a dataset_info.json of another tool",
+        "has to be another one where DIR has a dataset_info.json of another tool, and "
+        "for --shuffle",
     )
     one.add_argument(
         "--split",
@@ -211,6 +213,17 @@ def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
         metavar="NAMES.txt",
         help="the classes' names, one a line (by default those of TensorFlow Datasets, "
         "or the records' own texts)",
+    )
+    one.add_argument(
+        "--shuffle",
+        action="store_true",
+        help="write the records anew into OUT, in a mixed order, each as it is: for "
+        "such as are sorted by class",
+    )
+    one.add_argument(
+        "--allow_one_class",
+        action="store_true",
+        help="take a single class, too: mostly, files or a field are other ones",
     )
     cli.add_workers(one)
 
@@ -314,6 +327,10 @@ def _check_splits(arguments: argparse.Namespace) -> None:
     names = [name for name, _ in arguments.split]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"--split names {repeated[0]} twice: give one pattern a split")
+    if arguments.shuffle and arguments.output is None:
+        raise UserError(
+            "--shuffle writes the records anew: name a folder for them, --output=OUT"
+        )
 
 
 def _check_output(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
@@ -18,7 +19,7 @@ CHUNK_RECORDS = 16
 # Of a SHA-256 in hex: 128 bits tell all data sets apart that there will ever be.
 DIGEST_CHARACTERS = 32
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
-_FRAMING = 8 + 4 + 4
+_HEADER, _FRAMING = 8 + 4, 8 + 4 + 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,15 +175,62 @@ def index_shard(path: str, inspect: Callable[[bytes], None] | None = None) -> Sh
     return contents.shard_info(path)
 
 
+def bounds(sizes: Iterable[int]) -> list[int]:
+    """Return the byte at which each record of a file begins, and that of its end.
+
+    Args:
+      sizes: of the records, in bytes.
+    """
+    return list(itertools.accumulate((n + _FRAMING for n in sizes), initial=0))
+
+
+def read_record(path: str, begin: int, size: int) -> bytes:
+    """Read one record of a file and nothing else; whether it is sound is not checked.
+
+    Args:
+      path: on a disk or in a bucket.
+      begin: the byte at which it begins.
+      size: of the record, in bytes.
+
+    Raises:
+      OSError, OpError: the file cannot be read.
+    """
+    local = gfiles.local_path(path)
+    if local is not None:
+        with open(local, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, begin + _HEADER)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(begin + _HEADER)
+        return file.read(size)
+
+
+class ContentDigest:
+    """What tells the records of a file from any others: their bytes, in order.
+
+    Of their bytes, not of the checksums that the file has of them: TensorFlow checks
+    those and keeps them to itself, and 32 bits would not tell images apart that
+    somebody means to exchange.
+    """
+
+    def __init__(self):
+        self._hash = hashlib.sha256()
+
+    def add(self, record: bytes) -> None:
+        """Take note of the next record."""
+        self._hash.update(len(record).to_bytes(8, "little"))
+        self._hash.update(record)
+
+    def hex(self) -> str:
+        """Return it as a ShardInfo has it."""
+        return self._hash.hexdigest()[:DIGEST_CHARACTERS]
+
+
 class _Contents:
     """What is to be known of a file's records, which pass by once."""
 
     def __init__(self):
         self._sizes: list[int] = []
-        # Of their bytes, not of the checksums that the file has of them: TensorFlow
-        # checks those and keeps them to itself, and 32 bits would not tell images apart
-        # that somebody means to exchange.
-        self._digest = hashlib.sha256()
+        self._digest = ContentDigest()
 
     @property
     def records(self) -> int:
@@ -197,16 +245,13 @@ class _Contents:
     def add(self, record: bytes) -> None:
         """Take note of the next record."""
         self._sizes.append(len(record))
-        self._digest.update(len(record).to_bytes(8, "little"))
-        self._digest.update(record)
+        self._digest.add(record)
 
     def shard_info(self, path: str) -> ShardInfo:
         """Return what there is to say of the file at `path`."""
-        ends = itertools.accumulate((n + _FRAMING for n in self._sizes), initial=0)
-        starts = list(ends)[:-1]
         return ShardInfo(
             path.rpartition("/")[2],
             self.records,
-            tuple(starts[::CHUNK_RECORDS]),
-            self._digest.hexdigest()[:DIGEST_CHARACTERS],
+            tuple(bounds(self._sizes)[:-1:CHUNK_RECORDS]),
+            self._digest.hex(),
         )

@@ -24,6 +24,9 @@ from input_pipeline.records import CHUNK_RECORDS, shard_path
 
 Tensors = dict[str, Any]
 
+# Records that are shuffled at a time, unless a run says otherwise.
+SHUFFLE_BUFFER = 1024
+
 # Stand in for records that cannot be read; neither parses as an Example.
 UNREADABLE = b"\xffunreadable"
 UNCOUNTED = b"\xffuncounted"
@@ -335,7 +338,7 @@ def stream(
     seed: int,
     start: int = 0,
     input_host: InputHost = ONLY_INPUT_HOST,
-    shuffle_buffer: int = 1024,
+    shuffle_buffer: int = SHUFFLE_BUFFER,
 ) -> tf.data.Dataset:
     """Return the records of an input host, without end.
 

@@ -29,8 +29,9 @@ With --json, stdout is one object:
     title, remedy: str, for people.
     error: bool, false for a warning.
     count: int.
-    places: an array of the first 10, {"file": str, a split for "empty_class", "record":
-      int from 0 or null, "image": its image/filename or "", "detail": str}.
+    places: an array of the first 10, {"file": str, a split for "empty_class" and
+      "other_counts", "record": int from 0 or null, "image": its image/filename or "",
+      "detail": str}.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """The last lines of a preparation: how many images each class of each split has."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from common import console
 from input_pipeline.preparation.image_folders.folder_names import named
 
 _FEWEST = 3  # classes that are named
+_TRAIN = "train"
 
 
 def class_lines(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[str]:
@@ -16,10 +17,33 @@ def class_lines(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> li
       names: of the classes.
       counts: images of each class, in the order of the names, by split.
     """
-    return [
-        console.escaped(f"{split}: {_line(names, of_split)}")
-        for split, of_split in counts.items()
-    ]
+    lines = [f"{split}: {_line(names, of_split)}" for split, of_split in counts.items()]
+    return [console.escaped(line) for line in (*lines, *_odd(names, counts))]
+
+
+def _odd(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield what scores of a split would not tell."""
+    for split, of_split in counts.items():
+        there = [name for name, count in zip(names, of_split, strict=True) if count]
+        if len(there) == 1 < len(names):
+            yield (
+                f"all images of {split} are of one class, {named(there)}: are the "
+                "others missing?"
+            )
+        if split == _TRAIN or _TRAIN not in counts:
+            continue
+        untrained = [
+            name
+            for name, count, trained in zip(
+                names, of_split, counts[_TRAIN], strict=True
+            )
+            if count and not trained
+        ]
+        if untrained:
+            yield (
+                f"{split} has images of what {_TRAIN} has none of ({named(untrained)})"
+                ": no run can learn to tell them"
+            )
 
 
 def _line(names: Sequence[str], counts: Sequence[int]) -> str:
@@ -36,7 +60,9 @@ def _line(names: Sequence[str], counts: Sequence[int]) -> str:
     median = f"{statistics.median(there):,}".removesuffix(".0")
     order = sorted(range(len(names)), key=lambda label: (counts[label], label))
     fewest = [f"{names[i]} {counts[i]:,}" for i in order if counts[i]][:_FEWEST]
-    return (
-        f"{line} of {least:,} to {most:,} images, median {median}; fewest: "
-        + ", ".join(fewest)
-    )
+    line += f" of {least:,} to {most:,} images, median {median}; fewest: "
+    line += ", ".join(fewest)
+    largest = max(order, key=lambda label: counts[label])
+    if len(there) > _FEWEST:
+        line += f"; most: {names[largest]} {most:,}"
+    return line

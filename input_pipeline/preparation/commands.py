@@ -18,9 +18,11 @@ from input_pipeline.preparation import (
     tfrecords,
 )
 from input_pipeline.preparation.closing import class_lines
+from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.image_folders.rows import Columns
 from input_pipeline.preparation.plan import Plan
+from input_pipeline.preparation.shuffling import rewrite
 from input_pipeline.preparation.upright import turn_upright
 
 _NAMED = 20  # skipped images that are listed one by one
@@ -141,14 +143,18 @@ def _tfrecords(arguments: argparse.Namespace) -> str:
         label_offset=arguments.label_offset,
         labels=arguments.labels,
     )
-    found = tfrecords.describe(
-        source,
-        output=arguments.output,
-        workers=arguments.workers,
-        overwrite_info=arguments.overwrite_info,
-    )
+    options = {
+        "workers": arguments.workers,
+        "overwrite_info": arguments.overwrite_info,
+        "allow_one_class": arguments.allow_one_class,
+    }
+    if arguments.shuffle:
+        outcome, notes = rewrite.shuffle(source, arguments.output, **options)
+        _say_notes(notes)
+        return _closing_lines(outcome, arguments.output)
+    found = tfrecords.describe(source, output=arguments.output, **options)
     _say_notes(found.notes)
-    done = "described" if found.is_new else "nothing to do, described already:"
+    done = _DESCRIBED[found.described]
     where = f" in {arguments.output}" * (arguments.output is not None)
     line = f"{done} {arguments.source}{where}: {_counts(found.info)}"
     return _with_classes(line, found.info, found.images)
@@ -193,8 +199,9 @@ def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:
 def _closing_lines(
     outcome: dataset_writer.Outcome, output: str, skipped: str = ""
 ) -> str:
-    if not outcome.written and not outcome.described:
-        line = f"{output} holds the whole dataset already: nothing to do"
+    if not outcome.written and outcome.described != Described.NEW:
+        also = _ALSO[outcome.described]
+        line = f"{output} holds the whole dataset already: {also}"
     else:
         line = f"wrote {output}: {_counts(outcome.info)}"
         line += f", of which {outcome.kept} were there already" * bool(outcome.kept)
@@ -223,6 +230,20 @@ def _counts(info: DatasetInfo) -> str:
     return f"{totals} in {files} files"
 
 
+_NO_DIGEST = "dataset_info.json is of an older version and has no digest"
+_DESCRIBED = {
+    Described.NEW: "described",
+    Described.ALREADY: "nothing to do, described already:",
+    Described.COMPLETED: "described anew, the digest was missing:",
+    Described.INCOMPLETE: f"nothing to do, described already ({_NO_DIGEST}, and its "
+    "folder cannot be written):",
+}
+_ALSO = {
+    Described.ALREADY: "nothing to do",
+    Described.COMPLETED: "described anew, the digest was missing",
+    Described.INCOMPLETE: f"nothing to do ({_NO_DIGEST}, and the folder cannot be "
+    "written)",
+}
 _COMMANDS: dict[str, Callable[[argparse.Namespace], str]] = {
     "imagefolder": _imagefolder,
     "imagenet": _imagenet,

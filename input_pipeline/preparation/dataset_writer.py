@@ -21,7 +21,8 @@ from input_pipeline import dataset_info, worker_pool
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import description, shard_writer
-from input_pipeline.preparation.plan import LABEL_OFFSET, File, Plan, summary
+from input_pipeline.preparation.description import Described
+from input_pipeline.preparation.plan import File, Plan, summary
 from input_pipeline.preparation.shard_writer import Done, Task
 from input_pipeline.records import ShardInfo
 
@@ -38,7 +39,7 @@ class Outcome:
 
     Attributes:
       info: what there is now.
-      described: whether dataset_info.json was written.
+      described: what became of dataset_info.json.
       written: files of records that were.
       kept: those that were there.
       skipped: the images that were, each with its why.
@@ -47,7 +48,7 @@ class Outcome:
     """
 
     info: DatasetInfo
-    described: bool
+    described: Described
     written: int
     kept: int
     skipped: tuple[str, ...]
@@ -131,9 +132,10 @@ class _Job:
             for name, of_split in shards.items()
         }
         names = tuple(one.name for one in self.plan.classes)
-        return DatasetInfo(self.plan.name, LABEL_OFFSET, names, splits)
+        offset, fields = self.plan.label_offset, self.plan.fields
+        return DatasetInfo(self.plan.name, offset, names, splits, fields)
 
-    def outcome(self, done: Sequence[Done], *, described: bool) -> Outcome:
+    def outcome(self, done: Sequence[Done], *, described: Described) -> Outcome:
         """Return what was done, from what was done to each file."""
         written = sum(one.is_new for one in done)
         skipped = tuple(one.why for file in done for one in file.skipped)
@@ -175,9 +177,10 @@ def _verify(job: _Job, refusal: claims.Unwritable) -> Outcome:
     done = [one for one in found if one]
     if len(done) < len(found):
         raise refusal
-    if dataset_info.read_info(job.output) != job.info(done):
+    described = description.only_read(job.info(done), job.output)
+    if described is None:
         raise refusal
-    return job.outcome(done, described=False)
+    return job.outcome(done, described=described)
 
 
 def _make_folder(output: str) -> None:

@@ -1,6 +1,7 @@
 """dataset_info.json, which is written once: a person may have mended what it says."""
 
 import dataclasses
+import enum
 import reprlib
 from collections.abc import Callable, Sequence
 
@@ -15,8 +16,17 @@ from input_pipeline.records import ShardInfo
 _NAMED = 3  # changed names of classes that are told
 
 
-def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bool:
-    """Write dataset_info.json unless it is there, the same; return whether it did.
+class Described(enum.Enum):
+    """What became of dataset_info.json."""
+
+    NEW = "written"
+    ALREADY = "there already, the same"
+    COMPLETED = "of an older version, which wrote no digest: written with it"
+    INCOMPLETE = "of an older version, where nothing can be written"
+
+
+def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> Described:
+    """Write dataset_info.json unless it is there, the same; return what became of it.
 
     Args:
       info: what to write.
@@ -28,14 +38,33 @@ def write_once(info: DatasetInfo, folder: str, *, overwrite: bool = False) -> bo
     """
     there = find(folder, overwrite=overwrite)
     if there == info:
-        return False
-    if there is not None and completed(there, by=info) == info:
-        dataset_info.write_info(info, folder)  # of an older version, which knew less
-        return True
-    if there is not None and not overwrite:
+        return Described.ALREADY
+    is_older = there is not None and _is_part(there, info)
+    if there is not None and not is_older and not overwrite:
         require_same(there, info, folder)
     dataset_info.write_info(info, folder)
-    return True
+    return Described.COMPLETED if is_older else Described.NEW
+
+
+def only_read(info: DatasetInfo, folder: str) -> Described | None:
+    """Return what there is in a folder that cannot be written; None if it will not do.
+
+    Args:
+      info: what there should be.
+      folder: with a dataset_info.json.
+
+    Raises:
+      DataError: that cannot be read.
+    """
+    there = dataset_info.read_info(folder)
+    if there == info:
+        return Described.ALREADY
+    return Described.INCOMPLETE if _is_part(there, info) else None
+
+
+def _is_part(there: DatasetInfo, info: DatasetInfo) -> bool:
+    """Whether a description lacks digests and counts, and is the same otherwise."""
+    return completed(there, by=info) == info
 
 
 def find(folder: str, *, overwrite: bool = False) -> DatasetInfo | None:
@@ -118,13 +147,32 @@ def _differences(there: DatasetInfo, now: DatasetInfo) -> str:
     ]
     if there.label_names != now.label_names:
         found.append(f"label_names: {_renamed(there.label_names, now.label_names)}")
-    if _shards(there) != _shards(now):
+    if changed := _changed_shards(there, now):
+        more = f" and {len(changed) - 1} more" * (len(changed) > 1)
+        found.append(f"splits: other records in {changed[0]}{more}")
+    elif _shards(there) != _shards(now):
         old, new = _totals(there), _totals(now)
         other = "other files, or other places in them"
         found.append(f"splits: {other if old == new else f'{old} -> {new}'}")
     elif there.label_names == now.label_names and there.splits != now.splits:
         found.append("splits: other numbers of images of a class")
     return "; ".join(found)
+
+
+def _changed_shards(there: DatasetInfo, now: DatasetInfo) -> list[str]:
+    """Return the files that hold other records, if that is all that differs in them."""
+    pairs = list(zip(_every_shard(there), _every_shard(now), strict=False))
+    if _totals(there) != _totals(now) or any(
+        (old.filename, old.records) != (new.filename, new.records)
+        or (old != new and old.digest == new.digest)
+        for old, new in pairs
+    ):
+        return []
+    return [old.filename for old, new in pairs if old != new]
+
+
+def _every_shard(info: DatasetInfo) -> list[ShardInfo]:
+    return [shard for of_split in _shards(info).values() for shard in of_split]
 
 
 def _shards(info: DatasetInfo) -> dict[str, tuple[ShardInfo, ...]]:

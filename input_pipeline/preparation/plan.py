@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.jpeg import Jpeg
+from input_pipeline.records import IMAGENET, Fields
 
 MAX_SHARDS = 99_999  # five digits in a file's name
 LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the background
@@ -54,11 +55,28 @@ class Pixels(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class RecordSource(Protocol):
+    """Where records come from that are written as they are; travels as a Source."""
+
+    def record(self, item: Item) -> bytes:
+        """Read one record; a DataError if it cannot be read, or is another one."""
+        ...
+
+    def name_of(self, content: bytes) -> str:
+        """Return the filename of the item that these bytes are of."""
+        ...
+
+    def describe(self, item: Item) -> str:
+        """Return what an error calls it."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Images in the order in which they are written, in so many files."""
 
-    source: Source
+    source: Source | RecordSource
     items: Sequence[Item]
     shards: int
 
@@ -82,12 +100,23 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that decides the bytes of a dataset."""
+    """All that decides the bytes of a dataset.
+
+    Attributes:
+      name: of the dataset.
+      classes: in the order of their labels.
+      splits: by name.
+      apply_orientation: whether photos are turned as their EXIF orientation says.
+      label_offset: of records that are written as they are.
+      fields: likewise.
+    """
 
     name: str
     classes: tuple[Class, ...]
     splits: Mapping[str, Split]
     apply_orientation: bool = False
+    label_offset: int = LABEL_OFFSET
+    fields: Fields = IMAGENET
 
     def files(self) -> list[File]:
         """Deal out the images in order, to sizes that differ by one at most.

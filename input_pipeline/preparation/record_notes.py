@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from common.console import count
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.preparation.record_survey import Surveys
+from input_pipeline.preparation.shuffling import batch_classes
+
+_NOT_TRAINED = ("validation", "test")
 
 
 def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
@@ -20,6 +23,7 @@ def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
         )
     yield from _copies(surveys)
     yield from _empty_classes(surveys, info)
+    yield from _sorted(surveys)
 
 
 def _copies(surveys: Surveys) -> Iterator[str]:
@@ -38,6 +42,21 @@ def _copies(surveys: Surveys) -> Iterator[str]:
         yield f"{name} holds the same records as {copied}{more}{why * (split != other)}"
 
 
+def _sorted(surveys: Surveys) -> Iterator[str]:
+    """Yield what says that training would see few classes at a time."""
+    for split, of_split in surveys.items():
+        if split in _NOT_TRAINED:
+            continue
+        found = batch_classes.of_split([one.labels for one in of_split])
+        if found.is_sorted:
+            yield (
+                f"{split} is sorted by class, more or less: a batch of {found.batch} "
+                f"would see about {found.seen:.0f} of {found.classes:,} classes (of a "
+                f"shuffled order: {found.ideal:.0f}); --shuffle --output=OUT writes "
+                "the records anew in a mixed order"
+            )
+
+
 def _empty_classes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
     """Yield what says which classes have no image, at all or in a split."""
     classes = range(info.label_offset, info.label_offset + len(info.label_names))
@@ -46,8 +65,6 @@ def _empty_classes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
         for split, of_split in surveys.items()
     }
     somewhere = set().union(*seen.values())
-    if len(somewhere) == 1:
-        yield f"all images are of one class, label {min(somewhere)}"
     for where, here, of in (
         ("", somewhere, classes),
         *((f" in {split}", here, sorted(somewhere)) for split, here in seen.items()),

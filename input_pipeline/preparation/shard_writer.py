@@ -17,7 +17,13 @@ from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
 from input_pipeline.preparation.jpeg import BadImageError
-from input_pipeline.preparation.plan import LABEL_OFFSET, Class, Item, Source
+from input_pipeline.preparation.plan import (
+    LABEL_OFFSET,
+    Class,
+    Item,
+    RecordSource,
+    Source,
+)
 from input_pipeline.records import ShardInfo
 
 _LENGTH_BYTES = 8  # of a record, with which a TFRecord begins
@@ -28,7 +34,7 @@ class Task:
     """One file to be made. `skip` is for images that cannot be used."""
 
     path: str
-    source: Source
+    source: Source | RecordSource
     items: Sequence[Item]
     classes: tuple[Class, ...]
     skip: bool
@@ -96,7 +102,7 @@ def _index(task: Task, found: list[str | None]) -> ShardInfo | None:
     """Read the names in a file, up to where it is damaged; None if it is."""
     try:
         return records.index_shard(
-            task.path, lambda content: found.append(_stored_filename(content))
+            task.path, lambda content: found.append(_name_of(content, task.source))
         )
     except DataError:
         return None
@@ -142,6 +148,13 @@ def _refuse(task: Task) -> NoReturn:
     )
 
 
+def _name_of(content: bytes, source: Source | RecordSource) -> str | None:
+    """Return the filename of the item that a record is of; None where it has none."""
+    if isinstance(source, RecordSource):
+        return source.name_of(content)
+    return _stored_filename(content)
+
+
 def _stored_filename(content: bytes) -> str | None:
     try:
         features = tf.train.Example.FromString(content).features.feature
@@ -156,6 +169,8 @@ def _fault(task: Task, item: Item) -> Skipped | None:
 
     An image that was skipped before is looked at again: nothing else says why.
     """
+    if isinstance(task.source, RecordSource):
+        return None  # which are all taken
     try:
         task.source.load(item)
     except BadImageError as error:
@@ -174,6 +189,11 @@ def _examples(
     What they leave out is added to `skipped`, and to `oriented` what carries an EXIF
     orientation.
     """
+    if isinstance(task.source, RecordSource):
+        for item in task.items:
+            yield task.source.record(item)
+            advance(1)
+        return
     for item in task.items:
         try:
             image = task.source.load(item)

@@ -19,6 +19,7 @@ from input_pipeline.preparation import (
     record_files,
     tfds,
 )
+from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.record_classes import NO_LABEL, GivenNames
 from input_pipeline.preparation.record_files import RecordFiles, command
 from input_pipeline.preparation.record_notes import survey_notes
@@ -55,15 +56,58 @@ class Description(NamedTuple):
 
     Attributes:
       info: as dataset_info.json says it.
-      is_new: whether that was written.
+      described: what became of that file.
       images: of each class, by split.
       notes: what a person should know of it, a line each.
     """
 
     info: DatasetInfo
-    is_new: bool
+    described: Described
     images: Mapping[str, Sequence[int]]
     notes: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What there is to read, and as what; no more than the first records are read.
+
+    Attributes:
+      source: the TFRecords.
+      theirs: TensorFlow Datasets' description, if there is one.
+      files: of each split.
+      fields: of the records.
+      names: what somebody has said of the classes.
+      notes: is told what a person should know.
+    """
+
+    source: Source
+    theirs: TfdsInfo | None
+    files: Mapping[str, Sequence[str]]
+    fields: Fields
+    names: GivenNames
+    notes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """All records, read once."""
+
+    opened: Opened
+    surveys: Surveys
+    label_names: tuple[str, ...]
+
+    def info(self, records_dir: str) -> DatasetInfo:
+        """Return the description of the records where they are."""
+        source, theirs = self.opened.source, self.opened.theirs
+        offset = self.opened.names.offset
+        return DatasetInfo(
+            name=theirs.name if theirs else _name(source.folder),
+            label_offset=offset,
+            label_names=self.label_names,
+            splits=_splits(self.surveys, range(offset, offset + len(self.label_names))),
+            fields=self.opened.fields,
+            records_dir=records_dir,
+        )
 
 
 def describe(
@@ -72,6 +116,7 @@ def describe(
     output: str | None = None,
     workers: int,
     overwrite_info: bool = False,
+    allow_one_class: bool = False,
 ) -> Description:
     """Read all TFRecords of a folder once and write dataset_info.json.
 
@@ -80,38 +125,102 @@ def describe(
       output: the folder to write it in, made if need be; by default beside them.
       workers: processes.
       overwrite_info: write dataset_info.json anew where it says something else.
+      allow_one_class: whether one class is enough.
 
     Raises:
       DataError: files that are missing, empty, damaged or no TFRecords; records without
         an image or a label; labels that do not fit the offset and the names; a
         dataset_info.json that says something else, or is not ours.
     """
-    folder = source.folder
-    theirs = tfds.read(folder)
-    output = _output(output, folder)
+    output = _output(output, source.folder)
+    opened = open_source(source)
+    refusal = _unwritable(output)
+    found = examine(opened, workers=workers, allow_one_class=allow_one_class)
+    info = found.info(_records_dir(source.folder, output, opened.files))
+    notes = [*opened.notes, *survey_notes(found.surveys, info)]
+    if refusal:
+        described = description.only_read(info, output)
+        if described is None:
+            raise refusal
+    else:
+        described = description.write_once(info, output, overwrite=overwrite_info)
+    return Description(info, described, _images(info), notes)
+
+
+def open_source(source: Source) -> Opened:
+    """Find the files, and what their fields are called; a DataError as in describe."""
+    theirs = tfds.read(source.folder)
     found = _find(source, theirs)
     for name in (name for names in found.splits.values() for name in names):
-        dataset_info.require_file(tf.io.gfile.join(folder, name))
+        dataset_info.require_file(tf.io.gfile.join(source.folder, name))
     fields = _fields(source, theirs, found.splits)
     notes = list(found.notes)
     names = _given_names(source, theirs, fields.label, notes)
-    _require_writable(output)
-    surveys: Surveys = survey(folder, found.splits, fields, workers=workers)
-    if theirs:
-        _check_lengths(surveys, theirs, folder)
-    surveys = _labelled(surveys, notes)
-    label_names = names.of_classes(surveys, folder)
-    info = DatasetInfo(
-        name=theirs.name if theirs else _name(folder),
-        label_offset=names.offset,
-        label_names=label_names,
-        splits=_splits(surveys, range(names.offset, names.offset + len(label_names))),
-        fields=fields,
-        records_dir=_records_dir(folder, output, found.splits),
+    return Opened(source, theirs, found.splits, fields, names, notes)
+
+
+def examine(
+    opened: Opened,
+    *,
+    workers: int,
+    names_records: bool = False,
+    allow_one_class: bool = False,
+) -> Examined:
+    """Read all records.
+
+    Args:
+      opened: their files.
+      workers: processes.
+      names_records: see `survey`.
+      allow_one_class: whether one class is enough.
+
+    Raises:
+      DataError: as in `describe`.
+    """
+    folder = opened.source.folder
+    surveys: Surveys = survey(
+        folder,
+        opened.files,
+        opened.fields,
+        workers=workers,
+        names_records=names_records,
     )
-    notes += survey_notes(surveys, info)
-    is_new = description.write_once(info, output, overwrite=overwrite_info)
-    return Description(info, is_new, _images(info), notes)
+    if opened.theirs:
+        _check_lengths(surveys, opened.theirs, folder)
+    surveys = _labelled(surveys, opened.notes)
+    found = Examined(opened, surveys, opened.names.of_classes(surveys, folder))
+    labels = {
+        n for of_split in surveys.values() for one in of_split for n in one.counts
+    }
+    if len(labels) == 1 and not allow_one_class:
+        name = found.label_names[min(labels) - opened.names.offset]
+        raise DataError(
+            f"{folder} holds images of one class, label {min(labels)}, {name!r}: are "
+            "files of the others missing, or is the label in another field? If not, "
+            "give --allow_one_class"
+        )
+    return found
+
+
+def require_apart(source: str, output: str) -> None:
+    """Raise a DataError if records written anew would lie among those that there are.
+
+    Args:
+      source: the folder of those that there are.
+      output: the folder of those to be written.
+    """
+    one, other = gfiles.local_path(output), gfiles.local_path(source)
+    if one is not None and other is not None:
+        one, other = os.path.realpath(one), os.path.realpath(other)
+        lies_in = os.path.commonpath([one, other]) == other
+    else:
+        lies_in = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+    if lies_in:
+        raise DataError(
+            f"--output {output} lies in --source {source}, whose records --shuffle "
+            "leaves as they are: choose a folder outside"
+        )
+    _output(output, source)
 
 
 def _splits(surveys: Surveys, labels: Sequence[int]) -> dict[str, SplitInfo]:
@@ -126,15 +235,23 @@ def _splits(surveys: Surveys, labels: Sequence[int]) -> dict[str, SplitInfo]:
     }
 
 
-def _require_writable(output: str) -> None:
-    """Make the folder; a DataError if nothing can be written, before all is read."""
+def _unwritable(output: str) -> DataError | None:
+    """Make the folder; return why nothing can be written, before all is read.
+
+    Raises:
+      DataError: nothing can, and there is no description that may be as it should be.
+    """
     gfiles.make_folder(output)
     local = gfiles.local_path(output)
-    if local is not None and not os.access(local, os.W_OK | os.X_OK):
-        raise DataError(
-            f"{output} cannot be written in: mend its permissions, or name another "
-            f"folder for {INFO_FILENAME}, --output=OUT"
-        )
+    if local is None or os.access(local, os.W_OK | os.X_OK):
+        return None
+    refusal = DataError(
+        f"{output} cannot be written in: mend its permissions, or name another "
+        f"folder for {INFO_FILENAME}, --output=OUT"
+    )
+    if not gfiles.exists(tf.io.gfile.join(output, INFO_FILENAME)):
+        raise refusal
+    return refusal
 
 
 def _images(info: DatasetInfo) -> dict[str, Sequence[int]]:

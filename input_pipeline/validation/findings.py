@@ -26,6 +26,17 @@ class FaultKind(enum.Enum):
     DAMAGED_RECORD = ("damaged record", True, _COPY)
     WRONG_COUNT = ("wrong number of records", True, _INDEX)
     WRONG_OFFSETS = ("wrong offsets", True, _INDEX)
+    OTHER_RECORDS = (
+        "other records than dataset_info.json says",
+        True,
+        "somebody has changed the file: take back what belongs to dataset_info.json, "
+        "or prepare again, with --overwrite_info if they are meant",
+    )
+    OTHER_COUNTS = (
+        "number of images of a class that is not as dataset_info.json says",
+        True,
+        _INDEX,
+    )
     UNLISTED_FILE = (
         "file that dataset_info.json does not list",
         True,

@@ -108,6 +108,7 @@ def inspect_dataset(
         findings.merge(report.findings)
     _check_listing(data_dir, info, findings)
     _check_labels(shards, info, findings)
+    _check_counts(splits, shards, info, findings)
     check_repeats(shards, findings)
     reports = {
         name: _summarize(of_split, shards[name], _class_counts(shards[name], info))
@@ -191,6 +192,29 @@ def _check_labels(shards: Shards, info: DatasetInfo, findings: Findings) -> None
         else:
             hint += FaultKind.LABEL_OUTSIDE.remedy
         findings.remedies[FaultKind.LABEL_OUTSIDE] = hint
+
+
+def _check_counts(
+    splits: Mapping[str, SplitInfo],
+    shards: Shards,
+    info: DatasetInfo,
+    findings: Findings,
+) -> None:
+    """Note classes of which there are more or fewer images than was counted."""
+    for name, split in splits.items():
+        counts = _class_counts(shards[name], info).tolist()
+        if split.images is None or sum(counts) != split.total:
+            continue  # of the records that have no class there is something else to say
+        for number, (found, listed) in enumerate(
+            zip(counts, split.images, strict=True)
+        ):
+            if found != listed:
+                label = f"label {number + info.label_offset}"
+                detail = (
+                    f"{label}, {info.label_names[number]!r}: {found}, "
+                    f"{dataset_info.INFO_FILENAME} says {listed}"
+                )
+                findings.add(FaultKind.OTHER_COUNTS, Location(name, detail=detail))
 
 
 def _summarize(

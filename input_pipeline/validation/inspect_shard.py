@@ -25,6 +25,7 @@ from input_pipeline.records import (
     CHUNK_RECORDS,
     IMAGENET,
     MISSING_LABEL,
+    ContentDigest,
     Fields,
     ShardInfo,
     parse,
@@ -126,6 +127,8 @@ class _Reader:
         self._number = self._offset = 0  # of the next record
         self._reached_end = True
         self._offsets_agree = True
+        self._digest = ContentDigest()
+        self._digested = 0  # records
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         if self._size == 0:
@@ -135,6 +138,8 @@ class _Reader:
             try:
                 for serialized in _records_from(self._path, self._offset):
                     self._compare_offset()
+                    self._digest.add(serialized)
+                    self._digested += 1
                     yield self._number, serialized
                     self._number += 1
                     self._offset += _FRAMING + len(serialized)
@@ -147,6 +152,8 @@ class _Reader:
         if self._reached_end and self._number != self._shard.records:
             listed = f"{self._number}, dataset_info.json says {self._shard.records}"
             self._add(FaultKind.WRONG_COUNT, listed)
+        elif self._offsets_agree and self._digested == self._shard.records:
+            self._compare_digest()
 
     def _add(
         self, kind: FaultKind, detail: str = "", record: int | None = None
@@ -163,6 +170,13 @@ class _Reader:
             self._offsets_agree = False
             begins = f"begins at byte {self._offset}, dataset_info.json says {listed}"
             self._add(FaultKind.WRONG_OFFSETS, begins, self._number)
+
+    def _compare_digest(self) -> None:
+        """Note records that are whole, and not those that were described."""
+        found = self._digest.hex()
+        if self._shard.digest not in ("", found):
+            listed = f"their digest is {found}, not {self._shard.digest}"
+            self._add(FaultKind.OTHER_RECORDS, listed)
 
     def _skip_damage(self) -> None:
         """Name the damage, and go to the next record that can be found."""

@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
-from tests.input_pipeline.builders import example, write_dataset
+from tests.input_pipeline.builders import example, forget_identity, write_dataset
 
 
 def test_the_info_survives_the_disk(tmp_path):
@@ -154,3 +156,38 @@ def test_an_impossible_part_of_a_split(tmp_path, name):
     info = write_dataset(tmp_path, {f"train-{i}": [example(i)] for i in range(3)})
     with pytest.raises(DataError, match=r"of 3 shards: write \[:20shard\]"):
         info.split(name)
+
+
+def test_a_split_is_known_by_its_records_and_not_by_its_files_names(tmp_path):
+    shards = {f"train-{i}": [example(i), example(i + 1)] for i in range(2)}
+    split = write_dataset(tmp_path / "a", shards).split("train")
+    lines = "".join(f"2 {shard.digest}\n" for shard in split.shards)
+    assert split.digest == hashlib.sha256(lines.encode()).hexdigest()[:32]
+    other = {name.replace("-", "-0"): of for name, of in shards.items()}
+    assert write_dataset(tmp_path / "b", other).split("train").digest == split.digest
+    turned = dict(zip(shards, reversed(shards.values()), strict=True))
+    assert write_dataset(tmp_path / "c", turned).split("train").digest != split.digest
+
+
+def test_numbers_of_images_survive_the_disk_and_are_of_whole_splits(tmp_path):
+    info = write_dataset(tmp_path, {f"train-{i}": [example(i)] for i in range(2)})
+    train = dataclasses.replace(info.split("train"), images=(1, 1, 0, 0, 0))
+    info = dataclasses.replace(info, splits={"train": train})
+    dataset_info.write_info(info, str(tmp_path))
+    assert dataset_info.load_info(str(tmp_path)) == info
+    assert info.split("train[0shard:2shard]") == train
+    half = info.split("train[1shard:]")
+    assert (half.images, half.total, half.shards) == (None, 1, train.shards[1:])
+    assert half.digest not in ("", train.digest)
+
+
+def test_an_older_description_is_read(tmp_path):
+    shards = {"train-0": [example(0)], "train-1": [example(1)]}
+    info = write_dataset(tmp_path, shards)
+    forget_identity(tmp_path)
+    there = dataset_info.load_info(str(tmp_path))
+    assert there.split("train").digest == ""
+    assert there.split("train").images is None
+    some = dataclasses.replace(there.split("train").shards[0], digest="")
+    split = dataset_info.SplitInfo((some, info.split("train").shards[1]))
+    assert split.digest == ""

@@ -63,6 +63,8 @@ SOME = "it has to be a list of at least one, [...]"
 NUMBERS = "it has to be a list of numbers, [...]"
 SPLITS = "it has to be an object, {...}, of at least one split"
 TOTAL = "it has to be 41, the records of its shards"
+DIGEST = "it has to be the 32 hexadecimal digits that prepare writes"
+IMAGES = "splits.train.images"
 MANY = 10**30
 # The place, what is put there, how it is shown, and what it has to be.
 WRONG = [
@@ -196,6 +198,33 @@ WRONG = [
         ("splits", value, shown, SPLITS)
         for value, shown in [({}, "{}"), ([], "[]"), (None, "null"), ("x", '"x"')]
     ),
+    *(
+        (f"{SHARD}.digest", value, shown, DIGEST)
+        for value, shown in [
+            ("", '""'),
+            (None, "null"),
+            (5, "5"),
+            ("0" * 31, f'"{"0" * 31}"'),
+            ("0" * 33, f'"{"0" * 33}"'),
+            ("A" * 32, f'"{"A" * 32}"'),
+            ("0" * 31 + "\n", f'"{"0" * 31}\\n"'),
+        ]
+    ),
+    *(
+        ("splits.train.images", value, shown, SOME)
+        for value, shown in [(None, "null"), (5, "5"), ({"cat": 41}, "{...}")]
+    ),
+    *(
+        ("splits.train.images", [value, 0, 41], None, f"{IMAGES}[0] = {shown}: {COUNT}")
+        for value, shown in [(1.0, "1.0"), (True, "true"), (-1, "-1"), ("1", '"1"')]
+    ),
+    (
+        "splits.train.images",
+        [40, 1],
+        None,
+        f"{IMAGES} are 2 numbers: there are 3 classes, one for each",
+    ),
+    ("splits.train.images", [40, 0, 0], None, f"{IMAGES} add up to 40 of 41 records"),
     ("splits.train", 5, "5", "it has to be an object, {...}"),
     ("splits.train.shards", {}, "{}", SOME),
     ("splits.train.shards", [], "[]", SOME),
@@ -321,6 +350,8 @@ def test_bytes_that_say_nothing_sound(case):
         changed("label_names.1", "été"),
         changed("label_names.1", "cat"),
         changed("splits.train.total", GONE),
+        changed("splits.train.images", [40, 0, 1]),
+        changed(f"{SHARD}.digest", "0123456789abcdef" * 2),
         changed("more", {"x": [None]}),
         changed("splits", {"test-v2.été": TRAIN}),
     ],

@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import tensorflow as tf
 
@@ -64,3 +66,30 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         records.write_shard(str(tmp_path / "train-0"), examples())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_digest_is_of_lengths_and_bytes(tmp_path):
+    path, contents = str(tmp_path / "train-0"), [b"one", b"", b"three" * 999]
+    by_hand = hashlib.sha256()
+    for content in contents:
+        by_hand.update(len(content).to_bytes(8, "little") + content)
+    digest = by_hand.hexdigest()[:32]
+    assert records.write_shard(path, contents).digest == digest
+    assert records.index_shard(path).digest == digest
+    for others in (
+        [b"onet", b"", (b"three" * 999)[1:]],  # the same bytes, cut elsewhere
+        [b"", b"one", b"three" * 999],
+        contents[:2],
+    ):
+        assert records.write_shard(path, others).digest != digest
+
+
+def test_one_record_is_read_by_where_it_begins(tmp_path):
+    path, contents = str(tmp_path / "train-0"), [b"one", b"", b"three"]
+    shard = records.write_shard(path, contents)
+    bounds = records.bounds(map(len, contents))
+    assert bounds == [0, 19, 35, (tmp_path / "train-0").stat().st_size]
+    assert shard.offsets == (0,)
+    for content, begin in zip(contents, bounds, strict=False):
+        for name in (path, f"file://{path}"):
+            assert records.read_record(name, begin, len(content)) == content

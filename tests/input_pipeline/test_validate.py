@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,10 +14,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import dataset, records, validate
+from input_pipeline import dataset, dataset_info, records, validate
 from input_pipeline.validation import inspect_dataset
 from input_pipeline.validation.findings import FaultKind, Findings, Location
-from tests.input_pipeline.builders import DATA, example, jpeg, write_dataset
+from tests.input_pipeline.builders import (
+    DATA,
+    example,
+    forget_identity,
+    jpeg,
+    write_dataset,
+)
 
 
 def check(data_dir, *options: str) -> tuple[int, str, str]:
@@ -117,6 +124,40 @@ def test_two_processes_find_what_one_does(tmp_path):
     )
     assert (done.returncode, done.stdout) == check(tmp_path, "--json")[:2]
     assert done.returncode == 1
+
+
+def test_other_records_than_were_described(tmp_path):
+    """Their lengths, names and CRCs are right."""
+    shards = {f"train-{i}": [example(i), example(i + 5)] for i in range(2)}
+    info = write_dataset(tmp_path, shards)
+    train = info.split("train")
+    counted = dataclasses.replace(train, images=(2, 2, 0, 0, 0))
+    info = dataclasses.replace(info, splits={"train": counted})
+    dataset_info.write_info(info, str(tmp_path))
+    assert all_locations(findings_of(tmp_path)) == {}
+    other = records.write_shard(
+        str(tmp_path / "train-1"), [example(1), example(6, label=1)]
+    )
+    found = findings_of(tmp_path)
+    assert all_locations(found) == {
+        FaultKind.OTHER_RECORDS: [
+            f"train-1: their digest is {other.digest}, not {train.shards[1].digest}"
+        ],
+        FaultKind.OTHER_COUNTS: [
+            "train: label 1, 'class 0': 3, dataset_info.json says 2",
+            "train: label 2, 'class 1': 1, dataset_info.json says 2",
+        ],
+    }
+    assert found.errors == 3
+    code, out, _ = check(tmp_path, "--split=train[1shard:]")
+    assert code == 1
+    assert "other records than dataset_info.json says: 1\n  train-1: their dig" in out
+
+
+def test_without_a_digest_there_is_nothing_to_compare(tmp_path):
+    write_dataset(tmp_path, {"train-0": [example(i) for i in range(5)]})
+    forget_identity(tmp_path)
+    assert findings_of(tmp_path).found() == []
 
 
 # Records

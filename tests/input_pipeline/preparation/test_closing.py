@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "emu", "gnu", "\x1bx")
             5,
             [9, 2, 9, 2, 1],
             "train: 5 classes of 1 to 9 images, median 2; "
-            "fewest: \\x1bx 1, dog 2, gnu 2",
+            "fewest: \\x1bx 1, dog 2, gnu 2; most: cat 9",
         ),
         (3, [4, 0, 4], "train: 2 of 3 classes (none of dog), each of 4 images"),
         (
@@ -39,7 +39,7 @@ NAMES = ("cat", "dog", "emu", "gnu", "\x1bx")
     ],
 )
 def test_a_line_tells_the_classes_of_a_split(names, counts, line):
-    assert class_lines(NAMES[:names], {"train": counts}) == [line]
+    assert class_lines(NAMES[:names], {"train": counts})[0] == line
 
 
 def test_each_split_has_a_line():
@@ -48,3 +48,38 @@ def test_each_split_has_a_line():
         "train: 2 classes, each of 2 images",
         "validation: 2 classes, each of 1 image",
     ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "odd"),
+    [
+        ({"train": [2, 2, 0], "validation": [1, 1, 0]}, []),
+        ({"train": [2, 2, 2], "validation": [1, 1, 0]}, []),
+        (
+            {"train": [2, 2, 0], "validation": [1, 1, 7]},
+            [
+                "validation has images of what train has none of (emu): no run can "
+                "learn to tell them"
+            ],
+        ),
+        (
+            {"train": [2, 0, 0], "test": [0, 1, 7]},
+            [
+                "all images of train are of one class, cat: are the others missing?",
+                "test has images of what train has none of (dog, emu): no run can "
+                "learn to tell them",
+            ],
+        ),
+        (
+            {"train": [2, 2, 2], "validation": [0, 9, 0]},
+            ["all images of validation are of one class, dog: are the others missing?"],
+        ),
+        ({"test": [2, 2, 0], "other": [0, 2, 2]}, []),
+    ],
+)
+def test_what_scores_would_not_tell(counts, odd):
+    assert class_lines(NAMES[:3], counts)[len(counts) :] == odd
+
+
+def test_one_class_alone_is_asked_about_before():
+    assert len(class_lines(["cat"], {"train": [2], "validation": [1]})) == 2

@@ -8,10 +8,12 @@ import tensorflow as tf
 
 from common import claims
 from common.claims import Held
-from input_pipeline import dataset_info, records
+from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description
+from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.image_folders import imagefolder
+from tests.input_pipeline.builders import change_a_record, forget_identity
 from tests.input_pipeline.images import digests, encoded, write_files
 from tests.support.folders import content
 
@@ -185,7 +187,7 @@ def test_a_description_is_compared_before_a_record_is_written(plan, tmp_path):
         write(plan, tmp_path)
     assert sorted(content(tmp_path)) == sorted(before)
     again = write(plan, tmp_path, overwrite_info=True)
-    assert (again.written, again.kept, again.described) == (2, 1, True)
+    assert (again.written, again.kept, again.described) == (2, 1, Described.NEW)
 
 
 @pytest.fixture
@@ -212,7 +214,8 @@ def test_a_finished_dataset_on_a_disk_that_is_read_only(plan, tmp_path, read_onl
     before = content(tmp_path)
     read_only(why)
     second = write(plan, tmp_path)
-    assert (second.written, second.kept, second.described) == (0, 3, False)
+    assert (second.written, second.kept) == (0, 3)
+    assert second.described == Described.ALREADY
     assert second.info == first.info
     assert content(tmp_path) == before
 
@@ -246,6 +249,78 @@ def test_an_unfinished_dataset_on_a_disk_that_is_read_only(
     assert content(tmp_path) == before
 
 
+def test_an_older_description_is_completed(plan, tmp_path):
+    """And the records stay."""
+    first = write(plan, tmp_path)
+    before, times = (
+        content(tmp_path),
+        {name: (tmp_path / name).stat().st_mtime_ns for name in SHARDS},
+    )
+    forget_identity(tmp_path)
+    second = write(plan, tmp_path)
+    assert (second.written, second.kept, second.info) == (0, 3, first.info)
+    assert second.described == Described.COMPLETED
+    assert content(tmp_path) == before
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in SHARDS} == times
+    assert write(plan, tmp_path).described == Described.ALREADY
+
+
+def test_the_line_on_an_older_description(source, tmp_path, capsys, read_only):
+    command = ["imagefolder", f"--source={source}", f"--output={tmp_path}"]
+    command += ["--shards=3", "--workers=1"]
+    assert prepare.main(command) == 0
+    for prepare_for, line in [
+        (forget_identity, "described anew, the digest was missing"),
+        (lambda folder: None, "nothing to do"),
+        (
+            lambda folder: read_only(errno.EROFS) or forget_identity(folder),
+            "nothing to do (dataset_info.json is of an older version and has no "
+            "digest, and the folder cannot be written)",
+        ),
+    ]:
+        prepare_for(tmp_path)
+        capsys.readouterr()
+        assert prepare.main(command) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"{tmp_path} holds the whole dataset already: {line}",
+            "train: 2 classes, each of 6 images",
+        ]
+
+
+def test_an_older_description_that_is_mended_stays(plan, tmp_path):
+    write(plan, tmp_path)
+    forget_identity(tmp_path)
+    said = mend(tmp_path / dataset_info.INFO_FILENAME)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=said):
+        write(plan, tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_an_older_description_on_a_disk_that_is_read_only(plan, tmp_path, read_only):
+    first = write(plan, tmp_path)
+    forget_identity(tmp_path)
+    before = content(tmp_path)
+    read_only(errno.EROFS)
+    second = write(plan, tmp_path)
+    assert (second.written, second.kept, second.info) == (0, 3, first.info)
+    assert second.described == Described.INCOMPLETE
+    assert content(tmp_path) == before
+
+
+def test_a_record_that_was_changed_in_place_is_noticed(plan, tmp_path):
+    """Its name is the plan's, its length and its CRC are right."""
+    write(plan, tmp_path)
+    change_a_record(tmp_path / SHARDS[1], 2, b"JFIF", b"JFIE")
+    before = content(tmp_path)
+    said = rf"\(splits: other records in {SHARDS[1]}\): keep it as it is, or overwrite"
+    with pytest.raises(DataError, match=said):
+        write(plan, tmp_path)
+    assert content(tmp_path) == before
+    assert write(plan, tmp_path, overwrite_info=True).described == Described.NEW
+    assert write(plan, tmp_path).described == Described.ALREADY
+
+
 def mend(path):
     path.write_text(path.read_text().replace('"a"', '"kitten"'))
     return r"label_names: 'kitten' -> 'a'\): keep it as it is, or overwrite it with"
@@ -276,9 +351,11 @@ def test_a_description_that_a_person_has_changed_stays(plan, tmp_path, change):
         write(plan, tmp_path)
     assert content(tmp_path) == before
     again = write(plan, tmp_path, overwrite_info=True)
-    assert (again.written, again.described, again.info) == (0, True, written.info)
+    assert (again.written, again.info) == (0, written.info)
+    assert again.described == Described.NEW
     assert digests(tmp_path) == whole
-    assert not write(plan, tmp_path, overwrite_info=True).described
+    again = write(plan, tmp_path, overwrite_info=True)
+    assert again.described == Described.ALREADY
 
 
 def test_what_would_change_is_told_in_few_words():
@@ -291,6 +368,7 @@ def test_what_would_change_is_told_in_few_words():
 
     shard = records.ShardInfo("train-0", 20, (0, 88))
     one_more = records.ShardInfo("train-1", 1, (0,))
+    counted = {"train": dataset_info.SplitInfo(info().splits["train"].shards, (20,))}
     told = [
         description._differences(info(), info(**changes))
         for changes in (
@@ -299,6 +377,7 @@ def test_what_would_change_is_told_in_few_words():
             {"label_names": tuple("ab")},
             {"splits": {"train": dataset_info.SplitInfo((shard,))}},
             {"splits": {"train": dataset_info.SplitInfo((shard, one_more))}},
+            {"splits": counted},
         )
     ]
     assert told == [
@@ -307,6 +386,7 @@ def test_what_would_change_is_told_in_few_words():
         "label_names: ('c0', 'c1', 'c2', 'c3', 'c4', 'c5', ...) -> ('a', 'b')",
         "splits: other files, or other places in them",
         "splits: 20 train -> 21 train",
+        "splits: other numbers of images of a class",
     ]
 
 
@@ -378,6 +458,35 @@ def test_a_second_writer_is_refused(plan, tmp_path, monkeypatch):
     write(plan, tmp_path)
     assert not under_way.exists()
     assert not (tmp_path / claims.NAME).exists()
+
+
+def test_files_of_other_records_are_told_from_other_files():
+    def told(*shards):
+        splits = {"train": dataset_info.SplitInfo(shards)}
+        return dataset_info.DatasetInfo("x", 1, ("a", "b"), splits)
+
+    first, second, third = (
+        records.ShardInfo(f"train-{i}", 20, (0, 99), str(i) * 32) for i in range(3)
+    )
+    for now, want in [
+        (
+            (first, dataclasses.replace(second, digest="f" * 32)),
+            "splits: other records in train-1",
+        ),
+        (
+            (
+                dataclasses.replace(first, offsets=(0, 98), digest="e" * 32),
+                dataclasses.replace(second, digest="f" * 32),
+            ),
+            "splits: other records in train-0 and 1 more",
+        ),
+        ((first, third), "splits: other files, or other places in them"),
+        (
+            (first, dataclasses.replace(second, offsets=(0, 98))),
+            "splits: other files, or other places in them",
+        ),
+    ]:
+        assert description._differences(told(first, second), told(*now)) == want
 
 
 def test_plans_do_not_mix(plan, source, tmp_path):

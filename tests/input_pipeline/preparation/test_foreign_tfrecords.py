@@ -15,6 +15,7 @@ import tensorflow as tf
 from input_pipeline import dataset, dataset_info, prepare, records, validate
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import Description, Source, describe
+from tests.input_pipeline.builders import forget_identity
 from tests.input_pipeline.preparation.foreign_records import (
     JPEGS,
     PNG,
@@ -41,7 +42,9 @@ REWRITE = (
 
 def look(folder, output=None, **flags) -> Description:
     source = Source(str(folder), **flags)
-    return describe(source, output=output and str(output), workers=1)
+    return describe(
+        source, output=output and str(output), workers=1, allow_one_class=True
+    )
 
 
 def refusal(folder, output=None, **flags) -> str:
@@ -215,8 +218,6 @@ SAME = "val.tfrecord holds the same records as train.tfrecord: validation then s
          ["1 of 5 classes has no image, the first is label 0, '0'"]),
         ({"train": [imagenet(0), imagenet(3)]}, {},
          ["2 of 4 classes have no image, the first is label 2, '2'"]),
-        ({"train": [imagenet(1)]}, {"label_offset": 2},
-         ["all images are of one class, label 2"]),
         ({"train": IMAGENET, "val": [imagenet(0, label=-1)]}, {},
          ["validation is left out: its 1 record have the label -1, which is none"]),
         ({"train": [*IMAGENET, imagenet(0, encoded=WEBP)]}, {},
@@ -290,6 +291,24 @@ def tfds(tmp_path):
     )
 
 
+def test_tfds_of_an_older_description_and_written_anew(tfds, tmp_path, capsys):
+    before, output = folders.content(tfds), tmp_path / "out"
+    command = ["tfrecords", f"--source={tfds}", "--workers=1"]
+    assert prepare.main([*command, f"--output={output}"]) == 0
+    described = forget_identity(output)
+    capsys.readouterr()
+    assert prepare.main([*command, f"--output={output}"]) == 0
+    said = f"described anew, the digest was missing: {tfds} in {output}: 37 train rec"
+    assert capsys.readouterr().out.startswith(said)
+    assert (output / dataset_info.INFO_FILENAME).read_bytes() == described
+    assert prepare.main([*command, f"--output={tmp_path}/new", "--shuffle"]) == 0
+    info = dataset_info.load_info(str(tmp_path / "new"))
+    assert (info.name, info.label_offset, info.label_names[1]) == ("pets", 0, "bengal")
+    assert [shard.records for shard in info.split("train").shards] == [18, 19]
+    assert info.split("train").images == (10, 9, 9, 9)
+    assert folders.content(tfds) == before
+
+
 def test_tfds_is_described_elsewhere_and_stays_as_it_is(tfds, tmp_path, capsys):
     before, output = folders.content(tfds), tmp_path / "out"
     command = ["tfrecords", f"--source={tfds}", "--workers=1"]
@@ -311,9 +330,9 @@ def test_tfds_is_described_elsewhere_and_stays_as_it_is(tfds, tmp_path, capsys):
         assert out.splitlines() == [
             f"{said} {tfds} in {output}: {counts}",
             "train: 4 classes of 9 to 10 images, median 9; fewest: bengal 9, birman 9, "
-            "bombay 9",
+            "bombay 9; most: abyssinian 10",
             "validation: 4 classes of 1 to 2 images, median 1; fewest: bengal 1, "
-            "birman 1, bombay 1",
+            "birman 1, bombay 1; most: abyssinian 2",
         ]
         assert err == ""
     assert folders.content(tfds) == before

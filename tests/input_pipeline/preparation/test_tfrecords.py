@@ -6,6 +6,7 @@ import tensorflow as tf
 from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.tfrecords import Source, describe
+from tests.input_pipeline.builders import change_a_record, forget_identity
 from tests.input_pipeline.images import encoded
 from tests.support import folders
 
@@ -113,6 +114,89 @@ def test_names_that_a_person_has_mended_stay(folder, capsys):
     assert prepare.main([*command, "--overwrite_info"]) == 0
     assert capsys.readouterr().out.startswith(f"described {folder}: 23 train records")
     assert dataset_info.load_info(str(folder)).label_names[2] == "tulip"
+
+
+def test_images_are_counted_by_class(folder):
+    splits = look(folder).splits
+    assert splits["train"].images == (11, 6, 6)
+    assert splits["validation"].images == (1, 1, 0)
+    assert dataset_info.load_info(str(folder)).splits == splits
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_older_description_is_completed(folder, tmp_path, capsys, elsewhere):
+    output = tmp_path / "out" if elsewhere else folder
+    command = ["tfrecords", f"--source={folder}", "--workers=1"]
+    command += [f"--output={output}"] * elsewhere
+    where = f" in {output}" * elsewhere
+    assert prepare.main(command) == 0
+    before = folders.content(tmp_path)
+    forget_identity(output)
+    capsys.readouterr()
+    assert prepare.main(command) == 0
+    said = f"described anew, the digest was missing: {folder}{where}: 23 train records"
+    assert capsys.readouterr().out.startswith(said)
+    assert folders.content(tmp_path) == before
+
+
+def test_a_description_where_nothing_can_be_written(folder, capsys, monkeypatch):
+    command = ["tfrecords", f"--source={folder}", "--workers=1"]
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode)
+    )
+    assert prepare.main(command) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder} cannot be written in: mend its permissions, or name another "
+        "folder for dataset_info.json, --output=OUT\n"
+    )
+    with monkeypatch.context() as writable:
+        writable.setattr(os, "access", access)
+        assert prepare.main(command) == 0
+    capsys.readouterr()
+    assert prepare.main(command) == 0
+    assert capsys.readouterr().out.startswith("nothing to do, described already: ")
+    forget_identity(folder)
+    before = folders.content(folder)
+    assert prepare.main(command) == 0
+    assert capsys.readouterr().out.startswith(
+        "nothing to do, described already (dataset_info.json is of an older version "
+        f"and has no digest, and its folder cannot be written): {folder}: 23 train"
+    )
+    assert prepare.main([*command, "--label_offset=0"]) == 2
+    assert "cannot be written in" in capsys.readouterr().err
+    assert folders.content(folder) == before
+
+
+def test_a_record_that_was_changed_in_place_is_noticed(folder, capsys):
+    command = ["tfrecords", f"--source={folder}", "--workers=1"]
+    assert prepare.main(command) == 0
+    change_a_record(folder / "train-00001-of-00002", 0, b"JFIF", b"JFIE")
+    before = folders.content(folder)
+    assert prepare.main(command) == 2
+    said = "(splits: other records in train-00001-of-00002): keep it as it is, or"
+    assert said in capsys.readouterr().err
+    assert folders.content(folder) == before
+    assert prepare.main([*command, "--overwrite_info"]) == 0
+    assert prepare.main(command) == 0
+
+
+def test_one_class_is_asked_about(tmp_path, capsys):
+    write(tmp_path, {"train-00000-of-00001": [example(2, "rose")] * 3})
+    command = ["tfrecords", f"--source={tmp_path}", "--workers=1"]
+    assert prepare.main(command) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path} holds images of one class, label 2, 'rose': are files of "
+        "the others missing, or is the label in another field? If not, give "
+        "--allow_one_class\n"
+    )
+    assert not (tmp_path / dataset_info.INFO_FILENAME).exists()
+    assert prepare.main([*command, "--allow_one_class"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "train: 1 of 2 classes (none of 1), each of 3 images",
+        "all images of train are of one class, rose: are the others missing?",
+    ]
 
 
 @pytest.mark.parametrize("name", ["train-00001-of-00002", "dataset_info.json"])

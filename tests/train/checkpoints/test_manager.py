@@ -517,7 +517,7 @@ def test_copy_of_what_vanishes(folder, tmp_path, monkeypatch, copied):
 
 
 def scaled(scale):
-    return variables() | {"loss_scale/scale": tf.Variable(float(scale))}
+    return variables() | {"loss_scale/scale": tf.Variable(tf.constant(float(scale)))}
 
 
 def saved_with(folder, held, step):
