@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import threading
 import types
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,10 @@ def find(
         data_dir=where,
         epochs=3,
         global_batch_size=8,
-        build_model=functools.partial(print, num_classes=outputs),
+        build_model=functools.partial(dict, num_classes=outputs),
     )
-    experiment.steps_of = functools.partial(Experiment.steps_of, experiment)
+    of_images: Any = Experiment.steps_of
+    experiment.steps_of = functools.partial(of_images, experiment)
     info = DatasetInfo(
         "pets", **{"label_offset": 0, **of}, label_names=names, splits=splits
     )
@@ -236,7 +238,8 @@ class Together:
 
         def process(number):
             try:
-                data_changes.agree(data[number], Member(self, number))
+                member: Any = Member(self, number)
+                data_changes.agree(data[number], member)
                 said[number] = ""
             except UserError as error:
                 said[number] = str(error)
