@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from common import claims, gfiles
-from common.console import say
+from common.console import count, say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from models.input_form import input_form
@@ -19,7 +19,7 @@ from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import cluster, strategies
+from train.distribution import cluster, devices, strategies
 from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
@@ -28,6 +28,7 @@ from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
 from train.stages import Stages
+from train.start import counts
 from train.telemetry import peak_flops
 from train.telemetry.profiler import Profiler
 from train.telemetry.progress import Progress
@@ -100,6 +101,7 @@ def train_and_evaluate(
         # Its devices, and its other processes.
         watchdog.phase("waiting for the devices and the other processes")
         strategy = make_strategy(experiment, lambda: preemption.requested)
+        devices.check(experiment.strategy, strategy, trains=True)
         processes = Processes(strategy)
         run_folder.agree(claim, model_dir, processes)
         watchdog.start_posting()  # in the folder that is the run's by now
@@ -108,6 +110,10 @@ def train_and_evaluate(
         watchdog.phase("building", timeout_factor=_SLOW)
         with strategy.scope():
             train_state = state.create(experiment, info)
+        outputs = train_state.model.output_shape[-1]
+        has_begun = bool(processes.broadcast(directory.has_begun(model_dir)))
+        if not has_begun:
+            counts.refuse(experiment, info, outputs)
         stages = Stages(experiment, info, train_state, strategy)
         evaluator = (
             Evaluator(experiment, info, strategy, train_state.models)
@@ -152,7 +158,15 @@ def train_and_evaluate(
             profiler=profiler,
             fence=claim.fence,
         )
-        say(start_message(experiment, info, train_state.model, step))
+        say(start_message(experiment, info, train_state.model, strategy, step))
+        for remark in counts.remarks(
+            experiment,
+            info,
+            outputs,
+            has_begun=has_begun,
+            with_evaluation=with_evaluation,
+        ):
+            warn(remark)
         scores: dict[str, Any] = {}
         interval = experiment.eval_interval(info)
         scored = bool(processes.broadcast(step in telemetry.evaluations()))
@@ -162,7 +176,7 @@ def train_and_evaluate(
                 scores = controller.score(evaluator)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
-        summary = training_summary(experiment, train_state) | scores
+        summary = training_summary(experiment, info, train_state, strategy) | scores
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
         claim.fence()
@@ -252,7 +266,9 @@ def continuous_evaluate(
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
     """Return devices and data set of a run, both checked against its settings."""
     info = load_info(experiment.data_dir)
-    return make_strategy(experiment), info
+    strategy = make_strategy(experiment)
+    devices.check(experiment.strategy, strategy, trains=False)
+    return strategy, info
 
 
 def make_strategy(
@@ -390,25 +406,53 @@ def write_summary(
 
 
 def start_message(
-    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
+    experiment: Experiment,
+    info: DatasetInfo,
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    step: int,
 ) -> str:
-    """Return the first line of a run."""
-    images = info.split(experiment.train_split).total
+    """Return the first two lines of a run: what is trained on what."""
     origin = "scratch" if experiment.pretrained is None else "pretrained weights"
+    classes, outputs = len(info.label_names), model.output_shape[-1]
+    images = image_counts(experiment, info)
     return (
         f"{model.name}: {parameters(model):,} parameters, "
-        f"{input_form(model).resolution} px; {images:,} images, "
-        f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
+        f"{input_form(model).resolution} px, {count(classes, 'class', 'classes')}"
+        + f" ({outputs:,} outputs)" * (outputs != classes)
+        + f"; {experiment.precision} on {devices.find(strategy)}\n"
+        + ", ".join(f"{number:,} images in {name}" for name, number in images.items())
+        + f"; {experiment.train_steps(info):,} steps of "
+        f"{experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else f"starting from {origin}")
     )
 
 
+def image_counts(experiment: Experiment, info: DatasetInfo) -> dict[str, int]:
+    """Return how many images the splits of a run have, by name.
+
+    To train alone, data need no split to score.
+    """
+    train, evaluation = experiment.train_split, experiment.eval_split
+    images = {train: info.split(train).total}
+    if evaluation.partition("[")[0] in info.splits:
+        images[evaluation] = info.split(evaluation).total
+    return images
+
+
 def training_summary(
-    experiment: Experiment, train_state: state.TrainState
+    experiment: Experiment,
+    info: DatasetInfo,
+    train_state: state.TrainState,
+    strategy: tf.distribute.Strategy,
 ) -> dict[str, Any]:
     """Return what a summary says of a state, but for its scores."""
     step = int(train_state.step.numpy())
     return model_summary(experiment, train_state.model, step) | {
+        "classes": len(info.label_names),
+        "images": image_counts(experiment, info),
+        "precision": experiment.precision,
+        **devices.find(strategy).summary(),
         "roll_backs": int(train_state.roll_backs.numpy()),
         "skipped_batches": int(train_state.skipped_batches.numpy()),
     }
