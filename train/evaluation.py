@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,14 +16,17 @@ from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
-from train import losses, metrics, pretrained, state
+from train import losses, metrics, pretrained, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
 from train.datasets import eval_dataset
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
+from train.run_data import SplitData, split_data
+from train.settings import data_changes
 from train.telemetry.telemetry import Telemetry
 from train.telemetry.writers import read_lines
 
+_DIGEST_SHOWN = 12  # characters
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
 )
@@ -49,19 +53,32 @@ def load_models(
     info: DatasetInfo,
     model_dir: str,
     keys: Iterable[str] = ("", "ema_"),
+    *,
+    step: int | None = None,
 ) -> tuple[dict[str, keras.Model], str, int]:
     """Return models to score or to export, where they are from, and their step.
 
     They hold the newest intact checkpoint. Before there is any they hold the weights
     that the training would start from, if these are given; their step is 0.
 
+    Args:
+      experiment: of the run.
+      info: of its data.
+      model_dir: of the run, or its folder of the best checkpoint.
+      keys: of the models.
+      step: whose checkpoint to take, there or in `best/`, instead of the newest.
+
     Raises:
       UserError: neither is there, or no checkpoint is intact or fits the models, or
         one is of another run.
       Restart: the storage does not answer now.
     """
-    ownership.refuse_foreign(model_dir)
+    path = None if step is None else directory.at_step(model_dir, step)
+    ownership.refuse_foreign(model_dir if path is None else path.rpartition("/")[0])
     models = build_models(experiment, info, keys)
+    if path is not None:
+        restore_into(models, path)
+        return models, path, bundle.step(path)
     if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
         for model in models.values():
             pretrained.load_into(experiment, model)
@@ -103,7 +120,13 @@ class Evaluator(orbit.StandardEvaluator):
         options = orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
         super().__init__(dataset, options)
         self._num_steps = experiment.eval_steps(info)
-        self._expected = info.split(experiment.eval_split).total
+        self._data = split_data(experiment.eval_split, info)
+        self._scored = {
+            "eval_data": info.name,
+            "eval_split": self._data.split,
+            "eval_digest": self._data.digest or None,
+            "eval_data_dir": experiment.data_dir,
+        }
         self._models = models
         self._strategy = strategy
         scores = ("loss", "top1", "top5")
@@ -127,8 +150,9 @@ class Evaluator(orbit.StandardEvaluator):
         images = round(output["images"])
         return {
             "checkpoint": path,
+            **self._scored,
             "eval_images": images,
-            "eval_skipped_records": self._expected - images,
+            "eval_skipped_records": self._data.images - images,
             **{name: output[name] for name in SCORES},
         }
 
@@ -169,7 +193,31 @@ def describe(scores: Mapping[str, Any]) -> str:
         f"{scores['checkpoint']}: top-1 {scores['ema_top1']:.2%} (average weights), "
         f"{scores['top1']:.2%} (raw weights) on {scores['eval_images']:,} images"
         + (f" ({skipped:,} broken records skipped)" if skipped else "")
+        + f", {_described_data(scores)}"
     )
+
+
+def _described_data(scores: Mapping[str, Any]) -> str:
+    digest = scores["eval_digest"]
+    return (
+        f"{scores['eval_split']} of {scores['eval_data']} in {scores['eval_data_dir']}"
+        + (f" ({digest[:_DIGEST_SHOWN]})" if digest else "")
+    )
+
+
+def answer_path(model_dir: str, checkpoint: str, data: SplitData) -> str:
+    """Return the file of the scores that somebody has asked for.
+
+    Args:
+      model_dir: of the run.
+      checkpoint: what was scored, as `load_models` calls it.
+      data: on which images. Others have another file, the same question has the same.
+    """
+    step = checkpoint.rpartition("/")[2]
+    weights = step if re.fullmatch(r"ckpt-\d+", step) else "pretrained"
+    split = re.sub(r"[^\w.-]+", "_", data.split)
+    digest = (data.digest or data.layout)[:_DIGEST_SHOWN]
+    return f"{model_dir}/{directory.EVALUATIONS}/{weights}-{split}-{digest}.json"
 
 
 def keep_best(
@@ -275,6 +323,7 @@ def follow(
       UserError: there was no new checkpoint for too long.
     """
     last_step = experiment.train_steps(info)
+    now = run_data.find(experiment, info)
     with strategy.scope():
         models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
@@ -293,6 +342,8 @@ def follow(
         for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
             ownership.refuse_foreign(folder)
         step, path = new[0]
+        if step:  # the training writes down its data behind its first checkpoint
+            data_changes.refuse_others(run_data.read(model_dir), now, model_dir)
         try:
             with strategy.scope():
                 restore_into(models, path)

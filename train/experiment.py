@@ -141,7 +141,9 @@ class Experiment:
     )
     data_dir: str = setting(
         checks.TEXT,
-        "folder of TFRecords with its dataset_info.json; local or gs://",
+        "folder of TFRecords with its dataset_info.json; local or gs://. The same data "
+        "may lie elsewhere",
+        may_change="always",  # what lies there is compared, see train.run_data
     )
     train_split: str = setting(checks.TEXT, "the split to learn from", default="train")
     eval_split: str = setting(checks.TEXT, "the split to score", default="validation")
@@ -329,7 +331,11 @@ class Experiment:
 
     def train_steps(self, info: DatasetInfo) -> int:
         """Return the number of updates of the whole run."""
-        return max(1, int(self.epochs * self.steps_per_epoch(info)))
+        return self.steps_of(info.split(self.train_split).total)
+
+    def steps_of(self, images: int) -> int:
+        """Return the number of updates of a run on so many images."""
+        return max(1, int(self.epochs * (images / self.global_batch_size)))
 
     def stages(self, info: DatasetInfo) -> dict[int, stage_rows.Stage]:
         """Return the stages of the run by the step that ends each; one at least."""

@@ -37,12 +37,32 @@ def _parser() -> argparse.ArgumentParser:
         help="go on with a run under other settings",
     )
     parser.add_argument(
+        "--accept_data",
+        metavar="DIGEST",
+        help="go on with a run on other data: those that its refusal names",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--best",
+        action="store_true",
+        help="with --mode=eval: score the best checkpoint instead of the newest",
+    )
+    which.add_argument(
+        "--step",
+        type=_step,
+        help="with --mode=eval: score the checkpoint of this step",
+    )
+    parser.add_argument(
         "--eval_timeout_minutes",
         type=cli.number(least=0),
         default=120.0,
         help="continuous_eval ends after so long without a new checkpoint (120)",
     )
     return parser
+
+
+def _step(text: str) -> int:
+    return 0 if text == "0" else cli.positive(text)
 
 
 @cli.command(
@@ -55,14 +75,19 @@ def main(arguments: argparse.Namespace) -> None:
     model_dir = arguments.model_dir.rstrip("/")
     if not model_dir:
         raise UserError("--model_dir is /; name a folder for this run")
+    best, step = arguments.best, arguments.step
+    if arguments.mode != "eval" and (best or step is not None):
+        raise UserError("--best and --step go with --mode=eval, which scores no others")
     # What follows takes seconds to import: only once the flags are right.
     from absl import logging
 
     from common import gfiles
-    from train import config, run
+    from train import config, run, run_folder
 
     logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     trains = arguments.mode in ("train", "train_and_eval")
+    if arguments.mode == "eval" and (of := run_folder.run_of_best(model_dir)):
+        model_dir, best = of, step is None
     resolved = config.resolve(
         arguments.gin_file,
         arguments.gin_param,
@@ -71,7 +96,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     experiment = resolved.experiment
     if arguments.mode == "eval":
-        report = run.evaluate(experiment, model_dir)
+        report = run.evaluate(experiment, model_dir, best=best, step=step)
     elif arguments.mode == "continuous_eval":
         report = run.continuous_evaluate(
             experiment, model_dir, timeout_minutes=arguments.eval_timeout_minutes
@@ -82,6 +107,7 @@ def main(arguments: argparse.Namespace) -> None:
             model_dir,
             config=resolved,
             accept_changes=arguments.accept_config_changes,
+            accept_data=arguments.accept_data,
             with_evaluation=arguments.mode == "train_and_eval",
         )
     print(json.dumps(gfiles.to_json(report)))

@@ -8,13 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from common import claims, gfiles
+from common import gfiles
 from common.console import count, say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from models.input_form import input_form
-from train import ema, evaluation, pretrained, run_folder, state
-from train.checkpoints import bundle, directory, ownership
+from train import ema, evaluation, pretrained, run_data, run_folder, state
+from train.checkpoints import directory, ownership
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
@@ -27,6 +27,8 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.settings import data_changes
+from train.settings.data_changes import Known
 from train.stages import Stages
 from train.start import counts
 from train.telemetry import peak_flops
@@ -52,6 +54,7 @@ def train_and_evaluate(
     *,
     config: ResolvedConfig | None = None,
     accept_changes: bool = False,
+    accept_data: str | None = None,
     with_evaluation: bool = True,
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, else from the start, to the last step.
@@ -65,6 +68,7 @@ def train_and_evaluate(
       config: that the experiment comes from, to be compared with that of the run,
         saved and shown in TensorBoard.
       accept_changes: whether to go on with a run of other settings.
+      accept_data: other data with which to go on: `RunData.accepted_by`.
       with_evaluation: whether to score every `eval_every_epochs` and at the end.
 
     Returns:
@@ -78,6 +82,7 @@ def train_and_evaluate(
     model_dir = os.fspath(model_dir)
     members = cluster.find(experiment.strategy)
     info = load_info(experiment.data_dir)
+    data = run_data.find(experiment, info)
     with translate_errors(), contextlib.ExitStack() as stack:
         # Nobody else's, from before its first file to behind its last.
         claim = run_folder.claim(
@@ -86,6 +91,9 @@ def train_and_evaluate(
             stack,
             config=config,
             accept_changes=accept_changes,
+            compare_data=lambda: data_changes.compare(
+                run_data.read(model_dir), data, experiment, model_dir, accept_data
+            ),
             with_evaluation=with_evaluation,
         )
 
@@ -104,6 +112,7 @@ def train_and_evaluate(
         devices.check(experiment.strategy, strategy, trains=True)
         processes = Processes(strategy)
         run_folder.agree(claim, model_dir, processes)
+        data_changes.agree(data, processes)
         watchdog.start_posting()  # in the folder that is the run's by now
 
         # What is trained, and what is scored.
@@ -141,6 +150,8 @@ def train_and_evaluate(
         telemetry.start(step, "" if config is None else config.text)
         if step:
             telemetry.event(step, "resumed")
+        if processes.is_chief:
+            save_data(claim.known or Known(data), model_dir, step, telemetry, claim)
         profiler = stack.enter_context(make_profiler(experiment, model_dir, processes))
 
         # From evaluation to evaluation.
@@ -184,35 +195,72 @@ def train_and_evaluate(
 
 
 def evaluate(
-    experiment: Experiment, model_dir: str | os.PathLike[str]
+    experiment: Experiment,
+    model_dir: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    step: int | None = None,
 ) -> dict[str, Any]:
-    """Score the newest checkpoint, or the pretrained weights before there is one.
+    """Score a checkpoint, or the pretrained weights before there is one.
 
-    Arguments and errors are those of train_and_evaluate.
+    The answer gets a file of its own in `evaluations/`; what the training has scored
+    stays as it is.
+
+    Args:
+      experiment: of the run; its data may be others with the same classes.
+      model_dir: of the run.
+      best: whether to take the best checkpoint instead of the newest.
+      step: whose checkpoint to take instead.
+
+    Returns:
+      The scores, and of what they are.
+
+    Raises:
+      UserError: as train_and_evaluate; or the data have other classes.
     """
     model_dir = os.fspath(model_dir)
     strategy, info = prepare(experiment)
     processes = Processes(strategy)
-    ownership.refuse_other_summary(model_dir)
+    folder = best_folder(model_dir) if best else model_dir
+    if any(map(directory.has_begun, (model_dir, f"{model_dir}/{directory.BEST}"))):
+        was = run_data.read(model_dir)
+        data_changes.refuse_other_classes(was, info, model_dir)
     with strategy.scope():
-        models, path, step = evaluation.load_models(experiment, info, model_dir)
+        models, path, at = evaluation.load_models(experiment, info, folder, step=step)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
-    summary = {**model_summary(experiment, models["ema_"], step), **scores}
-    if not processes.is_chief:
-        return summary
-    gfiles.make_folder(model_dir)
+    answer = {**model_summary(experiment, models["ema_"], at), **scores}
+    if processes.is_chief:
+        data = run_data.split_data(experiment.eval_split, info)
+        write_answer(answer, model_dir, evaluation.answer_path(model_dir, path, data))
+    return answer
+
+
+def best_folder(model_dir: str) -> str:
+    """Return the folder of a run's best checkpoint; UserError where there is none."""
+    folder = f"{model_dir}/{directory.BEST}"
+    if not directory.list_checkpoints(folder):
+        raise UserError(
+            f"{model_dir} has no best checkpoint: a run keeps one when it is scored, "
+            "by --mode=train_and_eval or continuous_eval. Without --best the newest is "
+            "taken"
+        )
+    return folder
+
+
+def write_answer(answer: dict[str, Any], model_dir: str, path: str) -> None:
+    """Write the scores that somebody has asked for; where one may not, they are said.
+
+    It needs no claim: the file is nobody else's, and it is there whole or not at all.
+    """
     try:
-        with claims.hold(model_dir, "an evaluation"):
-            # A training beside it may have gone on, and ended, meanwhile.
-            newest = directory.newest_intact(model_dir)
-            if newest is None or bundle.step(newest) <= step:
-                return write_summary(model_dir, summary, processes)
-            why = f"{newest} is newer than what was scored"
-    except (claims.Held, claims.Unwritable) as refusal:
-        why = str(refusal)
-    say(f"summary.json stays as it is: {why}")
-    return summary
+        ownership.refuse_links(model_dir)
+        gfiles.make_folder(path.rpartition("/")[0])
+        gfiles.write_json(path, answer)
+    except UserError as refusal:
+        warn(f"these scores are not kept: {refusal}")
+    else:
+        say(f"written to {path}; summary.json has what the training itself scored")
 
 
 def continuous_evaluate(
@@ -394,6 +442,25 @@ def evaluation_steps(
         yield step
         if step == last:
             return
+
+
+def save_data(
+    known: Known,
+    model_dir: str,
+    step: int,
+    telemetry: Telemetry,
+    claim: run_folder.Claim,
+) -> None:
+    """Write down what the run knows of its data, and that they are others now."""
+    if known.accepted:  # before it: where that is written, a restart finds no change
+        telemetry.event(
+            step,
+            "data_changed",
+            changes=known.accepted,
+            accepted=known.data.accepted_by,
+        )
+    claim.fence()
+    run_data.write(known.data, model_dir)
 
 
 def write_summary(

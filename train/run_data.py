@@ -72,9 +72,17 @@ class RunData:
     @property
     def identity(self) -> str:
         """A digest of the classes and both splits, wherever they lie, in hex."""
-        content = _to_json(self)
-        del content["data_dir"], content["name"]
-        return _sha256(json.dumps(content, sort_keys=True))
+        return _identity(self)
+
+    @property
+    def layout_identity(self) -> str:
+        """The same of what data without digests know, too."""
+        return _identity(self, but=("digest", "of_classes"))
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether the records of all splits are known."""
+        return all(one.digest for one in (self.training, self.evaluation) if one)
 
     @property
     def accepted_by(self) -> str:
@@ -127,6 +135,15 @@ def write(data: RunData, model_dir: str) -> None:
     """Write data.json of a run, whole or not at all; UserError when it cannot be."""
     text = json.dumps(_to_json(data), indent=2, ensure_ascii=False)
     gfiles.write_text(f"{model_dir}/{SAVED}", text + "\n")
+
+
+def _identity(data: RunData, but: tuple[str, ...] = ()) -> str:
+    content = _to_json(data)
+    del content["data_dir"], content["name"]
+    for split in filter(None, (content["training"], content["evaluation"])):
+        for name in but:
+            split.pop(name, None)
+    return _sha256(json.dumps(content, sort_keys=True))
 
 
 def _to_json(data: RunData) -> dict[str, Any]:

@@ -4,17 +4,18 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common import claims, gfiles
 from common.errors import UserError
 from train.checkpoints import bundle, directory, ownership
 from train.checkpoints.bundle import Fence
-from train.config import ResolvedConfig
+from train.config import SAVED, ResolvedConfig
 from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.fault_tolerance import heartbeat
+from train.settings.data_changes import Known
 
 # What a run writes before its first checkpoint.
 _FIRST = (ownership.RUN, "hosts/host-0.json", "hosts", directory.BEST)
@@ -28,11 +29,13 @@ class Claim:
       name: of the run; None in the others.
       fence: what to call before anything is written there.
       refusal: why the folder is not the run's, if so.
+      known: of the data of a run that goes on.
     """
 
     name: str | None = None
     fence: Fence = bundle.no_fence
     refusal: UserError | None = None
+    known: Known | None = None
 
 
 def claim(
@@ -42,6 +45,7 @@ def claim(
     *,
     config: ResolvedConfig | None,
     accept_changes: bool,
+    compare_data: Callable[[], Known],
     with_evaluation: bool,
 ) -> Claim:
     """Make a folder this run's alone, if it is free and the run goes on there.
@@ -52,6 +56,7 @@ def claim(
       stack: at whose end it is free again.
       config: of the run, as that of a run that has begun has to be.
       accept_changes: see `ResolvedConfig.refuse_changes`.
+      compare_data: with those of a run that has begun, see `data_changes.compare`.
       with_evaluation: whether to claim the best checkpoint, too: else a continuous
         evaluation may do that.
 
@@ -65,8 +70,8 @@ def claim(
     if not cluster.is_chief:
         return Claim()
     try:
-        name, held = _claim_as_chief(
-            model_dir, stack, config, accept_changes, with_evaluation
+        name, known, held = _claim_as_chief(
+            model_dir, stack, config, accept_changes, compare_data, with_evaluation
         )
     except UserError as refusal:
         if cluster.count == 1:
@@ -77,7 +82,7 @@ def claim(
         for one in held:
             one.check()
 
-    return Claim(name, fence)
+    return Claim(name, fence, known=known)
 
 
 def agree(ours: Claim, model_dir: str, processes: Processes) -> None:
@@ -97,20 +102,23 @@ def _claim_as_chief(
     stack: contextlib.ExitStack,
     config: ResolvedConfig | None,
     accept_changes: bool,
+    compare_data: Callable[[], Known],
     with_evaluation: bool,
-) -> tuple[str, list[claims.Claim]]:
+) -> tuple[str, Known | None, list[claims.Claim]]:
     held = [stack.enter_context(claims.hold(model_dir, "a run"))]
     stack.enter_context(_begun(model_dir))
     name = ownership.begin(model_dir)
     # Only now: another process may have written until it let go of the folder.
-    if config is not None and directory.has_begun(model_dir):
+    has_begun = directory.has_begun(model_dir)
+    if config is not None and has_begun:
         config.refuse_changes(model_dir, accept_changes=accept_changes)
+    known = compare_data() if has_begun else None
     if with_evaluation:
         try:
             held.append(stack.enter_context(hold_best(model_dir)))
         except claims.Held as by:
             raise claims.Held(f"{by}; or train beside it by --mode=train") from by
-    return name, held
+    return name, known, held
 
 
 @contextlib.contextmanager
@@ -153,15 +161,26 @@ def hold_best(model_dir: str) -> Iterator[claims.Claim]:
         yield best
 
 
+def run_of_best(folder: str) -> str | None:
+    """Return the run whose best checkpoint a folder holds, None where it is no such."""
+    run, _, name = folder.rpartition("/")
+    run = run or "."
+    if name == directory.BEST and not gfiles.exists(f"{folder}/{SAVED}"):
+        return run if gfiles.exists(f"{run}/{SAVED}") else None
+    return None
+
+
 def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
     """Remove what processes that were killed have left aside, of files of a run."""
     hosts, best = heartbeat.folder(model_dir), f"{model_dir}/{directory.BEST}"
+    asked = f"{model_dir}/{directory.EVALUATIONS}"
     for folder, names, age in (
         # Of those that this process alone writes, one is a dead process's.
-        (model_dir, r"(run\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
+        (model_dir, r"((run|data)\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
         (model_dir, r"(summary\.json|eval\.jsonl)", 3600.0),
         (hosts, r"host-\d+\.json", 3600.0),  # the watchdog's thread may be at one
         (best, r"scores-ckpt-\d+\.json", 3600.0),
+        (asked, r"(ckpt-\d+|pretrained)-.+-[0-9a-f]{12}\.json", 3600.0),
     ):
         ours = re.compile(names).fullmatch
         gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)

@@ -22,7 +22,7 @@ from input_pipeline.errors import DataError
 from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.support.saved import newest
-from train import evaluation, run, state
+from train import evaluation, run, run_folder, state
 from train.checkpoints import bundle, directory
 from train.controller import Controller
 from train.exports import saved_model
@@ -87,7 +87,7 @@ def contents(folder) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_second_writer_is_refused(digits, finished, tmp_path, capsys, monkeypatch):
+def test_a_second_writer_is_refused(digits, finished, tmp_path, monkeypatch):
     """Of a run that another process trains, nothing changes."""
     monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.1)
     model_dir = tmp_path / "run"
@@ -97,11 +97,6 @@ def test_a_second_writer_is_refused(digits, finished, tmp_path, capsys, monkeypa
         before = contents(model_dir)
         with pytest.raises(Held, match=f"^{model_dir} is held by a run: process "):
             run_tiny(digits, model_dir)
-        scores = run.evaluate(experiment, str(model_dir))
-        assert f"summary.json stays as it is: {model_dir} is held by" in (
-            capsys.readouterr().err
-        )
-        assert scores["ema_top1"] == finished[1]["ema_top1"]
         assert contents(model_dir) == before
     with claims.hold(f"{model_dir}/best", "an evaluation"):
         before = contents(model_dir)
@@ -159,45 +154,111 @@ def test_what_the_one_before_has_written_last_counts(
             run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
 
 
-def test_an_evaluation_that_was_overtaken_leaves_the_summary(
-    digits, finished, tmp_path, monkeypatch, capsys
-):
-    """A training beside it has ended meanwhile."""
+def test_a_question_gets_a_file_of_its_own(digits, finished, tmp_path, capsys):
+    """Beside a training that holds the folder; what that has scored stays."""
     model_dir = tmp_path / "run"
     shutil.copytree(finished[0], model_dir)
-    for step in (8, 12):
-        for file in model_dir.glob(f"ckpt-{step}.*"):
-            file.rename(tmp_path / file.name)
+    before = contents(model_dir)
+    experiment = experiment_of(
+        digits, **{"experiment.Experiment.eval_split": "validation[1shard:]"}
+    )
+    with claims.hold(str(model_dir), "a run"):
+        one = run.evaluate(experiment, model_dir)
+        again = run.evaluate(experiment, model_dir)
+    other = run.evaluate(experiment_of(digits), model_dir, step=8)
+    info = load_info(str(digits))
+    half, whole = (info.split(f"validation{part}") for part in ("[1shard:]", ""))
+    answers = {
+        f"{model_dir}/evaluations/ckpt-12-validation_1shard_-{half.digest[:12]}.json": (
+            one
+        ),
+        f"{model_dir}/evaluations/ckpt-8-validation-{whole.digest[:12]}.json": other,
+    }
+    after = contents(model_dir)
+    found = {name: after.pop(name) for name in list(after) if "/evaluations/" in name}
+    assert {name: json.loads(text) for name, text in found.items()} == answers
+    del after[f"{model_dir}/{claims.NAME}"]
+    before.pop(f"{model_dir}/{claims.NAME}", None)
+    assert after == before
+    assert one == again
+    wanted = {
+        "checkpoint": f"{model_dir}/ckpt-12",
+        "eval_split": "validation[1shard:]",
+        "eval_data": info.name,
+        "eval_data_dir": str(digits),
+        "eval_digest": half.digest,
+        "eval_images": 500,
+    }
+    assert one.items() >= wanted.items()
+    assert (
+        f"on 500 images, validation[1shard:] of {info.name} in {digits} "
+        f"({half.digest[:12]})"
+    ) in capsys.readouterr().err
+    assert (other["steps"], other["eval_images"]) == (8, 1000)
 
-    def end(*_):
-        for file in tmp_path.glob("ckpt-*"):
-            file.rename(model_dir / file.name)
-        return {"ema_top1": 0.1, "checkpoint": f"{model_dir}/ckpt-4"}
 
-    monkeypatch.setattr(run.Evaluator, "score", end)
-    monkeypatch.setattr(evaluation, "describe", str)
-    before = (model_dir / "summary.json").read_bytes()
-    assert run.evaluate(experiment_of(digits), model_dir)["steps"] == 4
-    assert (model_dir / "summary.json").read_bytes() == before
-    said = f"summary.json stays as it is: {model_dir}/ckpt-12 is newer than what was"
-    assert said in capsys.readouterr().err
-
-
-def test_an_evaluation_of_a_run_that_one_may_not_write(
+def test_a_run_that_one_may_not_write_is_scored(
     digits, finished, tmp_path, monkeypatch, capsys
 ):
     shutil.copytree(finished[0], tmp_path / "run")
-    scores = {"ema_top1": 0.1, "checkpoint": "ckpt-12"}
-    monkeypatch.setattr(run.Evaluator, "score", lambda *_: scores)
-    monkeypatch.setattr(evaluation, "describe", str)
+    experiment = experiment_of(digits)
+    monkeypatch.setattr(run, "Evaluator", FakeEvaluator)
+    before = contents(tmp_path / "run")
+    with monkeypatch.context() as patch:
 
-    def refuse(*_):
-        raise claims.Unwritable("cannot write it")
+        def refuse(*_):
+            raise UserError("cannot write it")
 
-    monkeypatch.setattr(claims, "hold", refuse)
-    summary = run.evaluate(experiment_of(digits), tmp_path / "run")
-    assert summary.items() >= scores.items()
-    assert "summary.json stays as it is: cannot write it" in capsys.readouterr().err
+        patch.setattr(run.gfiles, "write_json", refuse)
+        answer = run.evaluate(experiment, tmp_path / "run")
+    assert answer.items() >= FakeEvaluator.scores.items()
+    said = "warning: these scores are not kept: cannot write it"
+    assert said in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+class FakeEvaluator:
+    """Knows the scores without a look at the images."""
+
+    scores = dict.fromkeys(evaluation.SCORES, 0.1) | {
+        **{"eval_images": 1, "eval_skipped_records": 0, "eval_digest": None},
+        **{"eval_split": "s", "eval_data": "d", "eval_data_dir": "there"},
+    }
+
+    def __init__(self, *_):
+        pass
+
+    def score(self, path):
+        return {**self.scores, "checkpoint": path}
+
+
+def test_which_checkpoint_is_scored(digits, finished, tmp_path, monkeypatch):
+    model_dir = tmp_path / "run"
+    shutil.copytree(finished[0], model_dir)
+    bundle.delete(f"{model_dir}/ckpt-12")
+    monkeypatch.setattr(run, "Evaluator", FakeEvaluator)
+    evaluate = functools.partial(run.evaluate, experiment_of(digits), model_dir)
+    assert evaluate()["checkpoint"] == f"{model_dir}/ckpt-8"
+    best = evaluate(best=True)
+    assert (best["checkpoint"], best["steps"]) == (f"{model_dir}/best/ckpt-12", 12)
+    assert evaluate(step=12) == best  # it is in best/ alone
+    assert evaluate(step=4)["checkpoint"] == f"{model_dir}/ckpt-4"
+    with pytest.raises(UserError) as refused:
+        evaluate(step=400)
+    assert str(refused.value) == (
+        f"{model_dir} has no checkpoint of step 400, nor has its best/: there are those "
+        "of 0, 4, 8, 12"
+    )
+    shutil.rmtree(model_dir / "best")
+    with pytest.raises(UserError, match="has no best checkpoint: a run keeps one when"):
+        evaluate(best=True)
+
+
+def test_the_folder_of_the_best_one_is_the_runs_best(finished, tmp_path):
+    assert run_folder.run_of_best(f"{finished[0]}/best") == str(finished[0])
+    assert run_folder.run_of_best(str(finished[0])) is None
+    shutil.copytree(finished[0], tmp_path / "best")  # a run may be called so
+    assert run_folder.run_of_best(f"{tmp_path}/best") is None
 
 
 def test_an_evaluation_claims_nothing(digits, finished, tmp_path):

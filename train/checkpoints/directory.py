@@ -10,6 +10,7 @@ from train.checkpoints import bundle
 from train.checkpoints.bundle import CorruptCheckpoint, step
 
 BEST = "best"  # in a run's folder: that of the best checkpoint and its scores
+EVALUATIONS = "evaluations"  # of the scores that somebody has asked for
 
 _T = TypeVar("_T")
 
@@ -18,6 +19,26 @@ def list_checkpoints(directory: str) -> list[str]:
     """Return the paths of all checkpoints in a folder, newest first, intact or not."""
     steps = sorted(bundle.steps(directory), reverse=True)
     return [f"{directory}/ckpt-{step}" for step in steps]
+
+
+def at_step(directory: str, wanted: int) -> str:
+    """Return the path of the checkpoint of a step, in a run's folder or its best one.
+
+    Raises:
+      UserError: it is in neither; says which there are.
+    """
+    best = f"{directory}/{BEST}"
+    paths = [*list_checkpoints(directory), *list_checkpoints(best)]
+    for path in paths:
+        if step(path) == wanted:
+            return path
+    steps = [*dict.fromkeys(sorted(map(step, paths)))]
+    there = (
+        f"there are those of {', '.join(map(str, steps))}" if steps else "nor others"
+    )
+    raise UserError(
+        f"{directory} has no checkpoint of step {wanted}, nor has its {BEST}/: {there}"
+    )
 
 
 def has_begun(directory: str) -> bool:

@@ -13,17 +13,22 @@ from typing import Any
 from common import files, gfiles
 from common.errors import UserError
 from train.checkpoints import bundle
-from train.checkpoints.directory import BEST, has_begun, list_checkpoints
+from train.checkpoints.directory import (
+    BEST,
+    EVALUATIONS,
+    has_begun,
+    list_checkpoints,
+)
 from train.fault_tolerance import heartbeat
 
 RUN, SUMMARY = "run.json", "summary.json"
 _NAME = re.compile(r"[0-9a-f]{32}")
 # What a run writes over, or goes on with, or deletes one day.
 _WRITTEN_OVER = re.compile(
-    r"summary\.json|operative_config\.gin|(metrics|eval)\.jsonl|non_finite"
+    r"(summary|data)\.json|operative_config\.gin|(metrics|eval)\.jsonl|non_finite"
     r"|ckpt-\d+\.(index|json|data-\d{5}-of-\d{5})"
 )
-_FOLDERS = (BEST, "hosts", "train", "eval", "non_finite")
+_FOLDERS = (BEST, "hosts", "train", "eval", "non_finite", EVALUATIONS)
 
 
 def begin(model_dir: str) -> str:
@@ -56,7 +61,7 @@ def begin(model_dir: str) -> str:
             run = next(filter(None, runs.values()), None)
         elif name := runs[checkpoints[0]]:  # it would be made again, so named
             raise _foreign(checkpoints[0], name, "none")
-    refuse_other_summary(model_dir)
+    _refuse_other_summary(model_dir)
     _refuse_in_folders(model_dir)
     run = run or uuid.uuid4().hex
     best = list_checkpoints(f"{model_dir}/{BEST}")
@@ -118,8 +123,7 @@ def _foreign(path: str, other: str, run: str) -> UserError:
     )
 
 
-def refuse_other_summary(model_dir: str) -> None:
-    """Refuse a folder whose summary.json is no run's; UserError."""
+def _refuse_other_summary(model_dir: str) -> None:
     if gfiles.exists(f"{model_dir}/{SUMMARY}") and not _summary(model_dir):
         raise UserError(
             f"{model_dir}/{SUMMARY} is not what a run writes there: move it elsewhere, "
@@ -137,7 +141,8 @@ def _run_of(path: str) -> str | None:
 def _refuse_files(model_dir: str) -> None:
     """Refuse a folder without checkpoints that holds what only a run with them has."""
     names = set(gfiles.names(model_dir))
-    if _summary(model_dir).get("steps") == 0:  # scores of what it is to start from
+    # Earlier versions put the scores of what a run is to start from there.
+    if _summary(model_dir).get("steps") == 0:
         names -= {SUMMARY}
     found = sorted(filter(_WRITTEN_OVER.fullmatch, names))
     if list_checkpoints(f"{model_dir}/{BEST}"):

@@ -33,7 +33,8 @@ RUN = "the run"  # of the inputs
 # What a run makes in its folder, by now or later.
 _RUNS_OWN = re.compile(
     r"ckpt-\d+(\.(index|json|data-\d{5}-of-\d{5}))?|operative_config\.gin"
-    r"|(run|summary)\.json|(metrics|eval)\.jsonl|best|train|eval|hosts|non_finite"
+    r"|(run|summary|data)\.json|(metrics|eval)\.jsonl|best|train|eval|hosts"
+    r"|non_finite|evaluations"
     r"|\.claim\.json|\.(staging|aside)-[0-9a-f]{32}"
 )
 _ELSEWHERE = "move it away or name another --export_dir"

@@ -14,6 +14,7 @@ from train import run_data
 from train.checkpoints import directory
 from train.experiment import Experiment
 from train.run_data import RunData
+from train.settings import data_changes
 
 _MOST_NAMES = 5  # of classes that a line lists
 _WAYS_OUT = (
@@ -68,7 +69,11 @@ def find(experiment: Experiment, model_dir: str, *, compares: bool) -> Source:
         )
         return Source(data, data)
     if data is not None:
-        _compare_identity(experiment, saved, data)
+        try:
+            data_changes.refuse_other_classes(saved, data, run)
+        except UserError as refusal:
+            raise UserError(f"{refusal}; or {_WAYS_OUT}") from None
+        _compare_images(experiment, saved, data)
     return Source(saved.info(), data, why)
 
 
@@ -86,38 +91,20 @@ def _load(experiment: Experiment) -> tuple[DatasetInfo | None, str]:
     return info, ""
 
 
-def _compare_identity(experiment: Experiment, saved: RunData, data: DatasetInfo):
-    """Refuse other classes than the run's; say that the images are others."""
-    folder = experiment.data_dir
-    if data.label_names != saved.label_names:
-        raise UserError(
-            f"{folder} holds other data than those of the run: "
-            f"{_other_classes(saved.label_names, data.label_names)}. Name the run's "
-            f"own, {_WAYS_OUT}"
-        )
-    scored, there = (
-        saved.evaluation,
-        run_data.split_data(experiment.eval_split, data),
-    )
+def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -> None:
+    """Say that the images are not those that the run scores."""
+    scored = saved.evaluation
+    there = run_data.split_data(experiment.eval_split, data)
     if scored is None or scored.split != there.split:
         return
     digests = scored.digest, there.digest
     one, other = digests if all(digests) else (scored.layout, there.layout)
     if one != other:
         warn(
-            f"split {there.split} of {folder} is not the one that the run scores: "
+            f"split {there.split} of {experiment.data_dir} is not the one that the run scores: "
             f"{count(there.images, 'image')}, once {scored.images:,}; the SavedModel "
             "is compared on them all the same"
         )
-
-
-def _other_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    if len(ours) != len(theirs):
-        return f"it has {_listed(theirs)}, and the run {_listed(ours)}"
-    if sorted(ours) == sorted(theirs):
-        return "its classes are in another order than the run's"
-    number = next(i for i, name in enumerate(ours) if name != theirs[i])
-    return f"its class {number} is {theirs[number]!r}, and the run's {ours[number]!r}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -201,7 +201,7 @@ class Telemetry:
 
         Args:
           step: at which.
-          what: "resumed", "preempted", "rolled_back" or "non_finite".
+          what: "resumed", "data_changed", "preempted", "rolled_back" or "non_finite".
           details: of it, as JSON can say them.
         """
         if not self._writes:

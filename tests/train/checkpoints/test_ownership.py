@@ -97,6 +97,7 @@ def test_a_checkpoint_of_another_run_is_refused(folder, tmp_path):
     "name",
     [
         "summary.json",
+        "data.json",
         "operative_config.gin",
         "metrics.jsonl",
         "eval.jsonl",
@@ -184,22 +185,17 @@ def test_scores_of_what_a_run_is_to_start_from_are_its_own(tmp_path):
     summary = tmp_path / "summary.json"
     summary.write_text('{"variant": "tiny", "steps": 0}')
     ownership.begin(str(tmp_path))
-    ownership.refuse_other_summary(str(tmp_path))
-    for text in ('{"accuracy": 1}', "[]", "theirs"):
-        summary.write_text(text)
-        assert refusal(ownership.refuse_other_summary, str(tmp_path)) == (
-            f"{summary} is not what a run writes there: move it elsewhere, or name "
-            "another folder"
-        )
-    summary.unlink()
-    ownership.refuse_other_summary(str(tmp_path))
 
 
-def test_another_summary_is_refused_beside_checkpoints_too(folder):
+@pytest.mark.parametrize(
+    "text", ['{"thesis": 1, "steps": 0}', '{"accuracy": 1}', "[]", "theirs"]
+)
+def test_another_summary_is_refused_beside_checkpoints(folder, text):
     ownership.begin(str(folder))
-    (folder / "summary.json").write_text('{"thesis": 1, "steps": 0}')
-    assert "summary.json is not what a run writes there" in refusal(
-        ownership.begin, str(folder)
+    (folder / "summary.json").write_text(text)
+    assert refusal(ownership.begin, str(folder)) == (
+        f"{folder}/summary.json is not what a run writes there: move it elsewhere, or "
+        "name another folder"
     )
 
 
@@ -235,11 +231,20 @@ class Process:
         return self.told[-1]
 
 
+def not_asked():
+    raise AssertionError("no run has begun here")
+
+
 def enter(folder, process):
     with contextlib.ExitStack() as stack:
         settings = {"accept_changes": False, "with_evaluation": True}
         claim = run_folder.claim(
-            str(folder), process.cluster, stack, config=None, **settings
+            str(folder),
+            process.cluster,
+            stack,
+            config=None,
+            compare_data=not_asked,
+            **settings,
         )
         run_folder.agree(claim, str(folder), process)
         return claim
@@ -299,7 +304,9 @@ def test_the_first_checkpoint_of_another_run_is_not_made_again(tmp_path):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["best", "hosts", "train", "eval", "non_finite"])
+@pytest.mark.parametrize(
+    "name", ["best", "hosts", "train", "eval", "non_finite", "evaluations"]
+)
 def test_a_folder_of_a_run_is_no_link(tmp_path, name):
     run_dir, theirs = tmp_path / "run", tmp_path / "theirs"
     run_dir.mkdir()
