@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check_images",
         type=cli.local_path,
         nargs="+",
+        action="extend",
         metavar="PATH",
         help="photos, or folders of them, to compare instead of the evaluation split",
     )

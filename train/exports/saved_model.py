@@ -200,7 +200,7 @@ def _compare(
         return compare(experiment, source.data, model, folder, check_images)
     warn(
         f"the SavedModel is not compared with the evaluation: {source.why_no_data}; "
-        "--check_images=PATH ... compares it on photos"
+        "--check_images PATH ... compares it on photos"
     )
     return comparison.nothing(source.why_no_data), []
 

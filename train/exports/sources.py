@@ -18,7 +18,7 @@ from train.settings import data_changes
 
 _MOST_NAMES = 5  # of classes that a line lists
 _WAYS_OUT = (
-    "name photos to compare the SavedModel on (--check_images=PATH ...), or leave the "
+    "name photos to compare the SavedModel on (--check_images PATH ...), or leave the "
     "comparison out (--no_check)"
 )
 
@@ -101,9 +101,9 @@ def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -
     one, other = digests if all(digests) else (scored.layout, there.layout)
     if one != other:
         warn(
-            f"split {there.split} of {experiment.data_dir} is not the one that the run scores: "
-            f"{count(there.images, 'image')}, once {scored.images:,}; the SavedModel "
-            "is compared on them all the same"
+            f"split {there.split} of {experiment.data_dir} is not the one that the run "
+            f"scores: {count(there.images, 'image')}, and there were "
+            f"{scored.images:,}; the SavedModel is compared on them all the same"
         )
 
 
