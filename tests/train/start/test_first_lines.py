@@ -62,8 +62,8 @@ def test_devices_are_looked_at_before_anything_is_built(digits, tmp_path, monkey
         raise UserError("no GPU")
 
     monkeypatch.setattr(devices, "check", refuse)
-    with pytest.raises(UserError, match="^no GPU$"):
+    with pytest.raises(UserError, match=r"^no GPU$"):
         run_tiny(digits, tmp_path)
-    with pytest.raises(UserError, match="^no GPU$"):
+    with pytest.raises(UserError, match=r"^no GPU$"):
         run.prepare(experiment_of(digits))
     assert asked == [("one_device", True), ("one_device", False)]
