@@ -652,6 +652,7 @@ def test_what_changes_no_number_may_change(model_dir):
         if field.metadata["may_change"] == "always"
     }
     assert always == {
+        "data_dir",  # what lies there is compared, wherever it lies
         "steps_per_loop",
         "checkpoint_every_steps",
         "eval_every_epochs",
@@ -666,6 +667,7 @@ def test_what_changes_no_number_may_change(model_dir):
         "max_roll_backs",
     }
     bindings = [f"{PREFIX}.keep_checkpoints = 9", f"{PREFIX}.profile_steps = (3, 4)"]
+    bindings.append(f"{PREFIX}.data_dir = 'elsewhere'")
     config.resolve([TINY], bindings).refuse_changes(model_dir)
 
 

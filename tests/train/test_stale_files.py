@@ -11,10 +11,12 @@ HEX = "0123456789abcdef" * 2
 WRITTEN = (
     "operative_config.gin",
     "summary.json",
+    "data.json",
     "metrics.jsonl",
     "eval.jsonl",
     "hosts/host-12.json",
     "best/scores-ckpt-12.json",
+    "evaluations/ckpt-12-validation-0123456789ab.json",
 )
 
 
@@ -32,7 +34,7 @@ def test_files_of_a_run_go(tmp_path):
     (staging / "ckpt-12.json").touch()
     run_folder.remove_stale_files(str(tmp_path), with_evaluation=False)
     assert {path.name for path in tmp_path.rglob("*")} == {
-        *("best", "hosts", staging.name, "ckpt-12.json")
+        *("best", "hosts", "evaluations", staging.name, "ckpt-12.json")
     }
     run_folder.remove_stale_files(str(tmp_path), with_evaluation=True)
     assert not staging.exists()

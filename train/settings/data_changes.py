@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from common.checks import shown
-from common.console import warn
+from common.console import count, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train.distribution.processes import Processes
@@ -169,7 +169,8 @@ def _summary(data: RunData) -> str:
         for one in (data.training, data.evaluation)
         if one is not None
     ]
-    return f"{len(data.label_names)} classes, {', '.join(splits)}"
+    classes = count(len(data.label_names), "class", "classes")
+    return ", ".join([classes, *splits])
 
 
 def _others(model_dir: str, now: RunData) -> str:
@@ -252,7 +253,7 @@ def _classes(old: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def _classes_added(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    found = [f"{len(old)} classes -> {len(new)} classes"]
+    found = [" -> ".join(count(len(one), "class", "classes") for one in (old, new))]
     for what, names in (
         ("added", list((Counter(new) - Counter(old)).elements())),
         ("removed", list((Counter(old) - Counter(new)).elements())),
@@ -271,7 +272,7 @@ def _classes_added(old: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def _count(changed: Sequence[object], what: str) -> str:
-    return f"{len(changed)} {'class' if len(changed) == 1 else 'classes'} {what}"
+    return f"{count(len(changed), 'class', 'classes')} {what}"
 
 
 def _more(changed: Sequence[object]) -> str:
@@ -327,8 +328,8 @@ def _class_counts(old: SplitData, new: SplitData, was: RunData, now: RunData) ->
 
 def _by_name(names: Sequence[str], counts: Sequence[int]) -> Mapping[str, int]:
     found: Counter[str] = Counter()
-    for name, count in zip(names, counts, strict=True):
-        found[name] += count
+    for name, images in zip(names, counts, strict=True):
+        found[name] += images
     return found
 
 

@@ -567,7 +567,15 @@ def test_a_mount_point_is_not_replaced(capsys):
     "name",
     [
         *("ckpt-16", "ckpt-16.index", "ckpt-16.data-00000-of-00001", "ckpt-16.json"),
-        *("run.json", "summary.json", "metrics.jsonl", "eval.jsonl", ".claim.json"),
+        *(
+            "run.json",
+            "summary.json",
+            "data.json",
+            "evaluations",
+            "metrics.jsonl",
+            "eval.jsonl",
+            ".claim.json",
+        ),
         *("operative_config.gin", "best", "best/export", "train", "eval", "hosts"),
         *("hosts/export", "non_finite", f".staging-{HEX}"),
     ],

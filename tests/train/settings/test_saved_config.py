@@ -411,9 +411,10 @@ def test_a_run_that_goes_on_runs_nothing_of_it(tmp_path, monkeypatch):
     """Its config is compared with the one that was named, and that is all."""
     found = save(tmp_path, [TINY])
     path = tmp_path / config.SAVED
-    path.write_text(f"{path.read_text()}import os\n{DATA_DIR} = @os.system()\n")
+    split = "experiment.Experiment.train_split"
+    path.write_text(f"{path.read_text()}import os\n{split} = @os.system()\n")
     monkeypatch.setattr(config.gin, "parse_config", None)
-    with pytest.raises(UserError, match=r"data_dir: @os\.system\(\) -> 'data/mnist'"):
+    with pytest.raises(UserError, match=r"train_split: @os\.system\(\) -> 'train'"):
         found.refuse_changes(str(tmp_path))
 
 
