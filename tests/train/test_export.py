@@ -226,7 +226,7 @@ def test_a_comparison_that_is_not_wanted(finished, tmp_path, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["why_not_compared"] == "--no_check"
     assert captured.err == ""
-    with pytest.raises(SystemExit, match="^2$"):  # one or the other
+    with pytest.raises(SystemExit, match=r"^2$"):  # one or the other
         export.main([*flags, "--check_images", "a.jpg"])
 
 
