@@ -24,6 +24,7 @@ from tpu_compiler import Compiler, Topology
 from train import datasets
 from train.experiment import Experiment
 from train.stage_rows import Stage
+from train.start import counts
 
 
 def preflight(
@@ -58,6 +59,7 @@ def preflight(
         experiment, info, topology, compiler, timeout_seconds=timeout_seconds
     )
     model, form = analyser.model, input_form(analyser.model)
+    counts.refuse(experiment, info, model.output_shape[-1])
     by_data_service = datasets.data_setting(experiment, "service") is not None
     if reads_data:
         # First: what is wrong with the data, a compilation need not wait for.

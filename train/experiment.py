@@ -21,6 +21,8 @@ from train.small_data import class_weights as class_weighting
 # Whether a run may go on under another value: "always", since no number of the training
 # hangs on it; when it is "accepted" by --accept_config_changes; "never".
 MayChange = Literal["always", "accepted", "never"]
+# What is refused as a mistake unless it is said to be meant, see train.start.counts.
+INTENDED = ("large_batch", "one_class", "spare_outputs")
 
 
 def setting(
@@ -96,6 +98,10 @@ _FIRST_AND_LAST = Rule(
     "the first and the last step, as in (100, 110)",
 )
 _STAGES = checks.items(lambda row: isinstance(row, Mapping), "a list of mappings")
+_INTENDED = checks.items(
+    lambda name: checks.one_of(*INTENDED).holds(name),
+    f"a list of {checks.one_of(*INTENDED).what}",
+)
 _DATA = "data_dir split resolution patch_size layout batch_size num_hosts host"
 
 
@@ -323,6 +329,13 @@ class Experiment:
         checks.whole(0, 1024),
         "how many training images TensorBoard shows for each stage",
         default=8,
+        may_change="always",
+    )
+    intended: Sequence[str] = setting(
+        _INTENDED,
+        "what would be refused as a mistake and is meant: a batch larger than the "
+        "training split, data of one class, more outputs than classes",
+        default=(),
         may_change="always",
     )
 

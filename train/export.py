@@ -2,8 +2,10 @@
 
     python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 
-Where no config is named, the run's own stands in. Before there is a checkpoint, the
-weights of Experiment.pretrained are taken. An older export at --export_dir is replaced
+Where no config is named, the run's own stands in; its data need not be there. Where
+they are, the SavedModel is compared with the evaluation on them, else on photos that
+--check_images names. Before there is a checkpoint, the weights of Experiment.pretrained
+are taken. An older export at --export_dir is replaced
 as long as it is what was written there; anything else is refused.
 """
 
@@ -37,6 +39,20 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the convolutions do batch norm's work",
     )
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--check_images",
+        type=cli.local_path,
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="photos, or folders of them, to compare instead of the evaluation split",
+    )
+    compared.add_argument(
+        "--no_check",
+        action="store_true",
+        help="do not compare the SavedModel with the evaluation",
+    )
     return parser
 
 
@@ -61,6 +77,7 @@ def main(arguments: argparse.Namespace) -> None:
         f"{model_dir}/{directory.BEST}" if arguments.best else model_dir,
         export_dir,
         fold_batch_norm=arguments.fold_batch_norm,
+        images=[] if arguments.no_check else arguments.check_images,
     )
     print(json.dumps(gfiles.to_json(report)))
 

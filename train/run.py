@@ -5,21 +5,19 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from common import gfiles
 from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo, load_info
-from models.input_form import input_form
 from train import ema, evaluation, pretrained, run_data, run_folder, state
 from train.checkpoints import directory, ownership
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import cluster, strategies
+from train.distribution import cluster, devices, strategies
 from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
@@ -30,26 +28,16 @@ from train.fault_tolerance.watchdog import Watchdog
 from train.numerics import precision
 from train.settings import data_changes
 from train.settings.data_changes import Known
-from train.small_data import early_stopping, short_runs
+from train.small_data import early_stopping
 from train.small_data.early_stopping import EarlyStopping
 from train.stages import Stages
+from train.start import counts, first_lines
 from train.telemetry import peak_flops
+from train.telemetry import summary as summaries
 from train.telemetry.profiler import Profiler
 from train.telemetry.progress import Progress
 from train.telemetry.telemetry import Telemetry
 
-# What summary.json says of the training, which an evaluation alone leaves as it is.
-TRAINING = (
-    "first_step",
-    "seconds",
-    "images_per_second",
-    "train_skipped_records",
-    "roll_backs",
-    "skipped_batches",
-    "stopped_early",
-    "best_step",
-    "skipped_steps",
-)
 _SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
 
@@ -115,6 +103,7 @@ def train_and_evaluate(
         # Its devices, and its other processes.
         watchdog.phase("waiting for the devices and the other processes")
         strategy = make_strategy(experiment, lambda: preemption.requested)
+        devices.check(experiment.strategy, strategy, trains=True)
         processes = Processes(strategy)
         run_folder.agree(claim, model_dir, processes)
         data_changes.agree(data, processes)
@@ -124,6 +113,9 @@ def train_and_evaluate(
         watchdog.phase("building", timeout_factor=_SLOW)
         with strategy.scope():
             train_state = state.create(experiment, info)
+        has_begun = bool(processes.broadcast(directory.has_begun(model_dir)))
+        if not has_begun:
+            counts.refuse(experiment, info, train_state.model.output_shape[-1])
         stages = Stages(experiment, info, train_state, strategy)
         evaluator = (
             Evaluator(experiment, info, strategy, train_state.models)
@@ -136,13 +128,12 @@ def train_and_evaluate(
         checkpoints = stack.enter_context(
             make_checkpoints(experiment, train_state, model_dir, processes, claim)
         )
-        step = start(experiment, stages, checkpoints, model_dir, processes)
+        step = start(experiment, stages, checkpoints, has_begun, processes)
         if processes.is_chief:
             run_folder.remove_stale_files(model_dir, with_evaluation)
-            if config is not None:
-                if step:
-                    config.say_new_rate(model_dir, info, step)
-                config.save(model_dir)
+        if processes.is_chief and config is not None:
+            config.say_new_rate(model_dir, info, step)
+            config.save(model_dir)
 
         # Who writes down what happens.
         last = experiment.train_steps(info)
@@ -172,8 +163,15 @@ def train_and_evaluate(
             profiler=profiler,
             fence=claim.fence,
         )
-        say(start_message(experiment, info, train_state.model, step))
-        short_runs.warn_of(experiment, info, train_state.model, step)
+        first_lines.say_all(
+            experiment,
+            info,
+            train_state.model,
+            strategy,
+            step,
+            has_begun=has_begun,
+            with_evaluation=with_evaluation,
+        )
         scores: dict[str, Any] = {}
         interval = experiment.eval_interval(info)
         stopping = EarlyStopping(
@@ -194,12 +192,14 @@ def train_and_evaluate(
                 stopping.note(stop, scores)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
-        summary = training_summary(experiment, train_state) | scores
+        summary = (
+            summaries.training_summary(experiment, info, train_state, strategy) | scores
+        )
         summary |= stopping.summary()
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
         claim.fence()
-        return write_summary(model_dir, summary, processes)
+        return summaries.write_summary(model_dir, summary, processes)
 
 
 def evaluate(
@@ -237,7 +237,7 @@ def evaluate(
         models, path, at = evaluation.load_models(experiment, info, folder, step=step)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
-    answer = {**model_summary(experiment, models["ema_"], at), **scores}
+    answer = {**summaries.model_summary(experiment, models["ema_"], at), **scores}
     if processes.is_chief:
         data = run_data.split_data(experiment.eval_split, info)
         write_answer(answer, model_dir, evaluation.answer_path(model_dir, path, data))
@@ -322,7 +322,9 @@ def continuous_evaluate(
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
     """Return devices and data set of a run, both checked against its settings."""
     info = load_info(experiment.data_dir)
-    return make_strategy(experiment), info
+    strategy = make_strategy(experiment)
+    devices.check(experiment.strategy, strategy, trains=False)
+    return strategy, info
 
 
 def make_strategy(
@@ -404,7 +406,7 @@ def start(
     experiment: Experiment,
     stages: Stages,
     checkpoints: Checkpoints,
-    model_dir: str,
+    has_begun: bool,
     processes: Processes,
 ) -> int:
     """Restore the newest checkpoint, else set and save what a fresh run starts from.
@@ -416,7 +418,6 @@ def start(
       The step.
     """
     train_state = stages.state
-    has_begun = bool(processes.broadcast(directory.has_begun(model_dir)))
     with stages.strategy.scope():
         restored = has_begun and restore(checkpoints, processes) is not None
         if not restored and experiment.pretrained is not None:
@@ -470,59 +471,3 @@ def save_data(
         )
     claim.fence()
     run_data.write(known.data, model_dir)
-
-
-def write_summary(
-    model_dir: str, summary: dict[str, Any], processes: Processes
-) -> dict[str, Any]:
-    """Return the summary, which the chief writes."""
-    if not processes.is_chief:
-        return summary
-    return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
-
-
-def start_message(
-    experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
-) -> str:
-    """Return the first line of a run."""
-    images = info.split(experiment.train_split).total
-    origin = "scratch" if experiment.pretrained is None else "pretrained weights"
-    return (
-        f"{model.name}: {parameters(model):,} parameters, "
-        f"{input_form(model).resolution} px; {images:,} images, "
-        f"{experiment.train_steps(info):,} steps of {experiment.global_batch_size:,}; "
-        + (f"going on at step {step:,}" if step else f"starting from {origin}")
-    )
-
-
-def training_summary(
-    experiment: Experiment, train_state: state.TrainState
-) -> dict[str, Any]:
-    """Return what a summary says of a state, but for its scores."""
-    counters = {
-        "roll_backs": train_state.roll_backs,
-        "skipped_batches": train_state.skipped_batches,
-    }
-    if train_state.loss_scale is not None:
-        counters["skipped_steps"] = train_state.loss_scale.skipped_steps
-    counts = {name: int(counter.numpy()) for name, counter in counters.items()}
-    step = int(train_state.step.numpy())
-    return model_summary(experiment, train_state.model, step) | counts
-
-
-def model_summary(
-    experiment: Experiment, model: keras.Model, step: int
-) -> dict[str, Any]:
-    """Return what model a summary speaks of, and how long it was trained."""
-    return {
-        "variant": model.name,
-        "resolution": input_form(model).resolution,
-        "parameters": parameters(model),
-        "steps": step,
-        "images_seen": step * experiment.global_batch_size,
-    }
-
-
-def parameters(model: keras.Model) -> int:
-    """Return the number of trainable parameters."""
-    return sum(v.value.shape.num_elements() for v in model.trainable_variables)

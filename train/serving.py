@@ -210,7 +210,9 @@ def summarize(results: Sequence[Result], expected: Sequence[Prediction]) -> bool
     if others := len(found) - len(labelled):
         print(f"Without a label of the SavedModel's classes: {others:,}")
     known, same = predictions.agreement(found, expected)
-    if known:
+    if not expected:
+        print("The export has no predictions of the trainer's to compare these with")
+    elif known:
         print(f"Predictions equal to the trainer's: {same:,} of {known:,}")
     elif found:
         print("None of these images is among those that the trainer predicted")

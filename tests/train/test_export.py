@@ -24,7 +24,7 @@ from tests.support.disk import full_disk
 from tests.support.folders import content
 from tests.support.rounding import rounding
 from tests.support.tiny import TERMS
-from train import config, evaluation, export, serving
+from train import classify, config, evaluation, export, serving
 from train.exports import (
     export_folder,
     export_target,
@@ -212,6 +212,54 @@ def test_other_logits_are_refused(digits, finished, exported):
         export_folder.StaysAside, match="logits differ from the evaluation's by"
     ):
         saved_model.compare(experiment, info, models[""], folder, check_images=300)
+
+
+def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
+    """As on another machine: the names are the run's, and nothing is compared."""
+    model_dir, folder = finished[0], tmp_path / "e"
+    gone = "--gin_param=experiment.Experiment.data_dir = '/mnt/imagenet'"
+    flags = [f"--model_dir={model_dir}", f"--export_dir={folder}", gone]
+    assert export.main(flags) == 0
+    captured = capsys.readouterr()
+    why = "there is no folder /mnt/imagenet"
+    assert captured.err == (
+        f"warning: the SavedModel is not compared with the evaluation: {why}; "
+        "--check_images PATH ... compares it on photos\n"
+    )
+    report = json.loads((folder / "assets.extra/check.json").read_text())
+    assert report == json.loads(captured.out)
+    assert report == {
+        "images_compared": 0,
+        "largest_logit_difference": None,
+        "largest_logit": None,
+        "why_not_compared": why,
+        "checkpoint": f"{model_dir}/ckpt-12",
+        "export_dir": str(folder),
+        "label_offset": 1,
+        "fields": vars(records.IMAGENET),
+    }
+    names = (folder / "assets.extra/labels.txt").read_text().splitlines()
+    assert names == list("0123456789")
+    assert serving.read_predictions(str(folder)) == []
+    shard = load_info(str(digits)).split("validation").shards[0].filename
+    asked = [f"--export_dir={folder}", f"--tfrecords={digits}/{shard}", "--show=0"]
+    assert classify.main(asked) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("SavedModel in a new process: ")
+    assert said[1:] == [
+        "The export has no predictions of the trainer's to compare these with"
+    ]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_comparison_that_is_not_wanted(finished, tmp_path, capsys):
+    flags = [f"--model_dir={finished[0]}", f"--export_dir={tmp_path}/e", "--no_check"]
+    assert export.main(flags) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["why_not_compared"] == "--no_check"
+    assert captured.err == ""
+    with pytest.raises(SystemExit, match=r"^2$"):  # one or the other
+        export.main([*flags, "--check_images", "a.jpg"])
 
 
 NOT_TEXT = b"\x0a\xe9\xff\x80"  # that TensorFlow puts into its message

@@ -483,7 +483,7 @@ def test_sigkill_in_the_middle(digits, tmp_path, devices):
     """
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     changes = {
-        "experiment.Experiment.strategy": "mirrored",
+        "experiment.Experiment.strategy": "mirrored" if devices > 1 else "one_device",
         "experiment.Experiment.batch_norm": "global",
     }
     make = functools.partial(processes.command, digits, devices=devices)

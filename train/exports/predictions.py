@@ -55,7 +55,7 @@ def from_csv(text: str, path: str) -> list[Prediction]:
         return [
             Prediction(
                 row["filename"],
-                int(row["label"]),
+                int(row["label"]) if row["label"] != "" else None,
                 int(row["class_id"]),
                 row.get("sha256") or "",
             )

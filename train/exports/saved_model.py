@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,24 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 from common import errors, gfiles
+from common.console import warn
 from common.errors import UserError
-from input_pipeline import dataset_info, preprocess, records, stream
+from input_pipeline import preprocess, records, stream
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.records import Fields
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
 from train.experiment import Experiment
-from train.exports import export_folder, export_target, predictions
+from train.exports import (
+    comparison,
+    export_folder,
+    export_target,
+    predictions,
+    sources,
+)
+from train.exports.comparison import Comparison
 from train.exports.image_files import Parse, content, file_name, parser
 from train.exports.predictions import Prediction
+from train.exports.sources import Source
 from train.fault_tolerance.graph_errors import translate_errors
-
-# Float noise between two programs of the same layers: eps * sqrt(terms), with the
-# 201,132 terms that the sums of the deepest variant, efficientnet-h-b7, have one behind
-# another. A wrong weight, crop or normalisation moves logits by far more.
-TOLERANCE = 2**-23 * math.sqrt(201_132)  # 5e-5 of the largest logit, or of 10 if larger
-
 
 # Pixels are 0..255. Some resizes overshoot, by less than the whole range; what is
 # farther away is no pixel.
@@ -101,6 +105,7 @@ def export(
     *,
     fold_batch_norm: bool = False,
     check_images: int = 1000,
+    images: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
@@ -117,6 +122,9 @@ def export(
     loaded again and has to give the logits of the evaluation, computed in float32 too,
     before it gets its name.
 
+    The names of the classes are those that the run has learnt, and its data are needed
+    for the comparison alone: where they are not, it is left out with a warning.
+
     Args:
       experiment: of the run.
       model_dir: of the run; or its folder of the best checkpoint.
@@ -125,13 +133,15 @@ def export(
       fold_batch_norm: whether the SavedModel's convolutions do batch norm's work, by
         other weights and a bias.
       check_images: how many images of the evaluation split to compare, at most.
+      images: files and folders of photos to compare instead of the evaluation split;
+        of an empty list nothing is compared.
 
     Returns:
       What was compared and how well it agreed.
 
     Raises:
-      UserError: no checkpoint, something at export_dir that is not ours, or other
-        logits.
+      UserError: no checkpoint, something at export_dir that is not ours, classes that
+        nobody knows, data of other classes than the run's, or other logits.
     """
     model_dir, export_dir = os.fspath(model_dir), os.fspath(export_dir)
     inputs = {
@@ -140,10 +150,11 @@ def export(
         "its pretrained weights": experiment.pretrained,
     }
     with export_folder.writing(export_dir, inputs) as folder:
-        info = dataset_info.load_info(experiment.data_dir)
-        model, path = averaged_model(experiment, info, model_dir)
+        source = sources.find(experiment, model_dir, compares=images is None)
+        classes = source.classes
+        model, path = averaged_model(experiment, classes, model_dir)
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
-        servable = Servable(served, info.label_names)
+        servable = Servable(served, classes.label_names)
         signatures = servable.signature_functions
         try:
             tf.saved_model.save(servable, folder, signatures=signatures)
@@ -153,21 +164,45 @@ def export(
                 "mend the permissions or name another --export_dir"
             ) from error
         with translate_errors():
-            report, predicted = compare(experiment, info, model, folder, check_images)
+            report, predicted = _compare(
+                experiment, source, model, folder, check_images, images
+            )
         report |= {
             "checkpoint": path,
             "export_dir": export_dir,
-            "label_offset": info.label_offset,
-            "fields": dataclasses.asdict(info.fields),
+            "label_offset": classes.label_offset,
+            "fields": dataclasses.asdict(classes.fields),
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)
-        names = "".join(f"{name}\n" for name in info.label_names)
+        names = "".join(f"{name}\n" for name in classes.label_names)
         gfiles.write_text(f"{extra}/labels.txt", names)
         table = predictions.to_csv(predicted)
         gfiles.write_text(f"{extra}/{predictions.FILENAME}", table)
         gfiles.write_json(f"{extra}/check.json", report)
     return report
+
+
+def _compare(
+    experiment: Experiment,
+    source: Source,
+    model: keras.Model,
+    folder: str,
+    check_images: int,
+    images: Sequence[str] | None,
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Compare on what there is: photos, the evaluation split or nothing."""
+    if images:
+        return comparison.compare_files(model, folder, images)
+    if images is not None:
+        return comparison.nothing("--no_check"), []
+    if source.data is not None:
+        return compare(experiment, source.data, model, folder, check_images)
+    warn(
+        f"the SavedModel is not compared with the evaluation: {source.why_no_data}; "
+        "--check_images PATH ... compares it on photos"
+    )
+    return comparison.nothing(source.why_no_data), []
 
 
 def averaged_model(
@@ -176,6 +211,7 @@ def averaged_model(
     """Return the averaged model in float32, for images as they are, and its origin."""
     experiment = dataclasses.replace(experiment, precision="float32")
     models, path, _ = evaluation.load_models(experiment, info, model_dir, ["ema_"])
+    sources.check_outputs(experiment, info, models["ema_"])
     form = input_form(models["ema_"])
     if (form.patch_size, form.layout) == (1, "NHWC"):
         return models["ema_"], path
@@ -219,52 +255,28 @@ def compare(
         resolution=model.input_shape[1],
         batch_size=size,
     )
-    loaded = tf.saved_model.load(saved_model)
-    evaluate = tf.function(lambda images: model(images, training=False))
+    comparing = Comparison(model, saved_model)
     parse = parser(info.fields)
-    worst, largest, predicted = 0.0, 0.0, []
     together = tf.data.Dataset.zip((batches, serialized(experiment, info).batch(size)))
     for batch, contents in together:
         count = contents.shape[0]  # less than the batch where that is padded
         labels = batch["label"].numpy()[:count]
-        logits = evaluate(batch["image"]).numpy()[:count]
         # A broken record, which the evaluation skips, has no logits to compare.
         real = np.flatnonzero(labels >= 0)
         if not real.size:
             continue
-        examples = [_parse(parse, contents[i], info.fields) for i in real]
-        jpegs = tf.constant([jpeg for _, jpeg in examples], tf.string)
-        for outputs in (
-            loaded.signatures["images_uint8"](images=tf.gather(batch["image"], real)),
-            loaded.signatures["serving_default"](image_bytes=jpegs),
-        ):
-            difference = np.abs(outputs["logits"].numpy() - logits[real])
-            # Not Python's max, which would pass over what is not a number.
-            worst = float(np.maximum(worst, difference.max(initial=0.0)))
-        largest = float(np.maximum(largest, np.abs(logits[real]).max(initial=0.0)))
-        guesses = logits.argmax(axis=-1)
-        for i, (name, jpeg) in zip(real, examples, strict=True):
-            sha256 = predictions.digest(jpeg)
-            predicted.append(Prediction(name, int(labels[i]), int(guesses[i]), sha256))
-        if len(predicted) >= check_images:
+        parsed = [_parse(parse, contents[i], info.fields) for i in real]
+        images = [(*one, int(labels[i])) for i, one in zip(real, parsed, strict=True)]
+        comparing.add(batch["image"], real, images)
+        if len(comparing.predictions) >= check_images:
             break
-    if not predicted:
+    if not comparing.predictions:
         raise UserError(
             f"the evaluation of {experiment.data_dir} can use none of its records, so "
             "there is nothing to compare the SavedModel with: see python -m "
             "input_pipeline.validate"
         )
-    if not worst <= TOLERANCE * max(10.0, largest):
-        raise export_folder.StaysAside(
-            f"the SavedModel's logits differ from the evaluation's by {worst:.3g} (of "
-            f"{largest:.3g}) on {len(predicted)} images; see {saved_model}, which stays"
-        )
-    report = {
-        "images_compared": len(predicted),
-        "largest_logit_difference": worst,
-        "largest_logit": largest,
-    }
-    return report, predicted
+    return comparing.report(), comparing.predictions
 
 
 def serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:

@@ -1,0 +1,142 @@
+"""A SavedModel beside the evaluation that it has to agree with, image by image."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.console import escaped, say
+from common.errors import UserError
+from input_pipeline import preprocess
+from train.exports import export_folder, image_files, predictions
+from train.exports.image_files import Image, Unusable
+from train.exports.predictions import Prediction
+
+# Float noise between two programs of the same layers: eps * sqrt(terms), with the
+# 201,132 terms that the sums of the deepest variant, efficientnet-h-b7, have one behind
+# another. A wrong weight, crop or normalisation moves logits by far more.
+TOLERANCE = 2**-23 * math.sqrt(201_132)  # 5e-5 of the largest logit, or of 10 if larger
+_BATCH_SIZE = 100
+REPORTED = ("images_compared", "largest_logit_difference", "largest_logit")
+
+
+class Comparison:
+    """Takes images one batch after the other.
+
+    Attributes:
+      predictions: what the evaluation says of the images so far.
+    """
+
+    def __init__(self, model: keras.Model, saved_model: str):
+        """Load what was written.
+
+        Args:
+          model: the evaluation's.
+          saved_model: folder of a SavedModel.
+        """
+        self._folder = saved_model
+        self._loaded = tf.saved_model.load(saved_model)
+        self._evaluate = tf.function(lambda images: model(images, training=False))
+        self._worst, self._largest = 0.0, 0.0
+        self.predictions: list[Prediction] = []
+
+    def add(
+        self,
+        pixels: tf.Tensor,
+        rows: Sequence[int] | np.ndarray,
+        images: Sequence[tuple[str, bytes, int | None]],
+    ) -> None:
+        """Compare a batch.
+
+        Args:
+          pixels: uint8[B, S, S, 3], as the evaluation has them.
+          rows: those of the batch that are images.
+          images: name, encoded bytes and class of each of these.
+        """
+        logits = self._evaluate(pixels).numpy()[rows]
+        encoded = tf.constant([one for _, one, _ in images], tf.string)
+        signatures = self._loaded.signatures
+        for outputs in (
+            signatures["images_uint8"](images=tf.gather(pixels, rows)),
+            signatures["serving_default"](image_bytes=encoded),
+        ):
+            difference = np.abs(outputs["logits"].numpy() - logits)
+            # Not Python's max, which would pass over what is not a number.
+            self._worst = float(np.maximum(self._worst, difference.max(initial=0.0)))
+        largest = np.abs(logits).max(initial=0.0)
+        self._largest = float(np.maximum(self._largest, largest))
+        guesses = logits.argmax(axis=-1)
+        for (name, one, label), guess in zip(images, guesses, strict=True):
+            sha256 = predictions.digest(one)
+            self.predictions.append(Prediction(name, label, int(guess), sha256))
+
+    def report(self) -> dict[str, Any]:
+        """Return how well the two agree, for JSON.
+
+        Raises:
+          StaysAside: they do not.
+        """
+        worst, largest, number = self._worst, self._largest, len(self.predictions)
+        if not worst <= TOLERANCE * max(10.0, largest):
+            raise export_folder.StaysAside(
+                f"the SavedModel's logits differ from the evaluation's by {worst:.3g} "
+                f"(of {largest:.3g}) on {number} images; see {self._folder}, which "
+                "stays"
+            )
+        return dict(zip(REPORTED, (number, worst, largest), strict=True))
+
+
+def nothing(why: str) -> dict[str, Any]:
+    """Return the report of a comparison that was left out."""
+    return dict.fromkeys(REPORTED) | {"images_compared": 0, "why_not_compared": why}
+
+
+def compare_files(
+    model: keras.Model, saved_model: str, paths: Iterable[str]
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Compare a SavedModel with the evaluation, on photos that a person names.
+
+    Args:
+      model: the evaluation's.
+      saved_model: folder of a SavedModel.
+      paths: image files and folders of such, as `image_files.read_files` takes them.
+
+    Returns:
+      A report for JSON, and what the evaluation predicts; nobody knows the classes.
+
+    Raises:
+      UserError: none of the images can be used.
+      StaysAside: the two differ.
+    """
+    comparison = Comparison(model, saved_model)
+    usable = _decoded(image_files.read_files(paths), model.input_shape[1])
+    while batch := list(itertools.islice(usable, _BATCH_SIZE)):
+        images = [(image.name, image.encoded, None) for image, _ in batch]
+        pixels = tf.stack([pixels for _, pixels in batch])
+        comparison.add(pixels, range(len(batch)), images)
+    if not comparison.predictions:
+        raise UserError(
+            "none of the images that --check_images names can be used, so there is "
+            "nothing to compare the SavedModel with"
+        )
+    return comparison.report(), comparison.predictions
+
+
+def _decoded(
+    images: Iterable[Image | Unusable], resolution: int
+) -> Iterator[tuple[Image, tf.Tensor]]:
+    """Yield images with their pixels, and say which have none."""
+    for image in images:
+        if isinstance(image, Image):
+            try:
+                encoded = tf.constant(image.encoded)
+                yield image, preprocess.eval_image(encoded, resolution)
+            except tf.errors.OpError:
+                why = image_files.why_not_decoded(image.encoded)
+                image = Unusable(image.place, why)
+        if isinstance(image, Unusable):
+            say(escaped(f"{image.place} is left out: {image.reason}"))

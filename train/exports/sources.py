@@ -1,0 +1,138 @@
+"""What an export takes of the data: the names of the classes, and images to compare."""
+
+import os
+from typing import NamedTuple
+
+import keras
+
+from common import gfiles
+from common.console import count, escaped, say, warn
+from common.errors import UserError, first_line
+from input_pipeline.dataset_info import DatasetInfo, load_info
+from input_pipeline.errors import DataError
+from train import run_data
+from train.checkpoints import directory
+from train.experiment import Experiment
+from train.run_data import RunData
+from train.settings import data_changes
+
+_MOST_NAMES = 5  # of classes that a line lists
+_WAYS_OUT = (
+    "name photos to compare the SavedModel on (--check_images PATH ...), or leave the "
+    "comparison out (--no_check)"
+)
+
+
+class Source(NamedTuple):
+    """Where an export gets the names from, and the evaluation's images.
+
+    Attributes:
+      classes: names, offset and fields, as the run has learnt them.
+      data: the data set that the evaluation reads; None where there is none.
+      why_no_data: why not.
+    """
+
+    classes: DatasetInfo
+    data: DatasetInfo | None
+    why_no_data: str = ""
+
+
+def find(experiment: Experiment, model_dir: str, *, compares: bool) -> Source:
+    """Return what a run knows of its data, and the data themselves if they are there.
+
+    Args:
+      experiment: of the run; its data_dir may be that of another machine.
+      model_dir: of the run, or its folder of the best checkpoint.
+      compares: whether the images are wanted. If they are not, and the run knows its
+        classes, nobody looks for the data.
+
+    Raises:
+      UserError: the classes are not known, or the data have others than the run.
+    """
+    run = model_dir.removesuffix(f"/{directory.BEST}")
+    saved = run_data.read(run)
+    if saved is not None and not compares:
+        return Source(saved.info(), None)
+    data, why = _load(experiment)
+    if saved is None:
+        if data is None:
+            raise UserError(
+                f"{run} has no {run_data.SAVED}, as runs of earlier versions, and "
+                f"{why}: nobody knows the names of its classes. Name the folder of its "
+                "data: --gin_param=\"experiment.Experiment.data_dir = 'DIR'\""
+            )
+        say(
+            escaped(
+                f"{run} has no {run_data.SAVED}: its classes are called as those of "
+                f"{experiment.data_dir}"
+            )
+        )
+        return Source(data, data)
+    if data is not None:
+        try:
+            data_changes.refuse_other_classes(saved, data, run)
+        except UserError as refusal:
+            raise UserError(f"{refusal}; or {_WAYS_OUT}") from None
+        _compare_images(experiment, saved, data)
+    return Source(saved.info(), data, why)
+
+
+def _load(experiment: Experiment) -> tuple[DatasetInfo | None, str]:
+    """Return the data set that the config names, or why there is none to score."""
+    folder = experiment.data_dir
+    local = gfiles.local_path(folder)
+    if local is not None and not os.path.isdir(local):
+        return None, f"there is no folder {folder}"
+    try:
+        info = load_info(folder)
+        info.split(experiment.eval_split)
+    except (DataError, *gfiles.Errors) as error:
+        return None, first_line(error)
+    return info, ""
+
+
+def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -> None:
+    """Say that the images are not those that the run scores."""
+    scored = saved.evaluation
+    there = run_data.split_data(experiment.eval_split, data)
+    if scored is None or scored.split != there.split:
+        return
+    digests = scored.digest, there.digest
+    one, other = digests if all(digests) else (scored.layout, there.layout)
+    if one != other:
+        warn(
+            f"split {there.split} of {experiment.data_dir} is not the one that the run "
+            f"scores: {count(there.images, 'image')}, and there were "
+            f"{scored.images:,}; the SavedModel is compared on them all the same"
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    first = ", ".join(map(repr, names[:_MOST_NAMES]))
+    rest = ", ..." * (len(names) > _MOST_NAMES)
+    return f"{count(len(names), 'class', 'classes')} ({first}{rest})"
+
+
+def check_outputs(
+    experiment: Experiment, classes: DatasetInfo, model: keras.Model
+) -> None:
+    """Refuse a model with more outputs than there are names, unless that is intended.
+
+    Raises:
+      UserError: the names are most likely those of other data.
+    """
+    names, outputs = classes.label_names, model.output_shape[-1]
+    if outputs == len(names):
+        return
+    if "spare_outputs" not in experiment.intended:
+        intended = sorted({*experiment.intended, "spare_outputs"})
+        raise UserError(
+            f"the model has {outputs:,} outputs, and {classes.name} has "
+            f"{_listed(names)}: name the data that it has learnt "
+            "(experiment.Experiment.data_dir). If the other outputs stand for "
+            f'nothing: --gin_param="experiment.Experiment.intended = {intended}"'
+        )
+    warn(
+        f"{count(outputs - len(names), 'output')} of {outputs:,} stand for no class, "
+        f"and are called by their numbers, from {len(names)}"
+    )

@@ -1,0 +1,1 @@
+"""What is looked at and said before the first step of a run."""

@@ -1,0 +1,90 @@
+"""What summary.json says of a run."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from common import gfiles
+from input_pipeline.dataset_info import DatasetInfo
+from models.input_form import input_form
+from train.distribution import devices
+from train.distribution.processes import Processes
+from train.experiment import Experiment
+from train.state import TrainState
+
+# What summary.json says of the training, which an evaluation alone leaves as it is.
+TRAINING = (
+    "first_step",
+    "seconds",
+    "images_per_second",
+    "train_skipped_records",
+    "roll_backs",
+    "skipped_batches",
+    "stopped_early",
+    "best_step",
+    "skipped_steps",
+)
+
+
+def write_summary(
+    model_dir: str, summary: dict[str, Any], processes: Processes
+) -> dict[str, Any]:
+    """Return the summary, which the chief writes."""
+    if not processes.is_chief:
+        return summary
+    return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
+
+
+def image_counts(experiment: Experiment, info: DatasetInfo) -> dict[str, int]:
+    """Return how many images the splits of a run have, by name.
+
+    To train alone, data need no split to score.
+    """
+    train, evaluation = experiment.train_split, experiment.eval_split
+    images = {train: info.split(train).total}
+    if evaluation.partition("[")[0] in info.splits:
+        images[evaluation] = info.split(evaluation).total
+    return images
+
+
+def training_summary(
+    experiment: Experiment,
+    info: DatasetInfo,
+    train_state: TrainState,
+    strategy: tf.distribute.Strategy,
+) -> dict[str, Any]:
+    """Return what a summary says of a state, but for its scores."""
+    counters = {
+        "roll_backs": train_state.roll_backs,
+        "skipped_batches": train_state.skipped_batches,
+    }
+    if train_state.loss_scale is not None:
+        counters["skipped_steps"] = train_state.loss_scale.skipped_steps
+    step = int(train_state.step.numpy())
+    return {
+        **model_summary(experiment, train_state.model, step),
+        "classes": len(info.label_names),
+        "images": image_counts(experiment, info),
+        "precision": experiment.precision,
+        **devices.find(strategy).summary(),
+        **{name: int(counter.numpy()) for name, counter in counters.items()},
+    }
+
+
+def model_summary(
+    experiment: Experiment, model: keras.Model, step: int
+) -> dict[str, Any]:
+    """Return what model a summary speaks of, and how long it was trained."""
+    return {
+        "variant": model.name,
+        "resolution": input_form(model).resolution,
+        "parameters": parameters(model),
+        "steps": step,
+        "images_seen": step * experiment.global_batch_size,
+    }
+
+
+def parameters(model: keras.Model) -> int:
+    """Return the number of trainable parameters."""
+    return sum(v.value.shape.num_elements() for v in model.trainable_variables)
