@@ -76,8 +76,10 @@ class ResolvedConfig:
         Args:
           model_dir: of the run, with the config that it had.
           info: of its data.
-          step: at which it goes on.
+          step: at which it goes on; one that begins has nothing to compare.
         """
+        if not step:
+            return
         saved = gfiles.read_text(f"{model_dir}/{SAVED}")
         if saved is not None:
             line = rate_change.describe(saved, self.experiment, info, step)

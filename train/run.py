@@ -192,10 +192,8 @@ def train_and_evaluate(
                 stopping.note(stop, scores)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
-        summary = (
-            summaries.training_summary(experiment, info, train_state, strategy) | scores
-        )
-        summary |= stopping.summary()
+        summary = summaries.training_summary(experiment, info, train_state, strategy)
+        summary |= scores | stopping.summary()
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
         claim.fence()

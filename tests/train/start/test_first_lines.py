@@ -9,6 +9,7 @@ from tests.support.runs import experiment_of, run_tiny
 from train import run
 from train.checkpoints import directory
 from train.distribution import devices
+from train.start.first_lines import start_message
 
 E = "experiment.Experiment"
 CLASSES = "efficientnet_x.build_model.num_classes"
@@ -19,7 +20,7 @@ def first_lines(data_dir, step, **changes):
     experiment = experiment_of(data_dir, **changes)
     model = experiment.build_model(dtype="float32", seed=0)
     info = load_info(str(data_dir))
-    return first_lines.start_message(experiment, info, model, CPU, step).splitlines()
+    return start_message(experiment, info, model, CPU, step).splitlines()
 
 
 def test_first_lines(digits):
