@@ -114,6 +114,7 @@ def _of_records(arguments: argparse.Namespace) -> Status:
 
     export_dir, pattern = arguments.export_dir, arguments.tfrecords
     expected = serving.read_predictions(export_dir)
+    serving.warn_of_other_classes(export_dir, pattern)
     images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
     with _tabled(arguments, images) as found:
         results, unusable = serving.show(

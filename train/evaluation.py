@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -208,19 +209,24 @@ def _described_data(scores: Mapping[str, Any]) -> str:
     )
 
 
-def answer_path(model_dir: str, checkpoint: str, data: SplitData) -> str:
+def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> str:
     """Return the file of the scores that somebody has asked for.
 
     Args:
       model_dir: of the run.
-      checkpoint: what was scored, as `load_models` calls it.
-      data: on which images. Others have another file, the same question has the same.
+      answer: of which checkpoint, as `load_models` calls it, and in what form.
+      data: on which images. Others have another file, as other weights, another
+        resolution and another precision do; the same question has the same.
     """
-    step = checkpoint.rpartition("/")[2]
-    weights = step if re.fullmatch(r"ckpt-\d+", step) else "pretrained"
+    checkpoint = answer["checkpoint"]
+    weights = checkpoint.rpartition("/")[2]
+    if not re.fullmatch(r"ckpt-\d+", weights):
+        path = hashlib.sha256(checkpoint.encode()).hexdigest()
+        weights = f"pretrained-{path[:_DIGEST_SHOWN]}"
     split = re.sub(r"[^\w.-]+", "_", data.split)
     digest = (data.digest or data.layout)[:_DIGEST_SHOWN]
-    return f"{model_dir}/{directory.EVALUATIONS}/{weights}-{split}-{digest}.json"
+    parts = (weights, split, f"{answer['resolution']}px", answer["precision"], digest)
+    return f"{model_dir}/{directory.EVALUATIONS}/{'-'.join(parts)}.json"
 
 
 def keep_best(

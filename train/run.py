@@ -235,10 +235,14 @@ def evaluate(
         models, path, at = evaluation.load_models(experiment, info, folder, step=step)
     scores = Evaluator(experiment, info, strategy, models).score(path)
     say(evaluation.describe(scores))
-    answer = {**summaries.model_summary(experiment, models["ema_"], at), **scores}
+    answer = {
+        **summaries.model_summary(experiment, models["ema_"], at),
+        "precision": experiment.precision,
+        **scores,
+    }
     if processes.is_chief:
         data = run_data.split_data(experiment.eval_split, info)
-        write_answer(answer, model_dir, evaluation.answer_path(model_dir, path, data))
+        write_answer(answer, model_dir, evaluation.answer_path(model_dir, answer, data))
     return answer
 
 

@@ -1,5 +1,6 @@
 """Images through an exported SavedModel; needs TensorFlow alone."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -14,6 +15,8 @@ from common import gfiles
 from common.console import escaped, say, warn
 from common.errors import UserError, first_line
 from input_pipeline import jpeg_warnings
+from input_pipeline.dataset_info import INFO_FILENAME, read_info
+from input_pipeline.errors import DataError
 from input_pipeline.records import Fields
 from train.exports import predictions
 from train.exports.image_files import Image, Unusable, why_not_decoded
@@ -257,6 +260,28 @@ def read_labels(export_dir: str) -> Labels:
             "again"
         )
     return Labels(offset, fields)
+
+
+def warn_of_other_classes(export_dir: str, pattern: str) -> None:
+    """Say where the data beside records give the labels another meaning.
+
+    Args:
+      export_dir: with the names that the model has learnt.
+      pattern: of the paths of TFRecord files; what lies beside them may tell nothing.
+    """
+    folder = pattern.rpartition("/")[0] or "."
+    if not gfiles.exists(f"{folder}/{INFO_FILENAME}"):
+        return
+    with contextlib.suppress(
+        DataError
+    ):  # of another tool, or damaged: it tells nothing
+        info = read_info(folder)
+        ours = (read_labels(export_dir).offset, *read_names(export_dir))
+        if ours != (info.label_offset, *info.label_names):
+            warn(
+                f"{folder} has other classes than {export_dir} has learnt, or other "
+                "labels of them: how many are right means nothing"
+            )
 
 
 def _extra(export_dir: str, name: str) -> str:

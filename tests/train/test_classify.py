@@ -13,6 +13,8 @@ import tensorflow as tf
 from PIL import Image as Pillow
 
 from common.errors import UserError
+from input_pipeline import dataset_info
+from input_pipeline.dataset_info import DatasetInfo, ShardInfo, SplitInfo
 from tests.support.commands import status
 from train import classify, serving
 
@@ -397,3 +399,28 @@ def test_names_of_any_alphabet(exported, tmp_path, capfd):
     assert lines[0].startswith(f"{folder}/1 (1).jpg: ")
     with open(output, newline="", encoding="utf-8") as file:
         assert [row["file"] for row in csv.DictReader(file)] == [f"{folder}/1 (1).jpg"]
+
+
+def test_records_of_other_classes_are_said(tmp_path, capsys):
+    """Their labels would be counted as the model's."""
+    extra = tmp_path / "export" / "assets.extra"
+    extra.mkdir(parents=True)
+    (extra / "labels.txt").write_text("no\nyes\n")
+    (extra / "check.json").write_text('{"label_offset": 1}')
+    one = SplitInfo((ShardInfo("train-0", 1, (0,)),))
+    said = (
+        f"warning: {tmp_path} has other classes than {tmp_path}/export has learnt, or "
+        "other labels of them: how many are right means nothing\n"
+    )
+    for offset, names, warning in (
+        (1, ("no", "yes"), ""),
+        (1, ("yes", "no"), said),
+        (0, ("no", "yes"), said),
+    ):
+        info = DatasetInfo("pets", offset, names, {"train": one})
+        dataset_info.write_info(info, str(tmp_path))
+        serving.warn_of_other_classes(f"{tmp_path}/export", f"{tmp_path}/train-*")
+        assert capsys.readouterr().err == warning
+    (tmp_path / "dataset_info.json").write_text("{")
+    serving.warn_of_other_classes(f"{tmp_path}/export", f"{tmp_path}/train-*")
+    assert capsys.readouterr().err == ""

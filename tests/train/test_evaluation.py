@@ -1,5 +1,6 @@
 """Scores of a job's checkpoints as they come, and the best of them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from train import evaluation, run
 from train.checkpoints import bundle, directory
+from train.run_data import SplitData
 
 SCORES = evaluation.SCORES
 
@@ -205,3 +207,28 @@ def test_beside_a_training_that_is_killed(digits, tmp_path):
     assert {name: again[name] for name in SCORES} == {
         name: found[100][name] for name in SCORES
     }
+
+
+def test_only_the_same_question_replaces_an_answer():
+    """Else the scores at another resolution would take the place of the first."""
+    data = SplitData("validation", 8, None, "a" * 32, "b" * 32)
+    first = {"checkpoint": "run/ckpt-4", "resolution": 32, "precision": "float32"}
+
+    def path(of=data, **changes):
+        return evaluation.answer_path("run", first | changes, of)
+
+    weights = "validation-32px-float32-aaaaaaaaaaaa.json"
+    assert path() == path(checkpoint="run/best/ckpt-4")
+    assert path() == f"run/evaluations/ckpt-4-{weights}"
+    pretrained = path(checkpoint="pretrained one/best")
+    assert pretrained.startswith("run/evaluations/pretrained-")
+    others = [
+        path(checkpoint="run/ckpt-8"),
+        path(resolution=48),
+        path(precision="bfloat16"),
+        path(dataclasses.replace(data, digest="c" * 32)),
+        path(dataclasses.replace(data, digest="")),
+        pretrained,
+        path(checkpoint="pretrained two/best"),
+    ]
+    assert len({path(), *others}) == 1 + len(others)

@@ -85,7 +85,7 @@ def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path, caps
     info = load_info(str(digits))
     digest = info.split("validation").digest
     (answer,) = (tmp_path / "copy" / "evaluations").iterdir()
-    assert answer.name == f"ckpt-12-validation-{digest[:12]}.json"
+    assert answer.name == f"ckpt-12-validation-32px-float32-{digest[:12]}.json"
     assert json.loads(answer.read_text()) == scores
     of = {
         "eval_split": "validation",
@@ -189,8 +189,8 @@ def test_a_question_gets_a_file_of_its_own(digits, finished, tmp_path, monkeypat
     half, whole = (info.split(f"validation{part}") for part in ("[1shard:]", ""))
     folder = model_dir / "evaluations"
     assert contents(folder).keys() == {
-        f"{folder}/ckpt-12-validation_1shard_-{half.digest[:12]}.json",
-        f"{folder}/ckpt-8-validation-{whole.digest[:12]}.json",
+        f"{folder}/ckpt-12-validation_1shard_-32px-float32-{half.digest[:12]}.json",
+        f"{folder}/ckpt-8-validation-32px-float32-{whole.digest[:12]}.json",
     }
     asked = [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
     assert asked == [one, other]

@@ -16,7 +16,7 @@ WRITTEN = (
     "eval.jsonl",
     "hosts/host-12.json",
     "best/scores-ckpt-12.json",
-    "evaluations/ckpt-12-validation-0123456789ab.json",
+    "evaluations/ckpt-12-validation-32px-float32-0123456789ab.json",
 )
 
 

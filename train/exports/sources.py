@@ -100,10 +100,12 @@ def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -
     digests = scored.digest, there.digest
     one, other = digests if all(digests) else (scored.layout, there.layout)
     if one != other:
+        images = count(there.images, "image")
+        were = "others" if there.images == scored.images else f"{scored.images:,}"
         warn(
             f"split {there.split} of {experiment.data_dir} is not the one that the run "
-            f"scores: {count(there.images, 'image')}, and there were "
-            f"{scored.images:,}; the SavedModel is compared on them all the same"
+            f"scores: {images}, and there were {were}; the SavedModel is compared on "
+            "them all the same"
         )
 
 

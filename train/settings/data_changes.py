@@ -69,19 +69,19 @@ def compare(
     what = "; ".join([*found, *_consequences(was, now, experiment)])
     if outputs := _outputs_too_few(now, experiment):
         raise UserError(
-            f"{_others(model_dir, now)}: {what}. The network has {outputs} outputs, so "
-            "it cannot go on with them: take another --model_dir, with "
+            f"{_others(model_dir, was, now)}: {what}. The network has {outputs} "
+            "outputs, so it cannot go on with them: take another --model_dir, with "
             f"Experiment.pretrained = {model_dir!r} and Experiment.new_head = True to "
-            f"begin from its weights; {_back(was)}"
+            f"begin from its weights; {_back(was, now)}"
         )
     if accept != now.accepted_by:
         given = (
             f"--accept_data={accept} means other data than these. " if accept else ""
         )
         raise UserError(
-            f"{_others(model_dir, now)}: {what}. {given}Take another --model_dir to "
-            f"begin anew with them; {_back(was)}; or --accept_data={now.accepted_by} "
-            "to go on with these"
+            f"{_others(model_dir, was, now)}: {what}. {given}Take another --model_dir "
+            f"to begin anew with them; {_back(was, now)}; or "
+            f"--accept_data={now.accepted_by} to go on with these"
         )
     warn(f"{model_dir} goes on with other data: {what}")
     return Known(now, what)
@@ -91,9 +91,9 @@ def refuse_others(was: RunData | None, now: RunData, model_dir: str) -> None:
     """Refuse to score other data for a run's own record; UserError."""
     if was is not None and (found := differences(was, now)):
         raise UserError(
-            f"{_others(model_dir, now)}: {'; '.join(found)}. What follows a run scores "
-            f"its own data: {_back(was)}, or ask by --mode=eval; if the training was "
-            "told to go on with these, start this command again"
+            f"{_others(model_dir, was, now)}: {'; '.join(found)}. What follows a run "
+            f"scores its own data: {_back(was, now)}, or ask by --mode=eval; if the "
+            "training was told to go on with these, start this command again"
         )
 
 
@@ -173,12 +173,30 @@ def _summary(data: RunData) -> str:
     return ", ".join([classes, *splits])
 
 
-def _others(model_dir: str, now: RunData) -> str:
+def _others(model_dir: str, was: RunData, now: RunData) -> str:
+    if _other_settings(was, now):
+        return f"{model_dir} has had other splits"
     return f"{now.data_dir} does not hold the data of {model_dir} any more"
 
 
-def _back(was: RunData) -> str:
+def _back(was: RunData, now: RunData) -> str:
+    if settings := _other_settings(was, now):
+        return f"set {' and '.join(settings)} again"
     return f"put the old data back (they lay in {was.data_dir})"
+
+
+def _other_settings(was: RunData, now: RunData) -> list[str]:
+    """Return what named the splits of a run, where it is the settings that differ."""
+    if was.label_names != now.label_names:
+        return []
+    return [
+        f"Experiment.{setting} = {old.split!r}"
+        for setting, old, new in (
+            ("train_split", was.training, now.training),
+            ("eval_split", was.evaluation, now.evaluation),
+        )
+        if old and new and old.split != new.split
+    ]
 
 
 def _outputs_too_few(now: RunData, experiment: Experiment) -> int:

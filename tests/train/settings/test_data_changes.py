@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import threading
 import types
 from typing import Any
@@ -133,6 +134,23 @@ def test_other_data_are_refused_until_they_are_accepted(case, capsys):
         f"warning: {RUN} goes on with other data: {what}\n"
     )
     assert compare((known.data, None), now) == data_changes.Known(now[0])
+
+
+def test_other_splits_are_taken_back_by_settings():
+    """The data are there as they were: nobody is to look for them."""
+    was, experiment = find()
+    images = dataclasses.replace(was.training, split="train[:1shard]", digest="c" * 32)
+    now = dataclasses.replace(was, evaluation=images)
+    what = "evaluation split: 'validation' -> 'train[:1shard]'; evaluation images: 10"
+    back = r"set Experiment\.eval_split = 'validation' again"
+    said = rf"{RUN} has had other splits: {re.escape(what)} -> 38 .*{back}"
+    with pytest.raises(UserError, match=rf"{said}; or --accept_data={now.accepted_by}"):
+        compare((was, None), (now, experiment))
+    with pytest.raises(UserError, match=rf"{said}, or ask by --mode=eval"):
+        data_changes.refuse_others(was, now, RUN)
+    renamed = dataclasses.replace(now, label_names=("no", "ja"))
+    with pytest.raises(UserError, match=r"any more: .*put the old data back"):
+        compare((was, None), (renamed, experiment))
 
 
 def test_what_is_accepted_is_nothing_else():
