@@ -384,7 +384,7 @@ def test_findings_in_json(faulty):
         "count": 1,
         "places": [{"file": "train-0", "record": 39, "image": "0.JPEG", "detail": ""}],
     }
-    assert by_kind["bad_jpeg"]["count"] == 2
+    assert by_kind["bad_jpeg"]["count"] == 3
 
 
 def test_an_image_too_large_is_not_decoded(tmp_path, monkeypatch):

@@ -219,6 +219,7 @@ def test_a_batch_too_large_for_hbm(look):
         {
             "experiment.Experiment.global_batch_size": size,
             "experiment.Experiment.eval_batch_size": 64,
+            "experiment.Experiment.intended": ["large_batch"],
         },
     )
     assert (report["compiles"], report["fits"]) == (True, False)

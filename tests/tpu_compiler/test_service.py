@@ -304,7 +304,7 @@ def test_no_folder_for_hlo_is_found_before_the_work(fake, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("flag", ["--hlo=", "--cache_dir=", "--cache_dir=~/x"])
+@pytest.mark.parametrize("flag", ["--hlo=", "--cache_dir="])
 def test_no_path_at_all(fake, tmp_path, capsys, flag):
     assert compiles(fake, tmp_path, flag) == 2
     assert f"error: argument {flag.split('=')[0]}: " in capsys.readouterr().err

@@ -693,6 +693,9 @@ def test_what_changes_no_number_may_change(model_dir):
         "profile_steps",
         "example_images",
         "max_roll_backs",
+        "early_stopping_patience",
+        "early_stopping_min_delta",
+        "intended",
     }
     bindings = [f"{PREFIX}.keep_checkpoints = 9", f"{PREFIX}.profile_steps = (3, 4)"]
     bindings.append(f"{PREFIX}.data_dir = 'elsewhere'")

@@ -320,7 +320,7 @@ def test_inputs_in_buckets(target):
     assert not contains("/", "gs://b/run2")
 
 
-@pytest.mark.parametrize("flag", ["", " ", "~/x", "served [2]"])
+@pytest.mark.parametrize("flag", ["", " ", "served [2]"])
 def test_no_folder_at_all(flag, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert status(export.main, "--model_dir=run", f"--export_dir={flag}") == 2
@@ -689,7 +689,9 @@ def test_a_bucket(monkeypatch):
             file.write(text)
 
     monkeypatch.setattr(tf.io.gfile, "rename", rename)
-    monkeypatch.setattr(gfiles, "writing", lambda path: contextlib.nullcontext(path))
+    monkeypatch.setattr(
+        gfiles, "writing", lambda path, **_: contextlib.nullcontext(path)
+    )
     for _ in range(2):
         exports()
         assert gfiles.kind(staging) is None
