@@ -61,10 +61,10 @@ def batch_norm_advice(model: keras.Model, steps: int) -> str | None:
         setting = "efficientnet_x.build_model.batch_norm_momentum = "
     return (
         f"the run is short for batch norm's momentum of {momentum:g}: after "
-        f"{count(steps, 'step')} its moving statistics are still {momentum**steps:.0%} what they began "
-        "with, and it is by them that validation and export normalise, so scores lag "
-        f"behind the training; set {setting}{fitting(steps):g}, or train for "
-        f"{needed:,} steps"
+        f"{count(steps, 'step')} its moving statistics are still "
+        f"{momentum**steps:.0%} what they began with, and it is by them that "
+        "validation and export normalise, so scores lag behind the training; set "
+        f"{setting}{fitting(steps):g}, or train for {needed:,} steps"
     )
 
 

@@ -167,7 +167,8 @@ def test_a_run_that_has_ended_trains_nothing(digits, stopped, capsys):
         experiment_of(digits, **changes), stopped, timeout_minutes=0
     )
     assert (scores["steps"], scores["ema_top1"]) == (8, 0.4)
-    assert "early_stopping_patience the run ends at step 8: no better" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "by Experiment.early_stopping_patience the run ends at step 8: no" in said
 
 
 def variables(model_dir):
