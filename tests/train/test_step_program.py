@@ -97,7 +97,7 @@ def compiled(digits, workers=1, **settings):
     strategy = "one_device" if workers == 1 else "multi_worker"
     command += [strategy, str(digits), json.dumps(settings)]
     with processes.started(command, workers=workers) as group:
-        said = [process.communicate(timeout=300) for process in group]
+        said = [process.communicate(timeout=600) for process in group]
     assert [process.returncode for process in group] == [0] * workers, said
     return [json.loads(output) for output, _ in said]
 
@@ -113,8 +113,8 @@ def test_xla_compiles_it_for_one_replica(digits):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"class_weights": {"3": 4.0}}, {"precision": "mixed_float16"}],
-    ids=["plain", "class_weights", "mixed_float16"],
+    [{}, {"class_weights": {"3": 4.0}}],
+    ids=["plain", "class_weights"],
 )
 def test_xla_compiles_it_for_two_replicas_with_one_reduction(digits, settings):
     """Loss, gradients, moving statistics and the sum of weights together."""
