@@ -350,7 +350,10 @@ def follow(
         if not new:
             end = early_stopping.of_run(experiment, scores, done, interval)
             if end is not None:
-                say(f"the training has ended early, at step {done:,}: {end}")
+                say(
+                    "by Experiment.early_stopping_patience the run ends at step "
+                    f"{done:,}: {end}"
+                )
                 break
             _check_timeout(since, timeout_seconds, model_dir)
             time.sleep(poll_seconds)

@@ -14,9 +14,12 @@ from tests.support.runs import experiment_of
 from train import run, stages, state
 
 
-def compiled_step(strategy_name: str, data_dir: str, batch_norm: str) -> str:
-    """Returns what XLA has made of the step on one replica, as text."""
-    settings = {"strategy": strategy_name, "batch_norm": batch_norm}
+def compiled_step(strategy_name: str, data_dir: str, changes: str) -> str:
+    """Returns what XLA has made of the step on one replica, as text.
+
+    `changes` are settings of the experiment, as JSON.
+    """
+    settings = {"strategy": strategy_name, **json.loads(changes)}
     experiment = experiment_of(
         data_dir,
         gin_file="tests/data/train/made_up.gin",

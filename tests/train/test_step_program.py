@@ -92,28 +92,33 @@ def test_xla_takes_the_step(one_step):
     assert "convolution(" in program
 
 
-def compiled(digits, *settings, workers=1):
+def compiled(digits, workers=1, **settings):
     command = [sys.executable, "-m", "tests.support.compile_process"]
     strategy = "one_device" if workers == 1 else "multi_worker"
-    command += [strategy, str(digits), *settings]
+    command += [strategy, str(digits), json.dumps(settings)]
     with processes.started(command, workers=workers) as group:
-        said = [process.communicate(timeout=300) for process in group]
+        said = [process.communicate(timeout=600) for process in group]
     assert [process.returncode for process in group] == [0] * workers, said
     return [json.loads(output) for output, _ in said]
 
 
 @pytest.mark.slow
 def test_xla_compiles_it_for_one_replica(digits):
-    (program,) = compiled(digits, "per_replica")
+    (program,) = compiled(digits, batch_norm="per_replica")
     assert program["instructions"] > 1000
     assert program["all_reduce_groups"] == []
     assert (program["custom_calls"], program["dynamic_shapes"]) == ({}, 0)
 
 
 @pytest.mark.slow
-def test_xla_compiles_it_for_two_replicas_with_one_reduction(digits):
-    """Loss, gradients and moving statistics together."""
-    for program in compiled(digits, "per_replica", workers=2):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"class_weights": {"3": 4.0}}],
+    ids=["plain", "class_weights"],
+)
+def test_xla_compiles_it_for_two_replicas_with_one_reduction(digits, settings):
+    """Loss, gradients, moving statistics and the sum of weights together."""
+    for program in compiled(digits, workers=2, batch_norm="per_replica", **settings):
         assert program["all_reduce_groups"] == ["{{0,1}}"]
         assert (program["custom_calls"], program["dynamic_shapes"]) == ({}, 0)
 
@@ -122,6 +127,6 @@ def test_xla_compiles_it_for_two_replicas_with_one_reduction(digits):
 def test_shared_batch_norm_costs_two_reductions_a_layer(digits):
     """Two means forward, two backward, each pair in one."""
     layers = 7
-    (one, other) = compiled(digits, "global", workers=2)
+    (one, other) = compiled(digits, workers=2, batch_norm="global")
     assert one == other
     assert len(one["all_reduce_groups"]) == 1 + 2 * layers

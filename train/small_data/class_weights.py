@@ -84,7 +84,7 @@ def _by_name(
                 + (meant if near else f"its {len(names)} classes are {known}")
             )
         weights[names.index(name)] = weight
-    if not weights.any():
+    if not np.float32(weights).any():
         raise UserError(
             "Experiment.class_weights: the weights of all classes are 0, so that "
             "nothing would be learnt; leave one above 0"

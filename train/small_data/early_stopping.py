@@ -121,7 +121,8 @@ class EarlyStopping:
 
     def ends(self, step: int) -> bool:
         """Return whether the run ends at a step, and say why."""
-        if self._experiment.early_stopping_patience is None:
+        # At its last step it has ended as it was to, whatever the scores.
+        if self._experiment.early_stopping_patience is None or step >= self._last:
             return False
         found = None
         if self._processes.is_chief:

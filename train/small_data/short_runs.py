@@ -1,15 +1,17 @@
 """What a run is too short for, said at its beginning."""
 
+import math
+
 import keras
 
-from common.console import warn
+from common.console import count, warn
 from input_pipeline.dataset_info import DatasetInfo
 from models.batch_norm import BatchNormalization
 from models.parts import built_by_us
 from train.experiment import Experiment
 from train.small_data import early_stopping
 
-# So many times 1 / (1 - momentum) steps leave exp(-5), 0.7 %, of what they begin with.
+# What may be left of the statistics' first values: exp(-5), 0.7 %.
 _TIME_CONSTANTS = 5.0
 
 
@@ -22,12 +24,13 @@ def warn_of(
       experiment: the recipe.
       info: of its data.
       model: to be trained.
-      step: at which it stands; a run at its end is told nothing.
+      step: at which it stands. Of batch norm a run hears before its first step alone,
+        as it could not set another momentum later; at its end it is told nothing.
     """
     last, patience = experiment.train_steps(info), experiment.early_stopping_patience
     interval = experiment.eval_interval(info)
     lines = (
-        batch_norm_advice(model, last),
+        None if step else batch_norm_advice(model, last),
         early_stopping.advice(last, interval, patience),
     )
     for line in lines:
@@ -50,28 +53,28 @@ def batch_norm_advice(model: keras.Model, steps: int) -> str | None:
       What will happen and the setting that mends it; None where the run is long enough.
     """
     momentum = max(_momenta(model), default=0.0)
-    # Rounded: 1 - 0.9 is a little below a tenth.
-    needed = round(_TIME_CONSTANTS / (1 - momentum), 6)
-    if steps >= needed:
+    if momentum**steps <= math.exp(-_TIME_CONSTANTS):
         return None
+    needed = math.ceil(-_TIME_CONSTANTS / math.log(momentum))
     setting = "the momentum of its batch norm to "
     if built_by_us(model):
         setting = "efficientnet_x.build_model.batch_norm_momentum = "
     return (
-        f"the run is short for batch norm's momentum of {momentum:g}: after {steps:,} "
-        f"steps its moving statistics are still {momentum**steps:.0%} what they began "
-        "with, and it is by them that validation and export normalise, so scores lag "
-        f"behind the training; set {setting}{fitting(steps):g}, or train for "
-        f"{round(needed):,} steps"
+        f"the run is short for batch norm's momentum of {momentum:g}: after "
+        f"{count(steps, 'step')} its moving statistics are still "
+        f"{momentum**steps:.0%} what they began with, and it is by them that "
+        "validation and export normalise, so scores lag behind the training; set "
+        f"{setting}{fitting(steps):g}, or train for {needed:,} steps"
     )
 
 
 def fitting(steps: int) -> float:
     """Return the largest momentum of two decimals that so many steps suffice for."""
-    return max(0, int(100 - 100 * _TIME_CONSTANTS / steps)) / 100
+    return int(100 * math.exp(-_TIME_CONSTANTS / steps)) / 100
 
 
 def _momenta(model: keras.Model) -> list[float]:
     layers = model._flatten_layers()  # Keras has no public way into the blocks
     kinds = BatchNormalization, keras.layers.BatchNormalization
-    return [x.momentum for x in layers if isinstance(x, kinds) and x.trainable]
+    moving = [x.momentum for x in layers if isinstance(x, kinds) and x.trainable]
+    return [m for m in moving if 0 <= m < 1]  # of 1 in Keras': it stands still

@@ -58,6 +58,7 @@ def test_named_classes_and_others():
         ({"Dog": 2}, animals(), r"data/a has no class 'Dog'; did you mean 'dog'\?"),
         ({"yak": 2}, animals(), "no class 'yak'; its 3 classes are 'cat', 'dog', 'Per"),
         ({"cat": 0, "dog": 0, "Persian cat": 0}, animals(), "all classes are 0"),
+        ({"cat": 1e-300, "dog": 0, "Persian cat": 1e-99}, animals(), "all classes are"),
         ({"cat": 2}, animals(names=("cat", "a", "cat")), "2 classes .* called 'cat'"),
         ("balanced", animals(None), "'train' has; start the command that prepared it"),
     ],

@@ -114,6 +114,9 @@ def test_the_chief_decides_and_what_it_scored_itself_counts(is_chief, capsys):
     assert stopping.summary() == {"stopped_early": True, "best_step": 4}
     said = "the run has ended early, at step 8 of 12: no better score in 1 evaluation"
     assert (said in capsys.readouterr().err) == is_chief
+    # At its last step it has ended as it was to.
+    stopping.note(12, {"ema_top1": 0.3})
+    assert not stopping.ends(12)
 
 
 def test_training_alone_is_not_scored(tmp_path):
@@ -164,7 +167,8 @@ def test_a_run_that_has_ended_trains_nothing(digits, stopped, capsys):
         experiment_of(digits, **changes), stopped, timeout_minutes=0
     )
     assert (scores["steps"], scores["ema_top1"]) == (8, 0.4)
-    assert "the training has ended early, at step 8: no" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "by Experiment.early_stopping_patience the run ends at step 8: no" in said
 
 
 def variables(model_dir):
