@@ -25,7 +25,7 @@ def _odd(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Iterator[
     """Yield what scores of a split would not tell."""
     for split, of_split in counts.items():
         there = [name for name, count in zip(names, of_split, strict=True) if count]
-        if len(there) == 1 < len(names):
+        if len(there) == 1 < min(len(names), sum(of_split)):
             yield (
                 f"all images of {split} are of one class, {named(there)}: are the "
                 "others missing?"

@@ -19,6 +19,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, tfrecords
 from input_pipeline.preparation.dataset_writer import Outcome
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
+from input_pipeline.preparation.record_notes import survey_notes
 from input_pipeline.preparation.record_survey import (
     NAME_BYTES,
     Survey,
@@ -78,7 +79,8 @@ def shuffle(
         skip_bad_images=False,
         overwrite_info=overwrite_info,
     )
-    return outcome, opened.notes
+    odd = survey_notes(found.surveys, info, is_shuffled=True)
+    return outcome, [*opened.notes, *odd]
 
 
 def _split(folder: str, surveys: Sequence[Survey], info: DatasetInfo) -> Split:

@@ -191,3 +191,17 @@ def test_sorted_records_are_noticed(source, tmp_path, capsys):
     assert line.endswith(
         "--shuffle --output=OUT writes the records anew in a mixed order"
     )
+
+
+def test_what_is_odd_is_said_of_shuffled_records_too(tmp_path, capsys):
+    sorted_records = [
+        foreign_records.example(
+            {"image": foreign_records.JPEGS[n % 8] if n else b"none", "label": n // 80}
+        )
+        for n in range(160)
+    ]
+    foreign_records.write(tmp_path / "in", {"train-00000-of-00001": sorted_records})
+    assert prepare.main(command(tmp_path / "in", tmp_path / "out")) == 0
+    said = capsys.readouterr()
+    assert "note: 1 image of 160 cannot be trained on" in said.out + said.err
+    assert "is sorted by class" not in said.out + said.err
