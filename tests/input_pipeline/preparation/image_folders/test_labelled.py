@@ -1,6 +1,7 @@
 """Images in no class folders, and the tables that people have of them."""
 
 import os
+from collections.abc import Mapping
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.input_pipeline.images import write_files
 AB = {"train": {"0.jpg": "a", "1.jpg": "b", "2.jpg": "a"}}
 
 
-def make(root, images: str, tables: dict[str, str | bytes]) -> str:
+def make(root, images: str, tables: Mapping[str, str | bytes]) -> str:
     """Make images, each of its own size, and tables."""
     files = {name: b"x" * (9 + i) for i, name in enumerate(images.split())}
     for name, text in tables.items():

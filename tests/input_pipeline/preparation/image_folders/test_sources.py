@@ -3,12 +3,14 @@
 import gzip
 import io
 import tarfile
+from typing import cast
 
 import pytest
 
 from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import imagefolder
+from input_pipeline.preparation.plan import Pixels
 from tests.input_pipeline.images import digests, encoded, stored, write_files
 
 
@@ -160,8 +162,9 @@ def test_a_folder_in_a_tar_file(tmp_path):
     path.write_bytes(tar_of([*pairs, ("./else/c/2.jpg", encoded(2))]))
     plan, findings = imagefolder.plan(f"{path}/photos/")
     split = plan.splits["train"]
+    pixels = cast(Pixels, split.source)
     assert plan.name == "photos"
-    assert {item.filename: split.source.read(item) for item in split.items} == images
+    assert {item.filename: pixels.read(item) for item in split.items} == images
     assert [split.source.describe(item) for item in split.items if item.label] == [
         f"photos/b/1.jpg in {path}"
     ]
