@@ -10,8 +10,16 @@ from input_pipeline.preparation.shuffling import batch_classes
 _NOT_TRAINED = ("validation", "test")
 
 
-def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
-    """Yield what is odd, and may be meant."""
+def survey_notes(
+    surveys: Surveys, info: DatasetInfo, *, is_shuffled: bool = False
+) -> Iterator[str]:
+    """Yield what is odd, and may be meant.
+
+    Args:
+      surveys: of all files.
+      info: what is said of them.
+      is_shuffled: whether the records are written anew, in an order of their own.
+    """
     every = [one for of_split in surveys.values() for one in of_split]
     if odd := [one for one in every if one.no_jpegs]:
         number = sum(one.no_jpegs for one in odd)
@@ -23,7 +31,8 @@ def survey_notes(surveys: Surveys, info: DatasetInfo) -> Iterator[str]:
         )
     yield from _copies(surveys)
     yield from _empty_classes(surveys, info)
-    yield from _sorted(surveys)
+    if not is_shuffled:
+        yield from _sorted(surveys)
 
 
 def _copies(surveys: Surveys) -> Iterator[str]:

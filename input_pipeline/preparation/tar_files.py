@@ -1,6 +1,7 @@
 """Images in tar files, which are read in place and never extracted."""
 
 import dataclasses
+import posixpath
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -11,12 +12,20 @@ from input_pipeline.preparation.image_folders.folder_names import is_junk
 from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
 from input_pipeline.preparation.plan import Item
 
+MARK, MARK_AT = b"ustar", 257  # in the block before a file, and its place there
+
 
 @dataclasses.dataclass(frozen=True)
 class Tar:
-    """Images by their byte in a tar file, or in tar files within it."""
+    """Images by their byte in a tar file, or in tar files within it.
+
+    Attributes:
+      path: of the tar file.
+      inner: the folder in it from which images are named.
+    """
 
     path: str
+    inner: str = ""
 
     def load(self, item: Item) -> Jpeg:
         """Read one image; raises BadImageError or DataError."""
@@ -34,7 +43,7 @@ class Tar:
 
     def describe(self, item: Item) -> str:
         """Return the tar file and the name in it."""
-        return f"{item.filename} in {self.path}"
+        return f"{posixpath.join(self.inner, item.filename)} in {self.path}"
 
 
 def open_tar(path: str) -> IO[bytes]:
@@ -69,11 +78,7 @@ def members(
                 if any(map(is_junk, parts_of(member.name))):
                     on_junk()
                     continue
-                if not member.isfile() or member.issparse():
-                    raise DataError(
-                        f"{member.name} in {name} is a link, or no plain file: pack "
-                        "the files themselves (tar --dereference)"
-                    )
+                _require_plain(member, name)
                 content = tar.extractfile(member)
                 if content is not None:
                     yield member, content
@@ -81,11 +86,38 @@ def members(
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end of the archive")
+            _require_end(file, name)
     except tarfile.TarError:
         raise DataError(
             f"{name} is damaged, cut off, or no uncompressed tar file: "
             "download it again, and do not compress it"
         ) from None
+
+
+def _require_plain(member: tarfile.TarInfo, name: str) -> None:
+    if member.issparse():
+        raise DataError(
+            f"{member.name} in {name} is stored with holes: pack it anew, without "
+            "tar --sparse"
+        )
+    if not member.isfile():
+        raise DataError(
+            f"{member.name} in {name} is a link, or no plain file: pack the files "
+            "themselves (tar --dereference --hard-dereference)"
+        )
+
+
+def _require_end(file: IO[bytes], name: str) -> None:
+    """Refuse archives that were written one behind the other: one alone is read."""
+    while block := file.read(tarfile.BLOCKSIZE):
+        if block.strip(b"\0"):
+            if block[MARK_AT:].startswith(MARK):
+                raise DataError(
+                    f"{name} holds several archives, one behind the other, of which "
+                    "the first alone would be read: unpack it with tar "
+                    "--ignore-zeros"
+                )
+            break
 
 
 def parts_of(name: str) -> list[str]:

@@ -114,10 +114,7 @@ def plan(
     classes = read.order(found["train"].images)
     _check_classes(found, source)
     if len(classes) == 1 and not allow_one_class:
-        raise DataError(
-            f"{read.splits['train']} holds one class, {classes[0]}: is --source one "
-            "folder too high or too low? If not, give --allow_one_class"
-        )
+        raise _one_class(read.splits["train"], classes[0], tables)
     items = {split: _items(one.images, classes, opened) for split, one in found.items()}
     notes = [*read.notes, *_notes(read, found, classes)]
     notes += _copies(read, items, opened.pixels)
@@ -131,6 +128,22 @@ def plan(
     return (
         Plan(_text(opened.name), both, splits),
         Findings(notes, _skipped(skipped)),
+    )
+
+
+def _one_class(place: Place, name: str, tables: Sequence[str]) -> DataError:
+    if tables:
+        return DataError(
+            f"{named(tables)}: all images are of one class, {name}: is the label in "
+            "another --label_column? If not, give --allow_one_class"
+        )
+    table = layouts.likely_table(place) or ""
+    where = ""
+    if table.lower().endswith((".csv", ".tsv")):
+        where = f", or are their labels in a table, --labels={table}"
+    return DataError(
+        f"{place} holds one class, {name}: is --source one folder too high or too "
+        f"low{where}? If not, give --allow_one_class"
     )
 
 
@@ -159,11 +172,12 @@ def _recognise(
 def _table_path(path: str, source: str) -> str:
     """Return where a table is: as it is named, or so in the source."""
     inside = os.path.join(source, path)
-    if os.path.isfile(source) and path.startswith(os.path.join(source, "")):
-        member = path[len(source) + 1 :]
+    tar = sources.tar_of(source)
+    if tar and not os.path.exists(path) and inside.startswith(f"{tar}/"):
+        member = inside[len(tar) + 1 :]
         raise DataError(
-            f"{member} lies in {source}: take it out, "
-            f"tar -xf {shlex.quote(source)} {shlex.quote(member)}, and name it by "
+            f"a table is read from a folder, not from {tar}: take it out, tar -xf "
+            f"{shlex.quote(tar)} --no-anchored {shlex.quote(member)}, and name it by "
             "--labels"
         )
     return inside if os.path.exists(inside) and not os.path.exists(path) else path

@@ -5,6 +5,7 @@ Each is recognised by what lies there, also from a few folders above, and read a
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from common import console
@@ -16,6 +17,7 @@ from input_pipeline.preparation.image_folders.folder_names import (
 from input_pipeline.preparation.image_folders.layouts import Layout, Place
 from input_pipeline.preparation.image_folders.matching import Images
 from input_pipeline.preparation.image_folders.rows import Row, Rows, synset_of_boxes
+from input_pipeline.preparation.image_folders.sources import tar_of
 from input_pipeline.preparation.image_folders.tables import Line, read
 
 SYNSET = re.compile(r"n\d{8}")
@@ -237,10 +239,10 @@ def words_beside(place: Place) -> dict[str, str]:
 def _lines(place: Place, name: str, *, columns: int = 1) -> Sequence[Line]:
     """Return the lines of a list, which has no header, but so many columns or more."""
     path = os.path.join(str(place), name)
-    if os.path.isfile(place.source):
+    if tar := tar_of(place.source):
         raise DataError(
-            f"{place.source} holds labels in a file, {place.path}{name}: unpack it, "
-            f"mkdir photos && tar -xf {place.source} -C photos, and give "
+            f"{tar} holds labels in a file, {place.path}{name}: unpack it, "
+            f"mkdir photos && tar -xf {shlex.quote(tar)} -C photos, and give "
             "--source=photos"
         )
     try:

@@ -1,12 +1,13 @@
 """Images that lie in no class folders: tables name the class of each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 from common import console
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders.folder_names import (
+    UNLABELLED,
     named,
     split_of,
     splits_of,
@@ -58,6 +59,11 @@ def recognise(place: Place, tables: Sequence[str], columns: Columns) -> Layout:
     notes: list[str] = []
     for path in tables:
         split = split_of(os.path.splitext(os.path.basename(path))[0])
+        if split == UNLABELLED and len(tables) > 1:
+            raise DataError(
+                f"{path} is called after images without labels: leave it out, or give "
+                "it another name"
+            )
         places = [place.inner[name] for name, of in folders.items() if of == split]
         found = _read(places or [place], path, columns)
         notes += found.notes
@@ -179,6 +185,14 @@ def _split_of_folder(place: Place, folders: Mapping[str, str], image: str) -> st
     return folders.get(top, "train")
 
 
+def _has_classes(place: Place, trained: Set[str]) -> bool:
+    """Whether folders are classes, not such as share out a million images: 0/1/2."""
+    if not trained or place.is_flat:
+        return not place.is_flat
+    straight = all(one.folder.images for one in place.inner.values())
+    return straight and not trained.isdisjoint(place.inner)
+
+
 def _with_folders(
     place: Place, folders: Mapping[str, str], labels: Mapping[str, Mapping[str, str]]
 ) -> Layout:
@@ -189,7 +203,11 @@ def _with_folders(
     for name in sorted(folders, key=lambda name: ORDER.index(folders[name])):
         split, inner = folders[name], place.inner[name]
         without = [image for image, _ in inner.files() if image not in labelled]
-        if len(without) < inner.images or inner.is_flat or split in splits:
+        if (
+            len(without) < inner.images
+            or split in splits
+            or not _has_classes(inner, set(labels.get("train", {}).values()))
+        ):
             rest += without
         else:
             splits[split] = inner

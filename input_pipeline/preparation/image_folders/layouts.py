@@ -402,7 +402,7 @@ def _no_classes(place: Place) -> DataError:
             "devkit, or put LOC_val_solution.csv beside"
         )
     way = f"into {place}/CLASS/IMAGE; {_HOW}"
-    if not (table := _table(place)):
+    if not (table := likely_table(place)):
         return DataError(
             f"{said}: sort them by their labels {way}; or name a table of them by "
             "--labels"
@@ -426,7 +426,7 @@ def _way_in(place: Place) -> str:
     return f"--source needs {_NEEDED}"
 
 
-def _table(place: Place) -> str | None:
+def likely_table(place: Place) -> str | None:
     """Return the path of a file that may hold labels: there, below or above."""
     around = [place, *_above(place)]
     around[1:1] = [place.below(name) for name in place.folder.folders]
@@ -436,11 +436,19 @@ def _table(place: Place) -> str | None:
             for name in one.folder.others
             if name.lower().endswith(_TABLES)
             and not name.lower().startswith(_NO_TABLES)
+            and split_of(os.path.splitext(name)[0]) != UNLABELLED
         ]
         if tables:
-            best = min(tables, key=lambda name: (place.name not in name, name))
+            best = min(tables, key=lambda name: _likely(name, place.name))
             return os.path.join(str(one), best)
     return None
+
+
+def _likely(name: str, folder: str) -> tuple:
+    """Sort tables: such as are read, that are called as their folder, of training."""
+    split = split_of(os.path.splitext(name)[0]) or "train"
+    is_read = name.lower().endswith(_READ_TABLES)
+    return not is_read, folder not in name, ORDER.index(split), name
 
 
 def _above(place: Place) -> list[Place]:

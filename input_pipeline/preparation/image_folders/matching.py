@@ -1,11 +1,14 @@
 """Which image a table's cell names: by its file or id, with or without folders."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 EXACT, STEM = 2, 1  # a name with its suffix, or without
+_LONGEST_NUMBER = 20  # digits; what is longer is a hash
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://[^?#]*/([^/?#]+)", re.IGNORECASE)
 
 
 class Match(NamedTuple):
@@ -34,12 +37,15 @@ class Images:
         self._above = _parts(os.path.abspath(source))
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
+        self._by_number: dict[int, list[str]] = {}
         for path in paths:
             name = _key(path.rpartition("/")[2])
             self._by_name.setdefault(name, []).append(path)
             stem, suffix = os.path.splitext(name)
             if suffix:
                 self._by_stem.setdefault(stem, []).append(path)
+            if _is_number(stem):
+                self._by_number.setdefault(int(stem), []).append(path)
 
     def example(self) -> str:
         """Return one of the images."""
@@ -47,8 +53,11 @@ class Images:
 
     def kind(self, cell: str) -> int:
         """Return EXACT or STEM if the cell names an image, else 0."""
-        name = _key(_base(cell))
-        return EXACT * (name in self._by_name) or STEM * (name in self._by_stem)
+        parts = _parts(cell)
+        name = _key(parts[-1]) if parts else ""
+        return EXACT * (name in self._by_name) or STEM * (
+            name in self._by_stem or bool(self._numbered(name))
+        )
 
     def find(self, cell: str) -> Match:
         """Return the images that a cell may name."""
@@ -58,10 +67,16 @@ class Images:
         name = _key(parts[-1])
         there = self._by_name.get(name) or self._by_stem.get(name) or []
         folders = parts[:-1]
+        if not there and not folders:
+            return Match(self._numbered(name), False)
         sure = [path for path in there if self._is_below(path, folders)]
         if not sure:
             return Match([p for p in there if _ends_with(folders, _folders(p))], False)
         return Match(_narrow(sure, parts))
+
+    def _numbered(self, name: str) -> Sequence[str]:
+        """Return the images of a number: of 0001.jpg, Excel keeps 1."""
+        return self._by_number.get(int(name), ()) if _is_number(name) else ()
 
     def _is_below(self, path: str, folders: Sequence[str]) -> bool:
         return _ends_with([*self._above, *_folders(path)], folders)
@@ -90,7 +105,14 @@ def _ends_with(parts: Sequence[str], end: Sequence[str]) -> bool:
     return all(_key(one) == _key(other) for one, other in zip(last, end, strict=True))
 
 
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) < _LONGEST_NUMBER
+
+
 def _parts(name: str) -> list[str]:
+    """Return the folders and the file of a name; of a URL, the file alone."""
+    if url := _URL.match(name):
+        name = url[1]
     return [
         part for part in name.replace("\\", "/").split("/") if part not in ("", ".")
     ]

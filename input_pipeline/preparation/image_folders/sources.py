@@ -9,7 +9,7 @@ from typing import IO, BinaryIO, cast
 
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import folders
-from input_pipeline.preparation.image_folders.folder_names import is_copy
+from input_pipeline.preparation.image_folders.folder_names import is_copy, named
 from input_pipeline.preparation.jpeg import (
     Jpeg,
     is_image,
@@ -17,7 +17,14 @@ from input_pipeline.preparation.jpeg import (
     to_rgb_jpeg,
 )
 from input_pipeline.preparation.plan import Item, Pixels
-from input_pipeline.preparation.tar_files import Tar, members, open_tar, parts_of
+from input_pipeline.preparation.tar_files import (
+    MARK,
+    MARK_AT,
+    Tar,
+    members,
+    open_tar,
+    parts_of,
+)
 
 # What begins a compressed file, and how to unpack it.
 _UNTAR = "mkdir {folder} && tar -xf {path} -C {folder}"
@@ -30,7 +37,6 @@ _COMPRESSED = {
     b"7z\xbc\xaf\x27\x1c": "7z x {path} -o{folder}",
     b"Rar!": "unrar x {path} {folder}/",
 }
-_TAR_MARK, _TAR_MARK_AT = b"ustar", 257
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +87,41 @@ def open_source(path: str) -> Opened:
     Raises:
       DataError: there is nothing, or nothing that can be read in place.
     """
-    if os.path.isfile(path):
-        _require_tar(path)
-        root, offsets = read_tar(path)
-        name = os.path.splitext(os.path.basename(path))[0]
-        return Opened(name, root, Tar(path), offsets)
+    if tar := tar_of(path):
+        _require_tar(tar)
+        root, offsets = read_tar(tar)
+        return _below(path, tar, root, offsets)
     _require_folder(path)
     name = os.path.basename(os.path.abspath(path)) or "imagefolder"
     return Opened(name, folders.read(path), Folder(path), {})
+
+
+def tar_of(path: str) -> str | None:
+    """Return the tar file of a source: itself, or one that it names a folder in."""
+    while path and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path if os.path.isfile(path) else None
+
+
+def _below(
+    path: str, tar: str, root: folders.Folder, offsets: Mapping[str, int]
+) -> Opened:
+    """Return a folder in a tar file, whose images are named from there."""
+    inner = "/".join(parts_of(path[len(tar) :]))
+    for name in parts_of(inner):
+        if name not in root.folders:
+            raise DataError(
+                f"{tar} holds no folder {inner}: it holds {named(root.folders)}"
+            )
+        root = root.folders[name]
+    begin = f"{inner}/" if inner else ""
+    below = {
+        name.removeprefix(begin): at
+        for name, at in offsets.items()
+        if name.startswith(begin)
+    }
+    name = os.path.basename(inner) or os.path.splitext(os.path.basename(tar))[0]
+    return Opened(name, root, Tar(tar, inner), below)
 
 
 def _require_folder(source: str) -> None:
@@ -114,7 +147,7 @@ def _require_tar(path: str) -> None:
                 f"{path} is compressed, so that it cannot be read in place: unpack it, "
                 f"{unpack}, and give --source={folder}"
             )
-    if head[_TAR_MARK_AT:].startswith(_TAR_MARK) or tarfile.is_tarfile(path):
+    if head[MARK_AT:].startswith(MARK) or tarfile.is_tarfile(path):
         return
     raise DataError(f"{path} is a file, and no tar file: name a folder with --source")
 

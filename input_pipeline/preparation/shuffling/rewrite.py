@@ -16,9 +16,11 @@ from common.errors import one_line
 from input_pipeline import records
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
-from input_pipeline.preparation import dataset_writer, tfrecords
+from input_pipeline.preparation import dataset_writer, description, tfrecords
 from input_pipeline.preparation.dataset_writer import Outcome
+from input_pipeline.preparation.image_folders.folder_names import named
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
+from input_pipeline.preparation.record_notes import survey_notes
 from input_pipeline.preparation.record_survey import (
     NAME_BYTES,
     Survey,
@@ -78,7 +80,18 @@ def shuffle(
         skip_bad_images=False,
         overwrite_info=overwrite_info,
     )
-    return outcome, opened.notes
+    odd = survey_notes(found.surveys, info, is_shuffled=True)
+    return outcome, [*opened.notes, *odd, *_other_names(source.folder, info)]
+
+
+def _other_names(folder: str, info: DatasetInfo) -> Iterator[str]:
+    """Yield what says that a description of the source knows other names."""
+    there = description.find(folder, overwrite=True)
+    if there and there.label_names != info.label_names:
+        yield (
+            f"{folder} calls its classes {named(there.label_names)}, where the records "
+            f"are of {named(info.label_names)}: --labels=NAMES.txt gives them names"
+        )
 
 
 def _split(folder: str, surveys: Sequence[Survey], info: DatasetInfo) -> Split:

@@ -1,6 +1,7 @@
 """Images in no class folders, and the tables that people have of them."""
 
 import os
+from collections.abc import Mapping
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.input_pipeline.images import write_files
 AB = {"train": {"0.jpg": "a", "1.jpg": "b", "2.jpg": "a"}}
 
 
-def make(root, images: str, tables: dict[str, str | bytes]) -> str:
+def make(root, images: str, tables: Mapping[str, str | bytes]) -> str:
     """Make images, each of its own size, and tables."""
     files = {name: b"x" * (9 + i) for i, name in enumerate(images.split())}
     for name, text in tables.items():
@@ -279,7 +280,7 @@ def test_what_is_left_out_is_said(tmp_path, images, table, notes):
         (THREE, "id,label,Label\n0,a,c\n1,b,d\n", "choose one by its number with --la"),
         (THREE, "version https://git-lfs.github.com/spec/v1\nsize 2\n", "holds no tab"),
         ("0.png", "file,label\n0.jpg,a\n", "has 0.jpg, where --source has 0.png: is "),
-        (THREE, "id,label\n0,a\n1,a\n", "holds one class, a: is --source"),
+        (THREE, "id,label\n0,a\n1,a\n", "all images are of one class, a: is"),
         ("train/a/0.jpg train/b/0.jpg val/1.jpg", "id,label\n1,c\n",
          "1 classes in validation that are not in train (c)"),
     ],
@@ -386,3 +387,57 @@ def test_a_table_is_named_twice(tmp_path):
     source = make(tmp_path, THREE, {"t.csv": "id,label\n0,a\n1,b\n2,a\n"})
     found, _, _ = labels(source, "t.csv", "t.csv")
     assert found == AB
+
+
+@pytest.mark.parametrize(
+    ("images", "table"),
+    [
+        ("0001.jpg 0002.jpg 0010.jpg", "id,label\n1,a\n2,b\n10,a\n"),
+        ("0001.jpg 0002.jpg 0010.jpg", "1,a\n2,b\n10,a\n"),
+        ("p/0.jpg p/1.jpg p/2.jpg", "url,label\nhttps://x.org/y/0.jpg?w=1,a\n"
+         "https://x.org/1.jpg,b\nHTTP://x.org/q/z/2.jpg#k,a\n"),
+        ("0/1/0.jpg 0/2/1.jpg 1/1/2.jpg", "id,label\n0,a\n1,b\n2,a\n"),
+    ],
+)  # fmt: skip
+def test_numbers_without_their_zeros_and_addresses(tmp_path, images, table):
+    found, notes, _ = labels(make(tmp_path, images, {"t.csv": table}), "t.csv")
+    assert [*found["train"].values()] == ["a", "b", "a"]
+    assert not notes
+
+
+def test_a_name_comes_before_its_number(tmp_path):
+    table = {"t.csv": "id,label\n01,b\n1,a\n2,a\n"}
+    found, _, _ = labels(make(tmp_path, "01.jpg 1.jpg 002.jpg", table), "t.csv")
+    assert found == {"train": {"01.jpg": "b", "1.jpg": "a", "002.jpg": "a"}}
+
+
+def test_folders_that_share_out_images_are_no_classes(tmp_path):
+    images = " ".join(
+        f"{split}/{a}/{b}/{split}{a}{b}.jpg"
+        for split in ("train", "test")
+        for a in "01"
+        for b in "01"
+    )
+    table = "id,label\ntrain00,0\ntrain01,1\ntrain10,0\ntrain11,1\n"
+    found, notes, _ = labels(make(tmp_path, images, {"train.csv": table}), "train.csv")
+    assert found == {
+        "train": {f"train/{a}/{b}/train{a}{b}.jpg": b for a in "01" for b in "01"}
+    }
+    assert notes[-1].startswith("left out 4 images without a label: test/1/1/test11")
+
+
+def test_a_submission_holds_no_labels(tmp_path):
+    tables = {
+        "sample_submission.csv": "id,label\n2,a\n",
+        "train.csv": "id,label\n0,a\n1,b\n",
+        "test.csv": "id\n2\n",
+        "names.json": "{}",
+    }
+    source = make(tmp_path, "pics/0.jpg pics/1.jpg pics/2.jpg", tables)
+    with pytest.raises(DataError, match="is called after images without labels"):
+        labels(source, "train.csv", "sample_submission.csv")
+    with pytest.raises(DataError, match=f"in a table, --labels={source}/train.csv"):
+        labels(source)
+    os.rename(f"{source}/pics", f"{source}/images")
+    with pytest.raises(DataError, match=f"give --labels={source}/train.csv, if"):
+        labels(source)

@@ -3,12 +3,14 @@
 import gzip
 import io
 import tarfile
+from typing import cast
 
 import pytest
 
 from input_pipeline import dataset_info, prepare
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import imagefolder
+from input_pipeline.preparation.plan import Pixels
 from tests.input_pipeline.images import digests, encoded, stored, write_files
 
 
@@ -120,6 +122,7 @@ X = [("a/0.jpg", b"x"), ("b/0.jpg", b"yy")]
         (tar_of(X, kind=tarfile.SYMTYPE), "a/0.jpg in IN/photos.tar is a link, or no"),
         (tar_of(X, kind=tarfile.LNKTYPE), "a/0.jpg in IN/photos.tar is a link, or no"),
         (tar_of(X, kind=tarfile.FIFOTYPE), "is a link, or no plain file"),
+        (tar_of(X) + tar_of(X), "holds several archives, one behind the other"),
         (tar_of([*X, X[0]]), "holds a/0.jpg twice: pack it anew"),
         (tar_of([*X, ("./a/0.jpg", b"q")]), "holds a/0.jpg twice: pack it anew"),
         (tar_of([*X, ("a/0.jpg/1.jpg", b"q")]), "holds a/0.jpg as a file and as a fol"),
@@ -146,8 +149,42 @@ def test_a_table_that_lies_in_the_tar_file_itself(tmp_path):
     path.write_bytes(tar_of(pairs))
     with pytest.raises(DataError, match=f"give --labels={path}/t.csv, if their labels"):
         labels(path)
-    with pytest.raises(DataError, match=f"take it out, tar -xf {path} t.csv, and name"):
+    with pytest.raises(DataError, match=f"tar -xf {path} --no-anchored t.csv, and"):
         labels(path, tables=[f"{path}/t.csv"])
+    with pytest.raises(DataError, match=f"tar -xf {path} --no-anchored t.csv, and"):
+        labels(path, tables=["t.csv"])
+
+
+def test_a_folder_in_a_tar_file(tmp_path):
+    images = {name: encoded(i) for i, name in enumerate(("a/0.jpg", "b/1.jpg"))}
+    pairs = [(f"./photos/{name}", content) for name, content in images.items()]
+    path = tmp_path / "p.tar"
+    path.write_bytes(tar_of([*pairs, ("./else/c/2.jpg", encoded(2))]))
+    plan, findings = imagefolder.plan(f"{path}/photos/")
+    split = plan.splits["train"]
+    pixels = cast(Pixels, split.source)
+    assert plan.name == "photos"
+    assert {item.filename: pixels.read(item) for item in split.items} == images
+    assert [split.source.describe(item) for item in split.items if item.label] == [
+        f"photos/b/1.jpg in {path}"
+    ]
+    assert not findings.skipped
+    with pytest.raises(DataError, match="holds no folder photo: it holds else, photos"):
+        labels(f"{path}/photo")
+    path.write_bytes(tar_of(pairs))
+    with pytest.raises(DataError, match=f"give --source={path}/photos, or if photos"):
+        labels(path)
+
+
+def test_files_with_holes_are_refused(tmp_path):
+    member = tarfile.TarInfo("a/0.jpg")
+    member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member)
+    (tmp_path / "p.tar").write_bytes(output.getvalue())
+    with pytest.raises(DataError, match="stored with holes: pack it anew, without tar"):
+        labels(tmp_path / "p.tar")
 
 
 def test_the_command_that_unpacks_is_for_the_shell(tmp_path, monkeypatch):

@@ -191,3 +191,25 @@ def test_sorted_records_are_noticed(source, tmp_path, capsys):
     assert line.endswith(
         "--shuffle --output=OUT writes the records anew in a mixed order"
     )
+
+
+def test_what_is_odd_is_said_of_shuffled_records_too(tmp_path, capsys):
+    sorted_records = [
+        foreign_records.example(
+            {"image": foreign_records.JPEGS[n % 8] if n else b"none", "label": n // 80}
+        )
+        for n in range(160)
+    ]
+    foreign_records.write(tmp_path / "in", {"train-00000-of-00001": sorted_records})
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    beside = [f"--source={tmp_path}/in", f"--labels={tmp_path}/names.txt"]
+    flags = ["--label_offset=0", "--workers=1"]
+    assert prepare.main(["tfrecords", *beside, *flags]) == 0
+    capsys.readouterr()
+    assert prepare.main(command(tmp_path / "in", tmp_path / "out")) == 0
+    said = capsys.readouterr()
+    assert "note: 1 image of 160 cannot be trained on" in said.out + said.err
+    assert "calls its classes cat, dog, where the records are of 0, 1" in (
+        said.out + said.err
+    )
+    assert "is sorted by class" not in said.out + said.err
