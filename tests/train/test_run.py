@@ -450,7 +450,9 @@ def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch, caps
     capsys.readouterr()
     summary = run_tiny(tmp_path / "moved", tmp_path)
     said = capsys.readouterr().err
-    assert "data" not in "".join(line for line in said.splitlines() if "warning" in line)
+    assert "data" not in "".join(
+        line for line in said.splitlines() if "warning" in line
+    )
     assert summary["first_step"] == saved
     assert_same_variables(finished[0], tmp_path)
 
