@@ -40,8 +40,9 @@ PATTERNS = {
     re.escape(PNG): "a PNG",
     rb"RIFF....WEBP": "a WebP",
     rb"GIF8[79]a": "a GIF",
-    rb"BM.{4}\x00{4}": "a BMP",
-    rb"II\*\x00|MM\x00\*": "a TIFF",
+    # The length of the header behind the file's own.
+    rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00{3}": "a BMP",
+    rb"II[*+]\x00|MM\x00[*+]": "a TIFF",  # of 4 GB at most, or BigTIFF
     rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)": "a HEIC",
     rb"....ftypavi[fs]": "an AVIF",
     rb"....ftyp": "an MP4 or another film",

@@ -65,6 +65,11 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
     yield "JPEG, RGB by Adobe's marker", encode(rgb, "JPEG", keep_rgb=True)
     yield "JPEG, progressive", encode(rgb, "JPEG", progressive=True)
     yield "JPEG, CMYK", cmyk
+    segment = cmyk.index(b"Adobe") - 4  # the marker, and its length of 14 bytes
+    unmarked = rgb.convert("CMYK").point(lambda value: 255 - value)
+    unmarked = encode(unmarked, "JPEG", quality=95)
+    unmarked = unmarked[:segment] + unmarked[segment + 16 :]
+    yield "JPEG, CMYK without Adobe's marker", unmarked
     yield "JPEG, YCCK", cmyk[:transform] + b"\2" + cmyk[transform + 1 :]
     yield "JPEG, one pixel", encode(rgb.crop((0, 0, 1, 1)), "JPEG")
     for turn in range(2, 9):

@@ -8,7 +8,8 @@ from input_pipeline.image_formats import JPEG, PNG
 UPRIGHT = 1
 ON_THEIR_SIDE = (5, 6, 7, 8)  # height and width change places
 _ORIENTATIONS = range(1, 9)
-_TAG, _SHORT = 0x0112, 3
+_TAG = 0x0112
+_TYPES = {3: "H", 4: "I"}  # SHORT, as EXIF wants it, and LONG, as some write it
 _EXIF = b"Exif\0\0"  # before the TIFF structure; WebPs may have it, PNGs have not
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
 _MOST_TAGS = 1000  # of one directory; cameras write twenty
@@ -79,8 +80,9 @@ def _of(tiff: bytes) -> int:
         begin = place + 2 + 12 * entry
         if begin + 12 > len(tiff):
             return UPRIGHT
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, begin)
+        tag, kind = struct.unpack_from(f"{order}HH", tiff, begin)
         if tag == _TAG:
-            known = kind == _SHORT and value in _ORIENTATIONS
-            return value if known else UPRIGHT
+            form = _TYPES.get(kind, "x")
+            value = struct.unpack_from(order + form, tiff, begin + 8)
+            return value[0] if value and value[0] in _ORIENTATIONS else UPRIGHT
     return UPRIGHT

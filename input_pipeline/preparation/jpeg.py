@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageChops
+from PIL.TiffImagePlugin import TiffImageFile
 
 from input_pipeline import image_formats, jpeg_warnings
-from input_pipeline.images import exif
+from input_pipeline.images import exif, png
 from input_pipeline.preprocess import MAX_PIXELS
 
 MAX_BYTES = 1 << 30  # no image of MAX_PIXELS has as many
@@ -24,6 +25,9 @@ _NO_IMAGES = {
 # MPO is what phones write: a JPEG with further ones behind it.
 _JPEGS = ("JPEG", "MPO")
 _QUALITY = 95
+# Tags of TIFF.
+_SUBFILE, _BITS, _SAMPLES, _DNG_VERSION = 254, 258, 339, 50706
+_REDUCED = 1  # a bit of _SUBFILE
 # What makes a photo upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -110,10 +114,36 @@ def is_image(file: BinaryIO) -> bool:
 
 
 def _open(data: bytes) -> Image.Image:
+    # Not Pillow alone decides: what it knows by other bytes, nobody else would read.
+    if image_formats.describe(data) not in image_formats.IN_FILES:
+        raise BadImageError(_other_format(data))
+    if data.startswith(image_formats.PNG) and not png.is_sound(data):
+        raise BadImageError("is damaged or cut off")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if isinstance(image, TiffImageFile):
+            _refuse_odd_tiff(image)
+    except BadImageError:
+        raise
     except Exception:  # as in is_image
         raise BadImageError(_other_format(data)) from None
+    return image
+
+
+def _refuse_odd_tiff(image: TiffImageFile) -> None:
+    """Refuse a TIFF whose first page is not the image, or whose scale is not known."""
+    tags = image.tag_v2
+    if _DNG_VERSION in tags or tags.get(_SUBFILE, 0) & _REDUCED:
+        raise BadImageError(
+            "begins with a preview, as cameras' raw files do: develop it to a JPEG"
+        )
+    if image.mode.startswith("I") and (
+        set(tags.get(_BITS, (1,))) != {16} or tags.get(_SAMPLES, (1,)) != (1,)
+    ):
+        raise BadImageError(
+            f"has grey pixels of {tags.get(_BITS, (1,))[0]} bits, or with a sign: save "
+            "it with 8 or 16 bits and none"
+        )
 
 
 def _other_format(data: bytes) -> str:
@@ -142,7 +172,7 @@ def _check_decodes(data: bytes) -> None:
 def _convert(image: Image.Image, turn: Image.Transpose | None) -> bytes:
     output = io.BytesIO()
     try:
-        rgb = _eight_bits(image).convert("RGB")
+        rgb = _eight_bits(_as_marked(image)).convert("RGB")
         rgb = rgb if turn is None else rgb.transpose(turn)
         rgb.save(output, "JPEG", quality=_QUALITY, subsampling=0)
     except BadImageError:
@@ -153,6 +183,16 @@ def _convert(image: Image.Image, turn: Image.Transpose | None) -> bytes:
     return output.getvalue()
 
 
+def _as_marked(image: Image.Image) -> Image.Image:
+    """Undo that Pillow takes each CMYK JPEG for one of Adobe's, which are negatives.
+
+    The decoder of training and of a SavedModel does so where Adobe's marker is there.
+    """
+    if image.format in _JPEGS and image.mode == "CMYK" and "adobe" not in image.info:
+        return ImageChops.invert(image)
+    return image
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which convert("RGB") would clip at 255, to 8 bits."""
     if image.mode == "F":
@@ -160,6 +200,4 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise BadImageError("has pixels of 32 bits: save it with 8 or 16 bits")
     return Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))

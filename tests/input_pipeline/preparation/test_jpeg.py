@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from input_pipeline import image_formats
+from input_pipeline.images import png
 from input_pipeline.preparation import jpeg
 from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
@@ -111,7 +113,7 @@ def test_the_first_frame_of_a_gif():
         (saved(RGB, "PNG")[:-60], "is damaged or cut off"),
         (saved(RGB, "JPEG")[:30], "is not a whole image"),
         (saved(RGB.convert("F"), "TIFF"), "has floating-point pixels"),
-        (saved(Image.new("I", (4, 4), 1 << 20), "TIFF"), "has pixels of 32 bits"),
+        (saved(Image.new("I", (4, 4), 1 << 20), "TIFF"), "has grey pixels of 32 bits"),
     ],
 )
 def test_bad_images_are_named(data, fault):
@@ -150,3 +152,52 @@ def test_what_looks_like_an_image():
     assert jpeg.is_image(io.BytesIO(saved(RGB, "PNG")))
     assert not jpeg.is_image(io.BytesIO(b"BM, said the text"))
     assert not jpeg.is_image(io.BytesIO(b""))
+
+
+def chunk(name: bytes, data: bytes, wrong: int = 0) -> bytes:
+    crc = zlib.crc32(name + data) ^ wrong
+    return len(data).to_bytes(4, "big") + name + data + crc.to_bytes(4, "big")
+
+
+def test_a_png_that_only_pillow_reads_is_damaged():
+    """Training's decoder refuses it, and so does classify: nobody may learn it."""
+    whole = saved(RGB, "PNG")
+    place = whole.index(b"IDAT") - 4
+    for damaged in (whole[:-12], whole[:-14] + b"??", whole[:-16] + b"?" + whole[-15:]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            tf.io.decode_png(damaged)
+        with pytest.raises(BadImageError, match=r"^is damaged or cut off$"):
+            to_rgb_jpeg(damaged)
+    # What no pixel needs may have a wrong checksum.
+    odd = whole[:place] + chunk(b"prIv", b"text", wrong=1) + whole[place:]
+    assert np.array_equal(tf.io.decode_png(odd), tf.io.decode_png(whole))
+    assert png.is_sound(odd)
+    assert png.is_sound(whole + b"more")
+
+
+def tiff(tags: dict[int, object], image: Image.Image = RGB) -> bytes:
+    return saved(image, "TIFF", tiffinfo=tags)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (tiff({254: 1}), "begins with a preview, as cameras' raw files do"),
+        (tiff({50706: b"\1\4\0\0"}), "begins with a preview, as cameras' raw files"),
+        (tiff({254: 0}).replace(b"\xfe\0\4\0", b"\xfe\0\2\0"), "is not a whole image"),
+        # Of values below 65,536, which may be the scale or not.
+        (saved(Image.new("I", (4, 4), 200), "TIFF"), "has grey pixels of 32 bits"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\0\0\0\0", "is a PNG of Apple's own kind"),
+    ],
+)
+def test_images_that_would_be_learnt_as_something_else(data, fault):
+    with pytest.raises(BadImageError) as error:
+        to_rgb_jpeg(data)
+    assert str(error.value).startswith(fault)
+
+
+def test_files_that_pillow_knows_are_known_by_their_first_bytes():
+    bmp = saved(RGB, "BMP")
+    for data in (bmp[:6] + b"ABCD" + bmp[10:], saved(RGB, "TIFF", big_tiff=True)):
+        assert np.abs(decoded(to_rgb_jpeg(data)) - smooth()).max() <= 12
+    assert image_formats.describe(b"BM, said the text, and nothing more") is None

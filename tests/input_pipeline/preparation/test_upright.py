@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 
 import pytest
 from PIL import Image
@@ -78,3 +79,15 @@ def test_turned_and_other_photos_do_not_mix(source, tmp_path, capsys):
         assert f"(EXIF orientation: {said})" in capsys.readouterr().err
         assert digests(first) == before
         shutil.rmtree(first)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "form"), [(3, "HH"), (4, "I"), (2, "4s")])
+def test_the_tag_as_a_short_and_as_a_long(order, kind, form):
+    value = {"HH": (6, 0), "I": (6,), "4s": (b"6",)}[form]
+    entry = struct.pack(f"{order}HHHI{form}", 1, 0x0112, kind, 1, *value)
+    mark = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+    data = encoded(0)
+    exif_block = b"Exif\0\0" + mark + entry
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif_block) + 2) + exif_block
+    assert exif.orientation(data[:2] + segment + data[2:]) == (1 if kind == 2 else 6)
