@@ -146,6 +146,9 @@ def _tabled(
     written = tables.files(path, rows, names, top)
     for one, data in written.items():
         gfiles.write_bytes(one, data, is_ours=tables.is_ours(one))
+    if path.endswith(".csv") and (other := tables.beside(path)) not in written:
+        gfiles.refuse_foreign(other, tables.is_ours(other))
+        gfiles.remove(other)  # it is of the images of an earlier call
     print("\n".join(tables.summary(rows, names)) or "No label is known")
     said = f"wrote {' and '.join(written)}: {console.count(len(rows), 'row')}"
     console.say(console.escaped(said))

@@ -360,6 +360,23 @@ def test_a_table_of_records(exported, records, tmp_path, capfd):
     assert sum(int(row["images"]) for row in of_classes) == 20
 
 
+@pytest.mark.usefixtures("loaded")
+def test_tables_of_two_calls_do_not_mix(
+    exported, sorted_photos, tmp_path, capfd, monkeypatch
+):
+    """A name alone is of the folder it lies in; without labels, no matrix is left."""
+    flags = f"--export_dir={exported[0]}", "--show=0", f"--output={tmp_path}/t.csv"
+    monkeypatch.chdir(sorted_photos / "3")
+    found, lines, _ = outcome(capfd, *flags, "a.jpg", "./b.png")
+    assert found == 0
+    assert lines[0].endswith(
+        tuple(f" of 2 with a label ({n}.00%)" for n in (0, 50, 100))
+    )
+    assert (tmp_path / "t.classes.csv").exists()
+    assert outcome(capfd, *flags, "../other/a.jpg")[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["photos", "t.csv"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
