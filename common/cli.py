@@ -102,6 +102,8 @@ class _Parser(argparse.ArgumentParser):
                 )
             elif equals and self.explain and not is_value:  # without --gin_param
                 found[flag] = self._hint(flag, value)
+            elif not is_value and "...]" in self.format_usage():
+                found["the rest"] = "write them side by side, no flag between them"
         return {flag: hint for flag, hint in found.items() if hint}
 
     def _hint(self, flag: str, value: str | None) -> str:

@@ -372,6 +372,19 @@ def test_a_flag_that_there_is_not_of_a_command_without_settings(capsys):
     assert said.endswith("error: unrecognized arguments: --epochs=5\n")
 
 
+def test_files_on_both_sides_of_a_flag(capsys):
+    parser = cli.parser("some.command", None)
+    parser.add_argument("--show")
+    parser.add_argument("files", nargs="*")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a.jpg", "--show=1", "b.jpg", "c.jpg"])
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "unrecognized arguments: b.jpg c.jpg; write them side by side, no flag "
+        "between them\n"
+    )
+
+
 def test_a_flag_that_a_subcommand_has_not(capsys):
     """It is the subcommand's own flags that are looked through."""
     parser = cli.parser("some.command", None)

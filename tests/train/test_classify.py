@@ -399,6 +399,19 @@ def test_a_table_takes_nobodys_place(tmp_path, capsys, name, content, said):
     assert len(os.listdir(tmp_path)) == (content is not None)
 
 
+def test_a_table_takes_nobodys_place_in_a_bucket(exported, capfd):
+    """Which is known before anything is classified: none of the photos is there."""
+    theirs = "ram://tables/t.classes.csv"
+    with tf.io.gfile.GFile(theirs, "w") as file:
+        file.write("mine")
+    flags = f"--export_dir={exported[0]}", "no.jpg", "--output=ram://tables/t.csv"
+    found, _, errors = outcome(capfd, *flags)
+    assert found == 2
+    assert len(errors) == 1
+    assert theirs in errors[0]
+    tf.io.gfile.remove(theirs)
+
+
 @pytest.mark.usefixtures("loaded")
 def test_names_of_any_alphabet(exported, tmp_path, capfd):
     folder = (
