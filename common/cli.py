@@ -51,6 +51,10 @@ class Main(Protocol):
 Explain = Callable[[str, str | None, Collection[str]], str]
 
 
+# Before a flag; those of typesetters come along where a page was copied.
+_DASHES = "-\N{EN DASH}\N{EM DASH}"
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever a value holds.
 
@@ -66,11 +70,15 @@ class _Parser(argparse.ArgumentParser):
             message += ": this flag takes no value"
         super().error(console.escaped(message))
 
-    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - overloaded
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Any = None, namespace: Any = None
     ) -> Any:
-        """Parse; of all flags that there are not, say what they may have meant."""
-        found, unknown = self.parse_known_args(args, namespace)
+        """Parse; of all flags that there are not, say what they may have meant.
+
+        This and not `parse_args` is what argparse calls for a subcommand, too: there
+        the flags are its own.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             hints = self._hints(unknown)
             lines = [
@@ -79,20 +87,27 @@ class _Parser(argparse.ArgumentParser):
             ]
             what = f"unrecognized arguments: {' '.join(unknown)}"
             self.error("".join((what, *lines)))
-        return found
+        return found, []
 
     def _hints(self, unknown: Sequence[str]) -> dict[str, str]:
         """Return by flag what may be meant by those that there are not."""
-        found = {}
+        found, takes_next = {}, False
         for text, after in zip(unknown, [*unknown[1:], "--"], strict=True):
             flag, equals, value = text.partition("=")
-            if flag.startswith("-") and flag.strip("-"):
-                follows = None if after.startswith("-") else after
-                found[flag] = self._hint(flag, value if equals else follows)
+            is_value, takes_next = takes_next, False
+            if flag[:1] in _DASHES and flag.strip(_DASHES):
+                takes_next = not equals and not after.startswith("-")
+                found[flag] = self._hint(
+                    flag, value if equals else after if takes_next else None
+                )
+            elif equals and self.explain and not is_value:  # without --gin_param
+                found[flag] = self._hint(flag, value)
+            elif not is_value and "...]" in self.format_usage():
+                found["the rest"] = "write them side by side, no flag between them"
         return {flag: hint for flag, hint in found.items() if hint}
 
     def _hint(self, flag: str, value: str | None) -> str:
-        name = flag.lstrip("-").replace("-", "_")
+        name = flag.lstrip(_DASHES).replace("-", "_")
         flags = re.findall(r"--\w+", self.format_usage())
         if f"--{name}" in flags:
             return f"write --{name}"
@@ -126,7 +141,8 @@ def nearest_flags(name: str, value: str | None, flags: Collection[str]) -> str:
 
 
 def _any_setting(name: str, value: str | None, flags: Collection[str]) -> str:
-    setting = f"a setting is --gin_param=MODULE.FUNCTION.{name}={value or 'VALUE'}"
+    whole = name if "." in name else f"MODULE.FUNCTION.{name}"
+    setting = f"a setting is --gin_param={whole}={value or 'VALUE'}"
     return "; ".join(filter(None, (nearest_flags(name, value, flags), setting)))
 
 

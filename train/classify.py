@@ -42,11 +42,16 @@ def _table(text: str) -> str:
     if not os.path.isdir(folder := os.path.dirname(path) or "."):
         raise argparse.ArgumentTypeError(f"there is no folder {folder}")
     try:
-        for one in (path, tables.beside(path))[: 1 + path.endswith(".csv")]:
+        for one in _written(path):
             files.refuse_foreign(one, tables.is_ours(one))
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return path
+
+
+def _written(path: str) -> tuple[str, ...]:
+    """Return what a table may consist of."""
+    return (path, tables.beside(path))[: 1 + path.endswith(".csv")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,6 +145,9 @@ def _tabled(
     if not path:
         yield serving.classify(export_dir, images)
         return
+    if "://" in path:  # of a disk, the flag has told
+        for one in _written(path):
+            gfiles.refuse_foreign(one, tables.is_ours(one))
     names, rows = serving.read_names(export_dir), []
     found = serving.classify(export_dir, images, top=arguments.top_k)
     yield serving.recorded(found, names, rows)
@@ -147,6 +155,9 @@ def _tabled(
     written = tables.files(path, rows, names, top)
     for one, data in written.items():
         gfiles.write_bytes(one, data, is_ours=tables.is_ours(one))
+    for other in set(_written(path)).difference(written):
+        gfiles.refuse_foreign(other, tables.is_ours(other))
+        gfiles.remove(other)  # it is of the images of an earlier call
     print("\n".join(tables.summary(rows, names)) or "No label is known")
     said = f"wrote {' and '.join(written)}: {console.count(len(rows), 'row')}"
     console.say(console.escaped(said))

@@ -152,7 +152,9 @@ def _other_format(data: bytes) -> str:
     for name, begin in _NO_IMAGES.items():
         if re.match(begin, data, re.IGNORECASE):
             what = name
-    if what is None or what in image_formats.IN_FILES:
+    if what in image_formats.IN_FILES:
+        return "is damaged or cut off"
+    if what is None:
         return f"is not a whole image (one of {names})"
     return f"is {what}, none of {names}"
 

@@ -345,6 +345,9 @@ def test_a_gin_file_that_is_not_there(capsys):
         ),
         (["--gin-file=x"], "; write --gin_file"),
         (["surplus"], ""),
+        (["a.b=1"], "; a setting is --gin_param=a.b=1"),
+        (["--gin-param", "a=1"], "; write --gin_param"),
+        (["\N{EN DASH}gin_file=x"], "; write --gin_file"),
         (
             ["--lr=1", "--gin-file=x"],
             "; for --lr a setting is --gin_param=MODULE.FUNCTION.lr=1; for --gin-file "
@@ -367,6 +370,33 @@ def test_a_flag_that_there_is_not_of_a_command_without_settings(capsys):
         cli.parser("some.command", None).parse_args(["--epochs=5"])
     said = capsys.readouterr().err
     assert said.endswith("error: unrecognized arguments: --epochs=5\n")
+
+
+def test_files_on_both_sides_of_a_flag(capsys):
+    parser = cli.parser("some.command", None)
+    parser.add_argument("--show")
+    parser.add_argument("files", nargs="*")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a.jpg", "--show=1", "b.jpg", "c.jpg"])
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "unrecognized arguments: b.jpg c.jpg; write them side by side, no flag "
+        "between them\n"
+    )
+
+
+def test_a_flag_that_a_subcommand_has_not(capsys):
+    """It is the subcommand's own flags that are looked through."""
+    parser = cli.parser("some.command", None)
+    parser.add_subparsers().add_parser("sub").add_argument("--fraction")
+    assert parser.parse_args(["sub", "--fraction=1"]).fraction == "1"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["sub", "--fracton=1"])
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "some.command sub: error: unrecognized arguments: --fracton=1; nearest: "
+        "--fraction\n"
+    )
 
 
 _LEAVING = """

@@ -362,6 +362,23 @@ def test_a_table_of_records(exported, records, tmp_path, capfd):
     assert sum(int(row["images"]) for row in of_classes) == 20
 
 
+@pytest.mark.usefixtures("loaded")
+def test_tables_of_two_calls_do_not_mix(
+    exported, sorted_photos, tmp_path, capfd, monkeypatch
+):
+    """A name alone is of the folder it lies in; without labels, no matrix is left."""
+    flags = f"--export_dir={exported[0]}", "--show=0", f"--output={tmp_path}/t.csv"
+    monkeypatch.chdir(sorted_photos / "3")
+    found, lines, _ = outcome(capfd, *flags, "a.jpg", "./b.png")
+    assert found == 0
+    assert lines[0].endswith(
+        tuple(f" of 2 with a label ({n}.00%)" for n in (0, 50, 100))
+    )
+    assert (tmp_path / "t.classes.csv").exists()
+    assert outcome(capfd, *flags, "../other/a.jpg")[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["photos", "t.csv"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -382,6 +399,19 @@ def test_a_table_takes_nobodys_place(tmp_path, capsys, name, content, said):
     assert said in last
     assert content is None or (tmp_path / name).read_bytes() == content
     assert len(os.listdir(tmp_path)) == (content is not None)
+
+
+def test_a_table_takes_nobodys_place_in_a_bucket(exported, capfd):
+    """Which is known before anything is classified: none of the photos is there."""
+    theirs = "ram://tables/t.classes.csv"
+    with tf.io.gfile.GFile(theirs, "w") as file:
+        file.write("mine")
+    flags = f"--export_dir={exported[0]}", "no.jpg", "--output=ram://tables/t.csv"
+    found, _, errors = outcome(capfd, *flags)
+    assert found == 2
+    assert len(errors) == 1
+    assert theirs in errors[0]
+    tf.io.gfile.remove(theirs)
 
 
 @pytest.mark.usefixtures("loaded")

@@ -166,7 +166,8 @@ def label_by_folder(
     numbers = {n: i for i, n in enumerate(names, first) if names.count(n) == 1}
     for image in images:
         if isinstance(image, Image) and image.label is None:
-            folder = os.path.basename(os.path.dirname(image.place))
+            # Whole: a name alone is of the folder that the command runs in.
+            folder = os.path.basename(os.path.dirname(os.path.abspath(image.place)))
             image = image._replace(label=numbers.get(folder))
         yield image
 

@@ -100,6 +100,7 @@ def files(
     if path.endswith(".jsonl"):
         lines = (f"{_dumps(_record(row))}\n" for row in rows)
         return {path: "".join(lines).encode()}
+    top = max(top, 1)  # of the head, even where nothing was classified
     written = {path: _csv([_head(top), *(_cells(row, top) for row in rows)])}
     if found:
         written[beside(path)] = _csv(_matrix(found, names))

@@ -36,6 +36,8 @@ _SETTINGS = {
     **dict.fromkeys(("smoothing", "label_smooth"), f"{_E}.label_smoothing"),
     **dict.fromkeys(("amp", "fp16", "bf16", "dtype", "mixed_precision", "use_bfloat16"),
                     f"{_E}.precision"),
+    **dict.fromkeys(("sched", "scheduler", "lr_schedule"), f"{_E}.learning_rate"),
+    **dict.fromkeys(("patience", "early_stop"), f"{_E}.early_stopping_patience"),
     **dict.fromkeys(("weights", "init_checkpoint", "finetune", "pretrained_path"),
                     f"{_E}.pretrained"),
     **dict.fromkeys(("gpus", "num_gpus", "devices", "distribute"), f"{_E}.strategy"),
@@ -49,6 +51,16 @@ _SETTINGS = {
     "warmup": "schedule.cosine.warmup_epochs",
     **dict.fromkeys(("aa", "auto_augment", "augment_name"), f"{_DATA}.augment"),
 }  # fmt: skip
+# What those of them mean that have no value, or one of another kind.
+_MEANT = {
+    **dict.fromkeys(("amp", "bf16", "mixed_precision", "use_bfloat16"),
+                    "'mixed_bfloat16'"),
+    "fp16": "'mixed_float16'",
+    **dict.fromkeys(("gpus", "num_gpus", "devices", "distribute"), "'mirrored'"),
+}  # fmt: skip
+_LISTS = ("intended",)  # settings that are lists of words
+_SHARES_KEPT = ("drop_path", "drop_connect_rate")  # given as what is dropped
+_WORKERS = ("num_workers", "workers", "j", "num_parallel_calls")
 _MODELS = ("model", "model_name", "variant", "arch", "network", "backbone")
 _FLAGS = {  # of a command, by other words for them
     **dict.fromkeys(("output", "output_dir", "out_dir", "save_dir", "log_dir", "logdir",
@@ -92,6 +104,8 @@ def explain(name: str, value: str | None, flags: Collection[str]) -> str:
         return "write --mode=eval"
     if name == "resume":
         return "leave it out: the same command goes on with its run"
+    if name in _WORKERS:
+        return "leave it out: the input pipeline uses all cores"
     if (flag := f"--{_FLAGS.get(name)}") in flags:
         return f"write {flag}={value or 'VALUE'}"
     return _setting(name, value) or _nearest(name, value, flags)
@@ -116,7 +130,9 @@ def _setting(name: str, value: str | None) -> str:
         # As --learning_rate=0.1: not the function, but the size of what it makes.
         name = {"learning_rate": "lr"}.get(name, name)
     found = _settings_of(name)
-    written = " or ".join(_binding(one, value) for one in found[:3])
+    if name in _SHARES_KEPT and value and _is_number(value):
+        value = f"{1 - float(value):g}"
+    written = " or ".join(_binding(one, _MEANT.get(name, value)) for one in found[:3])
     note = " (for a batch of 256)" * (_RATE in found)
     return f"write {written}{note}" if found else ""
 
@@ -124,15 +140,18 @@ def _setting(name: str, value: str | None) -> str:
 def _nearest(name: str, value: str | None, flags: Collection[str]) -> str:
     """Return the flag or the setting that is likest."""
     own = {flag.lstrip("-"): flag for flag in flags}
-    near = checks.nearest_names(name, [*own, *_known(), *_SETTINGS])
+    near = checks.nearest_names(name.rpartition(".")[2], [*own, *_known(), *_SETTINGS])
     if not near:
         return "a setting is --gin_param=MODULE.FUNCTION.NAME=VALUE"
     if near[0] in own:
         return f"nearest: {own[near[0]]}"
-    return f"perhaps {_binding(_settings_of(near[0])[0], value)}"
+    return f"perhaps {_binding(_settings_of(near[0])[0], _MEANT.get(near[0], value))}"
 
 
 def _settings_of(name: str) -> list[str]:
+    owner, _, last = name.rpartition(".")
+    if owner:  # as gin has it, but as a flag: Experiment.epochs
+        return [one for one in _known().get(last, []) if f".{one}".endswith(f".{name}")]
     if name in _known():
         return _known()[name]
     return [_SETTINGS[name]] if name in _SETTINGS else []
@@ -151,8 +170,6 @@ def _binding(setting: str, value: str | None) -> str:
 def _written(setting: str, value: str | None) -> str:
     """Return a value as gin reads it."""
     name = setting.rpartition(".")[2]
-    if setting.endswith("survival_prob") and value and _is_number(value):
-        return f"{1 - float(value):g}"  # it is asked for as the share that is dropped
     if value is None or not value.strip():
         return "VALUE"
     if name in _FUNCTIONS and not value.startswith("@"):
@@ -161,7 +178,7 @@ def _written(setting: str, value: str | None) -> str:
         return _WORDS[value.lower()]
     if _is_literal(value) or value[0] in "@%":
         return value
-    return repr(value)
+    return repr([value] if name in _LISTS else value)
 
 
 def _reference(name: str, value: str) -> str:

@@ -57,9 +57,15 @@ def _unusual(experiment: Experiment, info: DatasetInfo, outputs: int) -> dict[st
         found["large_batch"] = (
             f"Experiment.global_batch_size = {experiment.global_batch_size:,} is more "
             f"than the {count(images, 'image')} of split {experiment.train_split}: "
-            "each step would take some of them more than once"
+            "each step would take some of them more than once; bind "
+            f"experiment.Experiment.global_batch_size = {_power_of_two(images)}"
         )
     return {k: v for k, v in found.items() if k not in experiment.intended}
+
+
+def _power_of_two(most: int) -> int:
+    """Return the largest power of two that is not more; 1 of nothing."""
+    return 1 << max(most.bit_length() - 1, 0)
 
 
 def remarks(

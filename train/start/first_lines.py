@@ -63,7 +63,7 @@ def start_message(
         + f" ({outputs:,} outputs)" * (outputs != classes)
         + f"; {experiment.precision} on {devices.find(strategy)}\n"
         + ", ".join(f"{number:,} images in {name}" for name, number in images.items())
-        + f"; {experiment.train_steps(info):,} steps of "
+        + f"; {count(experiment.train_steps(info), 'step')} of "
         f"{experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else f"starting from {origin}")
     )

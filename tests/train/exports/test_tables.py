@@ -119,3 +119,11 @@ def test_ours_is_known_and_nobody_elses(suffix, rows):
         assert tables.is_ours(path)(data)
     foreign = (b"file,label\n", b"{}", b"[1]", b'{"images": []}', b"x", b"id,class\n1")
     assert not any(map(tables.is_ours(f"t.{suffix}"), foreign))
+
+
+def test_a_table_of_what_cannot_be_classified():
+    """The reason stands in its own column."""
+    rows = [tables.Row("a.jpg", None, (), "it is empty")]
+    assert tables.files("t.csv", rows, (), 0) == {
+        "t.csv": b"file,label,class,probability,problem\na.jpg,,,,it is empty\n"
+    }

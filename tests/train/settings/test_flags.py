@@ -52,6 +52,28 @@ def error(arguments, capsys):
             "write --gin_param=efficientnet_x.build_model.survival_prob=0.8",
         ),
         (
+            "--survival_prob=0.8",  # the setting's own name: nothing is turned round
+            "write --gin_param=efficientnet_x.build_model.survival_prob=0.8",
+        ),
+        (
+            "--intended=large_batch",
+            f"write --gin_param=\"{E}.intended=['large_batch']\"",
+        ),
+        ("--fp16", f"write --gin_param=\"{E}.precision='mixed_float16'\""),
+        ("--amp=true", f"write --gin_param=\"{E}.precision='mixed_bfloat16'\""),
+        ("--gpus=2", f"write --gin_param=\"{E}.strategy='mirrored'\""),
+        ("--num_workers=4", "leave it out: the input pipeline uses all cores"),
+        ("--patience=3", f"write --gin_param={E}.early_stopping_patience=3"),
+        ("--Experiment.epochs=5", f"write --gin_param={E}.epochs=5"),
+        (f"--{E}.epochs=5", f"write --gin_param={E}.epochs=5"),
+        ("--Experiment.epoch=5", f"perhaps --gin_param={E}.epochs=5"),
+        (
+            "--efficientnet_x.build_model.num_classes=3",
+            "write --gin_param=efficientnet_x.build_model.num_classes=3",
+        ),
+        (f"{E}.epochs=5", f"write --gin_param={E}.epochs=5"),
+        ("\N{EN DASH}epochs=5", f"write --gin_param={E}.epochs=5"),
+        (
             "--model=efficientnet-x-b0",
             "write --gin_file=gin_configs/models/efficientnet_x_b0.gin",
         ),

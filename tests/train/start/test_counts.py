@@ -41,7 +41,8 @@ SPARE = (
 )
 LARGE = (
     "Experiment.global_batch_size = 20 is more than the 19 images of split train: each "
-    "step would take some of them more than once"
+    "step would take some of them more than once; bind "
+    "experiment.Experiment.global_batch_size = 16"
 )
 
 
