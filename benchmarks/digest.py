@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,11 +139,10 @@ def _without_digests() -> Iterator[None]:
 
 
 def _used() -> Cost:
-    times = os.times()
     counters = dict(
         line.split(": ") for line in Path("/proc/self/io").read_text().splitlines()
     )
-    return Cost(times.user + times.system, int(counters["rchar"]))
+    return Cost(time.process_time(), int(counters["rchar"]))
 
 
 def _compared(with_it: list[Cost], without: list[Cost], size: int) -> dict[str, Any]:

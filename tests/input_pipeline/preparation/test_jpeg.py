@@ -185,7 +185,7 @@ def tiff(tags: dict[int, object], image: Image.Image = RGB) -> bytes:
     [
         (tiff({254: 1}), "begins with a preview, as cameras' raw files do"),
         (tiff({50706: b"\1\4\0\0"}), "begins with a preview, as cameras' raw files"),
-        (tiff({254: 0}).replace(b"\xfe\0\4\0", b"\xfe\0\2\0"), "is not a whole image"),
+        (tiff({254: 0}).replace(b"\xfe\0\4\0", b"\xfe\0\2\0"), "is damaged or cut off"),
         # Of values below 65,536, which may be the scale or not.
         (saved(Image.new("I", (4, 4), 200), "TIFF"), "has grey pixels of 32 bits"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\0\0\0\0", "is a PNG of Apple's own kind"),
