@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -172,7 +172,6 @@ def train_and_evaluate(
             has_begun=has_begun,
             with_evaluation=with_evaluation,
         )
-        scores: dict[str, Any] = {}
         interval = experiment.eval_interval(info)
         stopping = EarlyStopping(
             experiment,
@@ -182,14 +181,8 @@ def train_and_evaluate(
             processes=processes,
         )
         scored = bool(processes.broadcast(step in telemetry.evaluations()))
-        for stop in evaluation_steps(step, interval, last, scored):
-            if stopping.ends(controller.step):
-                scores = stopping.scores(controller.step)
-                break
-            controller.train_until(stop)
-            if evaluator is not None:
-                scores = controller.score(evaluator)
-                stopping.note(stop, scores)
+        stops = evaluation_steps(step, interval, last, scored)
+        scores = train_and_score(controller, stops, evaluator, stopping)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
         summary = summaries.training_summary(experiment, info, train_state, strategy)
@@ -454,6 +447,28 @@ def evaluation_steps(
         yield step
         if step == last:
             return
+
+
+def train_and_score(
+    controller: Controller,
+    stops: Iterable[int],
+    evaluator: Evaluator | None,
+    stopping: EarlyStopping,
+) -> dict[str, Any]:
+    """Train to each of the steps and score there, to the last or to an early end.
+
+    Returns:
+      The scores of the end; empty where nobody scores.
+    """
+    scores: dict[str, Any] = {}
+    for stop in stops:
+        if stopping.ends(controller.step):
+            return stopping.scores(controller.step)
+        controller.train_until(stop)
+        if evaluator is not None:
+            scores = controller.score(evaluator)
+            stopping.note(stop, scores)
+    return scores
 
 
 def save_data(
