@@ -70,28 +70,28 @@ def _no_number(text: str) -> Any:
     raise InfoError(f"{text} is no number that JSON knows")
 
 
-class _Value:
+class Value:
     """A value in the file that knows its place there."""
 
     def __init__(self, place: str, content: Any):
         self.place = place
         self.content = content
 
-    def __getitem__(self, key: str) -> "_Value":
+    def __getitem__(self, key: str) -> "Value":
         """Return what an object has under a key."""
         place = f"{self.place}.{key}" if self.place else key
         if key not in self.content:
             raise InfoError(f"{place} is missing")
-        return _Value(place, self.content[key])
+        return Value(place, self.content[key])
 
-    def items(self) -> "list[_Value]":
+    def items(self) -> "list[Value]":
         """Return the elements of a list."""
         return [
-            _Value(f"{self.place}[{number}]", one)
+            Value(f"{self.place}[{number}]", one)
             for number, one in enumerate(self.content)
         ]
 
-    def require(self, rule: Rule) -> "_Value":
+    def require(self, rule: Rule) -> "Value":
         """Return the value itself if a rule allows it."""
         if not rule.holds(self.content):
             raise self.wrong(f"it has to be {rule.what}")
@@ -130,11 +130,11 @@ def _is_path(path: str) -> bool:
     return _is_text(path) and "\0" not in path and not {"", ".", ".."} & set(parts)
 
 
-_OBJECT = _kind(lambda _: True, dict, "an object, {...}")
+OBJECT = _kind(lambda _: True, dict, "an object, {...}")
 _SPLITS = _kind(bool, dict, "an object, {...}, of at least one split")
-_LIST = _kind(bool, list, "a list of at least one, [...]")
+LIST = _kind(bool, list, "a list of at least one, [...]")
 _OFFSETS = _kind(lambda _: True, list, "a list of numbers, [...]")
-_TEXT = _kind(_is_text, str, "a text in quotes, not empty")
+TEXT = _kind(_is_text, str, "a text in quotes, not empty")
 _FILE = _kind(
     lambda path: _is_path(path) and "/" not in path,
     str,
@@ -144,13 +144,13 @@ _PATH = _kind(_is_path, str, "a path below records_dir, without . and ..")
 _FOLDER = _kind(
     lambda path: _is_text(path) and "\0" not in path, str, "the path of a folder"
 )
-_LABEL = _kind(lambda n: n in _LABELS, int, "a whole number of 64 bits")
-_DIGEST = _kind(
+LABEL = _kind(lambda n: n in _LABELS, int, "a whole number of 64 bits")
+DIGEST = _kind(
     lambda text: bool(re.fullmatch(r"[0-9a-f]{32}", text)),
     str,
     "the 32 hexadecimal digits that prepare writes",
 )
-_COUNT = _kind(lambda n: n in _BYTES, int, "a whole number, 0 or more")
+COUNT = _kind(lambda n: n in _BYTES, int, "a whole number, 0 or more")
 
 
 def check(content: Any, *, chunk_records: int) -> None:
@@ -162,8 +162,8 @@ def check(content: Any, *, chunk_records: int) -> None:
       content: what `read_json` returned.
       chunk_records: how many records a chunk has, whose offsets are listed.
     """
-    info = _Value("", content).require(_OBJECT)
-    info["name"].require(_TEXT)
+    info = Value("", content).require(OBJECT)
+    info["name"].require(TEXT)
     _check_labels(info["label_offset"], info["label_names"])
     info["chunk_records"].require(one_of(chunk_records))
     _check_place(info)
@@ -181,38 +181,38 @@ def check(content: Any, *, chunk_records: int) -> None:
     _require_distinct(shard["filename"] for shard in shards)
 
 
-def _check_labels(offset: _Value, names: _Value) -> None:
-    offset.require(_LABEL)
+def _check_labels(offset: Value, names: Value) -> None:
+    offset.require(LABEL)
     # Two may be equal: ImageNet has two classes named crane.
-    for name in names.require(_LIST).items():
-        name.require(_TEXT)
+    for name in names.require(LIST).items():
+        name.require(TEXT)
     last = offset.content + len(names.content) - 1
     if last not in _LABELS:
         raise offset.wrong(f"the last label, {last}, has more than 64 bits")
 
 
-def _check_place(info: _Value) -> None:
+def _check_place(info: Value) -> None:
     """Check where the records lie, and what they call their fields."""
     if "records_dir" in info.content:
         info["records_dir"].require(_FOLDER)
     if "fields" not in info.content:
         return
-    names = info["fields"].require(_OBJECT)
+    names = info["fields"].require(OBJECT)
     for key in names.content:
         if key not in _FIELDS:
             raise InfoError(f"fields.{key} is not known: {', '.join(_FIELDS)} are")
-        names[key].require(_TEXT)
+        names[key].require(TEXT)
     _require_distinct(names[key] for key in names.content)
 
 
-def _check_split(split: _Value, chunk_records: int, filename: Rule) -> list[_Value]:
+def _check_split(split: Value, chunk_records: int, filename: Rule) -> list[Value]:
     """Return the shards of a split that has some."""
-    shards = split.require(_OBJECT)["shards"].require(_LIST).items()
+    shards = split.require(OBJECT)["shards"].require(LIST).items()
     for shard in shards:
-        shard.require(_OBJECT)["filename"].require(filename)
+        shard.require(OBJECT)["filename"].require(filename)
         _check_offsets(shard, chunk_records)
         if "digest" in shard.content:
-            shard["digest"].require(_DIGEST)
+            shard["digest"].require(DIGEST)
     total = sum(shard["records"].content for shard in shards)
     if not total:
         raise InfoError(f"{split.place}.shards have no records")
@@ -222,25 +222,25 @@ def _check_split(split: _Value, chunk_records: int, filename: Rule) -> list[_Val
     return shards
 
 
-def _check_images(split: _Value, classes: int) -> None:
+def _check_images(split: Value, classes: int) -> None:
     """Check how many images there are of each class, where that is said."""
     if "images" not in split.content:
         return
-    images = split["images"].require(_LIST)
+    images = split["images"].require(LIST)
     if len(images.content) != classes:
         raise InfoError(
             f"{images.place} are {len(images.content)} numbers: there are {classes} "
             "classes, one for each"
         )
-    counted = sum(one.require(_COUNT).content for one in images.items())
+    counted = sum(one.require(COUNT).content for one in images.items())
     total = sum(shard["records"].content for shard in split["shards"].items())
     if counted != total:
         raise InfoError(f"{images.place} add up to {counted} of {total} records")
 
 
-def _check_offsets(shard: _Value, chunk_records: int) -> None:
+def _check_offsets(shard: Value, chunk_records: int) -> None:
     """Check where the chunks of a shard begin."""
-    records = shard["records"].require(_COUNT).content
+    records = shard["records"].require(COUNT).content
     offsets = shard["offsets"].require(_OFFSETS)
     chunks = -(-records // chunk_records)
     if len(offsets.content) != chunks:
@@ -250,7 +250,7 @@ def _check_offsets(shard: _Value, chunk_records: int) -> None:
         )
     before = -1
     for number, offset in enumerate(offsets.items()):
-        offset.require(_COUNT)
+        offset.require(COUNT)
         if number == 0 and offset.content != 0:
             raise offset.wrong("the first record begins at byte 0")
         if offset.content <= before:
@@ -258,7 +258,7 @@ def _check_offsets(shard: _Value, chunk_records: int) -> None:
         before = offset.content
 
 
-def _require_distinct(values: Iterable[_Value]) -> None:
+def _require_distinct(values: Iterable[Value]) -> None:
     places: dict[str, str] = {}
     for value in values:
         if value.content in places:

@@ -28,7 +28,6 @@ from train.small_data import early_stopping, held_out
 from train.telemetry.telemetry import Telemetry
 from train.telemetry.writers import read_lines
 
-_DIGEST_SHOWN = 12  # characters
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
 )
@@ -205,7 +204,7 @@ def _described_data(scores: Mapping[str, Any]) -> str:
     digest = scores["eval_digest"]
     return (
         f"{scores['eval_split']} of {scores['eval_data']} in {scores['eval_data_dir']}"
-        + (f" ({digest[:_DIGEST_SHOWN]})" if digest else "")
+        + (f" ({digest[: run_data.SHOWN]})" if digest else "")
     )
 
 
@@ -222,9 +221,9 @@ def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> s
     weights = checkpoint.rpartition("/")[2]
     if not re.fullmatch(r"ckpt-\d+", weights):
         path = hashlib.sha256(checkpoint.encode()).hexdigest()
-        weights = f"pretrained-{path[:_DIGEST_SHOWN]}"
+        weights = f"pretrained-{path[: run_data.SHOWN]}"
     split = re.sub(r"[^\w.-]+", "_", data.split)
-    digest = (data.digest or data.layout)[:_DIGEST_SHOWN]
+    digest = (data.digest or data.layout)[: run_data.SHOWN]
     parts = (weights, split, f"{answer['resolution']}px", answer["precision"], digest)
     return f"{model_dir}/{directory.EVALUATIONS}/{'-'.join(parts)}.json"
 

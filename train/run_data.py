@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from common import gfiles
@@ -17,13 +15,21 @@ from common.errors import UserError
 from input_pipeline import info_schema
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.errors import DataError
-from input_pipeline.info_schema import InfoError
+from input_pipeline.info_schema import (
+    COUNT,
+    DIGEST,
+    LABEL,
+    LIST,
+    OBJECT,
+    TEXT,
+    InfoError,
+    Value,
+)
 from input_pipeline.records import DIGEST_CHARACTERS, IMAGENET, Fields
 from train.experiment import Experiment
 
 SAVED = "data.json"
-_DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
-_ACCEPTED = 12  # characters of the digest that a person types
+SHOWN = 12  # characters of a digest that a person reads, or types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +93,7 @@ class RunData:
     @property
     def accepted_by(self) -> str:
         """What a person types to accept these data, and no others."""
-        return self.identity[:_ACCEPTED]
+        return self.identity[:SHOWN]
 
     def info(self) -> DatasetInfo:
         """Return the description of a dataset of these classes, without any split."""
@@ -169,7 +175,7 @@ def read(model_dir: str) -> RunData | None:
         text = gfiles.read_text(path)
         if text is None or not text.strip("\0 \t\r\n"):
             return None
-        return _from_json(_Part("", info_schema.read_json(text.encode())))
+        return _from_json(Value("", info_schema.read_json(text.encode())))
     except UnicodeDecodeError as error:
         why = f"byte {error.start} is no UTF-8"
     except InfoError as error:
@@ -180,81 +186,44 @@ def read(model_dir: str) -> RunData | None:
     )
 
 
-class _Part:
-    """A part of data.json that knows its place there."""
-
-    def __init__(self, place: str, content: Any):
-        self.place, self.content = place, content
-
-    def __getitem__(self, key: str) -> "_Part":
-        place = f"{self.place}.{key}" if self.place else key
-        if not isinstance(self.content, Mapping):
-            raise self.wrong("an object, {...}")
-        if key not in self.content:
-            raise InfoError(f"{place} is missing")
-        return _Part(place, self.content[key])
-
-    def get(self, key: str) -> "_Part | None":
-        """Return a part that need not be there, nor be said."""
-        there = isinstance(self.content, Mapping) and self.content.get(key) is not None
-        return self[key] if there else None
-
-    def items(self) -> "list[_Part]":
-        """Return the elements of a list that has some."""
-        if not isinstance(self.content, list) or not self.content:
-            raise self.wrong("a list of at least one, [...]")
-        return [_Part(f"{self.place}[{n}]", one) for n, one in enumerate(self.content)]
-
-    def text(self) -> str:
-        """Return a text that is not empty."""
-        if not isinstance(self.content, str) or not self.content:
-            raise self.wrong("a text in quotes, not empty")
-        return self.content
-
-    def whole(self, least: int = 0) -> int:
-        """Return a whole number."""
-        if type(self.content) is not int or self.content < least:
-            raise self.wrong("a whole number" + f", {least} or more" * (least == 0))
-        return self.content
-
-    def digest(self) -> str:
-        """Return a digest, or nothing."""
-        if not isinstance(self.content, str) or not _DIGEST.fullmatch(self.content):
-            raise self.wrong(f"{DIGEST_CHARACTERS} hexadecimal digits")
-        return self.content
-
-    def wrong(self, what: str) -> InfoError:
-        """Make the error that says what it has to be."""
-        return InfoError(f"{self.place or 'the whole file'} has to be {what}")
-
-
-def _from_json(file: _Part) -> RunData:
-    names = tuple(name.text() for name in file["label_names"].items())
-    fields = file["fields"]
-    evaluation = file.get("evaluation")
+def _from_json(file: Value) -> RunData:
+    names = _texts(file.require(OBJECT)["label_names"])
+    fields = file["fields"].require(OBJECT)
     return RunData(
-        file["name"].text(),
-        file["label_offset"].whole(least=-(2**63)),
+        file["name"].require(TEXT).content,
+        file["label_offset"].require(LABEL).content,
         names,
-        Fields(**{name: fields[name].text() for name in dataclasses.asdict(IMAGENET)}),
+        Fields(
+            **{
+                name: fields[name].require(TEXT).content
+                for name in dataclasses.asdict(IMAGENET)
+            }
+        ),
         _split_from_json(file["training"], len(names)),
-        None if evaluation is None else _split_from_json(evaluation, len(names)),
-        file["data_dir"].text(),
+        None
+        if file.content.get("evaluation") is None
+        else _split_from_json(file["evaluation"], len(names)),
+        file["data_dir"].require(TEXT).content,
     )
 
 
-def _split_from_json(split: _Part, classes: int) -> SplitData:
-    images, given = split["images"].whole(), split.get("of_classes")
+def _texts(names: Value) -> tuple[str, ...]:
+    return tuple(one.require(TEXT).content for one in names.require(LIST).items())
+
+
+def _split_from_json(split: Value, classes: int) -> SplitData:
+    images = split.require(OBJECT)["images"].require(COUNT).content
     of_classes = None
-    if given is not None:
-        of_classes = tuple(one.whole() for one in given.items())
+    if "of_classes" in split.content:
+        given = split["of_classes"].require(LIST)
+        of_classes = tuple(one.require(COUNT).content for one in given.items())
         if len(of_classes) != classes or sum(of_classes) != images:
-            raise given.wrong(f"{classes} numbers that add up to {images}")
+            raise given.wrong(f"it has to be {classes} numbers that add up to {images}")
     digest = split["digest"]
     return SplitData(
-        split["split"].text(),
+        split["split"].require(TEXT).content,
         images,
         of_classes,
-        "" if digest.content == "" else digest.digest(),
-        split["layout"].digest(),
+        "" if digest.content == "" else digest.require(DIGEST).content,
+        split["layout"].require(DIGEST).content,
     )

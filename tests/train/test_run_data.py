@@ -107,9 +107,13 @@ def test_data_that_became_others(digits, model_dir, tmp_path, capsys):
 
 DAMAGED = {
     '{"name"': "line 1, column 8: Expecting ':' delimiter",
-    "[]": "the whole file has to be an object, {...}",
-    '{"label_names": []}': "label_names has to be a list of at least one, [...]",
-    '{"label_names": ["a", 7]}': "label_names[1] has to be a text in quotes, not empty",
+    "[]": "the whole file = []: it has to be an object, {...}",
+    '{"label_names": []}': (
+        "label_names = []: it has to be a list of at least one, [...]"
+    ),
+    '{"label_names": ["a", 7]}': (
+        "label_names[1] = 7: it has to be a text in quotes, not empty"
+    ),
     '{"label_names": ["a"], "label_names": ["b"]}': (
         'an object has the key "label_names" twice'
     ),
@@ -139,17 +143,37 @@ def test_damaged_data_json(digits, model_dir, text):
 @pytest.mark.parametrize(
     ("path", "value", "why"),
     [
-        ("label_offset", True, "label_offset has to be a whole number"),
-        ("training", 5, "training has to be an object, {...}"),
-        ("training.images", -1, "training.images has to be a whole number, 0 or more"),
+        (
+            "label_offset",
+            True,
+            "label_offset = true: it has to be a whole number of 64 bits",
+        ),
+        ("training", 5, "training = 5: it has to be an object, {...}"),
+        (
+            "training.images",
+            -1,
+            "training.images = -1: it has to be a whole number, 0 or more",
+        ),
         (
             "training.of_classes",
             [1] * 10,
-            "training.of_classes has to be 10 numbers that add up to 4000",
+            "training.of_classes = [...]: it has to be 10 numbers that add up to 4000",
         ),
-        ("training.digest", "x", "training.digest has to be 32 hexadecimal digits"),
-        ("evaluation.layout", "", "evaluation.layout has to be 32 hexadecimal digits"),
-        ("fields.image", 5, "fields.image has to be a text in quotes, not empty"),
+        (
+            "training.digest",
+            "x",
+            'training.digest = "x": it has to be the 32 hexadecimal digits',
+        ),
+        (
+            "evaluation.layout",
+            "",
+            'evaluation.layout = "": it has to be the 32 hexadecimal digits',
+        ),
+        (
+            "fields.image",
+            5,
+            "fields.image = 5: it has to be a text in quotes, not empty",
+        ),
     ],
 )
 def test_what_is_wrong_in_data_json_is_told(finished, tmp_path, path, value, why):
@@ -162,7 +186,7 @@ def test_what_is_wrong_in_data_json_is_told(finished, tmp_path, path, value, why
     (tmp_path / "data.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as refused:
         run_data.read(str(tmp_path))
-    assert f"data.json is damaged: {why}; put back" in str(refused.value)
+    assert f"data.json is damaged: {why}" in str(refused.value)
 
 
 def test_an_empty_data_json_is_none(tmp_path):

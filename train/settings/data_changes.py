@@ -14,7 +14,7 @@ from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train.distribution.processes import Processes
 from train.experiment import Experiment
-from train.run_data import SAVED, RunData, SplitData
+from train.run_data import SAVED, SHOWN, RunData, SplitData
 
 _NAMED = 3  # classes that a line names
 _PIECE = 31  # bits of a number that any number of replicas may add up
@@ -165,7 +165,7 @@ def _pieces(identity: str) -> tuple[int, int]:
 def _summary(data: RunData) -> str:
     splits = [
         f"{one.images:,} images of {one.split!r}"
-        + (f" (digest {one.digest[:12]})" if one.digest else "")
+        + (f" (digest {one.digest[:SHOWN]})" if one.digest else "")
         for one in (data.training, data.evaluation)
         if one is not None
     ]
