@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from common.errors import UserError
@@ -143,3 +143,10 @@ def wrap(text: str, *, indent: str = "  ") -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return "1 file" or "2,000 files"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def named(names: Iterable[str], most: int = 3) -> str:
+    """Return "a, b, c and 2 more"."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from common import console
-from input_pipeline.preparation.image_folders.folder_names import named
+from common.console import named
 
 _FEWEST = 3  # classes that are named
 _TRAIN = "train"

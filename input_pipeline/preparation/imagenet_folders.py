@@ -7,11 +7,10 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
-from common.console import count
+from common.console import count, named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import imagenet
 from input_pipeline.preparation.image_folders import folders, known_layouts
-from input_pipeline.preparation.image_folders.folder_names import named
 from input_pipeline.preparation.image_folders.layouts import Place
 from input_pipeline.preparation.image_folders.sources import Folder
 from input_pipeline.preparation.imagenet import Truth

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 
 from common import gfiles
-from common.console import count, escaped, say, warn
+from common.console import count, escaped, named, say, warn
 from common.errors import UserError, first_line
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
@@ -16,7 +16,6 @@ from train.experiment import Experiment
 from train.run_data import RunData
 from train.settings import data_changes
 
-_MOST_NAMES = 5  # of classes that a line lists
 _WAYS_OUT = (
     "name photos to compare the SavedModel on (--check_images PATH ...), or leave the "
     "comparison out (--no_check)"
@@ -110,9 +109,7 @@ def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    first = ", ".join(map(repr, names[:_MOST_NAMES]))
-    rest = ", ..." * (len(names) > _MOST_NAMES)
-    return f"{count(len(names), 'class', 'classes')} ({first}{rest})"
+    return f"{count(len(names), 'class', 'classes')} ({named(map(repr, names))})"
 
 
 def check_outputs(

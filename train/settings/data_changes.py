@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from common.checks import shown
-from common.console import count, warn
+from common.console import count, named, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train.distribution.processes import Processes
 from train.experiment import Experiment
 from train.run_data import SAVED, SHOWN, RunData, SplitData
 
-_NAMED = 3  # classes that a line names
 _PIECE = 31  # bits of a number that any number of replicas may add up
 
 
@@ -263,11 +262,11 @@ def _classes(old: Sequence[str], new: Sequence[str]) -> list[str]:
         return []
     before, after = [old[n] for n in changed], [new[n] for n in changed]
     if not set(before) & set(after):
-        pairs = [f"{n} {shown(new[n])} was {shown(old[n])}" for n in changed[:_NAMED]]
-        return [f"{_count(changed, 'renamed')}: {', '.join(pairs)}{_more(changed)}"]
+        pairs = (f"{n} {shown(new[n])} was {shown(old[n])}" for n in changed)
+        return [f"{_count(changed, 'renamed')}: {named(pairs)}"]
     what = "swapped" if sorted(before) == sorted(after) else "swapped and renamed"
-    pairs = [f"{n} {shown(old[n])} -> {shown(new[n])}" for n in changed[:_NAMED]]
-    return [f"{_count(changed, what)}: {', '.join(pairs)}{_more(changed)}"]
+    pairs = (f"{n} {shown(old[n])} -> {shown(new[n])}" for n in changed)
+    return [f"{_count(changed, what)}: {named(pairs)}"]
 
 
 def _classes_added(old: Sequence[str], new: Sequence[str]) -> list[str]:
@@ -277,24 +276,16 @@ def _classes_added(old: Sequence[str], new: Sequence[str]) -> list[str]:
         ("removed", list((Counter(old) - Counter(new)).elements())),
     ):
         if names:
-            listed = ", ".join(map(shown, names[:_NAMED]))
-            found.append(f"{_count(names, what)}: {listed}{_more(names)}")
+            found.append(f"{_count(names, what)}: {named(map(shown, names))}")
     moved = [name for name in old if name in new and old.index(name) != new.index(name)]
     if moved:
-        pairs = [
-            f"{shown(name)} {old.index(name)} -> {new.index(name)}"
-            for name in moved[:_NAMED]
-        ]
-        found.append(f"{_count(moved, 'moved')}: {', '.join(pairs)}{_more(moved)}")
+        pairs = (f"{shown(one)} {old.index(one)} -> {new.index(one)}" for one in moved)
+        found.append(f"{_count(moved, 'moved')}: {named(pairs)}")
     return found
 
 
 def _count(changed: Sequence[object], what: str) -> str:
     return f"{count(len(changed), 'class', 'classes')} {what}"
-
-
-def _more(changed: Sequence[object]) -> str:
-    return " ..." if len(changed) > _NAMED else ""
 
 
 def _split(
@@ -341,7 +332,7 @@ def _class_counts(old: SplitData, new: SplitData, was: RunData, now: RunData) ->
         for name in names
         if before.get(name, 0) != after.get(name, 0)
     ]
-    return ", ".join(changed[:_NAMED]) + _more(changed)
+    return named(changed)
 
 
 def _by_name(names: Sequence[str], counts: Sequence[int]) -> Mapping[str, int]:

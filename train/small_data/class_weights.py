@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from common import checks
+from common import checks, console
 from common.checks import Rule
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
@@ -78,7 +78,7 @@ def _by_name(
         if not count:
             near = checks.nearest_names(name, names)
             meant = f"did you mean {' or '.join(map(repr, near))}?"
-            known = ", ".join(map(repr, names[:5])) + ", ..." * (len(names) > 5)
+            known = console.named(map(repr, names))
             raise UserError(
                 f"Experiment.class_weights: {data_dir} has no class {name!r}; "
                 + (meant if near else f"its {len(names)} classes are {known}")

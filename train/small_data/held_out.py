@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from common.console import named
 from common.errors import first_line
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
@@ -15,7 +16,6 @@ _SHARE = 0.1  # of the shards
 # Beyond it a message would keep people waiting: which classes is not looked up.
 _MOST_RECORDS = 50_000
 _PARSED_AT_ONCE = 256
-_NAMED = 3  # classes
 
 
 def require_split(experiment: Experiment, info: DatasetInfo) -> None:
@@ -39,9 +39,9 @@ def require_split(experiment: Experiment, info: DatasetInfo) -> None:
     shards = info.split(train).shards
     if len(shards) < 2:
         raise DataError(
-            f"{missing}, whose one file cannot be divided; prepare the data again with "
-            "a split of their own for validation, as prepare imagefolder does by "
-            "itself, or in more files; or train without scores by --mode=train"
+            f"{missing}, whose one file cannot be divided; prepare the data again, "
+            "photos with --validation_fraction=0.1, or in more files; or train without "
+            "scores by --mode=train"
         )
     raise DataError(f"{missing}. {_advice(experiment.data_dir, info, train, shards)}")
 
@@ -107,9 +107,7 @@ def _missing(info: DatasetInfo, split: str, labels: np.ndarray) -> str:
 
 def _named(info: DatasetInfo, chosen: np.ndarray) -> str:
     """Return the names of some classes, the first ones where there are many."""
-    names = [repr(info.label_names[i]) for i in np.flatnonzero(chosen)]
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more classes" if more > 0 else "")
+    return named(repr(info.label_names[i]) for i in np.flatnonzero(chosen))
 
 
 def read_labels(paths: Sequence[str], fields: Fields) -> np.ndarray:

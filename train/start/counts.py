@@ -6,13 +6,12 @@ in the line. A run that has begun goes on: for it they are warnings.
 
 from collections.abc import Iterator
 
-from common.console import count
+from common.console import count, named
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train.experiment import Experiment
 
 _FIELD = "experiment.Experiment.intended"
-_MOST_NAMES = 5  # of classes that a line lists
 
 
 def refuse(experiment: Experiment, info: DatasetInfo, outputs: int) -> None:
@@ -106,11 +105,9 @@ def _missing_classes(split: str, info: DatasetInfo, so: str) -> Iterator[str]:
             f"alone, {there[0]!r}; {len(lacking):,} other classes {so}"
         )
     elif lacking:
-        names = ", ".join(map(repr, lacking[:_MOST_NAMES]))
-        names += ", ..." * (len(lacking) > _MOST_NAMES)
         yield (
             f"split {split} has no image of {len(lacking):,} of the "
-            f"{len(images):,} classes, which {so}: {names}"
+            f"{len(images):,} classes, which {so}: " + named(map(repr, lacking))
         )
 
 

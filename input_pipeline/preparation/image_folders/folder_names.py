@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 UNLABELLED = "unlabelled"  # a split that no training needs
 _SPLITS = {
@@ -222,10 +222,3 @@ def difference(first: str, second: str) -> str:
     return " against ".join(
         " ".join(f"U+{ord(c):04X}" for c in part) or "nothing" for part in parts
     )
-
-
-def named(names: Mapping[str, object] | Iterable[str], most: int = 3) -> str:
-    """Return "a, b, c and 2 more"."""
-    every = list(names)
-    more = f" and {len(every) - most:,} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from common import console
+from common.console import named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import (
     folders,
@@ -20,7 +21,6 @@ from input_pipeline.preparation.image_folders.folder_names import (
     distractors,
     is_derived,
     look_alikes,
-    named,
     splits_of,
 )
 from input_pipeline.preparation.image_folders.layouts import Layout, Place

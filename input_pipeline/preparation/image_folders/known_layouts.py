@@ -9,11 +9,9 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from common import console
+from common.console import named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import labelled
-from input_pipeline.preparation.image_folders.folder_names import (
-    named,
-)
 from input_pipeline.preparation.image_folders.layouts import Layout, Place
 from input_pipeline.preparation.image_folders.matching import Images
 from input_pipeline.preparation.image_folders.rows import Row, Rows, synset_of_boxes

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 from common import console
+from common.console import named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders.folder_names import (
     UNLABELLED,
-    named,
     split_of,
     splits_of,
 )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from common import console
+from common.console import named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders.folder_names import (
     UNLABELLED,
@@ -19,7 +20,6 @@ from input_pipeline.preparation.image_folders.folder_names import (
     is_container,
     is_derived,
     is_no_class,
-    named,
     split_of,
     splits_of,
 )

@@ -5,11 +5,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from common.console import count
+from common.console import count, named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders.folder_names import (
     UNLABELLED,
-    named,
     split_of,
 )
 from input_pipeline.preparation.image_folders.matching import Images

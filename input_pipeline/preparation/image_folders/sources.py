@@ -7,9 +7,10 @@ import tarfile
 from collections.abc import Mapping
 from typing import IO, BinaryIO, cast
 
+from common.console import named
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import folders
-from input_pipeline.preparation.image_folders.folder_names import is_copy, named
+from input_pipeline.preparation.image_folders.folder_names import is_copy
 from input_pipeline.preparation.jpeg import (
     Jpeg,
     is_image,

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from common.console import named
 from common.errors import one_line
 from input_pipeline import records
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description, tfrecords
 from input_pipeline.preparation.dataset_writer import Outcome
-from input_pipeline.preparation.image_folders.folder_names import named
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
 from input_pipeline.preparation.record_notes import survey_notes
 from input_pipeline.preparation.record_survey import (
