@@ -1,10 +1,11 @@
 """What a run is too short for, said at its beginning."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 
-from common.console import count, warn
+from common.console import count
 from input_pipeline.dataset_info import DatasetInfo
 from models.batch_norm import BatchNormalization
 from models.parts import built_by_us
@@ -15,10 +16,10 @@ from train.small_data import early_stopping
 _TIME_CONSTANTS = 5.0
 
 
-def warn_of(
+def remarks(
     experiment: Experiment, info: DatasetInfo, model: keras.Model, step: int
-) -> None:
-    """Write a line for everything that a run is too short for.
+) -> Iterator[str]:
+    """Yield a line for everything that a run is too short for.
 
     Args:
       experiment: the recipe.
@@ -28,14 +29,40 @@ def warn_of(
         as it could not set another momentum later; at its end it is told nothing.
     """
     last, patience = experiment.train_steps(info), experiment.early_stopping_patience
-    interval = experiment.eval_interval(info)
+    if step >= last:
+        return
     lines = (
         None if step else batch_norm_advice(model, last),
-        early_stopping.advice(last, interval, patience),
+        early_stopping.advice(last, experiment.eval_interval(info), patience),
+        _warmup_advice(experiment, info, last),
+        _profile_advice(experiment, last),
     )
-    for line in lines:
-        if line is not None and step < last:
-            warn(line)
+    yield from filter(None, lines)
+
+
+def _warmup_advice(experiment: Experiment, info: DatasetInfo, last: int) -> str | None:
+    """Return the line for a warmup that a run does not reach the end of."""
+    schedule = experiment.make_learning_rate(info)
+    warmup = getattr(schedule, "warmup_steps", 0)  # others' schedules may have none
+    if warmup < last:
+        return None
+    return (
+        f"the learning rate still rises when the run ends: warmup_epochs are "
+        f"{warmup:,} steps, and the run has {last:,}; set fewer warmup_epochs of its "
+        "schedule, or more Experiment.epochs"
+    )
+
+
+def _profile_advice(experiment: Experiment, last: int) -> str | None:
+    """Return the line for a profile that a run does not reach the end of."""
+    profile = experiment.profile_steps
+    if profile is None or profile[1] <= last:
+        return None
+    return (
+        f"Experiment.profile_steps = {tuple(profile)} lies behind the end of the run, "
+        f"step {last:,}: {'nothing' if profile[0] >= last else 'less'} is profiled; "
+        "choose earlier ones"
+    )
 
 
 def batch_norm_advice(model: keras.Model, steps: int) -> str | None:

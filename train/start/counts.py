@@ -75,7 +75,7 @@ def remarks(
     has_begun: bool,
     with_evaluation: bool,
 ) -> Iterator[str]:
-    """Yield a line for each thing that a person should know before it costs time.
+    """Yield a line for each count that may not be meant.
 
     Args:
       experiment: the recipe.
@@ -89,7 +89,6 @@ def remarks(
     yield from _missing_classes(experiment.train_split, info, "cannot be learnt")
     if with_evaluation:
         yield from _missing_classes(experiment.eval_split, info, "are not scored")
-    yield from _too_late(experiment, experiment.train_steps(info), info)
 
 
 def _missing_classes(split: str, info: DatasetInfo, so: str) -> Iterator[str]:
@@ -108,25 +107,4 @@ def _missing_classes(split: str, info: DatasetInfo, so: str) -> Iterator[str]:
         yield (
             f"split {split} has no image of {len(lacking):,} of the "
             f"{len(images):,} classes, which {so}: " + named(map(repr, lacking))
-        )
-
-
-def _too_late(
-    experiment: Experiment, last_step: int, info: DatasetInfo
-) -> Iterator[str]:
-    """Yield a line for each setting whose time is behind the end of the run."""
-    schedule = experiment.make_learning_rate(info)
-    warmup = getattr(schedule, "warmup_steps", 0)  # others' schedules may have none
-    if warmup >= last_step:
-        yield (
-            f"the learning rate still rises when the run ends: warmup_epochs are "
-            f"{warmup:,} steps, and the run has {last_step:,}"
-        )
-    profile = experiment.profile_steps
-    if profile is not None and profile[1] > last_step:
-        yield (
-            f"Experiment.profile_steps = {tuple(profile)} lies behind the end of the "
-            f"run, step {last_step:,}: "
-            + ("nothing" if profile[0] >= last_step else "less")
-            + " is profiled"
         )

@@ -35,15 +35,15 @@ def say_all(
       with_evaluation: whether the evaluation split is scored.
     """
     say(start_message(experiment, info, model, strategy, step))
-    for remark in counts.remarks(
+    odd = counts.remarks(
         experiment,
         info,
         model.output_shape[-1],
         has_begun=has_begun,
         with_evaluation=with_evaluation,
-    ):
-        warn(remark)
-    short_runs.warn_of(experiment, info, model, step)
+    )
+    for line in (*odd, *short_runs.remarks(experiment, info, model, step)):
+        warn(line)
 
 
 def start_message(

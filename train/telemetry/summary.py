@@ -13,17 +13,12 @@ from train.distribution.processes import Processes
 from train.experiment import Experiment
 from train.state import TrainState
 
-# What summary.json says of the training, which an evaluation alone leaves as it is.
-TRAINING = (
+# Of the last process that has trained: one that finds nothing left to do leaves them.
+_OF_THE_LAST_TO_TRAIN = (
     "first_step",
     "seconds",
     "images_per_second",
     "train_skipped_records",
-    "roll_backs",
-    "skipped_batches",
-    "stopped_early",
-    "best_step",
-    "skipped_steps",
 )
 
 
@@ -33,7 +28,8 @@ def write_summary(
     """Return the summary, which the chief writes."""
     if not processes.is_chief:
         return summary
-    return gfiles.write_json(f"{model_dir}/summary.json", summary, TRAINING)
+    path = f"{model_dir}/summary.json"
+    return gfiles.write_json(path, summary, _OF_THE_LAST_TO_TRAIN)
 
 
 def image_counts(experiment: Experiment, info: DatasetInfo) -> dict[str, int]:

@@ -7,6 +7,7 @@ from tests.support.runs import experiment_of
 from tests.train.test_mixing import INFO
 from train.small_data import short_runs
 
+E = "experiment.Experiment"
 MOMENTUM = "efficientnet_x.build_model.batch_norm_momentum"
 
 
@@ -53,13 +54,37 @@ def test_nothing_lags_behind(momentum):
     assert short_runs.batch_norm_advice(model, 1) is None
 
 
-def test_batch_norm_is_spoken_of_at_the_beginning(monkeypatch, capsys):
+def test_batch_norm_is_spoken_of_at_the_beginning(monkeypatch):
     """The model of a run that has begun is refused another momentum."""
     monkeypatch.setattr(short_runs, "batch_norm_advice", lambda *_: "it lags")
-    experiment = experiment_of("unused")
-    for step, said in ((0, "warning: it lags\n"), (4, "")):
-        short_runs.warn_of(experiment, INFO, keras.Model(), step)
-        assert capsys.readouterr().err == said
+    experiment = experiment_of("unused", **{f"{E}.epochs": 60.0})
+    for step, said in ((0, ["it lags"]), (4, [])):
+        assert [*short_runs.remarks(experiment, INFO, keras.Model(), step)] == said
+
+
+def test_what_comes_behind_the_end_of_the_run(monkeypatch):
+    """An epoch of 400 images has 20 steps, and so has the warmup."""
+    monkeypatch.setattr(short_runs, "batch_norm_advice", lambda *_: None)
+
+    def said(epochs, profile, step=0):
+        changes = {f"{E}.epochs": epochs, f"{E}.profile_steps": profile}
+        experiment = experiment_of("unused", **changes)
+        return [*short_runs.remarks(experiment, INFO, keras.Model(), step)]
+
+    both = [
+        "the learning rate still rises when the run ends: warmup_epochs are 20 steps, "
+        "and the run has 20; set fewer warmup_epochs of its schedule, or more "
+        "Experiment.epochs",
+        "Experiment.profile_steps = (19, 21) lies behind the end of the run, step 20: "
+        "less is profiled; choose earlier ones",
+    ]
+    assert said(1.0, (19, 21)) == said(1.0, (19, 21), step=19) == both
+    assert said(1.0, (19, 21), step=20) == []  # there is nothing left to mend
+    assert said(1.05, (21, 30)) == [
+        "Experiment.profile_steps = (21, 30) lies behind the end of the run, step 21: "
+        "nothing is profiled; choose earlier ones"
+    ]
+    assert said(1.05, (20, 21)) == []
 
 
 @pytest.mark.parametrize("steps", [1, 5, 6, 12, 50, 80, 499, 10**6])

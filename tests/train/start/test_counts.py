@@ -126,18 +126,3 @@ def test_many_names_are_cut():
 def test_a_run_that_has_begun_is_not_refused():
     assert said(tiny(), data(), 1000, has_begun=True) == [SPARE]
     assert said(tiny(intended=["spare_outputs"]), data(), 1000, has_begun=True) == []
-
-
-def test_what_comes_behind_the_end_of_the_run():
-    """An epoch of 100 images has 5 steps, and so has the warmup."""
-    assert said(tiny(epochs=1.0, profile_steps=(4, 6)), data()) == [
-        "the learning rate still rises when the run ends: warmup_epochs are 5 steps, "
-        "and the run has 5",
-        "Experiment.profile_steps = (4, 6) lies behind the end of the run, step 5: "
-        "less is profiled",
-    ]
-    assert said(tiny(epochs=1.2, profile_steps=(6, 9)), data()) == [
-        "Experiment.profile_steps = (6, 9) lies behind the end of the run, step 6: "
-        "nothing is profiled"
-    ]
-    assert said(tiny(epochs=1.2, profile_steps=(5, 6)), data()) == []
