@@ -19,10 +19,9 @@ image or a record could not be classified.
 """
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from common import cli, console, files
@@ -108,8 +107,7 @@ def _of_files(arguments: argparse.Namespace) -> Status:
         first = serving.read_labels(export_dir).offset
         names = serving.read_names(export_dir)
         images = image_files.label_by_folder(images, names, first)
-    with _tabled(arguments, images) as found:
-        _, unusable = serving.show(found, most=arguments.show)
+    _, unusable = _classified(arguments, images, arguments.show)
     return Status.MISTAKE if unusable else Status.OK
 
 
@@ -121,10 +119,8 @@ def _of_records(arguments: argparse.Namespace) -> Status:
     expected = serving.read_predictions(export_dir)
     serving.warn_of_other_classes(export_dir, pattern)
     images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
-    with _tabled(arguments, images) as found:
-        results, unusable = serving.show(
-            found, most=10 if arguments.show is None else arguments.show
-        )
+    most = 10 if arguments.show is None else arguments.show
+    results, unusable = _classified(arguments, images, most)
     agrees = serving.summarize(results, expected)
     if not agrees:
         console.say("the SavedModel predicts other classes than the trainer did")
@@ -133,24 +129,38 @@ def _of_records(arguments: argparse.Namespace) -> Status:
     return Status.OK if agrees else Status.NO
 
 
-@contextlib.contextmanager
-def _tabled(
-    arguments: argparse.Namespace, images: Iterable[Any]
-) -> Iterator[Iterator[Any]]:
-    """Lend what is said of images; at the end the table is written, if one is asked."""
-    from common import gfiles
+def _classified(
+    arguments: argparse.Namespace, images: Iterable[Any], most: int | None
+) -> tuple[list[Any], int]:
+    """Say what images are, and write the table if one is asked for.
+
+    Returns:
+      Their results, and how many are unusable.
+    """
     from train import serving
 
     export_dir, path = arguments.export_dir, arguments.output
     if not path:
-        yield serving.classify(export_dir, images)
-        return
+        return serving.show(serving.classify(export_dir, images), most=most)
     if "://" in path:  # of a disk, the flag has told
-        for one in _written(path):
-            gfiles.refuse_foreign(one, tables.is_ours(one))
+        _refuse_foreign(path)
     names, rows = serving.read_names(export_dir), []
     found = serving.classify(export_dir, images, top=arguments.top_k)
-    yield serving.recorded(found, names, rows)
+    shown = serving.show(serving.recorded(found, names, rows), most=most)
+    _write_table(path, rows, names)
+    return shown
+
+
+def _refuse_foreign(path: str) -> None:
+    from common import gfiles
+
+    for one in _written(path):
+        gfiles.refuse_foreign(one, tables.is_ours(one))
+
+
+def _write_table(path: str, rows: list[tables.Row], names: list[str]) -> None:
+    from common import gfiles
+
     top = max((len(row.top) for row in rows), default=1)
     written = tables.files(path, rows, names, top)
     for one, data in written.items():

@@ -272,9 +272,8 @@ def warn_of_other_classes(export_dir: str, pattern: str) -> None:
     folder = pattern.rpartition("/")[0] or "."
     if not gfiles.exists(f"{folder}/{INFO_FILENAME}"):
         return
-    with contextlib.suppress(
-        DataError
-    ):  # of another tool, or damaged: it tells nothing
+    # That of another tool, or a damaged one, tells nothing.
+    with contextlib.suppress(DataError):
         info = read_info(folder)
         ours = (read_labels(export_dir).offset, *read_names(export_dir))
         if ours != (info.label_offset, *info.label_names):

@@ -26,6 +26,7 @@ from tests.support.rounding import rounding
 from tests.support.tiny import TERMS
 from train import classify, config, evaluation, export, serving
 from train.exports import (
+    comparison,
     export_folder,
     export_target,
     image_files,
@@ -211,7 +212,7 @@ def test_other_logits_are_refused(digits, finished, exported):
     with pytest.raises(
         export_folder.StaysAside, match="logits differ from the evaluation's by"
     ):
-        saved_model.compare(experiment, info, models[""], folder, check_images=300)
+        comparison.compare_split(experiment, info, models[""], folder, check_images=300)
 
 
 def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
@@ -295,7 +296,7 @@ def compared(finished, exported, folder, info, **settings):
     models = evaluation.build_models(experiment, info, ["ema_"])
     evaluation.restore_into(models, exported[1]["checkpoint"])
     model = models["ema_"]
-    return saved_model.compare(experiment, info, model, exported[0], 1000)
+    return comparison.compare_split(experiment, info, model, exported[0], 1000)
 
 
 def test_bad_records_are_skipped_as_in_evaluation(finished, exported, with_bad_records):
@@ -396,7 +397,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(saved_model, "averaged_model", lambda *_: (None, "ckpt-12"))
     monkeypatch.setattr(saved_model, "Servable", Servable)
-    monkeypatch.setattr(saved_model, "compare", lambda *_: ({}, []))
+    monkeypatch.setattr(comparison, "compare_split", lambda *_: ({}, []))
 
 
 @pytest.mark.usefixtures("quick")
@@ -430,7 +431,7 @@ def test_logits_that_differ_leave_what_has_them_aside(finished, tmp_path, monkey
     def differ(*arguments):
         raise export_folder.StaysAside(f"see {arguments[3]}, which stays")
 
-    monkeypatch.setattr(saved_model, "compare", differ)
+    monkeypatch.setattr(comparison, "compare_split", differ)
     with pytest.raises(UserError) as differs:
         saved_model.export(saved(finished[0]), str(finished[0]), f"{tmp_path}/e")
     (aside,) = tmp_path.iterdir()

@@ -11,9 +11,19 @@ import tensorflow as tf
 
 from common.console import escaped, say
 from common.errors import UserError
-from input_pipeline import preprocess
+from input_pipeline import preprocess, records, stream
+from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.records import Fields
+from train.experiment import Experiment
 from train.exports import export_folder, image_files, predictions
-from train.exports.image_files import Image, Unusable
+from train.exports.image_files import (
+    Image,
+    Parse,
+    Unusable,
+    content,
+    file_name,
+    parser,
+)
 from train.exports.predictions import Prediction
 
 # Float noise between two programs of the same layers: eps * sqrt(terms), with the
@@ -93,6 +103,68 @@ class Comparison:
 def nothing(why: str) -> dict[str, Any]:
     """Return the report of a comparison that was left out."""
     return dict.fromkeys(REPORTED) | {"images_compared": 0, "why_not_compared": why}
+
+
+def compare_split(
+    experiment: Experiment,
+    info: DatasetInfo,
+    model: keras.Model,
+    saved_model: str,
+    check_images: int,
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Compare a SavedModel with the evaluation, on the evaluation's own images.
+
+    Returns:
+      A report for JSON, and what the evaluation predicts.
+
+    Raises:
+      UserError: the two differ, or there is nothing to compare.
+    """
+    size = experiment.eval_batch_size
+    batches = experiment.eval_data(
+        data_dir=experiment.data_dir,
+        split=experiment.eval_split,
+        resolution=model.input_shape[1],
+        batch_size=size,
+    )
+    comparison = Comparison(model, saved_model)
+    parse = parser(info.fields)
+    together = tf.data.Dataset.zip((batches, _serialized(experiment, info).batch(size)))
+    for batch, contents in together:
+        count = contents.shape[0]  # less than the batch where that is padded
+        labels = batch["label"].numpy()[:count]
+        # A broken record, which the evaluation skips, has no logits to compare.
+        real = np.flatnonzero(labels >= 0)
+        if not real.size:
+            continue
+        parsed = [_parse(parse, contents[i], info.fields) for i in real]
+        images = [(*one, int(labels[i])) for i, one in zip(real, parsed, strict=True)]
+        comparison.add(batch["image"], real, images)
+        if len(comparison.predictions) >= check_images:
+            break
+    if not comparison.predictions:
+        raise UserError(
+            f"the evaluation of {experiment.data_dir} can use none of its records, so "
+            "there is nothing to compare the SavedModel with: see python -m "
+            "input_pipeline.validate"
+        )
+    return comparison.report(), comparison.predictions
+
+
+def _serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
+    """Return the evaluation split's records as they are, in its order."""
+    split = stream.Records(info, experiment.data_dir, experiment.eval_split)
+    return stream.finite(split).map(lambda record: record["serialized"])
+
+
+def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
+    """Return the file name and the JPEG of a record that the evaluation could use."""
+    try:
+        example = parse(record)
+    # The evaluation needs no name. TensorFlow's message holds the record's bytes.
+    except (tf.errors.OpError, UnicodeDecodeError):
+        example = {"filename": tf.constant(""), **records.parse(record, fields)}
+    return file_name(content(example["filename"])), content(example["encoded"])
 
 
 def compare_files(

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from common import errors, gfiles
 from common.console import warn
 from common.errors import UserError
-from input_pipeline import preprocess, records, stream
+from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
-from input_pipeline.records import Fields
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
@@ -27,8 +25,6 @@ from train.exports import (
     predictions,
     sources,
 )
-from train.exports.comparison import Comparison
-from train.exports.image_files import Parse, content, file_name, parser
 from train.exports.predictions import Prediction
 from train.exports.sources import Source
 from train.fault_tolerance.graph_errors import translate_errors
@@ -197,7 +193,9 @@ def _compare(
     if images is not None:
         return comparison.nothing("--no_check"), []
     if source.data is not None:
-        return compare(experiment, source.data, model, folder, check_images)
+        return comparison.compare_split(
+            experiment, source.data, model, folder, check_images
+        )
     warn(
         f"the SavedModel is not compared with the evaluation: {source.why_no_data}; "
         "--check_images PATH ... compares it on photos"
@@ -231,65 +229,3 @@ def with_batch_norm_folded(experiment: Experiment, model: keras.Model) -> keras.
 
 def _rebuild(experiment: Experiment, **form: Any) -> keras.Model:
     return experiment.build_model(dtype="float32", seed=experiment.seed, **form)
-
-
-def compare(
-    experiment: Experiment,
-    info: DatasetInfo,
-    model: keras.Model,
-    saved_model: str,
-    check_images: int,
-) -> tuple[dict[str, Any], list[Prediction]]:
-    """Compare a SavedModel with the evaluation, on the evaluation's own images.
-
-    Returns:
-      A report for JSON, and what the evaluation predicts.
-
-    Raises:
-      UserError: the two differ, or there is nothing to compare.
-    """
-    size = experiment.eval_batch_size
-    batches = experiment.eval_data(
-        data_dir=experiment.data_dir,
-        split=experiment.eval_split,
-        resolution=model.input_shape[1],
-        batch_size=size,
-    )
-    comparing = Comparison(model, saved_model)
-    parse = parser(info.fields)
-    together = tf.data.Dataset.zip((batches, serialized(experiment, info).batch(size)))
-    for batch, contents in together:
-        count = contents.shape[0]  # less than the batch where that is padded
-        labels = batch["label"].numpy()[:count]
-        # A broken record, which the evaluation skips, has no logits to compare.
-        real = np.flatnonzero(labels >= 0)
-        if not real.size:
-            continue
-        parsed = [_parse(parse, contents[i], info.fields) for i in real]
-        images = [(*one, int(labels[i])) for i, one in zip(real, parsed, strict=True)]
-        comparing.add(batch["image"], real, images)
-        if len(comparing.predictions) >= check_images:
-            break
-    if not comparing.predictions:
-        raise UserError(
-            f"the evaluation of {experiment.data_dir} can use none of its records, so "
-            "there is nothing to compare the SavedModel with: see python -m "
-            "input_pipeline.validate"
-        )
-    return comparing.report(), comparing.predictions
-
-
-def serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
-    """Return the evaluation split's records as they are, in its order."""
-    split = stream.Records(info, experiment.data_dir, experiment.eval_split)
-    return stream.finite(split).map(lambda record: record["serialized"])
-
-
-def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
-    """Return the file name and the JPEG of a record that the evaluation could use."""
-    try:
-        example = parse(record)
-    # The evaluation needs no name. TensorFlow's message holds the record's bytes.
-    except (tf.errors.OpError, UnicodeDecodeError):
-        example = {"filename": tf.constant(""), **records.parse(record, fields)}
-    return file_name(content(example["filename"])), content(example["encoded"])

@@ -15,6 +15,7 @@ from train.checkpoints import directory
 from train.experiment import Experiment
 from train.run_data import RunData
 from train.settings import data_changes
+from train.start import counts
 
 _WAYS_OUT = (
     "name photos to compare the SavedModel on (--check_images PATH ...), or leave the "
@@ -124,12 +125,11 @@ def check_outputs(
     if outputs == len(names):
         return
     if "spare_outputs" not in experiment.intended:
-        intended = sorted({*experiment.intended, "spare_outputs"})
         raise UserError(
             f"the model has {outputs:,} outputs, and {classes.name} has "
             f"{_listed(names)}: name the data that it has learnt "
             "(experiment.Experiment.data_dir). If the other outputs stand for "
-            f'nothing: --gin_param="experiment.Experiment.intended = {intended}"'
+            f"nothing: {counts.binding(experiment, ['spare_outputs'])}"
         )
     warn(
         f"{count(outputs - len(names), 'output')} of {outputs:,} stand for no class, "

@@ -4,14 +4,12 @@ What cannot be meant without somebody saying so is refused; the binding that say
 in the line. A run that has begun goes on: for it they are warnings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from common.console import count, named
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train.experiment import Experiment
-
-_FIELD = "experiment.Experiment.intended"
 
 
 def refuse(experiment: Experiment, info: DatasetInfo, outputs: int) -> None:
@@ -28,11 +26,15 @@ def refuse(experiment: Experiment, info: DatasetInfo, outputs: int) -> None:
     found = _unusual(experiment, info, outputs)
     if not found:
         return
-    intended = sorted({*experiment.intended, *found})
     raise UserError(
-        f"{'; and '.join(found.values())}. If it is meant: "
-        f'--gin_param="{_FIELD} = {intended}"'
+        f"{'; and '.join(found.values())}. If it is meant: {binding(experiment, found)}"
     )
+
+
+def binding(experiment: Experiment, names: Iterable[str]) -> str:
+    """Return the flag that calls these intended, too."""
+    intended = sorted({*experiment.intended, *names})
+    return f'--gin_param="experiment.Experiment.intended = {intended}"'
 
 
 def _unusual(experiment: Experiment, info: DatasetInfo, outputs: int) -> dict[str, str]:
