@@ -10,16 +10,15 @@ from typing import IO
 
 from common import extras
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
+from input_pipeline.preparation.plan import SYNSET, Class, Item, Plan, Split, shuffled
 from input_pipeline.preparation.tar_files import Tar, members, open_tar
 
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 _META = "data/meta.mat"
 # What the whole dataset has.
 _EXPECTED = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
-_SYNSET = r"n\d{8}"
 # Some have appended the synset to the name.
-_VALIDATION_NAME = re.compile(rf"ILSVRC2012_val_(\d{{8}})(?:_({_SYNSET}))?\.\w+", re.I)
+_VALIDATION_NAME = re.compile(rf"ILSVRC2012_val_(\d{{8}})(?:_({SYNSET}))?\.\w+", re.I)
 _MOST_BYTES = 16 << 20  # of a file of labels; the development kit has 2.4 MB
 
 
@@ -91,7 +90,7 @@ def _index_train(path: str) -> dict[str, list[Item]]:
     packed: dict[str, str] = {}
     with open_tar(path) as file:
         for member, content in members(file, path):
-            synset = re.fullmatch(rf"(?:.*/)?({_SYNSET})\.tar", member.name)
+            synset = re.fullmatch(rf"(?:.*/)?({SYNSET})\.tar", member.name)
             if not synset:
                 raise DataError(
                     f"{path} holds {member.name}, where it should hold a tar file for "
@@ -173,7 +172,7 @@ def synset_of(name: str, truth: Sequence[str], path: str) -> str:
                 "as downloaded?"
             )
         said["--labels"] = truth[number - 1]
-    synsets = {by: one for by, one in said.items() if re.fullmatch(_SYNSET, one)}
+    synsets = {by: one for by, one in said.items() if re.fullmatch(SYNSET, one)}
     if len({*synsets.values()}) > 1:
         reasons = ", ".join(f"{one} by {by}" for by, one in synsets.items())
         raise DataError(
@@ -206,7 +205,7 @@ def read_truth(path: str) -> Truth:
             return _read_devkit(file, path)
         file.seek(0)
         lines = _text(file.read(_MOST_BYTES)).split()
-    if not lines or not all(re.fullmatch(_SYNSET, line) for line in lines):
+    if not lines or not all(re.fullmatch(SYNSET, line) for line in lines):
         raise DataError(
             f"{path} is neither ILSVRC2012_devkit_t12.tar.gz nor a text file of one "
             "synset (n01440764) a line: name one of them with --labels"

@@ -14,6 +14,7 @@ from input_pipeline.records import IMAGENET, Fields
 
 MAX_SHARDS = 99_999  # five digits in a file's name
 LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the background
+SYNSET = r"n\d{8}"  # a pattern: the name that WordNet, and so ImageNet, has of a class
 # To be changed whenever the same source would give other bytes.
 _VERSION = 1
 

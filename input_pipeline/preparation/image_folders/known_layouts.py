@@ -17,8 +17,8 @@ from input_pipeline.preparation.image_folders.matching import Images
 from input_pipeline.preparation.image_folders.rows import Row, Rows, synset_of_boxes
 from input_pipeline.preparation.image_folders.sources import tar_of
 from input_pipeline.preparation.image_folders.tables import Line, read
+from input_pipeline.preparation.plan import SYNSET
 
-SYNSET = re.compile(r"n\d{8}")
 SOLUTION, _MAPPING = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 _ANNOTATIONS = "val_annotations.txt"
 _LEVELS = 3  # of folders around ILSVRC's images; its tables lie in the outermost
@@ -48,7 +48,7 @@ def around(place: Place) -> Iterator[Place]:
 
 def is_synsets(place: Place) -> bool:
     """Whether all folders in one are called as ImageNet's classes."""
-    return bool(place.inner) and all(map(SYNSET.fullmatch, place.inner))
+    return bool(place.inner) and all(re.fullmatch(SYNSET, one) for one in place.inner)
 
 
 def is_ilsvrc_val(place: Place) -> bool:
@@ -229,7 +229,7 @@ def words_beside(place: Place) -> dict[str, str]:
                 synset, _, text = line.strip().partition(" ")
                 if "\t" in line:
                     synset, _, text = line.strip().partition("\t")
-                if SYNSET.fullmatch(synset) and text.strip():
+                if re.fullmatch(SYNSET, synset) and text.strip():
                     words[synset] = text.strip()
     return words
 

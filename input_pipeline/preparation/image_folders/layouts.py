@@ -24,6 +24,7 @@ from input_pipeline.preparation.image_folders.folder_names import (
     splits_of,
 )
 from input_pipeline.preparation.image_folders.folders import Folder
+from input_pipeline.preparation.plan import SYNSET
 
 _NEEDED = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE"
 _HOW = "links will do, docs/data.md (Prepare) shows how"
@@ -31,7 +32,7 @@ ORDER = ("train", "validation", "test", UNLABELLED)
 _TABLES = (".csv", ".tsv", ".txt", ".json", ".parquet", ".xlsx", ".mat")
 # What else people have, and what to do with it.
 _OTHER_FORMS = {
-    r"n\d{8}\.tar": "use the command imagenet, with --train_tar, for the tar file of",
+    rf"{SYNSET}\.tar": "use the command imagenet (--train_tar) for the tar file of",
     r"\.zip|\.tar|\.tgz|\.7z|\.rar|\.gz|\.bz2|\.xz|\.zst": "unpack",
     r"\.tfrecords?|\.tfrec|-\d{5}-of-\d{5}": "use the command tfrecords for",
     r"\.npz?|\.h5|\.hdf5|\.parquet|\.pkl|\.mat|\.lmdb|\.mdb": "write images out of",

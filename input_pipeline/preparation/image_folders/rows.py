@@ -21,6 +21,7 @@ from input_pipeline.preparation.image_folders.tables import (
     key,
     read,
 )
+from input_pipeline.preparation.plan import SYNSET
 
 _LOOKED_AT = 2000  # lines, to tell which column names the images
 _FEW = 20  # images that may be of as many classes
@@ -248,7 +249,7 @@ def _label_reader(
 def synset_of_boxes(line: Line, place: int, path: str) -> str:
     """Return the synset before each of an image's boxes: "n01440764 0 0 9 9 ..."."""
     synsets = {*line.cells[place].split()[::5]}
-    if len(synsets) != 1 or not re.fullmatch(r"n\d{8}", min(synsets)):
+    if len(synsets) != 1 or not re.fullmatch(SYNSET, min(synsets)):
         raise DataError(
             f"{path}, line {line.number}: {line.cells[place]!r} does not name one "
             "synset: download it again"
