@@ -3,8 +3,7 @@
 import contextlib
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +64,3 @@ def serving(folder: Path, *buckets: str, **options: Any) -> Iterator[Bucket]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def wait_until(holds: Callable[[], object], seconds: float = 120) -> None:
-    """Return once something holds; it is looked at a hundred times a second."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)

@@ -27,6 +27,8 @@ from tests.support.fake_gcs.tokens import FOR_TESTING
 
 HOSTS = ("www.googleapis.com", "storage.googleapis.com", "oauth2.googleapis.com")
 CERTIFICATES = Path(__file__).parent / "certificates"
+# What a client that has gone leaves.
+_GONE = (ConnectionError, TimeoutError, ssl.SSLError)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,12 +46,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def handle(self) -> None:
         """Serve until the client goes, or is sent away."""
         self.store.counters.connected()
-        with contextlib.suppress(OSError):  # it has gone
+        with contextlib.suppress(*_GONE):  # it has gone
             super().handle()
 
     def finish(self) -> None:
         """Close the TLS, too, which socketserver does not know of."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_GONE):
             super().finish()
         self.connection.close()
 
@@ -78,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.store.counters.begin()
         try:
             status = self._exchange(request, route)
-        except OSError:  # a fault, or the client has gone
+        except _GONE:  # a fault, or the client itself
             self.close_connection = True
         finally:
             headers = request.headers
@@ -102,7 +104,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _exchange(self, request: Request, route: Route) -> int:
-        """Send an answer and return its status; OSError where none is to go out."""
+        """Send an answer; return its status, ConnectionError where none goes out."""
         count = functools.partial(self.store.counters.count, route.op)
         fault = self.store.fault(route.op, route.name)
         slow = fault.latency
@@ -158,7 +160,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     break
                 data += part
                 self._dawdle(len(part), fault)
-        except OSError:
+        except _GONE:
             pass  # what has come counts
         return bytes(data), len(data) == length and fault.do != "drop_upload"
 

@@ -1,0 +1,26 @@
+"""Commands one after another in a process that loads TensorFlow once.
+
+    python -m tests.support.in_turn '[["train.main", "--model_dir=..."], ...]'
+
+Its graphs are not optimized, as in tests/conftest.py. It says how each ended and what
+CPU time that took, and stops at the first that does not end with 0.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+
+if __name__ == "__main__":
+    os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
+    importlib.import_module("tests.support.tensorflow_settings")
+    status = 0
+    for module, *arguments in json.loads(sys.argv[1]):
+        began = time.process_time()
+        status = importlib.import_module(module).main(arguments)
+        seconds = time.process_time() - began
+        print(f"{module} ended with {status}, {seconds:.1f} s", file=sys.stderr)
+        if status:
+            break
+    sys.exit(status)
