@@ -1,6 +1,7 @@
 """The fake bucket behaves as Google documents it, asked as TensorFlow's client asks."""
 
 import email.utils
+import http.client
 import itertools
 import json
 import ssl
@@ -386,6 +387,26 @@ def test_a_folder_is_loaded_and_looked_at(client, store, tmp_path):
     assert client.status("GET", f"{READ}/root/sub%2Fx") == 503
     assert client.json("POST", f"{here}/faults", b"[]") == []
     assert client.json("GET", f"{here}/stats")["ops"]["read"]["status"]["503"] == 1
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told_at_once(served):
+    """TensorFlow's uploads do, and would wait for a second."""
+    store, environment = served
+    context = ssl.create_default_context(cafile=environment["CURL_CA_BUNDLE"])
+    port = int(environment["https_proxy"].rpartition(":")[2])
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+    connection.set_tunnel("www.googleapis.com")
+    connection.putrequest("POST", "/upload/storage/v1/b/b/o?uploadType=media&name=x")
+    connection.putheader("Authorization", "Bearer fake")
+    connection.putheader("Expect", "100-continue")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    connection.sock.settimeout(5)
+    assert connection.sock.recv(99).startswith(b"HTTP/1.1 100 Continue\r\n")
+    connection.send(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert store.content("b") == {"x": b"onetwo"}
 
 
 def test_nothing_leads_outside(client):

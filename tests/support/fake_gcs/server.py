@@ -9,12 +9,14 @@ import contextlib
 import email.utils
 import functools
 import http.server
+import re
 import shlex
 import socketserver
 import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         self.connection = self.context.wrap_socket(self.connection, server_side=True)
         self.rfile = self.connection.makefile("rb")
-        self.wfile = self.connection.makefile("wb")
+        # Without a buffer, or a client would wait for its "100 Continue".
+        self.wfile = self.connection.makefile("wb", 0)
         self.tunnel, self.close_connection = host, False
 
     def serve(self) -> None:
@@ -148,29 +151,51 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _body(self, fault: Fault) -> tuple[bytes, bool]:
         """Return as much of the body as came, and whether it came whole."""
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return self._chunks(), True
-        length = int(self.headers.get("Content-Length") or 0)
-        end = length // 2 if fault.do == "drop_upload" else length
-        data = bytearray()
+        data, step = bytearray(), _step(fault)
+        breaks_off = fault.do == "drop_upload"
         try:
-            while len(data) < end:
-                part = self.rfile.read1(min(end - len(data), _step(fault)))
-                if not part:
-                    break
+            for part in self._parts(step):
                 data += part
-                self._dawdle(len(part), fault)
+                if breaks_off and 2 * len(data) >= self._length():
+                    return bytes(data[: self._length() // 2]), False
+                if fault.bytes_per_second:
+                    time.sleep(len(part) / fault.bytes_per_second)
         except _GONE:
-            pass  # what has come counts
-        return bytes(data), len(data) == length and fault.do != "drop_upload"
+            return bytes(data), False
+        return bytes(data), not breaks_off
 
-    def _chunks(self) -> bytes:
-        data = bytearray()
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return bytes(data)
+    def _length(self) -> int:
+        """Return how long the body is to be; TensorFlow's uploads say it elsewhere."""
+        span = re.fullmatch(
+            r"bytes (\d+)-(\d+)/.*", self.headers.get("Content-Range", "")
+        )
+        if span:
+            return int(span[2]) + 1 - int(span[1])
+        return int(self.headers.get("Content-Length") or 0)
+
+    def _parts(self, step: int) -> Iterator[bytes]:
+        """Yield the body as it comes; ConnectionError where it ends too early."""
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            while size := int(self._line().split(b";")[0], 16):
+                yield from self._bytes(size, step)
+                self._line()
+            self._line()
+        else:
+            yield from self._bytes(int(self.headers.get("Content-Length") or 0), step)
+
+    def _bytes(self, size: int, step: int) -> Iterator[bytes]:
+        while size:
+            part = self.rfile.read1(min(size, step))
+            if not part:
+                raise ConnectionError("the body broke off")
+            size -= len(part)
+            yield part
+
+    def _line(self) -> bytes:
+        line = self.rfile.readline()
+        if not line:
+            raise ConnectionError("the body broke off")
+        return line
 
     def _send(self, answer: Answer, content: bytes, fault: Fault) -> None:
         self.send_response(answer.status)
@@ -180,7 +205,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer.status != 204:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.flush()
         if self.command == "HEAD":
             return
         is_cut = fault.do == "truncate"
@@ -188,17 +212,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         step = _step(fault) if fault.bytes_per_second else max(1, len(view))
         for start in range(0, len(view), step):
             self.connection.sendall(view[start : start + step])
-            self._dawdle(step, fault)
+            if fault.bytes_per_second:
+                time.sleep(step / fault.bytes_per_second)
         if is_cut:
             raise ConnectionError(fault.do)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the time of the Date header: that of the storage's clock."""
         return email.utils.formatdate(timestamp or self.store.now(), usegmt=True)
-
-    def _dawdle(self, size: int, fault: Fault) -> None:
-        if rate := fault.bytes_per_second:
-            time.sleep(size / rate)
 
 
 for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
