@@ -14,11 +14,14 @@ import time
 
 if __name__ == "__main__":
     os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
+    commands = json.loads(sys.argv[1])
+    # Before TensorFlow, which reads its settings of gs:// when it is loaded.
+    mains = [importlib.import_module(module).main for module, *_ in commands]
     importlib.import_module("tests.support.tensorflow_settings")
     status = 0
-    for module, *arguments in json.loads(sys.argv[1]):
+    for main, (module, *arguments) in zip(mains, commands, strict=True):
         began = time.process_time()
-        status = importlib.import_module(module).main(arguments)
+        status = main(arguments)
         seconds = time.process_time() - began
         print(f"{module} ended with {status}, {seconds:.1f} s", file=sys.stderr)
         if status:
