@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files, home, project
+from common import console, extras, files, gcs_reads, home, project
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.version import NAME, VERSION
@@ -228,6 +228,7 @@ def command(
             # Only this project's own lines shall reach a person. TensorFlow looks at
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            gcs_reads.set_environment()
             extras.keep_plots_from_keras()
             project.leave_rooms()
             _open_closed_streams()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from common import files
 from common.console import warn
 from common.errors import UserError, first_line
 from common.files import STAGING, IsOurContent, IsOurs, staging_name
+
+_COPIED_BYTES = 8 << 20  # at a time
 
 Errors = (tf.errors.OpError, OSError)  # what a file system may raise
 
@@ -213,6 +216,16 @@ def read_bytes(path: str) -> bytes:
     require_file(path)
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file to where none is; OpError when it cannot be."""
+    if local_path(source) is not None:
+        tf.io.gfile.copy(source, target)
+        return
+    # TensorFlow's own asks a bucket for 128 KB at a time.
+    with tf.io.gfile.GFile(source, "rb") as old, tf.io.gfile.GFile(target, "wb") as new:
+        shutil.copyfileobj(old, new, _COPIED_BYTES)
 
 
 def sha256(path: str) -> str:

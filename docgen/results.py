@@ -10,6 +10,7 @@ from benchmarks.support import results
 from common import console
 from docgen import latencies
 from docgen import search as search_tables
+from docgen import storage as storage_tables
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -439,6 +440,11 @@ def tile_model(report: Report) -> str:
     return latencies.tile_model(report, note(report))
 
 
+def storage(report: Report) -> str:
+    """Return what a bucket is asked for."""
+    return storage_tables.storage(report, note(report))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
     "scaling": scaling,
@@ -454,6 +460,7 @@ RENDERERS: dict[str, Render] = {
     "trainer": trainer,
     "install": install,
     "search": search,
+    "storage": storage,
 }
 
 

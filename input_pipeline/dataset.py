@@ -16,6 +16,7 @@ from input_pipeline.bad_records import (
 )
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
+from input_pipeline.in_order import finite
 from input_pipeline.preprocess import cropped_jpeg, eval_image, train_image
 from input_pipeline.records import parse
 from input_pipeline.service import distributed
@@ -23,7 +24,6 @@ from input_pipeline.stream import (
     InputHost,
     Records,
     Tensors,
-    finite,
     read_buffer,
     stream,
 )

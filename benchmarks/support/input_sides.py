@@ -23,9 +23,10 @@ from benchmarks.support.input_case import (
 from input_pipeline import dataset, preprocess
 from input_pipeline.bad_records import decode_group
 from input_pipeline.dataset_info import load_info
+from input_pipeline.in_order import finite
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import parse, shard_path
-from input_pipeline.stream import Records, finite, stream
+from input_pipeline.stream import Records, stream
 
 _AREAS, _RATIOS = (0.08, 1.0), (3 / 4, 4 / 3)
 _REST_SECONDS, _REST_SHARE = 0.1, 0.02

@@ -30,7 +30,7 @@ from input_pipeline.records import (
     ShardInfo,
     parse,
 )
-from input_pipeline.stream import file_from
+from input_pipeline.stream import READ_BYTES, file_from
 from input_pipeline.validation.findings import FaultKind, Findings, Location
 
 # What is kept of a record with an image; sides of 0 where no header could be read. A
@@ -227,7 +227,7 @@ def _records_from(path: str, offset: int) -> Iterator[Any]:
     """Return the bytes of the records from a byte on."""
     begin = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
     # Inside a function: see stream.file_from.
-    found = begin.flat_map(lambda begin: file_from(tf.constant(path), begin))
+    found = begin.flat_map(lambda at: file_from(tf.constant(path), at, READ_BYTES))
     return found.prefetch(_READ_AHEAD).as_numpy_iterator()
 
 

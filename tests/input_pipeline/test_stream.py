@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
-from input_pipeline.stream import InputHost, Records, finite, stream
+from input_pipeline.in_order import finite
+from input_pipeline.stream import InputHost, Records, stream
 from tests.input_pipeline.builders import write_dataset
 
 TOTAL = 23  # of the fixture's training split

@@ -239,7 +239,7 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
     try:
         with _writing(directory) as staging:
             for suffix in _COMMIT_ORDER:
-                gfile.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
+                gfiles.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
             _verify(f"{staging}/{name}")
             return _commit(f"{staging}/{name}", directory, fence)
     except Held:
@@ -314,22 +314,20 @@ def _open(path: str) -> Any:
 def _tensors(
     path: str, names: Iterable[str] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what `read` returns, one by one for the sake of memory."""
-    reader = _open(path)
-    dtypes = reader.get_variable_to_dtype_map()
-    for name in dtypes if names is None else names:
-        with _reading(path):
-            try:
-                value = reader.get_tensor(name)
-            except (tf.errors.OpError, ValueError, IndexError):
-                # It does not say why. This does, but opens the index for each tensor.
-                with tf.device("CPU:0"):
-                    (value,) = tf.raw_ops.RestoreV2(
-                        prefix=path,
-                        tensor_names=[name],
-                        shape_and_slices=[""],
-                        dtypes=[dtypes[name]],
-                    )
+    """Yield what `read` returns."""
+    dtypes = _open(path).get_variable_to_dtype_map()
+    names = list(dtypes if names is None else names)
+    with _reading(path), tf.device("CPU:0"):
+        # All at once, which reads the file from front to back. A tensor at a time, by
+        # the reader, is a request of a bucket for each, or the rest of the file; and
+        # where that fails, the reader does not say why.
+        values = tf.raw_ops.RestoreV2(
+            prefix=path,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            dtypes=[dtypes[name] for name in names],
+        )
+    for name, value in zip(names, values, strict=True):
         if name == "step" and np.ndim(value) == 0 and int(value) != step(path):
             raise CorruptCheckpoint(path, f"it holds step {int(value)}")
         yield name, np.asarray(value)

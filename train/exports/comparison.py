@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from common.console import escaped, say
 from common.errors import UserError
-from input_pipeline import preprocess, records, stream
+from input_pipeline import in_order, preprocess, records, stream
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.records import Fields
 from train.experiment import Experiment
@@ -154,7 +154,7 @@ def compare_split(
 def _serialized(experiment: Experiment, info: DatasetInfo) -> tf.data.Dataset:
     """Return the evaluation split's records as they are, in its order."""
     split = stream.Records(info, experiment.data_dir, experiment.eval_split)
-    return stream.finite(split).map(lambda record: record["serialized"])
+    return in_order.finite(split).map(lambda record: record["serialized"])
 
 
 def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]:
