@@ -228,6 +228,8 @@ def command(
             # Only this project's own lines shall reach a person. TensorFlow looks at
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            # It would not see what `gcs` writes, nor what other machines do.
+            os.environ.setdefault("GCS_STAT_CACHE_MAX_AGE", "0")
             extras.keep_plots_from_keras()
             project.leave_rooms()
             _open_closed_streams()

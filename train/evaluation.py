@@ -255,15 +255,13 @@ def keep_best(
         return False
     gfiles.make_folder(folder)
     copy = f"{folder}/ckpt-{bundle.step(path)}"
-    fence()
-    gfiles.write_json(_scores_file(copy), scores)
+    gfiles.write_json(_scores_file(copy), scores, fence=fence)
     bundle.copy(path, folder, fence=fence)
     for other in directory.list_checkpoints(folder):
         with contextlib.suppress(bundle.CorruptCheckpoint):  # it may be anybody's
             bundle.read_manifest(other)
             if other != copy:
-                fence()
-                bundle.delete(other)
+                bundle.delete(other, fence=fence)
                 gfiles.remove(_scores_file(other))
     return True
 
@@ -338,7 +336,6 @@ def follow(
     with strategy.scope():
         models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
-    bundle.remove_stale(f"{model_dir}/{directory.BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
     since = time.monotonic()

@@ -389,7 +389,7 @@ def test_only_what_names_this_run_is_left_of_it(tmp_path):
 
 def test_a_rotation_stops_at_the_fence(folder):
     """It is taken over right behind the commit."""
-    passes = iter([None])
+    passes = iter([None] * 4)  # of an index that goes, and three files
 
     def fence():
         if next(passes, taken_over):
