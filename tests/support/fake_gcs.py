@@ -243,9 +243,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def date_time_string(self, timestamp=None):  # of the Date of every answer
-        return super().date_time_string(timestamp or self.store.now())
-
     def handle(self):
         try:
             super().handle()
