@@ -161,6 +161,14 @@ def copy(source: str, target: str, generation: int) -> bool:
         query["rewriteToken"] = said["rewriteToken"]  # of a large one, part by part
 
 
+def forget_connections() -> None:
+    """Look for credentials, proxy and certificates anew, in this thread."""
+    if hasattr(_of_thread, "session"):
+        _of_thread.session.close()
+        del _of_thread.session
+    _credentials.cache_clear()
+
+
 def _ask(
     method: str,
     path: str,
@@ -277,13 +285,26 @@ def _session() -> Any:
 
 @functools.cache
 def _credentials() -> Any:
-    """Return what TensorFlow would take: a token, a file, or the machine's own."""
+    """Return what TensorFlow takes: a token, a person's or key's file, the machine's.
+
+    Not google.auth.default, which finds others, too, and starts gcloud to do so.
+    """
     import google.auth
+    from google.auth import compute_engine
     from google.oauth2 import credentials
 
     if token := os.environ.get("GOOGLE_AUTH_TOKEN_FOR_TESTING"):
         return credentials.Credentials(token)
-    with warnings.catch_warnings():  # of quotas of a person's own credentials
-        warnings.simplefilter("ignore")
-        found, _ = google.auth.default(scopes=[_SCOPE])
-    return found
+    for path in (os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"), _of_gcloud()):
+        if path and os.path.exists(path):
+            with warnings.catch_warnings():  # of quotas of a person's own
+                warnings.simplefilter("ignore")
+                found, _ = google.auth.load_credentials_from_file(path, scopes=[_SCOPE])
+            return found
+    return compute_engine.Credentials()
+
+
+def _of_gcloud() -> str:
+    """Return the file of `gcloud auth application-default login`."""
+    folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+    return f"{folder}/application_default_credentials.json"
