@@ -63,9 +63,7 @@ class Waits:
 def writers(bucket, count=2):
     environment = os.environ | bucket.environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     with contextlib.ExitStack() as stack:
-        yield [
-            Writer(stack.enter_context(process(environment))) for _ in range(count)
-        ]
+        yield [Writer(stack.enter_context(process(environment))) for _ in range(count)]
 
 
 @contextlib.contextmanager
