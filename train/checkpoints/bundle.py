@@ -178,7 +178,7 @@ def write(
       UserError: the file system refuses, or returns something else.
       Restart: the storage does not answer when it is to be read back.
     """
-    with _writing(directory) as staging:
+    with _writing(directory, fence) as staging:
         path = f"{staging}/ckpt-{int(values['step'])}"
         with tf.device("CPU:0"):
             tf.raw_ops.SaveV2(
@@ -218,7 +218,7 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
             _verify(f"{directory}/{name}")
             return f"{directory}/{name}"
     try:
-        with _writing(directory) as staging:
+        with _writing(directory, fence) as staging:
             for suffix in commit.ORDER:
                 gfile.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
             _verify(f"{staging}/{name}")
@@ -376,13 +376,17 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(directory: str) -> Iterator[str]:
-    """Lend a folder to stage files in; what goes wrong there becomes a UserError."""
+def _writing(directory: str, fence: Fence) -> Iterator[str]:
+    """Lend a folder to stage files in; what goes wrong there becomes a UserError.
+
+    Whoever takes the folder over removes that one, which is wrong, too: the fence tells.
+    """
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
     try:
         gfile.makedirs(staging)
         yield staging
     except (tf.errors.OpError, OSError, CorruptCheckpoint) as error:
+        fence()
         is_corrupt = isinstance(error, CorruptCheckpoint)
         reason = error.reason if is_corrupt else first_line(error)
         raise UserError(
