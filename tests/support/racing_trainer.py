@@ -5,6 +5,7 @@
 reads lines and answers each with one:
 
     train FOLDER SEED LOG   a process begins to train; its number
+    status PROCESS          of one that has ended, "runs" of one that has not
     look FOLDER             what a run has left there, as JSON
 
 A trainer takes the folder as `train.run` does, goes on from the newest checkpoint, with
@@ -58,7 +59,12 @@ def undisturbed(seed: int) -> dict[str, Any]:
         "x": [int(one) for one in x],
         "best": {str(best): scores[best]},
         "scores": {str(step): one for step, one in scores.items()},
-        "summary": {"steps": LAST, "seed": seed, "ema_top1": scores[LAST]},
+        "summary": {
+            "variant": "none",
+            "steps": LAST,
+            "seed": seed,
+            "ema_top1": scores[LAST],
+        },
     }
 
 
@@ -97,7 +103,7 @@ def train(folder: str, seed: int, log: str) -> None:
             for _ in range(EVERY):
                 x, step = update(x, seed), step + 1
             time.sleep(random.random() * 0.05)
-        summary = {"steps": step, "seed": seed, "ema_top1": score(x)}
+        summary = {"variant": "none", "steps": step, "seed": seed, "ema_top1": score(x)}
         gfiles.write_json(f"{folder}/summary.json", summary, fence=claim.fence)
 
 
@@ -159,6 +165,10 @@ def main(stale: float) -> None:
     holder.PATIENCE_SECONDS, bucket._POLL_SECONDS = 0.2, 0.1
     for line in sys.stdin:
         words = line.split()
+        if words[0] == "status":
+            ended, status = os.waitpid(int(words[1]), os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if ended else "runs", flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             os._exit(child(words))
