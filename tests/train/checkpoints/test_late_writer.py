@@ -62,6 +62,7 @@ class Waits:
 @contextlib.contextmanager
 def writers(bucket, count=2):
     environment = os.environ | bucket.environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"GCS_REQUEST_IDLE_TIMEOUT_SECS": "600"}  # of what waits
     with contextlib.ExitStack() as stack:
         yield [Writer(stack.enter_context(process(environment))) for _ in range(count)]
 
