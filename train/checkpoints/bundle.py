@@ -379,7 +379,7 @@ def _reading(path: str) -> Iterator[None]:
 def _writing(directory: str, fence: Fence) -> Iterator[str]:
     """Lend a folder to stage files in; what goes wrong there becomes a UserError.
 
-    Whoever takes the folder over removes that one, which is wrong, too: the fence tells.
+    Who takes the folder over removes it, which goes wrong here: the fence tells.
     """
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
     try:
