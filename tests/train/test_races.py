@@ -201,9 +201,9 @@ def watched_bucket(tmp_path):
         who.token = headers.get("Authorization", "")
 
     store.tokens.demand = remember
-    store.buckets["bucket"] = Watched(who)
+    watched = store.buckets["bucket"] = Watched(who)
     try:
-        yield store, environment | QUICK
+        yield store, watched, environment | QUICK
     finally:
         server.shutdown()
         server.server_close()
@@ -218,14 +218,14 @@ def assert_one_after_the_other(changes):
 
 def races_in_a_bucket(tmp_path, numbers):
     ends = collections.Counter()
-    with watched_bucket(tmp_path) as (store, environment):
+    with watched_bucket(tmp_path) as (store, watched, environment):
         with trainers(tmp_path, environment) as racing:
             for number in numbers:
                 store.clock_skew = random.Random(number).uniform(-1e6, 1e6)
                 store.faults = [{"do": FAULTS, "chance": 0.03}]
                 ends += race(number, racing, f"gs://bucket/run{number}", store)
                 store.faults = []
-        for changes in store.buckets["bucket"].changes.values():
+        for changes in watched.changes.values():
             assert_one_after_the_other(changes)
     assert_only_refusals((tmp_path / "said").read_text())
     return ends

@@ -426,6 +426,17 @@ def test_of_best_ones_only_what_can_be_read_is_deleted(folder):
     assert theirs.items() <= left.items()
 
 
+def test_one_best_is_left_where_a_kill_has_left_two(folder):
+    """Between the copy of the better one and the deletion of the one before."""
+    for step in (10, 20):
+        bundle.copy(f"{folder}/ckpt-{step}", f"{folder}/best")
+        (folder / "best" / f"scores-ckpt-{step}.json").write_text('{"ema_top1": 0.5}')
+    scores = {"checkpoint": f"{folder}/ckpt-10", "ema_top1": 0.4}
+    assert not evaluation.keep_best(str(folder), scores)
+    assert bundle.steps(f"{folder}/best") == {20}
+    assert not (folder / "best" / "scores-ckpt-10.json").exists()
+
+
 def test_no_number_is_written_behind_the_fence(tmp_path):
     telemetry = Telemetry(
         str(tmp_path),
