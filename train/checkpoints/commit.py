@@ -11,7 +11,7 @@ The index makes a checkpoint exist: it gets its name last and loses it first.
                                   looks at what is there, goes on
       (goes on)
     renames: nothing is there to be renamed, by (1)
-    deletes: another generation, by (2)
+    deletes: another generation, by (2); what has no index is no checkpoint, and may go
 
 So nothing that was looked for before a folder is taken over changes anything after
 that, wherever it waits. A request to a bucket may wait on its way, too: there each

@@ -83,9 +83,17 @@ def process(environment):
 
 
 def named(store, folder):
-    """What has its name in the folder, and what it is."""
+    """What has its name in the folder, and what it is.
+
+    What has no index any more is no checkpoint: the rest of it may go.
+    """
     content = store.content("bucket", folder)
-    return {n: c for n, c in content.items() if not any(one in n for one in STAGED)}
+    return {
+        name: data
+        for name, data in content.items()
+        if not any(one in name for one in STAGED)
+        and ("/ckpt-" not in f"/{name}" or f"{name.partition('.')[0]}.index" in content)
+    }
 
 
 def race(bucket, waits, one, other, number, *, writes):
