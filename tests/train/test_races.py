@@ -18,9 +18,10 @@ import time
 
 import pytest
 
-from tests.support import racing_trainer
+from tests.support import processes, racing_trainer
 from tests.support.bucket import QUICK
 from tests.support.fake_gcs import serve
+from tests.support.folders import content
 
 STALE = 3.0
 FAULTS = ["503", "drop", "done_503", "429", "truncate"]
@@ -30,10 +31,11 @@ RUNS = "runs"
 class Trainers:
     """Processes that train, each by its number."""
 
+    pace = 1.0
+
     def __init__(self, started, log):
         self._started, self._log = started, log
-        self.killed, self.ended = set(), {}
-        self.alive = []
+        self.killed, self.ended, self.alive = set(), {}, []
 
     def _ask(self, line):
         self._started.stdin.write(line + "\n")
@@ -93,9 +95,10 @@ def trainers(tmp_path, environment=None):
 
 def disturb(dice, racing, folder, store):
     """Kill, stop and start trainers; let the storage's clock jump."""
+    pace = racing.pace
     stopped = {}
     for number in range(dice.randint(4, 9)):
-        time.sleep(dice.uniform(0, 0.8))
+        time.sleep(pace * dice.uniform(0, 0.8))
         racing.reap()
         for pid in [pid for pid, until in stopped.items() if time.monotonic() > until]:
             racing.send(pid, signal.SIGCONT)
@@ -131,6 +134,12 @@ def race(number, racing, folder, store=None):
         racing.wait()
     ends = collections.Counter(racing.ended.values())
     assert ends.keys() <= {0, 2, 75, -signal.SIGKILL}, ends
+    return ends
+
+
+def race_to_the_end(number, racing, folder, store=None):
+    """Let small trainers race; what is left is what one alone leaves."""
+    ends = race(number, racing, folder, store)
     found = racing.look(folder)
     assert found == racing_trainer.undisturbed(found["seeds"][0])
     return ends
@@ -150,7 +159,7 @@ def races_on_a_disk(tmp_path, numbers):
     ends = collections.Counter()
     with trainers(tmp_path) as racing:
         for number in numbers:
-            ends += race(number, racing, tmp_path / f"run{number}")
+            ends += race_to_the_end(number, racing, tmp_path / f"run{number}")
         assert_never_two_inside(tmp_path / "log", racing.killed)
     assert_only_refusals((tmp_path / "said").read_text())
     return ends
@@ -223,7 +232,8 @@ def races_in_a_bucket(tmp_path, numbers):
             for number in numbers:
                 store.clock_skew = random.Random(number).uniform(-1e6, 1e6)
                 store.faults = [{"do": FAULTS, "chance": 0.03}]
-                ends += race(number, racing, f"gs://bucket/run{number}", store)
+                folder = f"gs://bucket/run{number}"
+                ends += race_to_the_end(number, racing, folder, store)
                 store.faults = []
         for changes in watched.changes.values():
             assert_one_after_the_other(changes)
@@ -246,3 +256,85 @@ def test_a_hundred_races_on_a_disk(tmp_path, tens):
 @pytest.mark.parametrize("tens", range(10))
 def test_a_hundred_races_in_a_bucket(tmp_path, tens):
     print(dict(races_in_a_bucket(tmp_path, range(10 * tens, 10 * tens + 10))))
+
+
+REAL = f"""
+import sys
+from common import cli
+from common.claims import holder
+holder.STALE_SECONDS, holder.RENEW_SECONDS = {STALE}, {STALE / 5}
+from train import main
+cli.leave(main.main(sys.argv[1:]))
+"""
+
+
+class Commands(Trainers):
+    """The same of `train.main`."""
+
+    pace = 8.0
+
+    def __init__(self, digits, tmp_path, environment):
+        super().__init__(None, None)
+        self._digits, self._environment = digits, os.environ | environment
+        self._said = (tmp_path / "said").open("w")
+        self._processes = {}
+
+    def start(self, folder, seed):
+        del seed  # one that began with another is refused
+        _, _, _, *flags = processes.command(self._digits, folder, {})
+        process = subprocess.Popen(
+            [sys.executable, "-c", REAL, *flags],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+        )
+        self._processes[process.pid] = process
+        self.alive.append(process.pid)
+
+    def reap(self):
+        for pid in [*self.alive]:
+            if (status := self._processes[pid].poll()) is not None:
+                self.alive.remove(pid)
+                self.ended[pid] = status
+
+    def close(self):
+        self._said.close()
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+def of_a_run(files):
+    """What has to be equal, bit for bit: tensors and scores."""
+    scores = {
+        name: {key: one for key, one in json.loads(text).items() if "top" in key}
+        for name, text in files.items()
+        if re.fullmatch(r"(best/scores-ckpt-\d+|summary)\.json", name)
+    }
+    lines = map(json.loads, files["eval.jsonl"].splitlines())
+    return scores | {
+        "evaluations": [(line["step"], line["ema_top1"]) for line in lines],
+        **{name: one for name, one in files.items() if ".data-" in name},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("storage", ["disk", "bucket"])
+def test_races_of_real_trainers(digits, finished, tmp_path, storage, number):
+    with watched_bucket(tmp_path) as (store, watched, environment):
+        racing = Commands(digits, tmp_path, environment)
+        try:
+            folder = tmp_path / "run"
+            if storage == "disk":
+                ends = race(number, racing, folder)
+                found = content(folder)
+            else:
+                store.faults = [{"do": FAULTS, "chance": 0.03}]
+                ends = race(number, racing, "gs://bucket/run", store)
+                found = store.content("bucket", "run/")
+                assert_one_after_the_other(watched.changes["run"])
+        finally:
+            racing.close()
+    print(storage, number, dict(ends))
+    assert of_a_run(found) == of_a_run(content(finished[0]))
