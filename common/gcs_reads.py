@@ -40,6 +40,8 @@ def set_environment() -> None:
     """Set it for this process and its children, if TensorFlow is not loaded yet."""
     if "tensorflow" not in sys.modules:
         os.environ.update(gcs_environment())
+        # It would remember what `common.gcs`, and other machines, have changed since.
+        os.environ.setdefault("GCS_STAT_CACHE_MAX_AGE", "0")
 
 
 def warn_of_cost(folder: str, data_bytes: int, fetched: Callable[[int], int]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import files
+from common.claims import Fence, no_fence
 from common.console import warn
 from common.errors import UserError, first_line
 from common.files import STAGING, IsOurContent, IsOurs, staging_name
@@ -33,16 +34,23 @@ def local_path(path: str) -> str | None:
 
 
 @contextlib.contextmanager
-def writing(path: str, *, is_ours: IsOurContent | None = None) -> Iterator[str]:
+def writing(
+    path: str,
+    *,
+    is_ours: IsOurContent | None = None,
+    fence: Fence = no_fence,
+) -> Iterator[str]:
     """Lend a path to write to; what stands there at the end replaces `path`.
 
     Args:
       path: of a file, or of a link, which is replaced and not followed.
       is_ours: for a path that a person names: see `refuse_foreign`.
+      fence: called behind the block, before anything is replaced; raises where that
+        must not be, as `common.claims.Claim.check` does.
 
     Raises:
-      tf.errors.OpError: it cannot be renamed, or what the block raises. Nothing is
-        replaced then.
+      tf.errors.OpError: it cannot be renamed, or what the block or the fence raises.
+        Nothing is replaced then.
       UserError: what stands there is not ours, before the block or after it.
     """
     _refuse(path, is_ours)
@@ -50,7 +58,12 @@ def writing(path: str, *, is_ours: IsOurContent | None = None) -> Iterator[str]:
     try:
         yield staging
         _refuse(path, is_ours)  # somebody may have put it there meanwhile
-        tf.io.gfile.rename(staging, path, overwrite=True)
+        fence()
+        try:
+            tf.io.gfile.rename(staging, path, overwrite=True)
+        except tf.errors.NotFoundError:
+            fence()  # whoever takes a folder over removes what others have staged there
+            raise
     except BaseException:
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(staging)
@@ -85,16 +98,22 @@ def refuse_foreign(path: str, is_ours: IsOurContent) -> None:
         files.require_ours(path, data, is_ours)
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, *, fence: Fence = no_fence) -> None:
     """Write `path` by renaming a finished copy; UserError when it cannot be."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), fence=fence)
 
 
-def write_bytes(path: str, data: bytes, *, is_ours: IsOurContent | None = None) -> None:
-    """Write as `write_text` does; `is_ours` as of `writing`."""
+def write_bytes(
+    path: str,
+    data: bytes,
+    *,
+    is_ours: IsOurContent | None = None,
+    fence: Fence = no_fence,
+) -> None:
+    """Write as `write_text` does; `is_ours` and `fence` as of `writing`."""
     try:
         with (
-            writing(path, is_ours=is_ours) as staging,
+            writing(path, is_ours=is_ours, fence=fence) as staging,
             tf.io.gfile.GFile(staging, "wb") as file,
         ):
             file.write(data)
@@ -318,7 +337,11 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(
-    path: str, values: Mapping[str, Any], keep: Iterable[str] = ()
+    path: str,
+    values: Mapping[str, Any],
+    keep: Iterable[str] = (),
+    *,
+    fence: Fence = no_fence,
 ) -> dict[str, Any]:
     """Write a JSON object in place of the one before.
 
@@ -326,6 +349,7 @@ def write_json(
       path: of the file.
       values: of the object. What is not finite is null in the file, see `to_json`.
       keep: keys whose number the one before keeps where `values` have none.
+      fence: as of `writing`.
 
     Returns:
       The whole of it; `values` as they were given, so that a NaN stays a number.
@@ -337,7 +361,8 @@ def write_json(
     numbers = (int, float, type(None))
     kept = {k: old[k] for k in keep if k in old and isinstance(old[k], numbers)}
     merged = kept | dict(values)
-    write_text(path, json.dumps(to_json(merged), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(to_json(merged), indent=2, allow_nan=False) + "\n"
+    write_text(path, text, fence=fence)
     return merged
 
 

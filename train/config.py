@@ -11,6 +11,7 @@ from typing import Any
 import gin
 
 from common import checks, gfiles, gin_messages, project
+from common.claims import Fence, no_fence
 from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
@@ -96,9 +97,9 @@ class ResolvedConfig:
             if self.settings[name].may_change in may_change
         ]
 
-    def save(self, model_dir: str) -> None:
+    def save(self, model_dir: str, *, fence: Fence = no_fence) -> None:
         """Write the config beside the checkpoints."""
-        gfiles.write_text(f"{model_dir}/{SAVED}", self.text)
+        gfiles.write_text(f"{model_dir}/{SAVED}", self.text, fence=fence)
 
 
 def parse(

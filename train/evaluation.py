@@ -252,20 +252,24 @@ def keep_best(
     path, folder = scores["checkpoint"], f"{model_dir}/{directory.BEST}"
     kept = directory.newest_intact(folder)
     if kept and _top1(kept, model_dir) >= scores["ema_top1"]:
+        _delete_others(kept, fence)  # that a kill has left
         return False
     gfiles.make_folder(folder)
     copy = f"{folder}/ckpt-{bundle.step(path)}"
-    fence()
-    gfiles.write_json(_scores_file(copy), scores)
+    gfiles.write_json(_scores_file(copy), scores, fence=fence)
     bundle.copy(path, folder, fence=fence)
-    for other in directory.list_checkpoints(folder):
-        with contextlib.suppress(bundle.CorruptCheckpoint):  # it may be anybody's
-            bundle.read_manifest(other)
-            if other != copy:
-                fence()
-                bundle.delete(other)
-                gfiles.remove(_scores_file(other))
+    _delete_others(copy, fence)
     return True
+
+
+def _delete_others(best: str, fence: bundle.Fence) -> None:
+    """Delete the other checkpoints in the folder of the best one, and their scores."""
+    for other in directory.list_checkpoints(best.rpartition("/")[0]):
+        if other != best:
+            with contextlib.suppress(bundle.CorruptCheckpoint):  # it may be anybody's
+                bundle.read_manifest(other)
+                bundle.delete(other, fence=fence)
+                gfiles.remove(_scores_file(other))
 
 
 def _top1(path: str, model_dir: str) -> float:
@@ -338,7 +342,6 @@ def follow(
     with strategy.scope():
         models = build_models(experiment, info)
     evaluator = Evaluator(experiment, info, strategy, models)
-    bundle.remove_stale(f"{model_dir}/{directory.BEST}")
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
     since = time.monotonic()

@@ -130,10 +130,10 @@ def train_and_evaluate(
         )
         step = start(experiment, stages, checkpoints, has_begun, processes)
         if processes.is_chief:
-            run_folder.remove_stale_files(model_dir, with_evaluation)
+            run_folder.remove_stale_files(model_dir)
         if processes.is_chief and config is not None:
             config.say_new_rate(model_dir, info, step)
-            config.save(model_dir)
+            config.save(model_dir, fence=claim.fence)
 
         # Who writes down what happens.
         last = experiment.train_steps(info)
@@ -189,8 +189,7 @@ def train_and_evaluate(
         summary |= scores | stopping.summary()
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
-        claim.fence()
-        return summaries.write_summary(model_dir, summary, processes)
+        return summaries.write_summary(model_dir, summary, processes, claim.fence)
 
 
 def evaluate(
@@ -486,5 +485,4 @@ def save_data(
             changes=known.accepted,
             accepted=known.data.accepted_by,
         )
-    claim.fence()
-    run_data.write(known.data, model_dir)
+    run_data.write(known.data, model_dir, fence=claim.fence)

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from common import gfiles
+from common.claims import Fence, no_fence
 from common.errors import UserError
 from input_pipeline import info_schema
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
@@ -137,10 +138,10 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
-def write(data: RunData, model_dir: str) -> None:
-    """Write data.json of a run, whole or not at all; UserError when it cannot be."""
+def write(data: RunData, model_dir: str, *, fence: Fence = no_fence) -> None:
+    """Write data.json of a run, whole or not at all; see `gfiles.write_json`."""
     text = json.dumps(_to_json(data), indent=2, ensure_ascii=False)
-    gfiles.write_text(f"{model_dir}/{SAVED}", text + "\n")
+    gfiles.write_text(f"{model_dir}/{SAVED}", text + "\n", fence=fence)
 
 
 def _identity(data: RunData, but: tuple[str, ...] = ()) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -105,9 +106,12 @@ def _claim_as_chief(
     compare_data: Callable[[], Known],
     with_evaluation: bool,
 ) -> tuple[str, Known | None, list[claims.Claim]]:
-    held = [stack.enter_context(claims.hold(model_dir, "a run"))]
+    claim = stack.enter_context(claims.hold(model_dir, "a run"))
+    held = [claim]
+    remove_staged(model_dir)
     stack.enter_context(_begun(model_dir))
-    name = ownership.begin(model_dir)
+    name = ownership.begin(model_dir, fence=claim.check)
+    bundle.outdate_seen(model_dir)
     # Only now: another process may have written until it let go of the folder.
     has_begun = directory.has_begun(model_dir)
     if config is not None and has_begun:
@@ -158,6 +162,8 @@ def hold_best(model_dir: str) -> Iterator[claims.Claim]:
     folder = f"{model_dir}/{directory.BEST}"
     gfiles.make_folder(folder)
     with claims.hold(folder, "an evaluation") as best:
+        remove_staged_best(model_dir)
+        bundle.outdate_seen(folder)
         yield best
 
 
@@ -170,19 +176,34 @@ def run_of_best(folder: str) -> str | None:
     return None
 
 
-def remove_stale_files(model_dir: str, with_evaluation: bool) -> None:
-    """Remove what processes that were killed have left aside, of files of a run."""
-    hosts, best = heartbeat.folder(model_dir), f"{model_dir}/{directory.BEST}"
+def remove_staged(model_dir: str) -> None:
+    """Remove what others have staged of what the holder of a run's folder writes.
+
+    It is a dead process's, or that of one that was taken for dead and must not give it
+    its name any more, see `train.checkpoints.commit`.
+    """
+    bundle.remove_stale(model_dir)
+    names = r"((run|data|summary)\.json|operative_config\.gin|metrics\.jsonl)"
+    _remove_stale_files(model_dir, names, -math.inf)
+
+
+def remove_staged_best(model_dir: str) -> None:
+    """Remove likewise what whoever holds the best checkpoint writes."""
+    best = f"{model_dir}/{directory.BEST}"
+    bundle.remove_stale(best)
+    _remove_stale_files(best, r"scores-ckpt-\d+\.json", -math.inf)
+    _remove_stale_files(model_dir, r"eval\.jsonl", -math.inf)
+
+
+def remove_stale_files(model_dir: str) -> None:
+    """Remove what processes that were killed have staged, of what nobody holds."""
+    hosts = heartbeat.folder(model_dir)  # the watchdog's thread may be at one
+    _remove_stale_files(hosts, r"host-\d+\.json", 3600.0)
     asked = f"{model_dir}/{directory.EVALUATIONS}"
-    for folder, names, age in (
-        # Of those that this process alone writes, one is a dead process's.
-        (model_dir, r"((run|data)\.json|operative_config\.gin|metrics\.jsonl)", 0.0),
-        (model_dir, r"(summary\.json|eval\.jsonl)", 3600.0),
-        (hosts, r"host-\d+\.json", 3600.0),  # the watchdog's thread may be at one
-        (best, r"scores-ckpt-\d+\.json", 3600.0),
-        (asked, r"(ckpt-\d+|pretrained)-.+-[0-9a-f]{12}\.json", 3600.0),
-    ):
-        ours = re.compile(names).fullmatch
-        gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)
-    if with_evaluation:  # else the best one may be that of a continuous evaluation
-        bundle.remove_stale(f"{model_dir}/{directory.BEST}")
+    names = r"(ckpt-\d+|pretrained)-.+-[0-9a-f]{12}\.json"
+    _remove_stale_files(asked, names, 3600.0)
+
+
+def _remove_stale_files(folder: str, names: str, age: float) -> None:
+    ours = re.compile(names).fullmatch
+    gfiles.remove_stale_files(folder, of=ours, older_than_seconds=age)

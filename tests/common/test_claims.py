@@ -13,7 +13,7 @@ import time
 import pytest
 
 from common import claims
-from common.claims import Held
+from common.claims import Held, disk, holder
 from common.errors import Restart, UserError
 
 HOLD = """
@@ -46,7 +46,7 @@ def holding_process(folder):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(holder, "PATIENCE_SECONDS", 0.3)
 
 
 def written(folder):
@@ -95,17 +95,17 @@ def test_refuses_a_second_writer(tmp_path):
 
 
 def test_waits_for_one_that_is_just_ending(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(holder, "PATIENCE_SECONDS", 60.0)
     with holding_process(str(tmp_path)) as process:
         polled = threading.Event()
-        lock = claims._lock
+        lock = disk._lock
 
         def lock_and_tell(descriptor):
             is_locked = lock(descriptor)
             polled.set()
             return is_locked
 
-        monkeypatch.setattr(claims, "_lock", lock_and_tell)
+        monkeypatch.setattr(disk, "_lock", lock_and_tell)
         threading.Thread(target=lambda: polled.wait() and process.kill()).start()
         with claims.hold(str(tmp_path), "the next") as claim:
             claim.check()
@@ -119,7 +119,7 @@ def test_the_dead_hold_nothing(tmp_path):
         began = time.monotonic()
         with claims.hold(str(tmp_path), "the next"):
             assert written(tmp_path)["purpose"] == "the next"
-        assert time.monotonic() - began < claims.STALE_SECONDS / 3
+        assert time.monotonic() - began < holder.STALE_SECONDS / 3
 
 
 def test_the_stopped_still_hold(tmp_path):
@@ -157,7 +157,7 @@ def gives_a_sign(tmp_path, monkeypatch):
         said.append(line)
         aged(tmp_path, 0.0)
 
-    monkeypatch.setattr(claims, "say", say)
+    monkeypatch.setattr(holder, "say", say)
     return said
 
 
@@ -174,7 +174,7 @@ def test_another_machine_that_gives_a_sign_lives(tmp_path, gives_a_sign, more):
 
 def test_another_machine_that_is_silent_counts_as_dead(tmp_path, capsys):
     as_another_machines(tmp_path)
-    aged(tmp_path, claims.STALE_SECONDS + 5)
+    aged(tmp_path, holder.STALE_SECONDS + 5)
     with claims.hold(str(tmp_path), "the next") as claim:
         claim.check()
     assert capsys.readouterr().err == ""
@@ -186,7 +186,7 @@ def test_another_machine_is_waited_for_until_it_counts_as_dead(
     as_another_machines(tmp_path)
     sign = (tmp_path / claims.NAME).stat().st_mtime
     ages = iter([30, 60, 89, 90])
-    monkeypatch.setattr(claims, "_disk_time", lambda path: sign + next(ages))
+    monkeypatch.setattr(disk, "_disk_time", lambda path: sign + next(ages))
     with claims.hold(str(tmp_path), "the next"):
         assert written(tmp_path)["purpose"] == "the next"
     (said,) = capsys.readouterr().err.splitlines()
@@ -196,7 +196,7 @@ def test_another_machine_is_waited_for_until_it_counts_as_dead(
 
 
 def test_a_lock_of_another_machine_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "STALE_SECONDS", 0.2)
+    monkeypatch.setattr(holder, "STALE_SECONDS", 0.2)
     with holding_process(str(tmp_path)):
         as_another_machines(tmp_path)  # in place: its lock stays
         aged(tmp_path, 1e6)
@@ -205,9 +205,9 @@ def test_a_lock_of_another_machine_counts(tmp_path, monkeypatch):
 
 
 def test_without_locks_the_age_tells(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "_lock", lambda descriptor: None)
+    monkeypatch.setattr(disk, "_lock", lambda descriptor: None)
     with claims.hold(str(tmp_path), "a training") as first:
-        aged(tmp_path, claims.STALE_SECONDS + 5)  # suspended for so long
+        aged(tmp_path, holder.STALE_SECONDS + 5)  # suspended for so long
         with claims.hold(str(tmp_path), "the next") as second:
             second.check()
             with pytest.raises(Held, match="is held by the next: process"):
@@ -218,16 +218,16 @@ def test_without_locks_the_age_tells(tmp_path, monkeypatch):
 
 
 def test_the_one_that_was_taken_for_dead_leaves_the_next_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "_lock", lambda descriptor: None)
+    monkeypatch.setattr(disk, "_lock", lambda descriptor: None)
     with contextlib.ExitStack() as second:
         with claims.hold(str(tmp_path), "a training"):
-            aged(tmp_path, claims.STALE_SECONDS + 5)
+            aged(tmp_path, holder.STALE_SECONDS + 5)
             second.enter_context(claims.hold(str(tmp_path), "the next"))
         assert written(tmp_path)["purpose"] == "the next"
 
 
 def test_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(holder, "RENEW_SECONDS", 0.05)
     with claims.hold(str(tmp_path), "a training"):
         aged(tmp_path, 1e6)
         until = time.monotonic() + 60
@@ -248,11 +248,11 @@ def test_finds_a_claim_that_somebody_has_deleted(tmp_path):
 def test_a_disk_that_fails_is_no_other_process(tmp_path, monkeypatch, number):
     with claims.hold(str(tmp_path), "a training") as claim:
         with monkeypatch.context() as patch:
-            patch.setattr(claims.os, "open", failing(number))
+            patch.setattr(disk.os, "open", failing(number))
             with pytest.raises(Restart, match=os.strerror(number)):
                 claim.check()
         claim.check()
-        monkeypatch.setattr(claims.os, "pread", failing(number))  # to the end
+        monkeypatch.setattr(disk.os, "pread", failing(number))  # to the end
     assert (tmp_path / claims.NAME).exists()  # which is no other error's business
 
 
@@ -272,7 +272,7 @@ def test_where_a_locked_file_can_be_read_by_its_owner_alone(tmp_path, monkeypatc
             raise PermissionError(errno.EACCES, "Permission denied")
         return pread(descriptor, *arguments)
 
-    lock, own = claims._lock, [-1]
+    lock, own = disk._lock, [-1]
 
     def lock_and_own(descriptor):
         is_locked = lock(descriptor)
@@ -280,8 +280,8 @@ def test_where_a_locked_file_can_be_read_by_its_owner_alone(tmp_path, monkeypatc
             own[0] = descriptor
         return is_locked
 
-    monkeypatch.setattr(claims.os, "pread", read)
-    monkeypatch.setattr(claims, "_lock", lock_and_own)
+    monkeypatch.setattr(disk.os, "pread", read)
+    monkeypatch.setattr(disk, "_lock", lock_and_own)
     with claims.hold(str(tmp_path), "a training") as claim:
         claim.check()
         refused = pytest.raises(Held, match="is held by another process")
@@ -305,7 +305,7 @@ def test_what_another_user_has_left_is_made_anew(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return open_as_ever(name, flags, *mode)
 
-    monkeypatch.setattr(claims.os, "open", open_mine)
+    monkeypatch.setattr(disk.os, "open", open_mine)
     with claims.hold(str(tmp_path), "the next") as claim:
         claim.check()
         assert written(tmp_path)["purpose"] == "the next"
@@ -313,7 +313,7 @@ def test_what_another_user_has_left_is_made_anew(tmp_path, monkeypatch):
 
 def test_a_sign_from_the_future_is_waited_out(tmp_path, monkeypatch, capsys):
     """A clock was set back, or the folder comes from a machine that is ahead."""
-    monkeypatch.setattr(claims, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(holder, "STALE_SECONDS", 0.5)
     as_another_machines(tmp_path)
     aged(tmp_path, -1e6)
     with claims.hold(str(tmp_path), "the next") as claim:
@@ -354,15 +354,16 @@ def test_a_folder_that_is_not_there(tmp_path):
         pass
 
 
-def test_a_bucket_is_not_held():
-    with claims.hold("gs://bucket/run", "a training") as claim:
+def test_what_no_one_can_hold_is_not_held():
+    with claims.hold("hdfs://host/run", "a training") as claim:
         claim.check()
 
 
 RACE = """
 import os, sys, time
 from common import claims
-claims._PATIENCE_SECONDS = 0
+from common.claims import holder
+holder.PATIENCE_SECONDS = 0
 folder, log = sys.argv[1:]
 for _ in range(40):
     try:

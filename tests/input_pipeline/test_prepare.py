@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import claims
+from common.claims import disk
 from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import commands, mnist
@@ -135,10 +135,10 @@ def test_a_second_run_on_a_disk_that_is_read_only(prepared, capsys, monkeypatch)
     output, _ = prepared
     before = content(output)
 
-    def refuse(claim):
+    def refuse(path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{output}/.claim.json")
 
-    monkeypatch.setattr(claims._File, "take", refuse)
+    monkeypatch.setattr(disk, "_open", refuse)
     assert prepare.main(["mnist", f"--output={output}"]) == 0
     said = f"{output} holds the whole dataset already: nothing to do\n{CLASSES}\n"
     assert capsys.readouterr() == (said, "")

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from common import claims
-from common.claims import Held
+from common.claims import Held, holder
 from common.errors import Restart, UserError
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
@@ -107,7 +107,7 @@ def contents(folder) -> dict[str, bytes]:
 
 def test_a_second_writer_is_refused(digits, finished, tmp_path, monkeypatch):
     """Of a run that another process trains, nothing changes."""
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(holder, "PATIENCE_SECONDS", 0.1)
     model_dir = tmp_path / "run"
     shutil.copytree(finished[0], model_dir)
     experiment = experiment_of(digits)
@@ -159,7 +159,7 @@ def test_what_the_one_before_has_written_last_counts(
     """It ended while this one waited for the folder, and had other settings."""
     model_dir = tmp_path / "run"
     model_dir.mkdir()
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(holder, "PATIENCE_SECONDS", 60.0)
     with contextlib.ExitStack() as first:
         first.enter_context(claims.hold(str(model_dir), "a run"))
 
@@ -167,7 +167,7 @@ def test_what_the_one_before_has_written_last_counts(
             shutil.copytree(finished[0], model_dir, dirs_exist_ok=True)
             first.close()
 
-        monkeypatch.setattr(claims.time, "sleep", end)
+        monkeypatch.setattr(holder.time, "sleep", end)
         with pytest.raises(UserError, match=r"with another config: .*Experiment\.seed"):
             run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
 

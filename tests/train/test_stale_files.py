@@ -32,12 +32,17 @@ def test_files_of_a_run_go(tmp_path):
     staging = tmp_path / "best" / f".staging-{HEX}"
     staging.mkdir()
     (staging / "ckpt-12.json").touch()
-    run_folder.remove_stale_files(str(tmp_path), with_evaluation=False)
+    run_folder.remove_staged(str(tmp_path))
+    run_folder.remove_stale_files(str(tmp_path))
     assert {path.name for path in tmp_path.rglob("*")} == {
-        *("best", "hosts", "evaluations", staging.name, "ckpt-12.json")
+        *("best", "hosts", "evaluations", staging.name, "ckpt-12.json"),
+        f"eval.jsonl.part-{HEX}",
+        f"scores-ckpt-12.json.part-{HEX}",
+    }  # the best may be that of a continuous evaluation
+    run_folder.remove_staged_best(str(tmp_path))
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        *("best", "hosts", "evaluations")
     }
-    run_folder.remove_stale_files(str(tmp_path), with_evaluation=True)
-    assert not staging.exists()
 
 
 @pytest.mark.parametrize("folder", [".", "hosts", "best"])
@@ -54,7 +59,9 @@ def test_others_stay(tmp_path, folder, capsys):
     aside.parent.mkdir(exist_ok=True)
     aside.symlink_to("../theirs")
     before = content(tmp_path)
-    run_folder.remove_stale_files(str(tmp_path), with_evaluation=True)
+    run_folder.remove_staged(str(tmp_path))
+    run_folder.remove_staged_best(str(tmp_path))
+    run_folder.remove_stale_files(str(tmp_path))
     assert content(tmp_path) == before
     said = f"warning: {aside} stays: {aside} is a link; move it away\n"
     assert capsys.readouterr().err == said

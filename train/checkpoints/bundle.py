@@ -14,27 +14,24 @@ good once it is closed.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from common import files, gfiles
-from common.claims import Held
+from common.claims import Fence, Held, no_fence
 from common.console import warn
 from common.errors import Restart, UserError, first_line
+from train.checkpoints import commit
+from train.checkpoints.commit import DATA, INDEX, MANIFEST
 
-DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
-# The manifest says whose the others are, also where a kill has left no more than that.
-_COMMIT_ORDER = (MANIFEST, DATA, INDEX)
 # The folder of a write under way; "aside" is what earlier versions called it.
 _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
 # What is in it, also where SaveV2 was killed on a disk.
@@ -53,27 +50,11 @@ _BUSY = (
 # What reading a manifest of any content raises.
 _GARBLED = (ValueError, TypeError, OverflowError, RecursionError)
 _DENIED = (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)
-# What os.fsync, or os.open of a folder, says where there is no such thing.
-_CANNOT_SYNC = (
-    errno.EACCES,
-    errno.EBADF,
-    errno.EINVAL,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-)
 
 _UNREAD = object()  # is no run
 _MOST_BYTES = 2**28  # of a manifest or an index: 10,000 variables take 1 MB
 
 gfile = tf.io.gfile
-
-# Asked before something gets its name or loses it; raises where that must not be, as
-# `common.claims.Claim.check` does.
-Fence = Callable[[], None]
-
-
-def no_fence() -> None:
-    """Let everything pass."""
 
 
 class CorruptCheckpoint(UserError):  # noqa: N818 (a state, whoever finds it)
@@ -197,7 +178,7 @@ def write(
       UserError: the file system refuses, or returns something else.
       Restart: the storage does not answer when it is to be read back.
     """
-    with _writing(directory) as staging:
+    with _writing(directory, fence) as staging:
         path = f"{staging}/ckpt-{int(values['step'])}"
         with tf.device("CPU:0"):
             tf.raw_ops.SaveV2(
@@ -211,7 +192,7 @@ def write(
         for name, value in _tensors(path, values):
             if value.tobytes() != values[name].tobytes():
                 raise OSError(f"{name} reads back other than it was written")
-        return _commit(path, directory, fence)
+        return commit.commit(path, directory, fence)
 
 
 def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
@@ -237,11 +218,11 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
             _verify(f"{directory}/{name}")
             return f"{directory}/{name}"
     try:
-        with _writing(directory) as staging:
-            for suffix in _COMMIT_ORDER:
+        with _writing(directory, fence) as staging:
+            for suffix in commit.ORDER:
                 gfiles.copy(f"{path}{suffix}", f"{staging}/{name}{suffix}")
             _verify(f"{staging}/{name}")
-            return _commit(f"{staging}/{name}", directory, fence)
+            return commit.commit(f"{staging}/{name}", directory, fence)
     except Held:
         raise
     except UserError:
@@ -249,11 +230,16 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
         raise
 
 
-def delete(path: str) -> None:
-    """Delete a checkpoint, or what is left of it; UserError when it cannot be."""
+def delete(path: str, *, fence: Fence = no_fence) -> None:
+    """Delete a checkpoint, or what is left of it; UserError when it cannot be.
+
+    Args:
+      path: of the checkpoint.
+      fence: called before each of its files is deleted.
+    """
     try:
-        for suffix in reversed(_COMMIT_ORDER):
-            _remove(f"{path}{suffix}")
+        for suffix in reversed(commit.ORDER):
+            commit.remove(f"{path}{suffix}", fence)
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot delete the old checkpoint {path}: {first_line(error)}; mend the "
@@ -264,9 +250,10 @@ def delete(path: str) -> None:
 def remove_stale(directory: str) -> None:
     """Remove what writers that were killed have staged in `directory`.
 
-    To be called when the one process that writes there begins. Another that still
-    lives, by somebody's mistake, fails and does no harm. What has such a name and is
-    not ours stays, with a warning.
+    To be called when the one process that writes there begins, before it looks at what
+    is there. Another that still lives, or was taken for dead, fails from then on and
+    does no harm, see `commit`. What has such a name and is not ours stays, with a
+    warning.
     """
     try:
         for name in filter(_STAGING.fullmatch, _listed(directory)):
@@ -277,6 +264,11 @@ def remove_stale(directory: str) -> None:
             f"cannot remove what was left in {directory}: {first_line(error)}; mend "
             "the permissions"
         ) from error
+
+
+def outdate_seen(directory: str) -> None:
+    """Keep others from deleting what they have seen in a bucket, see `commit`."""
+    commit.outdate(f"{directory}/ckpt-{step}{INDEX}" for step in steps(directory))
 
 
 def _listed(directory: str) -> list[str]:
@@ -382,13 +374,17 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(directory: str) -> Iterator[str]:
-    """Lend a folder to stage files in; what goes wrong there becomes a UserError."""
+def _writing(directory: str, fence: Fence) -> Iterator[str]:
+    """Lend a folder to stage files in; what goes wrong there becomes a UserError.
+
+    Who takes the folder over removes it, which goes wrong here: the fence tells.
+    """
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
     try:
         gfile.makedirs(staging)
         yield staging
     except (tf.errors.OpError, OSError, CorruptCheckpoint) as error:
+        fence()
         is_corrupt = isinstance(error, CorruptCheckpoint)
         reason = error.reason if is_corrupt else first_line(error)
         raise UserError(
@@ -399,41 +395,3 @@ def _writing(directory: str) -> Iterator[str]:
         # What cannot be removed now is removed when the next run starts.
         with contextlib.suppress(tf.errors.OpError, OSError):
             gfiles.remove_folder(staging, _STAGED.fullmatch)
-
-
-def _commit(path: str, directory: str, fence: Fence) -> str:
-    """Give the files at `path` their names in `directory`; the index is the last."""
-    final = f"{directory}/{path.rpartition('/')[2]}"
-    for suffix in _COMMIT_ORDER:
-        _sync(f"{path}{suffix}")
-    fence()
-    _remove(f"{final}{INDEX}")  # else it would speak of other data for a moment
-    for suffix in _COMMIT_ORDER:
-        gfile.rename(f"{path}{suffix}", f"{final}{suffix}", overwrite=True)
-        _sync(directory)
-    return final
-
-
-def _sync(path: str) -> None:
-    """Return when a local file, or the names in a local folder, are on the disk.
-
-    gfile hands what it writes to the kernel, which keeps it for a while and writes it
-    in an order of its own: a power cut could leave an index without its data.
-    """
-    if "://" in path:
-        return
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-
-
-def _remove(path: str) -> None:
-    """Remove a file if it is there."""
-    with contextlib.suppress(tf.errors.NotFoundError):
-        gfile.remove(path)

@@ -45,20 +45,18 @@ class Checkpoints:
         run: str | None = None,
         fence: Fence = bundle.no_fence,
     ):
-        """Make it, and remove what a process that was killed has staged.
+        """Touch no file yet.
 
         Args:
           variables: by name, see `train.state`; "step" is one of them.
-          directory: local or gs://; one process only writes there.
+          directory: local or gs://; one process only writes there, and has removed what
+            others have staged, see `bundle.remove_stale`.
           keep: see `train.checkpoints.retention.steps_to_keep`.
           keep_every_hours: likewise.
           writes: False for the processes that are not the chief: they only count.
           run: that they belong to, see `ownership`.
           fence: called before anything is written or deleted there; it raises when
             another process does so now.
-
-        Raises:
-          UserError: the file system refuses.
         """
         self.saved_step: int | None = None
         self._variables = dict(variables)
@@ -80,8 +78,6 @@ class Checkpoints:
         self._under_way: futures.Future[None] | None = None
         self._committed: int | None = None
         self._corrupt: set[int] = set()  # steps, of what looks intact too
-        if writes:
-            bundle.remove_stale(directory)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -196,8 +192,7 @@ class Checkpoints:
             self._committed = step(path)
             self._corrupt.discard(self._committed)
             for old in self._superseded(self._committed):
-                self._fence()
-                bundle.delete(self._path(old))
+                bundle.delete(self._path(old), fence=self._fence)
         except Held:
             raise
         except UserError as error:

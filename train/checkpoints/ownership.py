@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common import files, gfiles
+from common.claims import Fence, no_fence
 from common.errors import UserError
 from train.checkpoints import bundle
 from train.checkpoints.directory import (
@@ -31,13 +32,14 @@ _WRITTEN_OVER = re.compile(
 _FOLDERS = (BEST, "hosts", "train", "eval", "non_finite", EVALUATIONS)
 
 
-def begin(model_dir: str) -> str:
+def begin(model_dir: str, *, fence: Fence = no_fence) -> str:
     """Make a folder a run's own, if it is not yet.
 
     Args:
       model_dir: it exists. Where checkpoints of a run of earlier versions lie, or such
         as were copied there, it gets the name that they have. Without checkpoints a
         run begins anew, and has a new name.
+      fence: see `bundle.write`.
 
     Returns:
       The name of the run.
@@ -66,7 +68,7 @@ def begin(model_dir: str) -> str:
     run = run or uuid.uuid4().hex
     best = list_checkpoints(f"{model_dir}/{BEST}")
     _refuse_other_runs(runs | {path: _run_of(path) for path in best}, run)
-    gfiles.write_json(f"{model_dir}/{RUN}", {"run": run})
+    gfiles.write_json(f"{model_dir}/{RUN}", {"run": run}, fence=fence)
     return run
 
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from common import gfiles
+from common.claims import Fence
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
 from train.distribution import devices
@@ -23,13 +24,13 @@ _OF_THE_LAST_TO_TRAIN = (
 
 
 def write_summary(
-    model_dir: str, summary: dict[str, Any], processes: Processes
+    model_dir: str, summary: dict[str, Any], processes: Processes, fence: Fence
 ) -> dict[str, Any]:
-    """Return the summary, which the chief writes."""
+    """Return the summary, which the chief writes if the fence lets it."""
     if not processes.is_chief:
         return summary
     path = f"{model_dir}/summary.json"
-    return gfiles.write_json(path, summary, _OF_THE_LAST_TO_TRAIN)
+    return gfiles.write_json(path, summary, _OF_THE_LAST_TO_TRAIN, fence=fence)
 
 
 def image_counts(experiment: Experiment, info: DatasetInfo) -> dict[str, int]:

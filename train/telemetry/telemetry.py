@@ -3,13 +3,14 @@
 import datetime
 import numbers
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from common import console
+from common.claims import Fence, Held, no_fence
 from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
 from train.telemetry.loop_row import TAGS, LoopRow, Speed
@@ -39,7 +40,7 @@ class Telemetry:
         replicas: int,
         peak_teraflops: float | None,
         writes: bool = True,
-        fence: Callable[[], None] = lambda: None,
+        fence: Fence = no_fence,
     ):
         """Touch no file yet.
 
@@ -56,8 +57,8 @@ class Telemetry:
         self._peak = None if peak_teraflops is None else peak_teraflops * replicas
         self._writes = writes
         self._fence = fence
-        self._metrics = JsonLines(f"{directory}/metrics.jsonl")
-        self._evaluations = JsonLines(f"{directory}/eval.jsonl")
+        self._metrics = JsonLines(f"{directory}/metrics.jsonl", fence)
+        self._evaluations = JsonLines(f"{directory}/eval.jsonl", fence)
         self._train_events = EventFile(f"{directory}/train")
         self._eval_events = EventFile(f"{directory}/eval")
         self._files = (
@@ -67,7 +68,7 @@ class Telemetry:
             self._eval_events,
         )
         self._due = 0.0  # a loop by itself is not written before
-        self._failures: dict[JsonLines | EventFile, UserError | tf.errors.OpError] = {}
+        self._failures: dict[JsonLines | EventFile, Exception] = {}
 
     def __enter__(self) -> "Telemetry":
         return self
@@ -236,7 +237,9 @@ class Telemetry:
         for file in self._files:
             try:
                 file.flush()
-            except (UserError, tf.errors.OpError) as error:
+            except Held:
+                raise
+            except (UserError, Restart, tf.errors.OpError) as error:
                 if file not in self._failures:
                     console.warn(
                         f"{first_line(error)}. Training goes on; the numbers are "

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import gfiles
+from common.claims import Fence, no_fence
 from common.errors import UserError
 
 # By it TensorBoard knows that a file says itself where a run went back.
@@ -37,8 +38,9 @@ class JsonLines:
     gs:// an append is TensorFlow fetching the object and sending all of it again.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, fence: Fence = no_fence):
         self.path = path
+        self._fence = fence
         self._new: list[dict[str, Any]] = []
         self._kept_step = math.inf  # training beyond it is not true any more
 
@@ -61,7 +63,7 @@ class JsonLines:
             raise UserError(f"{self.path} is of no run: move it away")
         kept = [line for line in old if _stands(line, self._kept_step)]
         lines = map(_to_bytes, _without_replaced(kept + self._new))
-        gfiles.write_bytes(self.path, b"".join(lines))
+        gfiles.write_bytes(self.path, b"".join(lines), fence=self._fence)
         self._new = []
         self._kept_step = math.inf
 

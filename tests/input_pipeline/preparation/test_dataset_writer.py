@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from common import claims
-from common.claims import Held
+from common.claims import Held, disk, holder
 from input_pipeline import dataset_info, prepare, records
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import dataset_writer, description
@@ -203,7 +203,7 @@ def read_only(monkeypatch, tmp_path):
     def switch_on(why):
         nonlocal number
         number = why
-        monkeypatch.setattr(claims.os, "open", refuse)
+        monkeypatch.setattr(disk.os, "open", refuse)
 
     return switch_on
 
@@ -447,7 +447,7 @@ def test_stale_files_of_killed_runs_are_removed_and_nothing_else(plan, tmp_path)
 
 def test_a_second_writer_is_refused(plan, tmp_path, monkeypatch):
     """Which else would take the files under way for those of a dead process."""
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(holder, "PATIENCE_SECONDS", 0.1)
     under_way = tmp_path / f"{SHARDS[0]}.part-{'0' * 32}"
     with claims.hold(str(tmp_path), "a prepare"):
         under_way.write_bytes(b"half")

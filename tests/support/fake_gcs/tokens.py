@@ -10,6 +10,8 @@ FOR_TESTING = "fake"  # what GOOGLE_AUTH_TOKEN_FOR_TESTING says; it does not exp
 _ATTRIBUTES = {
     "instance/zone": b"projects/1/zones/us-central1-a",
     "project/project-id": b"fake",
+    # What Google's own libraries ask for before a token.
+    "instance/service-accounts/default/": b'{"email": "default", "scopes": []}',
 }
 
 
@@ -75,5 +77,5 @@ def metadata(path: str, headers: Mapping[str, str], tokens: Tokens) -> Answer:
     else:
         answer = Answer(200 if path in _ATTRIBUTES else 404)
         answer.content = _ATTRIBUTES.get(path, b"")
-    answer.headers["Metadata-Flavor"] = "Google"
+    answer.headers |= {"Metadata-Flavor": "Google", "Content-Type": "application/json"}
     return answer

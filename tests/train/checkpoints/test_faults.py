@@ -30,7 +30,7 @@ from tests.support.saved import (
     values_of,
     variables,
 )
-from train.checkpoints import bundle, directory, manager
+from train.checkpoints import bundle, commit, directory, manager
 from train.checkpoints.bundle import CorruptCheckpoint
 from train.checkpoints.manager import Checkpoints
 
@@ -269,7 +269,7 @@ def test_stale_files_that_cannot_be_removed(folder, nobody, monkeypatch):
     folder.chmod(0o555)
     nobody()
     with pytest.raises(UserError, match=r"cannot remove what was left in \.: .* mend"):
-        Checkpoints(variables(), ".", keep=9)
+        bundle.remove_stale(".")
 
 
 def test_folder_that_vanishes(folder):
@@ -287,10 +287,10 @@ def test_folder_that_vanishes(folder):
 def test_folder_that_vanishes_while_it_is_written_to(folder, monkeypatch):
     def vanish(path, directory, fence):
         shutil.rmtree(folder)
-        return commit(path, directory, fence)
+        return as_ever(path, directory, fence)
 
-    commit = bundle._commit
-    monkeypatch.setattr(bundle, "_commit", vanish)
+    as_ever = commit.commit
+    monkeypatch.setattr(commit, "commit", vanish)
     with pytest.raises(UserError, match=r"No such file.*the last good one is none yet"):
         saves(folder, 30)
 

@@ -339,7 +339,7 @@ def test_only_what_is_stale_is_removed(folder, prefix):
     for name in ("ckpt-best.index", "ckpt-020.index", "ckpt-30.json", "notes"):
         (folder / name).write_text("mine")
     before = set(files(folder))
-    assert restored(folder) == 20
+    bundle.remove_stale(str(folder))
     assert before - set(files(folder)) == {stale.name}
     assert (mine / "ckpt-30.index").exists()
 
@@ -390,7 +390,7 @@ def test_what_only_has_the_name_of_something_stale_stays(folder, prefix, make, c
     staging = folder / f"{prefix}-{'0a' * 16}"
     why = make(staging)
     before = {path: path.lstat() for path in sorted(folder.rglob("*"))}
-    assert restored(folder) == 20
+    bundle.remove_stale(str(folder))
     assert capsys.readouterr().err == f"warning: {staging} stays: {why}; move it away\n"
     after = {path: path.lstat() for path in sorted(folder.rglob("*"))}
     assert {p: s.st_mtime_ns for p, s in after.items()} == {
@@ -409,15 +409,9 @@ def test_what_a_killed_write_leaves_goes(folder):
         *all_files(30),
     ):
         (staging / name).write_text("half")
-    assert restored(folder) == 20
+    bundle.remove_stale(str(folder))
     assert files(folder) == all_files(10, 20)
-
-
-def test_others_than_the_chief_remove_nothing(folder):
-    (folder / f".staging-{'0a' * 16}").mkdir()
-    before = files(folder)
-    Checkpoints(variables(), str(folder), keep=1, writes=False)
-    assert files(folder) == before
+    assert restored(folder) == 20
 
 
 # Several processes

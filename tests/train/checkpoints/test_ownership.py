@@ -389,7 +389,7 @@ def test_only_what_names_this_run_is_left_of_it(tmp_path):
 
 def test_a_rotation_stops_at_the_fence(folder):
     """It is taken over right behind the commit."""
-    passes = iter([None])
+    passes = iter([None] * 4)  # of an index that goes, and three files
 
     def fence():
         if next(passes, taken_over):
@@ -424,6 +424,17 @@ def test_of_best_ones_only_what_can_be_read_is_deleted(folder):
     left = contents(folder / "best")
     assert "ckpt-10.index" not in left
     assert theirs.items() <= left.items()
+
+
+def test_one_best_is_left_where_a_kill_has_left_two(folder):
+    """Between the copy of the better one and the deletion of the one before."""
+    for step in (10, 20):
+        bundle.copy(f"{folder}/ckpt-{step}", f"{folder}/best")
+        (folder / "best" / f"scores-ckpt-{step}.json").write_text('{"ema_top1": 0.5}')
+    scores = {"checkpoint": f"{folder}/ckpt-10", "ema_top1": 0.4}
+    assert not evaluation.keep_best(str(folder), scores)
+    assert bundle.steps(f"{folder}/best") == {20}
+    assert not (folder / "best" / "scores-ckpt-10.json").exists()
 
 
 def test_no_number_is_written_behind_the_fence(tmp_path):

@@ -376,9 +376,9 @@ def test_loops_are_written_every_half_minute_and_events_at_once(tmp_path, clock)
 
 
 def test_a_slow_disk_is_written_to_less_often(tmp_path, clock, monkeypatch):
-    def slow(path, data):
+    def slow(path, data, **options):
         clock[0] += 2
-        write(path, data)
+        write(path, data, **options)
 
     write = gfiles.write_bytes
     monkeypatch.setattr(gfiles, "write_bytes", slow)
