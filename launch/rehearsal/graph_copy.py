@@ -23,7 +23,7 @@ from tensorflow.python.ops import control_flow_util_v2
 from common.errors import UserError
 
 IN_PROGRAM = "_tpu_replicate"  # attribute of what tpu.replicate has marked
-_ON_HOST = "_xla_outside_compilation"  # ... and of what of it stays on the host
+ON_HOST = "_xla_outside_compilation"  # ... and of what of it stays on the host
 _DROPPED_ATTRIBUTES = ("_tpu", "_xla_outside", "_class")
 # What the runtime's pass knows and this one does not.
 _UNKNOWN = frozenset(
@@ -146,7 +146,7 @@ class GraphCopy:
         attributes = self._attributes(op, source)
         made = []
         for core, device in enumerate(self._cores):
-            if _ON_HOST in op.node_def.attr:
+            if ON_HOST in op.node_def.attr:
                 spec = tf.DeviceSpec.from_string(device)
                 device = spec.replace(device_index=0).to_string()
             inputs = self._inputs(op, core)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.tpu import tpu
 
-from launch.rehearsal.graph_copy import IN_PROGRAM, GraphCopy, called, key
+from launch.rehearsal.graph_copy import IN_PROGRAM, ON_HOST, GraphCopy, called, key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Program:
     Attributes:
       cores: that run it.
       ops: how many of each kind it has, with the functions that it calls.
+      examples: the name of one of each kind.
       captures: tensors that come from outside.
     """
 
     cores: int
     ops: Mapping[str, int]
+    examples: Mapping[str, str]
     captures: int
 
 
@@ -50,10 +52,18 @@ def replicate(computation: Callable, inputs: Any, **options: Any) -> Any:
     copy = GraphCopy(outer, cores)
     for external, inside in traced.captures:
         copy.shared[key(inside)] = external
-    kinds = collections.Counter(op.type for op in _program_ops(traced))
-    programs.append(Program(len(cores), kinds, len(traced.captures)))
+    programs.append(_describe(traced, len(cores)))
     copy.copy_all(traced)
     return tf.nest.map_structure(copy.found, outputs, expand_composites=True)
+
+
+def _describe(traced: Any, cores: int) -> Program:
+    kinds = collections.Counter()
+    examples: dict[str, str] = {}
+    for op in _program_ops(traced):
+        kinds[op.type] += 1
+        examples.setdefault(op.type, op.name)
+    return Program(cores, kinds, examples, len(traced.captures))
 
 
 def _program_ops(graph: tf.Graph) -> Iterator[tf.Operation]:
@@ -62,6 +72,7 @@ def _program_ops(graph: tf.Graph) -> Iterator[tf.Operation]:
     while stack:
         of = stack.pop()
         for op in of.get_operations():
-            if of is not graph or IN_PROGRAM in op.node_def.attr:
+            marks = op.node_def.attr
+            if ON_HOST not in marks and (of is not graph or IN_PROGRAM in marks):
                 yield op
                 stack += called(op, of)

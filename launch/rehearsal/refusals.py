@@ -1,0 +1,116 @@
+"""What a pod would refuse, and a machine of one's own does not."""
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.framework import kernels
+
+from common import gfiles
+from common.errors import UserError
+from launch.rehearsal.pipelines import Pipeline
+from launch.rehearsal.replication import Program
+from launch.rehearsal.shim import changed
+from launch.rehearsal.workers import Slice
+from train.experiment import Experiment
+
+_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+_IGNORE_STATE = (
+    1  # of external_state_policy: what a pipeline holds does not matter here
+)
+# What the TPU's own pass takes away before XLA sees the program.
+_OF_TPUS = frozenset({"TPUReplicateMetadata", "CrossReplicaSum"})
+
+
+def local_data(
+    experiment: Experiment, on: Slice, shared_paths: Iterable[str]
+) -> Iterator[str]:
+    """Yield what is wrong with where the data lie, for hosts that each read them.
+
+    Args:
+      experiment: as it is meant.
+      on: the slice.
+      shared_paths: folders that lie on every host, by the user's word.
+    """
+    path = experiment.data_dir
+    if on.hosts == 1 or gfiles.local_path(path) is None:
+        return
+    if not any(_is_within(path, folder) for folder in shared_paths):
+        yield (
+            f"Experiment.data_dir = {path!r} is a folder of this machine, and each of "
+            f"the {on.hosts} hosts reads the data itself: put them on gs://, or say "
+            f"--shared_path={path} if every host has them there"
+        )
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def not_divided(experiment: Experiment, on: Slice) -> Iterator[str]:
+    """Yield why the batches that are meant cannot be divided among the replicas."""
+    try:
+        experiment.check_replicas(on.replicas)
+    except UserError as error:
+        yield str(error)
+
+
+def python_in(pipeline: Pipeline) -> Iterator[str]:
+    """Yield the Python functions that a pipeline calls.
+
+    TensorFlow has them run in the process that has made them, and gives the workers of
+    a slice "localhost" as its address: on another machine that is somebody else. One
+    host alone is this process itself, and may call them.
+    """
+    if pipeline.hosts == 1:
+        return
+    found = _nodes(pipeline.of_host(0)).keys() & _PYTHON
+    if found:
+        yield (
+            f"the {pipeline.name} pipeline calls Python ({', '.join(sorted(found))}: "
+            "tf.py_function, tf.numpy_function or Dataset.from_generator), and the "
+            f"{pipeline.hosts} hosts cannot call this process: write it with "
+            "TensorFlow's operations"
+        )
+
+
+def _nodes(dataset: tf.data.Dataset) -> Mapping[str, int]:
+    """Return the kinds of operations that a dataset and its functions are made of."""
+    graph = graph_pb2.GraphDef.FromString(
+        tf.raw_ops.DatasetToGraphV2(
+            input_dataset=tf.data.experimental.to_variant(dataset),
+            external_state_policy=_IGNORE_STATE,
+        ).numpy()
+    )
+    functions = [function.node_def for function in graph.library.function]
+    nodes = [node for nodes in (graph.node, *functions) for node in nodes]
+    return collections.Counter(node.op for node in nodes)
+
+
+def without_kernel(programs: Iterable[Program]) -> Iterator[str]:
+    """Yield the kinds of operations that XLA has no kernel for.
+
+    The kernels are those of this TensorFlow for CPUs: a TPU's differ in a few, which
+    the compiler alone knows.
+
+    Args:
+      programs: that were traced.
+
+    Raises:
+      UserError: this TensorFlow does not tell.
+    """
+    if not _has_kernel("AddV2"):
+        raise changed("XLA's kernels are not listed")
+    examples = {k: name for program in programs for k, name in program.examples.items()}
+    for kind in sorted(examples.keys() - _OF_TPUS):
+        if not _has_kernel(kind):
+            yield (
+                f"the step has an operation {kind} ({examples[kind]}), for which XLA "
+                "has no kernel: a TPU cannot run it"
+            )
+
+
+def _has_kernel(kind: str) -> bool:
+    found = kernels.get_registered_kernels_for_op(kind).kernel
+    return any(kernel.device_type == "XLA_CPU_JIT" for kernel in found)
