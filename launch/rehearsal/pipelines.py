@@ -19,7 +19,7 @@ from train.fault_tolerance.graph_errors import translate_errors
 Make = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 # This process, whatever machine the default device is on.
-_HERE = "/job:localhost/replica:0/task:0/device:CPU:0"
+HERE = "/job:localhost/replica:0/task:0/device:CPU:0"
 BATCHES = 2  # of each replica that are compared
 
 
@@ -42,7 +42,7 @@ class Pipeline:
     def of_host(self, host: int) -> tf.data.Dataset:
         """Return the part of one host, here."""
         context = tf.distribute.InputContext(self.hosts, host, self.replicas)
-        with tf.device(_HERE):
+        with tf.device(HERE):
             return self.make(context)
 
 
@@ -54,7 +54,7 @@ def find(experiment: Experiment, info: DatasetInfo, on: Slice) -> list[Pipeline]
     """
     taken: Any = _Taken()
     makes: dict[str, Make] = {}
-    with tf.device(_HERE):
+    with tf.device(HERE):
         model = state.build_model(experiment, info)
     for number, stage in enumerate(experiment.stages(info).values(), start=1):
         name = "training" if number == 1 else f"training (stage {number})"
@@ -92,7 +92,7 @@ def differences(pipeline: Pipeline, strategy: tf.distribute.Strategy) -> Iterato
             f"{first_line(error)}"
         )
         return
-    with translate_errors(), tf.device(_HERE):
+    with translate_errors(), tf.device(HERE):
         for host in range(pipeline.hosts):
             elements = pipeline.of_host(host).as_numpy_iterator()
             # The replicas of a host take turns.

@@ -9,7 +9,7 @@ from tensorflow.python.framework import kernels
 
 from common import gfiles
 from common.errors import UserError
-from launch.rehearsal.pipelines import Pipeline
+from launch.rehearsal.pipelines import HERE, Pipeline
 from launch.rehearsal.replication import Program
 from launch.rehearsal.shim import changed
 from launch.rehearsal.workers import Slice
@@ -77,12 +77,12 @@ def python_in(pipeline: Pipeline) -> Iterator[str]:
 
 def _nodes(dataset: tf.data.Dataset) -> Mapping[str, int]:
     """Return the kinds of operations that a dataset and its functions are made of."""
-    graph = graph_pb2.GraphDef.FromString(
-        tf.raw_ops.DatasetToGraphV2(
+    with tf.device(HERE):
+        text = tf.raw_ops.DatasetToGraphV2(
             input_dataset=tf.data.experimental.to_variant(dataset),
             external_state_policy=_IGNORE_STATE,
-        ).numpy()
-    )
+        )
+    graph = graph_pb2.GraphDef.FromString(text.numpy())
     functions = [function.node_def for function in graph.library.function]
     nodes = [node for nodes in (graph.node, *functions) for node in nodes]
     return collections.Counter(node.op for node in nodes)

@@ -27,7 +27,7 @@ def start(
         sys.executable,
         *("-m", "launch.rehearsal.client", kind, str(number)),
         *(f"--gin_file={gin_file}", f"--model_dir={model_dir}"),
-        *(f"--gin_param={one}" for one in bindings(data_dir, _whole(changes))),
+        *(f"--gin_param={one}" for one in bindings(data_dir, _settings(changes))),
         *(arguments or ["--mode=train"]),
     ]
     environment = {"TPU_NAME": tpu_name, **(environment or {})}
@@ -55,11 +55,16 @@ def run(*arguments: Any, **options: Any) -> str:
     return end(start(*arguments, **options))
 
 
-def _whole(changes: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name if "." in name else f"experiment.Experiment.{name}": value
-        for name, value in changes.items()
-    }
+def _settings(changes: dict[str, Any]) -> dict[str, Any]:
+    """Write a setting as a config has it: of Experiment, if it does not say."""
+    modules = {"build_model": "efficientnet_x"}
+    whole = {}
+    for name, value in changes.items():
+        if "." not in name:
+            name = f"Experiment.{name}"
+        module = modules.get(name.partition(".")[0], "experiment")
+        whole[f"{module}.{name}"] = value
+    return whole
 
 
 def differing(*model_dirs: Any) -> Sequence[str]:
