@@ -29,6 +29,7 @@ _DROPPED_ATTRIBUTES = ("_tpu", "_xla_outside", "_class")
 _UNKNOWN = frozenset(
     {"AllToAll", "CollectivePermute", "InfeedDequeueTuple", "OutfeedEnqueueTuple"}
 )
+_LOWERED = "_lower_using_switch_merge"
 _LOOPS = ("While", "StatelessWhile")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
@@ -204,7 +205,7 @@ class GraphCopy:
             "body": _attribute(func={"name": next(names)}),
             "output_shapes": _attribute(list=_list(shape=shapes)),
             "parallel_iterations": op.node_def.attr["parallel_iterations"],
-            "_lower_using_switch_merge": _attribute(b=True),
+            _LOWERED: _attribute(b=True),
         }
         made = self._make(op, op.type, given, attributes, dtypes=dtypes)
         self._copies[op.name] = [made]
@@ -293,6 +294,10 @@ class GraphCopy:
                 if function.name and not self._graph._is_function(function.name):
                     found = source._get_function(function.name)
                     self._graph._add_function_recursive(found)
+        if op.type in (*_LOOPS, *_BRANCHES):
+            # TensorFlow leaves it to XLA in what it traces for a TPU. Where it is not
+            # set, the CPU rounds otherwise.
+            result[_LOWERED] = _attribute(b=True)
         return result
 
 

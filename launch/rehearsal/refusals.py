@@ -75,6 +75,19 @@ def python_in(pipeline: Pipeline) -> Iterator[str]:
         )
 
 
+def copied_state(pipeline: Pipeline) -> Iterator[str]:
+    """Yield that a pipeline holds what each host gets a copy of, to change by itself.
+
+    No slice refuses it.
+    """
+    if "VarHandleOp" in _nodes(pipeline.of_host(0)):
+        yield (
+            f"the {pipeline.name} pipeline holds a variable (a tf.Variable, or a "
+            "tf.random.Generator): each host has a copy of its own, all from the same "
+            "value, and no checkpoint has it"
+        )
+
+
 def _nodes(dataset: tf.data.Dataset) -> Mapping[str, int]:
     """Return the kinds of operations that a dataset and its functions are made of."""
     with tf.device(HERE):

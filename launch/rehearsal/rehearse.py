@@ -66,6 +66,7 @@ def rehearse(
     pipes = pipelines.find(short.experiment, info, on)
     python = [line for pipe in pipes for line in refusals.python_in(pipe)]
     report.refused += python
+    report.notes += [line for pipe in pipes for line in refusals.copied_state(pipe)]
     if python or not _compare(pipes, strategy, report):
         return report
 
