@@ -1,7 +1,6 @@
 """What a pod would refuse, and a machine of one's own does not."""
 
-import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
@@ -16,9 +15,7 @@ from launch.rehearsal.workers import Slice
 from train.experiment import Experiment
 
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
-_IGNORE_STATE = (
-    1  # of external_state_policy: what a pipeline holds does not matter here
-)
+_IGNORE_STATE = 1  # of external_state_policy
 # What the TPU's own pass takes away before XLA sees the program.
 _OF_TPUS = frozenset({"TPUReplicateMetadata", "CrossReplicaSum"})
 
@@ -65,7 +62,7 @@ def python_in(pipeline: Pipeline) -> Iterator[str]:
     """
     if pipeline.hosts == 1:
         return
-    found = _nodes(pipeline.of_host(0)).keys() & _PYTHON
+    found = _kinds(pipeline.of_host(0)) & _PYTHON
     if found:
         yield (
             f"the {pipeline.name} pipeline calls Python ({', '.join(sorted(found))}: "
@@ -80,7 +77,7 @@ def copied_state(pipeline: Pipeline) -> Iterator[str]:
 
     No slice refuses it.
     """
-    if "VarHandleOp" in _nodes(pipeline.of_host(0)):
+    if "VarHandleOp" in _kinds(pipeline.of_host(0)):
         yield (
             f"the {pipeline.name} pipeline holds a variable (a tf.Variable, or a "
             "tf.random.Generator): each host has a copy of its own, all from the same "
@@ -88,7 +85,7 @@ def copied_state(pipeline: Pipeline) -> Iterator[str]:
         )
 
 
-def _nodes(dataset: tf.data.Dataset) -> Mapping[str, int]:
+def _kinds(dataset: tf.data.Dataset) -> set[str]:
     """Return the kinds of operations that a dataset and its functions are made of."""
     with tf.device(HERE):
         text = tf.raw_ops.DatasetToGraphV2(
@@ -97,8 +94,7 @@ def _nodes(dataset: tf.data.Dataset) -> Mapping[str, int]:
         )
     graph = graph_pb2.GraphDef.FromString(text.numpy())
     functions = [function.node_def for function in graph.library.function]
-    nodes = [node for nodes in (graph.node, *functions) for node in nodes]
-    return collections.Counter(node.op for node in nodes)
+    return {node.op for nodes in (graph.node, *functions) for node in nodes}
 
 
 def without_kernel(programs: Iterable[Program]) -> Iterator[str]:

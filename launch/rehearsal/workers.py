@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 from common.errors import UserError
 from common.project import ROOT
@@ -109,13 +110,13 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "no_proxy": hosts, "NO_PROXY": hosts}
 
 
-def _port(process: subprocess.Popen, log: object) -> int:
+def _port(process: subprocess.Popen, log: IO[bytes]) -> int:
     assert process.stdout is not None
     line = process.stdout.readline()
     if line:
         return int(line)
-    log.seek(0)  # pyright: ignore[reportAttributeAccessIssue]
-    said = log.read().decode(errors="replace").strip()  # pyright: ignore
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip()
     raise UserError(
         f"a worker of the rehearsal has ended with {process.wait()}: "
         + (said.splitlines() or ["it said nothing"])[-1]

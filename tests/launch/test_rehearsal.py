@@ -1,5 +1,6 @@
 """python -m launch.rehearsal: what it runs, what it refuses, what it says."""
 
+import ast
 import dataclasses
 import json
 import subprocess
@@ -19,7 +20,7 @@ from tests.support.runs import TINY, config_of, experiment_of
 PROGRESSIVE = "tests/data/train/progressive.gin"
 
 
-def rehearsal(*arguments, **environment):
+def rehearsal(*arguments):
     command = [sys.executable, "-m", "launch.rehearsal", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=600, check=False
@@ -54,7 +55,7 @@ def test_a_plan_has_the_programs_of_the_run_on_smaller_batches(digits):
 
 def as_changes(made):
     pairs = (line.split(" = ", 1) for line in made.bindings)
-    return {name: eval(value) for name, value in pairs}
+    return {name: ast.literal_eval(value) for name, value in pairs}
 
 
 def test_a_plan_keeps_micro_batches_and_batches_that_are_small(digits):
