@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from common import cli
 from common.errors import Restart, Status, UserError
 from launch.rehearsal import workers
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from train.settings import flags
 
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Print the report; the status says whether a slice would refuse something."""
-    on = Slice(arguments.hosts, arguments.cores)
+    on = SliceShape(arguments.hosts, arguments.cores)
     with _workers(on), _folder(arguments.model_dir) as model_dir:
         # TensorFlow looks at the environment when it is imported.
         from launch.rehearsal import cores, report
@@ -99,13 +99,13 @@ def main(arguments: argparse.Namespace) -> Status:
 
 
 @contextlib.contextmanager
-def _workers(on: Slice) -> Iterator[None]:
+def _workers(on: SliceShape) -> Iterator[None]:
     """Start the hosts of a slice and name them; one host is this process itself."""
     if on.hosts == 1:
         os.environ["TPU_NAME"] = "local"
         yield
         return
-    with workers.started(on) as slice_:
+    with workers.started(on.hosts, on.cores) as slice_:
         os.environ.update(workers.without_proxy(os.environ))
         os.environ["TPU_NAME"] = slice_.tpu_name
         try:

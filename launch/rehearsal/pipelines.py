@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from common.errors import Restart, first_line
 from input_pipeline.dataset_info import DatasetInfo
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from models.input_form import input_form
 from train import datasets, stages, state
 from train.experiment import Experiment
@@ -46,7 +46,7 @@ class Pipeline:
             return self.make(context)
 
 
-def find(experiment: Experiment, info: DatasetInfo, on: Slice) -> list[Pipeline]:
+def find(experiment: Experiment, info: DatasetInfo, on: SliceShape) -> list[Pipeline]:
     """Return the pipelines of a run: of each of its stages, and of the evaluation.
 
     Raises:

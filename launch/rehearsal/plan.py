@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from input_pipeline.dataset_info import DatasetInfo
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from train.experiment import Experiment
 from train.stage_rows import UNTIL
 
@@ -35,7 +35,7 @@ class Plan:
 def make(
     experiment: Experiment,
     info: DatasetInfo,
-    on: Slice,
+    on: SliceShape,
     *,
     steps: int,
     images_per_core: int,

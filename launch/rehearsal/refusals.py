@@ -11,7 +11,7 @@ from common.errors import UserError
 from launch.rehearsal.pipelines import HERE, Pipeline
 from launch.rehearsal.replication import Program
 from launch.rehearsal.shim import changed
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from train.experiment import Experiment
 
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
@@ -21,7 +21,7 @@ _OF_TPUS = frozenset({"TPUReplicateMetadata", "CrossReplicaSum"})
 
 
 def local_data(
-    experiment: Experiment, on: Slice, shared_paths: Iterable[str]
+    experiment: Experiment, on: SliceShape, shared_paths: Iterable[str]
 ) -> Iterator[str]:
     """Yield what is wrong with where the data lie, for hosts that each read them.
 
@@ -45,7 +45,7 @@ def _is_within(path: str, folder: str) -> bool:
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
 
 
-def not_divided(experiment: Experiment, on: Slice) -> Iterator[str]:
+def not_divided(experiment: Experiment, on: SliceShape) -> Iterator[str]:
     """Yield why the batches that are meant cannot be divided among the replicas."""
     try:
         experiment.check_replicas(on.replicas)

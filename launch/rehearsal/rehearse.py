@@ -10,7 +10,7 @@ from launch.rehearsal import pipelines, plan, refusals, replication
 from launch.rehearsal.pipelines import Pipeline
 from launch.rehearsal.plan import Plan
 from launch.rehearsal.report import Report
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from train import config, run
 from train.config import ResolvedConfig
 from train.distribution import strategies
@@ -22,7 +22,7 @@ _EXPERIMENT = "experiment.Experiment"
 def rehearse(
     gin_files: Sequence[str],
     gin_params: Sequence[str],
-    on: Slice,
+    on: SliceShape,
     model_dir: str,
     *,
     steps: int,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.console import count, wrap
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 
 LEAVES_OUT = (
     "the TPU's bridge: which operations compile, shapes that depend on values, what "
@@ -29,7 +29,7 @@ class Report:
       tensorflow: its version.
     """
 
-    on: Slice
+    on: SliceShape
     tensorflow: str
     rehearsed: dict[str, str] = dataclasses.field(default_factory=dict)
     refused: list[str] = dataclasses.field(default_factory=list)

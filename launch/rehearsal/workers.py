@@ -24,7 +24,7 @@ _OF_THE_CLIENT = "GCS_"
 
 
 @dataclasses.dataclass(frozen=True)
-class Slice:
+class SliceShape:
     """The slice that is rehearsed.
 
     Attributes:
@@ -68,23 +68,24 @@ class Workers:
 
 @contextlib.contextmanager
 def started(
-    on: Slice, environment: Mapping[str, str] | None = None
+    hosts: int, cores: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[Workers]:
     """Start the workers of a slice; end them behind it, or with this process.
 
     Args:
-      on: the slice.
+      hosts: how many.
+      cores: of each.
       environment: what they have in place of, or besides, this process' own. What
         tunes the reading of gs:// they have from here alone.
 
     Raises:
       UserError: one of them does not start.
     """
-    command = [sys.executable, "-m", "launch.rehearsal.worker", str(on.cores)]
+    command = [sys.executable, "-m", "launch.rehearsal.worker", str(cores)]
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         processes = []
-        for _ in range(on.hosts):
+        for _ in range(hosts):
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,

@@ -14,7 +14,7 @@ from launch.rehearsal import pipelines, plan, refusals, report
 from launch.rehearsal.pipelines import Pipeline
 from launch.rehearsal.replication import Program
 from launch.rehearsal.report import Report
-from launch.rehearsal.workers import Slice
+from launch.rehearsal.workers import SliceShape
 from tests.support.runs import TINY, config_of, experiment_of
 
 PROGRESSIVE = "tests/data/train/progressive.gin"
@@ -40,7 +40,7 @@ def experiment(data_dir, **changes):
 def test_a_plan_has_the_programs_of_the_run_on_smaller_batches(digits):
     meant = experiment_of(digits, gin_file=PROGRESSIVE)
     made = plan.make(
-        meant, load_info(str(digits)), Slice(2, 2), steps=4, images_per_core=2
+        meant, load_info(str(digits)), SliceShape(2, 2), steps=4, images_per_core=2
     )
     short = config_of(digits, gin_file=PROGRESSIVE, **as_changes(made)).experiment
     info = load_info(str(digits))
@@ -61,7 +61,7 @@ def as_changes(made):
 def test_a_plan_keeps_micro_batches_and_batches_that_are_small(digits):
     meant = experiment(digits, accumulation_steps=5, eval_split="validation[1shard:]")
     info = load_info(str(digits))
-    made = plan.make(meant, info, Slice(1, 2), steps=1, images_per_core=8)
+    made = plan.make(meant, info, SliceShape(1, 2), steps=1, images_per_core=8)
     assert made.images_per_core == 2  # of 20 images, on 2 replicas in 5 parts
     changes = as_changes(made)
     assert changes["experiment.Experiment.global_batch_size"] == 20
@@ -81,16 +81,16 @@ def test_a_plan_keeps_micro_batches_and_batches_that_are_small(digits):
     ],
 )
 def test_data_that_other_hosts_lack(data_dir, hosts, shared, refused):
-    lines = [*refusals.local_data(experiment(data_dir), Slice(hosts, 8), shared)]
+    lines = [*refusals.local_data(experiment(data_dir), SliceShape(hosts, 8), shared)]
     assert [data_dir in line and "4 hosts" in line for line in lines] == [
         True
     ] * refused
 
 
 def test_batches_that_the_replicas_do_not_divide():
-    (line,) = refusals.not_divided(experiment("gs://b/d"), Slice(2, 4))
+    (line,) = refusals.not_divided(experiment("gs://b/d"), SliceShape(2, 4))
     assert "global_batch_size = 20 does not divide by the 8 replicas" in line
-    assert [*refusals.not_divided(experiment("gs://b/d"), Slice(2, 2))] == []
+    assert [*refusals.not_divided(experiment("gs://b/d"), SliceShape(2, 2))] == []
 
 
 def of(dataset, hosts=2):
@@ -170,7 +170,7 @@ def test_pipelines_that_differ_between_here_and_there():
 
 
 def test_what_a_report_says():
-    found = Report(Slice(4, 2), "2.20.0", {"input": "compared"})
+    found = Report(SliceShape(4, 2), "2.20.0", {"input": "compared"})
     assert report.to_json(found)["replicas"] == 8
     text = report.describe(found)
     assert text.startswith("4 hosts x 2 cores: ")

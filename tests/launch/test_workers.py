@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from launch.rehearsal import workers
-from launch.rehearsal.workers import Slice
 
 
 def test_a_client_reaches_the_workers_past_a_proxy():
@@ -31,7 +30,7 @@ def test_workers_have_an_environment_of_their_own(monkeypatch):
 PARENT = """
 import os, sys
 from launch.rehearsal import workers
-with workers.started(workers.Slice(2, 1)) as slice_:
+with workers.started(2, 1) as slice_:
     print(*slice_.ports, flush=True)
     sys.stdin.read()
 """
@@ -61,4 +60,4 @@ def test_workers_end_with_who_has_started_them():
 def test_a_worker_that_does_not_start_is_an_error_in_one_line(monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     with pytest.raises(workers.UserError, match=r"a worker .* has ended with 1: "):
-        workers.started(Slice(1, 1)).__enter__()
+        workers.started(1, 1).__enter__()
