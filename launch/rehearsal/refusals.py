@@ -1,12 +1,15 @@
 """What a pod would refuse, and a machine of one's own does not."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import kernels
 
 from common import gfiles
+from common.console import named
 from common.errors import UserError
 from launch.rehearsal.pipelines import HERE, Pipeline
 from launch.rehearsal.replication import Program
@@ -85,8 +88,36 @@ def copied_state(pipeline: Pipeline) -> Iterator[str]:
         )
 
 
-def _kinds(dataset: tf.data.Dataset) -> set[str]:
-    """Return the kinds of operations that a dataset and its functions are made of."""
+def local_files(pipeline: Pipeline, known: Sequence[str]) -> Iterator[str]:
+    """Yield the files of this machine that a pipeline of several hosts names.
+
+    Args:
+      pipeline: to look through.
+      known: folders that are judged elsewhere, or that every host has.
+    """
+    if pipeline.hosts == 1:
+        return
+    nodes = _nodes(pipeline.of_host(0))
+    texts = {text for node in nodes for text in node.attr["value"].tensor.string_val}
+    paths = sorted(os.fsdecode(text) for text in texts if _is_file(text))
+    strange = [p for p in paths if not any(_is_within(p, folder) for folder in known)]
+    if strange:
+        yield (
+            f"the {pipeline.name} pipeline names {named(strange)} of this machine, and "
+            f"each of the {pipeline.hosts} hosts would look for it on its own disk: "
+            "put it on gs://, or say --shared_path if every host has it there"
+        )
+
+
+def _is_file(text: bytes) -> bool:
+    try:
+        return os.path.isfile(text)
+    except ValueError:  # bytes that are no name
+        return False
+
+
+def _nodes(dataset: tf.data.Dataset) -> list[Any]:
+    """Return the nodes that a dataset and its functions are made of."""
     with tf.device(HERE):
         text = tf.raw_ops.DatasetToGraphV2(
             input_dataset=tf.data.experimental.to_variant(dataset),
@@ -94,7 +125,11 @@ def _kinds(dataset: tf.data.Dataset) -> set[str]:
         )
     graph = graph_pb2.GraphDef.FromString(text.numpy())
     functions = [function.node_def for function in graph.library.function]
-    return {node.op for nodes in (graph.node, *functions) for node in nodes}
+    return [node for nodes in (graph.node, *functions) for node in nodes]
+
+
+def _kinds(dataset: tf.data.Dataset) -> set[str]:
+    return {node.op for node in _nodes(dataset)}
 
 
 def without_kernel(programs: Iterable[Program]) -> Iterator[str]:

@@ -66,7 +66,10 @@ def rehearse(
     pipes = pipelines.find(short.experiment, info, on)
     python = [line for pipe in pipes for line in refusals.python_in(pipe)]
     report.refused += python
-    report.notes += [line for pipe in pipes for line in refusals.copied_state(pipe)]
+    known = [short.experiment.data_dir, *shared_paths]
+    for pipe in pipes:
+        report.refused += refusals.local_files(pipe, known)
+        report.notes += refusals.copied_state(pipe)
     if python or not _compare(pipes, strategy, report):
         return report
 

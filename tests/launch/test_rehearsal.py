@@ -134,6 +134,18 @@ def test_python_in_a_pipeline(dataset, found):
     assert [*refusals.python_in(of(dataset, hosts=1))] == []
 
 
+@pytest.mark.parametrize(
+    ("hosts", "known", "refused"),
+    [(2, [], True), (1, [], False), (2, ["tests/data"], False)],
+)
+def test_a_local_file_in_a_pipeline(hosts, known, refused):
+    path = "tests/data/train/tiny.gin"
+    read = numbers().map(lambda n: tf.io.read_file(path))
+    lines = [*refusals.local_files(of(read, hosts), known)]
+    assert len(lines) == refused
+    assert all(f"the training pipeline names {path} of this" in s for s in lines)
+
+
 def test_a_variable_in_a_pipeline():
     variable = tf.Variable(tf.constant(2, tf.int64))
     (line,) = refusals.copied_state(of(numbers().map(lambda n: variable * n)))
