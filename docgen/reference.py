@@ -15,6 +15,7 @@ ROOMS = (
     "input_pipeline",
     "train",
     "preflight",
+    "launch",
     "performance",
     "search",
     "tpu_compiler",

@@ -8,7 +8,13 @@ from benchmarks.commands import UNKNOWN_FLAG, Answer, Answers, Command
 FOUND = commands.find()
 # It speaks JSON with the process that starts it, in an environment of its own.
 # Processes that a command starts for itself.
-NO_COMMAND = {"search.engine.evaluation", "search.engine.worker", "tpu_compiler.worker"}
+NO_COMMAND = {
+    "launch.rehearsal.client",
+    "launch.rehearsal.worker",
+    "search.engine.evaluation",
+    "search.engine.worker",
+    "tpu_compiler.worker",
+}
 
 
 def is_run_as_a_program(tree):

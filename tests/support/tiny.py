@@ -92,3 +92,18 @@ def spoilt(
     Of two replicas without micro-batches that is the first one, in the sixth step.
     """
     return images, targets * tf.where(seed[1] == 10, 1e6, 1.0)
+
+
+def spelled(
+    images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, **_
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A mixing with an operation on strings, which XLA does not know."""
+    digits = tf.strings.length(tf.strings.as_string(seed[0]))
+    return images, targets + 0.0 * tf.cast(digits, targets.dtype)
+
+
+def inverted(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """An augmentation that Python computes."""
+    del seed
+    found = tf.numpy_function(lambda pixels: 255 - pixels, [image], tf.uint8)
+    return tf.ensure_shape(found, image.shape)
