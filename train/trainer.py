@@ -384,6 +384,7 @@ class Trainer:
             "weight_norm": decaying,
             "all_norm": every,
             "learning_rate": tf.convert_to_tensor(state.optimizer.learning_rate),
+            "ema_decay": ema.effective_decay(self._experiment.ema_decay, state.step),
             **({} if state.loss_scale is None else {"scale": state.loss_scale.scale}),
         }
 
@@ -393,9 +394,9 @@ class Trainer:
         Raises:
           NonFinite: a loss, a gradient or a weight is infinite or not a number.
         """
+        seconds = time.perf_counter() - self._began
         read = self._read()
         steps, step = round(read["steps"]), round(read["step"])
-        seconds = time.perf_counter() - self._began
         if (first_bad := round(read["first_bad"])) >= 0:
             scaling = "" if self.state.loss_scale is None else _NOT_SCALED
             raise NonFinite(first_bad, f"the loss or its gradient{scaling}")
@@ -416,7 +417,7 @@ class Trainer:
             gradient_norm=_mean(read["gradient_norm"], read.get("updates", steps)),
             gradient_norm_max=read["gradient_norm_max"],
             weight_norm=read["weight_norm"],
-            ema_decay=float(ema.effective_decay(self._experiment.ema_decay, step)),
+            ema_decay=read["ema_decay"],
             skipped_records=round(read["skipped"]),
             images=round(read["images"]),
             **self._scaling(steps, read),

@@ -106,8 +106,8 @@ def _of_others(workers: Sequence[str], directory: str) -> str:
     addresses = ",".join(f"grpc://{host}:{_TPU_PROFILER_PORT}" for host in hosts)
     return (
         "there will be no profile of profile_steps: the devices are those of the "
-        "slice's workers, not of this process. While the run trains, for two seconds of "
-        "theirs: "
+        "slice's workers, not of this process. While the run trains, for two seconds "
+        "of theirs: "
         f'python -c "import tensorflow as tf; tf.profiler.experimental.client.trace('
         f"'{addresses}', '{directory}', 2000)\""
     )
