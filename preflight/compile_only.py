@@ -16,8 +16,9 @@ class CompileOnlyStrategy(tf.distribute.Strategy):
 
     What the trainer asks of a strategy is answered as TPUStrategy would on such a
     slice: how many replicas there are, and reductions over them. Variables lie once, on
-    the CPU. Two things differ from a replica of TPUStrategy: the replica's number is
-    the constant 0, and variables are not mirrored.
+    the CPU. Three things differ from a replica of TPUStrategy: the replica's number is
+    the constant 0, variables are not mirrored, and nothing asks for merge_call, which
+    TPUStrategy has; its program is the same with it and without.
     """
 
     def __init__(self, num_replicas: int):
@@ -41,7 +42,7 @@ class _Extended(OneDeviceExtended):
         return self._replicas
 
     def _use_merge_call(self) -> bool:
-        return False  # as on a TPU: a replica reduces within its own program
+        return False  # there is one replica's program, and nobody to merge with
 
     def _replica_ctx_all_reduce(
         self, reduce_op: tf.distribute.ReduceOp, value: Any, options: Any = None

@@ -180,10 +180,10 @@ class Controller:
         """Train to step `end`, or to where SIGTERM comes, and report it."""
         trainer = self._stages.trainer
         first, phase = step, f"steps {step:,} to {end:,}"
-        factor = _COMPILING if self._seconds_per_step is None else 1.0
+        factor = 1.0 if trainer.calls else _COMPILING
         self._watchdog.phase(phase, step, timeout_factor=factor)
-        trainer.begin_loop()
         with translate_errors():
+            trainer.begin_loop()
             while step < end:
                 stopped, steps = self._sync_stop(end - step)
                 if stopped:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from train.distribution import slices
+
 
 def effective_decay(decay: float, step: tf.Tensor | int) -> tf.Tensor:
     """Return min(decay, (1 + step) / (10 + step)), float32.
@@ -29,9 +31,13 @@ def averaged_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def copy(model: keras.Model, shadow: keras.Model) -> None:
-    """Start the average at the model's present values."""
-    for average, variable in _pairs(model, shadow):
-        average.assign(variable)
+    """Start the average at the model's present values; under the strategy's scope."""
+
+    def assign() -> None:
+        for average, variable in _pairs(model, shadow):
+            average.assign(variable)
+
+    slices.at_once(assign)
 
 
 def update(model: keras.Model, shadow: keras.Model, decay: tf.Tensor) -> None:

@@ -20,6 +20,7 @@ from models.input_form import input_form
 from train import losses, metrics, pretrained, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
 from train.datasets import eval_dataset
+from train.distribution import slices
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.run_data import SplitData, split_data
@@ -137,6 +138,8 @@ class Evaluator(orbit.StandardEvaluator):
             self._sums = metrics.Sums(
                 ["images", *(prefix + score for prefix in models for score in scores)]
             )
+        self._reset = tf.function(self._sums.reset, autograph=False)
+        self._read = metrics.reader(self._sums.totals, slices.host_cpu(strategy))
 
     def score(self, path: str) -> dict[str, Any]:
         """Return the scores for summary.json: of what, on how many images.
@@ -161,7 +164,7 @@ class Evaluator(orbit.StandardEvaluator):
 
     def eval_begin(self) -> None:
         """Forget the evaluation before."""
-        self._sums.reset()
+        self._reset()
 
     def eval_step(self, iterator) -> None:
         """Score one global batch."""
@@ -184,7 +187,7 @@ class Evaluator(orbit.StandardEvaluator):
 
     def eval_end(self) -> dict[str, float]:
         """Return images (their number) and the mean of every score over them."""
-        sums = self._sums.read()
+        sums = self._read()
         images = sums.pop("images")
         return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 

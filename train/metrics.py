@@ -1,7 +1,8 @@
 """What is measured of a loop of steps: sums on the device, and what is read of them."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -82,12 +83,37 @@ class Sums:
         for variable in self._sums.values():
             variable.assign(0.0)
 
-    def read(self) -> dict[str, float]:
-        """Return the totals over all replicas. In the cross-replica context."""
-        return {
-            name: float(variable.read_value().numpy())
-            for name, variable in self._sums.items()
-        }
+    def totals(self) -> dict[str, tf.Tensor]:
+        """Return the sums over all replicas. In the cross-replica context."""
+        return {name: variable.read_value() for name, variable in self._sums.items()}
+
+
+def reader(
+    numbers: Callable[[], Mapping[str, tf.Tensor]], device: str = ""
+) -> Callable[[], dict[str, float]]:
+    """Make what reads many scalars of the devices as one: in one function, one copy.
+
+    Args:
+      numbers: returns them, float32 or integers up to 2**53, by name.
+      device: of what is no variable's; "" is TensorFlow's choice.
+
+    Returns:
+      Function that returns their values of now.
+    """
+    names: list[str] = []
+
+    @functools.partial(tf.function, autograph=False)
+    def read() -> tf.Tensor:
+        with tf.device(device):
+            found = numbers()
+            names[:] = found
+            return tf.stack([tf.cast(value, tf.float64) for value in found.values()])
+
+    def values() -> dict[str, float]:
+        found = read().numpy().tolist()  # names them when it is traced
+        return dict(zip(names, found, strict=True))
+
+    return values
 
 
 def equal_on_replicas(value: float) -> tf.Variable:

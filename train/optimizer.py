@@ -25,13 +25,15 @@ class RMSprop(keras.optimizers.RMSprop):
     would be 1/sqrt(1 - rho) times too long.
     """
 
-    def build(self, variables) -> None:
-        """Create the slots and set the mean squares to one."""
-        if self.built:
-            return
-        super().build(variables)
-        for velocity in self._velocities:
-            velocity.assign(keras.ops.ones_like(velocity))
+    def add_variable_from_reference(
+        self, reference_variable, name=None, initializer="zeros"
+    ) -> keras.Variable:
+        """Create a slot; the mean squares, which Keras calls velocities, are ones."""
+        if name == "velocity":
+            initializer = "ones"
+        return super().add_variable_from_reference(
+            reference_variable, name, initializer
+        )
 
 
 @checks.rules(rho=checks.BETWEEN, momentum=checks.BELOW_ONE, epsilon=checks.EPSILON)

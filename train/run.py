@@ -17,7 +17,7 @@ from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import cluster, devices, strategies
+from train.distribution import cluster, devices, strategies, workers
 from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
@@ -96,6 +96,8 @@ def train_and_evaluate(
         watchdog = stack.enter_context(
             make_watchdog(experiment, model_dir, members, posts=posts)
         )
+        # Within it, so that it posts what an error means.
+        stack.enter_context(translate_errors())
         preemption = stack.enter_context(
             Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
         )
@@ -379,7 +381,12 @@ def make_profiler(
 ) -> Profiler:
     """Return what profiles chosen steps of this run."""
     steps = experiment.profile_steps
-    return Profiler(f"{model_dir}/train", steps, writes=processes.is_chief)
+    return Profiler(
+        f"{model_dir}/train",
+        steps,
+        writes=processes.is_chief,
+        workers=workers.addresses(),
+    )
 
 
 def make_watchdog(
@@ -393,6 +400,7 @@ def make_watchdog(
         processes=members.count,
         timeout_seconds=None if minutes is None else 60 * minutes,
         posts=posts,
+        others=workers.describe,
     )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from input_pipeline.dataset_info import DatasetInfo
 from train import ema
 from train import optimizer as optimizers
-from train.distribution import replica
+from train.distribution import replica, slices
 from train.experiment import Experiment
 from train.numerics.loss_scale import LossScale
 from train.small_data import class_weights
@@ -108,28 +108,34 @@ def by_path(
 def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     """Build a fresh state; to be called under the strategy's scope."""
     strategy = tf.distribute.get_strategy()
-    optimizer = experiment.optimizer(experiment.make_learning_rate(info))
-    optimizers.check(optimizer, experiment.weight_decay)
-    step = optimizer.iterations.value
-    micro_batch = replica.MicroBatch(experiment.accumulation_steps)
-    make_seeds = functools.partial(
-        replica.ReplicaSeedGenerator, step=step, micro_batch=micro_batch
-    )
     reduce_mean = replica.make_reduce_mean(strategy, experiment.batch_norm)
-    training: dict[str, Any] = {"make_seed_generator": make_seeds}
-    if reduce_mean is not None:
-        training["reduce_mean"] = reduce_mean
-    model, ema_model = (build_model(experiment, info, training) for _ in range(2))
-    optimizers.prepare(optimizer, model.trainable_variables, decayed_variables(model))
-    if experiment.learning_rate_factors:
-        optimizers.scale_learning_rates(optimizer, experiment.factors_of(model))
+    with slices.set_together(strategy):
+        optimizer = experiment.optimizer(experiment.make_learning_rate(info))
+        optimizers.check(optimizer, experiment.weight_decay)
+        step = optimizer.iterations.value
+        micro_batch = replica.MicroBatch(experiment.accumulation_steps)
+        make_seeds = functools.partial(
+            replica.ReplicaSeedGenerator, step=step, micro_batch=micro_batch
+        )
+        training: dict[str, Any] = {"make_seed_generator": make_seeds}
+        if reduce_mean is not None:
+            training["reduce_mean"] = reduce_mean
+        model, ema_model = (build_model(experiment, info, training) for _ in range(2))
+        variables = model.trainable_variables
+        optimizers.prepare(optimizer, variables, decayed_variables(model))
+        if experiment.learning_rate_factors:
+            optimizers.scale_learning_rates(optimizer, experiment.factors_of(model))
+        scales = experiment.precision == "mixed_float16"
+        rest = {
+            "skipped_batches": _counter(),
+            "roll_backs": _counter(),
+            "loss_scale": LossScale() if scales else None,
+        }
     ema.copy(model, ema_model)
     return TrainState(
         model=model,
         ema_model=ema_model,
         optimizer=optimizer,
-        skipped_batches=_counter(),
-        roll_backs=_counter(),
         statistics=replica.MovingStatistics(model),
         micro_batch=micro_batch,
         loops_can_reduce=reduce_mean is None or replica.sums_in_groups(strategy),
@@ -140,7 +146,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
             data_dir=experiment.data_dir,
             classes=model.output_shape[-1],
         ),
-        loss_scale=LossScale() if experiment.precision == "mixed_float16" else None,
+        **rest,
     )
 
 

@@ -14,6 +14,7 @@ from models.initializers import derive_seed
 from models.input_form import input_form
 from train import ema, losses, metrics
 from train.datasets import Mixing
+from train.distribution import slices
 from train.distribution.replica import ReplicaSeedGenerator
 from train.experiment import Experiment
 from train.fault_tolerance.non_finite import NonFinite
@@ -82,8 +83,10 @@ class Trainer:
         self._sums = metrics.Sums(names)
         self._largest_norm = metrics.equal_on_replicas(0.0)
         self._first_bad = metrics.equal_on_replicas(-1)  # step, of a sum not finite
+        self._host = slices.host_cpu(strategy)
         self.program = tf.function(self._run_steps)
-        self._norms = tf.function(self._weight_norms)
+        self._reset = tf.function(self._forget, autograph=False)
+        self._read = metrics.reader(self._numbers, self._host)
         self._times: list[np.ndarray] = []
         self._began = 0.0
 
@@ -99,11 +102,15 @@ class Trainer:
     def begin_loop(self) -> None:
         """Forget the sums of the loop before."""
         self.loops += 1
-        self._sums.reset()
-        self._largest_norm.assign(0.0)
-        self._first_bad.assign(-1)
+        self._reset()
         self._times = []
         self._began = time.perf_counter()
+
+    def _forget(self) -> None:
+        with tf.device(self._host):
+            self._sums.reset()
+            self._largest_norm.assign(0.0)
+            self._first_bad.assign(-1)
 
     def run(self, steps: int) -> float:
         """Take so many global batches; returns the seconds."""
@@ -123,20 +130,22 @@ class Trainer:
         The last row is the end. All moments are by the clock of the host that runs
         this loop; steps on a device of its own may end a little later.
         """
-        times = tf.TensorArray(tf.float64, size=steps, element_shape=[2])
-        for number in tf.range(steps):
-            asked = tf.timestamp()
-            with tf.control_dependencies([asked]):
-                batch = next(iterator)
-            local = self.strategy.experimental_local_results(batch)
-            with tf.control_dependencies(tf.nest.flatten(local)):
-                came = tf.timestamp()
-            self.strategy.run(self.replica_step, args=(batch,))
-            times = times.write(number, tf.stack([asked, came]))
-        rows = times.stack()
-        with tf.control_dependencies([rows]):
-            ended = tf.timestamp()
-        return tf.concat([rows, [[ended, ended]]], axis=0)
+        with tf.device(self._host):
+            times = tf.TensorArray(tf.float64, size=steps, element_shape=[2])
+            for number in tf.range(steps):
+                asked = tf.timestamp()
+                with tf.control_dependencies([asked]):
+                    batch = next(iterator)
+                local = self.strategy.experimental_local_results(batch)
+                with tf.control_dependencies(tf.nest.flatten(local)):
+                    came = tf.timestamp()
+                with tf.device(None):  # the strategy says where
+                    self.strategy.run(self.replica_step, args=(batch,))
+                times = times.write(number, tf.stack([asked, came]))
+            rows = times.stack()
+            with tf.control_dependencies([rows]):
+                ended = tf.timestamp()
+            return tf.concat([rows, [[ended, ended]]], axis=0)
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert: trace faster
     def replica_step(self, batch: Batch) -> None:
@@ -266,9 +275,10 @@ class Trainer:
 
     def _average(self, per_image: tf.Tensor) -> tf.Tensor:
         """Return this micro-batch's share of the mean over the global batch."""
-        return tf.nn.compute_average_loss(
-            per_image, global_batch_size=self._experiment.global_batch_size
-        )
+        # compute_average_loss without the Assert that it puts into the program. Not by
+        # `/`: of that Grappler makes a product, which rounds otherwise.
+        size = float(self._experiment.global_batch_size)
+        return tf.math.divide_no_nan(tf.reduce_sum(per_image), size)
 
     def _image_weights(self, targets: tf.Tensor) -> tf.Tensor | None:
         """Return float32[B]; None where classes have no weights."""
@@ -359,11 +369,24 @@ class Trainer:
         finite = {"losses": has_loss, "updates": is_finite}
         self._sums.add(**{k: tf.cast(v, tf.float32) * share for k, v in finite.items()})
 
-    def _weight_norms(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the norm of what decays, and of all weights and statistics."""
-        parts = self._decayed, self.state.model.weights
-        norms = [tf.sqrt(2.0 * losses.l2(part)) for part in parts]
-        return norms[0], norms[1]
+    def _numbers(self) -> dict[str, tf.Tensor]:
+        """Return what `end_loop` tells: of the loop, and of its last step."""
+        state = self.state
+        decaying, every = (
+            tf.sqrt(2.0 * losses.l2(part))
+            for part in (self._decayed, state.model.weights)
+        )
+        return {
+            **self._sums.totals(),
+            "step": state.step,
+            "first_bad": self._first_bad,
+            "gradient_norm_max": self._largest_norm,
+            "weight_norm": decaying,
+            "all_norm": every,
+            "learning_rate": tf.convert_to_tensor(state.optimizer.learning_rate),
+            "ema_decay": ema.effective_decay(self._experiment.ema_decay, state.step),
+            **({} if state.loss_scale is None else {"scale": state.loss_scale.scale}),
+        }
 
     def end_loop(self) -> LoopOutput:
         """Return the averages of this loop.
@@ -371,44 +394,41 @@ class Trainer:
         Raises:
           NonFinite: a loss, a gradient or a weight is infinite or not a number.
         """
-        sums = self._sums.read()
-        steps, step = round(sums["steps"]), int(self.state.step.numpy())
         seconds = time.perf_counter() - self._began
-        weight_norm, all_norm = (float(norm) for norm in self._norms())
-        first_bad = int(self._first_bad.numpy())
-        if first_bad >= 0:
+        read = self._read()
+        steps, step = round(read["steps"]), round(read["step"])
+        if (first_bad := round(read["first_bad"])) >= 0:
             scaling = "" if self.state.loss_scale is None else _NOT_SCALED
             raise NonFinite(first_bad, f"the loss or its gradient{scaling}")
         # The last update may have spoilt weights that no loss has seen yet.
-        if not math.isfinite(all_norm):
+        if not math.isfinite(read["all_norm"]):
             raise NonFinite(step - 1, "a weight")
         step_seconds = [np.diff(times[:, 0]) for times in self._times]
         waits = [times[:, 1] - times[:, 0] for times in self._times]
-        rate = self.state.optimizer.learning_rate
         return LoopOutput(
             step=step,
             steps=steps,
             seconds=seconds,
             step_seconds=np.concatenate([np.zeros(0), *step_seconds]),
             wait_seconds=float(sum(map(np.sum, waits))),
-            loss=_mean(sums["loss"], sums.get("losses", steps)),
-            top1=sums["top1"] / max(sums["images"], 1),
-            learning_rate=float(keras.ops.convert_to_numpy(rate)),
-            gradient_norm=_mean(sums["gradient_norm"], sums.get("updates", steps)),
-            gradient_norm_max=float(self._largest_norm.numpy()),
-            weight_norm=weight_norm,
-            ema_decay=float(ema.effective_decay(self._experiment.ema_decay, step)),
-            skipped_records=round(sums["skipped"]),
-            images=round(sums["images"]),
-            **self._scaling(steps, sums),
+            loss=_mean(read["loss"], read.get("losses", steps)),
+            top1=read["top1"] / max(read["images"], 1),
+            learning_rate=read["learning_rate"],
+            gradient_norm=_mean(read["gradient_norm"], read.get("updates", steps)),
+            gradient_norm_max=read["gradient_norm_max"],
+            weight_norm=read["weight_norm"],
+            ema_decay=read["ema_decay"],
+            skipped_records=round(read["skipped"]),
+            images=round(read["images"]),
+            **self._scaling(steps, read),
         )
 
-    def _scaling(self, steps: int, sums: Mapping[str, float]) -> dict[str, Any]:
+    def _scaling(self, steps: int, read: Mapping[str, float]) -> dict[str, Any]:
         """Return what there is to say of a scaled loss."""
         if self.state.loss_scale is None:
             return {}
-        scale = float(self.state.loss_scale.scale.numpy())
-        return {"loss_scale": scale, "skipped_steps": steps - round(sums["updates"])}
+        skipped = steps - round(read["updates"])
+        return {"loss_scale": read["scale"], "skipped_steps": skipped}
 
 
 def _mean(total: float, count: float) -> float:

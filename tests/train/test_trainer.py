@@ -11,6 +11,7 @@ import models
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.records import ShardInfo
 from models import weight_loading
+from tests.support import eager_ops
 from tests.support.recipe import Table, recipe, train_step
 from tests.support.rounding import rounding
 from train import ema, losses, state
@@ -147,6 +148,15 @@ def test_weights_and_averages(three_steps, key):
     for seen, golden in zip(three_steps[0], train_step()["steps"], strict=True):
         # 4 times the worst of four arithmetics; the gradients' noise is in it.
         np.testing.assert_allclose(seen[key], golden[key], rtol=6e-4, atol=6e-5)
+
+
+def test_the_ends_of_a_loop_are_an_operation_each(three_steps):
+    """On a slice each would be a message to a worker."""
+    trainer = three_steps[1]
+    for end in (trainer.begin_loop, trainer.end_loop):
+        with eager_ops.counted() as counts:
+            end()
+        assert sum(counts.values()) == 1, counts
 
 
 def test_counts(three_steps):

@@ -18,6 +18,7 @@ from common.errors import Restart, UserError
 from train.checkpoints import bundle, retention
 from train.checkpoints.bundle import CorruptCheckpoint, Fence, step
 from train.checkpoints.directory import list_checkpoints, load_newest
+from train.distribution import slices
 from train.numerics import loss_scale
 
 # What the chief tells the others when it has restored nothing.
@@ -175,12 +176,13 @@ class Checkpoints:
         return f"{self._directory}/ckpt-{step}"
 
     def _read_variables(self) -> dict[str, tf.Tensor]:
-        with tf.device("CPU:0"):
+        with tf.device(slices.own_cpu()):
             return {name: tf.identity(v) for name, v in self._variables.items()}
 
     def _snapshot(self) -> dict[str, np.ndarray]:
         """Return the values of now; numpy() copies, so no later update shows there."""
-        values = self._to_host()
+        with tf.device(slices.own_cpu()):  # whom no worker can reach
+            values = self._to_host()
         return {name: np.asarray(value.numpy()) for name, value in values.items()}
 
     def _write(self, values: Mapping[str, np.ndarray]) -> None:
@@ -284,8 +286,11 @@ def restore(
 def _assign(
     variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]
 ) -> None:
-    for name, value in values.items():
-        variables[name].assign(value)
+    def assign(values: Mapping[str, tf.Tensor]) -> None:
+        for name, value in values.items():
+            variables[name].assign(value)
+
+    slices.at_once(assign, dict(values))
 
 
 def _is_optional(name: str) -> bool:

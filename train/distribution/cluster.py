@@ -1,18 +1,17 @@
 """Which processes make up a run, as TF_CONFIG says; and how they meet."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from common.console import escaped, say, warn
-from common.errors import Restart, UserError
+from common.console import say, warn
+from common.errors import UserError
+from train.distribution import waiting
 
 _JOBS = ("chief", "worker")  # in the order of the processes' numbers
 _EXAMPLE = (
@@ -20,11 +19,7 @@ _EXAMPLE = (
     '"task": {"type": "worker", "index": 0}}\''
 )
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
-_CONNECT_SECONDS = 2.0
-_POLL_SECONDS = 0.5
-_SAY_SECONDS = 60.0
 _BACKLOG = 1024
-_THREADS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,73 +148,29 @@ def meet(cluster: Cluster, is_stopped: Callable[[], bool] = lambda: False) -> No
     if cluster.count == 1:
         return
     others = {
-        number: address
+        f"process {number}": address
         for number, address in enumerate(cluster.addresses)
         if number != cluster.number
     }
-    begin, next_line, has_waited = time.monotonic(), 0.0, False
-    pool = concurrent.futures.ThreadPoolExecutor(min(_THREADS, len(others)))
-    try:
-        with _listening(cluster.addresses[cluster.number]) as drain:
-            # All at one time: one may have answered and died since.
-            while missing := _silent(others, pool):
-                if is_stopped():
-                    raise Restart(f"stopped while waiting for {_listed(missing)}")
-                if time.monotonic() >= next_line:
-                    next_line = time.monotonic() + _SAY_SECONDS
-                    say(_waits(cluster, missing, time.monotonic() - begin))
-                has_waited = True
-                drain()
-                time.sleep(_POLL_SECONDS)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with _listening(cluster.addresses[cluster.number]) as hang_up:
+        has_waited = waiting.until_all_answer(
+            others,
+            waiting.why_silent,
+            lambda missing: (
+                f"process {cluster.number} of {cluster.count} waits for {missing}; "
+                "start it there with the same TF_CONFIG but for its task"
+            ),
+            is_stopped=is_stopped,
+            between=hang_up,
+        )
     if has_waited:
         say(f"all {cluster.count} processes of TF_CONFIG answer")
-
-
-def _waits(cluster: Cluster, missing: dict[int, str], seconds: float) -> str:
-    return escaped(
-        f"process {cluster.number} of {cluster.count} waits for {_listed(missing)}"
-        + (f", for {seconds:,.0f} s now" if seconds >= 1 else "")
-        + "; start it there with the same TF_CONFIG but for its task"
-    )
-
-
-def _listed(missing: dict[int, str]) -> str:
-    shown = [f"process {number} at {why}" for number, why in missing.items()][:8]
-    more = len(missing) - len(shown)
-    return "; ".join(shown) + (f"; and {more} others" if more else "")
-
-
-def _silent(
-    others: dict[int, str], pool: concurrent.futures.Executor
-) -> dict[int, str]:
-    """Return the address, and why it does not answer, of each process that does not."""
-    whys = pool.map(_why_silent, others.values())
-    found = zip(others.items(), whys, strict=True)
-    return {number: f"{address} ({why})" for (number, address), why in found if why}
-
-
-def _why_silent(address: str) -> str | None:
-    host, port = _split(address)
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except UnicodeError:
-        return "no name of a host"
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
-    return None
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 @contextlib.contextmanager
 def _listening(address: str) -> Iterator[Callable[[], None]]:
     """Listen at a port of this process; yield what hangs up on who has called."""
-    host, port = _split(address)
+    host, port = waiting.split(address)
     _warn_of_a_strange_address(host, address)
     family, dual = socket.AF_INET, False
     if socket.has_dualstack_ipv6():
@@ -249,16 +200,26 @@ def _hang_up(server: socket.socket) -> None:
 def _warn_of_a_strange_address(host: str, address: str) -> None:
     """Say that this process may be another one's; behind a translation it is right."""
     try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        here = is_here(host)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no name of a host"
         warn(f"TF_CONFIG: this process is said to be at {address!r}: {why}")
         return
-    if not any(map(_is_local, found)):
+    if not here:
         warn(
             f"TF_CONFIG: this process is said to be at {address!r}, no address "
             "of this machine: is task.index right?"
         )
+
+
+def is_here(host: str) -> bool:
+    """Return whether a host's name is one of this machine's.
+
+    Raises:
+      OSError, UnicodeError: nobody knows the name.
+    """
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    return any(map(_is_local, found))
 
 
 def _is_local(found: Iterable[Any]) -> bool:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from common.accelerators import tpu_of_type
 from common.console import count, warn
 from common.errors import UserError
+from train.distribution import workers
 from train.distribution.processes import Processes, input_hosts
 
 # Where the kernel has a driver for NVIDIA's GPUs; the last is that of WSL.
@@ -58,7 +59,7 @@ def find(strategy: tf.distribute.Strategy) -> Devices:
 def _kind(strategy: tf.distribute.Strategy) -> str:
     types = _types(strategy)
     if types == {"TPU"}:
-        accelerator = os.environ.get("TPU_ACCELERATOR_TYPE", "")
+        accelerator = workers.accelerator_type()
         known = tpu_of_type(accelerator) is not None
         return f"TPU {accelerator.partition('-')[0]}" if known else "TPU"
     if types != {"GPU"}:

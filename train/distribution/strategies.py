@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from common.errors import Restart, UserError, first_line
-from train.distribution import cluster
+from common.errors import Restart, UserError, first_line, one_line
+from train.distribution import cluster, workers
+from train.fault_tolerance import graph_errors
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 
@@ -23,17 +24,18 @@ def make_strategy(
       name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU of this
         machine, else every logical CPU), `multi_worker` (one process per machine, told
         apart by TF_CONFIG) or `tpu` (the chips or pod slice that $TPU_NAME names).
-      is_stopped: whether to wait no longer for the other processes.
+      is_stopped: whether to wait no longer for the other processes, or the TPU.
 
     Raises:
       UserError: the name is unknown, or what the strategy needs is not there.
-      Restart: it is stopped, or another process has gone while all of them met.
+      Restart: it is stopped, or another process has gone while all of them met; or
+        the TPU is not ready.
     """
     makers = {
         "one_device": _one_device,
         "mirrored": _mirrored,
         "multi_worker": lambda: _multi_worker(is_stopped),
-        "tpu": lambda: _tpu(os.environ.get("TPU_NAME")),
+        "tpu": lambda: _tpu(os.environ.get("TPU_NAME"), is_stopped),
     }
     if name not in makers:
         raise UserError(
@@ -82,13 +84,14 @@ def _multi_worker(is_stopped: Callable[[], bool]) -> tf.distribute.Strategy:
         ) from error
 
 
-def _tpu(name: str | None) -> tf.distribute.Strategy:
+def _tpu(name: str | None, is_stopped: Callable[[], bool]) -> tf.distribute.Strategy:
     if not name:
         raise UserError(
             "strategy 'tpu' needs the TPU's name: set TPU_NAME (`local` on a single "
             "TPU host). Without a TPU, train with "
             "--gin_param=\"experiment.Experiment.strategy = 'one_device'\""
         )
+    workers.wait(workers.find(name), is_stopped)
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
         # A TPU VM that trains on its own chips has no remote job to connect to.
@@ -96,6 +99,7 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        why = first_line(error)
-        raise UserError(f"cannot reach TPU {name!r}: {why}") from error
+        why = f"cannot reach TPU {name!r}: {one_line(error)}"
+        is_gone = graph_errors.is_peer_lost(error)  # or it is not yet there
+        raise (Restart if is_gone else UserError)(why) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from common.errors import Restart, first_line
 from input_pipeline.bad_records import explain
 from input_pipeline.errors import DataError
+from train.distribution import workers
 
 # What collective operations and remote devices raise when their other end dies.
 PEER_LOST = (
@@ -27,9 +28,20 @@ def translate_errors() -> Iterator[None]:
         text = explain(error)
         if text is not None:
             raise DataError(text) from error
-        if isinstance(error, PEER_LOST):
+        if is_peer_lost(error):
+            who = workers.lost() or "another process of this run, or its accelerator,"
             raise Restart(
-                "another process of this run, or its accelerator, is gone "
-                f"({first_line(error)}); all processes have to be started again"
+                f"{who} is gone ({first_line(error)}); all processes have to be "
+                "started again"
             ) from error
         raise
+
+
+def is_peer_lost(error: Exception) -> bool:
+    """Return whether an error is that of another end that is gone.
+
+    An InternalError may be anything; it is one where a worker of the slice is silent.
+    """
+    if isinstance(error, tf.errors.InternalError):
+        return bool(workers.lost())
+    return isinstance(error, PEER_LOST)

@@ -56,6 +56,7 @@ class Watchdog:
         processes: int,
         timeout_seconds: float | None,
         posts: bool = True,
+        others: Callable[[], str] = lambda: "",
         poll_seconds: float = 1.0,
         exit: Callable[[int], object] = os._exit,
     ):
@@ -68,6 +69,8 @@ class Watchdog:
           timeout_seconds: longest time between two calls of `phase`; None only posts.
           posts: from the start; False where it is not known yet whether the directory
             is the run's: `start_posting` follows.
+          others: says which others, that do not post, this process waits for; it is
+            called when it hangs.
           poll_seconds: between two looks at the phase.
           exit: ends the process.
         """
@@ -78,6 +81,7 @@ class Watchdog:
         self._timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
         self._poll_seconds = poll_seconds
         self._posts = posts
+        self._others = others
         self._exit = exit
         self._state: State = "running"
         self._error: str | None = None
@@ -197,6 +201,8 @@ class Watchdog:
         say(_stacks())
         if self._processes > 1:
             self._report_processes()
+        if line := self._others():
+            say(line)
         self._state = "hung"
         if self._poster.ident is not None:
             self._post()

@@ -1,11 +1,11 @@
 """How fast the devices of a run could be at most."""
 
-import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from common.accelerators import gpu_of_name, tpu_of_type
+from train.distribution import workers
 
 
 def peak_teraflops(strategy: tf.distribute.Strategy) -> float | None:
@@ -13,13 +13,13 @@ def peak_teraflops(strategy: tf.distribute.Strategy) -> float | None:
 
     That is of bfloat16, or of float16 where the device has no bfloat16.
 
-    A TPU is known by its accelerator type in TPU_ACCELERATOR_TYPE ("v4-32"), which a
-    TPU VM has in its environment: TensorFlow itself tells it nowhere in public.
+    A TPU is known by its accelerator type, see `workers.Slice`: TensorFlow itself tells
+    it nowhere in public.
     """
     devices = strategy.extended.worker_devices
     kinds = {tf.DeviceSpec.from_string(name).device_type for name in devices}
     if kinds == {"TPU"}:
-        tpu = tpu_of_type(os.environ.get("TPU_ACCELERATOR_TYPE", ""))
+        tpu = tpu_of_type(workers.accelerator_type())
         return None if tpu is None else tpu.peak_flops["bfloat16"] / 1e12
     if kinds == {"GPU"}:
         return _of_gpus(tf.config.list_physical_devices("GPU"))

@@ -1,9 +1,13 @@
 """A profile of chosen steps, for TensorBoard's profile tab."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from common.console import say, warn
 from common.errors import UserError, first_line
+
+_TPU_PROFILER_PORT = 8466  # of Cloud TPU's workers (cloud.google.com/tpu/docs)
 
 
 class Profiler:
@@ -17,7 +21,12 @@ class Profiler:
     """
 
     def __init__(
-        self, directory: str, steps: tuple[int, int] | None, *, writes: bool = True
+        self,
+        directory: str,
+        steps: tuple[int, int] | None,
+        *,
+        writes: bool = True,
+        workers: Sequence[str] = (),
     ):
         """Start nothing yet.
 
@@ -26,6 +35,7 @@ class Profiler:
           steps: number of updates at the start and at the end, as in (100, 110), which
             profiles ten; None is no profile.
           writes: whether this process is the one that profiles.
+          workers: "host:port" of each worker of a slice, if this process drives one.
 
         Raises:
           UserError: the second is not larger than the first.
@@ -38,6 +48,9 @@ class Profiler:
         self._edges = steps or ()
         self._steps = steps if writes else None  # None once there is nothing to do
         self._began: int | None = None
+        if self._steps and workers:
+            self._steps = None
+            warn(_of_others(workers, directory))
 
     def __enter__(self) -> "Profiler":
         return self
@@ -85,3 +98,16 @@ class Profiler:
     def _end_without(self, error: tf.errors.OpError) -> None:
         self._steps = None
         warn(f"there will be no profile: {first_line(error)}")
+
+
+def _of_others(workers: Sequence[str], directory: str) -> str:
+    """Say how the workers of a slice are profiled, by time instead of steps."""
+    hosts = [worker.rpartition(":")[0] for worker in workers]
+    addresses = ",".join(f"grpc://{host}:{_TPU_PROFILER_PORT}" for host in hosts)
+    return (
+        "there will be no profile of profile_steps: the devices are those of the "
+        "slice's workers, not of this process. While the run trains, for two seconds "
+        "of theirs: "
+        f'python -c "import tensorflow as tf; tf.profiler.experimental.client.trace('
+        f"'{addresses}', '{directory}', 2000)\""
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import Restart, UserError
 from tests.support import processes
-from train.distribution import cluster
+from train.distribution import cluster, waiting
 from train.distribution.cluster import Cluster
 
 TWO = ["a:1", "b:2"]
@@ -142,11 +142,11 @@ class Stop:
 
 @pytest.fixture
 def fast(monkeypatch):
-    monkeypatch.setattr(cluster, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
 
 
 def test_says_at_once_and_again_for_whom_it_waits(fast, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "_SAY_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "_SAY_SECONDS", 0.0)
     with ports(3, listening=[2]) as addresses:
         absent = f"process 1 at {addresses[1]} (Connection refused)"
         with pytest.raises(Restart) as raised:
@@ -199,6 +199,7 @@ def test_goes_on_when_all_answer(fast, monkeypatch):
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
             said.append(line.partition(";")[0])
 
+        monkeypatch.setattr(waiting, "say", say)
         monkeypatch.setattr(cluster, "say", say)
         cluster.meet(Cluster(addresses, 0))
     assert said == [

@@ -134,3 +134,16 @@ def test_a_profile_that_fails_does_not_stop_the_run(tmp_path, capsys):
     assert len(said) == 2
     assert said[0].startswith("warning: there will be no profile: ")
     assert said[1].startswith("the profile from step 1 to the end of the run is in ")
+
+
+def test_a_slice_has_none_and_says_how_to_ask_its_workers(calls, capsys):
+    workers = ["10.0.0.2:8470", "10.0.0.3:8470"]
+    with profiler.Profiler("runs/a", (120, 150), workers=workers) as shown:
+        train(shown, 0, 200, calls)
+    assert calls == [100, 120, 150, 200]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: there will be no profile of profile_steps: ")
+    assert (
+        "tf.profiler.experimental.client.trace('grpc://10.0.0.2:8466,"
+        "grpc://10.0.0.3:8466', 'runs/a', 2000)"
+    ) in said
