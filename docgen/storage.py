@@ -73,8 +73,8 @@ def storage(report: Report, note: str) -> str:
             ),
             f"A heartbeat every ten seconds is "
             f"{report['heartbeat_requests_per_hour']:,} requests an hour.",
-            "Images/s of training if requests took nothing but the time until they are "
-            "answered, which is two waits for each chunk of 16:",
+            "Images/s of training if requests only waited for their answers, two for "
+            "each chunk of 16:",
             table(
                 ("a request waits", *hosts),
                 [
