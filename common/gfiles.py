@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,13 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import files
+from common import files, gcs
 from common.claims import Fence, no_fence
 from common.console import warn
 from common.errors import UserError, first_line
 from common.files import STAGING, IsOurContent, IsOurs, staging_name
-
-_COPIED_BYTES = 8 << 20  # at a time
 
 Errors = (tf.errors.OpError, OSError)  # what a file system may raise
 
@@ -238,13 +235,17 @@ def read_bytes(path: str) -> bytes:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file to where none is; OpError when it cannot be."""
-    if local_path(source) is not None:
+    """Copy a file to where none is.
+
+    Raises:
+      OpError, UserError: it cannot be.
+      Restart: the storage does not answer now.
+    """
+    if not (source.startswith(gcs.SCHEME) and target.startswith(gcs.SCHEME)):
         tf.io.gfile.copy(source, target)
-        return
-    # TensorFlow's own asks a bucket for 128 KB at a time.
-    with tf.io.gfile.GFile(source, "rb") as old, tf.io.gfile.GFile(target, "wb") as new:
-        shutil.copyfileobj(old, new, _COPIED_BYTES)
+    # The storage does that itself: through TensorFlow all of it would pass by here.
+    elif not gcs.copy(source, target, generation=0) and gcs.look(target) is None:
+        raise tf.errors.NotFoundError(None, None, f"{source} is gone")
 
 
 def sha256(path: str) -> str:

@@ -86,7 +86,7 @@ def test_no_address(name):
 def refusal(status):
     """As `cloud_tpu_client` raises what the API answers."""
     answer = Exception(f"<HttpError {status}>")
-    answer.resp = types.SimpleNamespace(status=str(status))
+    vars(answer)["resp"] = types.SimpleNamespace(status=str(status))
     try:
         try:
             raise answer

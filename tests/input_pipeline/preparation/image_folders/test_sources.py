@@ -127,7 +127,7 @@ X = [("a/0.jpg", b"x"), ("b/0.jpg", b"yy")]
         (tar_of([*X, ("./a/0.jpg", b"q")]), "holds a/0.jpg twice: pack it anew"),
         (tar_of([*X, ("a/0.jpg/1.jpg", b"q")]), "holds a/0.jpg as a file and as a fol"),
         (tar_of([*X, ("a", b"q")]), "holds a as a file and as a folder"),
-        (tar_of([("n01440764.tar", tar_of(X))]), "use the command imagenet (--train_tar"),
+        (tar_of([("n01440764.tar", tar_of(X))]), "use the command imagenet (--train"),
         (tar_of([("0.jpg", b"x"), ("1.jpg", b"x")]), "holds no class folders, but 2 i"),
         (tar_of([("a/0.jpg", b"x")]), "holds one class, a: is --source"),
         (tar_of([("p/a/0.jpg", b"x"), ("p/b/0.jpg", b"x")]), "p, around the classes: "),
