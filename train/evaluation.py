@@ -271,8 +271,7 @@ def _delete_others(best: str, fence: bundle.Fence) -> None:
         if other != best:
             with contextlib.suppress(bundle.CorruptCheckpoint):  # it may be anybody's
                 bundle.read_manifest(other)
-                bundle.delete(other, fence=fence)
-                gfiles.remove(_scores_file(other))
+                bundle.delete(other, fence=fence, also=[_scores_file(other)])
 
 
 def _top1(path: str, model_dir: str) -> float:

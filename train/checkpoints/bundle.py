@@ -230,16 +230,18 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
         raise
 
 
-def delete(path: str, *, fence: Fence = no_fence) -> None:
+def delete(path: str, *, fence: Fence = no_fence, also: Iterable[str] = ()) -> None:
     """Delete a checkpoint, or what is left of it; UserError when it cannot be.
 
     Args:
       path: of the checkpoint.
-      fence: called before each of its files is deleted.
+      fence: called before each file is deleted.
+      also: other files that go with it, last.
     """
+    its = (f"{path}{suffix}" for suffix in reversed(commit.ORDER))
     try:
-        for suffix in reversed(commit.ORDER):
-            commit.remove(f"{path}{suffix}", fence)
+        for file in (*its, *also):
+            commit.remove(file, fence)
     except tf.errors.OpError as error:
         raise UserError(
             f"cannot delete the old checkpoint {path}: {first_line(error)}; mend the "
