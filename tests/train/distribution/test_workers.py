@@ -222,6 +222,7 @@ def test_tensorflow_s_own_service_answers_and_stopped_does_not(monkeypatch):
             before = workers._why_silent(address)
             monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 0.5)
             process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)  # all of its threads
             assert (before, workers._why_silent(address)) == (None, "timed out")
         finally:
             process.kill()
