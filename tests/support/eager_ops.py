@@ -70,8 +70,8 @@ def main() -> None:
             Checkpoints(variables, folder, keep=1) as checkpoints,
         ):
             checkpoints.save(wait=True)
-            for variable in variables.values():
-                variable.assign(np.ones(variable.shape))
+            for name, variable in variables.items():
+                variable.assign(np.ones(first[name].shape))
             with counted() as ops:
                 checkpoints.restore_newest()
     counts["restore"] = dict(ops)

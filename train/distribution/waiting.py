@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from common.console import escaped, say
 from common.errors import Restart
 
-_ANSWER_SECONDS = 2.0
+_ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 _SAY_SECONDS = 60.0
 _THREADS = 32

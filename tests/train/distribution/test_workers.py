@@ -23,7 +23,7 @@ from train.fault_tolerance import graph_errors
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
-    monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(workers, "_driven", None)
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v4-32")
 
@@ -83,14 +83,20 @@ def test_no_address(name):
         workers.find(name)
 
 
+class HttpError(Exception):
+    """As googleapiclient's."""
+
+    def __init__(self, status):
+        super().__init__(f"<HttpError {status}>")
+        self.resp = types.SimpleNamespace(status=str(status))
+
+
 def refusal(status):
     """As `cloud_tpu_client` raises what the API answers."""
-    answer = Exception(f"<HttpError {status}>")
-    vars(answer)["resp"] = types.SimpleNamespace(status=str(status))
     try:
         try:
-            raise answer
-        except Exception:
+            raise HttpError(status)
+        except HttpError:
             raise ValueError(f"Could not lookup TPU metadata: {status}")  # noqa: B904
     except ValueError as error:
         return error
@@ -194,7 +200,7 @@ def test_an_internal_error_is_a_lost_worker_where_one_is_silent():
     )
 
 
-def test_tensorflow_s_own_service_answers_and_stopped_does_not():
+def test_tensorflow_s_own_service_answers_and_stopped_does_not(monkeypatch):
     program = (
         "import tensorflow as tf, time\n"
         "spec = tf.train.ClusterSpec({'worker': ['127.0.0.1:0']})\n"
@@ -212,8 +218,11 @@ def test_tensorflow_s_own_service_answers_and_stopped_does_not():
         assert process.stdout is not None
         address = process.stdout.readline().strip().removeprefix("grpc://")
         try:
+            monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 60.0)
             before = workers._why_silent(address)
+            monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 0.5)
             process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)  # all of its threads
             assert (before, workers._why_silent(address)) == (None, "timed out")
         finally:
             process.kill()
