@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.claims import Held
 from common.console import warn
-from common.errors import Restart, UserError, first_line
+from common.errors import UserError, first_line
 
 DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
 # The manifest says whose the others are, also where a kill has left no more than that.
@@ -41,18 +41,8 @@ _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
 _STAGED = re.compile(
     r"ckpt-(0|[1-9]\d*)(\.json|(\.index|\.data-00000-of-00001)(\.tempstate\d+)?)"
 )
-# A storage that does not answer now tells nothing about what it holds.
-_BUSY = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.ResourceExhaustedError,
-    tf.errors.UnknownError,
-)
 # What reading a manifest of any content raises.
 _GARBLED = (ValueError, TypeError, OverflowError, RecursionError)
-_DENIED = (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)
 # What os.fsync, or os.open of a folder, says where there is no such thing.
 _CANNOT_SYNC = (
     errno.EACCES,
@@ -195,7 +185,7 @@ def write(
 
     Raises:
       UserError: the file system refuses, or returns something else.
-      Restart: the storage does not answer when it is to be read back.
+      Restart: the storage does not answer.
     """
     with _writing(directory) as staging:
         path = f"{staging}/ckpt-{int(values['step'])}"
@@ -228,7 +218,7 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
     Raises:
       CorruptCheckpoint: the checkpoint is not intact, or vanishes meanwhile.
       UserError: the file system refuses, or returns something else.
-      Restart: the storage does not answer when it is read.
+      Restart: the storage does not answer.
     """
     source = read_manifest(path)
     name = path.rpartition("/")[2]
@@ -250,15 +240,13 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
 
 
 def delete(path: str) -> None:
-    """Delete a checkpoint, or what is left of it; UserError when it cannot be."""
+    """Delete a checkpoint, or what is left of it; errors of `storage_errors`."""
     try:
         for suffix in reversed(_COMMIT_ORDER):
             _remove(f"{path}{suffix}")
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot delete the old checkpoint {path}: {first_line(error)}; mend the "
-            "permissions"
-        ) from error
+        what = f"cannot delete the old checkpoint {path}"
+        raise storage_errors.cannot_write(path, error, what=what) from error
 
 
 def remove_stale(directory: str) -> None:
@@ -273,10 +261,8 @@ def remove_stale(directory: str) -> None:
             if why := gfiles.remove_folder(f"{directory}/{name}", _STAGED.fullmatch):
                 warn(f"{directory}/{name} stays: {why}; move it away")
     except (tf.errors.OpError, OSError) as error:
-        raise UserError(
-            f"cannot remove what was left in {directory}: {first_line(error)}; mend "
-            "the permissions"
-        ) from error
+        what = f"cannot remove what was left in {directory}"
+        raise storage_errors.cannot_write(directory, error, what=what) from error
 
 
 def _listed(directory: str) -> list[str]:
@@ -284,13 +270,8 @@ def _listed(directory: str) -> list[str]:
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         return gfiles.names(directory) if gfile.exists(directory) else []
-    except _BUSY as error:
-        raise Restart(f"cannot read {directory} now: {first_line(error)}") from error
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot look into {directory}: {first_line(error)}; mend the permissions "
-            "or name another folder"
-        ) from error
+        raise storage_errors.cannot_read(directory, error) from error
 
 
 def _open(path: str) -> Any:
@@ -373,30 +354,26 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise CorruptCheckpoint(path, f"its manifest lacks {error}") from error
-    except _BUSY as error:
-        raise Restart(f"cannot read {path} now: {first_line(error)}") from error
-    except _DENIED as error:
-        raise UserError(
-            f"cannot read {path}: {first_line(error)}; mend the permissions"
-        ) from error
     except (*_GARBLED, tf.errors.OpError) as error:
+        if storage_errors.is_busy(error, path) or storage_errors.is_denied(error):
+            raise storage_errors.cannot_read(path, error) from error
         raise CorruptCheckpoint(path, first_line(error)) from error
 
 
 @contextlib.contextmanager
 def _writing(directory: str) -> Iterator[str]:
-    """Lend a folder to stage files in; what goes wrong there becomes a UserError."""
+    """Lend a folder to stage files in; errors are those of `storage_errors`."""
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
+    what = f"cannot write a checkpoint to {directory}"
     try:
-        gfile.makedirs(staging)
+        gfiles.make_folders(staging)
         yield staging
-    except (tf.errors.OpError, OSError, CorruptCheckpoint) as error:
-        is_corrupt = isinstance(error, CorruptCheckpoint)
-        reason = error.reason if is_corrupt else first_line(error)
+    except CorruptCheckpoint as error:
         raise UserError(
-            f"cannot write a checkpoint to {directory}: {reason}; free some space or "
-            "mend the permissions"
+            f"{what}: {error.reason}; look at the disk or name another folder"
         ) from error
+    except (tf.errors.OpError, OSError) as error:
+        raise storage_errors.cannot_write(directory, error, what=what) from error
     finally:
         # What cannot be removed now is removed when the next run starts.
         with contextlib.suppress(tf.errors.OpError, OSError):

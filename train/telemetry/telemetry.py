@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import console
+from common import console, storage_errors
 from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
 from train.telemetry.loop_row import TAGS, LoopRow, Speed
@@ -67,7 +67,7 @@ class Telemetry:
             self._eval_events,
         )
         self._due = 0.0  # a loop by itself is not written before
-        self._failures: dict[JsonLines | EventFile, UserError | tf.errors.OpError] = {}
+        self._failures: dict[JsonLines | EventFile, Exception] = {}
 
     def __enter__(self) -> "Telemetry":
         return self
@@ -175,15 +175,9 @@ class Telemetry:
         """Return the scores by step that are in eval.jsonl, of any process.
 
         Raises:
-          UserError: the file cannot be read.
+          UserError, Restart: the file cannot be read.
         """
-        try:
-            lines = read_lines(self._evaluations.path)
-        except tf.errors.OpError as error:
-            raise UserError(
-                f"cannot read {self._evaluations.path}: {first_line(error)}; mend the "
-                "permissions"
-            ) from error
+        lines = read_lines(self._evaluations.path)
         own = _line("eval", 0, {})
         return {
             line["step"]: {k: v for k, v in line.items() if k not in own}
@@ -236,13 +230,18 @@ class Telemetry:
         for file in self._files:
             try:
                 file.flush()
-            except (UserError, tf.errors.OpError) as error:
+            except (UserError, Restart, tf.errors.OpError) as error:
                 if file not in self._failures:
+                    said = first_line(error)
+                    if isinstance(error, tf.errors.OpError):
+                        said = str(storage_errors.cannot_write(file.path, error))
                     console.warn(
-                        f"{first_line(error)}. Training goes on; the numbers are "
-                        "kept, to be written as soon as that works"
+                        f"{said}. Training goes on; the numbers are kept, to be "
+                        "written as soon as that works"
                     )
                 self._failures[file] = error
+                if storage_errors.is_remote(file.path):
+                    break  # each of the others would wait for as long
             else:
                 if self._failures.pop(file, None):
                     console.say(f"{file.path} is written again")
