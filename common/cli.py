@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files, gcs_reads, home, project
+from common import console, extras, files, gcs_reads, home, project, storage_errors
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.version import NAME, VERSION
@@ -259,7 +259,8 @@ def run_command(
       The exit status: what `run` returns, None being OK.
     """
     try:
-        status = run()
+        with storage_errors.translated():
+            status = run()
         sys.stdout.flush()  # a pipe that is closed, or a full disk, tells now
         return int(status or Status.OK)
     except console.Unprintable as error:

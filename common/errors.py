@@ -52,7 +52,7 @@ def first_line(error: BaseException) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return all lines of an error as one; a bucket says only in a later one why."""
-    text = str(getattr(error, "message", None) or error)
+    text = _NODES.sub("", str(getattr(error, "message", None) or error))
     return " ".join(text.split()) or type(error).__name__
 
 

@@ -169,6 +169,20 @@ def forget_connections() -> None:
     _credentials.cache_clear()
 
 
+def has_token() -> bool:
+    """Whether there is a token to be had now; it may take long to say no."""
+    from google.auth import exceptions
+    from google.auth.transport.requests import Request
+
+    try:
+        credentials = _credentials()
+        if not credentials.valid:
+            credentials.refresh(Request())
+    except (exceptions.GoogleAuthError, OSError, ValueError):
+        return False
+    return True
+
+
 def _ask(
     method: str,
     path: str,

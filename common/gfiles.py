@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import files, gcs
+from common import files, gcs, storage_errors
 from common.claims import Fence, no_fence
 from common.console import warn
 from common.errors import UserError, first_line
@@ -89,14 +89,12 @@ def refuse_foreign(path: str, is_ours: IsOurContent) -> None:
             with tf.io.gfile.GFile(path, "rb") as file:
                 data = file.read() if file.size() <= files.MOST_BYTES else None
         except tf.errors.OpError as error:
-            raise UserError(
-                f"cannot read {path}: {first_line(error)}; name another file"
-            ) from error
+            raise storage_errors.cannot_read(path, error) from error
         files.require_ours(path, data, is_ours)
 
 
 def write_text(path: str, text: str, *, fence: Fence = no_fence) -> None:
-    """Write `path` by renaming a finished copy; UserError when it cannot be."""
+    """Write `path` by renaming a finished copy; errors of `storage_errors`."""
     write_bytes(path, text.encode(), fence=fence)
 
 
@@ -115,22 +113,18 @@ def write_bytes(
         ):
             file.write(data)
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot write {path}: {first_line(error)}; free some space, mend the "
-            "permissions or name another folder"
-        ) from error
+        raise storage_errors.cannot_write(path, error) from error
 
 
 def remove(path: str) -> None:
-    """Remove a file if it is there; UserError when it cannot be."""
+    """Remove a file if it is there; UserError or Restart when it cannot be."""
     try:
         tf.io.gfile.remove(path)
     except tf.errors.NotFoundError:
         return
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot remove {path}: {first_line(error)}; mend the permissions"
-        ) from error
+        what = f"cannot remove {path}"
+        raise storage_errors.cannot_write(path, error, what=what) from error
 
 
 def remove_stale_files(
@@ -172,9 +166,21 @@ def _remove_if_older(path: str, before: float) -> None:
 def names(folder: str) -> list[str]:
     """Return the names in a folder, whatever their bytes; OSError or OpError."""
     try:
-        return [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+        return [name.rstrip("/") for name in _listed(folder)]
     except UnicodeDecodeError:  # TensorFlow's list is of UTF-8 alone
         return os.listdir(local_path(folder) or folder)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return tf.io.gfile.listdir(folder)
+    except tf.errors.NotFoundError:
+        # Of a bucket that did not answer TensorFlow says so, too: this says why.
+        if kind(folder) == files.FOLDER:
+            raise tf.errors.UnavailableError(
+                None, None, f"{folder} was not to be listed a moment ago"
+            ) from None
+        raise
 
 
 def kind(path: str) -> str | None:
@@ -182,9 +188,11 @@ def kind(path: str) -> str | None:
     local = local_path(path)
     if local is not None:
         return files.kind(local)
-    if tf.io.gfile.isdir(path):
-        return files.FOLDER
-    return files.FILE if tf.io.gfile.exists(path) else None
+    try:  # not isdir, for which a bucket that does not answer is no folder
+        is_folder = tf.io.gfile.stat(path).is_directory
+    except tf.errors.NotFoundError:
+        return None
+    return files.FOLDER if is_folder else files.FILE
 
 
 def tree(folder: str) -> dict[str, str]:
@@ -193,9 +201,9 @@ def tree(folder: str) -> dict[str, str]:
     if local is not None:
         return files.tree(local)
     found = {}
-    for name in sorted(filter(None, tf.io.gfile.listdir(folder))):
+    for name in sorted(filter(None, _listed(folder))):
         path = f"{folder}/{name}".rstrip("/")
-        if tf.io.gfile.isdir(path):
+        if name.endswith("/") or kind(path) == files.FOLDER:
             name = name.rstrip("/")
             found[f"{name}/"] = files.FOLDER
             found |= {f"{name}/{below}": one for below, one in tree(path).items()}
@@ -222,7 +230,7 @@ def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
     for path in (path for path, one in found.items() if one == files.FILE):
         tf.io.gfile.remove(f"{folder}/{path}")
     # What stands for folders in a bucket; where something has just come, all stays.
-    if tf.io.gfile.isdir(folder) and files.FILE not in tree(folder).values():
+    if kind(folder) == files.FOLDER and files.FILE not in tree(folder).values():
         tf.io.gfile.rmtree(folder)
     return None
 
@@ -261,23 +269,31 @@ def sha256(path: str) -> str:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder and its parents; UserError when it cannot be."""
+    """Make a folder and its parents; errors of `storage_errors`."""
     try:
-        tf.io.gfile.makedirs(path)
+        make_folders(path)
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {first_line(error)}; name another one"
-        ) from error
+        what = f"cannot make the folder {path}"
+        raise storage_errors.cannot_write(path, error, what=what) from error
+
+
+def make_folders(path: str) -> None:
+    """Make a folder and its parents; OpError when it cannot be."""
+    if not path.startswith("gs://"):
+        tf.io.gfile.makedirs(path)
+        return
+    # A bucket needs no parents. TensorFlow looks for them up to the bucket itself: for
+    # ever if that is not there, and in vain if it may not be looked at.
+    with contextlib.suppress(tf.errors.AlreadyExistsError):
+        tf.io.gfile.mkdir(path)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder; UserError when it cannot be told."""
+    """Whether there is such a file or folder; errors of `storage_errors`."""
     try:
         return tf.io.gfile.exists(path)
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot read {path}: {why_unreachable(path, error)}"
-        ) from error
+        raise storage_errors.cannot_read(path, error) from error
 
 
 def require_file(path: str) -> None:
@@ -300,20 +316,6 @@ def what_no_file(path: str) -> str | None:
     return None if what == files.FILE else what
 
 
-def why_unreachable(path: str, error: tf.errors.OpError) -> str:
-    """Return what keeps a path from being read, and how to mend it, in one line."""
-    scheme, inside, _ = path.partition("://")
-    if isinstance(error, tf.errors.UnimplementedError) and inside:
-        return (
-            f"TensorFlow reads no {scheme}:// here; fetch it, and name the file on "
-            "this machine"
-        )
-    mend = "mend the permissions"
-    if inside:
-        mend = "look at its name, the network and the credentials"
-    return f"{first_line(error).removeprefix(f'{path}; ')}; {mend}"
-
-
 def read_text(path: str) -> str | None:
     """Return the content of `path`, None when there is no such file."""
     if not exists(path):
@@ -323,9 +325,7 @@ def read_text(path: str) -> str | None:
         with tf.io.gfile.GFile(path) as file:
             return file.read()
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot read {path}: {why_unreachable(path, error)}"
-        ) from error
+        raise storage_errors.cannot_read(path, error) from error
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from common.errors import one_line
 from input_pipeline import image_formats
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
@@ -37,7 +36,7 @@ _AUGMENTATION = re.compile(
     re.DOTALL,
 )
 _NODES = re.compile(r"\{\{\w+ [^}]*\}\} ?")  # of TensorFlow's functions
-_UNREADABLE = "the file is damaged or cut off here, or may not be read"
+_UNREADABLE = "the file is damaged or cut off here"
 
 
 def decode_group(
@@ -295,27 +294,14 @@ def explain(error: Exception) -> str | None:
             f"{setting} ({function}) failed on an image: {why}; mend this function or "
             "its settings, the record is sound"
         )
-    pattern = f"{_HEAD}(.*?), record .*?{re.escape(_TAIL)}"
+    pattern = f"{_HEAD}.*?, record .*?{re.escape(_TAIL)}"
     pattern += f"|{_LIMIT}.*?{re.escape(_RAISE)}"
     found = re.search(pattern, str(error), re.DOTALL)
     if not found:
         return None
-    line, path = (_unescaped(part or "") for part in found.group(0, 1))
-    if _UNREADABLE in line:
-        line = line.replace(_UNREADABLE, _why_unreadable(path))
-    return line
+    return _unescaped(found[0])
 
 
 def _unescaped(text: str) -> str:
     """Undo what TensorFlow's message does to quotes, in paths and in other texts."""
     return re.sub(r"\\(['\"\\])", r"\1", text)
-
-
-def _why_unreadable(path: str) -> str:
-    """Open the file again to tell damage from what the file system says."""
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            file.read(1)
-    except tf.errors.OpError as error:
-        return f"the file cannot be opened ({one_line(error)})"
-    return "the file is damaged or cut off here"

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from common.errors import first_line
+from common import gfiles, storage_errors
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.records import parse, write_shard
@@ -112,13 +112,10 @@ def dump(records: Sequence[BatchRecord], folder: str) -> list[dict[str, Any]]:
     """
     path = tf.io.gfile.join(folder, DUMP)
     try:
-        tf.io.gfile.makedirs(folder)
+        gfiles.make_folders(folder)
         write_shard(path, [record.serialized for record in records])
     except tf.errors.OpError as error:
-        raise DataError(
-            f"cannot write {path}: {first_line(error)}; free some space, mend the "
-            "permissions or name another folder"
-        ) from error
+        raise storage_errors.cannot_write(path, error, mistake=DataError) from error
     rows = [dict(vars(record)) for record in records]
     for row in rows:
         del row["serialized"]

@@ -12,8 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from common import gfiles
-from common.errors import one_line
+from common import gfiles, storage_errors
 from input_pipeline import info_schema
 from input_pipeline.errors import DataError
 from input_pipeline.records import (
@@ -206,7 +205,7 @@ def _listed(folder: str, below: Iterable[str]) -> set[str]:
     for part in below:
         path = tf.io.gfile.join(folder, part) if part else folder
         with contextlib.suppress(tf.errors.NotFoundError):
-            names = tf.io.gfile.listdir(path)
+            names = gfiles.names(path)
             found.update(f"{part}/{name}" if part else name for name in names)
     return found
 
@@ -231,7 +230,7 @@ def read_info(data_dir: str) -> DatasetInfo:
             "are sound, with --overwrite_info"
         ) from None
     except tf.errors.OpError as error:
-        raise DataError(_unreachable(path, error)) from None
+        raise storage_errors.cannot_read(path, error, mistake=DataError) from None
     if not tf.io.gfile.isdir(data_dir):
         raise DataError(
             f"there is no data folder {data_dir}: name another one, or make it by "
@@ -261,20 +260,6 @@ def is_foreign(content: Any) -> bool:
     """Whether a dataset_info.json is that of another tool, sound or not."""
     keys = set(content) if isinstance(content, dict) else set()
     return not keys & _OUR_KEYS and bool(keys & _FOREIGN_KEYS)
-
-
-def _unreachable(path: str, error: tf.errors.OpError) -> str:
-    """Say what a file system had against a path, and how to mend it."""
-    if isinstance(error, tf.errors.UnimplementedError):
-        return f"{path} cannot be read: {gfiles.why_unreachable(path, error)}"
-    mend = "look at its permissions"
-    if path.startswith("gs://"):
-        mend = (
-            "look at the bucket's name, the network, and the credentials (gcloud auth "
-            "application-default login, or a service account with storage.objects.get "
-            "and storage.objects.list)"
-        )
-    return f"{path} cannot be read: {one_line(error)}; {mend}"
 
 
 def _info_from_json(content: dict[str, Any]) -> DatasetInfo:

@@ -53,13 +53,15 @@ def _in_runs(records: Records, begin: int, end: int) -> tf.data.Dataset:
     @tf.autograph.experimental.do_not_convert
     def read(bounds: tf.Tensor) -> Tensors:
         begin, end = tf.unstack(bounds)
-        sound = tf.data.Dataset.from_tensors(bounds).map(
-            lambda bounds: _read_run(records, *tf.unstack(bounds))
-        )
+
+        def sound() -> tf.data.Dataset:
+            run = tf.data.Dataset.from_tensors(bounds).map(
+                lambda bounds: _read_run(records, *tf.unstack(bounds))
+            )
+            return run.unbatch()
+
         return first_whole(
-            sound.unbatch().ignore_errors(log_warning=False),
-            lambda: records.read(None, begin, end),
-            end - begin,
+            sound, lambda: records.read(None, begin, end, suspect=True), end - begin
         )
 
     elements = tf.data.Dataset.from_tensor_slices(runs).map(

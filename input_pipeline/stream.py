@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import gcs_reads, gfiles
+from common.storage_errors import READING
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.records import CHUNK_RECORDS, Chunks, shard_path
 
@@ -118,6 +119,7 @@ class Records:
         end: tf.Tensor,
         *,
         guarded: bool = True,
+        suspect: bool = False,
     ) -> tf.data.Dataset:
         """Read records begin..end-1 of the chunks laid end to end in an order.
 
@@ -127,7 +129,10 @@ class Records:
           end: int64 scalar.
           guarded: whether UNREADABLE or UNCOUNTED stand in for what is not as
             dataset_info.json says; else a chunk in which anything is not raises an
-            error, which costs less.
+            error, which costs less. What the storage itself refuses, or does not
+            answer, is an error always.
+          suspect: of a guarded range, whether reading it has failed already: the
+            storage is then asked before each chunk is read.
 
         Returns:
           A dataset of exactly end - begin records {"serialized": string, "position":
@@ -151,8 +156,9 @@ class Records:
             "is_end": tf.gather(self.chunks.is_last, chosen) & (stop == size),
         }
         chunks = tf.data.Dataset.from_tensors(chunks).unbatch()
+        read_chunk = _guarded_chunk if guarded else sound_chunk
         read = chunks.map(
-            _guarded_chunk if guarded else sound_chunk,
+            _after_asking(read_chunk) if suspect else read_chunk,
             num_parallel_calls=self.parallel_chunks,
             deterministic=True,
         )
@@ -177,7 +183,11 @@ def sound_chunk(chunk: Tensors) -> Tensors:
 
 
 def _guarded_chunk(chunk: Tensors) -> Tensors:
-    """Return exactly `count` records, with stand-ins where there are none."""
+    """Return exactly `count` records, with stand-ins where there are none.
+
+    Nothing is taken for damaged before the storage has answered that it is there: a
+    bucket that is busy would be 16 bad records, each tried for minutes.
+    """
     count = chunk["count"]
 
     def attempt(number: tf.Tensor, otherwise: tf.Tensor, skip: Any = 0) -> tf.Tensor:
@@ -190,12 +200,26 @@ def _guarded_chunk(chunk: Tensors) -> Tensors:
         found = found.ignore_errors(log_warning=False).concatenate(fallback)
         return found.take(1).get_single_element()
 
+    one, unreadable = tf.constant(1, tf.int64), tf.constant([UNREADABLE])
+
+    def single(skip: tf.Tensor) -> tf.Tensor:
+        def again() -> tf.Tensor:
+            # A storage that fails at times only may have failed just now.
+            with tf.control_dependencies([_ask(chunk["path"])]):
+                return attempt(tf.identity(one), unreadable, skip)
+
+        found = attempt(one, unreadable, skip)
+        found = tf.cond(found[0] == UNREADABLE, again, lambda: found)
+        is_lost = found[0] == UNREADABLE
+        asked = tf.cond(is_lost, lambda: _ask(chunk["path"]), lambda: tf.constant(b""))
+        with tf.control_dependencies([asked]):
+            return tf.identity(found)
+
     def one_by_one() -> tf.Tensor:
-        one, unreadable = tf.constant(1, tf.int64), tf.constant([UNREADABLE])
-        singly = tf.data.Dataset.range(count).map(
-            lambda skip: attempt(one, unreadable, skip)
-        )
-        return singly.unbatch().batch(CHUNK_RECORDS).get_single_element()
+        with tf.control_dependencies([_ask(chunk["path"])]):
+            numbers = tf.data.Dataset.range(tf.identity(count))
+        singly = numbers.map(single).unbatch()
+        return singly.batch(CHUNK_RECORDS).get_single_element()
 
     serialized = attempt(count + _behind(chunk), tf.zeros([0], tf.string))
     serialized = tf.cond(tf.size(serialized) == 0, one_by_one, lambda: serialized)
@@ -206,6 +230,42 @@ def _guarded_chunk(chunk: Tensors) -> Tensors:
     uncounted = tf.fill([too_many], UNCOUNTED)
     serialized = tf.concat([serialized[: count - too_many], missing, uncounted], 0)
     return {"serialized": serialized, "position": _positions(chunk)}
+
+
+def _after_asking(read: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
+    """Return a function that reads a chunk once the storage has answered."""
+
+    @_as_it_is
+    def read_chunk(chunk: Tensors) -> Tensors:
+        with tf.control_dependencies([_ask(chunk["path"])]):
+            return read({name: tf.identity(value) for name, value in chunk.items()})
+
+    return read_chunk
+
+
+def _ask(path: tf.Tensor) -> tf.Tensor:
+    """Read the first byte of a file; the error is the file system's own.
+
+    Dataset.ignore_errors swallows all errors alike, and tells none from another. So
+    where it has swallowed one, this asks for that of the storage, which goes through
+    the pipeline to `common.storage_errors.from_storage` under the name that it knows.
+    """
+
+    def first_byte(path: tf.Tensor) -> tf.Tensor:
+        dataset = tf.raw_ops.FixedLengthRecordDatasetV2(
+            filenames=path[None],
+            header_bytes=0,
+            record_bytes=1,
+            footer_bytes=0,
+            buffer_size=1,
+            compression_type="",
+        )
+        byte = tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
+        of_nothing = tf.data.Dataset.from_tensors(tf.constant(b""))
+        return byte.concatenate(of_nothing).take(1).get_single_element()
+
+    asked = tf.data.Dataset.from_tensors(path).map(first_byte, name=READING)
+    return asked.get_single_element()
 
 
 def _behind(chunk: Tensors) -> tf.Tensor:
@@ -283,20 +343,18 @@ def read_buffer(
         index[0] // records.total, index[-1] // records.total + 1
     )
 
-    def fill(*, guarded: bool) -> tf.data.Dataset:
+    def fill(*, suspect: bool) -> tf.data.Dataset:
         def part(epoch: tf.Tensor) -> tf.data.Dataset:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
             low, high = _range_of_epoch(epoch, begin, end, input_host, records.total)
-            read = records.read(
-                _order_of_chunks(records, key), low, high, guarded=guarded
-            )
+            order = _order_of_chunks(records, key)
+            read = records.read(order, low, high, guarded=suspect, suspect=suspect)
             # Another key than the chunks': one key gives one sequence of numbers.
             return _shuffled(read, size, key + 1 + number)
 
-        parts = epochs.flat_map(part)
-        return parts if guarded else parts.ignore_errors(log_warning=False)
+        return epochs.flat_map(part)
 
-    buffer = first_whole(fill(guarded=False), lambda: fill(guarded=True), size)
+    buffer = first_whole(lambda: fill(suspect=False), lambda: fill(suspect=True), size)
     shaped = {name: tf.ensure_shape(value, [size]) for name, value in buffer.items()}
     return {**shaped, "index": index}
 
@@ -338,7 +396,9 @@ def _shuffled(elements: tf.data.Dataset, size: int, key: tf.Tensor) -> tf.data.D
 
 
 def first_whole(
-    sound: tf.data.Dataset, guarded: Callable[[], tf.data.Dataset], size: Any
+    sound: Callable[[], tf.data.Dataset],
+    guarded: Callable[[], tf.data.Dataset],
+    size: Any,
 ) -> Tensors:
     """Return `size` records as one batch, of the guarded ones if any is not sound.
 
@@ -347,7 +407,13 @@ def first_whole(
     nothing = tf.data.Dataset.from_tensors(
         {"serialized": tf.zeros([0], tf.string), "position": tf.zeros([0], tf.int64)}
     )
-    batch = sound.batch(size).concatenate(nothing).take(1).get_single_element()
+    # Around all of it: the first error ends it. Else the other chunks would be read,
+    # too, and each would wait for a storage that does not answer.
+    whole = tf.data.Dataset.from_tensors(0).map(
+        lambda _: sound().batch(size).get_single_element()
+    )
+    whole = whole.ignore_errors(log_warning=False).concatenate(nothing)
+    batch = whole.take(1).get_single_element()
     return tf.cond(
         tf.size(batch["position"], tf.int64) == size,
         lambda: batch,

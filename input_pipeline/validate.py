@@ -38,8 +38,8 @@ import argparse
 import json
 import sys
 
-from common import cli
-from common.errors import Status, one_line
+from common import cli, storage_errors
+from common.errors import Status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,10 +75,8 @@ def main(arguments: argparse.Namespace) -> Status:
             decode=not arguments.skip_decode,
         )
     except tf.errors.OpError as error:
-        is_bucket = "://" in arguments.data_dir
-        hint = ": check the network and your credentials" if is_bucket else ""
-        raise DataError(
-            f"cannot read {arguments.data_dir}: {one_line(error)}{hint}"
+        raise storage_errors.cannot_read(
+            arguments.data_dir, error, mistake=DataError
         ) from error
     print(json.dumps(as_json(report)) if arguments.json else as_text(report))
     return Status.NO if report.findings.errors else Status.OK

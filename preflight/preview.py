@@ -16,9 +16,9 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from common import cli, files
+from common import cli, files, storage_errors
 from common.console import count
-from common.errors import UserError, first_line
+from common.errors import UserError
 from train.settings import flags
 
 if TYPE_CHECKING:
@@ -104,10 +104,7 @@ def _write(sheet: "Image.Image", path: str) -> None:
         ):
             file.write(files.marked_png(png.getvalue(), _COMMAND))
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot write {path}: {first_line(error).rpartition('; ')[2]}; free some "
-            "space, mend the permissions or name another --output"
-        ) from error
+        raise storage_errors.cannot_write(path, error, folder="--output") from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
@@ -190,9 +190,9 @@ def _reading(path: str) -> Iterator[None]:
             f"cannot read {path}: its name is not UTF-8; rename it"
         ) from error
     except tf.errors.OpError as error:
+        if storage_errors.is_remote(path):
+            raise storage_errors.cannot_read(path, error) from error
         why = f"{first_line(error)}; fetch it again"
-        if "://" in path:
-            why = gfiles.why_unreachable(path, error)
         raise UserError(f"cannot read {path}: {why}") from error
     except (
         safetensors.SafetensorError,

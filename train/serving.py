@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from common import gfiles
+from common import gfiles, storage_errors
 from common.console import escaped, say, warn
 from common.errors import UserError, first_line
 from input_pipeline import jpeg_warnings
@@ -310,8 +310,8 @@ def load_signature(export_dir: str) -> Any:
             gfiles.require_file(f"{export_dir}/{name}")  # a pipe would wait for ever
         found = tf.saved_model.contains_saved_model(export_dir)
     except tf.errors.OpError as error:
-        why = gfiles.why_unreachable(export_dir, error)
-        raise UserError(f"cannot look into {export_dir}: {why}") from error
+        what = f"cannot look into {export_dir}"
+        raise storage_errors.cannot_read(export_dir, error, what=what) from error
     if not found:
         raise UserError(f"no SavedModel in {export_dir}; run train.export")
     try:
@@ -321,6 +321,8 @@ def load_signature(export_dir: str) -> Any:
             set(signature.structured_outputs),
         )
     except Exception as error:  # TensorFlow raises many kinds for a damaged file
+        if ending := storage_errors.from_storage(error):
+            raise ending from error
         raise UserError(
             f"cannot load the SavedModel in {export_dir} ({first_line(error)}): it is "
             "damaged, or not of train.export; export again"

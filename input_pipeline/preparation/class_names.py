@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from common.errors import one_line
+from common import storage_errors
 from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 
@@ -135,7 +135,7 @@ def _text(path: str) -> str:
         with tf.io.gfile.GFile(path, "rb") as file:
             data: bytes = file.read()
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot read {path}: {one_line(error)}") from None
+        raise storage_errors.cannot_read(path, error, mistake=DataError) from None
     marks = (name for mark, name in _ENCODINGS.items() if data.startswith(mark))
     encoding = next(marks, "UTF-16 or no text" if b"\0" in data else "")
     if encoding:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
-from common import console, gfiles
-from common.errors import one_line
+from common import console, gfiles, storage_errors
 from input_pipeline.dataset_info import INFO_FILENAME, DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import (
@@ -39,7 +38,7 @@ def run(arguments: argparse.Namespace) -> str:
         return _COMMANDS[arguments.command](arguments)
     except tf.errors.OpError as error:
         folder = getattr(arguments, "output", None) or arguments.source
-        raise DataError(f"cannot write {folder}: {one_line(error)}") from error
+        raise storage_errors.cannot_write(folder, error, mistake=DataError) from error
 
 
 def prepare_mnist(

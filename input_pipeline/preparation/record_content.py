@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import tensorflow as tf
 
+from common import storage_errors
 from common.console import count
-from common.errors import first_line
 from input_pipeline import image_formats
 from input_pipeline.errors import DataError
 from input_pipeline.records import IMAGENET, Fields
@@ -236,7 +236,7 @@ def peek(path: str) -> list[Features]:
     except tf.errors.DataLossError:
         pass  # what comes before the damage will do here; who reads all will tell
     except tf.errors.OpError as error:
-        raise DataError(f"cannot read {path}: {first_line(error)}") from None
+        raise storage_errors.cannot_read(path, error, mistake=DataError) from None
     if not first:
         _refuse_without_records(path)
     return [features_of(one, f"{path}, record {i}") for i, one in enumerate(first)]

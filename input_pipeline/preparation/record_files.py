@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.console import count
-from common.errors import first_line
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import record_content
 
@@ -229,10 +228,11 @@ def list_files(source: str) -> list[str]:
 
 def _entries(folder: str) -> list[str]:
     try:
-        names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+        names = gfiles.names(folder)
     except tf.errors.OpError as error:
-        raise DataError(
-            f"cannot look into {folder}: {first_line(error)}; mend its permissions"
+        what = f"cannot look into {folder}"
+        raise storage_errors.cannot_read(
+            folder, error, what=what, mistake=DataError
         ) from None
     return sorted(name for name in names if name and not name.startswith("."))
 
@@ -245,7 +245,8 @@ def _begins_like_one(path: str) -> bool:
     first = tf.data.TFRecordDataset(path).take(1)
     try:
         return bool(list(first.as_numpy_iterator()))
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
+        storage_errors.why_unreadable(path, error)  # a busy bucket tells nothing
         return False
 
 

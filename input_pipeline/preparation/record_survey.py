@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from common.errors import first_line
+from common import storage_errors
 from input_pipeline import records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import record_content
@@ -139,7 +139,7 @@ def _survey(task: _Task, advance: worker_pool.Advance) -> Survey:
     try:
         shard = records.index_shard(path, tally.add)
     except tf.errors.OpError as error:
-        raise DataError(f"cannot read {path}: {first_line(error)}") from None
+        raise storage_errors.cannot_read(path, error, mistake=DataError) from None
     except DataError:
         if not tally.labels:
             record_content.refuse_other_format(path)

@@ -12,7 +12,7 @@ from typing import NoReturn
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from common.errors import one_line
+from common import storage_errors
 from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
@@ -71,7 +71,7 @@ def complete(task: Task, advance: worker_pool.Advance) -> Done:
         examples = _examples(task, skipped, advance, oriented)
         shard = records.write_shard(task.path, examples)
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot write {task.path}: {one_line(error)}") from None
+        raise storage_errors.cannot_write(task.path, error, mistake=DataError) from None
     return Done(shard, True, tuple(skipped), len(oriented))
 
 
@@ -90,7 +90,7 @@ def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
         if not found:
             return _require_begin(task)
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"cannot read {task.path}: {one_line(error)}") from None
+        raise storage_errors.cannot_read(task.path, error, mistake=DataError) from None
     skipped = _skipped(task, found, is_whole=shard is not None)
     if shard is None:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from common.errors import one_line
+from common import storage_errors
 from input_pipeline import image_formats, jpeg_warnings
 from input_pipeline.dataset_info import require_file
 from input_pipeline.errors import DataError
@@ -107,7 +107,8 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
         location = Location(task.shard.filename, detail=f"there is no {task.path}")
         findings.add(FaultKind.MISSING_FILE, location)
     except (DataError, OSError, tf.errors.OpError) as error:
-        location = Location(task.shard.filename, detail=one_line(error))
+        why = storage_errors.why_unreadable(task.path, error)
+        location = Location(task.shard.filename, detail=why)
         findings.add(FaultKind.UNREADABLE_FILE, location)
     return ShardReport(
         task.shard.filename,

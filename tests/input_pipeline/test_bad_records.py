@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common import storage_errors
 from common.errors import UserError
 from input_pipeline import bad_records, dataset, preprocess
 from input_pipeline.errors import DataError
@@ -232,30 +233,36 @@ def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
     assert "train-0, record 1: it is not a tf.train.Example" in capfd.readouterr().err
 
 
-def test_a_file_that_cannot_be_opened_says_why():
+@pytest.mark.parametrize(
+    ("policy", "fault", "why"),
+    [
+        ("stop", "gone", "No such file or directory; put it there again"),
+        ("skip", "closed", "Permission denied; mend the permissions"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_no_bad_record(policy, fault, why, capfd):
     # pytest's own folders are closed to others, and root may read everything.
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         path.chmod(0o755)
-        write_dataset(path, {"train-0": [example(0)] * 4, "train-1": [example(1)] * 4})
-        arguments = {**options(folder, "stop"), "batch_size": 4}
-        batches = iter(dataset.eval_dataset(**arguments, split="train"))
-        (path / "train-0").unlink()
-        (path / "train-1").chmod(0)
+        write_dataset(path, {"train-0": [example(0)] * 4})
+        arguments = {**options(folder, policy), "batch_size": 4}
+        evaluated = iter(dataset.eval_dataset(**arguments, split="train"))
+        trained = iter(dataset.train_dataset(**arguments, seed=0, shuffle_buffer=4))
+        file = path / "train-0"
+        file.unlink() if fault == "gone" else file.chmod(0)
         root = os.geteuid() == 0
         if root:
             os.seteuid(65534)
         try:
-            for number, why in enumerate(["No such file", "ermission denied"]):
-                with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            for batches in (evaluated, trained):
+                with pytest.raises(UserError) as error, storage_errors.translated():
                     next(batches)
-                line = bad_records.explain(error.value)
-                assert line is not None
-                assert f"train-{number}, record 0: the file cannot be opened (" in line
-                assert why in line
+                assert str(error.value) == f"cannot read {folder}/train-0: {why}"
         finally:
             if root:
                 os.seteuid(0)
+        assert "bad record" not in capfd.readouterr().err
 
 
 def test_skipping_has_a_limit(mixed):

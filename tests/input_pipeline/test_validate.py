@@ -661,6 +661,6 @@ def test_what_cannot_be_checked_is_one_line(tiny, tmp_path, monkeypatch):
     assert check("gs://bucket/data", "--json") == (
         2,
         "",
-        "error: cannot read gs://bucket/data: 401 no token: check the network and your "
-        "credentials\n",
+        "error: cannot read gs://bucket/data: 401 no token; the bucket refuses this "
+        "account: give it a role there, as roles/storage.objectUser on gs://bucket\n",
     )

@@ -314,7 +314,8 @@ def test_a_folder_that_tensorflow_takes_for_a_pattern(tmp_path):
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 def test_a_storage_that_does_not_answer(name, monkeypatch):
     def fail(_):
-        raise tf.errors.FailedPreconditionError(None, None, "no such host\n\t when")
+        said = "no such host\n\t when reading gs://nowhere/a"
+        raise tf.errors.FailedPreconditionError(None, None, said)
 
     monkeypatch.setattr(tf.io.gfile, "exists", fail)
     assert refused(f"gs://nowhere/{name}") == (

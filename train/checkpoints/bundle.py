@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.claims import Fence, Held, no_fence
 from common.console import warn
-from common.errors import Restart, UserError, first_line
+from common.errors import UserError, first_line
 from train.checkpoints import commit
 from train.checkpoints.commit import DATA, INDEX, MANIFEST
 
@@ -38,18 +38,8 @@ _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
 _STAGED = re.compile(
     r"ckpt-(0|[1-9]\d*)(\.json|(\.index|\.data-00000-of-00001)(\.tempstate\d+)?)"
 )
-# A storage that does not answer now tells nothing about what it holds.
-_BUSY = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.ResourceExhaustedError,
-    tf.errors.UnknownError,
-)
 # What reading a manifest of any content raises.
 _GARBLED = (ValueError, TypeError, OverflowError, RecursionError)
-_DENIED = (tf.errors.PermissionDeniedError, tf.errors.UnauthenticatedError)
 
 _UNREAD = object()  # is no run
 _MOST_BYTES = 2**28  # of a manifest or an index: 10,000 variables take 1 MB
@@ -176,7 +166,7 @@ def write(
 
     Raises:
       UserError: the file system refuses, or returns something else.
-      Restart: the storage does not answer when it is to be read back.
+      Restart: the storage does not answer.
     """
     with _writing(directory, fence) as staging:
         path = f"{staging}/ckpt-{int(values['step'])}"
@@ -209,7 +199,7 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
     Raises:
       CorruptCheckpoint: the checkpoint is not intact, or vanishes meanwhile.
       UserError: the file system refuses, or returns something else.
-      Restart: the storage does not answer when it is read.
+      Restart: the storage does not answer.
     """
     source = read_manifest(path)
     name = path.rpartition("/")[2]
@@ -231,7 +221,7 @@ def copy(path: str, directory: str, *, fence: Fence = no_fence) -> str:
 
 
 def delete(path: str, *, fence: Fence = no_fence, also: Iterable[str] = ()) -> None:
-    """Delete a checkpoint, or what is left of it; UserError when it cannot be.
+    """Delete a checkpoint, or what is left of it; errors of `storage_errors`.
 
     Args:
       path: of the checkpoint.
@@ -243,10 +233,8 @@ def delete(path: str, *, fence: Fence = no_fence, also: Iterable[str] = ()) -> N
         for file in (*its, *also):
             commit.remove(file, fence)
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot delete the old checkpoint {path}: {first_line(error)}; mend the "
-            "permissions"
-        ) from error
+        what = f"cannot delete the old checkpoint {path}"
+        raise storage_errors.cannot_write(path, error, what=what) from error
 
 
 def remove_stale(directory: str) -> None:
@@ -262,10 +250,8 @@ def remove_stale(directory: str) -> None:
             if why := gfiles.remove_folder(f"{directory}/{name}", _STAGED.fullmatch):
                 warn(f"{directory}/{name} stays: {why}; move it away")
     except (tf.errors.OpError, OSError) as error:
-        raise UserError(
-            f"cannot remove what was left in {directory}: {first_line(error)}; mend "
-            "the permissions"
-        ) from error
+        what = f"cannot remove what was left in {directory}"
+        raise storage_errors.cannot_write(directory, error, what=what) from error
 
 
 def outdate_seen(directory: str) -> None:
@@ -278,13 +264,8 @@ def _listed(directory: str) -> list[str]:
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.
         return gfiles.names(directory) if gfile.exists(directory) else []
-    except _BUSY as error:
-        raise Restart(f"cannot read {directory} now: {first_line(error)}") from error
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot look into {directory}: {first_line(error)}; mend the permissions "
-            "or name another folder"
-        ) from error
+        raise storage_errors.cannot_read(directory, error) from error
 
 
 def _open(path: str) -> Any:
@@ -365,34 +346,31 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise CorruptCheckpoint(path, f"its manifest lacks {error}") from error
-    except _BUSY as error:
-        raise Restart(f"cannot read {path} now: {first_line(error)}") from error
-    except _DENIED as error:
-        raise UserError(
-            f"cannot read {path}: {first_line(error)}; mend the permissions"
-        ) from error
     except (*_GARBLED, tf.errors.OpError) as error:
+        if storage_errors.is_busy(error, path) or storage_errors.is_denied(error):
+            raise storage_errors.cannot_read(path, error) from error
         raise CorruptCheckpoint(path, first_line(error)) from error
 
 
 @contextlib.contextmanager
 def _writing(directory: str, fence: Fence) -> Iterator[str]:
-    """Lend a folder to stage files in; what goes wrong there becomes a UserError.
+    """Lend a folder to stage files in; errors are those of `storage_errors`.
 
     Who takes the folder over removes it, which goes wrong here: the fence tells.
     """
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
+    what = f"cannot write a checkpoint to {directory}"
     try:
-        gfile.makedirs(staging)
+        gfiles.make_folders(staging)
         yield staging
-    except (tf.errors.OpError, OSError, CorruptCheckpoint) as error:
+    except CorruptCheckpoint as error:
         fence()
-        is_corrupt = isinstance(error, CorruptCheckpoint)
-        reason = error.reason if is_corrupt else first_line(error)
         raise UserError(
-            f"cannot write a checkpoint to {directory}: {reason}; free some space or "
-            "mend the permissions"
+            f"{what}: {error.reason}; look at the disk or name another folder"
         ) from error
+    except (tf.errors.OpError, OSError) as error:
+        fence()
+        raise storage_errors.cannot_write(directory, error, what=what) from error
     finally:
         # What cannot be removed now is removed when the next run starts.
         with contextlib.suppress(tf.errors.OpError, OSError):

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.console import warn
-from common.errors import UserError
+from common.errors import Restart, UserError
 from train.exports.export_target import LIST, WRITTEN, refuse, why_foreign, words
 
 _OLDER = re.compile(r"(?P<name>.+)\.before-[0-9a-f]{32}", re.DOTALL)
@@ -67,7 +67,7 @@ def writing(export_dir: str, inputs: Mapping[str, str | None]) -> Iterator[str]:
                 ) from error
             raise _not_written(export_dir, error) from error
     except StaysAside:
-        with contextlib.suppress(UserError, *gfiles.Errors):
+        with contextlib.suppress(UserError, Restart, *gfiles.Errors):
             _write_list(staging)  # it is whole, and will not go for its age
         raise
     except BaseException:
@@ -84,6 +84,7 @@ def _make(staging: str, export_dir: str) -> None:
     It is made before the work is done, which would be lost where none can be made.
     """
     if "://" in export_dir:
+        gfiles.make_folder(staging)
         return
     try:
         if files.kind(export_dir) != files.FOLDER:
@@ -98,11 +99,8 @@ def _make(staging: str, export_dir: str) -> None:
         raise _not_written(export_dir, error) from error
 
 
-def _not_written(export_dir: str, error: Exception) -> UserError:
-    return UserError(
-        f"cannot write {export_dir}: {words(error)}; free some space, mend the "
-        "permissions or name another --export_dir"
-    )
+def _not_written(export_dir: str, error: Exception) -> UserError | Restart:
+    return storage_errors.cannot_write(export_dir, error, folder="--export_dir")
 
 
 def _write_list(folder: str) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from common import files
+from common import files, storage_errors
 from common.errors import UserError, first_line
 
 LIST = "assets.extra/files.json"
@@ -81,12 +81,9 @@ def refuse(export_dir: str, inputs: Mapping[str, str | None]) -> None:
                 f"{why}, and the whole folder would be replaced; {_ELSEWHERE}"
             )
     except system.Errors as error:
-        mend = "mend the permissions"
-        if system is not files:
-            mend = "look at its name, the network and the credentials"
-        raise UserError(
-            f"cannot look into {export_dir}: {words(error)}; {mend}, or name another "
-            "--export_dir"
+        what = f"cannot look into {export_dir}"
+        raise storage_errors.cannot_write(
+            export_dir, error, what=what, folder="--export_dir"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from common import files, gfiles
+from common import files, gfiles, storage_errors
 from common.console import count, escaped, say, warn
 from common.errors import UserError, first_line
 from input_pipeline import image_formats, jpeg_warnings, records
@@ -239,8 +239,8 @@ def _content(path: str) -> bytes:
 
 def _words(error: BaseException, path: str) -> str:
     """Return what is wrong with a path, without the path."""
-    if isinstance(error, tf.errors.OpError) and "://" in path:
-        return gfiles.why_unreachable(path, error)
+    if isinstance(error, tf.errors.OpError) and storage_errors.is_remote(path):
+        return storage_errors.why_unreadable(path, error)
     words = getattr(error, "strerror", None) or first_line(error)
     return words.removeprefix(f"{path}; ")
 
@@ -269,9 +269,8 @@ def read_tfrecords(
         is_path = tf.io.gfile.exists(pattern)  # with a [ in it, perhaps
         paths = [pattern] if is_path else sorted(tf.io.gfile.glob(pattern))
     except tf.errors.OpError as error:
-        raise UserError(
-            f"cannot look for {pattern}: {gfiles.why_unreachable(pattern, error)}"
-        ) from error
+        what = f"cannot look for {pattern}"
+        raise storage_errors.cannot_read(pattern, error, what=what) from error
     if not paths:
         raise UserError(f"no TFRecords at {pattern}")
     for path in paths:

@@ -9,9 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from common import errors, gfiles
+from common import gfiles, storage_errors
 from common.console import warn
-from common.errors import UserError
 from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
@@ -155,9 +154,8 @@ def export(
         try:
             tf.saved_model.save(servable, folder, signatures=signatures)
         except (tf.errors.OpError, OSError) as error:
-            raise UserError(
-                f"cannot write {folder}: {errors.first_line(error)}; free some space, "
-                "mend the permissions or name another --export_dir"
+            raise storage_errors.cannot_write(
+                export_dir, error, folder="--export_dir"
             ) from error
         with translate_errors():
             report, predicted = _compare(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from common import storage_errors
 from common.errors import Restart, first_line
 from input_pipeline.bad_records import explain
 from input_pipeline.errors import DataError
@@ -28,6 +29,9 @@ def translate_errors() -> Iterator[None]:
         text = explain(error)
         if text is not None:
             raise DataError(text) from error
+        # Before it: what a storage raises has the codes of a peer that is lost.
+        if ending := storage_errors.from_storage(error):
+            raise ending from error
         if is_peer_lost(error):
             who = workers.lost() or "another process of this run, or its accelerator,"
             raise Restart(

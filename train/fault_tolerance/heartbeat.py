@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from common import console, files, gfiles
-from common.errors import UserError
+from common.errors import Restart, UserError
 
 INTERVAL_SECONDS = 10.0
 # An age is the difference of two machines' clocks, so it is only about right. This
@@ -61,7 +61,7 @@ def read(directory: str, process: int) -> Heartbeat | None:
     """Return a process's last heartbeat, None when there is none that can be read."""
     try:
         return Heartbeat(**gfiles.read_json(_path(directory, process)))
-    except (UserError, TypeError):  # TypeError: not the fields of a heartbeat
+    except (UserError, Restart, TypeError):  # TypeError: not the fields of a heartbeat
         return None
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from common import gfiles
+from common import gfiles, storage_errors
 from common.console import say, warn
 from common.errors import Restart, UserError, exit_for_restart, first_line
 from train.fault_tolerance import heartbeat
 from train.fault_tolerance.heartbeat import Heartbeat, State
 
 _REPORT_SECONDS = 30.0  # for the heartbeats of all, whose disk may be far away
+_OBJECT_SECONDS = 1.1
 _STDERR = 2
 _NAME = "watchdog"  # of threads that a report leaves out
 
@@ -87,6 +88,7 @@ class Watchdog:
         self._error: str | None = None
         self._has_folder = False
         self._has_warned = False
+        self._posted = -math.inf  # the last time, by the monotonic clock
         self._is_left = threading.Event()
         # Two threads: a disk that does not answer must not stop the watching.
         self._poster, self._watcher = (
@@ -149,6 +151,9 @@ class Watchdog:
         self._post()
         while not self._is_left.wait(heartbeat.INTERVAL_SECONDS):
             self._post()
+        if storage_errors.is_remote(self._directory):
+            # A bucket takes an object once a second, and refuses it before.
+            time.sleep(max(0.0, self._posted + _OBJECT_SECONDS - time.monotonic()))
         self._post()
 
     def _post(self) -> None:
@@ -158,11 +163,13 @@ class Watchdog:
                 gfiles.make_folder(heartbeat.folder(self._directory))
             self._has_folder = True
             heartbeat.write(self._directory, self._heartbeat())
-        except UserError as error:
+        except (UserError, Restart) as error:
             self._has_folder = False
             if not self._has_warned:
                 warn(f"the run goes on without heartbeats: {error}")
             self._has_warned = True
+
+        self._posted = time.monotonic()
 
     def _heartbeat(self) -> Heartbeat:
         phase = self._phase

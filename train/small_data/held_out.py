@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from common import storage_errors
 from common.console import named
-from common.errors import first_line
+from common.errors import Restart, first_line
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.records import Fields, ShardInfo, parse, shard_path
@@ -80,6 +81,8 @@ def _classes(
     try:
         labels = read_labels([shard_path(folder, s) for s in held], info.fields)
     except (tf.errors.OpError, UnicodeDecodeError) as error:
+        if isinstance(ending := storage_errors.from_storage(error), Restart):
+            raise ending from error
         return f"{mixed}; which classes these hold cannot be read: {first_line(error)}"
     if len(labels) != records:
         return f"{mixed}; of these one is cut off: see input_pipeline.validate"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import console
+from common import console, storage_errors
 from common.claims import Fence, Held, no_fence
 from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
@@ -176,15 +176,9 @@ class Telemetry:
         """Return the scores by step that are in eval.jsonl, of any process.
 
         Raises:
-          UserError: the file cannot be read.
+          UserError, Restart: the file cannot be read.
         """
-        try:
-            lines = read_lines(self._evaluations.path)
-        except tf.errors.OpError as error:
-            raise UserError(
-                f"cannot read {self._evaluations.path}: {first_line(error)}; mend the "
-                "permissions"
-            ) from error
+        lines = read_lines(self._evaluations.path)
         own = _line("eval", 0, {})
         return {
             line["step"]: {k: v for k, v in line.items() if k not in own}
@@ -235,22 +229,31 @@ class Telemetry:
         except Restart:  # the disk does not answer: the numbers are kept
             return
         for file in self._files:
-            try:
-                file.flush()
-            except Held:
-                raise
-            except (UserError, Restart, tf.errors.OpError) as error:
-                if file not in self._failures:
-                    console.warn(
-                        f"{first_line(error)}. Training goes on; the numbers are "
-                        "kept, to be written as soon as that works"
-                    )
-                self._failures[file] = error
-            else:
-                if self._failures.pop(file, None):
-                    console.say(f"{file.path} is written again")
+            if not self._try_to_flush(file) and storage_errors.is_remote(file.path):
+                break  # each of the others would wait for as long
         now = time.monotonic()
         self._due = now + max(FLUSH_SECONDS, (now - began) / FLUSH_SHARE)
+
+    def _try_to_flush(self, file: JsonLines | EventFile) -> bool:
+        """Write what is new in a file; the first failure is worth a warning."""
+        try:
+            file.flush()
+        except Held:
+            raise
+        except (UserError, Restart, tf.errors.OpError) as error:
+            if file not in self._failures:
+                said = first_line(error)
+                if isinstance(error, tf.errors.OpError):
+                    said = str(storage_errors.cannot_write(file.path, error))
+                console.warn(
+                    f"{said}. Training goes on; the numbers are kept, to be written as "
+                    "soon as that works"
+                )
+            self._failures[file] = error
+            return False
+        if self._failures.pop(file, None):
+            console.say(f"{file.path} is written again")
+        return True
 
 
 def _line(kind: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import gfiles
+from common import gfiles, storage_errors
 from common.claims import Fence, no_fence
 from common.errors import UserError
 
@@ -54,7 +54,7 @@ class JsonLines:
         self._kept_step = min(self._kept_step, step)
 
     def flush(self) -> None:
-        """Write what is new; UserError or tf.errors.OpError when it cannot be."""
+        """Write what is new; UserError or Restart when it cannot be."""
         if not self._new and self._kept_step == math.inf:
             return
         # Read again each time: another job may have scored checkpoints of this run.
@@ -72,16 +72,19 @@ def read_lines(path: str) -> list[dict[str, Any]]:
     """Return the lines of such a file that are ours, none when there is no file.
 
     Raises:
-      tf.errors.OpError, UserError: it cannot be read.
+      UserError, Restart: it cannot be read.
     """
     return [line for line in _read(path) if isinstance(line, dict)]
 
 
 def _read(path: str) -> list[_Line]:
     """Return all lines of such a file but one of ours that was cut off at its end."""
-    if not tf.io.gfile.exists(path):
+    if not gfiles.exists(path):
         return []
-    *whole, last = gfiles.read_bytes(path).split(b"\n")
+    try:
+        *whole, last = gfiles.read_bytes(path).split(b"\n")
+    except tf.errors.OpError as error:
+        raise storage_errors.cannot_read(path, error) from error
     return [_parse(text) for text in (whole if _is_cut_off(last) else [*whole, last])]
 
 
@@ -220,7 +223,7 @@ class EventFile:
                 writer.close()
 
     def _open(self) -> tf.io.TFRecordWriter:
-        tf.io.gfile.makedirs(self.path)
+        gfiles.make_folders(self.path)
         # TensorBoard reads files in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         writer = tf.io.TFRecordWriter(f"{self.path}/{name}")

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from common import storage_errors
 from common.console import named
-from common.errors import one_line
 from input_pipeline import records
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
@@ -139,7 +139,7 @@ class RecordsByOffset:
         try:
             content = records.read_record(path, offset, item.size)
         except (OSError, tf.errors.OpError) as error:
-            raise DataError(f"cannot read {path}: {one_line(error)}") from None
+            raise storage_errors.cannot_read(path, error, mistake=DataError) from None
         if self.name_of(content) != item.filename:
             raise DataError(
                 f"{self.describe(item)} has changed since it was looked at: let nobody "

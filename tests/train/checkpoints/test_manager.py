@@ -246,7 +246,7 @@ def test_what_reads_back_otherwise_is_not_committed(folder, monkeypatch):
         saves(folder, 30)
     assert str(caught.value) == (
         f"cannot write a checkpoint to {folder}: model/w reads back other than it was "
-        "written; free some space or mend the permissions, then run the same command; "
+        "written; look at the disk or name another folder, then run the same command; "
         f"the last good one is {folder}/ckpt-20"
     )
     assert files(folder) == all_files(10, 20)

@@ -214,7 +214,7 @@ def test_file_that_does_not_reach_the_disk_gets_no_name(folder, monkeypatch):
     with Checkpoints(held, str(folder), keep=1) as checkpoints:
         checkpoints.restore_newest()
         set_to(held, 30)
-        with pytest.raises(UserError, match="Input/output error; free some space"):
+        with pytest.raises(UserError, match="Input/output error; look at the disk"):
             checkpoints.save(wait=True)
     assert files(folder) == all_files(10, 20)
 

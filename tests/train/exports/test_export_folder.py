@@ -488,8 +488,8 @@ def test_no_work_is_done_for_a_folder_that_cannot_be_made(tmp_path, below):
     with pytest.raises(UserError) as refused, export_folder.writing(target, {}):
         pytest.fail("the work has begun")
     assert str(refused.value) == (
-        f"cannot write {target}: Not a directory; free some space, mend the "
-        "permissions or name another --export_dir"
+        f"cannot write {target}: Not a directory; mend that or name another "
+        "--export_dir"
     )
 
 
@@ -638,12 +638,12 @@ def test_a_disk_that_refuses_leaves_the_older_export(
     with pytest.raises(UserError) as refused:
         exports(target)
     if broken == "the list":  # read when the older one was looked at
-        said = (
-            f"cannot look into {target}: Input/output error; mend the permissions, or"
-        )
+        said = f"cannot look into {target}"
     else:
-        said = f"cannot write {target}: Input/output error; free some space, mend the"
-    assert str(refused.value).startswith(said)
+        said = f"cannot write {target}"
+    assert str(refused.value) == (
+        f"{said}: Input/output error; look at the disk or name another --export_dir"
+    )
     assert content(tmp_path) == before
 
 

@@ -429,7 +429,7 @@ def test_a_folder_that_stays_broken_is_said_at_the_end(tmp_path, clock, capsys):
             clock[0] += 60
             loops(shown, step)
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"warning: {tmp_path}/train")
+    assert first.startswith(f"warning: cannot write {tmp_path}/train: ")
     assert last.startswith("warning: the newest numbers are lost: ")
     assert steps(tmp_path / "metrics.jsonl") == [10, 20, 30]
 
