@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from input_pipeline import in_order
 from input_pipeline.dataset_info import load_info
@@ -80,7 +81,6 @@ def other_lengths(path):
     ("damage", "hosts"),
     [
         (lambda path: flip(path, 300), 1),
-        (lambda path: path.unlink(), 1),
         (cut, 1),
         (double, 1),
         (other_lengths, 3),
@@ -105,6 +105,15 @@ def test_what_is_damaged_is_what_it_is_in_chunks(folder, damage, hosts):
     )
     assert runs == chunks
     assert any(UNREADABLE in one["serialized"] for one in runs) or damage is double
+
+
+@pytest.mark.parametrize("in_bucket", [True, False])
+def test_a_file_that_is_gone_is_no_bad_record(folder, in_bucket):
+    records = Records(load_info(str(folder)), str(folder), "train")
+    records.in_bucket = in_bucket
+    (folder / "train-0").unlink()
+    with pytest.raises(tf.errors.NotFoundError, match="train-0; No such file"):
+        list(finite(records))
 
 
 def test_so_much_is_read_at_a_time(folder, monkeypatch):
