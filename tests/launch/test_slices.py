@@ -126,6 +126,7 @@ def test_workers_read_a_bucket_in_their_own_environment(digits, tmp_path):
         options = {"tpu_name": slice_.tpu_name, "environment": environment}
         rehearsals.run("tpu", on.cores, data, folder, mode, **options)
     server.shutdown()
+    server.server_close()
     with workers.started(on.hosts, on.cores) as slice_:
         options = {"tpu_name": slice_.tpu_name}
         rehearsals.run("tpu", on.cores, digits, tmp_path / "local", mode, **options)
