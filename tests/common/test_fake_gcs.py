@@ -286,6 +286,7 @@ def test_tokens(client, store):
     assert client.status("GET", f"{READ}/b/x") == 401
     store.faults = [{"op": "token", "do": "503"}]
     assert client.status("GET", url, Metadata_Flavor="Google") == 503
+    assert client("GET", f"http://{client.metadata_host}")[0] == 200
     zone = client("GET", f"{asked}/zone", Metadata_Flavor="Google")[2]
     assert zone == b"projects/1/zones/us-central1-a"
 

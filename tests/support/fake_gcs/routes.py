@@ -22,7 +22,7 @@ class Route(NamedTuple):
 def find(store: Store, request: Request) -> Route:
     """Return what a request asks for."""
     parts, query = request.parts, request.query
-    if parts[0] in ("computeMetadata", "oauth2") or parts == ["token"]:
+    if parts[0] in ("computeMetadata", "oauth2") or parts in (["token"], [""]):
         return _credentials(store, request)
     if request.is_xml and request.method in ("GET", "HEAD"):
         bucket, name = parts[0], "/".join(parts[1:])
@@ -59,6 +59,9 @@ def find(store: Store, request: Request) -> Route:
 
 
 def _credentials(store: Store, request: Request) -> Route:
+    if request.parts == [""]:  # by this answer Google's libraries know a VM
+        here = Answer(headers={"Metadata-Flavor": "Google"})
+        return Route("metadata", "", "", lambda *_: here, needs_token=False)
     if request.parts[0] != "computeMetadata":  # for a refresh token or a key
         return Route("token", "", "", lambda *_: store.tokens.issue(), False)
     path = "/".join(request.parts[2:])

@@ -259,6 +259,7 @@ def environment(port: int) -> dict[str, str]:
         "CURL_CA_BUNDLE": str(CERTIFICATES / "ca.pem"),
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": FOR_TESTING,  # before files and metadata
         "GCE_METADATA_HOST": here,
+        "GCE_METADATA_IP": here,  # where google-auth looks whether there is one
     }
 
 

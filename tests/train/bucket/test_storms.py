@@ -106,7 +106,9 @@ def assert_ends_as_on_a_disk(bucket, same_files, folder):
     for name in ("summary.json", "best/scores-ckpt-12.json"):
         ours, theirs = json.loads(stored[name]), json.loads((folder / name).read_text())
         assert [ours[key] for key in SCORES] == [theirs[key] for key in SCORES]
-    assert not [name for name in stored if ".staging-" in name or ".part-" in name]
+    # What a heartbeat has left aside goes when it is an hour old.
+    left = {name for name in stored if ".staging-" in name or ".part-" in name}
+    assert not {name for name in left if not name.startswith("hosts/")}
 
 
 def note(bucket, fault, *lives):
