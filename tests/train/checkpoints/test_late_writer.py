@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,15 +86,20 @@ def process(environment):
 def named(store, folder):
     """What has its name in the folder, and what it is.
 
-    What has no index any more is no checkpoint: the rest of it may go.
+    What has no index any more is no checkpoint: the rest of it, and its scores, may go.
     """
     content = store.content("bucket", folder)
     return {
         name: data
         for name, data in content.items()
-        if not any(one in name for one in STAGED)
-        and ("/ckpt-" not in f"/{name}" or f"{name.partition('.')[0]}.index" in content)
+        if not any(one in name for one in STAGED) and index_of(name) in (None, *content)
     }
+
+
+def index_of(name):
+    """The index without which a file is of no use, if there is one."""
+    found = re.fullmatch(r"(.*/|)(?:scores-)?(ckpt-\d+)\..+", name)
+    return found and f"{found[1]}{found[2]}.index"
 
 
 def race(bucket, waits, one, other, number, *, writes):
