@@ -48,9 +48,11 @@ def writing(path: str, *, is_ours: IsOurContent | None = None) -> Iterator[str]:
         yield staging
         _refuse(path, is_ours)  # somebody may have put it there meanwhile
         tf.io.gfile.rename(staging, path, overwrite=True)
-    except BaseException:
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(staging)
+    except BaseException as error:
+        # A bucket that is busy would have this wait for as long again.
+        if local_path(path) or not storage_errors.is_busy(error, path):
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.remove(staging)
         raise
 
 

@@ -30,7 +30,7 @@ import tensorflow as tf
 from common import files, gfiles, storage_errors
 from common.claims import Held
 from common.console import warn
-from common.errors import UserError, first_line
+from common.errors import Restart, UserError, first_line
 
 DATA, MANIFEST, INDEX = ".data-00000-of-00001", ".json", ".index"
 # The manifest says whose the others are, also where a kill has left no more than that.
@@ -364,20 +364,26 @@ def _reading(path: str) -> Iterator[None]:
 def _writing(directory: str) -> Iterator[str]:
     """Lend a folder to stage files in; errors are those of `storage_errors`."""
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
-    what = f"cannot write a checkpoint to {directory}"
+    what, ending = f"cannot write a checkpoint to {directory}", None
     try:
         gfiles.make_folders(staging)
         yield staging
+    except Restart as error:
+        ending = error
+        raise
     except CorruptCheckpoint as error:
         raise UserError(
-            f"{what}: {error.reason}; look at the disk or name another folder"
+            f"{what}: {error.reason}; look at the storage or name another folder"
         ) from error
     except (tf.errors.OpError, OSError) as error:
-        raise storage_errors.cannot_write(directory, error, what=what) from error
+        ending = storage_errors.cannot_write(directory, error, what=what)
+        raise ending from error
     finally:
-        # What cannot be removed now is removed when the next run starts.
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            gfiles.remove_folder(staging, _STAGED.fullmatch)
+        # What cannot be removed now is removed when the next run starts. A bucket that
+        # is busy would have this wait for as long again.
+        if not (isinstance(ending, Restart) and storage_errors.is_remote(directory)):
+            with contextlib.suppress(tf.errors.OpError, OSError):
+                gfiles.remove_folder(staging, _STAGED.fullmatch)
 
 
 def _commit(path: str, directory: str, fence: Fence) -> str:
