@@ -61,9 +61,11 @@ def writing(
         except tf.errors.NotFoundError:
             fence()  # whoever takes a folder over removes what others have staged there
             raise
-    except BaseException:
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(staging)
+    except BaseException as error:
+        # A bucket that is busy would have this wait for as long again.
+        if local_path(path) or not storage_errors.is_busy(error, path):
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.remove(staging)
         raise
 
 

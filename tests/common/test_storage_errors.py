@@ -42,7 +42,7 @@ STALE = "File contents are inconsistent for file: gs://b/a @ 0."
             "Aborted",
             BUSY,
             Restart,
-            'gs://b/a c cannot be reached now: HTTP 503: try \\"',
+            'gs://b/a c cannot be reached now: HTTP 503: try "',
         ),
         (
             "FailedPrecondition",

@@ -28,7 +28,7 @@ import tensorflow as tf
 from common import files, gfiles, storage_errors
 from common.claims import Fence, Held, no_fence
 from common.console import warn
-from common.errors import UserError, first_line
+from common.errors import Restart, UserError, first_line
 from train.checkpoints import commit
 from train.checkpoints.commit import DATA, INDEX, MANIFEST
 
@@ -359,19 +359,25 @@ def _writing(directory: str, fence: Fence) -> Iterator[str]:
     Who takes the folder over removes it, which goes wrong here: the fence tells.
     """
     staging = f"{directory}/.staging-{uuid.uuid4().hex}"
-    what = f"cannot write a checkpoint to {directory}"
+    what, ending = f"cannot write a checkpoint to {directory}", None
     try:
         gfiles.make_folders(staging)
         yield staging
+    except Restart as error:
+        ending = error
+        raise
     except CorruptCheckpoint as error:
         fence()
         raise UserError(
-            f"{what}: {error.reason}; look at the disk or name another folder"
+            f"{what}: {error.reason}; look at the storage or name another folder"
         ) from error
     except (tf.errors.OpError, OSError) as error:
+        ending = storage_errors.cannot_write(directory, error, what=what)
         fence()
-        raise storage_errors.cannot_write(directory, error, what=what) from error
+        raise ending from error
     finally:
-        # What cannot be removed now is removed when the next run starts.
-        with contextlib.suppress(tf.errors.OpError, OSError):
-            gfiles.remove_folder(staging, _STAGED.fullmatch)
+        # What cannot be removed now is removed when the next run starts. A bucket that
+        # is busy would have this wait for as long again.
+        if not (isinstance(ending, Restart) and storage_errors.is_remote(directory)):
+            with contextlib.suppress(tf.errors.OpError, OSError):
+                gfiles.remove_folder(staging, _STAGED.fullmatch)
