@@ -55,17 +55,22 @@ def writing(
     try:
         yield staging
         _refuse(path, is_ours)  # somebody may have put it there meanwhile
-        fence()
-        try:
-            tf.io.gfile.rename(staging, path, overwrite=True)
-        except tf.errors.NotFoundError:
-            fence()  # whoever takes a folder over removes what others have staged there
-            raise
+        rename(staging, path, fence)
     except BaseException as error:
         # A bucket that is busy would have this wait for as long again.
         if local_path(path) or not storage_errors.is_busy(error, path):
             with contextlib.suppress(tf.errors.OpError):
                 tf.io.gfile.remove(staging)
+        raise
+
+
+def rename(staging: str, path: str, fence: Fence) -> None:
+    """Give what is staged its name, where the fence lets one; OpError if not."""
+    fence()
+    try:
+        tf.io.gfile.rename(staging, path, overwrite=True)
+    except tf.errors.NotFoundError:
+        fence()  # whoever takes a folder over removes what others have staged there
         raise
 
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from common import gcs
+from common import gcs, gfiles
 from common.claims import Fence, no_fence
 from common.errors import Restart
 
@@ -100,12 +100,7 @@ def _rename(source: str, target: str, fence: Fence) -> None:
     if target.startswith(gcs.SCHEME):
         _settle(target, fence, lambda seen: gcs.copy(source, target, seen))
         return
-    fence()
-    try:
-        tf.io.gfile.rename(source, target, overwrite=True)
-    except tf.errors.NotFoundError:
-        fence()  # as whoever has taken the folder over removes what is staged
-        raise
+    gfiles.rename(source, target, fence)
 
 
 def _settle(path: str, fence: Fence, act: Callable[[int], bool]) -> None:
