@@ -128,7 +128,7 @@ def cannot_read(
         return Restart(f"{what} now: {said}")
     mend = "mend the permissions" if _may_not(error) else "look at the disk"
     if getattr(error, "error_code", None) == Code.NOT_FOUND:
-        mend = "put it there again"
+        mend = "copy it there, or mend the name"
     return mistake(f"{what}: {said}; {mend}")
 
 
@@ -153,7 +153,7 @@ def cannot_write(
     if is_remote(path):
         return _of_bucket(path, error, what, "writes", mistake)
     said, mend = reason(error), "look at the disk"
-    if said in _SPACE_WORDS or getattr(error, "errno", None) in _NO_SPACE:
+    if _is_full(error, said):
         mend = "free some space"
     elif said in _SYSTEM_WORDS - {os.strerror(errno.EIO)}:
         mend = "mend that"
@@ -255,6 +255,13 @@ def _of_bucket(
         if verb == "reads":
             mend = "fetch it, and name the file on this machine"
     return mistake(f"{what}: {said}; {mend}")
+
+
+def _is_full(error: BaseException, said: str) -> bool:
+    if said in _SYSTEM_WORDS:
+        return said in _SPACE_WORDS
+    is_exhausted = getattr(error, "error_code", None) == Code.RESOURCE_EXHAUSTED
+    return is_exhausted or getattr(error, "errno", None) in _NO_SPACE
 
 
 def _may_not(error: BaseException) -> bool:

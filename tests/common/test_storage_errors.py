@@ -68,7 +68,8 @@ STALE = "File contents are inconsistent for file: gs://b/a @ 0."
             "NotFound",
             READ % "/data/train-0; No such file or directory",
             UserError,
-            "cannot read /data/train-0: No such file or directory; put it there again",
+            "cannot read /data/train-0: No such file or directory; copy it there, "
+            "or mend the name",
         ),
         (
             "Unknown",

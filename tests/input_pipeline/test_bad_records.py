@@ -236,7 +236,7 @@ def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
 @pytest.mark.parametrize(
     ("policy", "fault", "why"),
     [
-        ("stop", "gone", "No such file or directory; put it there again"),
+        ("stop", "gone", "No such file or directory; copy it there, or mend the name"),
         ("skip", "closed", "Permission denied; mend the permissions"),
     ],
 )

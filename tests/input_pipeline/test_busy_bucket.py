@@ -14,8 +14,8 @@ from tests.input_pipeline.builders import example, write_dataset
 from tests.input_pipeline.busy_reads import SIZE
 from tests.support import bucket, fake_gcs
 
-# Two buffers are read at a time, and a third is begun where one has failed.
-CHUNKS = 3 * SIZE // 16
+# Two buffers are read at a time, and others are begun where these have failed.
+CHUNKS = 4 * SIZE // 16
 # Tries for a chunk, 11 each: the byte before it, the file from its begin on (so
 # TensorFlow skips to an offset), and then what asks for the error.
 TRIES = 33

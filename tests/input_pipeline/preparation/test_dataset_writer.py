@@ -561,7 +561,8 @@ def test_a_full_disk_leaves_no_half_file_and_is_gone_on_with(
         with pytest.raises(DataError) as error:
             write(plan, tmp_path)
     assert str(error.value) == (
-        f"cannot write {tmp_path}/{SHARDS[1]}: x.part-0; No space left"
+        f"cannot write {tmp_path}/{SHARDS[1]}: x.part-0; No space left; free some "
+        "space or name another folder"
     )
     assert sorted(digests(tmp_path)) == ["prepare_plan.json", SHARDS[0]]
     outcome = write(plan, tmp_path)
