@@ -30,14 +30,20 @@ def averaged_variables(model: keras.Model) -> list[keras.Variable]:
     return list(model.weights)
 
 
-def copy(model: keras.Model, shadow: keras.Model) -> None:
-    """Start the average at the model's present values; under the strategy's scope."""
+def copy(
+    model: keras.Model,
+    shadow: keras.Model,
+    assign: slices.Assign = slices.assign_at_once,
+) -> None:
+    """Start the average at the model's values; under the strategy's scope.
 
-    def assign() -> None:
-        for average, variable in _pairs(model, shadow):
-            average.assign(variable)
-
-    slices.at_once(assign)
+    Args:
+      model: whose average it is.
+      shadow: that holds the average.
+      assign: how variables are set.
+    """
+    pairs = _pairs(model, shadow)
+    assign([average.value for average, _ in pairs], [own.value for _, own in pairs])
 
 
 def update(model: keras.Model, shadow: keras.Model, decay: tf.Tensor) -> None:

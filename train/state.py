@@ -109,7 +109,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     """Build a fresh state; to be called under the strategy's scope."""
     strategy = tf.distribute.get_strategy()
     reduce_mean = replica.make_reduce_mean(strategy, experiment.batch_norm)
-    with slices.set_together(strategy):
+    with slices.set_together(strategy) as assign:
         optimizer = experiment.optimizer(experiment.make_learning_rate(info))
         optimizers.check(optimizer, experiment.weight_decay)
         step = optimizer.iterations.value
@@ -131,7 +131,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
             "roll_backs": _counter(),
             "loss_scale": LossScale() if scales else None,
         }
-    ema.copy(model, ema_model)
+        ema.copy(model, ema_model, assign)
     return TrainState(
         model=model,
         ema_model=ema_model,

@@ -286,11 +286,7 @@ def restore(
 def _assign(
     variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]
 ) -> None:
-    def assign(values: Mapping[str, tf.Tensor]) -> None:
-        for name, value in values.items():
-            variables[name].assign(value)
-
-    slices.at_once(assign, dict(values))
+    slices.assign_at_once([variables[name] for name in values], [*values.values()])
 
 
 def _is_optional(name: str) -> bool:

@@ -6,13 +6,14 @@ devices are at hand it is done at once, for to trace a function takes longer.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute import tpu_strategy
+from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
-_SWITCH = "_EXPERIMENTAL_TPU_BATCH_VARIABLE_INITIALIZATION"
 _OWN_CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
@@ -21,8 +22,12 @@ def is_slice(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
+# Sets each of some variables to the value of another one, or to an array.
+Assign = Callable[[Sequence[Any], Sequence[Any]], None]
+
+
 @contextlib.contextmanager
-def set_together(strategy: tf.distribute.Strategy) -> Iterator[None]:
+def set_together(strategy: tf.distribute.Strategy) -> Iterator[Assign]:
     """Set the variables of a slice that are made in this context at its end.
 
     This process computes their values: on a TPU each of them would be a program of its
@@ -31,43 +36,60 @@ def set_together(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
     Args:
       strategy: in whose scope this is.
+
+    Yields:
+      What sets variables of this context to the values of others of it.
     """
     if not is_slice(strategy):
-        yield
+        yield assign_all
         return
-    setattr(tpu_strategy, _SWITCH, True)
-    try:
-        # Left last, it sets them, though it is not the outermost of its kind.
-        with (
-            strategy.scope(),
-            tf.variable_creator_scope(_compute_here),
-            tf.device(own_cpu()),
-        ):
-            yield
-    finally:
-        setattr(tpu_strategy, _SWITCH, False)
+    made: list[tf.Variable] = []
+    values: dict[int, tf.Tensor] = {}  # by the identity of what is made
+
+    def create(_: Any, **keywords: Any) -> tf.Variable:
+        value = keywords.pop("initial_value")
+        value = tf.convert_to_tensor(value() if callable(value) else value)
+        # As the strategy's own creator does, whose handles get their value at once.
+        variable = strategy.extended._create_variable(
+            UninitializedVariable,
+            initial_value=None,
+            distribute_strategy=strategy,
+            **{**keywords, "shape": value.shape, "dtype": value.dtype},
+        )
+        made.append(variable)
+        values[id(variable)] = value
+        return variable
+
+    def set_as(variables: Sequence[Any], others: Sequence[Any]) -> None:
+        for variable, other in zip(variables, others, strict=True):
+            values[id(variable)] = values[id(other)]
+
+    with tf.variable_creator_scope(create), tf.device(own_cpu()):
+        yield set_as
+    assign_at_once(made, [values[id(variable)] for variable in made])
 
 
-def _compute_here(next_creator: Callable, **keywords: Any) -> tf.Variable:
-    value = keywords["initial_value"]
-    with tf.device(own_cpu()):
-        keywords["initial_value"] = value() if callable(value) else value
-    return next_creator(**keywords)
+def assign_all(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Set each variable to its value, one by one."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
-def at_once(function: Callable[..., None], *args: Any) -> None:
-    """Call a function of tensors that sets variables; on a slice as one operation.
+def assign_at_once(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Set each variable to its value, on a slice in one operation; under the scope.
 
     Args:
-      function: of what `args` hold, as tensors.
-      args: nests of arrays. They are handed over, and are no part of a graph.
+      variables: of the strategy.
+      values: arrays, tensors or variables. They are handed over, and are no part of a
+        graph: a graph may not hold 2 GB.
     """
     if not is_slice(tf.distribute.get_strategy()):
-        function(*args)
+        assign_all(variables, values)
         return
     with tf.device(own_cpu()):
-        tensors = tf.nest.map_structure(tf.convert_to_tensor, args)
-    tf.function(function, autograph=False)(*tensors)
+        tensors = [tf.convert_to_tensor(np.asarray(value)) for value in values]
+    assign = functools.partial(assign_all, variables)
+    tf.function(assign, autograph=False)(tensors)
 
 
 def own_cpu() -> str:
