@@ -13,8 +13,9 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from common import cli
 from common.errors import Restart, Status, UserError
@@ -22,16 +23,30 @@ from launch.rehearsal import workers
 from launch.rehearsal.workers import SliceShape
 from train.settings import flags
 
+_MOST_HOSTS, _MOST_CORES = 64, 8
+
+
+def _up_to(most: int, why: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if (number := cli.positive(text)) > most:
+            raise argparse.ArgumentTypeError(f"{number:,} is more than {most}: {why}")
+        return number
+
+    return read
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("launch.rehearsal", __doc__)
     cli.add_gin_arguments(parser, explain=flags.explain)
     parser.add_argument(
-        "--hosts", type=cli.positive, default=1, help="of the slice (%(default)s)"
+        "--hosts",
+        type=_up_to(_MOST_HOSTS, "a process each; fewer show the same"),
+        default=1,
+        help="of the slice (%(default)s)",
     )
     parser.add_argument(
         "--cores",
-        type=cli.positive,
+        type=_up_to(_MOST_CORES, "no host of a TPU has more"),
         required=True,
         help="of each host, a replica each: 8 on v2 and v3, 4 on v4; fewer will do",
     )
@@ -75,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> Status:
     """Print the report; the status says whether a slice would refuse something."""
     on = SliceShape(arguments.hosts, arguments.cores)
+    # SIGTERM, too, leaves the contexts, but where the trainer has a way of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _workers(on), _folder(arguments.model_dir) as model_dir:
         # TensorFlow looks at the environment when it is imported.
         from launch.rehearsal import cores, report

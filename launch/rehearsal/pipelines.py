@@ -13,6 +13,7 @@ from input_pipeline.dataset_info import DatasetInfo
 from launch.rehearsal.workers import SliceShape
 from models.input_form import input_form
 from train import datasets, stages, state
+from train.distribution import workers
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 
@@ -20,7 +21,7 @@ Make = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 # This process, whatever machine the default device is on.
 HERE = "/job:localhost/replica:0/task:0/device:CPU:0"
-BATCHES = 2  # of each replica that are compared
+BATCHES = 2  # of each replica that are compared, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,8 @@ def differences(pipeline: Pipeline, strategy: tf.distribute.Strategy) -> Iterato
         with translate_errors():
             placed = _of_replicas(pipeline, strategy)
     except (tf.errors.OpError, Restart) as error:
+        if workers.lost():  # nothing of the pipeline's
+            raise
         yield (
             f"the {pipeline.name} pipeline does not run on the workers: "
             f"{first_line(error)}"
@@ -96,7 +99,7 @@ def differences(pipeline: Pipeline, strategy: tf.distribute.Strategy) -> Iterato
         for host in range(pipeline.hosts):
             elements = pipeline.of_host(host).as_numpy_iterator()
             # The replicas of a host take turns.
-            for number, replica in itertools.product(range(BATCHES), range(cores)):
+            for number, replica in itertools.product(range(len(placed)), range(cores)):
                 here: Any = next(elements)
                 there = placed[number][host * cores + replica]
                 if name := _differs(here, there):
@@ -108,9 +111,12 @@ def differences(pipeline: Pipeline, strategy: tf.distribute.Strategy) -> Iterato
 
 
 def _of_replicas(pipeline: Pipeline, strategy: tf.distribute.Strategy) -> list[Any]:
-    """Return the first batches of every replica, in the order of the replicas."""
+    """Return the first batches of every replica, in the order of the replicas.
+
+    A small evaluation split has fewer of them.
+    """
     iterator = iter(strategy.distribute_datasets_from_function(pipeline.make))
-    taken = [next(iterator) for _ in range(BATCHES)]
+    taken = list(itertools.islice(iterator, BATCHES))
 
     def of_replica(batch: Any, replica: int) -> Any:
         return tf.nest.map_structure(

@@ -36,7 +36,13 @@ def local_data(
     path = experiment.data_dir
     if on.hosts == 1 or gfiles.local_path(path) is None:
         return
-    if not any(_is_within(path, folder) for folder in shared_paths):
+    if not os.path.isabs(path):
+        yield (
+            f"Experiment.data_dir = {path!r} starts from the folder of this process, "
+            f"and each of the {on.hosts} hosts reads the data itself, from another "
+            "one: put them on gs://, or name the whole path if every host has them"
+        )
+    elif not any(_is_within(path, folder) for folder in shared_paths):
         yield (
             f"Experiment.data_dir = {path!r} is a folder of this machine, and each of "
             f"the {on.hosts} hosts reads the data itself: put them on gs://, or say "
@@ -45,7 +51,8 @@ def local_data(
 
 
 def _is_within(path: str, folder: str) -> bool:
-    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    path, folder = (os.path.join(os.path.normpath(p), "") for p in (path, folder))
+    return path.startswith(folder)
 
 
 def not_divided(experiment: Experiment, on: SliceShape) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from common.console import named, say
+from common.errors import UserError
 from input_pipeline.dataset_info import load_info
 from launch.rehearsal import pipelines, plan, refusals, replication
 from launch.rehearsal.pipelines import Pipeline
@@ -43,7 +44,8 @@ def rehearse(
       shared_paths: folders that every host has, by the user's word.
 
     Raises:
-      UserError: the config or the data are not what `train.main` takes.
+      UserError: the config or the data are not what `train.main` takes; or the run in
+        the folder has ended before.
       Restart: SIGTERM has come, or a worker is gone.
     """
     tf.get_logger().setLevel("ERROR")  # it warns of a TPU that is initialized twice
@@ -109,6 +111,11 @@ def _train(
         "short runs is the rehearsal's"
     )
     summary = run.train_and_evaluate(short.experiment, model_dir, config=short)
+    if "first_step" not in summary:
+        raise UserError(
+            f"{model_dir} has a run that has ended, so that nothing was rehearsed: "
+            "name another --model_dir, or none"
+        )
     size = short.experiment.global_batch_size
     stages = f" in each of {planned.stages} stages" if planned.stages > 1 else ""
     report.rehearsed["training"] = (

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 from common.errors import UserError
-from common.project import ROOT
 
+_WORKER = Path(__file__).with_name("worker.py")
 _LOOPBACK = "127.0.0.1"
 # TensorFlow tells the workers that the client is at "localhost". On a slice that is
 # their own machine; here it is a proxy that nobody answers at. Curl knows neither.
@@ -81,18 +82,19 @@ def started(
     Raises:
       UserError: one of them does not start.
     """
-    command = [sys.executable, "-m", "launch.rehearsal.worker", str(cores)]
+    # By its path: in the folder of whoever calls, which paths of data may start from.
+    command = [sys.executable, "-P", str(_WORKER), str(cores)]
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         processes = []
         for _ in range(hosts):
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
                 env=_environment(environment or {}),
                 stdin=subprocess.PIPE,  # which a process keeps open until it ends
                 stdout=subprocess.PIPE,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for who has started it
             )
             stack.callback(_end, process)
             processes.append(process)

@@ -9,8 +9,10 @@ import sys
 import pytest
 import tensorflow as tf
 
+from common.errors import Restart, UserError
 from input_pipeline.dataset_info import load_info
-from launch.rehearsal import pipelines, plan, refusals, report
+from launch.rehearsal import __main__ as command
+from launch.rehearsal import pipelines, plan, refusals, rehearse, report
 from launch.rehearsal.pipelines import Pipeline
 from launch.rehearsal.replication import Program
 from launch.rehearsal.report import Report
@@ -78,6 +80,8 @@ def test_a_plan_keeps_micro_batches_and_batches_that_are_small(digits):
         ("/data/digits", 4, ("/data/",), False),
         ("/database/digits", 4, ("/data",), True),
         ("/data/digits", 4, ("/data/digits",), False),
+        ("/data/../digits", 4, ("/data",), True),
+        ("data/digits", 4, ("data",), True),
     ],
 )
 def test_data_that_other_hosts_lack(data_dir, hosts, shared, refused):
@@ -179,6 +183,53 @@ def test_pipelines_that_differ_between_here_and_there():
         "batch 0 of its core 0"
     )
     assert len(lines) == 2 * pipelines.BATCHES
+
+
+def test_a_split_of_one_batch_is_compared():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    images = tf.data.Dataset.range(2).map(lambda n: {"image": n}).batch(1)
+    pipeline = Pipeline("evaluation", lambda context: images, 1, 2)
+    assert [*pipelines.differences(pipeline, strategy)] == []
+
+
+def test_a_worker_that_is_lost_is_no_fault_of_a_pipeline(monkeypatch):
+    def fails(*_):
+        raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    monkeypatch.setattr(pipelines, "_of_replicas", fails)
+    strategy = tf.distribute.get_strategy()
+    (line,) = pipelines.differences(of(numbers()), strategy)
+    assert "the training pipeline does not run on the workers" in line
+    monkeypatch.setattr(pipelines.workers, "lost", lambda: "worker 1")
+    with pytest.raises(Restart, match="worker 1 is gone"):
+        [*pipelines.differences(of(numbers()), strategy)]
+
+
+def test_a_run_that_has_ended_is_not_rehearsed(digits, tmp_path, monkeypatch):
+    found = Report(SliceShape(1, 2), "2.20.0")
+    meant = experiment_of(digits)
+    made = plan.make(
+        meant, load_info(str(digits)), found.on, steps=4, images_per_core=2
+    )
+    monkeypatch.setattr(
+        rehearse.run, "train_and_evaluate", lambda *_, **__: {"steps": 4}
+    )
+    with pytest.raises(UserError, match="/run has a run that has ended"):
+        rehearse._train(config_of(digits), made, meant, f"{tmp_path}/run", found)
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--hosts=100000", "100,000 is more than 64: a process each"),
+        ("--cores=9", "9 is more than 8: no host of a TPU has more"),
+        ("--cores=0", "0 is not 1 or more"),
+    ],
+)
+def test_slices_that_nobody_has(flag, why, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([f"--gin_file={TINY}", "--cores=1", flag])
+    assert why in capsys.readouterr().err
 
 
 def test_what_a_report_says():

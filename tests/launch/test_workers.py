@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_workers_end_with_who_has_started_them():
                 call.settimeout(60)
                 while call.recv(4096):  # what gRPC says of itself, and then the end
                     pass
+
+
+@pytest.mark.slow
+def test_workers_read_where_who_has_started_them_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # from which a relative path of data starts
+    with workers.started(1, 1) as slice_:
+        assert Path(f"/proc/{slice_.processes[0].pid}/cwd").resolve() == tmp_path
 
 
 @pytest.mark.slow

@@ -99,7 +99,10 @@ def _tpu(name: str | None, is_stopped: Callable[[], bool]) -> tf.distribute.Stra
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        why = f"cannot reach TPU {name!r}: {one_line(error)}"
+        what, no_kernel, _ = one_line(error).partition(" used by with these attrs")
+        if no_kernel:  # a TensorFlow that knows nothing of TPUs; its kernels follow
+            what += ". Is this TensorFlow one for TPUs (make setup ACCELERATOR=tpu)?"
+        why = f"cannot reach TPU {name!r}: {what}"
         is_gone = graph_errors.is_peer_lost(error)  # or it is not yet there
         raise (Restart if is_gone else UserError)(why) from error
     return tf.distribute.TPUStrategy(resolver)

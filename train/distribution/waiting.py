@@ -81,22 +81,21 @@ def listed(missing: Sequence[str]) -> str:
     return "; ".join(missing[:_SHOWN]) + (f"; and {more} others" if more > 0 else "")
 
 
-def why_silent(address: str, hello: bytes = b"") -> str | None:
+def why_silent(
+    address: str, talk: Callable[[socket.socket], str | None] = lambda call: None
+) -> str | None:
     """Return why nobody answers at "host:port"; None where somebody does.
 
     Args:
       address: where to call.
-      hello: what is said there. The kernel takes calls for a process that has stopped,
-        too: only something that it has said itself tells that it lives. Without a hello
-        a call that is taken is enough.
+      talk: what is said there; it returns why the answer will not do. The kernel takes
+        calls for a process that has stopped, too: only something that it has said
+        itself tells that it lives. Without it a call that is taken is enough.
     """
     host, port = split(address)
     try:
         with socket.create_connection((host, port), _ANSWER_SECONDS) as call:
-            if not hello:
-                return None
-            call.sendall(hello)
-            return None if call.recv(1) else "it hangs up"
+            return talk(call)
     except UnicodeError:
         return "no name of a host"
     except OSError as error:

@@ -9,6 +9,7 @@ import concurrent.futures
 import dataclasses
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 
 from common.console import say
@@ -21,6 +22,7 @@ _LIMIT_SECONDS = 600.0
 # How a client of HTTP/2 begins (RFC 9113, 3.4), and settings of which none is set: a
 # server of gRPC sends its own.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4  # a frame's type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,9 @@ def find(name: str) -> Slice:
         )
     hosts = [one[1] for one in found if one]
     addresses = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
+    for address in addresses:
+        if addresses.count(address) > 1:
+            raise UserError(f"TPU_NAME names grpc://{address} twice: {name!r}")
     is_here = any(map(_is_here, hosts))  # else it is another machine's accelerator
     return Slice(name, _numbered(addresses), _own_accelerator() if is_here else "")
 
@@ -96,7 +101,12 @@ def _look_up(name: str) -> Slice:
         return Slice(name, _numbered(ends), client.accelerator_type() or "")
     except Exception as error:  # those of four libraries
         why = f"TPU {name!r} ($TPU_NAME): {one_line(error)}"
-        raise (Restart if _may_pass(error) else UserError)(why) from error
+        if _may_pass(error):
+            raise Restart(why) from error
+        raise UserError(
+            f"{why}; Google Cloud was asked for a TPU of this name. Workers have "
+            "addresses, as in grpc://10.0.0.2:8470; a TPU of this machine is `local`"
+        ) from error
 
 
 def _may_pass(error: Exception) -> bool:
@@ -129,7 +139,16 @@ def wait(tpu: Slice, is_stopped: Callable[[], bool] = lambda: False) -> None:
 
 
 def _why_silent(address: str) -> str | None:
-    return waiting.why_silent(address, _HELLO)
+    return waiting.why_silent(address, _greet)
+
+
+def _greet(call: socket.socket) -> str | None:
+    call.sendall(_HELLO)
+    with call.makefile("rb") as answer:
+        begin = answer.read(4)  # of a frame: the length of what follows, and its type
+    if len(begin) < 4:
+        return "it hangs up"
+    return None if begin[3] == _SETTINGS else "what answers is no gRPC"
 
 
 def lost() -> str:

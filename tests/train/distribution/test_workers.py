@@ -29,7 +29,7 @@ def quick(monkeypatch):
 
 
 @contextlib.contextmanager
-def listening(*, answers):
+def listening(*, answers, said=b"\0\0\0\4\0\0\0\0\0"):
     """Address where the kernel takes calls; somebody answers them, or nobody."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -39,7 +39,7 @@ def listening(*, answers):
                 while True:
                     call = server.accept()[0]
                     assert call.recv(64).startswith(b"PRI * HTTP/2.0")
-                    call.sendall(b"\0\0\0\4\0\0\0\0\0")
+                    call.sendall(said)
                     call.close()
 
         if answers:
@@ -73,6 +73,11 @@ def test_found_by_address(name, addresses, accelerator):
     assert list(found.addresses.values()) == addresses
     assert list(found.addresses) == [f"worker {n}" for n in range(len(addresses))]
     assert found.accelerator == accelerator
+
+
+def test_one_worker_by_two_names_is_a_mistake():
+    with pytest.raises(UserError, match="names grpc://a:8470 twice"):
+        workers.find("grpc://a,grpc://b,grpc://a:8470")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,7 @@ def test_not_found_by_name(monkeypatch, error, kind):
     with pytest.raises(kind, match=r"^TPU 'x' \(\$TPU_NAME\): ") as raised:
         workers.find("x")
     assert str(error) in str(raised.value)
+    assert ("as in grpc://10.0.0.2:8470" in str(raised.value)) == (kind is UserError)
 
 
 def test_found_by_name(monkeypatch):
@@ -153,6 +159,20 @@ def test_who_is_lost():
         )
         assert workers.lost() == missing
         assert workers.describe() == f"suspect: of the TPU, {missing}"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"HTTP/1.0 400 Bad request syntax", "what answers is no gRPC"),
+        (b"SSH-2.0", "what answers is no gRPC"),
+        (b"", "it hangs up"),
+        (b"\0\0", "it hangs up"),
+    ],
+)
+def test_another_service_is_no_worker(said, why):
+    with listening(answers=True, said=said) as address:
+        assert workers._why_silent(address) == why
 
 
 def test_nobody_waits_for_ever(monkeypatch, capsys):
@@ -184,6 +204,28 @@ def test_a_tpu_that_is_not_there_yet(monkeypatch, error, kind):
     monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", fails)
     with pytest.raises(kind, match="cannot reach TPU 'local': "):
         strategies.make_strategy("tpu")
+
+
+def test_a_tensorflow_without_tpus_is_named_in_short(monkeypatch):
+    def fails(*_):
+        raise tf.errors.NotFoundError(
+            None,
+            None,
+            "TPUs not found in the cluster. Failed in initialization: No OpKernel was "
+            "registered to support Op 'ConfigureDistributedTPU' used by with these "
+            "attrs: [is_global_init=false]\nRegistered devices: [CPU]",
+        )
+
+    monkeypatch.setenv("TPU_NAME", "local")
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", fails)
+    with pytest.raises(UserError) as raised:
+        strategies.make_strategy("tpu")
+    assert str(raised.value) == (
+        "cannot reach TPU 'local': TPUs not found in the cluster. Failed in "
+        "initialization: No OpKernel was registered to support Op "
+        "'ConfigureDistributedTPU'. Is this TensorFlow one for TPUs (make setup "
+        "ACCELERATOR=tpu)?"
+    )
 
 
 def test_an_internal_error_is_a_lost_worker_where_one_is_silent():
