@@ -16,11 +16,12 @@ from typing import Any
 import tensorflow as tf
 
 from input_pipeline import image_formats
+from input_pipeline.chunks import UNCOUNTED, UNREADABLE, Tensors
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.preprocess import is_too_large, png_shape
 from input_pipeline.records import MISSING_LABEL, Fields, parse
-from input_pipeline.stream import UNCOUNTED, UNREADABLE, Records, Tensors
+from input_pipeline.stream import Records
 
 POLICIES = ("stop", "skip")
 PADDING_LABEL = -1  # of an image that must not count

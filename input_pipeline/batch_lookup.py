@@ -7,17 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from common import gfiles, storage_errors
+from input_pipeline.chunks import UNCOUNTED, UNREADABLE, Tensors
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.errors import DataError
 from input_pipeline.records import parse, write_shard
-from input_pipeline.stream import (
-    UNCOUNTED,
-    UNREADABLE,
-    InputHost,
-    Records,
-    Tensors,
-    stream,
-)
+from input_pipeline.stream import InputHost, Records, stream
 
 DUMP = "records.tfrecord"
 

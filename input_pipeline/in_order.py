@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from input_pipeline.chunks import Tensors, sound_chunk
 from input_pipeline.records import CHUNK_RECORDS, FRAMING
-from input_pipeline.stream import (
-    ONLY_INPUT_HOST,
-    InputHost,
-    Records,
-    Tensors,
-    first_whole,
-    sound_chunk,
-)
+from input_pipeline.stream import ONLY_INPUT_HOST, InputHost, Records, first_whole
 
 # What is read of one file in one go, and of all files at a time; twice as much memory
 # is taken. The first is above what ImageNet's files have, 138 MB.
@@ -39,7 +33,7 @@ def finite(
     if records.in_bucket:
         elements = _in_runs(records, begin, end)
     else:
-        # Inside a function: see stream.file_from.
+        # Inside a function: see chunks.file_from.
         bounds = tf.data.Dataset.from_tensors(tf.constant([begin, end], tf.int64))
         elements = bounds.flat_map(lambda at: records.read(None, at[0], at[1]))
     return elements.map(lambda record: {**record, "index": record["position"]})

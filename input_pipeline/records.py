@@ -4,9 +4,8 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-import numpy as np
 import tensorflow as tf
 
 from common import gfiles
@@ -17,8 +16,6 @@ MISSING_LABEL = tf.int64.min
 # Reading can begin at every so many records. Fewer shuffle better; more make longer
 # reads, which a bucket likes.
 CHUNK_RECORDS = 16
-# To ask for of a chunk of which nobody knows its size.
-_UNKNOWN_BYTES = 2 << 20
 # Of a SHA-256 in hex: 128 bits tell all data sets apart that there will ever be.
 DIGEST_CHARACTERS = 32
 # Around the bytes of each record: length, its CRC, and the CRC of the bytes.
@@ -41,61 +38,6 @@ class ShardInfo:
     records: int
     offsets: tuple[int, ...]
     digest: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Chunks:
-    """Of some files, in order; each field is an array with a value for each chunk.
-
-    Attributes:
-      shard: number of the file.
-      offset: the byte at which it begins there.
-      bytes: that it has there; of the last one of a file, how many to ask for.
-      position: of its first record, counted through all files.
-      size: how many records it has.
-      is_last: whether the file ends with it.
-    """
-
-    shard: np.ndarray
-    offset: np.ndarray
-    bytes: np.ndarray
-    position: np.ndarray
-    size: np.ndarray
-    is_last: np.ndarray
-
-    @classmethod
-    def of(cls, shards: Sequence[ShardInfo]) -> "Chunks":
-        """Return the chunks of some files."""
-        counts = np.array([shard.records for shard in shards], np.int64)
-        chunks = [len(shard.offsets) for shard in shards]
-        shard = np.repeat(np.arange(len(shards)), chunks)
-        offset = np.concatenate([one.offsets for one in shards]).astype(np.int64)
-        within = np.concatenate([np.arange(n) for n in chunks]) * CHUNK_RECORDS
-        size = np.minimum(CHUNK_RECORDS, counts[shard] - within)
-        is_last = within + size == counts[shard]
-        # Nobody says where the last one of a file ends. It is taken for as large as
-        # the largest: whoever reads gets what there is, and that is counted.
-        known = np.where(is_last, 0, np.diff(offset, append=0))
-        largest = known.max(initial=0) or _UNKNOWN_BYTES
-        return cls(
-            shard=shard,
-            offset=offset,
-            bytes=np.where(is_last, largest, known),
-            position=(np.cumsum(counts) - counts)[shard] + within,
-            size=size,
-            is_last=is_last,
-        )
-
-    def fetched(self, buffer_bytes: int) -> int:
-        """Return what is fetched to read each by itself, and a byte before it.
-
-        Args:
-          buffer_bytes: that a file system fills from where it reads a byte on.
-        """
-        ends = np.zeros(self.shard.max(initial=0) + 1, np.int64)
-        np.maximum.at(ends, self.shard, self.offset + self.bytes)
-        asked = self.bytes * (buffer_bytes < self.bytes) + buffer_bytes
-        return int(np.minimum(asked, ends[self.shard] - self.offset).sum())
 
 
 @dataclasses.dataclass(frozen=True)

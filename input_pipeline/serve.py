@@ -102,7 +102,8 @@ def main(arguments: argparse.Namespace) -> Status:
 
 
 def _dispatch(arguments: argparse.Namespace) -> Status:
-    from input_pipeline import listening, service
+    from common import listening
+    from input_pipeline import service
 
     allowed = listening.addresses(arguments.host)
     with listening.guard(arguments.port, allowed) as guard:
@@ -117,7 +118,8 @@ def _dispatch(arguments: argparse.Namespace) -> Status:
 
 
 def _work(arguments: argparse.Namespace) -> Status:
-    from input_pipeline import listening, service
+    from common import listening
+    from input_pipeline import service
 
     dispatcher = arguments.dispatcher
     host = _toward(dispatcher) if arguments.host is None else arguments.host
@@ -137,7 +139,7 @@ def _work(arguments: argparse.Namespace) -> Status:
 
 def _toward(dispatcher: str) -> str:
     """Return the address of this machine from which it reaches the dispatcher."""
-    from input_pipeline import listening
+    from common import listening
 
     host, _, port = dispatcher.rpartition(":")
     try:

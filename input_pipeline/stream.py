@@ -21,18 +21,18 @@ import numpy as np
 import tensorflow as tf
 
 from common import gcs_reads, gfiles
-from common.storage_errors import READING
+from input_pipeline.chunks import (
+    Chunks,
+    Tensors,
+    after_asking,
+    guarded_chunk,
+    sound_chunk,
+)
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
-from input_pipeline.records import CHUNK_RECORDS, Chunks, shard_path
-
-Tensors = dict[str, Any]
+from input_pipeline.records import shard_path
 
 # Records that are shuffled at a time, unless a run says otherwise.
 SHUFFLE_BUFFER = 1024
-
-# Stand in for records that cannot be read; neither parses as an Example.
-UNREADABLE = b"\xffunreadable"
-UNCOUNTED = b"\xffuncounted"
 
 # Chunks that one buffer reads at a time, and buffers read ahead: a bucket's latency is
 # hidden behind them. There a chunk is two requests, of 20 to 50 ms each before a byte
@@ -41,8 +41,6 @@ UNCOUNTED = b"\xffuncounted"
 _PARALLEL_CHUNKS = 16
 _PARALLEL_BUFFERS = 2
 _BUCKET_CHUNKS = min(48, max(8, 3 * len(os.sched_getaffinity(0))))
-# At most, in one request of a bucket.
-READ_BYTES = 8 << 20
 _FOREVER = tf.int64.max
 # Nothing here is written for AutoGraph, and to convert it takes seconds.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -156,9 +154,9 @@ class Records:
             "is_end": tf.gather(self.chunks.is_last, chosen) & (stop == size),
         }
         chunks = tf.data.Dataset.from_tensors(chunks).unbatch()
-        read_chunk = _guarded_chunk if guarded else sound_chunk
+        read_chunk = guarded_chunk if guarded else sound_chunk
         read = chunks.map(
-            _after_asking(read_chunk) if suspect else read_chunk,
+            after_asking(read_chunk) if suspect else read_chunk,
             num_parallel_calls=self.parallel_chunks,
             deterministic=True,
         )
@@ -172,137 +170,6 @@ class Records:
             "offset": tf.gather(self.chunks.offset, chunk),
             "bytes": tf.gather(self.chunks.bytes, chunk),
         }
-
-
-def sound_chunk(chunk: Tensors) -> Tensors:
-    """Return the records of a chunk, or an error."""
-    serialized = _read(chunk, chunk["count"] + _behind(chunk))
-    sound = tf.size(serialized, tf.int64) == chunk["count"]
-    with tf.control_dependencies([tf.debugging.Assert(sound, ["other records"])]):
-        return {"serialized": tf.identity(serialized), "position": _positions(chunk)}
-
-
-def _guarded_chunk(chunk: Tensors) -> Tensors:
-    """Return exactly `count` records, with stand-ins where there are none.
-
-    Nothing is taken for damaged before the storage has answered that it is there: a
-    bucket that is busy would be 16 bad records, each tried for minutes.
-    """
-    count = chunk["count"]
-
-    def attempt(number: tf.Tensor, otherwise: tf.Tensor, skip: Any = 0) -> tf.Tensor:
-        # Errors are caught around a function: a file that cannot be opened fails again
-        # and again, and Dataset.ignore_errors would try for ever.
-        found = tf.data.Dataset.from_tensors(number).map(
-            lambda number: _read(chunk, number, skip)
-        )
-        fallback = tf.data.Dataset.from_tensors(otherwise)
-        found = found.ignore_errors(log_warning=False).concatenate(fallback)
-        return found.take(1).get_single_element()
-
-    one, unreadable = tf.constant(1, tf.int64), tf.constant([UNREADABLE])
-
-    def single(skip: tf.Tensor) -> tf.Tensor:
-        def again() -> tf.Tensor:
-            # A storage that fails at times only may have failed just now.
-            with tf.control_dependencies([_ask(chunk["path"])]):
-                return attempt(tf.identity(one), unreadable, skip)
-
-        found = attempt(one, unreadable, skip)
-        found = tf.cond(found[0] == UNREADABLE, again, lambda: found)
-        is_lost = found[0] == UNREADABLE
-        asked = tf.cond(is_lost, lambda: _ask(chunk["path"]), lambda: tf.constant(b""))
-        with tf.control_dependencies([asked]):
-            return tf.identity(found)
-
-    def one_by_one() -> tf.Tensor:
-        with tf.control_dependencies([_ask(chunk["path"])]):
-            numbers = tf.data.Dataset.range(tf.identity(count))
-        singly = numbers.map(single).unbatch()
-        return singly.batch(CHUNK_RECORDS).get_single_element()
-
-    serialized = attempt(count + _behind(chunk), tf.zeros([0], tf.string))
-    serialized = tf.cond(tf.size(serialized) == 0, one_by_one, lambda: serialized)
-    missing = tf.fill(
-        [tf.maximum(count - tf.size(serialized, tf.int64), 0)], UNREADABLE
-    )
-    too_many = tf.cast(tf.size(serialized, tf.int64) > count, tf.int64)
-    uncounted = tf.fill([too_many], UNCOUNTED)
-    serialized = tf.concat([serialized[: count - too_many], missing, uncounted], 0)
-    return {"serialized": serialized, "position": _positions(chunk)}
-
-
-def _after_asking(read: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
-    """Return a function that reads a chunk once the storage has answered."""
-
-    @_as_it_is
-    def read_chunk(chunk: Tensors) -> Tensors:
-        with tf.control_dependencies([_ask(chunk["path"])]):
-            return read({name: tf.identity(value) for name, value in chunk.items()})
-
-    return read_chunk
-
-
-def _ask(path: tf.Tensor) -> tf.Tensor:
-    """Read the first byte of a file; the error is the file system's own.
-
-    Dataset.ignore_errors swallows all errors alike, and tells none from another. So
-    where it has swallowed one, this asks for that of the storage, which goes through
-    the pipeline to `common.storage_errors.from_storage` under the name that it knows.
-    """
-
-    def first_byte(path: tf.Tensor) -> tf.Tensor:
-        dataset = tf.raw_ops.FixedLengthRecordDatasetV2(
-            filenames=path[None],
-            header_bytes=0,
-            record_bytes=1,
-            footer_bytes=0,
-            buffer_size=1,
-            compression_type="",
-        )
-        byte = tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
-        of_nothing = tf.data.Dataset.from_tensors(tf.constant(b""))
-        return byte.concatenate(of_nothing).take(1).get_single_element()
-
-    asked = tf.data.Dataset.from_tensors(path).map(first_byte, name=READING)
-    return asked.get_single_element()
-
-
-def _behind(chunk: Tensors) -> tf.Tensor:
-    """Return 1 where a file ends with the chunk: no record may be behind it."""
-    return tf.cast(chunk["is_end"], tf.int64)
-
-
-def _positions(chunk: Tensors) -> tf.Tensor:
-    return chunk["position"] + tf.range(chunk["count"])
-
-
-def _read(chunk: Tensors, number: tf.Tensor, skip: Any = 0) -> tf.Tensor:
-    """Read the next so many records of a chunk; an error if there are none."""
-    records = file_from(chunk["path"], chunk["offset"], chunk["bytes"])
-    records = records.skip(chunk["skip"] + skip).take(number)
-    return records.batch(number).get_single_element()
-
-
-def file_from(path: tf.Tensor, offset: tf.Tensor, size: Any) -> tf.data.Dataset:
-    """Read the records of a file from a byte on, `size` bytes in a few equal reads.
-
-    Storage is asked for just these bytes, a byte before them, and no more unless
-    records behind them are wanted; on gs:// only if `common.gcs_reads` has been heeded.
-
-    `tf.data.TFRecordDataset` has no argument for what its kernel can. The kernel cannot
-    be serialized with its offset (TensorFlow 2.20), so this has to be used up within
-    the function that calls it.
-    """
-    size = tf.cast(size, tf.int64)
-    reads = (size + READ_BYTES - 1) // READ_BYTES
-    dataset = tf.raw_ops.TFRecordDatasetV2(
-        filenames=path[None],
-        compression_type="",
-        buffer_size=(size + reads - 1) // reads,
-        byte_offsets=offset[None],
-    )
-    return tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
 
 
 @_as_it_is

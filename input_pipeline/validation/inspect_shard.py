@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from common import storage_errors
 from input_pipeline import image_formats, jpeg_warnings
+from input_pipeline.chunks import READ_BYTES, file_from
 from input_pipeline.dataset_info import require_file
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
@@ -30,7 +31,6 @@ from input_pipeline.records import (
     ShardInfo,
     parse,
 )
-from input_pipeline.stream import READ_BYTES, file_from
 from input_pipeline.validation.findings import FaultKind, Findings, Location
 
 # What is kept of a record with an image; sides of 0 where no header could be read. A
@@ -227,7 +227,7 @@ class _Reader:
 def _records_from(path: str, offset: int) -> Iterator[Any]:
     """Return the bytes of the records from a byte on."""
     begin = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
-    # Inside a function: see stream.file_from.
+    # Inside a function: see chunks.file_from.
     found = begin.flat_map(lambda at: file_from(tf.constant(path), at, READ_BYTES))
     return found.prefetch(_READ_AHEAD).as_numpy_iterator()
 

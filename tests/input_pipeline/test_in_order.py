@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from input_pipeline import in_order
+from input_pipeline.chunks import UNREADABLE, Chunks
 from input_pipeline.dataset_info import load_info
 from input_pipeline.in_order import finite
-from input_pipeline.records import FRAMING, Chunks, ShardInfo
-from input_pipeline.stream import UNREADABLE, InputHost, Records
+from input_pipeline.records import FRAMING, ShardInfo
+from input_pipeline.stream import InputHost, Records
 from tests.input_pipeline.builders import write_dataset
 
 SIZES = {"train-0": 37, "train-1": 16, "train-2": 0, "train-3": 46, "train-4": 1}

@@ -18,8 +18,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.errors import one_line
-from input_pipeline.errors import DataError
+from common.errors import UserError, one_line
 
 EVERY = "0.0.0.0"  # as --host: all addresses of this machine
 _LISTENING = "0A"  # of /proc/net/tcp
@@ -54,12 +53,12 @@ def addresses(host: str, flag: str = "--host") -> tuple[Address, ...]:
       flag: that gives it.
 
     Raises:
-      DataError: it has no such name or address.
+      UserError: it has no such name or address.
     """
     try:
         rows = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise DataError(
+        raise UserError(
             f"{flag}={host} is neither a name nor an address ({one_line(error)}): name "
             f"an address of this machine, or {EVERY} for all of them"
         ) from error
@@ -72,7 +71,7 @@ def addresses(host: str, flag: str = "--host") -> tuple[Address, ...]:
         if not (address.is_multicast or address == _BROADCAST) and _is_local(row)
     )
     if not ours:
-        raise DataError(
+        raise UserError(
             f"{flag}={host} is no address of this machine: name one of its own, or "
             f"{EVERY} for all of them"
         )
@@ -114,7 +113,7 @@ def guard(port: int, allowed: Sequence[Address]) -> socket.socket:
       What has the port, to be kept open as long as the server runs.
 
     Raises:
-      DataError: somebody listens there, or the kernel does not do it.
+      UserError: somebody listens there, or the kernel does not do it.
     """
     guard = socket.socket(_family())
     try:
@@ -131,7 +130,7 @@ def guard(port: int, allowed: Sequence[Address]) -> socket.socket:
             guard.listen()
     except OSError as error:
         guard.close()
-        raise DataError(
+        raise UserError(
             f"cannot listen at port {port}: {os.strerror(error.errno or 0)}; end what "
             "holds it, or choose another --port"
         ) from error
@@ -155,17 +154,17 @@ def check(guard: socket.socket) -> None:
     """See that a server of this process listens behind a guard, and nobody else does.
 
     Raises:
-      DataError: another process listens there, too, or it is another kind of server.
+      UserError: another process listens there, too, or it is another kind of server.
     """
     host, port = guard.getsockname()[:2]
     own, found = _own_inodes(), [*_listening(port)]
     if not own >= {one.inode for one in found}:
-        raise DataError(
+        raise UserError(
             f"another process listens at port {port}, too: choose another --port"
         )
     servers = [one for one in found if one.inode != os.fstat(guard.fileno()).st_ino]
     if {str(one.address) for one in servers} != {host}:
-        raise DataError(f"the server does not listen at port {port}: start it again")
+        raise UserError(f"the server does not listen at port {port}: start it again")
 
 
 def _own_inodes() -> set[int]:
@@ -229,7 +228,7 @@ def _attach(guard: socket.socket, option: int, program: Sequence[_Instruction]) 
         guard.setsockopt(socket.SOL_SOCKET, option, whole)
     except OSError as error:
         guard.close()
-        raise DataError(
+        raise UserError(
             f"this kernel does not close a port to other addresses ({error.strerror}): "
             f"see to it yourself, and say --host={EVERY}"
         ) from error

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from input_pipeline import listening
-from input_pipeline.errors import DataError
+from common import listening
+from common.errors import UserError
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"  # both are this machine
 
@@ -76,7 +76,7 @@ def test_the_data_of_who_is_let_in_get_through():
 def test_a_port_where_nobody_listens_yet(hosts):
     with listening.guard(0, hosts) as guard:
         port = guard.getsockname()[1]
-        with pytest.raises(DataError, match=f"does not listen at port {port}: start"):
+        with pytest.raises(UserError, match=f"does not listen at port {port}: start"):
             listening.check(guard)
 
 
@@ -86,7 +86,7 @@ def test_a_server_of_another_family_is_not_guarded(monkeypatch):
         port = guard.getsockname()[1]
         with (
             socket.create_server(("::1", port), family=socket.AF_INET6),
-            pytest.raises(DataError, match=f"does not listen at port {port}: start"),
+            pytest.raises(UserError, match=f"does not listen at port {port}: start"),
         ):
             listening.check(guard)
 
@@ -96,14 +96,14 @@ def test_a_second_server_at_one_port(hosts, monkeypatch):
     with server(*hosts) as (_, port):
         for theirs in ([], [ipaddress.ip_address(THERE)]):
             with pytest.raises(
-                DataError, match=f"cannot listen at port {port}: Address al"
+                UserError, match=f"cannot listen at port {port}: Address al"
             ):
                 listening.guard(port, theirs)
     with listening.guard(port, ()) as guard:  # free again
         monkeypatch.setattr(listening, "_own_inodes", set)
         with (
             socket.create_server(("", port), reuse_port=True),
-            pytest.raises(DataError, match=f"another process listens at port {port}"),
+            pytest.raises(UserError, match=f"another process listens at port {port}"),
         ):
             listening.check(guard)
 
@@ -137,9 +137,9 @@ def test_addresses_of_this_machine(host, found):
     ],
 )
 def test_no_address_of_this_machine(host, why):
-    with pytest.raises(DataError, match=why):
+    with pytest.raises(UserError, match=why):
         listening.addresses(host)
-    with pytest.raises(DataError, match=why.replace("--host", "--listen", 1)):
+    with pytest.raises(UserError, match=why.replace("--host", "--listen", 1)):
         listening.addresses(host, "--listen")
 
 
