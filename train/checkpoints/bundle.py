@@ -31,6 +31,7 @@ from common.console import warn
 from common.errors import Restart, UserError, first_line
 from train.checkpoints import commit
 from train.checkpoints.commit import DATA, INDEX, MANIFEST
+from train.distribution import slices
 
 # The folder of a write under way; "aside" is what earlier versions called it.
 _STAGING = re.compile(r"\.(staging|aside)-[0-9a-f]{32}")
@@ -170,7 +171,7 @@ def write(
     """
     with _writing(directory, fence) as staging:
         path = f"{staging}/ckpt-{int(values['step'])}"
-        with tf.device("CPU:0"):
+        with tf.device(slices.own_cpu()):
             tf.raw_ops.SaveV2(
                 prefix=path,
                 tensor_names=list(values),
@@ -292,7 +293,7 @@ def _tensors(
     """Yield what `read` returns."""
     dtypes = _open(path).get_variable_to_dtype_map()
     names = list(dtypes if names is None else names)
-    with _reading(path), tf.device("CPU:0"):
+    with _reading(path), tf.device(slices.own_cpu()):
         # All at once, which reads the file from front to back. A tensor at a time, by
         # the reader, is a request of a bucket for each, or the rest of the file; and
         # where that fails, the reader does not say why.

@@ -47,8 +47,10 @@ def set_together(strategy: tf.distribute.Strategy) -> Iterator[Assign]:
     values: dict[int, tf.Tensor] = {}  # by the identity of what is made
 
     def create(_: Any, **keywords: Any) -> tf.Variable:
-        given: Any = keywords.pop("initial_value")
-        value = tf.convert_to_tensor(given() if callable(given) else given)
+        value: Any = keywords.pop("initial_value")
+        if callable(value):
+            value = value()
+        value = tf.convert_to_tensor(value)
         # As the strategy's own creator does, whose handles get their value at once.
         variable = strategy.extended._create_variable(
             UninitializedVariable,
