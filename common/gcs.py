@@ -163,10 +163,15 @@ def copy(source: str, target: str, generation: int) -> bool:
 
 def forget_connections() -> None:
     """Look for credentials, proxy and certificates anew, in this thread."""
+    close_connections()
+    _credentials.cache_clear()
+
+
+def close_connections() -> None:
+    """Close the connections of this thread, which is to end."""
     if hasattr(_of_thread, "session"):
         _of_thread.session.close()
         del _of_thread.session
-    _credentials.cache_clear()
 
 
 def has_token() -> bool:
