@@ -53,7 +53,11 @@ _SYSTEM_WORDS = {os.strerror(number) for number in errno.errorcode}
 
 # Of TensorFlow's client of gs://. That a name has no address it does not try again.
 # Readers of checkpoints pass its words on under a code of their own, or as ValueError.
-_GAVE_UP = re.compile(r"retry attempts failed|libcurl code 6 ")
+# The last are of an error whose text was longer than what was to be read; nobody knows
+# which: `common.gcs_reads` has it that there is room.
+_GAVE_UP = re.compile(
+    r"retry attempts failed|libcurl code 6 |response bytes for a \d+-byte buffer"
+)
 _REFUSED = re.compile(r"HTTP response code (?:401|403|407)")
 _OF_CLIENT = re.compile(
     r"Error executing an HTTP request|retry attempts failed|"

@@ -43,6 +43,7 @@ _PARALLEL_BUFFERS = 2
 _BUCKET_CHUNKS = min(48, max(8, 3 * len(os.sched_getaffinity(0))))
 # At most, in one request of a bucket.
 READ_BYTES = 8 << 20
+_ANSWER_BYTES = 2048
 _FOREVER = tf.int64.max
 # Nothing here is written for AutoGraph, and to convert it takes seconds.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -257,7 +258,9 @@ def _ask(path: tf.Tensor) -> tf.Tensor:
             header_bytes=0,
             record_bytes=1,
             footer_bytes=0,
-            buffer_size=1,
+            # What a request brings has to have room for the words of a refusal: see
+            # `common.gcs_reads`, whose setting may not be the one that counts.
+            buffer_size=_ANSWER_BYTES,
             compression_type="",
         )
         byte = tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
