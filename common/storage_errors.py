@@ -58,6 +58,8 @@ _SYSTEM_WORDS = {os.strerror(number) for number in errno.errorcode}
 _GAVE_UP = re.compile(
     r"retry attempts failed|libcurl code 6 |response bytes for a \d+-byte buffer"
 )
+# It collects what it sends in a file of this machine.
+_STAGED = re.compile("internal temporary file")
 _REFUSED = re.compile(r"HTTP response code (?:401|403|407)")
 _OF_CLIENT = re.compile(
     r"Error executing an HTTP request|retry attempts failed|"
@@ -97,7 +99,7 @@ def is_busy(error: BaseException, path: str) -> bool:
     code = getattr(error, "error_code", None)
     if code in _BUSY:
         return True
-    if not is_remote(path):
+    if not is_remote(path) or _STAGED.search(str(error)):
         return False
     # INTERNAL: a stat that has just become old, an answer that the client cannot read.
     return code == Code.INTERNAL or bool(_GAVE_UP.search(str(error)))
@@ -238,7 +240,10 @@ def _of_bucket(
     if is_busy(error, path):
         return Restart(f"{what} now: {said}")
     mend = "look at its name, the network and the credentials"
-    if is_denied(error) and _ANONYMOUS.search(str(error)):
+    if _STAGED.search(said):
+        said = f"TensorFlow cannot put down in {_staging_folder()} what it sends"
+        mend = "free some space there, or set TMPDIR to a folder on another disk"
+    elif is_denied(error) and _ANONYMOUS.search(str(error)):
         # A process that has once got no token asks for none again.
         if _has_credentials():
             return Restart(f"{what} now, the access token was lost: {said}")
@@ -270,6 +275,14 @@ def _path_in(text: str) -> str:
     if found := _PATH.search(text):
         return found[1].rstrip("/")
     return text.split("\n\t [[")[0].rpartition("; ")[0]
+
+
+def _staging_folder() -> str:
+    """Return where TensorFlow collects what it sends to a bucket."""
+    named = map(os.environ.get, ("TEST_TMPDIR", "TMPDIR", "TMP"))
+    return next(
+        (folder for folder in named if folder and os.path.isdir(folder)), "/tmp"
+    )
 
 
 def _has_credentials() -> bool:
