@@ -221,7 +221,8 @@ def _ask(
         except exceptions.DefaultCredentialsError as error:
             raise Refused(f"cannot reach {path}: {one_line(error)}") from error
         except (RequestException, exceptions.GoogleAuthError) as error:
-            why = one_line(error)
+            inner = error.args[0] if error.args else error
+            why = one_line(getattr(inner, "reason", None) or error)
         else:
             if answer.ok or answer.status_code in (_NOT_FOUND, _CHANGED):
                 return answer

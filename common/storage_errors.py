@@ -58,6 +58,8 @@ _SYSTEM_WORDS = {os.strerror(number) for number in errno.errorcode}
 _GAVE_UP = re.compile(
     r"retry attempts failed|libcurl code 6 |response bytes for a \d+-byte buffer"
 )
+# Nobody mends these by waiting: a certificate that is not trusted, or not there.
+_CERTIFICATE = re.compile(r"libcurl code (?:60|77) ")
 # It collects what it sends in a file of this machine.
 _STAGED = re.compile("internal temporary file")
 _REFUSED = re.compile(r"HTTP response code (?:401|403|407)")
@@ -97,6 +99,8 @@ def is_remote(path: str) -> bool:
 def is_busy(error: BaseException, path: str) -> bool:
     """Whether a storage did not answer; to be asked of what was to be read there."""
     code = getattr(error, "error_code", None)
+    if _CERTIFICATE.search(str(error)):
+        return False
     if code in _BUSY:
         return True
     if not is_remote(path) or _STAGED.search(str(error)):
@@ -220,7 +224,8 @@ def reason(error: BaseException) -> str:
         words = " ".join(re.sub(r"\\(.)", r"\1", words).split())
         return f"HTTP {http[1]}: {words}".rstrip(": ")
     if curl := _CURL.search(text):
-        return " ".join((curl[2] or curl[1]).split())
+        details = "" if curl[2] == "(none)" else curl[2]
+        return " ".join((details or curl[1]).split())
     if words := getattr(error, "strerror", None):
         return words
     line = re.sub(r" when (?:[a-z]+ )*[a-z]+://\S*$", "", line)  # the client's: where
@@ -240,9 +245,8 @@ def _of_bucket(
     if is_busy(error, path):
         return Restart(f"{what} now: {said}")
     mend = "look at its name, the network and the credentials"
-    if _STAGED.search(said):
-        said = f"TensorFlow cannot put down in {_staging_folder()} what it sends"
-        mend = "free some space there, or set TMPDIR to a folder on another disk"
+    if machine := _of_machine(error):
+        said, mend = machine
     elif is_denied(error) and _ANONYMOUS.search(str(error)):
         # A process that has once got no token asks for none again.
         if _has_credentials():
@@ -264,6 +268,23 @@ def _of_bucket(
         if verb == "reads":
             mend = "fetch it, and name the file on this machine"
     return mistake(f"{what}: {said}; {mend}")
+
+
+def _of_machine(error: BaseException) -> tuple[str, str] | None:
+    """Return what is wrong here, and how to mend it; None where it is the bucket."""
+    text = str(error)
+    if _STAGED.search(text):
+        return (
+            f"TensorFlow cannot put down in {_staging_folder()} what it sends",
+            "free some space there, or set TMPDIR to a folder on another disk",
+        )
+    if _CERTIFICATE.search(text):
+        return (
+            reason(error),
+            "look at the certificates that this machine trusts (CURL_CA_BUNDLE) and at "
+            "its clock",
+        )
+    return None
 
 
 def _may_not(error: BaseException) -> bool:

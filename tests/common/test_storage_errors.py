@@ -174,3 +174,18 @@ def test_an_error_whose_text_had_no_room_is_no_mistake():
     assert str(found) == (
         "cannot read gs://b/a now: Received 110 response bytes for a 48-byte buffer"
     )
+
+
+def test_a_certificate_that_is_not_trusted_is_not_waited_for():
+    text = (
+        f"{GAVE_UP}Error executing an HTTP request: libcurl code 60 meaning 'SSL peer "
+        "certificate or SSH remote key was not OK', error details: (none)\n\t when "
+        "reading metadata of gs://b/a"
+    )
+    error = tf.errors.AbortedError(None, None, text)
+    found = storage_errors.cannot_read("gs://b/a", error)
+    assert type(found) is UserError
+    assert str(found) == (
+        "cannot read gs://b/a: SSL peer certificate or SSH remote key was not OK; look "
+        "at the certificates that this machine trusts (CURL_CA_BUNDLE) and at its clock"
+    )
