@@ -4,7 +4,7 @@ Its client reads 64 MiB from the first byte on that anything asks for, for each 
 that is opened, unless more is asked for at once. That suits whoever reads files to
 their ends. Training opens a file for a chunk of some records, of 2 MB for ImageNet's:
 data would be fetched thirty times over. With a small buffer the client fetches what is
-asked for, and whoever asks has to know how much that is, as `input_pipeline.stream`
+asked for, and whoever asks has to know how much that is, as `input_pipeline.chunks`
 does.
 
 Not with a buffer of nothing: what is read goes straight to whoever asks then, and so
