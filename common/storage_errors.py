@@ -84,7 +84,7 @@ _WORDS = re.compile(
 _ANONYMOUS = re.compile(r"HTTP response code 401|Anonymous caller")
 _TOKEN_SECONDS = 30.0  # for which the end of a command waits for a token
 
-# By it an error from inside a graph is known that `input_pipeline.stream` lets through.
+# By it an error from inside a graph is known that `input_pipeline.chunks` lets through.
 READING = "reading__records"
 _READING = re.compile(
     rf"passed to {READING} transformation with iterator: \S+ (.*)", re.DOTALL
