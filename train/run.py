@@ -401,6 +401,7 @@ def make_watchdog(
         timeout_seconds=None if minutes is None else 60 * minutes,
         posts=posts,
         others=workers.describe,
+        gone=workers.gone,
     )
 
 

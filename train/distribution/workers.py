@@ -7,6 +7,7 @@ it has lost only that there is none. So they are asked from here.
 
 import concurrent.futures
 import dataclasses
+import errno
 import os
 import re
 import socket
@@ -153,10 +154,23 @@ def _greet(call: socket.socket) -> str | None:
 
 def lost() -> str:
     """Return the workers of the slice that do not answer now; "" for none."""
+    return waiting.listed(_missing())
+
+
+def gone() -> str:
+    """Return those where nobody listens any more; "" for none.
+
+    One that is merely slow, or stopped, is not among them.
+    """
+    refused = f"({os.strerror(errno.ECONNREFUSED)})"
+    return waiting.listed([one for one in _missing() if one.endswith(refused)])
+
+
+def _missing() -> list[str]:
     if _driven is None or not _driven.addresses:
-        return ""
+        return []
     with concurrent.futures.ThreadPoolExecutor(len(_driven.addresses)) as pool:
-        return waiting.listed(waiting.silent(_driven.addresses, _why_silent, pool))
+        return waiting.silent(_driven.addresses, _why_silent, pool)
 
 
 def describe() -> str:

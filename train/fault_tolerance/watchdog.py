@@ -1,6 +1,7 @@
 """Tells a process that hangs from one that works, and ends it."""
 
 import faulthandler
+import functools
 import math
 import os
 import signal
@@ -21,6 +22,8 @@ from train.fault_tolerance.heartbeat import Heartbeat, State
 
 _REPORT_SECONDS = 30.0  # for the heartbeats of all, whose disk may be far away
 _OBJECT_SECONDS = 1.1
+_GONE_SECONDS = 20.0
+_GONE_TIMES = 3  # a call may be refused once by a machine that is busy
 _STDERR = 2
 _NAME = "watchdog"  # of threads that a report leaves out
 
@@ -58,6 +61,8 @@ class Watchdog:
         timeout_seconds: float | None,
         posts: bool = True,
         others: Callable[[], str] = lambda: "",
+        gone: Callable[[], str] = lambda: "",
+        gone_seconds: float = _GONE_SECONDS,
         poll_seconds: float = 1.0,
         exit: Callable[[int], object] = os._exit,
     ):
@@ -72,6 +77,9 @@ class Watchdog:
             is the run's: `start_posting` follows.
           others: says which others, that do not post, this process waits for; it is
             called when it hangs.
+          gone: says which others are there no more, "" for none; TensorFlow may wait
+            for those for ever. Three times in a row, and this process ends.
+          gone_seconds: between two such questions.
           poll_seconds: between two looks at the phase.
           exit: ends the process.
         """
@@ -83,6 +91,8 @@ class Watchdog:
         self._poll_seconds = poll_seconds
         self._posts = posts
         self._others = others
+        self._gone = gone
+        self._gone_seconds = gone_seconds
         self._exit = exit
         self._state: State = "running"
         self._error: str | None = None
@@ -186,13 +196,33 @@ class Watchdog:
         )
 
     def _watch_until_left(self) -> None:
+        asked, times, missing = time.monotonic(), 0, ""
         while not self._is_left.wait(self._poll_seconds):
             timeout_seconds = self._phase.timeout_seconds
             # Should this thread not get to run: long after it would have done the same.
             _end_by_alarm(after_seconds=timeout_seconds + 2 * _REPORT_SECONDS)
-            if self._phase.seconds > timeout_seconds:
-                exit_for_restart(self._report, seconds=_REPORT_SECONDS, exit=self._exit)
+            if time.monotonic() - asked >= self._gone_seconds:
+                missing, asked = self._gone(), time.monotonic()
+                times = times + 1 if missing else 0
+            if times == _GONE_TIMES:
+                self._end(functools.partial(self._report_gone, missing))
                 return
+            if self._phase.seconds > timeout_seconds:
+                self._end(self._report)
+                return
+
+    def _end(self, report: Callable[[], None]) -> None:
+        exit_for_restart(report, seconds=_REPORT_SECONDS, exit=self._exit)
+
+    def _report_gone(self, missing: str) -> None:
+        """Say who is gone; where the threads are is of no interest then."""
+        say(
+            f"watchdog: {missing} is gone, and {self.describe()}. This process ends; "
+            "the same command goes on from the last checkpoint"
+        )
+        self._state = "stopped"
+        if self._poster.ident is not None:
+            self._post()
 
     def _report(self) -> None:
         """Say all that may help to find why this process hangs."""

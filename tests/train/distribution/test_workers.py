@@ -159,6 +159,8 @@ def test_who_is_lost():
         )
         assert workers.lost() == missing
         assert workers.describe() == f"suspect: of the TPU, {missing}"
+        # Of one that does not answer nobody knows whether it will.
+        assert workers.gone() == f"worker 2 at {dead} (Connection refused)"
 
 
 @pytest.mark.parametrize(

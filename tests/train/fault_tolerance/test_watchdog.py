@@ -181,6 +181,31 @@ def test_a_call_that_keeps_the_interpreters_lock_is_ended_too(tmp_path):
     assert "in never_releases" in said  # by faulthandler
 
 
+def test_who_is_gone_is_not_waited_for(tmp_path, statuses, capsys):
+    """Once may be chance: TensorFlow says it by itself where it can."""
+    answers = iter(["", "worker 1", "worker 1", "", *["worker 2"] * 3])
+    with Watchdog(
+        str(tmp_path),
+        process=0,
+        processes=1,
+        timeout_seconds=1000,
+        gone=lambda: next(answers),
+        gone_seconds=0.0,
+        poll_seconds=0.005,
+        exit=statuses.append,
+    ) as dog:
+        dog.phase("restoring")
+        assert eventually(lambda: statuses)
+    assert statuses == [75]
+    assert next(answers, "none") == "none"
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"watchdog: worker 2 is gone, and process 0 of 1 \(.*\): restoring, for 0 s\. "
+        "This process ends; the same command goes on from the last checkpoint\n",
+        said,
+    )
+
+
 def test_no_alarm_while_phases_go_on(make, statuses, advance, capsys):
     with make(10) as dog:
         for step in range(5):
