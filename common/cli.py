@@ -30,7 +30,16 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol
 
-from common import console, extras, files, gcs_reads, home, project, storage_errors
+from common import (
+    console,
+    extras,
+    files,
+    gcs_reads,
+    home,
+    outages,
+    project,
+    storage_errors,
+)
 from common.checks import nearest_names
 from common.errors import Restart, Status, UserError
 from common.version import NAME, VERSION
@@ -232,7 +241,12 @@ def command(
             extras.keep_plots_from_keras()
             project.leave_rooms()
             _open_closed_streams()
-            with contextlib.redirect_stdout(console.Printable(sys.stdout)):
+            words = sys.argv[1:] if argv is None else argv
+            paths = re.findall(r"gs://[^/'\"\s]+", " ".join(words))
+            with (
+                contextlib.redirect_stdout(console.Printable(sys.stdout)),
+                outages.said(paths),
+            ):
                 arguments = make_parser().parse_args(argv)
                 return run_command(
                     lambda: run(arguments),
@@ -408,6 +422,12 @@ def local_path(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text} would be a folder named ~, for HOME names no home folder: set "
             f"it, or write ./{text} if you mean it"
+        )
+    if text.lower().startswith("gs:") and not re.match("gs://[^/]", text):
+        # "gs:" would be a folder on this machine, as where a variable is empty.
+        raise argparse.ArgumentTypeError(
+            f"{text} names no bucket: write gs://BUCKET/FOLDER, or ./{text} if you "
+            "mean a folder of this name"
         )
     return text
 

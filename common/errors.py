@@ -13,6 +13,8 @@ from enum import IntEnum
 
 # What TensorFlow adds to a message of where in its graphs it was raised.
 _NODES = re.compile(r"\{\{(?:\w+_)?node [^}]*\}\} ?| ?\[Op:\w+\](?: name:)?")
+# ... and of how many it was told, before the first of them.
+_COUNT = re.compile(r"\d+ root error\(s\) found\.\s+\(0\) ")
 
 
 class Status(IntEnum):
@@ -46,7 +48,7 @@ class Restart(Exception):  # noqa: N818 - nothing is wrong
 def first_line(error: BaseException) -> str:
     """Return the line of an error that a person reads; its type where it has none."""
     text = str(getattr(error, "message", None) or error)
-    text = _NODES.sub("", text).strip()
+    text = _COUNT.sub("", _NODES.sub("", text)).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 

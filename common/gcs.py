@@ -163,10 +163,15 @@ def copy(source: str, target: str, generation: int) -> bool:
 
 def forget_connections() -> None:
     """Look for credentials, proxy and certificates anew, in this thread."""
+    close_connections()
+    _credentials.cache_clear()
+
+
+def close_connections() -> None:
+    """Close the connections of this thread, which is to end."""
     if hasattr(_of_thread, "session"):
         _of_thread.session.close()
         del _of_thread.session
-    _credentials.cache_clear()
 
 
 def has_token() -> bool:
@@ -216,7 +221,8 @@ def _ask(
         except exceptions.DefaultCredentialsError as error:
             raise Refused(f"cannot reach {path}: {one_line(error)}") from error
         except (RequestException, exceptions.GoogleAuthError) as error:
-            why = one_line(error)
+            inner = error.args[0] if error.args else error
+            why = one_line(getattr(inner, "reason", None) or error)
         else:
             if answer.ok or answer.status_code in (_NOT_FOUND, _CHANGED):
                 return answer

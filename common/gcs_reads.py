@@ -3,9 +3,14 @@
 Its client reads 64 MiB from the first byte on that anything asks for, for each file
 that is opened, unless more is asked for at once. That suits whoever reads files to
 their ends. Training opens a file for a chunk of some records, of 2 MB for ImageNet's:
-data would be fetched thirty times over. With a buffer of nothing the client fetches
-what is asked for, and whoever asks has to know how much that is, as
-`input_pipeline.stream` does.
+data would be fetched thirty times over. With a small buffer the client fetches what is
+asked for, and whoever asks has to know how much that is, as `input_pipeline.chunks`
+does.
+
+Not with a buffer of nothing: what is read goes straight to whoever asks then, and so
+does the text of an error. Where less was asked for, as the byte before a chunk or the
+48 at a checkpoint's end, it has no room there, and the client takes a 503 for something
+that it need not try again.
 """
 
 import os
@@ -18,6 +23,7 @@ _BUFFER_MB = "GCS_READ_CACHE_BLOCK_SIZE_MB"
 _BUFFER_BYTES = "GCS_READAHEAD_BUFFER_SIZE_BYTES"  # the other one wins
 _CACHE_MB = "GCS_READ_CACHE_MAX_SIZE_MB"  # of such buffers; none by default
 _DEFAULT_BYTES = 64 << 20
+_BYTES = 2048  # above the texts of errors, Google's and proxies'
 _WORTH_A_WORD = 1.25  # bytes fetched for a byte of records
 _said: set[str] = set()  # in this process
 
@@ -33,7 +39,7 @@ def gcs_environment(environment: Mapping[str, str] = os.environ) -> dict[str, st
     """
     names = (_BUFFER_MB, _BUFFER_BYTES, _CACHE_MB)
     found = {name: environment[name] for name in names if name in environment}
-    return found or {_BUFFER_MB: "0"}
+    return found or {_BUFFER_BYTES: str(_BYTES)}
 
 
 def set_environment() -> None:
@@ -54,6 +60,8 @@ def warn_of_cost(folder: str, data_bytes: int, fetched: Callable[[int], int]) ->
         each record once.
     """
     why, size = _buffer(os.environ)
+    if size <= _BYTES:
+        return
     cached = (_number(os.environ.get(_CACHE_MB, "")) or 0) << 20
     if not folder.startswith("gs://") or why in _said or data_bytes <= cached:
         return
@@ -62,7 +70,7 @@ def warn_of_cost(folder: str, data_bytes: int, fetched: Callable[[int], int]) ->
         _said.add(why)
         warn(
             f"{why}: {folder} is fetched {cost:.1f} times over in an epoch; set "
-            f"{_BUFFER_MB}=0 before TensorFlow is loaded"
+            f"{_BUFFER_BYTES}={_BYTES} before TensorFlow is loaded"
         )
 
 
@@ -73,7 +81,7 @@ def _buffer(environment: Mapping[str, str]) -> tuple[str, int]:
             number = _number(environment[name])
             size = _DEFAULT_BYTES if number is None else number * unit
             return f"{name}={environment[name]}", size
-    return f"TensorFlow was loaded without {_BUFFER_MB}", _DEFAULT_BYTES
+    return f"TensorFlow was loaded without {_BUFFER_BYTES}", _DEFAULT_BYTES
 
 
 def _number(text: str) -> int | None:

@@ -53,7 +53,15 @@ _SYSTEM_WORDS = {os.strerror(number) for number in errno.errorcode}
 
 # Of TensorFlow's client of gs://. That a name has no address it does not try again.
 # Readers of checkpoints pass its words on under a code of their own, or as ValueError.
-_GAVE_UP = re.compile(r"retry attempts failed|libcurl code 6 ")
+# The last are of an error whose text was longer than what was to be read; nobody knows
+# which: `common.gcs_reads` has it that there is room.
+_GAVE_UP = re.compile(
+    r"retry attempts failed|libcurl code 6 |response bytes for a \d+-byte buffer"
+)
+# Nobody mends these by waiting: a certificate that is not trusted, or not there.
+_CERTIFICATE = re.compile(r"libcurl code (?:60|77) ")
+# It collects what it sends in a file of this machine.
+_STAGED = re.compile("internal temporary file")
 _REFUSED = re.compile(r"HTTP response code (?:401|403|407)")
 _OF_CLIENT = re.compile(
     r"Error executing an HTTP request|retry attempts failed|"
@@ -91,9 +99,11 @@ def is_remote(path: str) -> bool:
 def is_busy(error: BaseException, path: str) -> bool:
     """Whether a storage did not answer; to be asked of what was to be read there."""
     code = getattr(error, "error_code", None)
+    if _CERTIFICATE.search(str(error)):
+        return False
     if code in _BUSY:
         return True
-    if not is_remote(path):
+    if not is_remote(path) or _STAGED.search(str(error)):
         return False
     # INTERNAL: a stat that has just become old, an answer that the client cannot read.
     return code == Code.INTERNAL or bool(_GAVE_UP.search(str(error)))
@@ -214,7 +224,8 @@ def reason(error: BaseException) -> str:
         words = " ".join(re.sub(r"\\(.)", r"\1", words).split())
         return f"HTTP {http[1]}: {words}".rstrip(": ")
     if curl := _CURL.search(text):
-        return " ".join((curl[2] or curl[1]).split())
+        details = "" if curl[2] == "(none)" else curl[2]
+        return " ".join((details or curl[1]).split())
     if words := getattr(error, "strerror", None):
         return words
     line = re.sub(r" when (?:[a-z]+ )*[a-z]+://\S*$", "", line)  # the client's: where
@@ -234,7 +245,9 @@ def _of_bucket(
     if is_busy(error, path):
         return Restart(f"{what} now: {said}")
     mend = "look at its name, the network and the credentials"
-    if is_denied(error) and _ANONYMOUS.search(str(error)):
+    if machine := _of_machine(error):
+        said, mend = machine
+    elif is_denied(error) and _ANONYMOUS.search(str(error)):
         # A process that has once got no token asks for none again.
         if _has_credentials():
             return Restart(f"{what} now, the access token was lost: {said}")
@@ -264,6 +277,23 @@ def _is_full(error: BaseException, said: str) -> bool:
     return is_exhausted or getattr(error, "errno", None) in _NO_SPACE
 
 
+def _of_machine(error: BaseException) -> tuple[str, str] | None:
+    """Return what is wrong here, and how to mend it; None where it is the bucket."""
+    text = str(error)
+    if _STAGED.search(text):
+        return (
+            f"TensorFlow cannot put down in {_staging_folder()} what it sends",
+            "free some space there, or set TMPDIR to a folder on another disk",
+        )
+    if _CERTIFICATE.search(text):
+        return (
+            reason(error),
+            "look at the certificates that this machine trusts (CURL_CA_BUNDLE) and at "
+            "its clock",
+        )
+    return None
+
+
 def _may_not(error: BaseException) -> bool:
     return is_denied(error) or getattr(error, "errno", None) in _MAY_NOT
 
@@ -273,6 +303,14 @@ def _path_in(text: str) -> str:
     if found := _PATH.search(text):
         return found[1].rstrip("/")
     return text.split("\n\t [[")[0].rpartition("; ")[0]
+
+
+def _staging_folder() -> str:
+    """Return where TensorFlow collects what it sends to a bucket."""
+    named = map(os.environ.get, ("TEST_TMPDIR", "TMPDIR", "TMP"))
+    return next(
+        (folder for folder in named if folder and os.path.isdir(folder)), "/tmp"
+    )
 
 
 def _has_credentials() -> bool:

@@ -22,6 +22,7 @@ UNCOUNTED = b"\xffuncounted"
 
 # At most, in one request of a bucket.
 READ_BYTES = 8 << 20
+_ANSWER_BYTES = 2048
 # To ask for of a chunk of which nobody knows its size.
 _UNKNOWN_BYTES = 2 << 20
 
@@ -164,7 +165,9 @@ def _ask(path: tf.Tensor) -> tf.Tensor:
             header_bytes=0,
             record_bytes=1,
             footer_bytes=0,
-            buffer_size=1,
+            # What a request brings has to have room for the words of a refusal: see
+            # `common.gcs_reads`, whose setting may not be the one that counts.
+            buffer_size=_ANSWER_BYTES,
             compression_type="",
         )
         byte = tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))

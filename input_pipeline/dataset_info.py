@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from common import gfiles, storage_errors
+from common import gfiles, outages, storage_errors
 from input_pipeline import info_schema
 from input_pipeline.errors import DataError
 from input_pipeline.records import (
@@ -213,6 +213,7 @@ def _listed(folder: str, below: Iterable[str]) -> set[str]:
 def read_info(data_dir: str) -> DatasetInfo:
     """Read dataset_info.json alone; raise DataError as load_info does."""
     path = tf.io.gfile.join(data_dir, INFO_FILENAME)
+    outages.watch(path)
     require_file(path)
     try:
         # Not isdir: it takes a bucket that it may not look at for an empty one.

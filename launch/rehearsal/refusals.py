@@ -19,6 +19,7 @@ from train.experiment import Experiment
 
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 _IGNORE_STATE = 1  # of external_state_policy
+_WITHOUT_GROUPS = 8  # as train/distribution/replica has it
 # What the TPU's own pass takes away before XLA sees the program.
 _OF_TPUS = frozenset({"TPUReplicateMetadata", "CrossReplicaSum"})
 
@@ -61,6 +62,16 @@ def not_divided(experiment: Experiment, on: SliceShape) -> Iterator[str]:
         experiment.check_replicas(on.replicas)
     except UserError as error:
         yield str(error)
+
+
+def without_groups(experiment: Experiment, on: SliceShape) -> Iterator[str]:
+    """Yield that a larger slice has groups of batch norm, which this one has not."""
+    if experiment.batch_norm == "reference" and on.replicas <= _WITHOUT_GROUPS:
+        yield (
+            "batch norm of the 'reference' has groups above "
+            f"{_WITHOUT_GROUPS} replicas alone: a larger slice sums over replicas "
+            "where this one does not, see --hosts and --cores"
+        )
 
 
 def python_in(pipeline: Pipeline) -> Iterator[str]:

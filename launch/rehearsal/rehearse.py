@@ -53,6 +53,7 @@ def rehearse(
     meant = config.parse(gin_files, gin_params)
     report.refused += refusals.local_data(meant, on, shared_paths)
     report.refused += refusals.not_divided(meant, on)
+    report.notes += refusals.without_groups(meant, on)
 
     # First: TensorFlow has connecting throw away what was made before it.
     strategy = strategies.make_strategy("tpu")

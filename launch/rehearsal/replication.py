@@ -73,6 +73,8 @@ def _program_ops(graph: tf.Graph) -> Iterator[tf.Operation]:
         of = stack.pop()
         for op in of.get_operations():
             marks = op.node_def.attr
-            if ON_HOST not in marks and (of is not graph or IN_PROGRAM in marks):
+            if ON_HOST in marks or (of is graph and IN_PROGRAM not in marks):
+                continue
+            if op.type != "Placeholder":  # that of a function is an argument
                 yield op
-                stack += called(op, of)
+            stack += called(op, of)

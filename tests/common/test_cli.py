@@ -51,6 +51,9 @@ def test_a_path():
         ("file://", "it is empty: name a file or folder"),
         (os.fsdecode(b"\xe9t\xc3\xa9"), "\\xe9t\xe9 is not UTF-8, as paths have to "
          "be: rename it, or name another"),
+        *((text, f"{text} names no bucket: write gs://BUCKET/FOLDER, or ./{text} if "
+           "you mean a folder of this name")
+          for text in ("gs://", "gs:/bucket/a", "gs:///a", "GS:a")),
     ],
 )  # fmt: skip
 def test_no_path(text, message):

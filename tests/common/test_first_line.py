@@ -11,6 +11,15 @@ from common.errors import UserError, first_line
         (ValueError("\n  a = {{3}} [x]  \n"), "a = {{3}} [x]"),
         (StopIteration(), "StopIteration"),
         (tf.errors.DataLossError(None, None, "cut off\nhere"), "cut off"),
+        (
+            tf.errors.UnavailableError(
+                None,
+                None,
+                "2 root error(s) found.\n  (0) UNAVAILABLE: Socket closed\n\t [[Add]]\n"
+                "  (1) UNAVAILABLE: Socket closed\n0 successful operations.",
+            ),
+            "UNAVAILABLE: Socket closed",
+        ),
     ],
 )
 def test_first_line(error, line):

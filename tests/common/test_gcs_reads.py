@@ -17,8 +17,8 @@ DATA_BYTES = 3072 * MIB
 @pytest.mark.parametrize(
     ("of_user", "all_in_all"),
     [
-        ({}, {BUFFER: "0"}),
-        ({"HOME": "/"}, {BUFFER: "0"}),
+        ({}, {BYTES: "2048"}),
+        ({"HOME": "/"}, {BYTES: "2048"}),
         ({BUFFER: "0"}, {BUFFER: "0"}),
         ({BUFFER: "16", "HOME": "/"}, {BUFFER: "16"}),
         ({BYTES: "4096"}, {BYTES: "4096"}),
@@ -31,16 +31,16 @@ def test_what_a_user_has_set_stays(of_user, all_in_all):
 
 @pytest.mark.parametrize("package", ["input_pipeline", "train", "preflight"])
 def test_a_package_sets_it_before_it_imports_tensorflow(package):
-    code = f"import os, {package}; print(os.environ[{BUFFER!r}])"
-    assert run(code) == "0\n"
+    code = f"import os, {package}; print(os.environ[{BYTES!r}])"
+    assert run(code) == "2048\n"
     code = f"import os, sys; sys.modules['tensorflow'] = os; {code}"
-    assert run(code) == f"KeyError: {BUFFER!r}\n"
+    assert run(code) == f"KeyError: {BYTES!r}\n"
 
 
 def test_a_command_sets_it(monkeypatch):
     code = "import os; from input_pipeline import serve\ntry:\n serve.main(['--help'])"
-    code += f"\nexcept SystemExit: print(os.environ[{BUFFER!r}])"
-    assert run(code).endswith("\n0\n")
+    code += f"\nexcept SystemExit: print(os.environ[{BYTES!r}])"
+    assert run(code).endswith("\n2048\n")
 
 
 def run(code: str) -> str:
@@ -60,8 +60,8 @@ def run(code: str) -> str:
         ({BYTES: "4194304"}, (f"{BYTES}=4194304", 2.0)),
         ({BYTES: "4096"}, None),
         ({BYTES: "4096", BUFFER: "8"}, (f"{BUFFER}=8", 4.0)),
-        ({}, (f"TensorFlow was loaded without {BUFFER}", 32.0)),
-        ({CACHE: "512"}, (f"TensorFlow was loaded without {BUFFER}", 32.0)),
+        ({}, (f"TensorFlow was loaded without {BYTES}", 32.0)),
+        ({CACHE: "512"}, (f"TensorFlow was loaded without {BYTES}", 32.0)),
         ({CACHE: "3072"}, None),
         ({BUFFER: "no number"}, (f"{BUFFER}=no number", 32.0)),
     ],
@@ -83,6 +83,6 @@ def test_what_costs_is_said_once(environment, why, monkeypatch, capsys):
     if why:
         said = (
             f"warning: {why[0]}: gs://bucket/data is fetched {why[1]} times over in an "
-            f"epoch; set {BUFFER}=0 before TensorFlow is loaded\n"
+            f"epoch; set {BYTES}=2048 before TensorFlow is loaded\n"
         )
     assert capsys.readouterr().err == said

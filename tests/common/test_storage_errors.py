@@ -148,3 +148,45 @@ def test_a_command_that_meets_a_busy_bucket_anywhere(capsys):
         'gs://b/a c cannot be reached now: HTTP 503: try "later"; the same command '
         "goes on\n"
     )
+
+
+def test_what_is_to_be_sent_finds_no_room_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    text = "Could not append to the internal temporary file."
+    error = tf.errors.InternalError(None, None, text)
+    found = storage_errors.cannot_write("gs://b/a", error)
+    assert type(found) is UserError
+    assert str(found) == (
+        f"cannot write gs://b/a: TensorFlow cannot put down in {tmp_path} what it "
+        "sends; free some space there, or set TMPDIR to a folder on another disk"
+    )
+
+
+def test_an_error_whose_text_had_no_room_is_no_mistake():
+    text = (
+        "Error executing an HTTP request: libcurl code 23 meaning 'Failed writing "
+        "received data to disk/application', error details: Received 110 response "
+        "bytes for a 48-byte buffer\n\t when reading gs://b/a"
+    )
+    error = tf.errors.FailedPreconditionError(None, None, text)
+    found = storage_errors.cannot_read("gs://b/a", error)
+    assert type(found) is Restart
+    assert str(found) == (
+        "cannot read gs://b/a now: Received 110 response bytes for a 48-byte buffer"
+    )
+
+
+def test_a_certificate_that_is_not_trusted_is_not_waited_for():
+    text = (
+        f"{GAVE_UP}Error executing an HTTP request: libcurl code 60 meaning 'SSL peer "
+        "certificate or SSH remote key was not OK', error details: (none)\n\t when "
+        "reading metadata of gs://b/a"
+    )
+    error = tf.errors.AbortedError(None, None, text)
+    found = storage_errors.cannot_read("gs://b/a", error)
+    assert type(found) is UserError
+    assert str(found) == (
+        "cannot read gs://b/a: SSL peer certificate or SSH remote key was not OK; look "
+        "at the certificates that this machine trusts (CURL_CA_BUNDLE) and at its clock"
+    )

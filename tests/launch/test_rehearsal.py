@@ -8,16 +8,19 @@ import sys
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from common.errors import Restart, UserError
 from input_pipeline.dataset_info import load_info
 from launch.rehearsal import __main__ as command
-from launch.rehearsal import pipelines, plan, refusals, rehearse, report
+from launch.rehearsal import pipelines, plan, refusals, rehearse, replication, report
+from launch.rehearsal.graph_copy import IN_PROGRAM
 from launch.rehearsal.pipelines import Pipeline
 from launch.rehearsal.replication import Program
 from launch.rehearsal.report import Report
 from launch.rehearsal.workers import SliceShape
 from tests.support.runs import TINY, config_of, experiment_of
+from train.distribution import replica
 
 PROGRESSIVE = "tests/data/train/progressive.gin"
 
@@ -164,6 +167,26 @@ def test_operations_without_a_kernel():
     assert "StringJoin (net/StringJoin)" in line
 
 
+def test_arguments_of_a_function_are_no_operations():
+    program = FuncGraph("program")
+    with program.as_default():
+        mark = tf.compat.v1.AttrValue(s=b"cluster")
+        with program._attr_scope({IN_PROGRAM: mark}):  # as tpu.replicate does
+            tf.while_loop(lambda n: n < 3, lambda n: [n + 1], [tf.constant(0)])
+    kinds = [op.type for op in replication._program_ops(program)]
+    assert {"AddV2", "Less"} <= set(kinds)
+    assert "Placeholder" not in kinds
+
+
+def test_groups_that_a_small_slice_has_not():
+    (line,) = refusals.without_groups(experiment("gs://b/d"), SliceShape(2, 4))
+    assert "groups above 8 replicas alone" in line
+    assert replica._authors_group_size(8) == 1 < replica._authors_group_size(9)
+    assert [*refusals.without_groups(experiment("gs://b/d"), SliceShape(4, 4))] == []
+    of_two = experiment("gs://b/d", batch_norm=2)
+    assert [*refusals.without_groups(of_two, SliceShape(2, 4))] == []
+
+
 def test_pipelines_that_differ_between_here_and_there():
     strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 
@@ -202,7 +225,7 @@ def test_a_worker_that_is_lost_is_no_fault_of_a_pipeline(monkeypatch):
     assert "the training pipeline does not run on the workers" in line
     monkeypatch.setattr(pipelines.workers, "lost", lambda: "worker 1")
     with pytest.raises(Restart, match="worker 1 is gone"):
-        [*pipelines.differences(of(numbers()), strategy)]
+        next(pipelines.differences(of(numbers()), strategy))
 
 
 def test_a_run_that_has_ended_is_not_rehearsed(digits, tmp_path, monkeypatch):
