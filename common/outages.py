@@ -1,9 +1,9 @@
 """Says when a bucket does not answer: TensorFlow waits for minutes, and in silence.
 
-Its client tries a request for about three minutes, sixty times that where answers hang,
-and may look for an access token for as long. So a thread asks each bucket of a command
-now and then, by itself. What it hears changes nothing but what a person reads: whether
-the command goes on is for whoever waits to say.
+Its client tries a request for about three minutes, a quarter of an hour where answers
+hang, and may look for an access token for as long. So a thread asks each bucket of a
+command now and then, by itself. What it hears changes nothing but what a person reads:
+whether the command goes on is for whoever waits to say.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from common.errors import Restart, UserError
 
 _PAUSE_SECONDS = 15.0  # between two questions; most commands end before the first
 _ANSWER_SECONDS = 10.0
+_TRY_SECONDS = 4.0  # three tries: what fails at times only does answer
 _AGAIN_SECONDS = 60.0  # after which it is said once more
 _NO_OBJECT = ".is_it_there"  # that there is none is an answer, and so is a refusal
 _of_command: list["_Watch"] = []
@@ -81,7 +82,7 @@ def _why_silent(bucket: str) -> str | None:
 
     def look() -> None:
         try:
-            gcs.look(f"{bucket}/{_NO_OBJECT}", patience=0.0)
+            gcs.look(f"{bucket}/{_NO_OBJECT}", patience=_TRY_SECONDS)
         except UserError:
             found.append(None)  # refused, which is for others to say
         except Restart as busy:

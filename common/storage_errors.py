@@ -82,9 +82,11 @@ _WORDS = re.compile(
     re.DOTALL,
 )
 _ANONYMOUS = re.compile(r"HTTP response code 401|Anonymous caller")
+# What a Ctrl-C is called that has come while TensorFlow waited for a bucket in vain.
+_INTERRUPTED = "REPLACED BY KeyboardInterrupt"
 _TOKEN_SECONDS = 30.0  # for which the end of a command waits for a token
 
-# By it an error from inside a graph is known that `input_pipeline.stream` lets through.
+# By it an error from inside a graph is known that `input_pipeline.chunks` lets through.
 READING = "reading__records"
 _READING = re.compile(
     rf"passed to {READING} transformation with iterator: \S+ (.*)", re.DOTALL
@@ -210,6 +212,8 @@ def translated() -> Iterator[None]:
     except Exception as error:
         if ending := from_storage(error):
             raise ending from error
+        if _INTERRUPTED in str(error):
+            raise KeyboardInterrupt from error
         raise
 
 

@@ -13,6 +13,7 @@ from launch.rehearsal.plan import Plan
 from launch.rehearsal.report import Report
 from launch.rehearsal.workers import SliceShape
 from train import config, run
+from train.checkpoints import directory
 from train.config import ResolvedConfig
 from train.distribution import strategies
 from train.experiment import Experiment
@@ -44,11 +45,16 @@ def rehearse(
       shared_paths: folders that every host has, by the user's word.
 
     Raises:
-      UserError: the config or the data are not what `train.main` takes; or the run in
-        the folder has ended before.
+      UserError: the config or the data are not what `train.main` takes; or the
+        folder has checkpoints.
       Restart: SIGTERM has come, or a worker is gone.
     """
     tf.get_logger().setLevel("ERROR")  # it warns of a TPU that is initialized twice
+    if directory.has_begun(model_dir):  # what it has done would not be rehearsed
+        raise UserError(
+            f"{model_dir} has checkpoints already: name a new folder as --model_dir, "
+            "or none"
+        )
     report = Report(on, tf.version.VERSION)
     meant = config.parse(gin_files, gin_params)
     report.refused += refusals.local_data(meant, on, shared_paths)
@@ -112,11 +118,6 @@ def _train(
         "short runs is the rehearsal's"
     )
     summary = run.train_and_evaluate(short.experiment, model_dir, config=short)
-    if "first_step" not in summary:
-        raise UserError(
-            f"{model_dir} has a run that has ended, so that nothing was rehearsed: "
-            "name another --model_dir, or none"
-        )
     size = short.experiment.global_batch_size
     stages = f" in each of {planned.stages} stages" if planned.stages > 1 else ""
     report.rehearsed["training"] = (

@@ -440,3 +440,14 @@ def test_workers_beyond_the_cores(monkeypatch, capsys, arguments, workers, said)
     cli.add_workers(parser)
     assert parser.parse_args(arguments).workers == workers
     assert capsys.readouterr().err == said
+
+
+def test_ctrl_c_while_tensorflow_waits_for_a_bucket(capsys):
+    def run():
+        raise RuntimeError(
+            "pybind11::error_already_set: MISMATCH of original and normalized active "
+            "exception types: ORIGINAL AbortedError REPLACED BY KeyboardInterrupt: x"
+        )
+
+    assert cli.run_command(run) == 130
+    assert capsys.readouterr().err == "stopped\n"

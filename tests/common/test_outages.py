@@ -55,8 +55,8 @@ def test_a_bucket_that_hangs(store, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "rule",
-    [{"do": "403"}, {"do": "404"}, {"do": "503", "times": 1}],
-    ids=["refused", "gone", "one of many"],
+    [{"do": "403"}, {"do": "404"}, {"do": "503", "chance": 0.4}],
+    ids=["refused", "gone", "busy at times"],
 )
 def test_an_answer_is_none_of_its_business(rule, store, capsys):
     store.faults = [rule]

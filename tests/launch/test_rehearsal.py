@@ -228,17 +228,12 @@ def test_a_worker_that_is_lost_is_no_fault_of_a_pipeline(monkeypatch):
         next(pipelines.differences(of(numbers()), strategy))
 
 
-def test_a_run_that_has_ended_is_not_rehearsed(digits, tmp_path, monkeypatch):
-    found = Report(SliceShape(1, 2), "2.20.0")
-    meant = experiment_of(digits)
-    made = plan.make(
-        meant, load_info(str(digits)), found.on, steps=4, images_per_core=2
-    )
-    monkeypatch.setattr(
-        rehearse.run, "train_and_evaluate", lambda *_, **__: {"steps": 4}
-    )
-    with pytest.raises(UserError, match="/run has a run that has ended"):
-        rehearse._train(config_of(digits), made, meant, f"{tmp_path}/run", found)
+def test_a_folder_with_checkpoints_is_not_rehearsed_in(tmp_path):
+    (tmp_path / "ckpt-4.index").touch()
+    with pytest.raises(UserError, match="has checkpoints already: name a new folder"):
+        rehearse.rehearse(
+            [TINY], [], SliceShape(1, 2), str(tmp_path), steps=4, images_per_core=2
+        )
 
 
 @pytest.mark.parametrize(
