@@ -23,6 +23,9 @@ from common.files import STAGING, IsOurContent, IsOurs, staging_name
 
 Errors = (tf.errors.OpError, OSError)  # what a file system may raise
 
+# What was staged while a bucket was busy, by the file that it was to be.
+_left: dict[str, list[str]] = {}
+
 
 def local_path(path: str) -> str | None:
     """Return the path as the system has it; None if it is in a bucket."""
@@ -57,11 +60,21 @@ def writing(
         _refuse(path, is_ours)  # somebody may have put it there meanwhile
         rename(staging, path, fence)
     except BaseException as error:
+        _left.setdefault(path, []).append(staging)
         # A bucket that is busy would have this wait for as long again.
         if local_path(path) or not storage_errors.is_busy(error, path):
-            with contextlib.suppress(tf.errors.OpError):
-                tf.io.gfile.remove(staging)
+            _remove_left(path)
         raise
+    _remove_left(path)
+
+
+def _remove_left(path: str) -> None:
+    left = _left.get(path, [])
+    with contextlib.suppress(tf.errors.OpError):  # then the next time
+        while left:
+            with contextlib.suppress(tf.errors.NotFoundError):  # it was never sent
+                tf.io.gfile.remove(left[-1])
+            left.pop()
 
 
 def rename(staging: str, path: str, fence: Fence) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from common import gfiles
-from common.errors import UserError
+from common.errors import Restart, UserError
 
 HEX = "0123456789abcdef" * 2
 HOUR = 3600
@@ -208,6 +208,23 @@ def test_a_folder_of_ours_in_a_bucket(bucket):
     assert gfiles.remove_folder(bucket, ours) is None
     assert gfiles.kind(bucket) is None
     assert gfiles.remove_folder(bucket, ours) is None
+
+
+def test_what_a_busy_bucket_keeps_goes_with_the_next_write(bucket, monkeypatch):
+    def busy(*_, **__):
+        raise tf.errors.UnavailableError(None, None, "try later")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rename", busy)
+        patch.setattr(tf.io.gfile, "remove", busy)
+        for _ in range(2):
+            with pytest.raises(Restart):
+                gfiles.write_text(f"{bucket}/a", "1")
+    assert len(gfiles.names(bucket)) == 4
+    gfiles.write_text(f"{bucket}/b", "another's")
+    assert len(gfiles.names(bucket)) == 5
+    gfiles.write_text(f"{bucket}/a", "2")
+    assert sorted(gfiles.names(bucket)) == ["a", "b", "sub"]
 
 
 def test_a_foreign_folder_in_a_bucket(bucket):

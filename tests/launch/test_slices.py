@@ -6,6 +6,7 @@ of one process end with the same bits.
 
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support import fake_gcs, rehearsals
 
 MADE_UP = "tests/data/train/made_up.gin"
 TWENTY_STEPS = 20 * 16 / 4000  # in epochs
+TOKEN = "GOOGLE_AUTH_TOKEN_FOR_TESTING"
 SECONDS = 240  # in which a run has to notice that a worker is gone
 
 
@@ -121,20 +123,39 @@ def wait_for_the_program(run, model_dir):
         time.sleep(0.1)
 
 
+def who_asks(store):
+    """Return a set that fills with tokens, each with a bucket that it was shown for."""
+    found, its, demand = set(), threading.local(), store.demand
+
+    def remember(headers, *, xml):
+        del xml
+        its.token = headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def note(bucket, right):
+        found.add((its.token, bucket))
+        demand(bucket, right)
+
+    store.tokens.demand, store.demand = remember, note
+    return found
+
+
 @pytest.mark.slow
 def test_workers_read_a_bucket_in_their_own_environment(digits, tmp_path):
-    """Real records, a share a host; the client alone writes checkpoints."""
+    """Real records, a share a host; the client alone reads and writes checkpoints."""
     on, mode = SliceShape(2, 2), "--mode=train_and_eval"
     (tmp_path / "fake").mkdir()
     server, store, environment = fake_gcs.serve(tmp_path / "fake")
     fake_gcs.load(store, f"bucket/digits={digits}")
     fake_gcs.load(store, "runs")
+    asked = who_asks(store)
     data, folder = "gs://bucket/digits", "gs://runs/slice"
-    with workers.started(on.hosts, on.cores, environment) as slice_:
-        options = {"tpu_name": slice_.tpu_name, "environment": environment}
+    own = {token: environment | {TOKEN: token} for token in ("worker", "client")}
+    with workers.started(on.hosts, on.cores, own["worker"]) as slice_:
+        options = {"tpu_name": slice_.tpu_name, "environment": own["client"]}
         rehearsals.run("tpu", on.cores, data, folder, mode, **options)
     server.shutdown()
     server.server_close()
+    assert asked == {("worker", "bucket"), ("client", "bucket"), ("client", "runs")}
     with workers.started(on.hosts, on.cores) as slice_:
         options = {"tpu_name": slice_.tpu_name}
         rehearsals.run("tpu", on.cores, digits, tmp_path / "local", mode, **options)
