@@ -244,14 +244,17 @@ def remove_folder(folder: str, is_ours: IsOurs) -> str | None:
     what = kind(folder)
     if what != files.FOLDER:
         return None if what is None else f"{folder} is a {what}"
-    found = tree(folder)
-    if why := files.why_foreign(folder, found, is_ours):
-        return why
-    for path in (path for path, one in found.items() if one == files.FILE):
-        tf.io.gfile.remove(f"{folder}/{path}")
-    # What stands for folders in a bucket; where something has just come, all stays.
-    if kind(folder) == files.FOLDER and files.FILE not in tree(folder).values():
-        tf.io.gfile.rmtree(folder)
+    is_gone = contextlib.suppress(tf.errors.NotFoundError)  # by another process
+    with is_gone:
+        found = tree(folder)
+        if why := files.why_foreign(folder, found, is_ours):
+            return why
+        for path in (path for path, one in found.items() if one == files.FILE):
+            with is_gone:
+                tf.io.gfile.remove(f"{folder}/{path}")
+        # What stands for folders in a bucket; where something has just come, all stays.
+        if kind(folder) == files.FOLDER and files.FILE not in tree(folder).values():
+            tf.io.gfile.rmtree(folder)
     return None
 
 

@@ -227,6 +227,21 @@ def test_what_a_busy_bucket_keeps_goes_with_the_next_write(bucket, monkeypatch):
     assert sorted(gfiles.names(bucket)) == ["a", "b", "sub"]
 
 
+@pytest.mark.parametrize("step", ["tree", "remove", "rmtree"])
+def test_a_folder_that_another_process_removes_too(bucket, step, monkeypatch):
+    module = gfiles if step == "tree" else tf.io.gfile
+    ours_too, remove_all = getattr(module, step), tf.io.gfile.rmtree
+
+    def after_the_other(path):
+        if gfiles.kind(bucket):
+            remove_all(bucket)
+        return ours_too(path)
+
+    monkeypatch.setattr(module, step, after_the_other)
+    assert gfiles.remove_folder(bucket, ours) is None
+    assert gfiles.kind(bucket) is None
+
+
 def test_a_foreign_folder_in_a_bucket(bucket):
     with tf.io.gfile.GFile(f"{bucket}/sub/NOTES.md", "w") as file:
         file.write("mine")
