@@ -99,8 +99,9 @@ def own_cpu() -> str:
 
     "CPU:0" is that of a slice's first worker once it is connected.
     """
+    # TensorFlow lists those of the job "localhost" without it.
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
-    return _OWN_CPU if _OWN_CPU in names else "CPU:0"
+    return _OWN_CPU if "/device:CPU:0" in names else "CPU:0"
 
 
 def host_cpu(strategy: tf.distribute.Strategy) -> str:
