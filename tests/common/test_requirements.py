@@ -11,10 +11,7 @@ from common.extras import EXTRAS
 from common.project import ROOT
 
 # What is needed, though no module of the project names it.
-NOT_IMPORTED = {
-    "cloud-tpu-client",  # TensorFlow imports it where a TPU is found by name
-    "setuptools",  # TensorBoard's pkg_resources
-}
+NOT_IMPORTED = {"setuptools"}  # TensorBoard's pkg_resources
 # Its imports are those of an environment of its own.
 WORKER = ROOT / "tpu_compiler" / "worker.py"
 # Those of the tools of development are in dev.txt.
@@ -75,7 +72,8 @@ def imports(paths):
                 found |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - {room.name for room in ROOMS}
+    rooms = {room.name for room in ROOMS} | TOOLS
+    return found - set(sys.stdlib_module_names) - rooms
 
 
 def distributions(package):

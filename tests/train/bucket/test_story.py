@@ -39,8 +39,11 @@ def told(digits, finished, tmp_path_factory):
         for name in list(held):
             if name.startswith(("two/best/", "two/eval", "two/ckpt-0", "two/ckpt-4")):
                 del held[name]
+        # An object may be written once a second: who was too fast tries again, after up
+        # to a second. With tries that follow at once all of them come too early.
         status, printed, said = bucket.run(
-            [sys.executable, "-m", "tests.support.in_turn", json.dumps(commands)]
+            [sys.executable, "-m", "tests.support.in_turn", json.dumps(commands)],
+            GCS_RETRY_CONFIG_INIT_DELAY_TIME_US="1000",
         )
         assert status == 0, said
         content = bucket.store.content("run")
