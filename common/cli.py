@@ -241,22 +241,25 @@ def command(
             extras.keep_plots_from_keras()
             project.leave_rooms()
             _open_closed_streams()
-            words = sys.argv[1:] if argv is None else argv
-            paths = re.findall(r"gs://[^/'\"\s]+", " ".join(words))
-            with (
-                contextlib.redirect_stdout(console.Printable(sys.stdout)),
-                outages.said(paths),
-            ):
+            with contextlib.redirect_stdout(console.Printable(sys.stdout)):
                 arguments = make_parser().parse_args(argv)
-                return run_command(
-                    lambda: run(arguments),
-                    interrupted=interrupted,
-                    outlives_pipes=outlives_pipes,
-                )
+                with outages.said(_texts(arguments)):
+                    return run_command(
+                        lambda: run(arguments),
+                        interrupted=interrupted,
+                        outlives_pipes=outlives_pipes,
+                    )
 
         return main
 
     return decorate
+
+
+def _texts(arguments: argparse.Namespace) -> list[str]:
+    """Return what flags say; paths are among it, and what a config names is not."""
+    values = vars(arguments).values()
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    return [one for several in lists for one in several if isinstance(one, str)]
 
 
 def run_command(

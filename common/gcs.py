@@ -13,6 +13,7 @@ somebody else had been faster. Whoever asks has to look whether that was itself.
 import datetime
 import functools
 import json
+import logging
 import os
 import threading
 import time
@@ -313,6 +314,8 @@ def _credentials() -> Any:
     from google.auth import compute_engine
     from google.oauth2 import credentials
 
+    # It warns of each of its tries; what has come of them is said once, by us.
+    logging.getLogger("google.auth").setLevel(logging.ERROR)
     if token := os.environ.get("GOOGLE_AUTH_TOKEN_FOR_TESTING"):
         return credentials.Credentials(token)
     for path in (os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"), _of_gcloud()):

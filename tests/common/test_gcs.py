@@ -1,6 +1,7 @@
 """The requests by generation, as somebody's own client has to see them."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -205,3 +206,11 @@ def test_threads_have_connections_of_their_own(store):
     thread.start()
     thread.join()
     assert found == [None]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_library_says_nothing_of_each_try():
+    logging.getLogger("google.auth").setLevel(logging.NOTSET)
+    gcs.forget_connections()
+    gcs.look(PATH)
+    assert not logging.getLogger("google.auth.any").isEnabledFor(logging.WARNING)
