@@ -21,6 +21,7 @@ from common.console import warn
 from common.errors import UserError, first_line
 from common.files import STAGING, IsOurContent, IsOurs, staging_name
 
+_PART_BYTES = 1 << 20  # of a file, read at a time
 Errors = (tf.errors.OpError, OSError)  # what a file system may raise
 
 # What was staged while a bucket was busy, by the file that it was to be.
@@ -262,7 +263,11 @@ def read_bytes(path: str) -> bytes:
     """Return the content of a file; OpError, or UserError, when it cannot be read."""
     require_file(path)
     with tf.io.gfile.GFile(path, "rb") as file:
-        return file.read()
+        # To the end, not up to the size: of gs:// TensorFlow may remember an older one.
+        parts = [file.read(_PART_BYTES)]
+        while len(parts[-1]) == _PART_BYTES:
+            parts.append(file.read(_PART_BYTES))
+    return b"".join(parts)
 
 
 def copy(source: str, target: str) -> None:
@@ -343,10 +348,8 @@ def read_text(path: str) -> str | None:
     """Return the content of `path`, None when there is no such file."""
     if not exists(path):
         return None
-    require_file(path)
     try:
-        with tf.io.gfile.GFile(path) as file:
-            return file.read()
+        return read_bytes(path).decode()
     except tf.errors.OpError as error:
         raise storage_errors.cannot_read(path, error) from error
 

@@ -294,3 +294,16 @@ def test_leftovers_that_cannot_be_removed_are_one_warning(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: what was left aside in {tmp_path} stays: ")
     assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 16, 17])
+def test_a_file_is_read_to_its_end_whatever_size_is_remembered(
+    tmp_path, size, monkeypatch
+):
+    """As TensorFlow may do in a bucket, of a file that another one has replaced."""
+    monkeypatch.setattr(gfiles, "_PART_BYTES", 8)
+    monkeypatch.setattr(tf.io.gfile.GFile, "size", lambda self: 3)
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    assert gfiles.read_bytes(str(path)) == b"x" * size
+    assert gfiles.read_text(str(path)) == "x" * size
