@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
+from common import gcs
 from common.console import warn
 
 _BUFFER_MB = "GCS_READ_CACHE_BLOCK_SIZE_MB"
@@ -63,7 +64,7 @@ def warn_of_cost(folder: str, data_bytes: int, fetched: Callable[[int], int]) ->
     if size <= _BYTES:
         return
     cached = (_number(os.environ.get(_CACHE_MB, "")) or 0) << 20
-    if not folder.startswith("gs://") or why in _said or data_bytes <= cached:
+    if not folder.startswith(gcs.SCHEME) or why in _said or data_bytes <= cached:
         return
     cost = fetched(size) / max(data_bytes, 1)
     if cost > _WORTH_A_WORD:

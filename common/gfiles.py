@@ -30,8 +30,7 @@ _left: dict[str, list[str]] = {}
 
 def local_path(path: str) -> str | None:
     """Return the path as the system has it; None if it is in a bucket."""
-    path = path.removeprefix("file://")
-    return None if "://" in path else path
+    return None if storage_errors.is_remote(path) else path.removeprefix("file://")
 
 
 @contextlib.contextmanager
@@ -70,12 +69,14 @@ def writing(
 
 
 def _remove_left(path: str) -> None:
-    left = _left.get(path, [])
-    with contextlib.suppress(tf.errors.OpError):  # then the next time
+    left = _left.pop(path, [])
+    try:
         while left:
             with contextlib.suppress(tf.errors.NotFoundError):  # it was never sent
                 tf.io.gfile.remove(left[-1])
             left.pop()
+    except tf.errors.OpError:
+        _left[path] = left  # for the next time
 
 
 def rename(staging: str, path: str, fence: Fence) -> None:
@@ -307,7 +308,7 @@ def make_folder(path: str) -> None:
 
 def make_folders(path: str) -> None:
     """Make a folder and its parents; OpError when it cannot be."""
-    if not path.startswith("gs://"):
+    if not path.startswith(gcs.SCHEME):
         tf.io.gfile.makedirs(path)
         return
     # A bucket needs no parents. TensorFlow looks for them up to the bucket itself: for

@@ -15,33 +15,7 @@ import pytest
 from common import claims
 from common.claims import Held, disk, holder
 from common.errors import Restart, UserError
-
-HOLD = """
-import signal, sys, time
-from common import claims
-with claims.hold(sys.argv[1], "a training"):
-    print("held", flush=True)
-    sys.stdin.read()
-print("left", flush=True)
-"""
-
-
-@contextlib.contextmanager
-def holding_process(folder):
-    """A process that holds a folder until its standard input is closed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+from tests.support.holding import holding_process
 
 
 @pytest.fixture(autouse=True)

@@ -14,18 +14,11 @@ import pytest
 from common import claims, gcs
 from common.claims import Held, Unwritable, bucket, holder
 from common.errors import Restart, Status, UserError
+from tests.support.holding import holding_process
 from tests.support.own_bucket import own_bucket
 
 FOLDER = "gs://bucket/run"
 PATH = f"{FOLDER}/{claims.NAME}"
-HOLD = """
-import sys
-from common import claims
-with claims.hold(sys.argv[1], "a training"):
-    print("held", flush=True)
-    sys.stdin.read()
-print("left", flush=True)
-"""
 
 
 @pytest.fixture
@@ -38,24 +31,6 @@ def store(tmp_path):
 def impatient(monkeypatch):
     monkeypatch.setattr(holder, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(bucket, "_POLL_SECONDS", 0.05)
-
-
-@contextlib.contextmanager
-def holding_process():
-    """A process that holds the folder until its standard input is closed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, FOLDER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextlib.contextmanager
@@ -99,7 +74,7 @@ def test_says_who_holds_a_folder_and_leaves_it_clean(store):
 
 
 def test_refuses_a_second_writer(store):
-    with holding_process() as process:
+    with holding_process(FOLDER) as process:
         with pytest.raises(Held) as refused, claims.hold(FOLDER, "another"):
             pass
         said = str(refused.value)
@@ -112,7 +87,7 @@ def test_refuses_a_second_writer(store):
 
 
 def test_the_dead_of_this_machine_hold_nothing(store):
-    with holding_process() as process:
+    with holding_process(FOLDER) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert written()["pid"] == process.pid  # nobody has tidied up

@@ -379,13 +379,13 @@ def test_a_folder_is_loaded_and_looked_at(client, store, tmp_path):
     (tmp_path / "data/sub").mkdir(parents=True)
     (tmp_path / "data/sub/x").write_bytes(b"one")
     load(store, f"other/deep/er={tmp_path / 'data'}")
-    load(store, f"root={tmp_path / 'data'}")
+    load(store, f"top={tmp_path / 'data'}")
     assert store.content("other", "deep/") == {"er/sub/x": b"one"}
-    assert store.content("root") == {"sub/x": b"one"}
+    assert store.content("top") == {"sub/x": b"one"}
     assert client("GET", f"{READ}/other/deep%2Fer%2Fsub%2Fx")[2] == b"one"
     here = f"http://{client.metadata_host}/_fake"
     assert client.json("POST", f"{here}/faults", b'[{"op": "read", "do": "503"}]')
-    assert client.status("GET", f"{READ}/root/sub%2Fx") == 503
+    assert client.status("GET", f"{READ}/top/sub%2Fx") == 503
     assert client.json("POST", f"{here}/faults", b"[]") == []
     assert client.json("GET", f"{here}/stats")["ops"]["read"]["status"]["503"] == 1
 
