@@ -7,7 +7,7 @@ import tensorflow as tf
 from common.console import say, warn
 from common.errors import UserError, first_line
 
-_TPU_PROFILER_PORT = 8466  # of Cloud TPU's workers (cloud.google.com/tpu/docs)
+_TPU_PROFILER_PORT = 8466  # of Cloud TPU's workers, recalled; not tried here
 
 
 class Profiler:
