@@ -1,0 +1,165 @@
+"""A job file says everything once, and what is wrong with it by line."""
+
+import json
+
+import jsonschema
+import pytest
+
+from common.errors import UserError
+from common.project import ROOT
+from launch.job import job_file
+from launch.job.host_job import HostJob
+from launch.job.machines import GpuHosts, TpuSlice
+
+EXAMPLES = sorted((ROOT / "launch/jobs").glob("*.yaml"))
+
+
+def of(tmp_path, *changes, name="v5e_32"):
+    """The job file of an example with some of its text replaced."""
+    text = (ROOT / f"launch/jobs/{name}.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        job_file.load(path)
+    return str(caught.value).replace(path, "job.yaml")
+
+
+def test_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(
+        json.loads(job_file.SCHEMA.read_text())
+    )
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples(path):
+    job = job_file.load(str(path))
+    expected = {
+        "v5e_32": ("v5litepod-32", 8, 4, 32),
+        "v4_32": ("v4-32", 4, 4, 16),
+        "v3_32": ("v3-32", 4, 4, 32),
+        "gpu_8": ("A100:8", 1, 8, 8),
+        "gpu_2x8": ("2 x A100:8", 2, 8, 16),
+    }[path.stem]
+    on = job.machines
+    if isinstance(on, TpuSlice):
+        found = on.accelerator_type, on.hosts, on.chips_per_host, on.replicas
+    else:
+        found = on.name, on.hosts, on.per_host, on.replicas
+    assert found == expected
+    assert job.name == f"b0-{path.stem.replace('_', '-')}"
+    assert job.is_spot
+    told = job.host_job("once")
+    assert HostJob.from_environment(told.to_environment()) == told
+    assert told.hosts == on.hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "hosts", "per_host", "runtime", "gke"),
+    [
+        ("v2:2x2", "v2-8", 1, 4, "tpu-ubuntu2204-base", None),
+        ("v3:16x32", "v3-1024", 128, 4, "tpu-ubuntu2204-base", "ct3p-hightpu-4t"),
+        ("v4:2x2x1", "v4-8", 1, 4, "tpu-ubuntu2204-base", "ct4p-hightpu-4t"),
+        ("v5e:1x1", "v5litepod-1", 1, 1, "v2-alpha-tpuv5-lite", "ct5lp-hightpu-1t"),
+        ("v5e:2x4", "v5litepod-8", 1, 8, "v2-alpha-tpuv5-lite", "ct5lp-hightpu-8t"),
+        ("v5p:2x2x2", "v5p-16", 2, 4, "v2-alpha-tpuv5", "ct5p-hightpu-4t"),
+        ("v6e:4x8", "v6e-32", 8, 4, "v2-alpha-tpuv6e", "ct6e-standard-4t"),
+    ],
+)
+def test_names_of_a_slice(text, kind, hosts, per_host, runtime, gke):
+    on = TpuSlice.parse(text)
+    assert (on.accelerator_type, on.hosts, on.chips_per_host) == (kind, hosts, per_host)
+    assert on.runtime == runtime
+    if gke is None:
+        with pytest.raises(UserError, match="GKE has no TPU v2"):
+            _ = on.gke_machine
+    else:
+        assert on.gke_machine == gke
+
+
+SLICE = "slice: v5e:4x8 "
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([(SLICE, "slice: v5e:4x9 ")], "job.yaml:6: machines.slice: no TPU topology"),
+        ([(SLICE, "slice: v4:1x1x1 ")], "job.yaml:6: machines.slice: no slice"),
+        (
+            [(SLICE, "slise: v5e:4x8 ")],
+            "job.yaml:6: machines.slise: unknown 'slise'; is slice meant?",
+        ),
+        (
+            [("budget:", "budjet:")],
+            "job.yaml:11: budjet: unknown 'budjet'; is budget meant?",
+        ),
+        (
+            [("hours: 48", "hours: 48\n  hours: 50")],
+            "job.yaml:13: 'hours' stands there twice",
+        ),
+        ([("hours: 48", "hours: -1")], "job.yaml:12: budget.hours: "),
+        ([("hours: 48", "hours: .nan")], "job.yaml:12: nan is no number of JSON"),
+        (
+            [("[us-west4-a]", "[us-west4-a, us-east1-b]")],
+            "job.yaml:7: machines.zones: us-east1 and us-west4 are two regions",
+        ),
+        (
+            [("capacity: spot", "capacity: reservation")],
+            "job.yaml:8: machines.capacity: capacity: reservation and the name",
+        ),
+        ([("name: b0-v5e-32", "name: --force")], "job.yaml:2: name: "),
+        ([("@sha256:" + 64 * "0", ":latest")], "job.yaml:15: code.image: "),
+        ([("model_dir: gs://", "model_dir: /tmp/")], "job.yaml:21: run.model_dir: "),
+        ([("- gin_configs/runs", "- ../runs")], "job.yaml:19: run.gin_files[1]: "),
+        ([("owner: nobody", "owner: [nobody")], "no YAML"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong(tmp_path, changes, said):
+    assert said in refusal(of(tmp_path, *changes))
+
+
+def test_a_date_is_a_text_and_a_tag_is_refused(tmp_path):
+    assert "name" in refusal(of(tmp_path, ("name: b0-v5e-32", "name: 2026-11-30")))
+    said = refusal(of(tmp_path, ("nobody", "!!python/object/apply:os.system [ls]")))
+    assert "job.yaml:3: " in said
+    assert "python/object/apply" in said
+
+
+def test_no_file_and_no_text(tmp_path):
+    assert "cannot read the job file" in refusal(str(tmp_path / "none.yaml"))
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "no text of UTF-8" in refusal(str(tmp_path / "bytes.yaml"))
+    (tmp_path / "empty.yaml").write_text("")
+    assert "object" in refusal(str(tmp_path / "empty.yaml"))
+
+
+def test_gpus():
+    assert GpuHosts("A100", 8).name == "A100:8"
+
+
+def test_what_hosts_are_told_is_refused_when_it_is_something_else():
+    for text in ("", "{}", "[]", '{"name": 1}'):
+        with pytest.raises(UserError, match="LAUNCH_JOB"):
+            HostJob.from_environment({"LAUNCH_JOB": text})
+    with pytest.raises(UserError, match="not in the environment"):
+        HostJob.from_environment({})
+
+
+def test_flags_of_the_trainer_are_a_list(tmp_path):
+    nasty = "gs://my-bucket/a b'\"$(id)"
+    text = json.dumps(nasty)  # YAML takes JSON's texts
+    path = of(tmp_path, ("data_dir: gs://my-bucket/imagenet", f"data_dir: {text}"))
+    flags = job_file.load(path).host_job("once").train_arguments()
+    assert flags == [
+        "--gin_file=gin_configs/models/efficientnet_x_b0.gin",
+        "--gin_file=gin_configs/runs/imagenet_tpu.gin",
+        f"--gin_param=experiment.Experiment.data_dir = {nasty!r}",
+        "--model_dir=gs://my-bucket/runs/b0-v5e-32",
+    ]
