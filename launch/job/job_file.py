@@ -196,13 +196,14 @@ def _job(located: Located) -> Job:
 
 
 def _machines(located: Located, said: Mapping[str, Any]) -> Machines:
-    if "gpus" in said:
+    field = "gpus" if "gpus" in said else "slice"
+    try:
+        if field == "slice":
+            return TpuSlice.parse(said["slice"])
         gpus = said["gpus"]
         return GpuHosts(gpus["type"], gpus["per_host"], gpus.get("hosts", 1))
-    try:
-        return TpuSlice.parse(said["slice"])
     except UserError as error:
-        raise _mistake(located, ["machines", "slice"], str(error)) from error
+        raise _mistake(located, ["machines", field], str(error)) from error
 
 
 def _check_zones(located: Located, zones: list[str]) -> None:
