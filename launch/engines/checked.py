@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,16 +66,19 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not os.access(PYTHON, os.X_OK):
         return None
+    quiet = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     try:
-        ended = subprocess.run(
-            # -P: the modules of its own folder are none of its business.
-            [str(PYTHON), "-P", str(_CHECKER)],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"},
-            timeout=_SECONDS,
-        )
+        # SkyPilot reads and writes ~/.sky when it is imported.
+        with tempfile.TemporaryDirectory(prefix="launch-") as home:
+            ended = subprocess.run(
+                # -P: the modules of its own folder are none of its business.
+                [str(PYTHON), "-P", str(_CHECKER)],
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                env={**os.environ, **quiet, "HOME": home},
+                timeout=_SECONDS,
+            )
         return json.loads(ended.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
         raise UserError(

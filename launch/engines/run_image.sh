@@ -36,17 +36,21 @@ case $ACCELERATOR in
   *) echo "error: ACCELERATOR is tpu or gpu, not '$ACCELERATOR'" >&2; exit 2 ;;
 esac
 
+# sudo's own process takes no signals of ours, so docker itself is asked to hand SIGTERM on;
+# more than once, since the container may be about to start.
+stop() {
+  stopped=yes
+  for _ in {1..30}; do
+    "${docker[@]}" stop -t "$LAUNCH_GRACE" launch-host >/dev/null 2>&1 && break
+    sleep 1
+  done &
+}
+trap stop TERM INT
 # What a shell that was killed has left would hold the chips.
 "${docker[@]}" rm --force launch-host >/dev/null 2>&1 || true
 "${docker[@]}" run --name=launch-host --rm --init "${options[@]}" \
   --stop-timeout="$LAUNCH_GRACE" "${passed[@]/#/--env=}" \
   --entrypoint=python "$LAUNCH_IMAGE" -m launch.host &
 container=$!
-# sudo's own process takes no signals of ours, so docker itself is asked to hand it on.
-stop() {
-  stopped=yes
-  "${docker[@]}" stop -t "$LAUNCH_GRACE" launch-host >/dev/null &
-}
-trap stop TERM INT
 while stopped=; status=0; wait "$container" || status=$?; [ -n "$stopped" ]; do :; done
 exit "$status"
