@@ -5,7 +5,7 @@ from launch.job import job_file
 
 EXAMPLES = sorted((ROOT / "launch/jobs").glob("*.yaml"))
 # Each shell, YAML, Kubernetes and JSON has something to say about it.
-NASTY = """gs://bucket/a b'"$(touch pwned)`touch pwned`$HOME $$ ${X};&|\\n#ü %s END_OF_FILE"""
+NASTY = """gs://bucket/a b'"$(touch pwned)`touch pwned`$HOME $$ ${X};&|\\n#ü %s *"""
 
 
 def example(name):

@@ -12,7 +12,7 @@ _PROGRAM = """\
 import json, os, sys, time
 from pathlib import Path
 name, home = Path(sys.argv[0]).name, Path({home!r})
-reads = not sys.stdin.isatty() and name in ("kubectl", "docker") and "info" not in sys.argv
+reads = "login" in sys.argv or "create" in sys.argv
 processes = []
 for found in Path("/proc").glob("[0-9]*/cmdline"):
     try:
@@ -21,7 +21,7 @@ for found in Path("/proc").glob("[0-9]*/cmdline"):
         pass
 call = dict(
     words=[name, *sys.argv[1:]],
-    stdin=sys.stdin.read() if reads and "run" not in sys.argv else "",
+    stdin=sys.stdin.read() if reads else "",
     environment=dict(os.environ),
     processes=processes,
     folder=sorted(os.listdir(".")),

@@ -24,7 +24,8 @@ if word == "run":
 # As the real one: nothing of the environment but what is named.
 SUDO = """
 names = sys.argv[1].partition("=")[2].split(",")
-kept = {n: os.environ[n] for n in (*names, "PATH", "STATUS", "WAITS") if n in os.environ}
+names += ["PATH", "STATUS"]
+kept = {n: os.environ[n] for n in names if n in os.environ}
 os.execvpe(sys.argv[2], sys.argv[2:], kept)
 """
 CURL = """print('{"access_token": "s3cret", "expires_in": 3599}')"""
