@@ -27,9 +27,9 @@ python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-h
   --target=.uv --requirement=requirements/setup.txt
 uv=.uv/bin/uv
 wanted='>=3.11,<3.14'
-$uv python find --quiet "$wanted" || {
+$uv python find "$wanted" >/dev/null 2>&1 || {
   echo "No Python 3.11 to 3.13 here: uv downloads one"
-  $uv python install --quiet 3.11
+  $uv python install --no-progress 3.11
 }
 $uv venv --quiet --python="$wanted" .venv
 echo "Installing $lock with $(.venv/bin/python --version)"
