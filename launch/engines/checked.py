@@ -84,7 +84,8 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
         return json.loads(ended.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
         raise UserError(
-            f"what checks a job has failed ({said}): delete .venv-launch, and make launch"
+            f"what checks a job has failed ({said}): delete .venv-launch, then make "
+            "launch"
         ) from error
 
 
