@@ -69,6 +69,8 @@ lint: $(DEV)
 	.venv/bin/ruff check --quiet .
 	.venv/bin/ruff format --quiet --check .
 	.venv/bin/lint-imports --no-cache --verbose >/dev/null || .venv/bin/lint-imports --no-cache
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/shellcheck requirements/environment requirements/install .ci/run
 
 types: $(DEV)
 	.venv/bin/pyright
