@@ -18,10 +18,9 @@ COVERS = (
 )
 LEAVES_OUT = (
     "TPUStrategy was not run, nor any TPU: its own bridge may lower an op otherwise",
-    "in the milliseconds of a step: all-reduces and asynchronous copies, of which the "
-    "compiler makes no estimate",
-    "in our own of all-reduces: all but bytes over published links and 1 us a hop; "
-    "nothing overlaps, and no replica waits for another",
+    "all-reduces and asynchronous copies, of which the compiler makes no estimate; our "
+    "own of all-reduces is bytes over published links and 1 us a hop, without overlap "
+    "and without waiting for the slowest replica",
     "waiting for images, evaluations, checkpoints, start and preemptions",
     "the milliseconds are rough, the ratio of two similar networks is better: see "
     "docs/preflight.md",

@@ -144,15 +144,14 @@ def _estimates(report: PreflightReport) -> list[str]:
 
 def _all_reduces(report: PreflightReport) -> list[str]:
     """Return what they add, by our own estimate; nothing where there is none."""
-    lines = [
-        wrap(
-            f"All-reduces of the {step.name} by our own estimate, as the compiler "
-            f"makes none: {step.all_reduce_ms:.1f} ms, "
-            + ", ".join(map(_group, step.all_reduce_estimates))
-        )
-        for step in report.steps
-        if step.stage is not None and step.all_reduce_estimates
-    ]
+    lines = []
+    for step in report.steps:
+        if step.stage is not None and step.all_reduce_estimates:
+            lines += [
+                f"All-reduces of the {step.name} by our own estimate, as the compiler "
+                f"makes none: {step.all_reduce_ms:.1f} ms",
+                *table([_GROUP_HEAD, *map(_group, step.all_reduce_estimates)]),
+            ]
     step_ms = report.schedule.step_ms_with_all_reduces
     hours = report.schedule.hours_with_all_reduces
     if not lines or step_ms is None or hours is None:
@@ -160,10 +159,15 @@ def _all_reduces(report: PreflightReport) -> list[str]:
     return [*lines, f"With them: {step_ms:.1f} ms a step, {_duration(hours)}"]
 
 
-def _group(found: GroupEstimate) -> str:
+_GROUP_HEAD = ("  over", "number", "bytes", "time")
+
+
+def _group(found: GroupEstimate) -> tuple[str, ...]:
     return (
-        f"{found.milliseconds:.1f} for {found.runs:,} of "
-        f"{found.bytes / 2**20:,.1f} MiB over {found.group_size:,} replicas"
+        f"  {found.group_size:,} replicas",
+        f"{found.runs:,}",
+        f"{found.bytes / 2**20:,.1f} MiB",
+        f"{found.milliseconds:.1f} ms",
     )
 
 

@@ -91,7 +91,7 @@ def test_pod_run():
     assert (optimizer.name, optimizer.weight_decay) == ("lars", 1e-5)
     assert experiment.weight_decay == 0
     # Statistics of 512 images, by eight replicas with 64 each.
-    assert experiment.batch_norm * experiment.global_batch_size // 1024 == 512
+    assert (experiment.batch_norm, experiment.global_batch_size) == (8, 64 * 1024)
     # All 50,000 in one step, as many on each replica; a batch less would be too few.
     assert 0 <= experiment.eval_batch_size - 50_000 < 1024
     assert experiment.ema_decay == pytest.approx(0.9999**32, abs=1e-4)
