@@ -8,10 +8,9 @@ Exit status: that of preflight.
 """
 
 import argparse
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -39,25 +38,15 @@ def _parser() -> argparse.ArgumentParser:
     return results.parser("benchmarks.preflight", __doc__)
 
 
-def said_by(
-    command: Sequence[str], environ: Mapping[str, str] = os.environ
-) -> tuple[dict[str, Any], Status]:
+def said_by(command: Sequence[str]) -> tuple[dict[str, Any], Status]:
     """Run a command of preflight's, and return what a report has of it, and its status.
-
-    Args:
-      command: whose first word is python.
-      environ: its environment.
 
     Raises:
       UserError: it has no answer.
     """
     hardware = machine.describe()  # before this benchmark is part of the load
     done = subprocess.run(
-        [sys.executable, *command[1:]],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     if done.returncode not in (Status.OK, Status.NO):
         raise UserError(f"preflight ended with {done.returncode}, see above")

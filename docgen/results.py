@@ -236,9 +236,8 @@ def pod(report: Report) -> str:
         [
             f"Published for {published['cores']:,} cores of TPU v3 "
             f"({published['source']}): {published['top1']:g} % in "
-            f"{published['minutes']} minutes. "
-            f"This answer took {report['minutes']:g} minutes, without the compiler's "
-            "cache:",
+            f"{published['minutes']} minutes, by an abstract that names neither the "
+            "network nor the epochs. Estimated here:",
             preflight(report),
         ]
     )
