@@ -32,6 +32,14 @@ class Tpu:
         of v2, v3, v4, v5p and v6e from memory.
       host_cores: vCPUs of a TPU VM that has CHIPS_PER_HOST chips. Published on the same
         pages; from memory.
+      link_bytes_per_second: one way, of each of the links to the neighbours in a slice,
+        two for each of its sides. From the same pages: of v5e, v5p and v6e the
+        bidirectional bandwidth of a chip, halved, over its links; of v3 and v4 the
+        all-reduce bandwidth of a pod, which agrees for v5e and v6e, over its links. Of
+        v2 496 Gbit/s (Jouppi et al., CACM 2020; from memory).
+      ring: a side of a multiple of so many chips closes to a ring. From the JAX team's
+        "How to Scale Your Model", part 2; of v2 and v3 it is the side of a whole pod,
+        an assumption.
     """
 
     devices_per_chip: int = 1
@@ -40,6 +48,8 @@ class Tpu:
     peak_flops: Mapping[str, float]
     hbm_bytes_per_second: float
     host_cores: int
+    link_bytes_per_second: float
+    ring: int
 
 
 CHIPS_PER_HOST = 4  # as slices of several hosts are made of
@@ -52,6 +62,8 @@ TPUS = {
         peak_flops={"bfloat16": 45e12 / 2},
         hbm_bytes_per_second=700e9 / 2,
         host_cores=96,
+        link_bytes_per_second=496e9 / 8,
+        ring=16,
     ),
     "v3": Tpu(
         devices_per_chip=2,
@@ -60,6 +72,8 @@ TPUS = {
         peak_flops={"bfloat16": 123e12 / 2},
         hbm_bytes_per_second=900e9 / 2,
         host_cores=96,
+        link_bytes_per_second=340e12 / (1024 * 4),
+        ring=32,
     ),
     "v4": Tpu(
         clock_hz=1.05e9,
@@ -67,6 +81,8 @@ TPUS = {
         peak_flops={"bfloat16": 275e12},
         hbm_bytes_per_second=1228e9,
         host_cores=240,
+        link_bytes_per_second=1.1e15 / (4096 * 6),
+        ring=4,
     ),
     "v5e": Tpu(
         clock_hz=1.5e9,
@@ -74,6 +90,8 @@ TPUS = {
         peak_flops={"bfloat16": 197e12},
         hbm_bytes_per_second=819e9,
         host_cores=112,
+        link_bytes_per_second=400e9 / 2 / 4,
+        ring=16,
     ),
     "v5p": Tpu(
         clock_hz=1.75e9,
@@ -81,6 +99,8 @@ TPUS = {
         peak_flops={"bfloat16": 459e12},
         hbm_bytes_per_second=2765e9,
         host_cores=208,
+        link_bytes_per_second=1200e9 / 2 / 6,
+        ring=4,
     ),
     "v6e": Tpu(
         clock_hz=1.75e9,
@@ -88,6 +108,8 @@ TPUS = {
         peak_flops={"bfloat16": 918e12},
         hbm_bytes_per_second=1640e9,
         host_cores=180,
+        link_bytes_per_second=800e9 / 2 / 4,
+        ring=16,
     ),
 }
 

@@ -229,6 +229,20 @@ def preflight(report: Report) -> str:
     return f"```text\n{output}\n```\n\n{note(report)}"
 
 
+def pod(report: Report) -> str:
+    """Return what the command says, and what was published beside it."""
+    published = report["published"]
+    return "\n\n".join(
+        [
+            f"Published for {published['cores']:,} cores of TPU v3 "
+            f"({published['source']}): {published['top1']:g} % in "
+            f"{published['minutes']} minutes, by an abstract that names neither the "
+            "network nor the epochs. Estimated here:",
+            preflight(report),
+        ]
+    )
+
+
 _OURS = ("ours x-b0", "ours efficientnet-b0")
 _PEERS = {
     "keras.applications EfficientNetB0": ("keras.applications EfficientNetB0",),
@@ -455,6 +469,7 @@ RENDERERS: dict[str, Render] = {
     "tpu_step": tpu_step,
     "roofline": roofline,
     "preflight": preflight,
+    "pod": pod,
     "models": models,
     "input": input_pipeline,
     "trainer": trainer,

@@ -13,12 +13,8 @@ from input_pipeline.errors import DataError
 from input_pipeline.records import ShardInfo
 from models.input_form import input_form
 from preflight import host_input
-from preflight.rows import (
-    HostInput,
-    PreflightReport,
-    Schedule,
-    StepReport,
-)
+from preflight.outlook import HostInput, Schedule
+from preflight.rows import PreflightReport, StepReport
 from preflight.steps import StepAnalyser
 from tpu_compiler import Compiler, Topology
 from train import datasets
@@ -102,14 +98,17 @@ def schedule_of(
       training: the train steps, one of each different stage.
     """
     known = Schedule(train_steps=max(stages), epochs=experiment.epochs)
-    milliseconds = {step.stage: step.milliseconds for step in training}
-    total, before, each = 0.0, 0, []
+    by_stage = {
+        step.stage: (step.milliseconds, step.all_reduce_ms) for step in training
+    }
+    total, reducing, before, each = 0.0, 0.0, 0, []
     for end, stage in stages.items():
-        step_ms = milliseconds[stage]
-        if step_ms is None:
+        step_ms, all_reduce_ms = by_stage[stage]
+        if step_ms is None or all_reduce_ms is None:
             return known
         each.append(step_ms)
         total += (end - before) * step_ms
+        reducing += (end - before) * all_reduce_ms
         before = end
     images_a_second = experiment.global_batch_size * 1e3
     return dataclasses.replace(
@@ -118,6 +117,7 @@ def schedule_of(
         images_per_second=images_a_second / (total / before),
         peak_images_per_second=images_a_second / min(each),
         hours=total / 3.6e6,
+        all_reduce_ms=reducing / before,
     )
 
 

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
+from preflight.outlook import HostInput
 from preflight.rows import (
     COVERS,
     LEAVES_OUT,
-    HostInput,
     Location,
     PreflightReport,
     Problem,
@@ -40,6 +40,9 @@ def to_json(report: PreflightReport) -> dict[str, Any]:
         "images_per_second": schedule.images_per_second,
         "peak_images_per_second": schedule.peak_images_per_second,
         "hours": schedule.hours,
+        "our_all_reduce_ms": schedule.all_reduce_ms,
+        "step_ms_with_our_all_reduces": schedule.step_ms_with_all_reduces,
+        "hours_with_our_all_reduces": schedule.hours_with_all_reduces,
         **_host_input(report.host_input),
         "unanswered": [] if search is None else list(search.failed_compilations),
         "covers": COVERS,
@@ -91,6 +94,10 @@ def _compiled(step: StepReport) -> dict[str, Any]:
         "floors_ms": dict(step.floors_ms),
         "bound": max(step.floors_ms, key=lambda name: step.floors_ms[name]),
         "all_reduces": step.all_reduces,
+        "our_all_reduce_ms": step.all_reduce_ms,
+        "our_all_reduces": [
+            dataclasses.asdict(one) for one in step.all_reduce_estimates
+        ],
         "collectives": [dataclasses.asdict(one) for one in found.collectives],
         "without_estimate": found.costs.without_estimate,
         "dynamic_shapes": [

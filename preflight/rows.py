@@ -1,10 +1,11 @@
 """What a preflight finds, in typed rows."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
-from common.accelerators import CHIPS_PER_HOST
+from preflight import all_reduces
+from preflight.all_reduces import GroupEstimate
+from preflight.outlook import HostInput, Schedule
 from tpu_compiler import CompilerReport, Topology
 from tpu_compiler.report import Memory
 from train.stage_rows import Stage
@@ -17,8 +18,9 @@ COVERS = (
 )
 LEAVES_OUT = (
     "TPUStrategy was not run, nor any TPU: its own bridge may lower an op otherwise",
-    "the time of all-reduces and of asynchronous copies, of which the compiler makes "
-    "no estimate",
+    "all-reduces and asynchronous copies, of which the compiler makes no estimate; our "
+    "own of all-reduces is bytes over published links and 1 us a hop, without overlap "
+    "and without waiting for the slowest replica",
     "waiting for images, evaluations, checkpoints, start and preemptions",
     "the milliseconds are rough, the ratio of two similar networks is better: see "
     "docs/preflight.md",
@@ -160,63 +162,20 @@ class StepReport:
         found = () if self.compilation is None else self.compilation.collectives
         return sum(one.count for one in found if one.kind == "all-reduce")
 
-
-@dataclasses.dataclass(frozen=True)
-class HostInput:
-    """What each host of a slice has to be given, and whether its cores can make it.
-
-    Attributes:
-      topology: the slice.
-      slice_images_per_second: of the whole slice, where it is fastest; None is unknown.
-      cpu_ms_per_image: of one core; None is unknown.
-      by_data_service: whether other machines make the images, so that the host's own
-        cores do not matter.
-    """
-
-    topology: Topology
-    slice_images_per_second: float | None
-    cpu_ms_per_image: float | None
-    by_data_service: bool = False
+    @property
+    def all_reduce_estimates(self) -> tuple[GroupEstimate, ...]:
+        """What they take by our own estimate; empty unless it was compiled."""
+        if self.compilation is None:
+            return ()
+        found = self.compilation
+        return all_reduces.estimate(found.collectives, found.topology)
 
     @property
-    def hosts(self) -> int:
-        """Of the slice."""
-        return math.ceil(self.topology.num_chips / CHIPS_PER_HOST)
-
-    @property
-    def cores(self) -> int:
-        """Of a host; a slice smaller than a host has its share of them."""
-        devices = CHIPS_PER_HOST * self.topology.generation.devices_per_chip
-        share = min(1.0, self.topology.num_devices / devices)
-        return int(self.topology.generation.host_cores * share)
-
-    @property
-    def demand(self) -> float | None:
-        """Images a second that a host has to be given; None is unknown."""
-        if self.slice_images_per_second is None:
+    def all_reduce_ms(self) -> float | None:
+        """The sum of these; None where there is no time of the rest either."""
+        if self.milliseconds is None:
             return None
-        return self.slice_images_per_second / self.hosts
-
-    @property
-    def supply(self) -> float | None:
-        """Images a second that a host's cores make; None where that is unknown."""
-        if self.cpu_ms_per_image is None or self.by_data_service:
-            return None
-        return self.cores * 1e3 / self.cpu_ms_per_image
-
-    @property
-    def cores_needed(self) -> float | None:
-        """By a host's images, here or elsewhere; None is unknown."""
-        if self.demand is None or self.cpu_ms_per_image is None:
-            return None
-        return self.demand * self.cpu_ms_per_image / 1e3
-
-    @property
-    def keeps_up(self) -> bool | None:
-        """Whether the host's cores are enough; None is unknown."""
-        if self.demand is None or self.supply is None:
-            return None
-        return self.supply >= self.demand
+        return sum(one.milliseconds for one in self.all_reduce_estimates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,28 +189,6 @@ class LargestBatch:
 
     images: int
     failed_compilations: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A whole run by the estimates of its stages.
-
-    Attributes:
-      train_steps: of the run.
-      epochs: of the run.
-      step_ms: on average; as what follows, None where the compiler has no estimate of
-        a stage.
-      images_per_second: of the slice, on average.
-      peak_images_per_second: of the slice, in its fastest stage.
-      hours: of all train steps.
-    """
-
-    train_steps: int
-    epochs: float
-    step_ms: float | None = None
-    images_per_second: float | None = None
-    peak_images_per_second: float | None = None
-    hours: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

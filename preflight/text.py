@@ -1,7 +1,9 @@
 """What `preflight.report` says to a person."""
 
 from common.console import table, wrap
-from preflight.rows import COVERS, LEAVES_OUT, HostInput, PreflightReport, StepReport
+from preflight.all_reduces import GroupEstimate
+from preflight.outlook import HostInput
+from preflight.rows import COVERS, LEAVES_OUT, PreflightReport, StepReport
 from tpu_compiler.report import Memory
 
 
@@ -135,8 +137,38 @@ def _estimates(report: PreflightReport) -> list[str]:
         f"Estimate: {rate:,.0f} images/s, {schedule.step_ms:.1f} ms a step; "
         f"{schedule.epochs:g} epochs are {schedule.train_steps:,} steps, "
         f"{_duration(schedule.hours)}",
+        *_all_reduces(report),
         _host_input(report.host_input, has_fastest_stage=peak > 1.001 * rate),
     ]
+
+
+def _all_reduces(report: PreflightReport) -> list[str]:
+    """Return what they add, by our own estimate; nothing where there is none."""
+    lines = []
+    for step in report.steps:
+        if step.stage is not None and step.all_reduce_estimates:
+            lines += [
+                f"All-reduces of the {step.name} by our own estimate, as the compiler "
+                f"makes none: {step.all_reduce_ms:.1f} ms",
+                *table([_GROUP_HEAD, *map(_group, step.all_reduce_estimates)]),
+            ]
+    step_ms = report.schedule.step_ms_with_all_reduces
+    hours = report.schedule.hours_with_all_reduces
+    if not lines or step_ms is None or hours is None:
+        return []
+    return [*lines, f"With them: {step_ms:.1f} ms a step, {_duration(hours)}"]
+
+
+_GROUP_HEAD = ("  over", "number", "bytes", "time")
+
+
+def _group(found: GroupEstimate) -> tuple[str, ...]:
+    return (
+        f"  {found.group_size:,} replicas",
+        f"{found.runs:,}",
+        f"{found.bytes / 2**20:,.1f} MiB",
+        f"{found.milliseconds:.1f} ms",
+    )
 
 
 def _duration(hours: float) -> str:

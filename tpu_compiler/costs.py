@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tpu_compiler import hlo
 from tpu_compiler.hlo import HloLine, HloProgram
@@ -74,12 +74,16 @@ class Collective:
       count: how many there are in the program; one in a loop is one.
       operand_bytes: of all of them together, on each replica, without padding.
       group_size: how many replicas take part in each.
+      runs: how often they run in all; one in a loop as often as the loop.
+      run_bytes: their operands' in all these runs.
     """
 
     kind: str
     count: int
     operand_bytes: int
     group_size: int
+    runs: int
+    run_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +137,7 @@ def costs(text: str, *, num_replicas: int) -> Costs:
     )
     return Costs(
         instructions,
-        _collectives(program, num_replicas),
+        _collectives(program, num_replicas, instructions),
         dict(without_estimate),
         tuple(unknown_loops),
     )
@@ -213,9 +217,12 @@ def _moved(lines: dict[str, HloLine], line: HloLine) -> list[str]:
     return [*read, line.shape]
 
 
-def _collectives(program: HloProgram, num_replicas: int) -> tuple[Collective, ...]:
+def _collectives(
+    program: HloProgram, num_replicas: int, instructions: Iterable[Instruction]
+) -> tuple[Collective, ...]:
     """Return all collectives, wherever in the module they stand."""
-    found: dict[tuple[str, int], list[int]] = collections.defaultdict(list)
+    repeats = {one.name: one.repeats for one in instructions}
+    found: dict[tuple[str, int], list[tuple[int, int]]] = collections.defaultdict(list)
     for lines in program.computations.values():
         for line in lines.values():
             kind = line.opcode.removesuffix("-start")
@@ -223,10 +230,18 @@ def _collectives(program: HloProgram, num_replicas: int) -> tuple[Collective, ..
                 size = sum(
                     hlo.tensor_bytes(lines[name].shape) for name in line.operand_names
                 )
-                found[kind, _group_size(line, num_replicas)].append(size)
+                runs = repeats.get(line.name, 0)  # in a branch that is not taken: none
+                found[kind, _group_size(line, num_replicas)].append((size, runs))
     return tuple(
-        Collective(kind, len(sizes), sum(sizes), group_size)
-        for (kind, group_size), sizes in sorted(found.items())
+        Collective(
+            kind,
+            count=len(rows),
+            operand_bytes=sum(size for size, _ in rows),
+            group_size=group_size,
+            runs=sum(runs for _, runs in rows),
+            run_bytes=sum(size * runs for size, runs in rows),
+        )
+        for (kind, group_size), rows in sorted(found.items())
     )
 
 

@@ -105,6 +105,13 @@ class Topology:
         return self.num_chips * self.generation.devices_per_chip
 
     @property
+    def rings(self) -> tuple[bool, ...]:
+        """Which sides close to a ring; where slices have three, all or none."""
+        closes = [side % self.generation.ring == 0 for side in self.sides]
+        has_three = len(self.slices[0]) == 3
+        return tuple(one and (all(closes) or not has_three) for one in closes)
+
+    @property
     def _exists(self) -> bool:
         flat = self.sides[2:] == (1,) and self.sides[:2] in self.slices
         return flat or self.sides in self.slices

@@ -16,7 +16,8 @@ _RULES = {  # of every schedule
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
     """Linear from zero over `warmup_steps`, then what a subclass's `decayed` says.
 
-    Decay counts from step 0, not from the end of the warmup, as in the reference.
+    But for `Polynomial`, decay counts from step 0, not from the end of the warmup, as
+    in the reference.
     """
 
     def __init__(self, peak: float, warmup_steps: int):
@@ -72,6 +73,25 @@ class Cosine(Warmup):
         last = self.final_fraction * self.peak
         way = 1.0 + tf.cos(math.pi * step / self.train_steps)
         return last + 0.5 * (self.peak - last) * way
+
+
+class Polynomial(Warmup):
+    """A power of the share of the run that is left, from the end of the warmup on.
+
+    There it is at its peak, unlike the others: so it goes with LARS in the ResNet of
+    tensorflow/tpu (lars_util.py), which reaches zero one step later.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, train_steps: int, power: float):
+        super().__init__(peak, warmup_steps)
+        self.train_steps = train_steps
+        self.power = power
+
+    def decayed(self, step: tf.Tensor) -> tf.Tensor:
+        """Return peak * ((train_steps - step) / (train_steps - warmup_steps))^power."""
+        length = max(self.train_steps - self.warmup_steps, 1)
+        left = tf.clip_by_value((self.train_steps - step) / length, 0.0, 1.0)
+        return self.peak * left**self.power
 
 
 class Constant(Warmup):
@@ -148,6 +168,38 @@ def cosine(
         warmup_steps=int(warmup_epochs * steps_per_epoch),
         train_steps=train_steps,
         final_fraction=final_fraction,
+    )
+
+
+@checks.rules(**_RULES, power=checks.positive(100))
+def polynomial(
+    *,
+    global_batch_size: int,
+    steps_per_epoch: float,
+    train_steps: int,
+    peak_per_256: float = 0.016,
+    warmup_epochs: float = 5.0,
+    power: float = 2.0,
+) -> Polynomial:
+    """Make the one that goes with LARS: a power of the share of the run that is left.
+
+    Args:
+      global_batch_size: images per step; the peak grows with it.
+      steps_per_epoch: training images / global_batch_size, as a float.
+      train_steps: of the whole run; behind the last the rate is zero.
+      peak_per_256: peak learning rate for a batch of 256. LARS takes larger ones than
+        SGD, see `train.optimizer.lars`.
+      warmup_epochs: epochs of linear rise, from whose end the decay counts.
+      power: 1 is linear.
+
+    Raises:
+      UserError: a setting makes no sense.
+    """
+    return Polynomial(
+        peak=peak_per_256 * global_batch_size / 256,
+        warmup_steps=int(warmup_epochs * steps_per_epoch),
+        train_steps=train_steps,
+        power=power,
     )
 
 

@@ -13,6 +13,26 @@ def test_peaks_follow_from_the_clock(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "chips", "links", "published"),
+    [
+        ("v2", 256, 4, None),
+        ("v3", 1024, 4, 340e12),
+        ("v4", 4096, 6, 1.1e15),
+        ("v5e", 256, 4, 51.2e12),
+        ("v5p", 8960, 6, None),
+        ("v6e", 256, 4, 102.4e12),
+    ],
+)
+def test_links_of_a_pod_are_its_all_reduce_bandwidth(name, chips, links, published):
+    """Two figures of the same page agree; of two generations there is only one."""
+    link = TPUS[name].link_bytes_per_second
+    if published is None:
+        assert link == {"v2": 62e9, "v5p": 100e9}[name]
+    else:
+        assert link * links * chips == pytest.approx(published)
+
+
+@pytest.mark.parametrize(
     ("kind", "name"),
     [("v3-32", "v3"), ("v5litepod-16", "v5e"), ("v9-8", None), ("", None)],
 )

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from benchmarks import preflight
+from benchmarks import pod, preflight
 from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
@@ -219,6 +219,13 @@ REPORTS = {
         "output": ["", "yes"],
         **COMMON,
     },
+    "pod": {
+        "benchmark": "pod",
+        "command": ["python"],
+        "output": ["", "no"],
+        "published": {"top1": 83.0, "minutes": 64, "cores": 1024, "source": "a paper"},
+        **COMMON,
+    },
     "install": {
         "benchmark": "install",
         "rows": [
@@ -335,11 +342,25 @@ def test_preflight():
     assert text.startswith("```text\n\nyes\n```\n\n`python -m benchmarks.preflight`")
 
 
-def test_the_page_shows_the_command_that_was_run():
-    page = (ROOT / "docs/preflight.md").read_text()
-    found = re.findall(r"^python -m preflight (?:.*\\\n)*.*$", page, re.MULTILINE)
+def test_pod():
+    text = results.pod(REPORTS["pod"])
+    assert text.splitlines()[:4] == [
+        "Published for 1,024 cores of TPU v3 (a paper): 83 % in 64 minutes, by an "
+        "abstract that names neither the network nor the epochs. Estimated here:",
+        "",
+        "```text",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "benchmark"), [("preflight", preflight), ("recipes", pod)]
+)
+def test_the_page_shows_the_command_that_was_run(page, benchmark):
+    text = (ROOT / f"docs/{page}.md").read_text()
+    found = re.findall(r"^python -m preflight (?:.*\\\n)*.*$", text, re.MULTILINE)
     commands = [shlex.split(one.replace("\\\n", " ")) for one in found]
-    assert list(preflight.COMMAND) in commands
+    assert list(benchmark.COMMAND) in commands
 
 
 def test_install():

@@ -2,7 +2,7 @@ import pytest
 
 from models.input_form import input_form
 from preflight import host_input
-from preflight.rows import HostInput
+from preflight.outlook import HostInput
 from tests.support.runs import experiment_of
 from tpu_compiler import Topology
 

@@ -79,6 +79,9 @@ KEYS = [
     "images_per_second",
     "peak_images_per_second",
     "hours",
+    "our_all_reduce_ms",
+    "step_ms_with_our_all_reduces",
+    "hours_with_our_all_reduces",
     "hosts",
     "images_per_second_per_host",
     "input",
@@ -104,6 +107,8 @@ STEP_KEYS = [
     "floors_ms",
     "bound",
     "all_reduces",
+    "our_all_reduce_ms",
+    "our_all_reduces",
     "collectives",
     "without_estimate",
     "dynamic_shapes",
@@ -170,6 +175,8 @@ def test_the_gradients_all_reduce_is_compiled(slice_of_32, look, digits):
         "count": 1,
         "operand_bytes": 4 * values,
         "group_size": 32,
+        "runs": 1,
+        "run_bytes": 4 * values,
     }
 
 
@@ -198,6 +205,49 @@ def test_time_and_its_bounds(slice_of_32, digits):
     }
 
 
+def test_all_reduces_have_an_estimate_of_ours(slice_of_32, look):
+    """Apart from the compiler's: 32 replicas are 16 chips, eight are a host's four."""
+    _, report = slice_of_32
+    train, evaluation = report["steps"]
+    norms, gradients = train["our_all_reduces"]
+    of_norms, of_gradients = train["collectives"]
+    assert (norms["group_size"], gradients["group_size"]) == (8, 32)
+    link = 340e12 / 4096
+    for found, one, chips, hops in (
+        (norms, of_norms, 4, 2),
+        (gradients, of_gradients, 16, 6),
+    ):
+        assert (found["runs"], found["bytes"]) == (one["count"], one["operand_bytes"])
+        sent = found["bytes"] * (chips - 1) / chips
+        seconds = 2 * (found["runs"] * hops * 1e-6 + sent / (2 * link))
+        assert found["milliseconds"] == pytest.approx(1e3 * seconds)
+    ours = norms["milliseconds"] + gradients["milliseconds"]
+    assert train["our_all_reduce_ms"] == report["our_all_reduce_ms"] == ours
+    with_them = report["estimated_step_ms"] + ours
+    assert report["step_ms_with_our_all_reduces"] == pytest.approx(with_them)
+    assert report["hours_with_our_all_reduces"] == pytest.approx(with_them / 3.6e6)
+    assert evaluation["our_all_reduce_ms"] == 0
+    assert evaluation["our_all_reduces"] == []
+
+
+def test_one_replica_has_no_all_reduces(slice_of_32):
+    found, _ = slice_of_32
+    alone, *_ = (
+        dataclasses.replace(
+            step,
+            compilation=dataclasses.replace(
+                step.compilation,
+                costs=dataclasses.replace(step.compilation.costs, collectives=()),
+            ),
+        )
+        for step in found.steps
+    )
+    assert alone.milliseconds == found.steps[0].milliseconds
+    assert (alone.all_reduce_ms, alone.all_reduce_estimates) == (0, ())
+    found = dataclasses.replace(found, steps=[alone])
+    assert "own estimate" not in text.describe(found)
+
+
 def test_what_a_person_reads(slice_of_32):
     said = text.describe(slice_of_32[0])
     lines = said.splitlines()
@@ -210,6 +260,12 @@ def test_what_a_person_reads(slice_of_32):
     assert row[2:4] == ["yes", "yes"]
     assert "its 96 cores make 48,000 at 2.00 ms of a core each: TOO FEW" in said
     assert "- TPUStrategy was not run" in said
+    (ours,) = [line for line in lines if line.startswith("All-reduces of the train ")]
+    report = slice_of_32[1]
+    ms = report["our_all_reduce_ms"]
+    assert f"by our own estimate, as the compiler makes none: {ms:.1f} ms" in ours
+    step_ms = report["step_ms_with_our_all_reduces"]
+    assert f"With them: {step_ms:.1f} ms a step, " in said
 
 
 def test_a_batch_too_large_for_hbm(look):

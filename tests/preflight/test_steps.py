@@ -14,10 +14,12 @@ from preflight import report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
 from preflight.lowered_steps import LoweredSteps, layers_of
-from preflight.rows import HostInput, LoweredStep, StepReport
+from preflight.outlook import HostInput, Schedule
+from preflight.rows import LoweredStep, StepReport
 from preflight.steps import StepAnalyser
 from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, CompilerError, Topology
+from tpu_compiler.costs import Collective
 from train.stage_rows import Stage
 from train.stages import stage_form
 
@@ -79,9 +81,10 @@ def report_of(*, needed=0, milliseconds=None, all_reduces=0) -> Any:
         memory=None,
         costs=None,
         milliseconds=milliseconds,
+        topology=Topology.parse("v3:2x2"),
         collectives=[
-            types.SimpleNamespace(kind="all-reduce", count=all_reduces),
-            types.SimpleNamespace(kind="all-gather", count=1),
+            Collective("all-reduce", all_reduces, 0, 8, runs=all_reduces, run_bytes=0),
+            Collective("all-gather", 1, 0, 8, runs=1, run_bytes=0),
         ],
     )
 
@@ -136,20 +139,32 @@ def test_schedule_of_stages(digits):
 
     def schedule(*milliseconds):
         steps = [
-            StepReport(name="", stage=stage, compilation=report_of(milliseconds=each))
-            for stage, each in zip((first, second), milliseconds, strict=True)
+            StepReport(
+                name="",
+                stage=stage,
+                compilation=report_of(milliseconds=each, all_reduces=number),
+            )
+            for stage, each, number in zip(
+                (first, second), milliseconds, (25, 75), strict=True
+            )
         ]
         return report.schedule_of(experiment, analyser.stages, steps)
 
-    known = rows.Schedule(train_steps=24, epochs=0.12)
+    known = Schedule(train_steps=24, epochs=0.12)
     assert schedule(1.0, 4.0) == dataclasses.replace(
         known,
         step_ms=2.5,
         images_per_second=8000.0,
         peak_images_per_second=20000.0,
         hours=pytest.approx(12 * 5 / 3.6e6),
+        # Of 50 on average, and twice two hops of 1 us each: four chips are a square.
+        all_reduce_ms=pytest.approx(0.2),
     )
+    assert schedule(1.0, 4.0).step_ms_with_all_reduces == pytest.approx(2.7)
+    hours = schedule(1.0, 4.0).hours_with_all_reduces
+    assert hours == pytest.approx(24 * 2.7 / 3.6e6)
     assert schedule(None, 4.0) == known
+    assert known.step_ms_with_all_reduces is known.hours_with_all_reduces is None
 
 
 def test_all_reduces_are_those_of_the_step_that_has_the_most():
@@ -157,7 +172,7 @@ def test_all_reduces_are_those_of_the_step_that_has_the_most():
         StepReport(name="", stage=stage, compilation=report_of(all_reduces=number))
         for stage, number in ((Stage(), 2), (Stage(resolution=16), 3), (None, 9))
     ]
-    schedule = rows.Schedule(train_steps=24, epochs=0.12)
+    schedule = Schedule(train_steps=24, epochs=0.12)
     found = rows.PreflightReport(
         variant="tiny",
         resolution=32,

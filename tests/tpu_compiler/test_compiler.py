@@ -90,8 +90,8 @@ def test_on_v4_both_cores_of_a_chip_work_as_one(compile):
 def test_all_reduces_are_found(compile, topology):
     report = compile(modules.ALL_REDUCE, topology, 8)
     assert report.collectives == (
-        Collective("all-reduce", count=1, operand_bytes=512, group_size=4),
-        Collective("all-reduce", count=1, operand_bytes=4 * 2**20, group_size=8),
+        Collective("all-reduce", 1, 512, group_size=4, runs=1, run_bytes=512),
+        Collective("all-reduce", 1, 2**22, group_size=8, runs=1, run_bytes=2**22),
     )
     assert report.costs is not None
     assert report.costs.without_estimate == {"all-reduce": 2}

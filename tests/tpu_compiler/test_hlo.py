@@ -188,6 +188,15 @@ def test_of_a_conditional_the_costliest_branch_counts(branches):
     assert found.cycles == 75
 
 
+def test_a_collective_of_a_branch_that_is_not_taken_does_not_run():
+    text = CONDITIONAL.replace("BRANCHES", "branch_computations={%yes, %no}").replace(
+        "tanh(%p)", "all-reduce(%p), replica_groups={}, to_apply=%sum"
+    )
+    (found,) = costs(text, num_replicas=4).collectives
+    assert (found.count, found.operand_bytes) == (1, 32)
+    assert (found.runs, found.run_bytes) == (0, 0)
+
+
 COLLECTIVES = """\
 HloModule collectives
 
@@ -215,12 +224,19 @@ ENTRY %main (x: f32[8], y: bf16[2]) -> f32[8] {
 """
 
 
+def once(kind, *, count, operand_bytes, group_size):
+    """Return collectives each of which runs once."""
+    return Collective(
+        kind, count, operand_bytes, group_size, runs=count, run_bytes=operand_bytes
+    )
+
+
 def test_collectives_anywhere_and_pairs_once():
     found = costs(COLLECTIVES, num_replicas=4)
     assert found.collectives == (
-        Collective("all-gather", count=1, operand_bytes=32, group_size=2),
-        Collective("all-reduce", count=1, operand_bytes=16, group_size=2),
-        Collective("all-reduce", count=2, operand_bytes=32 + 4 + 32, group_size=4),
+        once("all-gather", count=1, operand_bytes=32, group_size=2),
+        once("all-reduce", count=1, operand_bytes=16, group_size=2),
+        once("all-reduce", count=2, operand_bytes=32 + 4 + 32, group_size=4),
     )
     assert found.without_estimate == {"all-reduce": 3, "all-gather": 1}
     assert found.cycles == 2

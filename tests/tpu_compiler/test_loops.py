@@ -139,6 +139,16 @@ def test_a_long_chain_of_operations_is_followed_in_a_moment(operation, rounds):
     assert tanh.repeats == (rounds or 1)
 
 
+def test_a_collective_in_a_loop_runs_each_round():
+    text = loop().replace(
+        'tanh(%d), backend_config={"estimated_cycles":"100"}',
+        "all-reduce(%d), replica_groups={}, to_apply=%sum",
+    )
+    (found,) = costs(text, num_replicas=4).collectives
+    assert (found.count, found.operand_bytes) == (1, 32)
+    assert (found.runs, found.run_bytes) == (7, 7 * 32)
+
+
 def test_a_loop_in_a_loop_multiplies_its_rounds():
     """Seven rounds of: 3 cycles, and seven rounds of 100."""
     inner, _, entry = loop().partition("ENTRY %main (x: f32[8], n: s32[])")

@@ -97,6 +97,22 @@ def test_the_largest_slices():
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "rings"),
+    [
+        ("v2:16x16", (True, True)),
+        ("v3:16x32", (False, True)),
+        ("v3:4x4x1", (False, False, False)),
+        ("v4:4x4x8", (True, True, True)),
+        ("v4:2x4x4", (False, False, False)),  # of whole cubes only
+        ("v5e:8x16", (False, True)),
+        ("v5e", ()),
+    ],
+)
+def test_rings(name, rings):
+    assert Topology.parse(name).rings == rings
+
+
 def test_a_single_device():
     assert Topology.parse("v3:4x4").one_device == Topology.parse("v3")
     assert Topology.parse("v3:4x4").device == "one core of a v3 chip"

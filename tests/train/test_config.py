@@ -65,6 +65,66 @@ def test_every_run_parses(path):
     config.parse([IMAGENET[0], str(path)], [DATA, CLASSES])
 
 
+POD = [
+    "gin_configs/models/efficientnet_b5.gin",
+    "gin_configs/runs/imagenet_pod.gin",
+]
+
+
+def test_pod_run():
+    experiment = config.parse(POD, [DATA])
+    experiment.check_replicas(1024)
+    info = DatasetInfo(
+        "imagenet",
+        1,
+        ("a",),
+        {"train": SplitInfo((ShardInfo("train-00000-of-00001", 1_281_167, ()),))},
+    )
+    assert list(experiment.stages(info)) == [6842]  # 350 epochs of 19.5 steps
+    steps_per_epoch = 1_281_167 / 65_536
+    rate = experiment.learning_rate(
+        global_batch_size=65_536, steps_per_epoch=steps_per_epoch, train_steps=6842
+    )
+    warmup = int(43 * steps_per_epoch)
+    assert float(rate(warmup)) == pytest.approx(0.081 * 256) == rate.peak
+    optimizer = experiment.optimizer(rate)
+    assert (optimizer.name, optimizer.weight_decay) == ("lars", 1e-5)
+    assert experiment.weight_decay == 0
+    # Statistics of 512 images, by eight replicas with 64 each.
+    assert (experiment.batch_norm, experiment.global_batch_size) == (8, 64 * 1024)
+    # All 50,000 in one step, as many on each replica; a batch less would be too few.
+    assert 0 <= experiment.eval_batch_size - 50_000 < 1024
+    assert experiment.ema_decay == pytest.approx(0.9999**32, abs=1e-4)
+    assert experiment.checkpoint_every_steps % experiment.steps_per_loop == 0
+    inherited = config.parse([POD[0], "gin_configs/runs/imagenet_tpu.gin"], [DATA])
+    for name in ("epochs", "label_smoothing", "strategy", "precision"):
+        assert getattr(experiment, name) == getattr(inherited, name)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "batch", "per_256", "warmup", "peak"),
+    [(512, 16_384, 0.236, 50, 15.104), (1024, 32_768, 0.118, 50, 15.104)],
+)
+def test_pod_run_at_smaller_batches(replicas, batch, per_256, warmup, peak):
+    """As its table says."""
+    text = pathlib.Path(POD[1]).read_text()
+    assert f"{batch:,} {replicas:,} {per_256} {warmup}" in " ".join(text.split())
+    experiment = config.parse(
+        POD,
+        [
+            DATA,
+            f"{PREFIX}.global_batch_size = {batch}",
+            f"schedule.polynomial.peak_per_256 = {per_256}",
+            f"schedule.polynomial.warmup_epochs = {warmup}",
+        ],
+    )
+    experiment.check_replicas(replicas)
+    rate = experiment.learning_rate(
+        global_batch_size=batch, steps_per_epoch=1_281_167 / batch, train_steps=27_000
+    )
+    assert rate.peak == pytest.approx(peak)
+
+
 def test_run_on_photos_asks_for_the_number_of_classes():
     photos = "gin_configs/runs/photos.gin"
     with pytest.raises(UserError, match=r"leaves to you: .*num_classes"):
@@ -386,7 +446,7 @@ def test_what_is_no_setting(text):
             f"{PREFIX}.learning_rate = 0.001",
             f"{PREFIX}.learning_rate = 0.001: it has to be a function, as in "
             "@module.function: @schedule.constant, @schedule.cosine, "
-            "@schedule.exponential; for a batch of 256: "
+            "@schedule.exponential, @schedule.polynomial; for a batch of 256: "
             f"--gin_param={PREFIX}.learning_rate=@schedule.constant "
             "--gin_param=schedule.constant.peak_per_256=0.001 "
             "--gin_param=schedule.constant.warmup_epochs=0",

@@ -10,7 +10,8 @@ from tests.support.recipe import recipe
 from tests.support.rounding import rounding
 from train import config, schedule
 
-EVERY = (schedule.exponential, schedule.cosine, schedule.constant)
+FROM_STEP_0 = (schedule.exponential, schedule.cosine, schedule.constant)
+EVERY = (*FROM_STEP_0, schedule.polynomial)
 
 BATCHES = (256, 1024, 2048, 4096)
 
@@ -52,7 +53,7 @@ def test_warmup_may_be_absent():
     assert float(rate(100)) == 0
 
 
-@pytest.mark.parametrize("make", EVERY)
+@pytest.mark.parametrize("make", FROM_STEP_0)
 def test_warmup_is_linear_and_meets_the_decay(make):
     """Decay counts from step 0: at the end of the warmup it is under way."""
     short = {"global_batch_size": 512, "steps_per_epoch": 100.5, "train_steps": 1000}
@@ -81,10 +82,47 @@ def test_cosine_ends_at_a_share_of_the_peak():
     assert got == pytest.approx(want, rel=0, abs=CLOSE)
 
 
+def test_polynomial_falls_from_the_end_of_the_warmup():
+    """To zero behind the last step; worked out by hand, as squares of tenths."""
+    short = {"global_batch_size": 512, "steps_per_epoch": 10.0, "train_steps": 120}
+    rate = schedule.polynomial(**short, peak_per_256=1.0, warmup_epochs=2)
+    got = [float(rate(step)) for step in (0, 1, 10, 19, 20, 30, 70, 110, 119, 120, 130)]
+    want = [0, 0.1, 1.0, 1.9, 2.0, 1.62, 0.5, 0.02, 0.0002, 0, 0]
+    assert got == pytest.approx(want, rel=CLOSE, abs=CLOSE)
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 3])
+def test_polynomial_is_a_power_of_what_is_left(power):
+    rate = schedule.polynomial(
+        global_batch_size=65_536,
+        steps_per_epoch=1_281_167 / 65_536,
+        train_steps=6842,
+        peak_per_256=0.081,
+        warmup_epochs=43,
+        power=power,
+    )
+    steps = np.array([840, 841, 3000, 6000, 6841])  # 43 epochs are 840 steps
+    want = 20.736 * ((6842 - steps) / 6002.0) ** power
+    got = [float(rate(step)) for step in steps]
+    # The power's exponent multiplies the rounding of its base.
+    assert got == pytest.approx(list(want), rel=CLOSE * max(1, power))
+    assert got[0] == np.float32(20.736)
+    assert float(rate(420)) == pytest.approx(10.368, rel=CLOSE)
+
+
+def test_a_run_that_is_all_warmup_has_no_decay():
+    rate = schedule.polynomial(
+        global_batch_size=256, steps_per_epoch=10, train_steps=20, warmup_epochs=2
+    )
+    assert float(rate(19)) == pytest.approx(0.016 * 19 / 20, rel=CLOSE)
+    assert float(rate(20)) == 0
+
+
 DECAYED = {
     schedule.exponential: lambda step: 0.97 ** (step // (2.4 * 3.5)),
     schedule.cosine: lambda step: 0.5 + 0.5 * np.cos(np.pi * step / 20),
     schedule.constant: lambda step: 1.0,
+    schedule.polynomial: lambda step: ((20 - step) / (20 - 17)) ** 2,
 }
 
 
@@ -109,6 +147,7 @@ def test_steps_are_whole_numbers_of_either_size(make, dtype):
         (schedule.exponential, "decay_rate", 97),
         (schedule.exponential, "decay_epochs", 0),
         (schedule.cosine, "final_fraction", 1.5),
+        (schedule.polynomial, "power", 0),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(make, setting, value):

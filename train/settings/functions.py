@@ -20,7 +20,7 @@ FUNCTIONS = {
     "models.variants": ("StageSpec", "Variant", "change", "get_variant"),
     "train.experiment": ("Experiment",),
     "train.optimizer": ("adamw", "lamb", "lars", "lion", "rmsprop", "sgd"),
-    "train.schedule": ("constant", "cosine", "exponential"),
+    "train.schedule": ("constant", "cosine", "exponential", "polynomial"),
 }
 MODULES = tuple(FUNCTIONS)
 MAKES_VALUES = "models.variants"  # whose functions a config calls itself, with ()

@@ -1,0 +1,102 @@
+"""What a whole run would take: hours, and images for its hosts."""
+
+import dataclasses
+import math
+
+from common.accelerators import CHIPS_PER_HOST
+from tpu_compiler import Topology
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A whole run by the estimates of its stages.
+
+    Attributes:
+      train_steps: of the run.
+      epochs: of the run.
+      step_ms: on average; as what follows, None where the compiler has no estimate of
+        a stage.
+      images_per_second: of the slice, on average.
+      peak_images_per_second: of the slice, in its fastest stage.
+      hours: of all train steps.
+      all_reduce_ms: of a step on average, by our own estimate; it is in no other field.
+    """
+
+    train_steps: int
+    epochs: float
+    step_ms: float | None = None
+    images_per_second: float | None = None
+    peak_images_per_second: float | None = None
+    hours: float | None = None
+    all_reduce_ms: float | None = None
+
+    @property
+    def step_ms_with_all_reduces(self) -> float | None:
+        """The compiler's estimate and ours, one after the other."""
+        if self.step_ms is None or self.all_reduce_ms is None:
+            return None
+        return self.step_ms + self.all_reduce_ms
+
+    @property
+    def hours_with_all_reduces(self) -> float | None:
+        """Of all train steps, by both."""
+        step_ms = self.step_ms_with_all_reduces
+        return None if step_ms is None else self.train_steps * step_ms / 3.6e6
+
+
+@dataclasses.dataclass(frozen=True)
+class HostInput:
+    """What each host of a slice has to be given, and whether its cores can make it.
+
+    Attributes:
+      topology: the slice.
+      slice_images_per_second: of the whole slice, where it is fastest; None is unknown.
+      cpu_ms_per_image: of one core; None is unknown.
+      by_data_service: whether other machines make the images, so that the host's own
+        cores do not matter.
+    """
+
+    topology: Topology
+    slice_images_per_second: float | None
+    cpu_ms_per_image: float | None
+    by_data_service: bool = False
+
+    @property
+    def hosts(self) -> int:
+        """Of the slice."""
+        return math.ceil(self.topology.num_chips / CHIPS_PER_HOST)
+
+    @property
+    def cores(self) -> int:
+        """Of a host; a slice smaller than a host has its share of them."""
+        devices = CHIPS_PER_HOST * self.topology.generation.devices_per_chip
+        share = min(1.0, self.topology.num_devices / devices)
+        return int(self.topology.generation.host_cores * share)
+
+    @property
+    def demand(self) -> float | None:
+        """Images a second that a host has to be given; None is unknown."""
+        if self.slice_images_per_second is None:
+            return None
+        return self.slice_images_per_second / self.hosts
+
+    @property
+    def supply(self) -> float | None:
+        """Images a second that a host's cores make; None where that is unknown."""
+        if self.cpu_ms_per_image is None or self.by_data_service:
+            return None
+        return self.cores * 1e3 / self.cpu_ms_per_image
+
+    @property
+    def cores_needed(self) -> float | None:
+        """By a host's images, here or elsewhere; None is unknown."""
+        if self.demand is None or self.cpu_ms_per_image is None:
+            return None
+        return self.demand * self.cpu_ms_per_image / 1e3
+
+    @property
+    def keeps_up(self) -> bool | None:
+        """Whether the host's cores are enough; None is unknown."""
+        if self.demand is None or self.supply is None:
+            return None
+        return self.supply >= self.demand
