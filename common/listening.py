@@ -27,7 +27,7 @@ _SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51
 _LOAD_WORD, _LOAD_BYTE, _AND, _IF_EQUAL, _RETURN = 0x20, 0x30, 0x54, 0x15, 0x06
 _JUMP = 0x05
 _HEADER = 0xFFF00000
-# Where addresses are in it, of IPv4 and of IPv6: where to a packet goes, and where from.
+# Where addresses are in it, of IPv4 and of IPv6: a packet's goal, and its origin.
 OWN, CALLER = {4: 16, 6: 24}, {4: 12, 6: 8}
 # Numbers of the sockets at a port, in the order in which they came. As a filter of the
 # guard's own, 0 is how many bytes it gets.

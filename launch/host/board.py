@@ -2,10 +2,15 @@
 
     MODEL_DIR/launch/job.json       the leader's word: which life, run or end
     MODEL_DIR/launch/host-3.json    of each other host: whether it serves that life
+    MODEL_DIR/launch/next.json      of who would lead, while another still does
 
 Each file has one writer, and the others look at it every few seconds. That works on
 every engine, needs no port, and survives the machines: when a job has begun, and how
 many of its lives brought nothing, is asked of the board by whoever leads next.
+
+An engine that believes a slice gone makes another, and the first may live on. So hosts
+hear only those of their own slice; and a leader ends, and its slice with it, when
+another host 0 of the same submission wants to lead: who comes later was meant.
 
 Whatever is read and written waits for a bucket that does not answer, until a host has
 been without the board for too long.
@@ -22,7 +27,7 @@ from launch.host import stores
 from launch.host.times import Times
 
 FOLDER = "launch"  # in model_dir
-JOB = "job"
+JOB, NEXT = "job", "next"
 _AWAY = (Restart, OSError)
 _THREADS = 16
 
@@ -46,15 +51,17 @@ class Board:
         others: Sequence[str],
         *,
         submission: str,
+        machines: str,
         times: Times,
     ):
-        """Look at it for the first time.
+        """Look at what stands in this host's own file.
 
         Args:
           folder: of the board.
           name: of the file that this host writes.
           others: those that it reads.
           submission: what others say of another one is not heard.
+          machines: those of the slice; nor is what those of another one say.
           times: see there.
 
         Raises:
@@ -62,19 +69,22 @@ class Board:
           Restart: it cannot be read now.
         """
         self._folder, self._name, self._others = folder, name, others
-        self._submission, self._times = submission, times
+        self._sender = {"submission": submission, "machines": machines}
+        self._times = times
         self._store = stores.find(folder, name)
         self._writer, self._beats = uuid.uuid4().hex, 0
         self._own: dict[str, Any] = {}
         self._written: dict[str, Any] = {}
         self._heard: dict[str, dict[str, Any]] = {name: {} for name in others}
         now = time.monotonic()
-        self._changed = dict.fromkeys(others, now)
+        self._changed, self._signs = (
+            dict.fromkeys(others, now),
+            dict.fromkeys(others, -1),
+        )
         self._last_write = self._last_read = -float("inf")
         self._answered, self._is_away = now, False
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
         self.before = self._store.look()
-        self.sync()
 
     def post(self, **said: Any) -> None:
         """Say something in place of what this host said before, at the next `sync`."""
@@ -85,10 +95,22 @@ class Board:
         """Whether what this host has to say stands there."""
         return self._written == self._own
 
+    def before_of_these(self) -> dict[str, Any]:
+        """Return `before`; nothing if it is not of these machines."""
+        return self.before if self.before.items() >= self._sender.items() else {}
+
     def heard(self, name: str) -> dict[str, Any]:
-        """Return another's last words; none if they are of another submission."""
+        """Return another's last words; none if they are not of these machines."""
         said = self._heard[name]
-        return said if said.get("submission") == self._submission else {}
+        return said if said.items() >= self._sender.items() else {}
+
+    def has_come(self, name: str) -> bool:
+        """Whether another, of any machines for this submission, speaks since a while.
+
+        What stood there at the first look does not count.
+        """
+        submission = self._heard[name].get("submission")
+        return self._signs[name] > 0 and submission == self._sender["submission"]
 
     def silent_seconds(self, name: str) -> float:
         """Return for how long another has given no sign of life, while one could."""
@@ -111,6 +133,8 @@ class Board:
             if self._own and self._is_due(now=now):
                 self._last_write = time.monotonic()
                 self._write()
+        except Replaced:
+            raise
         except _AWAY as error:
             self._miss(error)
         except UserError as error:  # it was allowed before
@@ -136,15 +160,17 @@ class Board:
         found = self._pool.map(self._store.read, self._others)
         for name, said in zip(self._others, found, strict=True):
             # While the board was away nobody could give a sign.
-            if said != self._heard[name] or self._is_away:
+            is_new = self._signs[name] < 0 or said != self._heard[name]
+            if is_new or self._is_away:
                 self._changed[name] = time.monotonic()
+            self._signs[name] += is_new
             self._heard[name] = said
         self._answered, self._is_away = time.monotonic(), False
 
     def _write(self) -> None:
         own, self._beats = self._own, self._beats + 1
-        said = {"submission": self._submission, "writer": self._writer} | own
-        if not self._store.write(said | {"beat": self._beats}):
+        marks = {"writer": self._writer, "beat": self._beats}
+        if not self._store.write(self._sender | marks | own):
             raise Replaced(
                 f"another process writes {self._folder}/{self._name}.json by now, "
                 "and so is this host of the job"
@@ -152,8 +178,6 @@ class Board:
         self._written = own
 
     def _miss(self, error: Exception) -> None:
-        if isinstance(error, Replaced):
-            raise error
         self._is_away = True
         seconds = time.monotonic() - self._answered
         if seconds > self._times.alone:

@@ -31,14 +31,12 @@ class Follower:
             stop,
         )
         self._deadlines = Deadlines(programs.job.grace_seconds)
-        before = board.before
-        same = before.get("submission") == programs.job.submission
         has_worker = programs.has_worker
         self._server = Server(
             programs.start_worker if has_worker else programs.start_client,
             programs.why_silent if has_worker else lambda: None,
             times.end,
-            life=before.get("life", 0) if same else 0,
+            life=board.before_of_these().get("life", 0),
         )
         self._obeys = False  # an end that may be of those before
         self._said = ""

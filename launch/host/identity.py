@@ -99,8 +99,8 @@ def _of_metadata(environment: Mapping[str, str]) -> tuple[str, str] | None:
     fields = [end.split(":") for end in ends.split(",")]
     if any(len(one) < 3 for one in fields):
         raise UserError(
-            f"the metadata server says {ends!r:.80} for worker-network-endpoints, where "
-            "each end should be three fields and more between colons"
+            f"the metadata server says {ends!r:.80} for worker-network-endpoints, "
+            "where each end should have three fields, or more, between colons"
         )
     return number, ",".join(one[2] for one in fields)
 
@@ -127,8 +127,9 @@ def _place(job: HostJob, source: str, number: str, names: str, *, port: int) -> 
             raise UserError(f"{source}: {name} stands there twice")
     if len(found) != job.hosts:
         raise UserError(
-            f"{source}: {len(found)} hosts are there ({', '.join(found)[:200]}), and "
-            f"the job {job.name} has {job.hosts}; its machines are not those of its file"
+            f"{source}: there are {len(found)} hosts ({', '.join(found)[:200]}), and "
+            f"the job {job.name} has {job.hosts}; these are not the machines that its "
+            "file asks for"
         )
     if not re.fullmatch("[0-9]{1,6}", number) or int(number) >= len(found):
         raise UserError(

@@ -6,7 +6,7 @@ import time
 from common.console import count, say
 from common.errors import Restart, Status, UserError
 from launch.host import progress
-from launch.host.board import Board
+from launch.host.board import NEXT, Board
 from launch.host.child import Child
 from launch.host.ending import END, FINAL, RUN, Deadlines
 from launch.host.others import Others, listed
@@ -38,12 +38,12 @@ class Leader:
         self._gives_up = False
 
         self._life = board.before.get("life", 0)
-        is_ours = board.before.get("submission") == self._job.submission
-        before = board.before if is_ours else {}
+        self._is_ours = board.before.get("submission") == self._job.submission
+        before = board.before if self._is_ours else {}
         self._first_start = before.get("first_start", time.time())
         self._step = before.get("step", -1)
         self._fruitless = before.get("fruitless", 0)
-        self._wanted, self._ended_with = before.get("want"), before.get("status")
+        self._wanted = before.get("want")  # by whoever led
 
     def run(self) -> int:
         """Live until the job ends; return the exit status of all hosts.
@@ -52,12 +52,13 @@ class Leader:
           UserError: the folder of the run may not be read.
           Restart: the board is away, or another process leads.
         """
-        if self._wanted == END and self._ended_with in FINAL:
-            self._say(f"this submission has ended with {self._ended_with} before")
-            return self._ended_with
+        status: int = self._board.before.get("status", -1)
+        if self._is_ours and status in FINAL:
+            self._say(f"this submission has ended with {status} before")
+            return status
         self._stop.defer(self._hear_stop)
         try:
-            if self._wanted == RUN:  # whoever led has not come to an end
+            if self._wanted == RUN:  # ... and did not come to an end
                 self._count_progress()
             status = self._why_end(Status.RESTART)
             while status is None:
@@ -138,6 +139,8 @@ class Leader:
             return "SIGTERM"
         if asked := self._others.wanting_end(self._life):
             return f"SIGTERM of {listed(asked)}"
+        if self._board.has_come(NEXT):
+            return "another host 0 wants to lead"
         if self._is_budget_spent():
             return f"the budget of {self._job.budget_hours:g} h is spent"
         if silent := self._others.silent(self._times.answer):
@@ -208,7 +211,8 @@ class Leader:
             self._tick()
 
     def _is_asked_to_end(self) -> bool:
-        return self._stop.requested or bool(self._others.wanting_end(self._life))
+        asked = self._others.wanting_end(self._life)
+        return self._stop.requested or bool(asked) or self._board.has_come(NEXT)
 
     def _is_budget_spent(self) -> bool:
         return time.time() - self._first_start > 3600 * self._job.budget_hours

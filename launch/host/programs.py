@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from common.gcs_reads import gcs_environment
 from launch.host.child import Child
@@ -62,12 +62,12 @@ class Programs:
         told = self._slice() if self.has_worker else self._cluster()
         return Child([*self.client, *arguments], gcs_environment() | told)
 
-    def _slice(self) -> Mapping[str, str]:
+    def _slice(self) -> dict[str, str]:
         name = ",".join(f"grpc://{address}" for address in self.place.addresses)
         # The chips are the workers'; two processes cannot have them.
         return self._past_proxies() | {"TPU_NAME": name, "TPU_LOAD_LIBRARY": "0"}
 
-    def _cluster(self) -> Mapping[str, str]:
+    def _cluster(self) -> dict[str, str]:
         if len(self.place.addresses) == 1:
             return {}
         config = {

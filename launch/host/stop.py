@@ -7,8 +7,12 @@ from collections.abc import Callable
 from common.errors import Restart
 
 
+class Stopped(Restart):
+    """It has come while there is nothing to be saved."""
+
+
 class Stop:
-    """Hears SIGTERM from its making on; until `defer` it ends the process with 75."""
+    """Hears SIGTERM from its making on; until `defer` it raises Stopped."""
 
     def __init__(self):
         self._since: float | None = None
@@ -31,6 +35,6 @@ class Stop:
 
     def _hear(self, *_: object) -> None:
         if self._tell is None:
-            raise Restart("stopped by SIGTERM")
+            raise Stopped("stopped by SIGTERM")
         self._since = self._since or time.monotonic()
         self._tell()

@@ -1,6 +1,6 @@
 """`python -m launch.host` with stand-ins for worker and client, and less patience.
 
-    LAUNCH_JOB=... LAUNCH_HOSTS=... MACHINE=... python -m tests.support.storm
+LAUNCH_JOB=... LAUNCH_HOSTS=... MACHINE=... python -m tests.support.storm
 """
 
 import os

@@ -1,8 +1,8 @@
 """Stands for the client: as small as a trainer can be that holds its folder for real.
 
-It counts to LAST through all of its workers, with a checkpoint every EVERY steps that is
-committed by `train.checkpoints.commit`, and ends with 75 where a worker is gone or
-SIGTERM has come. TensorFlow is not there: a bucket is asked without it.
+It counts to LAST through all of its workers, with a checkpoint every EVERY steps that
+`train.checkpoints.commit` commits, and ends with 75 where a worker is gone or SIGTERM
+has come. TensorFlow is not there: a bucket is asked without it.
 """
 
 import os
@@ -10,13 +10,9 @@ import signal
 import socket
 import sys
 import time
-import types
 import uuid
 
-# What is slow to import, and not asked of a bucket.
-for name in ("tensorflow", "common.gfiles"):
-    sys.modules[name] = types.ModuleType(name)
-
+import tests.support.no_tensorflow  # noqa: F401 (before what imports it)
 from common import claims, cli, gcs
 from common.errors import Restart, UserError
 from tests.support import storm
@@ -109,7 +105,7 @@ def train(folder: str) -> None:
             if stopped:
                 save(folder, step, x, claim.check)
                 raise Restart("stopped by SIGTERM")
-            time.sleep(0.03)
+            time.sleep(0.1)
             x, step = update(x), step + 1
             if step % EVERY == 0:
                 save(folder, step, x, claim.check)

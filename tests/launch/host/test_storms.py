@@ -7,6 +7,7 @@ run which nobody has disturbed.
 import collections
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -22,7 +23,7 @@ from launch.job.host_job import HostJob
 from tests.support import processes, storm, storm_client
 from tests.support.watched_bucket import assert_one_after_the_other, watched_bucket
 
-SECONDS = 180  # in which a storm, and what follows it, has to be over
+SECONDS = 150  # in which a storm, and what follows it, has to be over
 FINAL = {0, 1, 2, 130}
 AWAY = [{"do": "503"}]
 FLAKY = [{"do": ["503", "drop", "done_503", "429", "truncate"], "chance": 0.03}]
@@ -45,7 +46,8 @@ JOB = HostJob(
 def children(pid: int) -> list[int]:
     try:
         return [
-            int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            int(one)
+            for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ]
     except OSError:
         return []
@@ -212,18 +214,12 @@ def storm_over(seed, tmp_path):
     text = (tmp_path / "said").read_text()
     assert "has had another client" not in text
     assert "Traceback" not in text
-    lives = json_of(content["launch/job.json"])["life"]
+    lives = json.loads(content["launch/job.json"])["life"]
     ends = dict(collections.Counter(engine.ends))
     print(
         f"seed {seed}: {job.hosts} hosts, {dict(happened)}, {lives} lives, "
         f"{engine.restarts} restarts {ends}, {seconds:.0f} s"
     )
-
-
-def json_of(text):
-    import json
-
-    return json.loads(text)
 
 
 def test_a_storm(tmp_path):
