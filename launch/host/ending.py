@@ -6,7 +6,7 @@ from launch.host.stop import Stop
 RUN, END = "run", "end"  # what a leader wants
 # Behind these a job ends. All others say that it goes on in a new life: 75, the signals
 # (137, 143, 139, 134 ...), and what nobody knows.
-FINAL = (Status.OK, Status.NO, Status.MISTAKE, Status.INTERRUPTED)
+FINAL: tuple[int, ...] = (Status.OK, Status.NO, Status.MISTAKE, Status.INTERRUPTED)
 _LEAVE_SECONDS = 5.0  # before the engine's SIGKILL
 _TELL_SECONDS = 5.0  # ... for the others to hear of the end
 

@@ -24,12 +24,8 @@ class Follower:
           times: see there.
           stop: SIGTERM.
         """
-        self._programs, self._board, self._times, self._stop = (
-            programs,
-            board,
-            times,
-            stop,
-        )
+        self._programs, self._board = programs, board
+        self._times, self._stop = times, stop
         self._deadlines = Deadlines(programs.job.grace_seconds)
         has_worker = programs.has_worker
         self._server = Server(

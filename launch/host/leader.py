@@ -3,7 +3,8 @@
 import math
 import time
 
-from common.console import count, say
+from common import claims
+from common.console import count, escaped, say
 from common.errors import Restart, Status, UserError
 from launch.host import progress
 from launch.host.board import NEXT, Board
@@ -12,7 +13,7 @@ from launch.host.ending import END, FINAL, RUN, Deadlines
 from launch.host.others import Others, listed
 from launch.host.programs import Programs
 from launch.host.server import ENDED, SERVES, Server
-from launch.host.stop import Stop
+from launch.host.stop import Stop, Stopped
 from launch.host.times import Times
 
 
@@ -35,7 +36,7 @@ class Leader:
         self._server = Server(programs.start_worker, programs.why_silent, times.end)
         self._client: Child | None = None
         self._lost_at: float | None = None
-        self._gives_up = False
+        self._missing: str | None = None  # which hosts, for good
 
         self._life = board.before.get("life", 0)
         self._is_ours = board.before.get("submission") == self._job.submission
@@ -52,7 +53,7 @@ class Leader:
           UserError: the folder of the run may not be read.
           Restart: the board is away, or another process leads.
         """
-        status: int = self._board.before.get("status", -1)
+        status: int | None = self._board.before.get("status")
         if self._is_ours and status in FINAL:
             self._say(f"this submission has ended with {status} before")
             return status
@@ -89,8 +90,9 @@ class Leader:
         self._board.sync(now=True)
         if self._programs.has_worker:
             self._server.serve(self._life)
-        status = self._run_client() if self._are_ready() else Status.RESTART
-        if self._gives_up or self._is_asked_to_end():
+        is_ready = self._are_ready() and self._is_free()
+        status = self._run_client() if is_ready else Status.RESTART
+        if self._why_leave():
             return status
         self._count_progress()
         return self._status_of_all(status)
@@ -99,17 +101,13 @@ class Leader:
         """Wait until every host serves this life; False where one does not."""
         until = time.monotonic() + self._times.answer
         while late := self._late():
-            if self._is_asked_to_end() or self._lost():
+            if self._why_leave() or self._lost():
                 return False
             if time.monotonic() > until:
                 seconds = f"{self._times.answer:,.0f} s"
-                self._say(f"{listed(late, 'does')} not serve within {seconds}: ending")
-                self._gives_up = True
+                self._missing = f"{listed(late, 'does')} not serve within {seconds}"
                 return False
             self._tick()
-        hosts = count(self._job.hosts, "host")
-        what = f"workers on {hosts}" if self._programs.has_worker else hosts
-        self._say(f"life {self._life}: {what}")
         return True
 
     def _late(self) -> list[int]:
@@ -118,8 +116,24 @@ class Leader:
         # Nor may a client run before it stands there that this host leads.
         return late if own and self._board.is_posted else [0, *late]
 
+    def _is_free(self) -> bool:
+        """See that no client of a host 0 that hangs has the run: ours would be refused."""
+        try:
+            with self._stop.at_once(), claims.hold(self._job.model_dir, "a job"):
+                return True
+        except claims.Held as by:
+            self._say(f"another client still runs: {by}")
+        except Stopped:
+            raise
+        except Restart as away:
+            self._say(str(away))
+        return False
+
     def _run_client(self) -> int:
         """Run the client to its end; return how it has ended."""
+        hosts = count(self._job.hosts, "host")
+        what = f"workers on {hosts}" if self._programs.has_worker else hosts
+        self._say(f"life {self._life}: {what}")
         self._client = client = self._programs.start_client()
         until = math.inf
         while (status := client.status) is None:
@@ -135,12 +149,8 @@ class Leader:
         return status
 
     def _why_stop_client(self) -> str | None:
-        if self._stop.requested:
-            return "SIGTERM"
-        if asked := self._others.wanting_end(self._life):
-            return f"SIGTERM of {listed(asked)}"
-        if self._board.has_come(NEXT):
-            return "another host 0 wants to lead"
+        if why := self._why_leave():
+            return why
         if self._is_budget_spent():
             return f"the budget of {self._job.budget_hours:g} h is spent"
         if silent := self._others.silent(self._times.answer):
@@ -185,34 +195,40 @@ class Leader:
         if status in FINAL:
             self._say(f"the client has ended with {status}: so do all hosts")
             return status
-        if self._gives_up or self._is_asked_to_end():
+        if why := self._why_leave():
+            self._say(f"{why}: ending with 75")
             return Status.RESTART
         if self._is_budget_spent():
             hours = f"budget of {self._job.budget_hours:g} h"
-            self._say(f"{hours} spent: {self._saved()}, ending")
+            self._say(f"{hours} spent; {self._newest()}; ending")
             return Status.OK
         if self._fruitless >= self._job.restarts_without_progress:
             lives = count(self._fruitless, "life", "lives")
-            self._say(
-                f"{lives} without a new checkpoint: {self._saved()}, ending with 1"
-            )
+            self._say(f"{lives} brought no checkpoint; {self._newest()}; ending with 1")
             return Status.NO
         return None
 
-    def _saved(self) -> str:
-        return "none is there" if self._step < 0 else f"saved at step {self._step:,}"
+    def _newest(self) -> str:
+        there = "there is none" if self._step < 0 else f"of step {self._step:,}"
+        return f"the newest checkpoint: {there}"
 
     def _back_off(self, status: int) -> None:
         waits = self._times.backoff
         seconds = waits[min(self._fruitless, len(waits) - 1)]
         self._say(f"life {self._life} has ended with {status}: again in {seconds:g} s")
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not self._is_asked_to_end():
+        while time.monotonic() < until and not self._why_leave():
             self._tick()
 
-    def _is_asked_to_end(self) -> bool:
-        asked = self._others.wanting_end(self._life)
-        return self._stop.requested or bool(asked) or self._board.has_come(NEXT)
+    def _why_leave(self) -> str | None:
+        """Return why this slice cannot go on, on which others may; None if it can."""
+        if self._stop.requested:
+            return "SIGTERM"
+        if asked := self._others.wanting_end(self._life):
+            return f"SIGTERM of {listed(asked)}"
+        if self._board.has_come(NEXT):
+            return "another host 0 wants to lead"
+        return self._missing
 
     def _is_budget_spent(self) -> bool:
         return time.time() - self._first_start > 3600 * self._job.budget_hours
@@ -245,4 +261,4 @@ class Leader:
         self._board.sync()
 
     def _say(self, line: str) -> None:
-        say(f"{self._programs.place}: {line}")
+        say(escaped(f"{self._programs.place}: {line}"))

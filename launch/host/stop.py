@@ -1,8 +1,9 @@
 """SIGTERM, by which an engine takes a host away."""
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from common.errors import Restart
 
@@ -23,6 +24,15 @@ class Stop:
         """Leave it to the caller to end; `tell` is called when SIGTERM comes."""
         self._tell = tell
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise Stopped in the block, in which there is nothing to be saved."""
+        tell, self._tell = self._tell, None
+        try:
+            yield
+        finally:
+            self._tell = tell
+
     @property
     def requested(self) -> bool:
         """Whether it has come."""
@@ -34,7 +44,7 @@ class Stop:
         return 0.0 if self._since is None else time.monotonic() - self._since
 
     def _hear(self, *_: object) -> None:
+        self._since = self._since or time.monotonic()
         if self._tell is None:
             raise Stopped("stopped by SIGTERM")
-        self._since = self._since or time.monotonic()
         self._tell()

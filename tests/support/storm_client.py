@@ -15,7 +15,7 @@ import uuid
 import tests.support.no_tensorflow  # noqa: F401 (before what imports it)
 from common import claims, cli, gcs
 from common.errors import Restart, UserError
-from tests.support import storm
+from tests.support import quick_host
 from tests.support.storm_worker import SETTINGS, TOKEN_BYTES
 from train.checkpoints import commit
 from train.distribution.workers import _HELLO
@@ -113,7 +113,7 @@ def train(folder: str) -> None:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    storm.hasten()
+    quick_host.hasten()
     os.environ["GOOGLE_AUTH_TOKEN_FOR_TESTING"] = f"client-{os.getpid()}"
     [folder] = [one[12:] for one in sys.argv if one.startswith("--model_dir=")]
     return cli.run_command(lambda: train(folder))

@@ -5,106 +5,31 @@ run which nobody has disturbed.
 """
 
 import collections
-import contextlib
-import dataclasses
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from launch.host.identity import HOSTS, INDEX
-from launch.job.host_job import HostJob
-from tests.support import processes, storm, storm_client
+from tests.support import quick_host, slices, storm_client
+from tests.support.slices import Slice, send
 from tests.support.watched_bucket import assert_one_after_the_other, watched_bucket
 
 SECONDS = 150  # in which a storm, and what follows it, has to be over
 FINAL = {0, 1, 2, 130}
 AWAY = [{"do": "503"}]
+# What the slice does that the engine believes gone.
+REPLACED = ["freeze", "hang", "leave"]
 FLAKY = [{"do": ["503", "drop", "done_503", "429", "truncate"], "chance": 0.03}]
-JOB = HostJob(
-    name="storm",
-    submission="storm-1",
-    machines="tpu",
-    generation="v5e",
-    hosts=3,
-    gin_files=(),
-    gin_params=(),
-    data_dir="gs://bucket/data",
-    model_dir="gs://bucket/run",
-    budget_hours=1.0,
-    restarts_without_progress=1000,
-    grace_seconds=10.0,
-)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [
-            int(one)
-            for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def send(pid: int, sent: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, sent)
-
-
-class Machines:
-    """A slice: host scripts by number."""
-
-    def __init__(self, job, name, environment, said):
-        self.job, self.name = job, name
-        ports = processes.free_ports(job.hosts)
-        self._environment = os.environ | environment | job.to_environment()
-        self._environment |= {
-            HOSTS: ",".join(f"127.0.0.1:{port}" for port in ports),
-            "MACHINE": name,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-        self._said = said
-        self.hosts = {}
-        for number in range(job.hosts):
-            self.start(number)
-
-    def start(self, number):
-        self.hosts[number] = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.storm"],
-            env=self._environment | {INDEX: str(number)},
-            stdout=self._said,
-            stderr=self._said,
-        )
-
-    def pids(self, number):
-        """The host script and its children."""
-        pid = self.hosts[number].pid
-        return [pid, *children(pid)]
-
-    def send(self, sent):
-        """To everything there."""
-        for number in self.hosts:
-            for pid in self.pids(number):
-                send(pid, sent)
-
-    def kill(self):
-        for process in self.hosts.values():
-            process.kill()
-            process.wait()
 
 
 class Engine:
     """Starts hosts again, as SkyPilot (all) or Kubernetes in place (each) does."""
 
     def __init__(self, job, environment, said, *, all_at_once):
-        self._make = lambda name: Machines(job, name, environment, said)
+        environment = environment | {"CLIENT": slices.STORM_CLIENT}
+        self._make = lambda name: Slice(job, environment, said, machine=name)
         self._all_at_once = all_at_once
         self.slice, self.left, self.ends = self._make("slice-0"), [], []
         self.restarts = 0
@@ -123,9 +48,13 @@ class Engine:
         ended = {*found.values()}
         return ended if ended <= FINAL else None
 
-    def replace(self):
+    def replace(self, how):
         """Give up a slice that only seems to be gone, and take another."""
-        self.slice.send(signal.SIGSTOP)
+        if how == "freeze":
+            self.slice.send(signal.SIGSTOP)
+        elif how == "hang":  # its client goes on
+            for process in self.slice.hosts.values():
+                send(process.pid, signal.SIGSTOP)
         self.left.append(self.slice)
         self.slice = self._make(f"slice-{len(self.left)}")
 
@@ -138,7 +67,7 @@ class Engine:
 def disturb(dice, engine, store):
     """Let one thing happen; return what, and how it passes."""
     what = dice.choice(
-        ["client", "worker", "host", "stop", "stop", "away", "sigterm", "replace"]
+        ["client", "worker", "host", "stop", "stop", "away", "sigterm", *REPLACED]
     )
     number = dice.randrange(len(engine.slice.hosts))
     host, *below = engine.slice.pids(number)
@@ -160,7 +89,7 @@ def disturb(dice, engine, store):
         store.faults = AWAY
         return what, lambda: setattr(store, "faults", FLAKY)
     elif not engine.left:
-        engine.replace()
+        engine.replace(what)
         left = engine.left[-1]
         return what, lambda: left.send(signal.SIGCONT)
     else:
@@ -185,14 +114,14 @@ def weather(seed, store, engine):
         if left and now >= next_at:
             what, undo = disturb(dice, engine, store)
             happened[what] += 1
-            pending.append((now + dice.uniform(0.1, 2 * storm.STALE), undo))
+            pending.append((now + dice.uniform(0.1, 2 * quick_host.STALE), undo))
             left, next_at = left - 1, now + dice.uniform(0, 2)
         time.sleep(0.05)
 
 
 def storm_over(seed, tmp_path):
     dice = random.Random(-1 - seed)
-    job = dataclasses.replace(JOB, hosts=dice.randint(1, 3))
+    job = slices.job(hosts=dice.randint(1, 3), restarts_without_progress=1000)
     with (
         watched_bucket(tmp_path) as (store, watched, environment),
         (tmp_path / "said").open("w") as said,

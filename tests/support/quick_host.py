@@ -1,6 +1,6 @@
 """`python -m launch.host` with stand-ins for worker and client, and less patience.
 
-LAUNCH_JOB=... LAUNCH_HOSTS=... MACHINE=... python -m tests.support.storm
+LAUNCH_JOB=... LAUNCH_HOSTS=... MACHINE=... python -m tests.support.quick_host
 """
 
 import os
@@ -47,7 +47,7 @@ def main() -> int:
         job,
         identity.find(job),
         worker=[sys.executable, "-IS", str(_HERE / "storm_worker.py")],
-        client=[sys.executable, "-m", "tests.support.storm_client"],
+        client=[sys.executable, *os.environ["CLIENT"].split()],
     )
     return cli.run_command(lambda: host.run(programs, times))
 
