@@ -117,17 +117,30 @@ class Leader:
         return late if own and self._board.is_posted else [0, *late]
 
     def _is_free(self) -> bool:
-        """See that no client of a host 0 that hangs has the run: ours would be refused."""
+        """Wait until no other client has the run, as that of a host 0 that hangs.
+
+        It would refuse ours, whose end would be that of the job.
+        """
+        until, why = time.monotonic() + self._times.alone, ""
+        while found := self._why_held():
+            if found != why:
+                self._say(f"waiting for the run: {found}")
+            why = found
+            if time.monotonic() > until:
+                self._missing = "another client has the run"
+            if self._why_leave():
+                return False
+            self._wait(self._times.poll)
+        return True
+
+    def _why_held(self) -> str:
         try:
             with self._stop.at_once(), claims.hold(self._job.model_dir, "a job"):
-                return True
-        except claims.Held as by:
-            self._say(f"another client still runs: {by}")
+                return ""
         except Stopped:
             raise
-        except Restart as away:
-            self._say(str(away))
-        return False
+        except (claims.Held, Restart) as why:  # or the bucket does not tell now
+            return str(why)
 
     def _run_client(self) -> int:
         """Run the client to its end; return how it has ended."""
@@ -216,6 +229,9 @@ class Leader:
         waits = self._times.backoff
         seconds = waits[min(self._fruitless, len(waits) - 1)]
         self._say(f"life {self._life} has ended with {status}: again in {seconds:g} s")
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._why_leave():
             self._tick()
