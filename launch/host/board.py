@@ -104,13 +104,15 @@ class Board:
         said = self._heard[name]
         return said if said.items() >= self._sender.items() else {}
 
-    def has_come(self, name: str) -> bool:
-        """Whether another, of any machines for this submission, speaks since a while.
+    def heard_of_any(self, name: str) -> dict[str, Any]:
+        """Return another's last words, of whichever machines of this submission."""
+        said = self._heard[name]
+        submission = self._sender["submission"]
+        return said if said.get("submission") == submission else {}
 
-        What stood there at the first look does not count.
-        """
-        submission = self._heard[name].get("submission")
-        return self._signs[name] > 0 and submission == self._sender["submission"]
+    def has_come(self, name: str) -> bool:
+        """Whether another, of any machines, has spoken since the first look at it."""
+        return self._signs[name] > 0 and bool(self.heard_of_any(name))
 
     def silent_seconds(self, name: str) -> float:
         """Return for how long another has given no sign of life, while one could."""

@@ -61,9 +61,13 @@ class Follower:
 
     def _heed(self) -> int | None:
         """Do what the leader says; return with what to end, if so."""
+        last: int | None = self._board.heard_of_any(JOB).get("status")
+        if last in FINAL:  # perhaps on other machines
+            self._say(f"the job has ended with {last}")
+            return last
         job = self._board.heard(JOB)
-        if job.get("want") == END and (self._obeys or job["status"] in FINAL):
-            self._say(f"the job has ended with {job['status']}")
+        if job.get("want") == END and self._obeys:
+            self._say("the job goes on with its next start")
             return job["status"]
         if job.get("want") == RUN and job["life"] != self._server.life:
             self._obeys = True

@@ -46,12 +46,14 @@ def test_each_hears_the_others(folder):
 
 def test_other_slices_and_submissions_are_not_heard(folder):
     leader = board(folder, JOB, [host_name(1)])
-    for other in ({"machines": "n"}, {"submission": "job-2"}):
-        stranger = board(folder, host_name(1), **other)
+    for machines, submission in (("n", "job-1"), ("m", "job-2")):
+        stranger = board(folder, host_name(1), (), submission, machines)
         stranger.post(life=1)
         stranger.sync()
         leader.sync()
         assert leader.heard(host_name(1)) == {}
+        is_ours = submission == "job-1"
+        assert bool(leader.heard_of_any(host_name(1))) == is_ours
 
 
 def test_who_comes_later_has_the_place(folder):
