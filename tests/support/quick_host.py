@@ -11,7 +11,7 @@ from common import cli, outages
 from common.claims import bucket, holder
 
 STALE = 2.0
-_HERE = Path(__file__).parent
+_WORKER = f"-IS {Path(__file__).with_name('storm_worker.py')}"
 
 
 def hasten() -> None:
@@ -37,8 +37,8 @@ def main() -> int:
         write=0.05,
         answer=float(os.environ.get("ANSWER", "30")),
         alone=float(os.environ.get("ALONE", "30")),
-        end=0.5,
-        lost=2.0,
+        end=2.0,
+        lost=float(os.environ.get("LOST", "2")),
         report=3.0,
         backoff=(0.05, 0.1),
     )
@@ -46,7 +46,7 @@ def main() -> int:
     programs = Programs(
         job,
         identity.find(job),
-        worker=[sys.executable, "-IS", str(_HERE / "storm_worker.py")],
+        worker=[sys.executable, *os.environ.get("WORKER", _WORKER).split()],
         client=[sys.executable, *os.environ["CLIENT"].split()],
     )
     return cli.run_command(lambda: host.run(programs, times))
