@@ -5,7 +5,7 @@
 
 `python -m launch.host` starts it. It listens on all interfaces, as each server of
 TensorFlow's does, and whoever reaches one may run what he likes; so only connections
-from hosts of the slice get there. It ends with SIGTERM.
+from hosts of the slice get there, by a filter of the kernel's. It ends with SIGTERM.
 """
 
 import argparse
@@ -118,6 +118,7 @@ def serve(port: int, callers: Sequence[listening.Address], config: Any = None) -
     Raises:
       UserError: another process listens there.
     """
+    os.environ["TF_GRPC_REUSE_PORT"] = "1"  # or no guard could have it, too
     # Only now: the environment has to be there before it.
     import tensorflow as tf
 
