@@ -92,6 +92,33 @@ def read(
     return answer.content if answer.ok else None
 
 
+def names(folder: str, begin: str, *, patience: float = PATIENCE_SECONDS) -> list[str]:
+    """Return the names of a folder's own objects that begin so, without the folder.
+
+    Args:
+      folder: gs://bucket/folder.
+      begin: of the names that are meant.
+      patience: as of `look`, as are the errors.
+    """
+    bucket, name = _parts(f"{folder}/")
+    query = {
+        "prefix": f"{name}{begin}",
+        "delimiter": "/",
+        "fields": "items(name),nextPageToken",
+    }
+    found = []
+    while True:
+        url = f"{_ROOT}/storage/v1/b/{_quoted(bucket)}/o"
+        answer = _ask("GET", folder, url, query, patience=patience)
+        if not answer.ok:
+            raise _refused("list", folder, answer)
+        said = answer.json()
+        found += [one["name"].removeprefix(name) for one in said.get("items", ())]
+        if "nextPageToken" not in said:
+            return found
+        query["pageToken"] = said["nextPageToken"]
+
+
 def write(
     path: str, data: bytes, generation: int, *, patience: float = PATIENCE_SECONDS
 ) -> int | None:

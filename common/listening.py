@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError, one_line
@@ -25,8 +25,10 @@ _LISTENING = "0A"  # of /proc/net/tcp
 _SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51
 # Classic BPF: instructions, and where the header of the network begins.
 _LOAD_WORD, _LOAD_BYTE, _AND, _IF_EQUAL, _RETURN = 0x20, 0x30, 0x54, 0x15, 0x06
+_JUMP = 0x05
 _HEADER = 0xFFF00000
-_IPV4_TO, _IPV6_TO = _HEADER + 16, _HEADER + 24
+# Where addresses are in it, of IPv4 and of IPv6: a packet's goal, and its origin.
+OWN, CALLER = {4: 16, 6: 24}, {4: 12, 6: 8}
 # Numbers of the sockets at a port, in the order in which they came. As a filter of the
 # guard's own, 0 is how many bytes it gets.
 _GUARD, _SERVER = (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 1)
@@ -101,13 +103,16 @@ def toward(host: str, port: int) -> str:
         return probe.getsockname()[0]
 
 
-def guard(port: int, allowed: Sequence[Address]) -> socket.socket:
+def guard(
+    port: int, allowed: Sequence[Address], *, of: Mapping[int, int] = OWN
+) -> socket.socket:
     """Take a port for a server of this process, which then listens there, too.
 
     Args:
       port: where nobody else listens, for TensorFlow would share it; 0 is any.
       allowed: addresses of this machine at which the server is to be reached; none for
         all.
+      of: CALLER where they are those of the machines that may reach it.
 
     Returns:
       What has the port, to be kept open as long as the server runs.
@@ -126,7 +131,7 @@ def guard(port: int, allowed: Sequence[Address]) -> socket.socket:
         guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if allowed:
             _attach(guard, _SO_ATTACH_FILTER, [_GUARD])
-            _attach(guard, _SO_ATTACH_REUSEPORT_CBPF, _program(allowed))
+            _attach(guard, _SO_ATTACH_REUSEPORT_CBPF, _program(allowed, of))
             guard.listen()
     except OSError as error:
         guard.close()
@@ -194,21 +199,24 @@ def _address(text: str) -> Address:
     return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
 
 
-def _program(allowed: Sequence[Address]) -> list[_Instruction]:
-    """Return what gives the server what comes for these addresses, else the guard."""
-    words = {4: [], 6: []}
+def _program(
+    allowed: Sequence[Address], offsets: Mapping[int, int]
+) -> list[_Instruction]:
+    """Return what gives the server what these addresses are in, else the guard."""
+    steps = {4: [], 6: []}
     for address in allowed:
-        words[address.version].append(
-            struct.unpack(f"!{len(address.packed) // 4}I", address.packed)
-        )
-    ipv4 = [step for one in words[4] for step in _matches(one, _IPV4_TO)] + [_GUARD]
-    ipv6 = [step for one in words[6] for step in _matches(one, _IPV6_TO)] + [_GUARD]
+        words = struct.unpack(f"!{len(address.packed) // 4}I", address.packed)
+        begin = _HEADER + offsets[address.version]
+        steps[address.version] += _matches(words, begin)
+    ipv4 = [*steps[4], _GUARD]
     return [
         (_LOAD_BYTE, 0, 0, _HEADER),
         (_AND, 0, 0, 0xF0),  # the version
-        (_IF_EQUAL, 0, len(ipv4), 0x40),
+        (_IF_EQUAL, 1, 0, 0x40),
+        (_JUMP, 0, 0, len(ipv4)),  # which a condition's jump may be too short for
         *ipv4,
-        *ipv6,
+        *steps[6],
+        _GUARD,
     ]
 
 

@@ -10,6 +10,7 @@ FOUND = commands.find()
 # Processes that a command starts for itself.
 NO_COMMAND = {
     "launch.engines.checks.checker",
+    "launch.host.tied",
     "launch.rehearsal.client",
     "launch.rehearsal.worker",
     "search.engine.evaluation",

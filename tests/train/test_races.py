@@ -13,15 +13,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from tests.support import processes, racing_trainer
-from tests.support.bucket import QUICK
-from tests.support.fake_gcs import serve
 from tests.support.folders import content
+from tests.support.watched_bucket import assert_one_after_the_other, watched_bucket
 
 STALE = 3.0
 FAULTS = ["503", "drop", "done_503", "429", "truncate"]
@@ -174,55 +172,6 @@ def assert_never_two_inside(log, killed):
             inside = {int(pid)}
         else:
             inside.discard(int(pid))
-
-
-class Watched(dict):
-    """Objects of a bucket that know who has given them their names."""
-
-    def __init__(self, who):
-        super().__init__()
-        self.who, self.changes = who, collections.defaultdict(list)
-
-    def _note(self, name, new):
-        run, _, rest = name.partition("/")
-        is_named = re.fullmatch(r"(best/)?(scores-)?ckpt-.*|(summary|run)\.json", rest)
-        old = self.get(name)
-        is_same = new is not None and old is not None and old.blob is new.blob
-        if is_named and ".part-" not in rest and not is_same:
-            self.changes[run].append((self.who.token, name))
-
-    def __setitem__(self, name, new):
-        self._note(name, new)
-        super().__setitem__(name, new)
-
-    def __delitem__(self, name):
-        self._note(name, None)
-        super().__delitem__(name)
-
-
-@contextlib.contextmanager
-def watched_bucket(tmp_path):
-    server, store, environment = serve(tmp_path / "served", writes_per_second=0)
-    who = threading.local()
-
-    def remember(headers, *, xml):
-        del xml
-        who.token = headers.get("Authorization", "")
-
-    store.tokens.demand = remember
-    watched = store.buckets["bucket"] = Watched(who)
-    try:
-        yield store, watched, environment | QUICK
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def assert_one_after_the_other(changes):
-    """Who has begun to write does so until another does, and never again."""
-    order = [who for who, _ in changes]
-    begun = [who for n, who in enumerate(order) if n == 0 or order[n - 1] != who]
-    assert len(begun) == len(set(begun)), changes
 
 
 def races_in_a_bucket(tmp_path, numbers):

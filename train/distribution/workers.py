@@ -129,7 +129,7 @@ def wait(tpu: Slice, is_stopped: Callable[[], bool] = lambda: False) -> None:
     global _driven
     has_waited = waiting.until_all_answer(
         tpu.addresses,
-        _why_silent,
+        why_silent,
         lambda missing: f"TPU {tpu.name!r}: waiting for {missing}",
         is_stopped=is_stopped,
         limit_seconds=_LIMIT_SECONDS,
@@ -139,7 +139,8 @@ def wait(tpu: Slice, is_stopped: Callable[[], bool] = lambda: False) -> None:
     _driven = tpu
 
 
-def _why_silent(address: str) -> str | None:
+def why_silent(address: str) -> str | None:
+    """Return why no worker answers at "host:port"; None where one does."""
     return waiting.why_silent(address, _greet)
 
 
@@ -170,7 +171,7 @@ def _missing() -> list[str]:
     if _driven is None or not _driven.addresses:
         return []
     with concurrent.futures.ThreadPoolExecutor(len(_driven.addresses)) as pool:
-        return waiting.silent(_driven.addresses, _why_silent, pool)
+        return waiting.silent(_driven.addresses, why_silent, pool)
 
 
 def describe() -> str:

@@ -174,7 +174,7 @@ def test_who_is_lost():
 )
 def test_another_service_is_no_worker(said, why):
     with listening(answers=True, said=said) as address:
-        assert workers._why_silent(address) == why
+        assert workers.why_silent(address) == why
 
 
 def test_nobody_waits_for_ever(monkeypatch, capsys):
@@ -263,10 +263,10 @@ def test_tensorflow_s_own_service_answers_and_stopped_does_not(monkeypatch):
         address = process.stdout.readline().strip().removeprefix("grpc://")
         try:
             monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 60.0)
-            before = workers._why_silent(address)
+            before = workers.why_silent(address)
             monkeypatch.setattr(waiting, "_ANSWER_SECONDS", 0.5)
             process.send_signal(signal.SIGSTOP)
             os.waitpid(process.pid, os.WUNTRACED)  # all of its threads
-            assert (before, workers._why_silent(address)) == (None, "timed out")
+            assert (before, workers.why_silent(address)) == (None, "timed out")
         finally:
             process.kill()

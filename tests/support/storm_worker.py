@@ -1,0 +1,47 @@
+"""Stands for a worker: greets as gRPC does, and serves one client only.
+
+It is asked for its port by --hosts and --number, as the real one is.
+"""
+
+import socket
+import sys
+import threading
+
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+HELLO_BYTES, TOKEN_BYTES = 33, 32
+clients = set()
+
+
+def serve(call):
+    with call:
+        call.settimeout(30)
+        try:
+            if len(receive(call, HELLO_BYTES)) < HELLO_BYTES:
+                return
+            call.sendall(SETTINGS)
+            token = receive(call, TOKEN_BYTES)
+            if len(token) == TOKEN_BYTES:
+                clients.add(token)
+                call.sendall(b"1" if clients == {token} else b"2")
+        except OSError:
+            return
+
+
+def receive(call, count):
+    found = b""
+    while len(found) < count and (more := call.recv(count - len(found))):
+        found += more
+    return found
+
+
+def main():
+    flags = dict(text.lstrip("-").split("=", 1) for text in sys.argv[1:])
+    address = flags["hosts"].split(",")[int(flags["number"])]
+    server = socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+    while True:
+        call, _ = server.accept()
+        threading.Thread(target=serve, args=(call,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
