@@ -16,6 +16,10 @@ from launch.job.machines import GpuHosts, Machines, TpuSlice
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
+class NoSuchSlice(UserError):  # noqa: N818 (as UserError)
+    """A job file is sound, but nobody sells the slice that it names."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """A job as its file says it; see schema.json for what each means.
@@ -94,7 +98,8 @@ def load(path: str) -> Job:
     """Read a job file.
 
     Raises:
-      UserError: one line: "job.yaml:12: machines.slice: ...".
+      UserError: one line: "job.yaml:12: budget.hours: ..."; a NoSuchSlice where the
+        slice alone is wrong.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -202,7 +207,8 @@ def _machines(located: Located, said: Mapping[str, Any]) -> Machines:
     try:
         return TpuSlice.parse(said["slice"])
     except UserError as error:
-        raise _mistake(located, ["machines", "slice"], str(error)) from error
+        wrong = _mistake(located, ["machines", "slice"], str(error))
+        raise NoSuchSlice(str(wrong)) from error
 
 
 def _check_zones(located: Located, zones: list[str]) -> None:

@@ -1,0 +1,127 @@
+"""The network: hosts reach each other and Google, and nobody else reaches them."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from common.console import named
+from launch.doctor.case import Case, command
+from launch.doctor.findings import Finding, fails, ok
+from launch.job.machines import GpuHosts, Machines
+
+# Of a TPU's hosts gRPC, libtpu and the mesh; TensorFlow's servers ask nobody who he is.
+_TPU_PORTS = (8470, 8471, 8476)
+_GPU_PORTS = (2222,)  # of TF_CONFIG
+_PRIVATE = [
+    *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    ipaddress.ip_network("100.64.0.0/10"),
+    ipaddress.ip_network("fc00::/7"),
+]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def ports_of(on: Machines) -> tuple[int, ...]:
+    """Return at which ports the hosts of a job reach each other."""
+    if isinstance(on, GpuHosts):
+        return _GPU_PORTS if on.hosts > 1 else ()
+    return _TPU_PORTS
+
+
+def network(case: Case) -> Finding:
+    """Check the subnetwork, and the rules of its network's firewall.
+
+    Rules that belong to no network but to a policy, of the organisation say, are not
+    looked at.
+    """
+    job = case.job
+    of_project = f"--project={job.project}"
+    path = f"projects/{job.project}/regions/{job.region}/subnetworks/{job.subnetwork}"
+    found = case.google.get("compute", path)
+    if found is None:
+        words = ("networks", "subnets", "list", f"--network={job.network}", of_project)
+        return fails(
+            f"{job.region} has no subnetwork {job.subnetwork}",
+            command("gcloud", "compute", *words),
+        )
+    if not found.get("privateIpGoogleAccess"):
+        words = ("networks", "subnets", "update", job.subnetwork, of_project)
+        flags = (f"--region={job.region}", "--enable-private-ip-google-access")
+        return fails(
+            f"{job.subnetwork} has no Private Google Access: hosts without external "
+            "addresses reach no bucket",
+            command("gcloud", "compute", *words, *flags),
+        )
+    rules = [rule for rule in _rules(case) if _opens(rule, ports_of(job.machines))]
+    return _judged(case, rules, ipaddress.ip_network(found["ipCidrRange"]))
+
+
+def _judged(case: Case, rules: list[dict[str, Any]], subnet: Network) -> Finding:
+    job, ports = case.job, ports_of(case.job.machines)
+    of_project = f"--project={job.project}"
+    rule_command = ("gcloud", "compute", "firewall-rules")
+    if world := [rule["name"] for rule in rules if any(map(_is_public, _from(rule)))]:
+        return fails(
+            f"{named(world)} lets the internet reach {_text(ports)}",
+            " && ".join(command(*rule_command, "delete", n, of_project) for n in world),
+        )
+    inside = [
+        rule for rule in rules if any(subnet.subnet_of(n) for n in _same(rule, subnet))
+    ]
+    if ports and not inside:
+        words = ("create", f"{job.name}-hosts", f"--network={job.network}", of_project)
+        flags = (
+            f"--allow={','.join(f'tcp:{port}' for port in ports)}",
+            f"--source-ranges={subnet}",
+        )
+        return fails(
+            f"no rule lets {subnet} reach {_text(ports)}",
+            command(*rule_command, *words, *flags),
+        )
+    wider = {str(n): rule["name"] for rule in rules for n in _from(rule) if n != subnet}
+    note = "".join(f"; {name} lets {where} in, too" for where, name in wider.items())
+    return ok(f"{subnet} of {job.network}, {_text(ports) or 'no port'} inside{note}")
+
+
+def _text(ports: Iterable[int]) -> str:
+    return ", ".join(map(str, ports))
+
+
+def _rules(case: Case) -> Iterator[dict[str, Any]]:
+    """Yield what lets somebody in, of the job's network."""
+    path = f"projects/{case.job.project}/global/firewalls"
+    for rule in case.google.pages("compute", path, "items"):
+        of_network = rule.get("network", "").rpartition("/")[2] == case.job.network
+        is_in = rule.get("direction", "INGRESS") == "INGRESS"
+        if of_network and is_in and rule.get("allowed") and not rule.get("disabled"):
+            yield rule
+
+
+def _opens(rule: Mapping[str, Any], ports: Iterable[int]) -> bool:
+    """Whether a rule opens one of these ports."""
+    return any(_is_open(entry, port) for entry in rule["allowed"] for port in ports)
+
+
+def _is_open(entry: Mapping[str, Any], port: int) -> bool:
+    if entry["IPProtocol"] not in ("tcp", "6", "all"):
+        return False
+    ranges = (text.partition("-") for text in entry.get("ports", ["0-65535"]))
+    return any(int(low) <= port <= int(high or low) for low, _, high in ranges)
+
+
+def _from(rule: Mapping[str, Any]) -> list[Network]:
+    """Return from where a rule lets in; none where tags or accounts say it."""
+    return [ipaddress.ip_network(one) for one in rule.get("sourceRanges", ())]
+
+
+def _same(rule: Mapping[str, Any], subnet: Network) -> Iterator[Any]:
+    """Yield the ranges of a rule that are of the subnetwork's version of IP."""
+    return (one for one in _from(rule) if one.version == subnet.version)
+
+
+def _is_public(network: Network) -> bool:
+    """Whether addresses of the internet are in a range."""
+    return not any(
+        network.version == private.version and network.subnet_of(private)  # pyright: ignore[reportArgumentType]
+        for private in _PRIVATE
+    )
