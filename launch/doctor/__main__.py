@@ -11,6 +11,7 @@ import argparse
 import collections
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def _name(text: str) -> str:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
     """Print what each check finds; the status says whether one fails."""
+    # So that SIGTERM, too, ends what compiles.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     case = Case(
         path=_readable(arguments.job),
         asks=not arguments.offline,

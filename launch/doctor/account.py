@@ -1,7 +1,7 @@
 """Who asks, in which project, and what that account and the machines' may do."""
 
 from launch.doctor.case import Case, command
-from launch.doctor.findings import Finding, fails, ok
+from launch.doctor.findings import Finding, NotAnswered, fails, ok
 from launch.doctor.google import quoted
 
 _CREATE_TPUS = (
@@ -28,6 +28,8 @@ def credentials(case: Case) -> Finding:
 def project(case: Case) -> Finding:
     """Check that requests count against the job's project."""
     who, wanted = case.google.identity, case.job.project
+    if who.why_not:
+        raise NotAnswered("no credentials")
     if who.quota_project not in (None, wanted):
         return fails(
             f"requests count against {who.quota_project}, and the job is of {wanted}",

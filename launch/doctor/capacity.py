@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.console import count
+from common.errors import UserError
 from launch.doctor.case import Case, command
-from launch.doctor.findings import Finding, fails, ok, unknown
+from launch.doctor.findings import Finding, fails, mistake, ok, unknown
 from launch.doctor.gpus import GPU_TYPES
 from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
@@ -28,6 +29,11 @@ _GONE = ("FAILED", "SUSPENDED")
 def offered(case: Case) -> Finding:
     """Check that the zones offer the type at all."""
     job = case.job
+    if case.slice and case.engine == "jobset":
+        try:
+            _ = case.slice.gke_machine
+        except UserError as error:
+            return mistake(error, "--to=skypilot")
     lack = [zone for zone in job.zones if not _offers(case, zone)]
     name = case.slice.accelerator_type if case.slice else job.machines.name
     if not lack:
@@ -259,7 +265,7 @@ def orphans(case: Case) -> Finding:
                 words = ("queued-resources", "delete", name, *where, "--force")
                 remedies.append(command("gcloud", "compute", "tpus", *words))
         for name, state in _left_nodes(case, zone):
-            left.append(f"TPU VM {name} ({state})")
+            left.append(f"TPU VM {name} ({state}; --node={name} if it is to run)")
             words = ("tpu-vm", "delete", name, *where)
             remedies.append(command("gcloud", "compute", "tpus", *words))
     if left:

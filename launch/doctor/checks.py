@@ -28,8 +28,8 @@ class Check:
 
     Attributes:
       name: in a word or two.
-      how: it is known.
-      remedy: where it fails; what is printed is of the job.
+      how: it is known, in Markdown.
+      remedy: where it fails, likewise; what is printed is made for the job.
       source: a page that says so, of this project or of Google.
       look: finds it out.
     """
@@ -44,7 +44,7 @@ class Check:
 CHECKS = (
     Check(
         "job file",
-        "the schema, launch/job/schema.json",
+        "the schema, `launch/job/schema.json`",
         "the field and its line",
         "docs/doctor.md",
         job.file,
@@ -65,36 +65,36 @@ CHECKS = (
     ),
     Check(
         "compiles and fits",
-        "python -m preflight for the slice; --no_preflight leaves it out",
+        "`python -m preflight` for the slice; --no_preflight leaves it out",
         "the op and its line, or the largest batch",
         "docs/preflight.md",
         job.compiles,
     ),
     Check(
         "credentials",
-        "google.auth.default(), and a token",
-        "gcloud auth application-default login",
+        "`google.auth.default()`, and a token",
+        "`gcloud auth application-default login`",
         f"{_AUTH}/en/latest/reference/google.auth.html",
         account.credentials,
     ),
     Check(
         "project",
         "the credentials' project, and whose quotas requests count against",
-        "gcloud config set project",
+        "`gcloud config set project`",
         f"{_AUTH}/en/latest/reference/google.auth.html",
         account.project,
     ),
     Check(
         "services",
         "serviceusage services.batchGet: compute, storage, tpu or container",
-        "gcloud services enable",
+        "`gcloud services enable`",
         f"{_TPU}/setup-gcp-account",
         account.services,
     ),
     Check(
         "your permissions",
-        "testIamPermissions of the project and of the machines' account",
-        "roles/tpu.admin, roles/iam.serviceAccountUser",
+        "`testIamPermissions` of the project and of the machines' account",
+        "`roles/tpu.admin`, `roles/iam.serviceAccountUser`",
         "https://cloud.google.com/iam/docs/permissions-reference",
         account.permissions,
     ),
@@ -122,7 +122,7 @@ CHECKS = (
     ),
     Check(
         "quota",
-        "serviceusage consumerQuotaMetrics less nodes.list; of GPUs regions.get",
+        "serviceusage `consumerQuotaMetrics` less nodes.list; of GPUs regions.get",
         "ask for more of the metric",
         f"{_TPU}/quota",
         capacity.quota,
@@ -143,7 +143,8 @@ CHECKS = (
     ),
     Check(
         "left behind",
-        "tpu queuedResources.list (FAILED, SUSPENDED) and nodes.list, by the label job",
+        "tpu queuedResources.list (FAILED, SUSPENDED) and nodes.list, by the label "
+        "`job`",
         "delete them",
         f"{_TPU}/queued-resources",
         capacity.orphans,
@@ -151,14 +152,14 @@ CHECKS = (
     Check(
         "machines' account",
         "iam serviceAccounts.get; with --node its scopes, too",
-        "gcloud iam service-accounts create",
+        "`gcloud iam service-accounts create`",
         "https://cloud.google.com/iam/docs/service-account-overview",
         account.service_account,
     ),
     Check(
         "access to the buckets",
         "the policies of the buckets and of the project",
-        "roles/storage.objectUser",
+        "`roles/storage.objectUser`",
         f"{_STORAGE}/access-control/iam-roles",
         storage.access,
     ),
@@ -172,7 +173,7 @@ CHECKS = (
     Check(
         "what the bucket keeps",
         "storage buckets.get: soft delete, versioning, retention, lifecycle",
-        "gcloud storage buckets update",
+        "`gcloud storage buckets update`",
         f"{_STORAGE}/soft-delete",
         storage.keeping,
     ),
@@ -185,7 +186,7 @@ CHECKS = (
     ),
     Check(
         "data",
-        "dataset_info.json and the sizes of all files, by one listing",
+        "`dataset_info.json` and the sizes of all files, by one listing",
         "copy or prepare them again",
         "docs/data.md",
         data.whole,
@@ -207,8 +208,9 @@ CHECKS = (
     ),
     Check(
         "engine",
-        "its own commands: sky check; kubectl get crd, localqueue; gcloud version",
-        "make launch, or what is lacking",
+        "its own commands: `sky check`; `kubectl get crd`, `localqueue`; `gcloud "
+        "version`",
+        "`make launch`, or what is lacking",
         "https://docs.skypilot.co/en/latest/getting-started/installation.html",
         engine.engine,
     ),
@@ -225,7 +227,7 @@ NODE_CHECKS = (
     Check(
         "TPU VM",
         "cloud-tpu-client: state, health, symptoms; tpu nodes.get: scopes",
-        "gcloud compute tpus tpu-vm describe",
+        "`gcloud compute tpus tpu-vm describe`",
         f"{_TPU}/managing-tpus-tpu-vm",
         node.state,
     ),
@@ -238,7 +240,7 @@ NODE_CHECKS = (
     ),
     Check(
         "heartbeat",
-        "hosts/host-0.json in the folder of the run",
+        "`hosts/host-0.json` in the folder of the run",
         "the engine's log",
         "docs/fault_tolerance.md",
         node.heartbeat,
@@ -259,11 +261,19 @@ def diagnose(case: Case) -> Iterator[Row]:
     """Yield what each check finds, as soon as it does."""
     checks = CHECKS + (NODE_CHECKS if case.node else ())
     for number, check in enumerate(checks, 1):
-        yield Row(number, check, _look(check, case))
+        yield examine(number, check, case)
 
 
-def _look(check: Check, case: Case) -> Finding:
+def examine(number: int, check: Check, case: Case) -> Row:
+    """Return what one check finds; of what is not answered that it is unknown.
+
+    So is what is answered in another form than Google describes: the other checks are
+    worth as much as before.
+    """
     try:
-        return check.look(case)
+        found = check.look(case)
     except NotAnswered as why:
-        return unknown(str(why))
+        found = unknown(str(why))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        found = unknown(f"an answer of another form: {type(error).__name__}: {error}")
+    return Row(number, check, found)

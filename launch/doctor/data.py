@@ -66,10 +66,10 @@ def run_folder(case: Case) -> Finding:
     if claim := google.read(f"{folder}/{NAME}"):
         holder = Holder.parse(claim.content) or "another process"
         if claim.age < STALE_SECONDS:
-            return fails(
-                f"{folder} is held by {holder}, {claim.age:,.0f} s ago",
-                "wait for its end or stop it, or name another run.model_dir",
-            )
+            age = f"its last sign of life {claim.age:,.0f} s ago"
+            held = f"{folder} is held by {holder}, {age}"
+            mend = "wait for its end or stop it, or name another run.model_dir"
+            return ok(held) if case.node else fails(held, mend)
     saved = google.read(f"{folder}/operative_config.gin")
     if saved is None:
         return _without_a_run(folder, google.list(folder))

@@ -3,7 +3,7 @@
 import os
 
 from common import project
-from launch.doctor.case import Case, output
+from launch.doctor.case import Case, command, output
 from launch.doctor.findings import Finding, NotAnswered, fails, ok
 
 SKYPILOT = "0.14.1"  # that the job files were rendered for and checked by
@@ -15,7 +15,8 @@ _CRD = "jobsets.jobset.x-k8s.io"
 
 
 def engine(case: Case) -> Finding:
-    """Check the engine by its own commands."""
+    """Check the engine by its own commands, most of which ask others."""
+    case.require_network()
     if case.engine == "gcloud":
         return _gcloud()
     return _skypilot(case) if case.engine == "skypilot" else _jobset(case)
@@ -40,7 +41,6 @@ def _skypilot(case: Case) -> Finding:
     version = _sky("--version").rpartition(" ")[2]
     if version != SKYPILOT:
         return fails(f"SkyPilot is {version}, not {SKYPILOT}", "make launch")
-    case.require_network()
     try:
         _sky("check", "gcp", seconds=_CHECK_SECONDS)
     except NotAnswered as why:
@@ -57,10 +57,8 @@ def _jobset(case: Case) -> Finding:
     try:
         cluster = _kubectl("config", "current-context")
     except NotAnswered as why:
-        return fails(
-            str(why), "gcloud container clusters get-credentials CLUSTER --location=..."
-        )
-    case.require_network()
+        words = ("gcloud", "container", "clusters", "get-credentials", "CLUSTER")
+        return fails(str(why), command(*words, f"--location={case.job.region}"))
     about = case.job.kubernetes
     namespace = f"--namespace={about.get('namespace', 'default')}"
     wanted = [("JobSet", "get", "crd", _CRD)]

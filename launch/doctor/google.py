@@ -80,7 +80,7 @@ class Google:
           **query: of the URL.
         """
         answer = self._ask("GET", f"{SERVICES[service]}/{path}", params=query)
-        return None if answer.status_code == _NOT_FOUND else answer.json()
+        return None if answer.status_code == _NOT_FOUND else _json(answer)
 
     def pages(
         self, service: str, path: str, field: str, **query: Any
@@ -105,12 +105,12 @@ class Google:
         answer = self._ask("POST", url, json={"permissions": list(permissions)})
         if answer.status_code == _NOT_FOUND:
             return None
-        return set(answer.json().get("permissions", ()))
+        return set(_json(answer).get("permissions", ()))
 
     def project_policy(self, project: str) -> dict[str, Any]:
         """Return who has which roles in a project."""
         url = f"{SERVICES['cloudresourcemanager']}/projects/{project}:getIamPolicy"
-        return self._ask("POST", url, json={}).json()
+        return _json(self._ask("POST", url, json={}))
 
     def read(self, path: str) -> Object | None:
         """Return a small object of gs://bucket/name, None where there is none."""
@@ -119,7 +119,7 @@ class Google:
         about = self._ask("GET", url, params={"fields": "generation,updated"})
         if about.status_code == _NOT_FOUND:
             return None
-        updated = datetime.datetime.fromisoformat(about.json()["updated"])
+        updated = datetime.datetime.fromisoformat(_json(about)["updated"])
         age = parsedate_to_datetime(about.headers["Date"]) - updated
         answer = self._ask("GET", url, params={"alt": "media"})
         if answer.status_code == _NOT_FOUND:
@@ -156,12 +156,12 @@ class Google:
         )
         url = f"https://{host}/v2/{path}"
         answer = self._ask("GET", url, headers={"Accept": accept})
-        return None if answer.status_code == _NOT_FOUND else answer.json()
+        return None if answer.status_code == _NOT_FOUND else _json(answer)
 
     def _ask(self, method: str, url: str, **options: Any) -> Any:
         """Return an answer that is one, 404 too."""
-        if why := self.identity.why_not:
-            raise NotAnswered(f"no credentials: {why}")
+        if self.identity.why_not:
+            raise NotAnswered("no credentials")
         host = urllib.parse.urlsplit(url).hostname or ""
         if why := self._silent.get(host):
             raise NotAnswered(why)
@@ -205,6 +205,17 @@ class Google:
 def quoted(text: str) -> str:
     """Return a name as a part of a URL's path."""
     return urllib.parse.quote(text, safe="")
+
+
+def _json(answer: Any) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:  # of a proxy on the way
+        found = None
+    if not isinstance(found, dict):
+        host = urllib.parse.urlsplit(answer.url).hostname
+        raise NotAnswered(f"{host} does not answer as Google does")
+    return found
 
 
 def _message(answer: Any) -> str:

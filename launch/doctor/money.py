@@ -49,20 +49,25 @@ def _deadline(case: Case) -> float:
 def _money(job: Job, hours: float | None) -> Finding:
     price = _price(job)
     if price is None:
+        within = job.budget_dollars / job.budget_hours
         return unknown(
-            "SkyPilot's catalog is not here, or has no such machine: its first launch "
-            f"fetches it; ${job.budget_dollars / job.budget_hours:,.2f} an hour are within "
-            "the budget"
+            "no price: SkyPilot's catalog is not here, or lacks these machines (its "
+            f"first launch fetches it); the budget is for {_dollars(within)} an hour"
         )
     whole = job.budget_hours if hours is None else hours
     what = "the budget's" if hours is None else "preflight's"
-    found = f"${price:,.2f} an hour for {what} {whole:.1f} h are ${price * whole:,.0f}"
-    if price * whole > job.budget_dollars:
+    total = price * whole
+    found = f"{_dollars(price)} an hour for {what} {whole:.1f} h are {_dollars(total)}"
+    if total > job.budget_dollars:
         return fails(
-            f"{found}, the budget is ${job.budget_dollars:,.0f}",
+            f"{found}, the budget is {_dollars(job.budget_dollars)}",
             "budget.dollars, budget.hours, a smaller slice or machines.capacity: spot",
         )
-    return ok(f"{found} of ${job.budget_dollars:,.0f}, by SkyPilot's catalog")
+    return ok(f"{found} of {_dollars(job.budget_dollars)}, by SkyPilot's catalog")
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}"
 
 
 def _price(job: Job) -> float | None:

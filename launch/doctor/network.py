@@ -1,7 +1,7 @@
 """The network: hosts reach each other and Google, and nobody else reaches them."""
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from common.console import named
@@ -18,6 +18,7 @@ _PRIVATE = [
     ipaddress.ip_network("fc00::/7"),
 ]
 
+Rule = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -31,8 +32,8 @@ def ports_of(on: Machines) -> tuple[int, ...]:
 def network(case: Case) -> Finding:
     """Check the subnetwork, and the rules of its network's firewall.
 
-    Rules that belong to no network but to a policy, of the organisation say, are not
-    looked at.
+    Not looked at are rules that belong to a policy, of the organisation say, rules for
+    machines with a tag, and those that deny.
     """
     job = case.job
     of_project = f"--project={job.project}"
@@ -56,7 +57,7 @@ def network(case: Case) -> Finding:
     return _judged(case, rules, ipaddress.ip_network(found["ipCidrRange"]))
 
 
-def _judged(case: Case, rules: list[dict[str, Any]], subnet: Network) -> Finding:
+def _judged(case: Case, rules: list[Rule], subnet: Network) -> Finding:
     job, ports = case.job, ports_of(case.job.machines)
     of_project = f"--project={job.project}"
     rule_command = ("gcloud", "compute", "firewall-rules")
@@ -65,58 +66,72 @@ def _judged(case: Case, rules: list[dict[str, Any]], subnet: Network) -> Finding
             f"{named(world)} lets the internet reach {_text(ports)}",
             " && ".join(command(*rule_command, "delete", n, of_project) for n in world),
         )
-    inside = [
-        rule for rule in rules if any(subnet.subnet_of(n) for n in _same(rule, subnet))
-    ]
-    if ports and not inside:
+    closed = [port for port in ports if not _is_inside(rules, port, subnet)]
+    if closed:
         words = ("create", f"{job.name}-hosts", f"--network={job.network}", of_project)
         flags = (
             f"--allow={','.join(f'tcp:{port}' for port in ports)}",
             f"--source-ranges={subnet}",
         )
         return fails(
-            f"no rule lets {subnet} reach {_text(ports)}",
+            f"no rule lets {subnet} reach {_text(closed)}",
             command(*rule_command, *words, *flags),
         )
     wider = {str(n): rule["name"] for rule in rules for n in _from(rule) if n != subnet}
     note = "".join(f"; {name} lets {where} in, too" for where, name in wider.items())
-    return ok(f"{subnet} of {job.network}, {_text(ports) or 'no port'} inside{note}")
+    if not ports:
+        return ok(f"{subnet} of {job.network}; a single host needs no port")
+    return ok(f"{subnet} of {job.network}, {_text(ports)} inside{note}")
 
 
 def _text(ports: Iterable[int]) -> str:
     return ", ".join(map(str, ports))
 
 
-def _rules(case: Case) -> Iterator[dict[str, Any]]:
+def _rules(case: Case) -> Iterator[Rule]:
     """Yield what lets somebody in, of the job's network."""
     path = f"projects/{case.job.project}/global/firewalls"
     for rule in case.google.pages("compute", path, "items"):
         of_network = rule.get("network", "").rpartition("/")[2] == case.job.network
-        is_in = rule.get("direction", "INGRESS") == "INGRESS"
-        if of_network and is_in and rule.get("allowed") and not rule.get("disabled"):
+        is_in = rule.get("direction", "INGRESS") == "INGRESS" and rule.get("allowed")
+        is_on = not rule.get("disabled") and _is_for(rule, case.job.service_account)
+        if of_network and is_in and is_on:
             yield rule
 
 
-def _opens(rule: Mapping[str, Any], ports: Iterable[int]) -> bool:
+def _is_for(rule: Rule, account: str) -> bool:
+    """Whether a rule is for all machines, or for those of an account."""
+    return not rule.get("targetTags") and account in rule.get(
+        "targetServiceAccounts", [account]
+    )
+
+
+def _opens(rule: Rule, ports: Iterable[int]) -> bool:
     """Whether a rule opens one of these ports."""
     return any(_is_open(entry, port) for entry in rule["allowed"] for port in ports)
 
 
-def _is_open(entry: Mapping[str, Any], port: int) -> bool:
+def _is_open(entry: Rule, port: int) -> bool:
     if entry["IPProtocol"] not in ("tcp", "6", "all"):
         return False
     ranges = (text.partition("-") for text in entry.get("ports", ["0-65535"]))
     return any(int(low) <= port <= int(high or low) for low, _, high in ranges)
 
 
-def _from(rule: Mapping[str, Any]) -> list[Network]:
+def _from(rule: Rule) -> list[Network]:
     """Return from where a rule lets in; none where tags or accounts say it."""
     return [ipaddress.ip_network(one) for one in rule.get("sourceRanges", ())]
 
 
-def _same(rule: Mapping[str, Any], subnet: Network) -> Iterator[Any]:
-    """Yield the ranges of a rule that are of the subnetwork's version of IP."""
-    return (one for one in _from(rule) if one.version == subnet.version)
+def _is_inside(rules: Iterable[Rule], port: int, subnet: Any) -> bool:
+    """Whether a rule lets a whole subnetwork reach a port."""
+    return any(
+        _opens(rule, [port])
+        and any(
+            n.version == subnet.version and subnet.subnet_of(n) for n in _from(rule)
+        )
+        for rule in rules
+    )
 
 
 def _is_public(network: Network) -> bool:
