@@ -12,6 +12,7 @@ from launch.doctor import (
     money,
     network,
     node,
+    quota,
     storage,
 )
 from launch.doctor.case import Case
@@ -125,7 +126,7 @@ CHECKS = (
         "serviceusage `consumerQuotaMetrics` less nodes.list; of GPUs regions.get",
         "ask for more of the metric",
         f"{_TPU}/quota",
-        capacity.quota,
+        quota.quota,
     ),
     Check(
         "capacity now",
