@@ -17,10 +17,11 @@ $(if $(filter cpu gpu tpu,$(ACCELERATOR)),,$(error ACCELERATOR is cpu, gpu or tp
 SETUP := .venv/.has-$(subst cpu,core,$(ACCELERATOR)) .venv/.has-demo
 DEV := $(SETUP) .venv/.has-dev
 COMPILER := .venv-tpu-compiler/.has
+LAUNCH := .venv-launch/.has
 
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help setup tpu-compiler train test lint types docs soak peers lock clean FORCE
+.PHONY: help setup tpu-compiler launch train test lint types docs soak peers lock clean FORCE
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
@@ -40,8 +41,10 @@ with-%: .venv/.has-%  ## An extra: plots, imagenet, search, benchmarks, peers.
 
 tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (1.1 GB).
 
+launch: $(LAUNCH)  ## SkyPilot, and what checks jobs, for python -m launch.job (750 MB).
+
 # Environments of their own: on a TPU VM, TensorFlow needs another libtpu than the compiler;
-# the pages are made without importing ours.
+# SkyPilot asks for an older protobuf; the pages are made without importing ours.
 .venv-%/.made: .venv/.made FORCE
 	@requirements/environment .venv-$* $(PY)
 
@@ -59,7 +62,7 @@ train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes
 	@echo "Data: $(DATA)   run: $(RUN)   scores: $(RUN)/summary.json   SavedModel: $(RUN)/export"
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
-test: lint types $(COMPILER)  ## Lint, types, import directions, all tests but the slow ones.
+test: lint types $(COMPILER) $(LAUNCH)  ## Lint, types, import directions, all tests but the slow ones.
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)
@@ -73,20 +76,23 @@ types: $(DEV)
 docs: .venv-docs/.has  ## Build the documentation into site/; a warning or a dead link is an error.
 	.venv-docs/bin/python -m docgen.site
 
-soak: $(DEV) $(COMPILER)  ## The long proofs: every test marked slow (40 minutes of CPU).
+soak: $(DEV) $(COMPILER) $(LAUNCH)  ## The long proofs: every test marked slow (40 minutes of CPU).
 	$(PY) -m pytest -q -m "slow and not peers"
 
 peers: $(DEV) $(COMPILER) .venv/.has-peers  ## Compare with timm's own code (installs torch: 5 GB).
 	$(PY) -m pytest -q -m peers
 
-# Each lock in requirements/ keeps to the versions of requirements.txt.
+# Each lock in requirements/ keeps to the versions of requirements.txt; not that of launch,
+# whose SkyPilot takes no protobuf of today.
 lock: $(SETUP)  ## Lock the requirements anew, at the newest versions allowed.
 	$(COMPILE) requirements.in -o requirements.txt
-	set -e; for name in $(basename $(wildcard requirements/*.in)); do \
+	set -e; for name in $(basename $(filter-out $(FREE),$(wildcard requirements/*.in))); do \
 	  $(COMPILE) --config-file requirements/uv.toml --constraints requirements.txt \
 	    $$(printf -- '--excludes %s ' requirements/all.excluded $$(ls $$name.excluded 2>/dev/null)) \
 	    $$name.in -o $$name.txt; done
+	$(COMPILE) $(FREE) -o $(FREE:.in=.txt)
 
+FREE := requirements/launch.in
 COMPILE := .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 

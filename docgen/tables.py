@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -242,6 +243,38 @@ def _written(value: Any) -> str:
     return repr(value)
 
 
+def job_file() -> str:
+    """Return every field of a job file."""
+    schema = json.loads((ROOT / "launch/job/schema.json").read_text())
+    return table(("field", "default", "value", "meaning"), _job_fields(schema, ""))
+
+
+def _job_fields(schema: Any, above: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in schema["properties"].items():
+        path = f"{above}{name}"
+        if "properties" in field:
+            yield from _job_fields(field, f"{path}.")
+            continue
+        required = "required" if name in schema.get("required", ()) else ""
+        default = code(str(field["default"])) if "default" in field else required
+        yield code(path), default, _job_values(field), field["description"]
+
+
+def _job_values(field: Any) -> str:
+    """Return which values a field takes, in words."""
+    if "enum" in field:
+        return ", ".join(code(str(value)) for value in field["enum"])
+    bounds = {
+        "minimum": "from {:,}",
+        "exclusiveMinimum": "above {:,}",
+        "maximum": "up to {:,}",
+    }
+    limits = [words.format(field[n]) for n, words in bounds.items() if n in field]
+    kinds = {"array": "a list", "object": "a mapping", "string": "a text"}
+    kind = kinds.get(field["type"], f"a {field['type']}".replace("a int", "an int"))
+    return " ".join((kind, *limits))
+
+
 def exit_statuses() -> str:
     """Return what the exit status of a command means."""
     rows = [
@@ -315,6 +348,7 @@ BLOCKS: dict[str, Render] = {
         for name in _MODULES
     },
     "settings.progressive": progressive,
+    "fields.job_file": job_file,
     "fields.stage_spec": stage_spec,
     "fields.variant": variant,
     "recipes.imagenet": recipes,

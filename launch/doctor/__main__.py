@@ -18,8 +18,9 @@ from pathlib import Path
 from common import cli, console
 from common.errors import Status, UserError
 from launch.doctor import report
-from launch.doctor.case import ENGINES, Case
+from launch.doctor.case import Case
 from launch.doctor.findings import Outcome
+from launch.engines.engine import NAMES
 
 _NODE = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -31,8 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--to",
-        choices=ENGINES,
-        default=ENGINES[0],
+        choices=NAMES,
+        default=NAMES[0],
         help="the engine that is to run it (%(default)s)",
     )
     parser.add_argument(

@@ -93,25 +93,32 @@ def permissions(case: Case) -> Finding:
                 *("--member=user:YOU", f"--role={role}"),
             ),
         )
-    acts = google.granted("iam", _account(job.service_account), [_ACT_AS])
-    if case.engine != "jobset" and _ACT_AS not in (acts or ()):
+    if case.engine != "jobset" and _may_not_act(case):
         return fails(
-            f"you lack {_ACT_AS} of {job.service_account}",
+            f"you lack {_ACT_AS} of {case.account}",
             command(
                 *("gcloud", "iam", "service-accounts", "add-iam-policy-binding"),
-                *(job.service_account, f"--project={_project_of(job.service_account)}"),
+                *(case.account, f"--project={_project_of(case.account)}"),
                 *("--member=user:YOU", "--role=roles/iam.serviceAccountUser"),
             ),
         )
     return ok(", ".join(wanted))
 
 
+def _may_not_act(case: Case) -> bool:
+    """Whether machines cannot be given their account by whoever asks."""
+    acts = case.google.granted("iam", _address(case.account), [_ACT_AS])
+    return _ACT_AS not in (acts or ()) and not is_to_be_made(case)
+
+
 def service_account(case: Case) -> Finding:
-    """Check that the machines' own account is there; of a node, that it may all."""
-    email = case.job.service_account
+    """Check that the machines' own account is there."""
+    email = case.account
+    if is_to_be_made(case):
+        return ok(f"{email}, which SkyPilot makes at its first launch")
     name, _, domain = email.partition("@")
     of = f"--project={domain.partition('.')[0]}"
-    found = case.google.get("iam", _account(email))
+    found = case.google.get("iam", _address(email))
     if found is None:
         create = command("gcloud", "iam", "service-accounts", "create", name, of)
         return fails(f"there is no {email}", create)
@@ -121,9 +128,15 @@ def service_account(case: Case) -> Finding:
     return ok(email)
 
 
+def is_to_be_made(case: Case) -> bool:
+    """Whether it is SkyPilot's account, and SkyPilot has not been here yet."""
+    is_skypilots = case.engine == "skypilot"
+    return is_skypilots and case.google.get("iam", _address(case.account)) is None
+
+
 def _project_of(email: str) -> str:
     return email.partition("@")[2].partition(".")[0]
 
 
-def _account(email: str) -> str:
+def _address(email: str) -> str:
     return f"projects/{_project_of(email)}/serviceAccounts/{quoted(email)}"

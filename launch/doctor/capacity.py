@@ -8,7 +8,6 @@ from common.errors import UserError
 from launch.doctor import tpu_vms
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, fails, mistake, ok, unknown
-from launch.doctor.gpus import GPU_TYPES
 from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
@@ -36,8 +35,8 @@ def offered(case: Case) -> Finding:
 def _offers(case: Case, zone: str) -> bool:
     job, google = case.job, case.google
     if isinstance(on := job.machines, GpuHosts):
-        kind = GPU_TYPES[on.type].accelerator
-        path = f"projects/{job.project}/zones/{zone}/acceleratorTypes/{kind}"
+        kinds = f"projects/{job.project}/zones/{zone}/acceleratorTypes"
+        path = f"{kinds}/{on.accelerator}"
         return google.get("compute", path) is not None
     if case.engine == "jobset":
         path = f"projects/{job.project}/zones/{zone}/machineTypes/{on.gke_machine}"

@@ -11,14 +11,14 @@ from common.errors import UserError, first_line
 from launch.doctor import identity
 from launch.doctor.findings import NotAnswered
 from launch.doctor.google import Google
+from launch.engines import skypilot
+from launch.engines.engine import NAMES
 from launch.job import job_file
 from launch.job.job_file import Job
 from launch.job.machines import TpuSlice
 
 if TYPE_CHECKING:
     from train.config import ResolvedConfig
-
-ENGINES = ("skypilot", "jobset", "gcloud")
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class Case:
 
     path: str
     asks: bool = True
-    engine: str = ENGINES[0]
+    engine: str = NAMES[0]
     compiles: bool = True
     node: str = ""
     preflight: Mapping[str, Any] | None = None
@@ -73,6 +73,13 @@ class Case:
         """What the job runs on, None where that are GPUs."""
         on = self.job.machines
         return on if isinstance(on, TpuSlice) else None
+
+    @property
+    def account(self) -> str:
+        """The service account of the machines: SkyPilot has its own."""
+        if self.engine == "skypilot":
+            return skypilot.account(self.job)
+        return self.job.service_account
 
     @functools.cached_property
     def train_flags(self) -> list[str]:

@@ -209,8 +209,8 @@ CHECKS = (
     ),
     Check(
         "engine",
-        "its own commands: `sky check`; `kubectl get crd`, `localqueue`; `gcloud "
-        "version`",
+        "it renders the job; its own commands: `sky check`; `kubectl get crd`, "
+        "`localqueue`; `gcloud version`",
         "`make launch`, or what is lacking",
         "https://docs.skypilot.co/en/latest/getting-started/installation.html",
         engine.engine,

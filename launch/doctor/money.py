@@ -7,7 +7,6 @@ from pathlib import Path
 
 from launch.doctor.case import Case
 from launch.doctor.findings import Finding, fails, ok, unknown
-from launch.doctor.gpus import GPU_TYPES
 from launch.job.job_file import Job
 from launch.job.machines import TpuSlice
 
@@ -88,9 +87,8 @@ def _zone_price(rows: Sequence[Row], job: Job) -> float | None:
         ("AcceleratorName", on.type),
         ("AcceleratorCount", f"{on.per_host}.0"),
     )
-    # The machine has a price of its own; "": the engine chooses it.
-    machine = GPU_TYPES[on.type].machines.get(on.per_host)
-    host = _cost(rows, column, ("InstanceType", machine)) if machine else None
+    # The machine around them has a price of its own.
+    host = _cost(rows, column, ("InstanceType", on.machine_type))
     return None if gpus is None or host is None else on.hosts * (gpus + host)
 
 

@@ -94,7 +94,7 @@ def _rules(case: Case) -> Iterator[Rule]:
     for rule in case.google.pages("compute", path, "items"):
         of_network = rule.get("network", "").rpartition("/")[2] == case.job.network
         is_in = rule.get("direction", "INGRESS") == "INGRESS" and rule.get("allowed")
-        is_on = not rule.get("disabled") and _is_for(rule, case.job.service_account)
+        is_on = not rule.get("disabled") and _is_for(rule, case.account)
         if of_network and is_in and is_on:
             yield rule
 

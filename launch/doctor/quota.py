@@ -7,7 +7,6 @@ from typing import Any
 from launch.doctor import tpu_vms
 from launch.doctor.case import Case
 from launch.doctor.findings import Finding, fails, ok, unknown
-from launch.doctor.gpus import GPU_TYPES
 from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
@@ -21,6 +20,16 @@ _QUOTAS = {
     "v5e": r"tpu-v5s-litepod",
     "v5p": r"tpu-v5p",
     "v6e": r"tpu-v6e",
+}
+# Of a region of Compute Engine; that of spot has PREEMPTIBLE_ before it. H200 and B200
+# are not among its metrics, H100 on demand is from memory.
+_GPU_QUOTAS = {
+    "T4": "NVIDIA_T4_GPUS",
+    "V100": "NVIDIA_V100_GPUS",
+    "L4": "NVIDIA_L4_GPUS",
+    "A100": "NVIDIA_A100_GPUS",
+    "A100-80GB": "NVIDIA_A100_80GB_GPUS",
+    "H100": "NVIDIA_H100_GPUS",
 }
 
 
@@ -106,7 +115,7 @@ def _used(case: Case, on: TpuSlice, zone: str) -> int:
 
 
 def _gpu_quota(case: Case, on: GpuHosts) -> Finding:
-    job, metric = case.job, GPU_TYPES[on.type].quota
+    job, metric = case.job, _GPU_QUOTAS.get(on.type)
     path = f"projects/{job.project}/regions/{job.region}"
     region = case.google.get("compute", path) or {}
     name = f"{'PREEMPTIBLE_' * job.is_spot}{metric}"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from common import gcs
+from launch.doctor import account
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, NotAnswered, fails, ok
 from launch.doctor.google import quoted
@@ -51,21 +52,26 @@ def access(case: Case) -> Finding:
     it, which is more than looking. What a group, a folder or an organisation gives is
     not seen.
     """
-    who = f"serviceAccount:{case.job.service_account}"
+    who = f"serviceAccount:{case.account}"
+    if account.is_to_be_made(case):
+        raise NotAnswered(
+            f"SkyPilot makes {case.account} at its first launch, with "
+            "roles/storage.admin in its project"
+        )
     for bucket, needs in _buckets(case).items():
         lacks, not_known = _lacking(case, bucket, who, needs)
         if lacks and not_known:
             raise NotAnswered(f"gs://{bucket}: {not_known}")
         if lacks:
             return fails(
-                f"{case.job.service_account} lacks {', '.join(lacks)} in gs://{bucket}",
+                f"{case.account} lacks {', '.join(lacks)} in gs://{bucket}",
                 command(
                     *("gcloud", "storage", "buckets", "add-iam-policy-binding"),
                     *(f"gs://{bucket}", f"--member={who}"),
                     "--role=roles/storage.objectUser",
                 ),
             )
-    return ok(f"{case.job.service_account} in {', '.join(_uris(case))}")
+    return ok(f"{case.account} in {', '.join(_uris(case))}")
 
 
 def _uris(case: Case) -> Iterator[str]:

@@ -16,8 +16,8 @@ from launch.job.machines import GpuHosts, Machines, TpuSlice
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
-class NoSuchSlice(UserError):  # noqa: N818 (as UserError)
-    """A job file is sound, but nobody sells the slice that it names."""
+class NotSold(UserError):  # noqa: N818 (as UserError)
+    """A job file is sound, but nobody sells the machines that it names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ def load(path: str) -> Job:
     """Read a job file.
 
     Raises:
-      UserError: one line: "job.yaml:12: budget.hours: ..."; a NoSuchSlice where the
-        slice alone is wrong.
+      UserError: one line: "job.yaml:12: budget.hours: ..."; NotSold where the
+        machines alone are wrong.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -201,14 +201,15 @@ def _job(located: Located) -> Job:
 
 
 def _machines(located: Located, said: Mapping[str, Any]) -> Machines:
-    if "gpus" in said:
+    field = "gpus" if "gpus" in said else "slice"
+    try:
+        if field == "slice":
+            return TpuSlice.parse(said["slice"])
         gpus = said["gpus"]
         return GpuHosts(gpus["type"], gpus["per_host"], gpus.get("hosts", 1))
-    try:
-        return TpuSlice.parse(said["slice"])
     except UserError as error:
-        wrong = _mistake(located, ["machines", "slice"], str(error))
-        raise NoSuchSlice(str(wrong)) from error
+        wrong = _mistake(located, ["machines", field], str(error))
+        raise NotSold(str(wrong)) from error
 
 
 def _check_zones(located: Located, zones: list[str]) -> None:

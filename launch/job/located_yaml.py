@@ -1,6 +1,7 @@
 """YAML whose every value knows its line, for messages."""
 
 import math
+import re
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
@@ -8,6 +9,8 @@ import yaml
 
 from common.errors import UserError, one_line
 
+# A pattern's $ would not see a line break at the end of a name.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _COLLECTIONS = {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 
 
@@ -67,7 +70,7 @@ class Located:
             return self._scalar(loader.construct_object(node), node)
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
+            key = self._scalar(loader.construct_object(key_node, deep=True), key_node)
             line = key_node.start_mark.line + 1
             if not isinstance(key, Hashable) or key in found:
                 what = "twice" if isinstance(key, Hashable) else "as a key"
@@ -77,6 +80,8 @@ class Located:
         return found
 
     def _scalar(self, value: Any, node: yaml.Node) -> Any:
+        if isinstance(value, str) and _CONTROLS.search(value):
+            raise self._mistake(node, f"{value!r:.60} is not one line of text")
         if isinstance(value, float) and not math.isfinite(value):
             raise self._mistake(node, f"{value} is no number of JSON")
         return value

@@ -166,8 +166,44 @@ class TpuSlice:
 
 
 @dataclasses.dataclass(frozen=True)
+class _GpuType:
+    """How a type of GPUs is sold.
+
+    Attributes:
+      machines: machine type by number of GPUs
+        (cloud.google.com/compute/docs/gpus; SkyPilot's catalogue has the same).
+      accelerator: as GKE's nodes are labelled.
+      is_attached: whether the machine type has none of itself.
+    """
+
+    machines: Mapping[int, str]
+    accelerator: str
+    is_attached: bool = False
+
+
+def _of_a_family(pattern: str, *counts: int) -> dict[int, str]:
+    return {count: pattern.format(count) for count in counts}
+
+
+_N1 = {1: "n1-standard-8", 2: "n1-standard-16", 4: "n1-standard-32"}
+_G2 = {1: "g2-standard-16", 2: "g2-standard-24", 4: "g2-standard-48"}
+_GPUS: Mapping[str, _GpuType] = {
+    "V100": _GpuType({**_N1, 8: "n1-standard-64"}, "nvidia-tesla-v100", True),
+    "T4": _GpuType(_N1, "nvidia-tesla-t4", True),
+    "L4": _GpuType({**_G2, 8: "g2-standard-96"}, "nvidia-l4"),
+    "A100": _GpuType(_of_a_family("a2-highgpu-{}g", 1, 2, 4, 8), "nvidia-tesla-a100"),
+    "A100-80GB": _GpuType(
+        _of_a_family("a2-ultragpu-{}g", 1, 2, 4, 8), "nvidia-a100-80gb"
+    ),
+    "H100": _GpuType(_of_a_family("a3-highgpu-{}g", 1, 2, 4, 8), "nvidia-h100-80gb"),
+    "H200": _GpuType(_of_a_family("a3-ultragpu-{}g", 8), "nvidia-h200-141gb"),
+    "B200": _GpuType(_of_a_family("a4-highgpu-{}g", 8), "nvidia-b200"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class GpuHosts:
-    """Hosts with GPUs of one type.
+    """Hosts with GPUs of one type; UserError where nobody sells so many on one.
 
     Attributes:
       type: A100, H100 ...
@@ -178,6 +214,30 @@ class GpuHosts:
     type: str
     per_host: int
     hosts: int = 1
+
+    def __post_init__(self):
+        """Refuse what is not to be had."""
+        counts = _GPUS[self.type].machines
+        if self.per_host not in counts:
+            raise UserError(
+                f"no machine with {self.per_host} x {self.type} is to be had: there "
+                f"are machines with {', '.join(map(str, counts))}"
+            )
+
+    @property
+    def machine_type(self) -> str:
+        """Of Compute Engine."""
+        return _GPUS[self.type].machines[self.per_host]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether GPUs have to be asked for beside the machine type."""
+        return _GPUS[self.type].is_attached
+
+    @property
+    def accelerator(self) -> str:
+        """As Compute Engine and the labels of GKE's nodes name the type."""
+        return _GPUS[self.type].accelerator
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ FOUND = commands.find()
 # It speaks JSON with the process that starts it, in an environment of its own.
 # Processes that a command starts for itself.
 NO_COMMAND = {
+    "launch.engines.checks.checker",
     "launch.rehearsal.client",
     "launch.rehearsal.worker",
     "search.engine.evaluation",

@@ -129,6 +129,17 @@ def test_every_setting_of_a_run():
     assert rows["`learning_rate_factors`"][0] == "`{}`"
 
 
+def test_every_field_of_a_job_file():
+    rows = {row[0]: row[1:] for row in cells(tables.job_file())[2:]}
+    assert rows["`machines.gpus.hosts`"][:2] == ["`1`", "an integer from 1 up to 64"]
+    assert rows["`machines.capacity`"][:2] == [
+        "`spot`",
+        "`spot`, `on_demand`, `reservation`",
+    ]
+    assert rows["`budget.hours`"][:2] == ["required", "a number above 0 up to 8,760"]
+    assert "`labels`" in rows
+
+
 def test_settings_of_functions_without_what_is_handed_over():
     data = {row[0]: row[1] for row in cells(tables.function(DATA))[2:]}
     assert list(data)[:3] == ["`area_range`", "`aspect_ratio_range`", "`flip`"]

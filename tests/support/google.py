@@ -104,7 +104,7 @@ def client(google: FakeGoogle, **who: Any) -> Google:
 
 def case_of(google: FakeGoogle, path: Any, **options: Any) -> Case:
     """Return a job for the checks, and what it asks."""
-    case = Case(path=str(path), **options)
+    case = Case(**{"path": str(path), "engine": "gcloud", **options})
     case.google = client(google)
     return case
 

@@ -1,9 +1,23 @@
 """A job and a Google on which nothing fails; tests change one thing each."""
 
+from pathlib import Path
+
 import pytest
 
 from common.project import ROOT
+from launch.engines import skypilot
 from tests.support.google import FakeGoogle, case_of, line_of
+
+
+@pytest.fixture(autouse=True)
+def no_skypilot(monkeypatch):
+    """Keep a server of SkyPilot's from being started where SkyPilot is installed."""
+    monkeypatch.setattr(skypilot, "SKY", Path("/none/sky"))
+
+
+@pytest.fixture
+def no_commands(monkeypatch):
+    monkeypatch.setenv("PATH", "/none")
 
 
 @pytest.fixture

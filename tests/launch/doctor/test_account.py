@@ -83,6 +83,32 @@ def test_permissions(found, google):
     )
 
 
+def test_skypilot_has_an_account_of_its_own(found, google):
+    own = "skypilot-v1@my-project.iam.gserviceaccount.com"
+    made = (
+        f"ok       machines' account: {own}, which SkyPilot makes at its first launch"
+    )
+    assert found(16, engine="skypilot") == made
+    assert found(8, engine="skypilot").startswith("ok")
+    assert found(17, engine="skypilot") == (
+        f"unknown  access to the buckets: SkyPilot makes {own} at its first launch, "
+        "with "
+        "roles/storage.admin in its project"
+    )
+    google.said["skypilots_account"] = {"email": own}
+    assert found(16, engine="skypilot") == f"ok       machines' account: {own}"
+    assert found(17, engine="skypilot").startswith(
+        f"fails    access to the buckets: {own} lacks storage.objects.get"
+    )
+    google.said["project_policy"]["bindings"] += [
+        {"role": "roles/storage.admin", "members": [f"serviceAccount:{own}"]}
+    ]
+    assert found(17, engine="skypilot").startswith("ok")
+    assert found(8, engine="skypilot").startswith(
+        f"fails    your permissions: you lack iam.serviceAccounts.actAs of {own}"
+    )
+
+
 def test_service_account(found, google):
     assert found(16) == f"ok       machines' account: {ACCOUNT}"
     google.said["service_account"]["disabled"] = True

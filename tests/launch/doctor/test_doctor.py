@@ -35,10 +35,12 @@ def test_a_line_for_each_check(job, capsys):
     assert said.err.endswith("4 ok, 0 fails, 21 unknown\n")
 
 
+@pytest.mark.usefixtures("no_commands")
 def test_something_fails(job, known, capsys):
     known.said["service_account"] = None
     path = job(("slice: v5e:4x8 ", "slice: v5e:4x4 "))
-    assert run(f"--job={path}", "--no_preflight", "--json", "--node=n") == 1
+    flags = ("--no_preflight", "--json", "--node=n", "--to=gcloud")
+    assert run(f"--job={path}", *flags) == 1
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 28
     assert rows[15] == {

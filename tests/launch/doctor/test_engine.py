@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.project import ROOT
 from launch.doctor import engine
 
 
@@ -18,29 +19,58 @@ def commands(tmp_path, monkeypatch):
         return path
 
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(engine, "_SKY", folder / "sky")
+    monkeypatch.setattr(engine.skypilot, "SKY", folder / "sky")
     return make
 
 
 SKY = """
 [ "$SKYPILOT_DISABLE_USAGE_COLLECTION" = 1 ] || exit 3
-case "$1" in --version) echo skypilot, version {};; check) {};; esac"""
+case "$*" in
+  --version) echo skypilot, version {0};;
+  "check gcp --output=json")
+    echo Starting a local server.
+    {1};;
+  *) exit 9;;
+esac"""
+MAY = """echo '{"default": {"GCP": ["compute", "storage"]}}'"""
 
 
 def test_skypilot(found, commands):
-    assert found(24) == "fails    engine: SkyPilot is not installed  ->  make launch"
-    commands("sky", SKY.format(engine.SKYPILOT, "echo enabled"))
-    assert found(24) == "ok       engine: SkyPilot 0.14.1; it may use Google Cloud"
-    commands("sky", SKY.format("0.9.0", "true"))
-    assert found(24) == (
+    assert found(24, engine="skypilot") == (
+        "fails    engine: SkyPilot is not installed  ->  make launch"
+    )
+    commands("sky", SKY.format(engine.SKYPILOT, MAY))
+    fine = "ok       engine: SkyPilot 0.14.1; it may use Google Cloud"
+    assert found(24, engine="skypilot") == fine
+    commands("sky", SKY.format("0.9.0", MAY))
+    assert found(24, engine="skypilot") == (
         "fails    engine: SkyPilot is 0.9.0, not 0.14.1  ->  make launch"
     )
-    path = commands("sky", SKY.format(engine.SKYPILOT, "echo no access >&2; exit 1"))
-    said = found(24).replace(str(path), "SKY").replace("TMP/bin/sky", "SKY")
-    assert said == (
-        "fails    engine: SkyPilot 0.14.1: SKY fails: no access  ->  SKY check gcp "
-        "--verbose"
+    # It ends with 0 then, too.
+    commands("sky", SKY.format(engine.SKYPILOT, """echo '{"default": {}}'"""))
+    assert found(24, engine="skypilot") == (
+        "fails    engine: SkyPilot 0.14.1 may not use compute and storage of Google "
+        "Cloud  ->  TMP/bin/sky check gcp --verbose"
     )
+    commands("sky", SKY.format(engine.SKYPILOT, "echo no server >&2; exit 1"))
+    said = found(24, engine="skypilot")
+    assert said.startswith("unknown  engine: ")
+    assert said.endswith("/bin/sky fails: no server")
+
+
+def test_the_release_is_the_one_that_is_locked():
+    lock = (ROOT / "requirements/launch.txt").read_text()
+    assert f"skypilot=={engine.SKYPILOT} " in lock
+
+
+def test_what_the_engine_does_not_take(found, commands):
+    reserved = ("capacity: spot", "capacity: reservation\n  reservation: ours")
+    for asks in (True, False):
+        said = found(24, reserved, engine="skypilot", asks=asks)
+        assert said.startswith(
+            "fails    engine: machines.capacity: SkyPilot 0.14.1 asks"
+        )
+        assert said.endswith("  ->  another --to, or what it names")
 
 
 def test_offline_nobody_is_asked(found, commands):
@@ -94,6 +124,16 @@ def test_jobset(found, commands):
     commands("kubectl", KUBECTL.format(FINE, FINE, "echo no; exit 1"))
     assert "lacks the right to create JobSets: kubectl fails: no" in found(
         24, engine="jobset"
+    )
+
+
+def test_the_cluster_that_the_job_names(found, commands):
+    """And no other: kubectl may be set to one."""
+    script = 'case "$*" in *--context=theirs) echo yes;; *) exit 1;; esac'
+    commands("kubectl", script)
+    context = ("budget:", "kubernetes: {context: theirs}\nbudget:")
+    assert found(24, context, engine="jobset") == (
+        "ok       engine: theirs has JobSet, the right to create JobSets"
     )
 
 

@@ -15,9 +15,7 @@ BUCKET = "b/my-bucket"
 TELLS = re.compile(r".*:(testIamPermissions|getIamPolicy)")
 
 
-@pytest.fixture(autouse=True)
-def no_commands(monkeypatch):
-    monkeypatch.setenv("PATH", "/none")
+pytestmark = pytest.mark.usefixtures("no_commands")
 
 
 def all_rows(google, path, **options):
@@ -26,7 +24,7 @@ def all_rows(google, path, **options):
 
 
 @pytest.mark.parametrize("name", ["v5e_32", "gpu_2x8"])
-@pytest.mark.parametrize("engine", ["gcloud", "jobset"])
+@pytest.mark.parametrize("engine", ["gcloud", "jobset", "skypilot"])
 def test_nothing_is_changed_anywhere(google, job, name, engine):
     all_rows(google, job(name=name), engine=engine, node="b0-v5e-32")
     assert len(google.asked) > 10

@@ -39,12 +39,13 @@ def test_slice(found):
 
 
 def test_gpus(found):
-    said = "ok       machines: 2 x A100:8: 16 GPUs on 2 hosts"
+    said = "ok       machines: 2 x A100:8: 16 GPUs on 2 hosts, a2-highgpu-8g"
     assert found(2, name="gpu_2x8") == said
     four = ("type: A100, per_host: 8", "type: H200, per_host: 4")
     assert found(2, four, name="gpu_8") == (
-        "fails    machines: Google Cloud has no machine with 4 H200  ->  "
-        "machines.gpus.per_host: 8"
+        "fails    machines: TMP/job.yaml:6: machines.gpus: no machine with 4 x H200 is "
+        "to "
+        "be had: there are machines with 8  ->  take one of those"
     )
 
 

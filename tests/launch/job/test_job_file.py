@@ -114,6 +114,18 @@ SLICE = "slice: v5e:4x8 "
             "job.yaml:8: machines.capacity: capacity: reservation and the name",
         ),
         ([("name: b0-v5e-32", "name: --force")], "job.yaml:2: name: "),
+        (
+            [("name: b0-v5e-32", 'name: "b0-v5e-32\\n"')],
+            "job.yaml:2: 'b0-v5e-32\\n' is not one line of text",
+        ),
+        (
+            [("owner: nobody", 'owner: nobody\nlabels: {"a\\n": b}')],
+            "job.yaml:4: 'a\\n' is not one line of text",
+        ),
+        (
+            [("owner: nobody", "owner: nobody\nlabels: {owner: me}")],
+            "job.yaml:4: labels: 'owner' does not match",
+        ),
         ([("@sha256:" + 64 * "0", ":latest")], "job.yaml:15: code.image: "),
         ([("model_dir: gs://", "model_dir: /tmp/")], "job.yaml:21: run.model_dir: "),
         ([("- gin_configs/runs", "- ../runs")], "job.yaml:19: run.gin_files[1]: "),
@@ -141,7 +153,19 @@ def test_no_file_and_no_text(tmp_path):
 
 
 def test_gpus():
-    assert GpuHosts("A100", 8).name == "A100:8"
+    on = GpuHosts("A100", 8)
+    assert (on.name, on.machine_type) == ("A100:8", "a2-highgpu-8g")
+    assert (on.accelerator, on.is_attached) == ("nvidia-tesla-a100", False)
+    assert GpuHosts("V100", 4).machine_type == "n1-standard-32"
+    assert GpuHosts("V100", 4).is_attached
+
+
+def test_gpus_that_are_not_sold(tmp_path):
+    path = of(tmp_path, ("type: A100", "type: H200"), name="gpu_8")
+    assert job_file.load(path).machines == GpuHosts("H200", 8)
+    path = of(tmp_path, ("A100, per_host: 8", "H200, per_host: 4"), name="gpu_8")
+    said = "job.yaml:6: machines.gpus: no machine with 4 x H200 is to be had: there are"
+    assert said in refusal(path)
 
 
 def test_what_hosts_are_told_is_refused_when_it_is_something_else():

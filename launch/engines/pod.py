@@ -1,0 +1,121 @@
+"""The pods of a JobSet: a host each."""
+
+from typing import Any
+
+from launch.engines import on_hosts
+from launch.job.job_file import Job
+from launch.job.machines import GpuHosts, TpuSlice
+
+NAME = "host"  # of the replicated job, and of its container
+_TPU_PORTS = (8470, 8471, 8476)  # gRPC, libtpu, mesh
+_SPOT = "cloud.google.com/gke-spot"
+_CLIENT_PORT = 2222  # of MultiWorkerMirrored, between hosts
+
+
+def spec(job: Job, submission: str) -> dict[str, Any]:
+    """Return what a pod is: where it may be, and its one container."""
+    # NCCL's rings outgrow the 64 MB that a container has there.
+    memory = {"name": "memory", "emptyDir": {"medium": "Memory"}}
+    is_gpu = isinstance(job.machines, GpuHosts)
+    return {
+        "restartPolicy": "Never",
+        # Of spot nodes about 25 s are left whatever stands here (from memory).
+        "terminationGracePeriodSeconds": job.grace_seconds,
+        "serviceAccountName": job.kubernetes.get("service_account", "trainer"),
+        # Google's metadata server says who a pod is; Kubernetes' token is of no use.
+        "automountServiceAccountToken": False,
+        "nodeSelector": _node_labels(job),
+        "affinity": _affinity(job),
+        "tolerations": _tolerations(job),
+        **({"volumes": [memory]} if is_gpu else {}),
+        "containers": [_container(job, submission)],
+    }
+
+
+def _node_labels(job: Job) -> dict[str, str]:
+    on = job.machines
+    if isinstance(on, TpuSlice):
+        labels = {
+            "cloud.google.com/gke-tpu-accelerator": on.gke_accelerator,
+            "cloud.google.com/gke-tpu-topology": on.gke_topology,
+        }
+    else:
+        labels = {"cloud.google.com/gke-accelerator": on.accelerator}
+    if job.is_spot:
+        labels[_SPOT] = "true"
+    if job.reservation:
+        labels["cloud.google.com/reservation-name"] = job.reservation
+    return labels
+
+
+def _affinity(job: Job) -> dict[str, Any]:
+    """Return where pods may be: in the job's zones; GPU hosts all in the same."""
+    zone = "topology.kubernetes.io/zone"
+    inside = {"key": zone, "operator": "In", "values": list(job.zones)}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [inside]}]}
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    found: dict[str, Any] = {"nodeAffinity": {required: terms}}
+    if isinstance(job.machines, GpuHosts) and job.machines.hosts > 1:
+        ours = {"labelSelector": {"matchLabels": {"job": job.name}}}
+        found["podAffinity"] = {required: [{**ours, "topologyKey": zone}]}
+    return found
+
+
+def _tolerations(job: Job) -> list[dict[str, str]]:
+    resource = _resource(job)
+    found = [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}]
+    if job.is_spot:
+        found.append({**found[0], "key": _SPOT})
+    return found
+
+
+def _resource(job: Job) -> str:
+    return "google.com/tpu" if isinstance(job.machines, TpuSlice) else "nvidia.com/gpu"
+
+
+def _container(job: Job, submission: str) -> dict[str, Any]:
+    on = job.machines
+    if isinstance(on, TpuSlice):
+        count, ports, mounts = on.chips_per_host, _TPU_PORTS, {}
+        context = {"privileged": True, "runAsUser": 0}  # device files are root's
+    else:
+        count, ports = on.per_host, (_CLIENT_PORT,)
+        mounts = {"volumeMounts": [{"name": "memory", "mountPath": "/dev/shm"}]}
+        context = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    asked = {_resource(job): str(count)}
+    return {
+        "name": NAME,
+        "image": job.image,
+        "command": ["python", "-m", "launch.host"],
+        "env": [
+            {"name": name, "value": _literal(value)}
+            for name, value in _environment(job, submission).items()
+        ],
+        "ports": [{"containerPort": port} for port in ports],
+        "resources": {"requests": asked, "limits": asked},
+        "securityContext": context,
+        **mounts,
+    }
+
+
+def _environment(job: Job, submission: str) -> dict[str, str]:
+    told = on_hosts.environment(job, submission)
+    variables = {"LAUNCH_JOB": told["LAUNCH_JOB"]}
+    if isinstance(job.machines, GpuHosts) and job.machines.hosts > 1:
+        # JobSet's names: of the job, the replicated one, its number, the pod's; and the
+        # headless service, which has the job's name.
+        names = (
+            f"{job.name}-{NAME}-0-{index}.{job.name}"
+            for index in range(job.machines.hosts)
+        )
+        variables["LAUNCH_HOSTS"] = ",".join(names)
+    return variables
+
+
+def _literal(value: str) -> str:
+    """Return a text of which Kubernetes makes the value: it expands $(NAME) in env."""
+    return value.replace("$", "$$")
