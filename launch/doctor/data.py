@@ -10,6 +10,8 @@ from common.errors import UserError
 from launch.doctor.case import Case
 from launch.doctor.findings import Finding, fails, ok, unknown
 
+_SPLITS = "run.gin_params: Experiment.train_split, Experiment.eval_split"
+
 
 def info(case: Case) -> dict[str, Any] | None:
     """Return dataset_info.json, None where there is none; InfoError if not sound."""
@@ -52,6 +54,11 @@ def whole(case: Case) -> Finding:
     ]
     if cut:
         return fails(f"cut off are {_some(cut, len(shards))} of {where}", prepare)
+    experiment = case.sound_config().experiment
+    for split in (experiment.train_split, experiment.eval_split):
+        if split.partition("[")[0] not in about["splits"]:
+            has = ", ".join(about["splits"])
+            return fails(f"{folder} has no split {split!r}: it has {has}", _SPLITS)
     images = sum(shard["records"] for shard in shards)
     return ok(f"{images:,} records in {count(len(shards), 'file')}")
 

@@ -1,5 +1,6 @@
 """The job file itself, what it trains, and the code that does so."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -33,6 +34,7 @@ _LIBTPU = {"2.20.0": "0.0.14"}
 # Their own images of TPU VMs crash at the import (github.com/tensorflow/tensorflow
 # issue 82208).
 _CRASH = ("2.17.1", "2.18.0")
+_COMMIT = re.compile(r"[0-9a-f]{40}")  # and no option of git's
 _REVISION = "org.opencontainers.image.revision"
 
 
@@ -64,12 +66,12 @@ def config(case: Case) -> Finding:
         experiment.check_replicas(job.machines.replicas)
     except UserError as error:
         return mistake(error, "mend the setting, in its gin file or in run.gin_params")
-    needed = _strategy(job.machines)
-    if experiment.strategy != needed:
+    fit = _strategies(job.machines)
+    if experiment.strategy not in fit:
         return fails(
             f"Experiment.strategy is {experiment.strategy!r}, and {job.machines.name} "
-            f"needs {needed!r}",
-            f"run.gin_params: experiment.Experiment.strategy = {needed!r}",
+            f"needs {fit[0]!r}",
+            f"run.gin_params: experiment.Experiment.strategy = {fit[0]!r}",
         )
     if local := [*_local_paths(experiment)]:
         return fails(f"{local[0]} is of this machine alone", "put it on gs://")
@@ -79,11 +81,13 @@ def config(case: Case) -> Finding:
     )
 
 
-def _strategy(on: Machines) -> str:
-    """Return which strategy drives these machines."""
+def _strategies(on: Machines) -> tuple[str, ...]:
+    """Return the strategies that drive these machines, the usual one first."""
     if isinstance(on, TpuSlice):
-        return "tpu"
-    return "mirrored" if on.hosts == 1 else "multi_worker"
+        return ("tpu",)
+    if on.hosts > 1:
+        return ("multi_worker",)
+    return ("mirrored", "one_device") if on.per_host == 1 else ("mirrored",)
 
 
 def _local_paths(experiment: "Experiment") -> Iterator[str]:
@@ -117,17 +121,13 @@ def compiles(case: Case) -> Finding:
 
 def _train_images(case: Case) -> tuple[int, str]:
     """Return how many images there are, and whose number that is."""
-    try:
+    with contextlib.suppress(NotAnswered, KeyError, ValueError):  # 21 says why
         if info := data.info(case):
             split = case.sound_config().experiment.train_split.partition("[")[0]
             shards = info["splits"][split]["shards"]
             return sum(shard["records"] for shard in shards), ""
-    except (NotAnswered, KeyError, ValueError):
-        pass  # 21 says why
-    return (
-        _IMAGENET,
-        "; as many images as ImageNet's: the data cannot be read from here",
-    )
+    why = "the data cannot be read from here"
+    return _IMAGENET, f"; as many images as ImageNet's: {why}"
 
 
 def _preflight(flags: list[str]) -> tuple[int, str]:
@@ -216,8 +216,8 @@ def _revision(case: Case) -> str | None:
         return None
     about = case.google.registry(host, f"{name}/blobs/{found['config']['digest']}")
     labels = ((about or {}).get("config") or {}).get("Labels") or {}
-    if _REVISION not in labels:
+    if not _COMMIT.fullmatch(revision := str(labels.get(_REVISION, ""))):
         raise NotAnswered(
-            f"the image is there; no label {_REVISION} says what is in it"
+            f"the image is there; no label {_REVISION} names the commit in it"
         )
-    return labels[_REVISION]
+    return revision

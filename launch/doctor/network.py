@@ -61,17 +61,21 @@ def _judged(case: Case, rules: list[Rule], subnet: Network) -> Finding:
     job, ports = case.job, ports_of(case.job.machines)
     of_project = f"--project={job.project}"
     rule_command = ("gcloud", "compute", "firewall-rules")
+    inside = f"--source-ranges={subnet}"
     if world := [rule["name"] for rule in rules if any(map(_is_public, _from(rule)))]:
         return fails(
             f"{named(world)} lets the internet reach {_text(ports)}",
-            " && ".join(command(*rule_command, "delete", n, of_project) for n in world),
+            " && ".join(
+                command(*rule_command, "update", name, of_project, inside)
+                for name in world
+            ),
         )
     closed = [port for port in ports if not _is_inside(rules, port, subnet)]
     if closed:
         words = ("create", f"{job.name}-hosts", f"--network={job.network}", of_project)
         flags = (
             f"--allow={','.join(f'tcp:{port}' for port in ports)}",
-            f"--source-ranges={subnet}",
+            inside,
         )
         return fails(
             f"no rule lets {subnet} reach {_text(closed)}",

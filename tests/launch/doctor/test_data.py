@@ -57,6 +57,16 @@ def test_data(found, google, photos):
     assert found(21) == f"fails    data: {DATA} has no dataset_info.json  ->  {PREPARE}"
 
 
+def test_a_split_that_is_not_there(found, google, photos):
+    about = info()
+    about["splits"]["test"] = about["splits"].pop("validation")
+    google.objects["imagenet/dataset_info.json"] = json.dumps(about).encode(), 100
+    assert found(21) == (
+        f"fails    data: {DATA} has no split 'validation': it has train, test  ->  "
+        "run.gin_params: Experiment.train_split, Experiment.eval_split"
+    )
+
+
 def test_records_elsewhere(found, google, photos):
     about = json.dumps(info(records_dir="gs://my-bucket/records")).encode()
     google.objects["imagenet/dataset_info.json"] = about, 100

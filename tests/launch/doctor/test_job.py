@@ -95,6 +95,16 @@ def test_strategy(found, name, strategy, needs):
     )
 
 
+def test_one_gpu(found):
+    one = ("per_host: 8", "per_host: 1")
+    device = "experiment.Experiment.strategy = 'one_device'"
+    assert found(3, one, name="gpu_8").startswith("ok       config: ")
+    assert found(3, one, params(device), name="gpu_8").startswith("ok")
+    assert found(3, params(device), name="gpu_8").startswith(
+        "fails    config: Experiment.strategy is 'one_device', and A100:8 needs"
+    )
+
+
 def test_one_host_is_not_several(found):
     one = ("hosts: 2", "hosts: 1")
     assert found(3, one, name="gpu_2x8").startswith(
@@ -257,12 +267,13 @@ def test_code_of_an_image(found, google, repository):
     one = {"digest": "sha256:" + 64 * "0", "platform": amd64}
     google.said["image"] = [{"manifests": [one]}, manifest]
     assert found(11).startswith("ok")
-    del labels["org.opencontainers.image.revision"]
-    google.said["image"] = manifest
-    assert found(11) == (
-        "unknown  code: the image is there; no label org.opencontainers.image.revision "
-        "says what is in it"
-    )
+    for revision in (None, "--output=/tmp/x", commit[:12]):
+        labels["org.opencontainers.image.revision"] = revision
+        google.said["image"] = manifest
+        assert found(11) == (
+            "unknown  code: the image is there; no label "
+            "org.opencontainers.image.revision names the commit in it"
+        )
 
 
 def test_no_such_image(found, google):

@@ -26,7 +26,8 @@ def test_open_to_the_world(found, google):
     world["allowed"][0]["ports"] = ["22", "8000-9000"]
     assert found(23) == (
         "fails    network: ssh lets the internet reach 8470, 8471, 8476  ->  gcloud "
-        "compute firewall-rules delete ssh --project=my-project"
+        "compute firewall-rules update ssh --project=my-project "
+        "--source-ranges=10.182.0.0/20"
     )
 
 
