@@ -308,6 +308,34 @@ def commands() -> str:
     )
 
 
+def doctor_checks() -> str:
+    """Return what launch.doctor looks at."""
+    from launch.doctor.checks import CHECKS, NODE_CHECKS
+
+    rows = [
+        (
+            str(number),
+            check.name,
+            marked(check.how),
+            marked(check.remedy),
+            _source(check.source),
+        )
+        for number, check in enumerate(CHECKS + NODE_CHECKS, 1)
+    ]
+    head = "", "check", "how it is known", "remedy", "source"
+    note = f"The last {len(NODE_CHECKS)} are those of `--node`."
+    return f"{table(head, rows, right='r')}\n\n{note}"
+
+
+def _source(source: str) -> str:
+    """Return a link to where a check's matter is written."""
+    if "://" in source:
+        host = source.partition("://")[2].partition("/")[0]
+        return f"[{host}]({source})"
+    page = source.removeprefix("docs/")
+    return f"[{page.removesuffix('.md')}]({page})"
+
+
 BLOCKS: dict[str, Render] = {
     "models.catalogue": catalogue,
     "settings.experiment": experiment,
@@ -324,6 +352,7 @@ BLOCKS: dict[str, Render] = {
     "fields.stage_spec": stage_spec,
     "fields.variant": variant,
     "recipes.imagenet": recipes,
+    "doctor.checks": doctor_checks,
     "exit_statuses": exit_statuses,
     "commands": commands,
 }

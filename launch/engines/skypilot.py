@@ -14,7 +14,7 @@ from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
 SKY = ROOT / ".venv-launch/bin/sky"
-_QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
 # The default is to copy the user's own credentials to every machine.
 _CONFIG = {"gcp": {"remote_identity": "SERVICE_ACCOUNT"}}
 _DISK_GB = 200  # of GPU VMs: the image has 10; a TPU VM's boot disk is as it is
@@ -75,7 +75,7 @@ def down(job: Job) -> Plan:
 def _sky(*words: str) -> Command:
     return Command(
         words=[str(SKY), "jobs", *words],
-        environment=_QUIET,
+        environment=QUIET,
         install="make launch installs it",
     )
 
@@ -174,11 +174,14 @@ def _understood(job: Job) -> dict[str, Any]:
     }
 
 
-def _identity(job: Job) -> str:
+def account(job: Job) -> str:
     """Return whose rights the machines have, which SkyPilot decides for itself."""
-    account = f"skypilot-v1@{job.project}.iam.gserviceaccount.com"
+    return f"skypilot-v1@{job.project}.iam.gserviceaccount.com"
+
+
+def _identity(job: Job) -> str:
     return (
-        f"SkyPilot 0.14.1 gives its machines its own service account, {account}, "
+        f"SkyPilot 0.14.1 gives its machines its own service account, {account(job)}, "
         f"in place of {job.service_account}: it needs roles/storage.objectUser on the "
         "buckets"
     )

@@ -16,6 +16,10 @@ from launch.job.machines import GpuHosts, Machines, TpuSlice
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
+class NotSold(UserError):  # noqa: N818 (as UserError)
+    """A job file is sound, but nobody sells the machines that it names."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """A job as its file says it; see schema.json for what each means.
@@ -94,7 +98,8 @@ def load(path: str) -> Job:
     """Read a job file.
 
     Raises:
-      UserError: one line: "job.yaml:12: machines.slice: ...".
+      UserError: one line: "job.yaml:12: budget.hours: ..."; NotSold where the
+        machines alone are wrong.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -203,7 +208,8 @@ def _machines(located: Located, said: Mapping[str, Any]) -> Machines:
         gpus = said["gpus"]
         return GpuHosts(gpus["type"], gpus["per_host"], gpus.get("hosts", 1))
     except UserError as error:
-        raise _mistake(located, ["machines", field], str(error)) from error
+        wrong = _mistake(located, ["machines", field], str(error))
+        raise NotSold(str(wrong)) from error
 
 
 def _check_zones(located: Located, zones: list[str]) -> None:

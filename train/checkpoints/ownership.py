@@ -25,7 +25,7 @@ from train.fault_tolerance import heartbeat
 RUN, SUMMARY = "run.json", "summary.json"
 _NAME = re.compile(r"[0-9a-f]{32}")
 # What a run writes over, or goes on with, or deletes one day.
-_WRITTEN_OVER = re.compile(
+WRITTEN_OVER = re.compile(
     r"(summary|data)\.json|operative_config\.gin|(metrics|eval)\.jsonl|non_finite"
     r"|ckpt-\d+\.(index|json|data-\d{5}-of-\d{5})"
 )
@@ -146,7 +146,7 @@ def _refuse_files(model_dir: str) -> None:
     # Earlier versions put the scores of what a run is to start from there.
     if _summary(model_dir).get("steps") == 0:
         names -= {SUMMARY}
-    found = sorted(filter(_WRITTEN_OVER.fullmatch, names))
+    found = sorted(filter(WRITTEN_OVER.fullmatch, names))
     if list_checkpoints(f"{model_dir}/{BEST}"):
         found.append(f"{BEST}/")
     if found:
