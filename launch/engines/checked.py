@@ -67,6 +67,7 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
     if not os.access(PYTHON, os.X_OK):
         return None
     quiet = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    said = f"no answer within {_SECONDS} s"
     try:
         # SkyPilot reads and writes ~/.sky when it is imported.
         with tempfile.TemporaryDirectory(prefix="launch-") as home:
@@ -79,10 +80,12 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
                 env={**os.environ, **quiet, "HOME": home},
                 timeout=_SECONDS,
             )
+        said = (ended.stderr.strip().splitlines() or ["no JSON"])[-1]
         return json.loads(ended.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
         raise UserError(
-            f"what checks a job does not answer ({error}): make launch anew"
+            f"what checks a job has failed ({said}): delete .venv-launch, then make "
+            "launch"
         ) from error
 
 

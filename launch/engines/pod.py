@@ -82,6 +82,7 @@ def _container(job: Job, submission: str) -> dict[str, Any]:
         count, ports = on.per_host, (_CLIENT_PORT,)
         mounts = {"volumeMounts": [{"name": "memory", "mountPath": "/dev/shm"}]}
         context = {
+            "runAsNonRoot": True,
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},

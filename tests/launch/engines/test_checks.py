@@ -4,6 +4,9 @@ They are asked once, by one process, for all tests: SkyPilot takes 5 s to import
 """
 
 import copy
+import json
+import os
+import subprocess
 
 import pytest
 import yaml
@@ -149,9 +152,51 @@ def test_without_the_environment_nobody_checks(monkeypatch, tmp_path):
 
 def test_an_environment_that_is_broken_says_so(monkeypatch, tmp_path):
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho no JSON\n")
+    python.write_text("#!/bin/sh\necho ImportError: sky >&2\n")
     python.chmod(0o755)
     monkeypatch.setattr(checked, "PYTHON", python)
     job = example("v5e_32")
-    with pytest.raises(UserError, match="make launch anew"):
+    with pytest.raises(UserError, match=r"failed \(ImportError: sky\): delete"):
         jobset.check(jobset.render(job, "once"), job)
+
+
+# Prints what the command line of SkyPilot does not know of the words that it is given.
+COMMAND_LINE = """
+import json, sys
+import click, yaml
+from sky.client.cli.command import cli
+from sky.utils import common_utils, schemas
+asked = json.load(sys.stdin)
+common_utils.validate_schema(asked["config"], schemas.get_config_schema(), "config: ")
+for group, verb, *words in asked["commands"]:
+    command = cli.commands[group].commands[verb]
+    try:
+        command.make_parser(click.Context(command)).parse_args(words)
+    except click.UsageError as error:
+        print(verb, error.message)
+"""
+
+
+@pytest.mark.slow  # 2 s more of SkyPilot's imports
+def test_skypilots_command_line_knows_what_it_is_told(tmp_path):
+    job = example("v5e_32")
+    told = skypilot.submit(job, "once")
+    plans = (told, skypilot.status(job), skypilot.logs(job), skypilot.down(job))
+    commands = [list(one.words[1:]) for plan in plans for one in plan.commands]
+    commands = [words for words in commands if words[0] == "jobs"]
+    assert [words[1] for words in commands] == [
+        *("launch", "queue", "logs", "logs", "cancel")
+    ]
+    asked = {
+        "commands": [*commands, ["jobs", "logs", "--no-such-flag"]],
+        "config": yaml.safe_load(told.files["config.yaml"]),
+    }
+    ended = subprocess.run(
+        [checked.PYTHON, "-c", COMMAND_LINE],
+        input=json.dumps(asked),
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "logs No such option: --no-such-flag\n"
