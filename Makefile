@@ -70,7 +70,7 @@ lint: $(DEV)
 	.venv/bin/ruff format --quiet --check .
 	.venv/bin/lint-imports --no-cache --verbose >/dev/null || .venv/bin/lint-imports --no-cache
 	.venv/bin/hadolint Dockerfile
-	.venv/bin/shellcheck requirements/environment requirements/install .ci/run
+	.venv/bin/shellcheck requirements/environment requirements/install .ci/run $(wildcard launch/*.sh launch/*/*.sh)
 
 types: $(DEV)
 	.venv/bin/pyright

@@ -15,6 +15,7 @@ import pytest
 from common.project import ROOT
 from common.version import NAME, VERSION
 from tests.support import clean_root, dockerfile
+from tests.support.processes import started
 
 pytestmark = [
     pytest.mark.slow,
@@ -112,7 +113,7 @@ TRAINING = [
 def test_a_training_that_is_stopped_goes_on_and_is_exported(image, data):
     line = ["train.main", *TRAINING, "--model_dir=/data/run"]
     command = image.command(*line, data=data)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started(command) as (process,):
         for said in process.stderr or ():
             if said.startswith("step 20/80"):
                 os.kill(_process_one(process.pid), signal.SIGTERM)
@@ -131,7 +132,7 @@ def test_a_dispatcher_of_a_data_service_runs_until_sigterm(image, data):
     line = ["input_pipeline.serve", "dispatcher", "--port=0", "--work_dir=/data/work"]
     line.append("--host=0.0.0.0")
     command = image.command(*line, data=data)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command) as (process,):
         said = process.stdout.readline() if process.stdout else ""
         os.kill(_process_one(process.pid), signal.SIGTERM)
         assert process.wait() == 0
