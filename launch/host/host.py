@@ -37,7 +37,7 @@ def run(programs: Programs, times: Times | None = None) -> Status:
     times, stop = times or Times(), Stop()
     job, place = programs.job, programs.place
     folder = f"{job.model_dir}/{FOLDER}"
-    say(escaped(f"{place}, says {place.source}: {job.submission} in {job.model_dir}"))
+    say(escaped(f"{place} ({place.source}): {job.submission} in {job.model_dir}"))
     outages.watch(folder)  # it says so when the bucket does not answer
     board = functools.partial(
         Board,

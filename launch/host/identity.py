@@ -65,7 +65,7 @@ def find(job: HostJob, environment: Mapping[str, str] = os.environ) -> Place:
         if (told := ask(environment)) is not None:
             return _place(job, source, *told, port=port)
     if job.hosts == 1:
-        return Place(0, (f"127.0.0.1:{port}",), "nobody, being alone")
+        return Place(0, (f"127.0.0.1:{port}",), "alone")
     raise UserError(
         f"the job has {job.hosts} hosts, and nobody tells which one this is: neither "
         f"{', nor '.join(sources)}"

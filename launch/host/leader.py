@@ -13,7 +13,7 @@ from launch.host.ending import END, FINAL, RUN, Deadlines
 from launch.host.others import Others, listed
 from launch.host.programs import Programs
 from launch.host.server import ENDED, SERVES, Server
-from launch.host.stop import Stop, Stopped
+from launch.host.stop import Stop
 from launch.host.times import Times
 
 
@@ -123,13 +123,13 @@ class Leader:
         """
         until, why = time.monotonic() + self._times.alone, ""
         while found := self._why_held():
-            if found != why:
-                self._say(f"waiting for the run: {found}")
-            why = found
             if time.monotonic() > until:
                 self._missing = "another client has the run"
             if self._why_leave():
                 return False
+            if found != why:
+                self._say(f"waiting for the run: {found}")
+            why = found
             self._wait(self._times.poll)
         return True
 
@@ -137,8 +137,6 @@ class Leader:
         try:
             with self._stop.at_once(), claims.hold(self._job.model_dir, "a job"):
                 return ""
-        except Stopped:
-            raise
         except (claims.Held, Restart) as why:  # or the bucket does not tell now
             return str(why)
 
@@ -174,7 +172,7 @@ class Leader:
             self._lost_at = time.monotonic()
             self._say(f"{listed(lost, 'has')} lost what the client needs")
         if lost and time.monotonic() - (self._lost_at or 0) > self._times.lost:
-            return "it has not noticed"
+            return f"it has not noticed within {self._times.lost:g} s"
         return None
 
     def _lost(self) -> list[int]:

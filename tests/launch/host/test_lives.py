@@ -5,6 +5,7 @@ Host scripts, workers and clients are processes; what they are told comes by the
 
 import contextlib
 import json
+import re
 import signal
 import time
 
@@ -45,9 +46,7 @@ def await_event(tmp_path, line, times=1):
 
 def said(tmp_path, host=0):
     """What a host has said of its lives."""
-    lines = (tmp_path / "said").read_text().splitlines()
-    begin = f"host {host} of "
-    return [one.partition(": ")[2] for one in lines if one.startswith(begin)][1:]
+    return re.findall(rf"host {host} of \d+: (.*)\n", (tmp_path / "said").read_text())
 
 
 def board(tmp_path):
