@@ -31,7 +31,9 @@ class Leader:
         """
         self._programs, self._job = programs, programs.job
         self._board, self._times, self._stop = board, times, stop
-        self._others = Others(board, self._job.hosts - 1)
+        self._others = Others(
+            board, self._job.hosts - 1, may_end=not programs.has_worker
+        )
         self._deadlines = Deadlines(self._job.grace_seconds)
         self._server = Server(programs.start_worker, programs.why_silent, times.end)
         self._client: Child | None = None

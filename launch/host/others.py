@@ -11,13 +11,24 @@ from launch.host.server import ENDED, SERVES
 class Others:
     """What they say of one life; what they said of others does not count."""
 
-    def __init__(self, board: Board, count: int):
-        """Look at hosts 1 to `count` of a board."""
+    def __init__(self, board: Board, count: int, *, may_end: bool):
+        """Look at hosts 1 to `count` of a board.
+
+        Args:
+          board: of the leader.
+          count: of these hosts.
+          may_end: whether their processes come to an end of their own, which is 0.
+        """
         self._board, self._numbers = board, range(1, count + 1)
+        self._may_end = may_end
 
     def late(self, life: int) -> list[int]:
         """Return those that do not serve a life yet, or not any more."""
-        ready = {n for n, said in self._words(life) if said["state"] == SERVES}
+        ready = {
+            number
+            for number, said in self._words(life)
+            if said["state"] == SERVES or (self._may_end and said["status"] == 0)
+        }
         return [number for number in self._numbers if number not in ready]
 
     def wanting_end(self, life: int) -> list[int]:

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import Restart, UserError
 from launch.host.board import JOB, NEXT, Board, Replaced, host_name
+from launch.host.others import Others
 from launch.host.times import Times
 from tests.support.fake_gcs.faults import Rule
 from tests.support.own_bucket import own_bucket
@@ -148,3 +149,24 @@ def test_half_a_file_says_nothing(tmp_path, text):
     leader.post(life=1)
     leader.sync()
     assert leader.is_posted
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "may_end", "is_late"),
+    [
+        ("starts", None, True, True),
+        ("serves", None, False, False),
+        ("ended", 0, True, False),  # a client on GPUs that was faster than the leader
+        ("ended", 0, False, True),
+        ("ended", 75, True, True),
+    ],
+)
+def test_who_is_late(tmp_path, state, status, may_end, is_late):
+    host = board(str(tmp_path), host_name(1))
+    host.post(life=3, state=state, status=status, wants_end=False)
+    host.sync()
+    leader = board(str(tmp_path), JOB, [host_name(1)])
+    leader.sync()
+    others = Others(leader, 1, may_end=may_end)
+    assert others.late(3) == [1] * is_late
+    assert others.late(2) == [1]
