@@ -3,5 +3,7 @@
 import sys
 import types
 
+assert "pytest" not in sys.modules, "all later tests would be without TensorFlow"
+
 for name in ("tensorflow", "common.gfiles"):
     sys.modules[name] = types.ModuleType(name)

@@ -16,27 +16,12 @@ import tests.support.no_tensorflow  # noqa: F401 (before what imports it)
 from common import claims, cli, gcs
 from common.errors import Restart, UserError
 from tests.support import quick_host
+from tests.support.storm_steps import EVERY, LAST, START, update
 from tests.support.storm_worker import SETTINGS, TOKEN_BYTES
 from train.checkpoints import commit
 from train.distribution.workers import _HELLO
 
-LAST, EVERY = 40, 10
 stopped = []
-
-
-def update(x: list[int]) -> list[int]:
-    """A step: what comes out depends on all before."""
-    return [(one * 6364136223846793005 + 2 * n + 1) % 2**64 for n, one in enumerate(x)]
-
-
-def undisturbed() -> bytes:
-    x = START
-    for _ in range(LAST):
-        x = update(x)
-    return repr(x).encode()
-
-
-START = list(range(5))
 
 
 def call_worker(address: str, token: bytes) -> None:

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.support import quick_host, slices, storm_client
+from tests.support import quick_host, slices, storm_steps
 from tests.support.slices import Slice, send
 from tests.support.watched_bucket import assert_one_after_the_other, watched_bucket
 
@@ -136,8 +136,8 @@ def storm_over(seed, tmp_path):
         seconds = time.monotonic() - began
         content = store.content("bucket", "run/")
     assert ended == {0}
-    assert content[f"ckpt-{storm_client.LAST}.data-00000-of-00001"] == (
-        storm_client.undisturbed()
+    assert content[f"ckpt-{storm_steps.LAST}.data-00000-of-00001"] == (
+        storm_steps.undisturbed()
     )
     assert_one_after_the_other(watched.changes["run"])
     text = (tmp_path / "said").read_text()
