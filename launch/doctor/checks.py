@@ -18,6 +18,7 @@ from launch.doctor import (
 from launch.doctor.case import Case
 from launch.doctor.findings import Finding, NotAnswered, unknown
 
+_OTHER_FORM = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
 _TPU = "https://cloud.google.com/tpu/docs"
 _STORAGE = "https://cloud.google.com/storage/docs"
 _AUTH = "https://google-auth.readthedocs.io"
@@ -275,6 +276,6 @@ def examine(number: int, check: Check, case: Case) -> Row:
         found = check.look(case)
     except NotAnswered as why:
         found = unknown(str(why))
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except _OTHER_FORM as error:
         found = unknown(f"an answer of another form: {type(error).__name__}: {error}")
     return Row(number, check, found)

@@ -11,7 +11,13 @@ from launch.job.machines import GpuHosts, Machines
 
 # Of a TPU's hosts gRPC, libtpu and the mesh; TensorFlow's servers ask nobody who he is.
 _TPU_PORTS = (8470, 8471, 8476)
-_GPU_PORTS = (2222,)  # of TF_CONFIG
+# Of TF_CONFIG, and the ends of the range that Linux gives NCCL's sockets ports of (from
+# memory).
+_GPU_PORTS = (2222, 32768, 60999)
+_ALLOW = {
+    _TPU_PORTS: "tcp:8470,tcp:8471,tcp:8476",
+    _GPU_PORTS: "tcp:2222,tcp:32768-60999",
+}
 _PRIVATE = [
     *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     ipaddress.ip_network("100.64.0.0/10"),
@@ -65,16 +71,16 @@ def _judged(case: Case, rules: list[Rule], subnet: Network) -> Finding:
     if world := [rule["name"] for rule in rules if any(map(_is_public, _from(rule)))]:
         return fails(
             f"{named(world)} lets the internet reach {_text(ports)}",
-            " && ".join(
-                command(*rule_command, "update", name, of_project, inside)
-                for name in world
+            "take these ports from it, not those that others need: "
+            + " && ".join(
+                command(*rule_command, "describe", name, of_project) for name in world
             ),
         )
     closed = [port for port in ports if not _is_inside(rules, port, subnet)]
     if closed:
         words = ("create", f"{job.name}-hosts", f"--network={job.network}", of_project)
         flags = (
-            f"--allow={','.join(f'tcp:{port}' for port in ports)}",
+            f"--allow={_ALLOW[ports]}",
             inside,
         )
         return fails(

@@ -25,6 +25,7 @@ _ROLES = {
     "roles/storage.legacyObjectOwner": _READ[:1],
     "roles/storage.legacyObjectReader": _READ[:1],
 }
+_EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _BASIC = ("roles/owner", "roles/editor", "roles/viewer")
 # Regions of the predefined dual-regions (storage/docs/locations; from memory).
 _DUAL_REGIONS = {
@@ -102,7 +103,8 @@ def _roles(policy: Mapping[str, Any], who: str) -> set[str]:
     return {
         binding["role"]
         for binding in policy.get("bindings", ())
-        if who in binding.get("members", ()) and "condition" not in binding
+        if not {who, *_EVERYBODY}.isdisjoint(binding.get("members", ()))
+        and "condition" not in binding
     }
 
 

@@ -27,6 +27,7 @@ bash launch/setup.sh
 """
 # Nobody is there any more where the job has ended.
 _STOP = "kill -TERM $(cat host.pid) || true"
+_DOWN = "python -m launch.job down --to=gcloud prints what deletes them"
 _FOLLOW = "tail --lines=1000 --follow=name host.log"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -79,6 +80,7 @@ def status(job: Job) -> str:
         return _script(job, _gcloud(job, *words))
     return _script(
         job,
+        "set +e  # one may be there without the other",
         _gcloud(job, *_queue(job, "describe")),
         _gcloud(job, "tpus", "tpu-vm", "list", _in_zone(job), of_job),
     )
@@ -91,7 +93,10 @@ def logs(job: Job) -> str:
 
 def down(job: Job) -> str:
     """Return the commands that let the job save, and delete what costs something."""
-    lines = [_on_every_host(job, _STOP), f"sleep {job.grace_seconds}"]
+    # What has been taken away, or hangs, bills until it is deleted all the same.
+    silent = "  echo 'a host does not answer: deleting it as it is' >&2"
+    lines = [f"{line} ||\n{silent}" for line in _on_every_host(job, _STOP)]
+    lines.append(f"sleep {job.grace_seconds}")
     if isinstance(job.machines, TpuSlice):
         lines += [
             "# --force deletes the slice, too; alone it would leave its request, which "
@@ -203,22 +208,37 @@ def _hand_out(job: Job) -> list[str]:
     files = ["launch.env", "start.sh", *(["code.tar.gz"] if job.commit else [])]
     if isinstance(job.machines, TpuSlice):
         words = ["tpus", "tpu-vm", "scp", *files, f"{job.name}:", "--worker=all"]
-        return [_gcloud(job, *words, _in_zone(job)), _on_every_host(job, _START)]
+        return [
+            _once_it_answers(_gcloud(job, *words, _in_zone(job))),
+            *_on_every_host(job, _START),
+        ]
     found = []
     for index, name in enumerate(_names(job)):
-        found.append(_gcloud(job, "scp", *files, f"{name}:", _in_zone(job)))
+        words = ["scp", *files, f"{name}:", _in_zone(job)]
+        found.append(_once_it_answers(_gcloud(job, *words)))
         which = f"echo JOB_COMPLETION_INDEX={index} >>launch.env; "
         start = which + _START if _several_gpu_hosts(job) else _START
         found.append(_on_host(job, str(index), start))
     return found
 
 
-def _on_every_host(job: Job, line: str) -> str:
+def _once_it_answers(line: str) -> str:
+    """Return a line for bash that tries again: sshd is there after its machine."""
+    return f"""\
+for wait in 10 20 40 80 0; do
+  {line} && break
+  [ "$wait" -gt 0 ] || {{
+    echo "error: a machine does not answer; they bill: {_DOWN}" >&2
+    exit 1
+  }}
+  sleep "$wait"
+done"""
+
+
+def _on_every_host(job: Job, line: str) -> list[str]:
     if isinstance(job.machines, TpuSlice):
-        return _on_host(job, "all", line)
-    return "\n".join(
-        _on_host(job, str(index), line) for index in range(job.machines.hosts)
-    )
+        return [_on_host(job, "all", line)]
+    return [_on_host(job, str(index), line) for index in range(job.machines.hosts)]
 
 
 def _on_host(job: Job, which: str, line: str) -> str:

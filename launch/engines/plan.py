@@ -69,8 +69,9 @@ class Plan:
             raise failed
 
     def as_bash(self) -> str:
-        """Return the same as a script."""
-        lines = ['cd "$(mktemp --directory)"'] if self.files else []
+        """Return the same as a script, which ends where `run` would."""
+        lines = ["#!/usr/bin/env bash", *([] if self.looks else ["set -euo pipefail"])]
+        lines += ['cd "$(mktemp --directory)"'] if self.files else []
         lines += [here_document(f"cat >{n}", text) for n, text in self.files.items()]
         for command in self.commands:
             variables = command.environment.items()

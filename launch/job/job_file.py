@@ -158,6 +158,8 @@ def _say(error: Any) -> str:
             return f"{value!r:.80} does not match {rule}; {about}".rstrip("; ")
         case "enum":
             return f"{value!r:.80} is none of {', '.join(map(str, rule))}"
+        case "type" if rule == "string" and isinstance(value, int | float):
+            return f"{value} is no text to YAML: put it in quotes"
     return error.message[:200]
 
 

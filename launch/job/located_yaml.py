@@ -2,15 +2,19 @@
 
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import yaml
 
 from common.errors import UserError, one_line
 
-# A pattern's $ would not see a line break at the end of a name.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# A pattern's $ would not see a line break at the end of a name. Half a character, as an
+# escape may write it, can be sent to nobody.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# YAML 1.1 also takes 1:30 for 90, 010 for 8 and 0x10 for 16.
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*([eE][-+][0-9]+)?)?")
+_MOST = 10_000  # values, of which aliases of aliases make billions
 _COLLECTIONS = {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 
 
@@ -59,6 +63,8 @@ class Located:
 
     def _read(self, loader: "_Loader", node: yaml.Node, place: tuple[Any, ...]) -> Any:
         self._lines.setdefault(place, node.start_mark.line + 1)
+        if len(self._lines) > _MOST:
+            raise self._mistake(node, f"there are more than {_MOST:,} values")
         if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
             raise self._mistake(node, f"{node.tag} is of no use here")
         if isinstance(node, yaml.SequenceNode):
@@ -67,24 +73,41 @@ class Located:
                 for number, each in enumerate(node.value)
             ]
         if not isinstance(node, yaml.MappingNode):
-            return self._scalar(loader.construct_object(node), node)
+            return self._scalar(loader, node)
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = self._scalar(loader.construct_object(key_node, deep=True), key_node)
+            key = self._scalar(loader, key_node)
             line = key_node.start_mark.line + 1
-            if not isinstance(key, Hashable) or key in found:
-                what = "twice" if isinstance(key, Hashable) else "as a key"
-                raise self._mistake(key_node, f"{key!r:.60} stands there {what}")
+            if not isinstance(key, str):
+                raise self._mistake(
+                    key_node, f"{key!r:.60} is a key, and no text: put it in quotes"
+                )
+            if key in found:
+                raise self._mistake(key_node, f"{key!r:.60} stands there twice")
             self._lines[(*place, key)] = line
             found[key] = self._read(loader, value_node, (*place, key))
         return found
 
-    def _scalar(self, value: Any, node: yaml.Node) -> Any:
+    def _scalar(self, loader: "_Loader", node: yaml.Node) -> Any:
+        try:
+            value = loader.construct_object(node, deep=True)
+        except (LookupError, AttributeError, ValueError):
+            # Of !!bool maybe, !!timestamp now, and of numbers with thousands of digits.
+            what = f"{node.value!r:.60} is no {node.tag.rpartition(':')[2]}"
+            raise self._mistake(node, what) from None
         if isinstance(value, str) and _CONTROLS.search(value):
             raise self._mistake(node, f"{value!r:.60} is not one line of text")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return value
         if isinstance(value, float) and not math.isfinite(value):
             raise self._mistake(node, f"{value} is no number of JSON")
-        return value
+        if not _DECIMAL.fullmatch(node.value):
+            raise self._mistake(
+                node,
+                f"YAML takes {node.value:.60} for {value}: write a decimal number, or "
+                "put a text in quotes",
+            )
+        return int(value) if value == int(value) else value
 
     def _mistake(self, node: yaml.Node, what: str) -> UserError:
         return UserError(f"{self._path}:{node.start_mark.line + 1}: {what}")

@@ -25,9 +25,9 @@ def test_open_to_the_world(found, google):
     world = google.said["firewalls"]["items"][1]
     world["allowed"][0]["ports"] = ["22", "8000-9000"]
     assert found(23) == (
-        "fails    network: ssh lets the internet reach 8470, 8471, 8476  ->  gcloud "
-        "compute firewall-rules update ssh --project=my-project "
-        "--source-ranges=10.182.0.0/20"
+        "fails    network: ssh lets the internet reach 8470, 8471, 8476  ->  take "
+        "these ports from it, not those that others need: gcloud compute "
+        "firewall-rules describe ssh --project=my-project"
     )
 
 
@@ -70,9 +70,14 @@ def test_rules_for_other_machines(found, google, target, outcome):
 
 def test_gpus(found, google):
     here = ("[us-central1-a, us-central1-c]", "[us-west4-a]")
-    assert found(23, here, name="gpu_2x8").startswith(
-        "fails    network: no rule lets 10.182.0.0/20 reach 2222"
+    assert found(23, here, name="gpu_2x8") == (
+        "fails    network: no rule lets 10.182.0.0/20 reach 2222, 32768, 60999  ->  "
+        "gcloud compute firewall-rules create b0-gpu-2x8-hosts --network=default "
+        "--project=my-project --allow=tcp:2222,tcp:32768-60999 "
+        "--source-ranges=10.182.0.0/20"
     )
+    google.said["firewalls"]["items"][0]["allowed"][0]["ports"] = ["2222"]
+    assert "reach 32768, 60999" in found(23, here, name="gpu_2x8")
     assert found(23, here, name="gpu_8") == (
         "ok       network: 10.182.0.0/20 of default; a single host needs no port"
     )

@@ -20,6 +20,14 @@ def test_access(found, google):
     assert found(17).startswith("ok")
 
 
+def test_access_of_everybody(found, google):
+    binding = google.said["bucket_policy"]["bindings"][1]
+    binding["members"] = ["allUsers"]
+    assert found(17).startswith("ok")
+    binding["members"] = ["user:else@example.com"]
+    assert found(17).startswith("fails")
+
+
 def test_access_that_nobody_knows(found, google):
     google.said["bucket_policy"]["bindings"][1]["role"] = "projects/my-project/roles/x"
     assert found(17) == (
@@ -43,6 +51,12 @@ def test_access_on_a_condition_is_none(found, google):
     condition = {"title": "for a day", "expression": "request.time < ..."}
     google.said["bucket_policy"]["bindings"][1]["condition"] = condition
     assert found(17).startswith("fails")
+
+
+def test_a_number_that_is_none(found, google):
+    policy = {"retentionDurationSeconds": float("inf")}
+    google.said["bucket"]["softDeletePolicy"] = policy
+    assert found(19).startswith("unknown  what the bucket keeps: an answer of another")
 
 
 def test_place(found, google):

@@ -65,3 +65,12 @@ def test_long_lines_are_broken_between_arguments():
     assert max(map(len, script.splitlines())) <= 96
     ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert ended.stdout == " ".join(words[1:]) + "\n"
+
+
+def test_a_script_ends_where_its_plan_would():
+    commands = [command("false"), command("echo", "second")]
+    for looks, said in ((False, ""), (True, "second\n")):
+        script = Plan(commands=commands, looks=looks).as_bash()
+        ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        assert ended.stdout == said
+        assert bool(ended.returncode) is not looks

@@ -130,6 +130,42 @@ SLICE = "slice: v5e:4x8 "
         ([("model_dir: gs://", "model_dir: /tmp/")], "job.yaml:21: run.model_dir: "),
         ([("- gin_configs/runs", "- ../runs")], "job.yaml:19: run.gin_files[1]: "),
         ([("owner: nobody", "owner: [nobody")], "no YAML"),
+        ([("dollars: 600", "dollars: 1" + 400 * "0")], "13: budget.dollars: 1000"),
+        ([("dollars: 600", "dollars: 1" + 5000 * "0")], "job.yaml:13: '1000"),
+        ([("dollars: 600", "dollars: !!bool much")], "13: 'much' is no bool"),
+        ([("hours: 48", "hours: 1:30")], "job.yaml:12: YAML takes 1:30 for 90: write"),
+        ([("hours: 48", "hours: 0100")], "job.yaml:12: YAML takes 0100 for 64: write"),
+        ([("hours: 48", "hours: 0x30")], "job.yaml:12: YAML takes 0x30 for 48: write"),
+        (
+            [
+                (
+                    "image: us-docker.pkg.dev/my-project/images/efficientnet-x@sha256:",
+                    "#",
+                ),
+                ("code:", f"code:\n  commit: {4 * '1234567890'}"),
+            ],
+            f"job.yaml:15: code.commit: {4 * '1234567890'} is no text to YAML: put it",
+        ),
+        (
+            [("owner: nobody", "owner: no")],
+            "job.yaml:3: owner: False is no text to YAML: put it in quotes",
+        ),
+        (
+            [("owner: nobody", "owner: nobody\nlabels: {on: x}")],
+            "job.yaml:4: True is a key, and no text: put it in quotes",
+        ),
+        (
+            [("owner: nobody", "owner: nobody\nlabels: {2026: x}")],
+            "job.yaml:4: 2026 is a key, and no text: put it in quotes",
+        ),
+        (
+            [("gs://my-bucket/imagenet", '"gs://my-bucket/\\ud800"')],
+            "job.yaml:20: 'gs://my-bucket/\\ud800' is not one line of text",
+        ),
+        (
+            [("gs://my-bucket/runs/b0-v5e-32", "gs://my-bucket//")],
+            "job.yaml:21: run.model_dir: ",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -142,6 +178,20 @@ def test_a_date_is_a_text_and_a_tag_is_refused(tmp_path):
     said = refusal(of(tmp_path, ("nobody", "!!python/object/apply:os.system [ls]")))
     assert "job.yaml:3: " in said
     assert "python/object/apply" in said
+
+
+def test_a_whole_number_is_one_however_it_is_written(tmp_path):
+    written = "restarts: {grace_seconds: 90.0, without_progress: 4.}\nbudget:"
+    job = job_file.load(of(tmp_path, ("budget:", written), ("600", "1_600.5")))
+    assert repr(job.grace_seconds) == "90"  # as docker and Kubernetes want it
+    assert repr(job.restarts_without_progress) == "4"
+    assert job.budget_dollars == 1600.5
+
+
+def test_aliases_of_aliases_come_to_an_end(tmp_path):
+    lines = [f"  a{n}: &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]" for n in range(1, 12)]
+    bomb = "\n".join(("labels:", "  a0: &a0 x", *lines, "budget:"))
+    assert "more than 10,000 values" in refusal(of(tmp_path, ("budget:", bomb)))
 
 
 def test_no_file_and_no_text(tmp_path):
