@@ -81,7 +81,8 @@ def _of_gke(environment: Mapping[str, str]) -> tuple[str, str] | None:
     number, names = (
         environment.get(f"TPU_WORKER_{one}") for one in ("ID", "HOSTNAMES")
     )
-    return None if number is None or names is None else (number, names)
+    # An empty one tells nothing: of a single host GKE may leave it so.
+    return None if number is None or not names else (number, names)
 
 
 def _of_skypilot(environment: Mapping[str, str]) -> tuple[str, str] | None:

@@ -103,6 +103,7 @@ def test_one_host_needs_nobody_who_tells():
             "'2', which is none of",
         ),
         ({"TPU_WORKER_ID": "", "TPU_WORKER_HOSTNAMES": "a,b"}, "'', which is none of"),
+        ({"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": ""}, "nobody tells which one"),
         ({"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "a,$(b)"}, "is no name or"),
         ({"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "a,a"}, "a stands there twice"),
         ({"LAUNCH_HOSTS": "a,b"}, "this host is '', which is none of 0 to 1"),
