@@ -1,5 +1,6 @@
 """A host that serves the lives which host 0 begins."""
 
+import math
 import time
 
 from common.console import say
@@ -31,7 +32,7 @@ class Follower:
         self._server = Server(
             programs.start_worker if has_worker else programs.start_client,
             programs.why_silent if has_worker else lambda: None,
-            times.end,
+            0 if has_worker else times.end,
             life=board.before_of_these().get("life", 0),
         )
 
@@ -50,7 +51,7 @@ class Follower:
                     return status
                 time.sleep(self._times.tick)
         finally:
-            self._server.end(self._deadlines.worker(self._stop, self._times.end))
+            self._server.end(1.0 if self._stop.requested else math.inf)
 
     def _hear_stop(self) -> None:
         # A client of GPUs tells the others, and all save. A worker is needed for that.

@@ -115,6 +115,17 @@ def test_sigterm_to_a_host_saves_and_ends_all_with_75(tmp_path, host):
 
 
 @pytest.mark.parametrize("host", [0, 1])
+def test_the_client_saves_through_workers_that_hear_sigterm_too(tmp_path, host):
+    """As all processes do of a machine that goes away, by its systemd."""
+    with running(tmp_path, ["wait 0"]) as made:
+        await_event(tmp_path, "0 waits")
+        for pid in reversed(made.pids(host)):
+            slices.send(pid, signal.SIGTERM)
+        assert made.statuses() == {75}
+    assert events(tmp_path)[-1] == "0 saves"
+
+
+@pytest.mark.parametrize("host", [0, 1])
 def test_a_host_that_is_killed_and_started_again(tmp_path, host):
     """Its children die with it, and it takes part in the next life."""
     with running(tmp_path, ["wait 0"]) as made:
@@ -213,5 +224,3 @@ def test_another_submission_leaves_a_job_alone(tmp_path, monkeypatch):
             assert other.hosts[1].poll() is None
         assert [one.poll() for one in made.hosts.values()] == [None, None]
     assert events(tmp_path) == ["0 starts", "0 waits"]
-
-
