@@ -3,6 +3,7 @@
 It is asked for its port by --hosts and --number, as the real one is.
 """
 
+import signal
 import socket
 import sys
 import threading
@@ -35,6 +36,7 @@ def receive(call, count):
 
 
 def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     flags = dict(text.lstrip("-").split("=", 1) for text in sys.argv[1:])
     address = flags["hosts"].split(",")[int(flags["number"])]
     server = socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
