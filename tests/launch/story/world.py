@@ -139,7 +139,7 @@ class World:
 
     def end(self, number: int) -> bool:
         """Send a signal to whatever is left, in containers, too; tell if it is."""
-        return any([one.send(number, everywhere=True) for one in self._machines])
+        return sum(one.send(number, everywhere=True) for one in self._machines) > 0
 
 
 def _addresses(*, same_address: bool) -> list[str]:
