@@ -94,7 +94,7 @@ class World:
         self.stubs.add("curl", CURL)
         self.stubs.add("sleep")
         self.install(self.stubs.bin)
-        self.seconds = float(programs.get("ANSWER", "60"))
+        self.seconds = float(programs.get("ANSWER", "120"))
         self.network = environment | programs
         self._store, self._machines = store, []
         self._addresses = _addresses(same_address=same_address)
