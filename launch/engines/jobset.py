@@ -158,7 +158,8 @@ def _job(job: Job, submission: str) -> dict[str, Any]:
         # GKE gives such pods, with google.com/tpu, TPU_WORKER_ID and _HOSTNAMES.
         "completionMode": "Indexed",
         "backoffLimit": 0,
-        # The host script keeps the budget. This is for one that hangs.
+        # The host script keeps the budget. This is for one that hangs; each start of
+        # all pods makes a new Job, which counts from its own beginning.
         "activeDeadlineSeconds": math.ceil(job.budget_hours * _HOUR) + _HOUR,
         "podFailurePolicy": {
             "rules": [

@@ -67,8 +67,12 @@ def logs(job: Job) -> Plan:
 def down(job: Job) -> Plan:
     """End the job; SkyPilot deletes its machines then, and no queued resource."""
     return Plan(
-        commands=[_sky("cancel", "--yes", *_named(job))],
-        afterwards=_left_behind(job),
+        commands=[_sky("cancel", "--yes", *_named(job)), _sky("queue")],
+        afterwards=[
+            f"Of several jobs named {job.name} it has ended none, and says no error:",
+            f"  {SKY} jobs cancel --yes ID",
+            *_left_behind(job),
+        ],
     )
 
 

@@ -9,8 +9,9 @@ every engine, needs no port, and survives the machines: when a job has begun, an
 many of its lives brought nothing, is asked of the board by whoever leads next.
 
 An engine that believes a slice gone makes another, and the first may live on. So hosts
-hear only those of their own slice; and a leader ends, and its slice with it, when
-another host 0 of the same submission wants to lead: who comes later was meant.
+hear only those of their own slice, and say nothing before its leader leads; and a
+leader ends, and its slice with it, when another host 0 of the same submission wants to
+lead: who comes later was meant.
 
 Whatever is read and written waits for a bucket that does not answer, until a host has
 been without the board for too long.
@@ -115,7 +116,7 @@ class Board:
         return self._signs[name] > 0 and bool(self.heard_of_any(name))
 
     def silent_seconds(self, name: str) -> float:
-        """Return for how long another has given no sign of life, while one could."""
+        """Return for how long another of these machines has given no sign of life."""
         return time.monotonic() - self._changed[name]
 
     def sync(self, *, now: bool = False) -> None:
@@ -161,18 +162,20 @@ class Board:
     def _read(self) -> None:
         found = self._pool.map(self._store.read, self._others)
         for name, said in zip(self._others, found, strict=True):
-            # While the board was away nobody could give a sign.
             is_new = self._signs[name] < 0 or said != self._heard[name]
-            if is_new or self._is_away:
-                self._changed[name] = time.monotonic()
             self._signs[name] += is_new
             self._heard[name] = said
+            # While the board was away nobody could give a sign.
+            if self._is_away or (is_new and self.heard(name)):
+                self._changed[name] = time.monotonic()
         self._answered, self._is_away = time.monotonic(), False
 
     def _write(self) -> None:
         own, self._beats = self._own, self._beats + 1
         marks = {"writer": self._writer, "beat": self._beats}
-        if not self._store.write(self._sender | marks | own):
+        # Who comes later has the place; but that of a leader is the claim's to give.
+        takes = not self._written and self._name != JOB
+        if not self._store.write(self._sender | marks | own, takes=takes):
             raise Replaced(
                 f"another process writes {self._folder}/{self._name}.json by now, "
                 "and so is this host of the job"

@@ -1,7 +1,6 @@
 """How a life ends, and with it the job."""
 
 from common.errors import Status
-from launch.host.stop import Stop
 
 RUN, END = "run", "end"  # what a leader wants
 # Behind these a job ends. All others say that it goes on in a new life: 75, the signals
@@ -22,7 +21,3 @@ class Deadlines:
     def __init__(self, grace_seconds: float):
         self.leave = max(grace_seconds - _LEAVE_SECONDS, grace_seconds / 2)
         self.save = max(self.leave - _TELL_SECONDS, grace_seconds / 2)
-
-    def worker(self, stop: Stop, usual: float) -> float:
-        """Return how long a worker may take to end, by which nothing is lost."""
-        return min(usual, 1.0) if stop.requested else usual

@@ -1,5 +1,6 @@
 """A host that serves the lives which host 0 begins."""
 
+import math
 import time
 
 from common.console import say
@@ -31,11 +32,9 @@ class Follower:
         self._server = Server(
             programs.start_worker if has_worker else programs.start_client,
             programs.why_silent if has_worker else lambda: None,
-            times.end,
+            0 if has_worker else times.end,
             life=board.before_of_these().get("life", 0),
         )
-        self._obeys = False  # an end that may be of those before
-        self._said = ""
 
     def run(self) -> int:
         """Serve until the job ends, or this host; return the exit status.
@@ -52,7 +51,7 @@ class Follower:
                     return status
                 time.sleep(self._times.tick)
         finally:
-            self._server.end(self._deadlines.worker(self._stop, self._times.end))
+            self._server.end(1.0 if self._stop.requested else math.inf)
 
     def _hear_stop(self) -> None:
         # A client of GPUs tells the others, and all save. A worker is needed for that.
@@ -66,22 +65,25 @@ class Follower:
             self._say(f"the job has ended with {last}")
             return last
         job = self._board.heard(JOB)
-        if job.get("want") == END and self._obeys:
+        # One that stood there from the first is of those before.
+        if job.get("want") == END and self._board.has_come(JOB):
             self._say("the job goes on with its next start")
             return job["status"]
         if job.get("want") == RUN and job["life"] != self._server.life:
-            self._obeys = True
             if self._stop.requested:
                 self._server.pass_over(job["life"])
             else:
                 self._say(f"life {job['life']}: starting")
                 self._server.serve(job["life"])
-        self._board.post(wants_end=self._stop.requested, **self._server.state())
+        if job:  # until then another slice may live here
+            self._board.post(wants_end=self._stop.requested, **self._server.state())
         if self._stop.seconds > self._deadlines.leave:
             self._say("SIGTERM: the leader has not ended the job in time")
             return Status.RESTART
-        if self._board.silent_seconds(JOB) > self._times.alone:
-            raise Restart(f"no sign of host 0 for {self._times.alone:,.0f} s")
+        # It may wait as long for its place, and is then the one to say why it ends.
+        patience = self._times.alone * (1 if job else 2)
+        if self._board.silent_seconds(JOB) > patience:
+            raise Restart(f"no sign of host 0 for {patience:,.0f} s")
         return None
 
     def _say(self, line: str) -> None:

@@ -35,7 +35,7 @@ class Leader:
             board, self._job.hosts - 1, may_end=not programs.has_worker
         )
         self._deadlines = Deadlines(self._job.grace_seconds)
-        self._server = Server(programs.start_worker, programs.why_silent, times.end)
+        self._server = Server(programs.start_worker, programs.why_silent)
         self._client: Child | None = None
         self._lost_at: float | None = None
         self._missing: str | None = None  # which hosts, for good
@@ -78,7 +78,7 @@ class Leader:
         finally:
             if self._client:
                 self._client.end(self._deadlines.save)
-            self._server.end(self._deadlines.worker(self._stop, self._times.end))
+            self._server.end()
 
     def _hear_stop(self) -> None:
         if self._client:  # it saves, through the workers

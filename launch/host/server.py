@@ -1,5 +1,6 @@
 """What this host does for a life that the leader has begun."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ class Server:
         self,
         start: Callable[[], Child],
         why_silent: Callable[[], str | None],
-        end_seconds: float,
+        end_seconds: float = 0,
         life: int = 0,
     ):
         """Start nothing yet.
@@ -27,7 +28,7 @@ class Server:
         Args:
           start: starts the process.
           why_silent: tells why one that runs does not answer; None if it does.
-          end_seconds: from SIGTERM to SIGKILL.
+          end_seconds: from SIGTERM to SIGKILL; a worker has nothing to save.
           life: that another process of this host has served, which has ended with it.
         """
         self.life = life
@@ -64,7 +65,7 @@ class Server:
         if self._child:
             self._child.terminate()
 
-    def end(self, seconds: float | None = None) -> None:
+    def end(self, most_seconds: float = math.inf) -> None:
         """End the process, if there is one."""
         if self._child:
-            self._child.end(self._end_seconds if seconds is None else seconds)
+            self._child.end(min(self._end_seconds, most_seconds))

@@ -20,11 +20,12 @@ class Store(Protocol):
         """Return what the own file says; it may be replaced from now on."""
         ...
 
-    def write(self, said: dict[str, Any]) -> bool:
+    def write(self, said: dict[str, Any], *, takes: bool) -> bool:
         """Write the own file, unless another has done so since one looked.
 
         Args:
           said: its "writer" tells who writes.
+          takes: write it, whoever has done so.
 
         Returns:
           Whether it is written.
@@ -61,7 +62,7 @@ class _Bucket:
             else None
         )
 
-    def write(self, said: dict[str, Any]) -> bool:
+    def write(self, said: dict[str, Any], *, takes: bool) -> bool:
         data = json.dumps(said).encode()
         while True:
             written = gcs.write(
@@ -74,7 +75,7 @@ class _Bucket:
             found = self.look()
             if found == said:
                 return True
-            if found and found.get("writer") != said["writer"]:
+            if found and found.get("writer") != said["writer"] and not takes:
                 return False
 
 
@@ -94,8 +95,9 @@ class _Folder:
         self._known = found.get("writer", "")
         return found
 
-    def write(self, said: dict[str, Any]) -> bool:
-        if self.read(self._own).get("writer", self._known) != self._known:
+    def write(self, said: dict[str, Any], *, takes: bool) -> bool:
+        writer = self.read(self._own).get("writer", self._known)
+        if writer != self._known and not takes:
             return False
         files.write_bytes(self._folder / f"{self._own}.json", json.dumps(said).encode())
         self._known = said["writer"]

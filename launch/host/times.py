@@ -14,7 +14,7 @@ class Times:
       write: at least between two writes, as a bucket takes one a second of an object.
       answer: until every host serves a life; or of a silent one to count as lost.
       alone: without the board, or without its leader, after which a host ends.
-      end: from SIGTERM to SIGKILL, of a worker.
+      end: from SIGTERM to SIGKILL, of a client on GPUs.
       lost: for a client to notice by itself that a host is gone.
       report: of what this host has to say last.
       backoff: before a life, by how many before it brought no checkpoint.

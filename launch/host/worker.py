@@ -5,7 +5,7 @@
 
 `python -m launch.host` starts it. It listens on all interfaces, as each server of
 TensorFlow's does, and whoever reaches one may run what he likes; so only connections
-from hosts of the slice get there, by a filter of the kernel's. It ends with SIGTERM.
+from hosts of the slice get there, by a filter of the kernel's. Only SIGKILL ends it.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import math
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -41,27 +40,14 @@ def _parser() -> argparse.ArgumentParser:
 
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
-    """Serve until SIGTERM."""
-    end_with_sigterm()
+    """Serve until SIGKILL."""
+    # Of a machine that goes away every process hears SIGTERM, and the client saves
+    # through this one. To be blocked before there are other threads, which heed it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     addresses = [resolve(host) for host in arguments.hosts]
     os.environ |= environment(arguments.generation, arguments.number, addresses)
     port = int(arguments.hosts[arguments.number].rpartition(":")[2])
     serve(port, addresses).join()
-
-
-def end_with_sigterm() -> None:
-    """End this process at once with SIGTERM, which a server of TensorFlow's ignores.
-
-    There is nothing to be saved in it: whoever sends it has ended the client. To be
-    called before other threads are, which would get the signal else.
-    """
-
-    def end() -> None:
-        signal.sigwait({signal.SIGTERM})
-        os._exit(0)
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=end, daemon=True).start()
 
 
 def resolve(host: str) -> listening.Address:

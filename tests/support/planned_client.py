@@ -6,7 +6,9 @@ MODEL_DIR/plan-N is that of host N, MODEL_DIR/events is what has happened.
 import json
 import os
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 [FOLDER] = [Path(one[12:]) for one in sys.argv if one.startswith("--model_dir=")]
@@ -25,6 +27,11 @@ def wait() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     note("waits")
     signal.pause()
+    time.sleep(0.3)
+    for worker in os.environ.get("TPU_NAME", "").split(","):
+        if worker:
+            host, _, port = worker.removeprefix("grpc://").rpartition(":")
+            socket.create_connection((host, int(port)), 5).close()
     note("saves")
     sys.exit(75)
 

@@ -80,7 +80,8 @@ def newest(folder: str) -> tuple[int, list[int]]:
 def train(folder: str) -> None:
     token = uuid.uuid4().hex.encode()
     assert len(token) == TOKEN_BYTES
-    workers = os.environ["TPU_NAME"].replace("grpc://", "").split(",")
+    slice_ = os.environ.get("TPU_NAME", "").replace("grpc://", "")  # not with GPUs
+    workers = slice_.split(",") if slice_ else []
     with claims.hold(folder, "a run") as claim:
         remove_staged(folder)
         step, x = newest(folder)

@@ -1,8 +1,9 @@
 """Stands for a worker: greets as gRPC does, and serves one client only.
 
-It is asked for its port by --hosts and --number, as the real one is.
+It is asked for its address by --hosts and --number, as the real one is for its port.
 """
 
+import signal
 import socket
 import sys
 import threading
@@ -35,9 +36,11 @@ def receive(call, count):
 
 
 def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     flags = dict(text.lstrip("-").split("=", 1) for text in sys.argv[1:])
     address = flags["hosts"].split(",")[int(flags["number"])]
-    server = socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+    host, _, port = address.rpartition(":")
+    server = socket.create_server((host, int(port)))
     while True:
         call, _ = server.accept()
         threading.Thread(target=serve, args=(call,), daemon=True).start()

@@ -170,3 +170,36 @@ def test_who_is_late(tmp_path, state, status, may_end, is_late):
     others = Others(leader, 1, may_end=may_end)
     assert others.late(3) == [1] * is_late
     assert others.late(2) == [1]
+
+
+def test_a_place_is_taken_whoever_has_written_there_since(folder):
+    """As the host of a slice given up does, until it hears of the new one."""
+    first = board(folder, host_name(1), machines="m")
+    second = board(folder, host_name(1), machines="n")
+    first.post(life=1)
+    first.sync()
+    second.post(life=2)
+    second.sync()
+    first.post(life=3)
+    with pytest.raises(Replaced):
+        first.sync()
+
+
+def test_a_leader_does_not_write_over_one_that_leads_since(folder):
+    first, second = board(folder, JOB), board(folder, JOB)
+    second.post(life=2)
+    second.sync()
+    first.post(life=1)
+    with pytest.raises(Replaced):
+        first.sync()
+
+
+def test_other_machines_give_no_sign_of_life(folder):
+    host = board(folder, host_name(1), [JOB])
+    stranger = board(folder, JOB, machines="n")
+    time.sleep(0.1)
+    stranger.post(life=1)
+    stranger.sync()
+    host.sync()
+    assert host.silent_seconds(JOB) >= 0.1
+    assert host.has_come(JOB) is False

@@ -115,6 +115,17 @@ def test_sigterm_to_a_host_saves_and_ends_all_with_75(tmp_path, host):
 
 
 @pytest.mark.parametrize("host", [0, 1])
+def test_the_client_saves_through_workers_that_hear_sigterm_too(tmp_path, host):
+    """As all processes do of a machine that goes away, by its systemd."""
+    with running(tmp_path, ["wait 0"]) as made:
+        await_event(tmp_path, "0 waits")
+        for pid in reversed(made.pids(host)):
+            slices.send(pid, signal.SIGTERM)
+        assert made.statuses() == {75}
+    assert events(tmp_path)[-1] == "0 saves"
+
+
+@pytest.mark.parametrize("host", [0, 1])
 def test_a_host_that_is_killed_and_started_again(tmp_path, host):
     """Its children die with it, and it takes part in the next life."""
     with running(tmp_path, ["wait 0"]) as made:
@@ -152,12 +163,16 @@ def test_hosts_that_do_not_serve_are_named(tmp_path, monkeypatch):
     assert said(tmp_path) == ["host 1 does not serve within 2 s: ending with 75"]
 
 
-def test_a_host_without_a_leader_ends(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALONE", "1")
-    with running(tmp_path, ["0"]) as made:
+@pytest.mark.parametrize("has_led", [False, True])
+def test_a_host_without_a_leader_ends(tmp_path, monkeypatch, has_led):
+    monkeypatch.setenv("ALONE", "3" if has_led else "1")
+    with running(tmp_path, ["wait"]) as made:
+        if has_led:
+            await_event(tmp_path, "0 waits")
         made.hosts[0].kill()
         assert made.hosts[1].wait(SECONDS) == 75
-    assert "no sign of host 0 for 1 s" in (tmp_path / "said").read_text()
+    seconds = 3 if has_led else 2  # it might have waited for its place
+    assert f"no sign of host 0 for {seconds} s" in (tmp_path / "said").read_text()
 
 
 def test_clients_on_gpus(tmp_path):
@@ -197,3 +212,15 @@ def test_what_the_client_of_a_slice_is_told(tmp_path, monkeypatch):
             f"--model_dir={tmp_path / 'run'}",
         ],
     }
+
+
+def test_another_submission_leaves_a_job_alone(tmp_path, monkeypatch):
+    """Its host 0 ends with 2; the others, which wait for it, have said nothing."""
+    with running(tmp_path, ["wait"]) as made:
+        await_event(tmp_path, "0 waits")
+        monkeypatch.setenv("ALONE", "2")
+        with running(tmp_path, ["wait"], submission="job-2") as other:
+            assert other.hosts[0].wait(SECONDS) == 2
+            assert other.hosts[1].poll() is None
+        assert [one.poll() for one in made.hosts.values()] == [None, None]
+    assert events(tmp_path) == ["0 starts", "0 waits"]
