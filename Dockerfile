@@ -44,6 +44,10 @@ COPY tpu_compiler tpu_compiler
 COPY preflight preflight
 COPY launch launch
 COPY gin_configs gin_configs
+# They come with the modes that they have where the image is built: under umask 077 its
+# user could not read them.
+RUN chmod -R a+rX common models input_pipeline train performance tpu_compiler preflight \
+      launch gin_configs
 USER 1000:1000
 # GKE puts NVIDIA's driver there.
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 \

@@ -1,6 +1,8 @@
 """What is known of a run on a TPU slice before its launch."""
 
 import dataclasses
+import itertools
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -98,27 +100,30 @@ def schedule_of(
       training: the train steps, one of each different stage.
     """
     known = Schedule(train_steps=max(stages), epochs=experiment.epochs)
-    by_stage = {
-        step.stage: (step.milliseconds, step.all_reduce_ms) for step in training
-    }
-    total, reducing, before, each = 0.0, 0.0, 0, []
-    for end, stage in stages.items():
-        step_ms, all_reduce_ms = by_stage[stage]
-        if step_ms is None or all_reduce_ms is None:
-            return known
-        each.append(step_ms)
-        total += (end - before) * step_ms
-        reducing += (end - before) * all_reduce_ms
-        before = end
+    by_stage = {step.stage: step for step in training}
+    steps = [by_stage[stage] for stage in stages.values()]
+    lengths = [end - before for before, end in itertools.pairwise((0, *stages))]
+    times = [step.milliseconds for step in steps]
+    step_ms = _average(times, lengths)
+    if step_ms is None:
+        return known
     images_a_second = experiment.global_batch_size * 1e3
     return dataclasses.replace(
         known,
-        step_ms=total / before,
-        images_per_second=images_a_second / (total / before),
-        peak_images_per_second=images_a_second / min(each),
-        hours=total / 3.6e6,
-        all_reduce_ms=reducing / before,
+        step_ms=step_ms,
+        images_per_second=images_a_second / step_ms,
+        peak_images_per_second=images_a_second / min(filter(None, times)),
+        hours=known.train_steps * step_ms / 3.6e6,
+        all_reduce_ms=_average([step.all_reduce_ms for step in steps], lengths),
     )
+
+
+def _average(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    """Return their average; None where one is not known."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return sum(map(operator.mul, known, weights)) / sum(weights)
 
 
 def data_of(

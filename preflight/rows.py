@@ -163,17 +163,23 @@ class StepReport:
         return sum(one.count for one in found if one.kind == "all-reduce")
 
     @property
+    def fused_all_reduces(self) -> int:
+        """How many of these are parts of others: no estimate of ours knows which."""
+        found = () if self.compilation is None else self.compilation.collectives
+        return sum(one.fused for one in found)
+
+    @property
     def all_reduce_estimates(self) -> tuple[GroupEstimate, ...]:
-        """What they take by our own estimate; empty unless it was compiled."""
-        if self.compilation is None:
+        """What they take by our own estimate; empty where there is none."""
+        if self.compilation is None or self.fused_all_reduces:
             return ()
         found = self.compilation
         return all_reduces.estimate(found.collectives, found.topology)
 
     @property
     def all_reduce_ms(self) -> float | None:
-        """The sum of these; None where there is no time of the rest either."""
-        if self.milliseconds is None:
+        """The sum of these; None where they or the rest have no estimate."""
+        if self.milliseconds is None or self.fused_all_reduces:
             return None
         return sum(one.milliseconds for one in self.all_reduce_estimates)
 

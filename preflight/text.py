@@ -146,7 +146,12 @@ def _all_reduces(report: PreflightReport) -> list[str]:
     """Return what they add, by our own estimate; nothing where there is none."""
     lines = []
     for step in report.steps:
-        if step.stage is not None and step.all_reduce_estimates:
+        if step.stage is not None and step.fused_all_reduces:
+            lines.append(
+                f"All-reduces of the {step.name}: the compiler has taken some apart, "
+                f"into {step.fused_all_reduces}, of which there is no estimate of ours"
+            )
+        elif step.stage is not None and step.all_reduce_estimates:
             lines += [
                 f"All-reduces of the {step.name} by our own estimate, as the compiler "
                 f"makes none: {step.all_reduce_ms:.1f} ms",
@@ -155,7 +160,7 @@ def _all_reduces(report: PreflightReport) -> list[str]:
     step_ms = report.schedule.step_ms_with_all_reduces
     hours = report.schedule.hours_with_all_reduces
     if not lines or step_ms is None or hours is None:
-        return []
+        return lines
     return [*lines, f"With them: {step_ms:.1f} ms a step, {_duration(hours)}"]
 
 

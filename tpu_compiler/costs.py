@@ -76,6 +76,9 @@ class Collective:
       group_size: how many replicas take part in each.
       runs: how often they run in all; one in a loop as often as the loop.
       run_bytes: their operands' in all these runs.
+      fused: how many of them are within fusions: what the compiler makes of a large one
+        whose result only some arithmetic reads. Each is a part, such as the first pass
+        of two, and its groups and bytes are not the program's.
     """
 
     kind: str
@@ -84,6 +87,7 @@ class Collective:
     group_size: int
     runs: int
     run_bytes: int
+    fused: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,24 +226,35 @@ def _collectives(
 ) -> tuple[Collective, ...]:
     """Return all collectives, wherever in the module they stand."""
     repeats = {one.name: one.repeats for one in instructions}
-    found: dict[tuple[str, int], list[tuple[int, int]]] = collections.defaultdict(list)
-    for lines in program.computations.values():
+    fusions = {
+        part: line.name
+        for lines in program.computations.values()
+        for line in lines.values()
+        if line.opcode == "fusion"
+        for part in line.called("calls")
+    }
+    found = collections.defaultdict(list)
+    for computation, lines in program.computations.items():
+        fusion = fusions.get(computation)
         for line in lines.values():
             kind = line.opcode.removesuffix("-start")
             if kind in _COLLECTIVES:
                 size = sum(
                     hlo.tensor_bytes(lines[name].shape) for name in line.operand_names
                 )
-                runs = repeats.get(line.name, 0)  # in a branch that is not taken: none
-                found[kind, _group_size(line, num_replicas)].append((size, runs))
+                # In a branch that is not taken none.
+                runs = repeats.get(fusion or line.name, 0)
+                row = (size, runs, fusion is not None)
+                found[kind, _group_size(line, num_replicas)].append(row)
     return tuple(
         Collective(
             kind,
             count=len(rows),
-            operand_bytes=sum(size for size, _ in rows),
+            operand_bytes=sum(size for size, _, _ in rows),
             group_size=group_size,
-            runs=sum(runs for _, runs in rows),
-            run_bytes=sum(size * runs for size, runs in rows),
+            runs=sum(runs for _, runs, _ in rows),
+            run_bytes=sum(size * runs for size, runs, _ in rows),
+            fused=sum(fused for _, _, fused in rows),
         )
         for (kind, group_size), rows in sorted(found.items())
     )

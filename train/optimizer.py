@@ -87,7 +87,8 @@ def lars(
     """Make momentum for large batches; its rates are those of SGD times 10 to 100.
 
     Args:
-      learning_rate: a number, or a schedule.
+      learning_rate: a number, or a schedule. Biases and batch norm move by it without
+        a ratio: in small batches, whose gradients are noisy, that diverges.
       momentum: of the updates, in [0, 1).
       weight_decay: added to the gradient of kernels, within the ratio.
       trust_coefficient: length of a kernel's step at a learning rate of one, as a

@@ -48,6 +48,11 @@ def test_the_image_has_every_room_that_its_rooms_import():
     assert imported & ours <= COPIED.keys()
 
 
+def test_its_user_may_read_what_is_copied_whatever_the_modes_there():
+    (line,) = instructions(FINAL, "RUN")[1:]
+    assert shlex.split(line) == ["chmod", "-R", "a+rX", *copied(FINAL)]
+
+
 def test_the_locks_are_installed_as_everywhere():
     (line,) = instructions(PACKAGES, "RUN")
     assert dict(re.findall(r"(\w+)\) lock=(\S+) ;;", line)) == LOCKS

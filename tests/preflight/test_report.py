@@ -177,6 +177,7 @@ def test_the_gradients_all_reduce_is_compiled(slice_of_32, look, digits):
         "group_size": 32,
         "runs": 1,
         "run_bytes": 4 * values,
+        "fused": 0,
     }
 
 
@@ -230,22 +231,47 @@ def test_all_reduces_have_an_estimate_of_ours(slice_of_32, look):
     assert evaluation["our_all_reduces"] == []
 
 
-def test_one_replica_has_no_all_reduces(slice_of_32):
-    found, _ = slice_of_32
-    alone, *_ = (
-        dataclasses.replace(
-            step,
-            compilation=dataclasses.replace(
-                step.compilation,
-                costs=dataclasses.replace(step.compilation.costs, collectives=()),
-            ),
-        )
-        for step in found.steps
+def with_collectives(found, change):
+    """Return a report with other collectives in its train step."""
+    step, *others = found.steps
+    known = step.compilation
+    costs = dataclasses.replace(
+        known.costs, collectives=tuple(map(change, known.collectives))
     )
-    assert alone.milliseconds == found.steps[0].milliseconds
+    compilation = dataclasses.replace(known, costs=costs)
+    step = dataclasses.replace(step, compilation=compilation)
+    return dataclasses.replace(found, steps=[step, *others])
+
+
+def test_one_replica_has_no_all_reduces(slice_of_32):
+    report = slice_of_32[0]
+    found = with_collectives(
+        report, lambda one: dataclasses.replace(one, kind="all-gather")
+    )
+    alone = found.steps[0]
+    assert alone.milliseconds == report.steps[0].milliseconds
     assert (alone.all_reduce_ms, alone.all_reduce_estimates) == (0, ())
-    found = dataclasses.replace(found, steps=[alone])
     assert "own estimate" not in text.describe(found)
+
+
+def test_all_reduces_that_were_taken_apart_have_no_estimate(slice_of_32, digits):
+    """Their time is not none at all: what the compiler says of the rest stays."""
+    before = slice_of_32[0]
+    found = with_collectives(before, lambda one: dataclasses.replace(one, fused=1))
+    train = found.steps[0]
+    assert train.all_reduces == before.steps[0].all_reduces
+    assert (train.all_reduce_ms, train.all_reduce_estimates) == (None, ())
+    schedule = report.schedule_of(
+        experiment_of(digits, **LARGE), {1: train.stage}, [train]
+    )
+    assert schedule.step_ms == pytest.approx(before.schedule.step_ms)
+    assert (schedule.all_reduce_ms, schedule.hours_with_all_reduces) == (None, None)
+    found = dataclasses.replace(found, schedule=schedule)
+    said = text.describe(found)
+    assert "the compiler has taken some apart, into 2, of which there is no est" in said
+    assert "With them" not in said
+    assert "Estimate: " in said
+    assert report_json.to_json(found)["steps"][0]["our_all_reduce_ms"] is None
 
 
 def test_what_a_person_reads(slice_of_32):

@@ -197,6 +197,43 @@ def test_a_collective_of_a_branch_that_is_not_taken_does_not_run():
     assert (found.runs, found.run_bytes) == (0, 0)
 
 
+# As libtpu 0.0.52 takes a large all-reduce apart, if only some arithmetic reads it.
+FUSED = """\
+HloModule fused
+
+%all-reduce-scatter (input: f32[1024]) -> f32[256] {
+  %input = f32[1024]{0} parameter(0)
+  %all-reduce = f32[1024]{0} all-reduce(%input), replica_groups={}, to_apply=%sum
+  %id = u32[] replica-id()
+  ROOT %part = f32[256]{0} dynamic-slice(%all-reduce, %id), dynamic_slice_sizes={256}
+}
+
+%all-gather (input.1: f32[256]) -> f32[1024] {
+  %input.1 = f32[256]{0} parameter(0)
+  %room = f32[1024]{0} broadcast(%zero), dimensions={}
+  %id.1 = u32[] replica-id()
+  %placed = f32[1024]{0} dynamic-update-slice(%room, %input.1, %id.1)
+  ROOT %whole = f32[1024]{0} all-reduce(%placed), replica_groups={}, to_apply=%sum
+}
+
+ENTRY %main (x: f32[1024], y: f32[8]) -> f32[1024] {
+  %x = f32[1024]{0} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  %small = f32[8]{0} all-reduce(%y), replica_groups={{0,1},{2,3}}, to_apply=%sum
+  %fusion = f32[256]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+  %tanh = f32[256]{0} tanh(%fusion)
+  ROOT %fusion.1 = f32[1024]{0} fusion(%tanh), kind=kCustom, calls=%all-gather
+}
+"""
+
+
+def test_parts_of_a_collective_within_fusions_run_and_are_known_as_such():
+    small, parts = costs(FUSED, num_replicas=4).collectives
+    assert (small.count, small.fused, small.run_bytes) == (1, 0, 32)
+    assert (parts.count, parts.fused, parts.group_size) == (2, 2, 4)
+    assert (parts.runs, parts.run_bytes) == (2, 2 * 4096)
+
+
 COLLECTIVES = """\
 HloModule collectives
 
