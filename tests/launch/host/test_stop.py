@@ -25,9 +25,14 @@ def test_it_is_told_or_ends_a_block(stop, is_before):
     stop.defer(lambda: told.append(True))
     if is_before:
         signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(Stopped), stop.at_once():
-        done.append(True)
-        signal.raise_signal(signal.SIGTERM)
+
+    def block():
+        with stop.at_once():
+            done.append(True)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        block()
     assert (told, done) == (([True], []) if is_before else ([], [True]))
     assert stop.requested
     signal.raise_signal(signal.SIGTERM)
