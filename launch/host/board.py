@@ -145,14 +145,6 @@ class Board:
                 raise
             self._miss(error)
 
-    def settle(self, seconds: float) -> None:
-        """Write what this host has to say last, within so many seconds."""
-        until = time.monotonic() + seconds
-        self.sync(now=True)
-        while not self.is_posted and time.monotonic() < until:
-            time.sleep(min(self._times.tick, self._times.write))
-            self.sync(now=True)
-
     def _is_due(self, *, now: bool) -> bool:
         age = time.monotonic() - self._last_write
         if self.is_posted:

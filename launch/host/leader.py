@@ -153,7 +153,9 @@ class Leader:
             if until == math.inf and (why := self._why_stop_client()):
                 self._say(f"{why}: the client is to save and end")
                 client.terminate()
-                until = time.monotonic() + self._deadlines.save
+                # Of which some are over, where the bucket has kept us from hearing it.
+                left = self._deadlines.save - self._stop.seconds
+                until = time.monotonic() + left
             if time.monotonic() > until:
                 client.kill()
             self._tick()
@@ -259,8 +261,16 @@ class Leader:
         self._step = max(step, self._step)
 
     def _end_all(self, status: int) -> None:
+        """Say so, until it stands there; a host that has to go says it for a moment."""
+        began = time.monotonic()
         self._post(END, int(status))
-        self._board.settle(self._times.report)
+        self._board.sync(now=True)
+        while not self._board.is_posted:
+            times = self._times
+            patience = times.report if self._stop.requested else times.alone
+            if time.monotonic() - began > patience:
+                break
+            self._tick()
 
     def _post(self, want: str, status: int | None = None) -> None:
         self._board.post(

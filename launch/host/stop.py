@@ -29,6 +29,8 @@ class Stop:
         """Raise Stopped in the block, in which there is nothing to be saved."""
         tell, self._tell = self._tell, None
         try:
+            if self.requested:
+                raise Stopped("stopped by SIGTERM")
             yield
         finally:
             self._tell = tell

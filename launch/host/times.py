@@ -16,7 +16,7 @@ class Times:
       alone: without the board, or without its leader, after which a host ends.
       end: from SIGTERM to SIGKILL, of a client on GPUs.
       lost: for a client to notice by itself that a host is gone.
-      report: of what this host has to say last.
+      report: of what a host has to say last that SIGTERM takes away.
       backoff: before a life, by how many before it brought no checkpoint.
     """
 

@@ -44,14 +44,18 @@ def main(arguments: argparse.Namespace) -> None:
     # Of a machine that goes away every process hears SIGTERM, and the client saves
     # through this one. To be blocked before there are other threads, which heed it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    addresses = [resolve(host) for host in arguments.hosts]
+    found = [resolve(host) for host in arguments.hosts]
+    addresses = [ways[0] for ways in found]
     os.environ |= environment(arguments.generation, arguments.number, addresses)
     port = int(arguments.hosts[arguments.number].rpartition(":")[2])
-    serve(port, addresses).join()
+    serve(port, [way for ways in found for way in ways]).join()
 
 
-def resolve(host: str) -> listening.Address:
-    """Return the address of "host:port", as soon as somebody knows it.
+def resolve(host: str) -> list[listening.Address]:
+    """Return the addresses of "host:port", as soon as somebody knows any.
+
+    Whoever has one of each kind may come by either; that of IPv4 is the first, since
+    "address:port" cannot be said of another without brackets.
 
     In Kubernetes a pod has a name once it has been placed, which may be later than
     this one. Whoever has started this process waits only so long.
@@ -60,7 +64,8 @@ def resolve(host: str) -> listening.Address:
     while True:
         with contextlib.suppress(OSError):
             found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            return ipaddress.ip_address(found[0][4][0])
+            ways = {ipaddress.ip_address(row[4][0]) for row in found}
+            return sorted(ways, key=lambda way: (way.version, way))
         if not has_waited:
             say(f"waiting until {name} has an address")
         has_waited = True

@@ -7,11 +7,13 @@ import contextlib
 import json
 import re
 import signal
+import subprocess
 import time
 
 import pytest
 
 from tests.support import slices
+from tests.support.watched_bucket import watched_bucket
 
 SECONDS = 40
 
@@ -47,6 +49,13 @@ def await_event(tmp_path, line, times=1):
 def said(tmp_path, host=0):
     """What a host has said of its lives."""
     return re.findall(rf"host {host} of \d+: (.*)\n", (tmp_path / "said").read_text())
+
+
+def await_line(tmp_path, line):
+    until = time.monotonic() + SECONDS
+    while line not in said(tmp_path):
+        assert time.monotonic() < until, (tmp_path / "said").read_text()
+        time.sleep(0.02)
 
 
 def board(tmp_path):
@@ -224,3 +233,19 @@ def test_another_submission_leaves_a_job_alone(tmp_path, monkeypatch):
             assert other.hosts[1].poll() is None
         assert [one.poll() for one in made.hosts.values()] == [None, None]
     assert events(tmp_path) == ["0 starts", "0 waits"]
+
+
+def test_all_hosts_hear_of_an_end_that_the_bucket_takes_later(tmp_path):
+    with (
+        watched_bucket(tmp_path) as (store, _, environment),
+        (tmp_path / "said").open("w") as text,
+    ):
+        environment |= {"CLIENT": "-c __import__('time').sleep(2)"}
+        with slices.running(slices.job(), environment, text) as made:
+            await_line(tmp_path, "life 1: workers on 2 hosts")
+            store.faults = [{"op": "insert", "do": "503"}]
+            await_line(tmp_path, "the client has ended with 0: so do all hosts")
+            with pytest.raises(subprocess.TimeoutExpired):
+                made.hosts[0].wait(4)
+            store.faults = []
+            assert made.statuses() == {0}

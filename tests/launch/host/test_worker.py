@@ -61,8 +61,18 @@ def test_a_name_that_comes_later_is_waited_for(monkeypatch, capsys):
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(worker, "_NAMES_SECONDS", 0)
-    assert worker.resolve("job-0-1.job:8470") == ipaddress.ip_address("10.0.0.7")
+    assert worker.resolve("job-0-1.job:8470") == [ipaddress.ip_address("10.0.0.7")]
     assert capsys.readouterr().err == "waiting until job-0-1.job has an address\n"
+
+
+def test_a_host_may_come_by_each_of_its_addresses(monkeypatch):
+    """As `localhost` does; GKE calls the only host of a slice so (from memory)."""
+    rows = [(0, 1, 6, "", (one, 0)) for one in ("::1", "127.0.0.1", "::1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
+    found = worker.resolve("localhost:8470")
+    assert list(map(str, found)) == ["127.0.0.1", "::1"]
+    told = worker.environment("v5e", 0, [found[0]])
+    assert told["TPU_MESH_CONTROLLER_ADDRESS"] == "127.0.0.1:8476"
 
 
 def behind(port, callers):
