@@ -39,6 +39,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Instruction = tuple[int, int, int, int]
 
 
+class CannotClose(UserError):  # noqa: N818 (a state, whoever is to blame)
+    """The kernel lets this process close no port to others, as some do but for root."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Socket:
     """One that listens, of any process of this machine."""
@@ -236,7 +240,7 @@ def _attach(guard: socket.socket, option: int, program: Sequence[_Instruction]) 
         guard.setsockopt(socket.SOL_SOCKET, option, whole)
     except OSError as error:
         guard.close()
-        raise UserError(
+        raise CannotClose(
             f"this kernel does not close a port to other addresses ({error.strerror}): "
             f"see to it yourself, and say --host={EVERY}"
         ) from error

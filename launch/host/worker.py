@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common import cli, listening
-from common.console import say
+from common.console import say, warn
 
 _MESH_PORT = 8476
 _NAMES_SECONDS = 1.0  # between two looks for names that nobody knows yet
@@ -113,13 +113,25 @@ def serve(port: int, callers: Sequence[listening.Address], config: Any = None) -
     # Only now: the environment has to be there before it.
     import tensorflow as tf
 
-    guard = listening.guard(port, callers, of=listening.CALLER)
+    guard = take(port, callers)
     server = tf.distribute.Server(
         {"tpu_worker": [f"localhost:{port}"]}, job_name="tpu_worker", config=config
     )
     listening.check(guard)
     server.guard = guard  # kept open as long as the server is
     return server
+
+
+def take(port: int, callers: Sequence[listening.Address]) -> socket.socket:
+    """Take a port, closed to all others where the kernel does that; see `serve`."""
+    try:
+        return listening.guard(port, callers, of=listening.CALLER)
+    except listening.CannotClose as error:
+        warn(
+            f"whoever reaches port {port} may run code here: a firewall alone has to "
+            f"close it, since {error.__cause__}"
+        )
+        return listening.guard(port, ())
 
 
 if __name__ == "__main__":

@@ -105,6 +105,17 @@ def test_only_the_hosts_of_the_slice_get_through():
 
 
 @pytest.mark.slow
+def test_a_kernel_that_closes_no_port_is_said(monkeypatch, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(listening, "_SO_ATTACH_FILTER", -1)  # there is none such
+    with worker.take(port, [ipaddress.ip_address("127.0.0.1")]) as guard:
+        assert guard.getsockname()[1] == port
+    said = capsys.readouterr().err
+    assert f"whoever reaches port {port} may run code here: a firewall alone" in said
+
+
 def test_a_worker_serves_its_slice_alone_and_outlives_sigterm():
     [port] = processes.free_ports(1)
     flags = ["--number=0", f"--hosts=127.0.0.1:{port},127.0.0.7:1", "--generation=v6e"]
