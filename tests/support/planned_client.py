@@ -22,17 +22,24 @@ def note(line: str) -> None:
         file.write(f"{NUMBER} {line}\n")
 
 
+def is_there(worker: str) -> bool:
+    host, _, port = worker.removeprefix("grpc://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait() -> None:
     """Until SIGTERM; then a worker still has to be there, or nothing is saved."""
     signal.signal(signal.SIGTERM, lambda *_: None)
     note("waits")
     signal.pause()
     time.sleep(0.3)
-    for worker in os.environ.get("TPU_NAME", "").split(","):
-        if worker:
-            host, _, port = worker.removeprefix("grpc://").rpartition(":")
-            socket.create_connection((host, int(port)), 5).close()
-    note("saves")
+    workers = os.environ.get("TPU_NAME")
+    has_all = not workers or all(map(is_there, workers.split(",")))
+    note("saves" if has_all else "loses")
     sys.exit(75)
 
 

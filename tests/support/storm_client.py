@@ -91,7 +91,7 @@ def train(folder: str) -> None:
             if stopped:
                 save(folder, step, x, claim.check)
                 raise Restart("stopped by SIGTERM")
-            time.sleep(0.1)
+            time.sleep(float(os.environ.get("STEP", "0.1")))
             x, step = update(x), step + 1
             if step % EVERY == 0:
                 save(folder, step, x, claim.check)

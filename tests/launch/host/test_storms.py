@@ -151,6 +151,50 @@ def storm_over(seed, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "how", [pytest.param("freeze", marks=pytest.mark.slow), "hang"]
+)
+def test_the_client_of_a_slice_given_up_never_writes_beside_another(tmp_path, how):
+    """A storm seldom lets both live for so long that both would, were there no claim.
+
+    Of one that was frozen the generations of what it writes are a second guard.
+    """
+    job = slices.job(hosts=1, restarts_without_progress=1000)
+    with (
+        watched_bucket(tmp_path) as (_, watched, environment),
+        (tmp_path / "said").open("w") as said,
+    ):
+        engine = Engine(job, environment | {"STEP": "0.3"}, said, all_at_once=True)
+        changes = watched.changes["run"]
+
+        def await_changes(more):
+            until, before = time.monotonic() + SECONDS, len(changes)
+            while len(changes) <= before + more:
+                assert time.monotonic() < until, (tmp_path / "said").read_text()
+                time.sleep(0.02)
+
+        try:
+            await_changes(0)
+            engine.replace(how)
+            await_changes(4)  # more than what was under way
+            _, *below = engine.left[0].pids(0)
+            for pid in below:  # while nobody is there who would end them
+                send(pid, signal.SIGCONT)
+            until = time.monotonic() + SECONDS
+            while slices.is_running(below[-1]):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            engine.left[0].send(signal.SIGCONT)
+            while not (ended := engine.look()):
+                assert time.monotonic() < until, (tmp_path / "said").read_text()
+                time.sleep(0.05)
+            assert ended == {0}
+            assert engine.left[0].statuses(SECONDS) <= {0, 75}
+        finally:
+            engine.close()
+    assert_one_after_the_other(changes)
+
+
 def test_a_storm(tmp_path):
     storm_over(0, tmp_path)
 
