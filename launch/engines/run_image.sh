@@ -38,6 +38,7 @@ esac
 
 # sudo's own process takes no signals of ours, so docker itself is asked to hand SIGTERM on;
 # more than once, since the container may be about to start.
+# shellcheck disable=SC2329 # "trap" calls it
 stop() {
   stopped=yes
   for _ in {1..30}; do

@@ -24,7 +24,7 @@ NOT_FOR_CONFIGS = {
     "models.variants": {"replace_fields"},
     "train.experiment": {"setting", "function"},
     "train.optimizer": {"RMSprop", "check", "prepare", "scale_learning_rates"},
-    "train.schedule": {"Warmup", "Exponential", "Cosine", "Constant"},
+    "train.schedule": {"Warmup", "Exponential", "Cosine", "Polynomial", "Constant"},
 }
 
 
