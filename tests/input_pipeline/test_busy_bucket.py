@@ -73,7 +73,9 @@ def test_a_refusal_is_named_as_one(met):
     assert refused["end"] == "UserError"
     assert refused["line"].startswith("cannot read gs://data/digits/train-")
     assert refused["line"].endswith(f": {REFUSED}")
-    assert refused["requests"] <= 3 * CHUNKS
+    # Three each. How many more are begun before the error is heard is the machine's;
+    # tried again, as what is busy is, each would be 11 times as many.
+    assert refused["requests"] <= 2 * 3 * CHUNKS
 
 
 @pytest.mark.slow
