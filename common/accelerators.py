@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 MIB = 2**20
+CHIPS_PER_HOST = 4  # as slices of several hosts are made of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Tpu:
         (cloud.google.com/tpu/docs/v2, v3, v4, v5e, v5p, v6e).
       hbm_bytes_per_second: of one device. Published by chip, on the same pages; those
         of v2, v3, v4, v5p and v6e from memory.
+      largest_host: chips of the largest host; no other is in its slice.
       host_cores: vCPUs of a TPU VM that has CHIPS_PER_HOST chips. Published on the same
         pages; from memory.
       link_bytes_per_second: one way, of each of the links to the neighbours in a slice,
@@ -43,6 +45,7 @@ class Tpu:
     """
 
     devices_per_chip: int = 1
+    largest_host: int = CHIPS_PER_HOST
     clock_hz: float
     hbm_bytes: int
     peak_flops: Mapping[str, float]
@@ -51,8 +54,6 @@ class Tpu:
     link_bytes_per_second: float
     ring: int
 
-
-CHIPS_PER_HOST = 4  # as slices of several hosts are made of
 
 TPUS = {
     "v2": Tpu(
@@ -85,6 +86,7 @@ TPUS = {
         ring=4,
     ),
     "v5e": Tpu(
+        largest_host=8,
         clock_hz=1.5e9,
         hbm_bytes=16126 * MIB,
         peak_flops={"bfloat16": 197e12},
@@ -103,6 +105,7 @@ TPUS = {
         ring=4,
     ),
     "v6e": Tpu(
+        largest_host=8,
         clock_hz=1.75e9,
         hbm_bytes=31992 * MIB,
         peak_flops={"bfloat16": 918e12},

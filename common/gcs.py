@@ -108,7 +108,7 @@ def names(folder: str, begin: str, *, patience: float = PATIENCE_SECONDS) -> lis
     }
     found = []
     while True:
-        url = f"{_ROOT}/storage/v1/b/{_quoted(bucket)}/o"
+        url = f"{_ROOT}/storage/v1/b/{quoted(bucket)}/o"
         answer = _ask("GET", folder, url, query, patience=patience)
         if not answer.ok:
             raise _refused("list", folder, answer)
@@ -141,7 +141,7 @@ def write(
     answer = _ask(
         "POST",
         path,
-        f"{_ROOT}/upload/storage/v1/b/{_quoted(bucket)}/o",
+        f"{_ROOT}/upload/storage/v1/b/{quoted(bucket)}/o",
         {"uploadType": "multipart", "ifGenerationMatch": str(generation)},
         headers={"Content-Type": f"multipart/related; boundary={_BOUNDARY}"},
         data=b"\r\n".join(body),
@@ -256,7 +256,7 @@ def _ask(
                 return answer
             if not _is_busy(answer.status_code):
                 raise _refused("look at" if method == "GET" else "write", path, answer)
-            why = f"{answer.status_code}: {_message(answer)}"
+            why = f"{answer.status_code}: {message(answer)}"
             if answer.status_code == _TOO_MANY:
                 delay = max(delay, _LIMITED)
         if time.monotonic() + delay - began > patience:
@@ -271,12 +271,13 @@ def _is_busy(status: int) -> bool:
 
 def _refused(do: str, path: str, answer: Any) -> Refused:
     return Refused(
-        f"cannot {do} {path}: {answer.status_code}: {_message(answer)}; mend the name "
+        f"cannot {do} {path}: {answer.status_code}: {message(answer)}; mend the name "
         "or the permissions (roles/storage.objectUser has all), or name another folder"
     )
 
 
-def _message(answer: Any) -> str:
+def message(answer: Any) -> str:
+    """Return what an answer of Google's says of a refusal, in a line."""
     try:
         text = str(answer.json()["error"]["message"])
     except (ValueError, TypeError, KeyError):  # of a proxy on the way
@@ -309,7 +310,7 @@ def _url(path: str) -> str:
 def _resource(path: str) -> str:
     """Return an object as it is named behind the version of the interface."""
     bucket, name = _parts(path)
-    return f"/b/{_quoted(bucket)}/o/{_quoted(name)}"
+    return f"/b/{quoted(bucket)}/o/{quoted(name)}"
 
 
 def _parts(path: str) -> tuple[str, str]:
@@ -318,7 +319,8 @@ def _parts(path: str) -> tuple[str, str]:
     return bucket, name
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a name as a part of a URL's path."""
     return urllib.parse.quote(text, safe="")
 
 

@@ -141,7 +141,7 @@ def guard(
         guard.close()
         raise UserError(
             f"cannot listen at port {port}: {os.strerror(error.errno or 0)}; end what "
-            "holds it, or choose another --port"
+            "holds it, or choose another port"
         ) from error
     return guard
 
@@ -169,7 +169,7 @@ def check(guard: socket.socket) -> None:
     own, found = _own_inodes(), [*_listening(port)]
     if not own >= {one.inode for one in found}:
         raise UserError(
-            f"another process listens at port {port}, too: choose another --port"
+            f"another process listens at port {port}, too: choose another one"
         )
     servers = [one for one in found if one.inode != os.fstat(guard.fileno()).st_ino]
     if {str(one.address) for one in servers} != {host}:

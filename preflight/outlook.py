@@ -1,7 +1,6 @@
 """What a whole run would take: hours, and images for its hosts."""
 
 import dataclasses
-import math
 
 from common.accelerators import CHIPS_PER_HOST
 from tpu_compiler import Topology
@@ -64,14 +63,15 @@ class HostInput:
     @property
     def hosts(self) -> int:
         """Of the slice."""
-        return math.ceil(self.topology.num_chips / CHIPS_PER_HOST)
+        return self.topology.hosts
 
     @property
     def cores(self) -> int:
-        """Of a host; a slice smaller than a host has its share of them."""
-        devices = CHIPS_PER_HOST * self.topology.generation.devices_per_chip
-        share = min(1.0, self.topology.num_devices / devices)
-        return int(self.topology.generation.host_cores * share)
+        """Of a host, in proportion to the devices that are the slice's."""
+        generation = self.topology.generation
+        devices = CHIPS_PER_HOST * generation.devices_per_chip
+        share = self.topology.num_devices / self.hosts / devices
+        return int(generation.host_cores * share)
 
     @property
     def demand(self) -> float | None:

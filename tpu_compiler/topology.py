@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 
-from common.accelerators import TPUS, Tpu
+from common.accelerators import CHIPS_PER_HOST, TPUS, Tpu
 from tpu_compiler.errors import CompilerError
 
 
@@ -103,6 +103,17 @@ class Topology:
         if not self.sides:
             return 1
         return self.num_chips * self.generation.devices_per_chip
+
+    @property
+    def chips_per_host(self) -> int:
+        """Of each host, as the TPU API makes them; of a smaller slice all."""
+        is_one = self.num_chips <= self.generation.largest_host
+        return self.num_chips if is_one else CHIPS_PER_HOST
+
+    @property
+    def hosts(self) -> int:
+        """The number of hosts."""
+        return self.num_chips // self.chips_per_host
 
     @property
     def rings(self) -> tuple[bool, ...]:

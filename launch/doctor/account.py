@@ -1,8 +1,8 @@
 """Who asks, in which project, and what that account and the machines' may do."""
 
+from common import gcs
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, NotAnswered, fails, ok
-from launch.doctor.google import quoted
 
 _CREATE_TPUS = (
     "tpu.nodes.create",
@@ -139,4 +139,4 @@ def _project_of(email: str) -> str:
 
 
 def _address(email: str) -> str:
-    return f"projects/{_project_of(email)}/serviceAccounts/{quoted(email)}"
+    return f"projects/{_project_of(email)}/serviceAccounts/{gcs.quoted(email)}"

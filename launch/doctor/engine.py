@@ -7,11 +7,10 @@ from common import console
 from common.errors import UserError
 from launch.doctor.case import Case, command, output
 from launch.doctor.findings import Finding, NotAnswered, fails, mistake, ok
-from launch.engines import skypilot
+from launch.engines import checked, skypilot
 from launch.engines.engine import of
 from launch.job.job_file import Job
 
-SKYPILOT = "0.14.1"  # as requirements/launch.in pins it
 _SECONDS, _CHECK_SECONDS = 60.0, 300.0
 _CRD = "jobsets.jobset.x-k8s.io"
 
@@ -46,8 +45,9 @@ def _skypilot() -> Finding:
     if not skypilot.SKY.exists():
         return fails("SkyPilot is not installed", "make launch")
     version = _sky("--version").rpartition(" ")[2]
-    if version != SKYPILOT:
-        return fails(f"SkyPilot is {version}, not {SKYPILOT}", "make launch")
+    if version != skypilot.VERSION:
+        what = f"SkyPilot is {version}, not {skypilot.VERSION}"
+        return fails(what, "make launch")
     console.say("sky check gcp, which may take a minute ...", stays=False)
     # Its status is 0 in either case. Lines of its server may come first.
     said = _sky("check", "gcp", "--output=json", seconds=_CHECK_SECONDS)
@@ -61,7 +61,7 @@ def _skypilot() -> Finding:
 
 
 def _sky(*words: str, seconds: float = _SECONDS) -> str:
-    environment = {**os.environ, **skypilot.QUIET}
+    environment = {**os.environ, **checked.QUIET}
     return output([str(skypilot.SKY), *words], seconds=seconds, env=environment)
 
 
@@ -73,7 +73,7 @@ def _jobset(job: Job) -> Finding:
     except NotAnswered as why:
         words = ("gcloud", "container", "clusters", "get-credentials", "CLUSTER")
         return fails(str(why), command(*words, f"--location={job.region}"))
-    namespace = f"--namespace={about.get('namespace', 'default')}"
+    namespace = f"--namespace={about['namespace']}"
     wanted = [("JobSet", "get", "crd", _CRD)]
     if queue := about.get("queue"):
         wanted += [(f"queue {queue}", "get", "localqueue", queue, namespace)]

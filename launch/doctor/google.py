@@ -115,7 +115,7 @@ class Google:
     def read(self, path: str) -> Object | None:
         """Return a small object of gs://bucket/name, None where there is none."""
         bucket, _, name = path.removeprefix(gcs.SCHEME).partition("/")
-        url = f"{SERVICES['storage']}/b/{quoted(bucket)}/o/{quoted(name)}"
+        url = f"{SERVICES['storage']}/b/{gcs.quoted(bucket)}/o/{gcs.quoted(name)}"
         about = self._ask("GET", url, params={"fields": "generation,updated"})
         if about.status_code == _NOT_FOUND:
             return None
@@ -132,7 +132,7 @@ class Google:
         prefix = f"{prefix}/" if prefix else ""
         found = self.pages(
             "storage",
-            f"b/{quoted(bucket)}/o",
+            f"b/{gcs.quoted(bucket)}/o",
             "items",
             prefix=prefix,
             fields="items(name,size),nextPageToken",
@@ -202,11 +202,6 @@ class Google:
         return answer, ""
 
 
-def quoted(text: str) -> str:
-    """Return a name as a part of a URL's path."""
-    return urllib.parse.quote(text, safe="")
-
-
 def _json(answer: Any) -> dict[str, Any]:
     try:
         found = answer.json()
@@ -219,8 +214,4 @@ def _json(answer: Any) -> dict[str, Any]:
 
 
 def _message(answer: Any) -> str:
-    try:
-        text = str(answer.json()["error"]["message"])
-    except (ValueError, TypeError, KeyError):  # of a proxy on the way
-        text = str(answer.text or answer.reason)
-    return f"{answer.status_code}: {' '.join(text.split())[:_SHOWN]}"
+    return f"{answer.status_code}: {gcs.message(answer)[:_SHOWN]}"

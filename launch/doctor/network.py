@@ -7,17 +7,11 @@ from typing import Any
 from common.console import named
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, fails, ok
-from launch.job.machines import GpuHosts, Machines
+from launch.job import ports
+from launch.job.job_file import Job
 
-# Of a TPU's hosts gRPC, libtpu and the mesh; TensorFlow's servers ask nobody who he is.
-_TPU_PORTS = (8470, 8471, 8476)
-# Of TF_CONFIG, and the ends of the range that Linux gives NCCL's sockets ports of (from
-# memory).
-_GPU_PORTS = (2222, 32768, 60999)
-_ALLOW = {
-    _TPU_PORTS: "tcp:8470,tcp:8471,tcp:8476",
-    _GPU_PORTS: "tcp:2222,tcp:32768-60999",
-}
+# Linux gives NCCL's sockets ports of this range (from memory); its ends are looked at.
+_NCCL = (32768, 60999)
 _PRIVATE = [
     *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     ipaddress.ip_network("100.64.0.0/10"),
@@ -28,11 +22,16 @@ Rule = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def ports_of(on: Machines) -> tuple[int, ...]:
-    """Return at which ports the hosts of a job reach each other."""
-    if isinstance(on, GpuHosts):
-        return _GPU_PORTS if on.hosts > 1 else ()
-    return _TPU_PORTS
+def _ports(job: Job) -> tuple[int, ...]:
+    """Return which ports of its hosts have to be open to each other."""
+    return ports.of(job.machines) + _NCCL * job.has_several_gpu_hosts
+
+
+def _allowed(job: Job) -> str:
+    """Return the same for a rule."""
+    found = [f"tcp:{port}" for port in ports.of(job.machines)]
+    both = "-".join(map(str, _NCCL))
+    return ",".join(found + [f"tcp:{both}"] * job.has_several_gpu_hosts)
 
 
 def network(case: Case) -> Finding:
@@ -59,39 +58,36 @@ def network(case: Case) -> Finding:
             "addresses reach no bucket",
             command("gcloud", "compute", *words, *flags),
         )
-    rules = [rule for rule in _rules(case) if _opens(rule, ports_of(job.machines))]
+    rules = [rule for rule in _rules(case) if _opens(rule, _ports(job))]
     return _judged(case, rules, ipaddress.ip_network(found["ipCidrRange"]))
 
 
 def _judged(case: Case, rules: list[Rule], subnet: Network) -> Finding:
-    job, ports = case.job, ports_of(case.job.machines)
+    job, wanted = case.job, _ports(case.job)
     of_project = f"--project={job.project}"
     rule_command = ("gcloud", "compute", "firewall-rules")
     inside = f"--source-ranges={subnet}"
     if world := [rule["name"] for rule in rules if any(map(_is_public, _from(rule)))]:
         return fails(
-            f"{named(world)} lets the internet reach {_text(ports)}",
+            f"{named(world)} lets the internet reach {_text(wanted)}",
             "take these ports from it, not those that others need: "
             + " && ".join(
                 command(*rule_command, "describe", name, of_project) for name in world
             ),
         )
-    closed = [port for port in ports if not _is_inside(rules, port, subnet)]
+    closed = [port for port in wanted if not _is_inside(rules, port, subnet)]
     if closed:
         words = ("create", f"{job.name}-hosts", f"--network={job.network}", of_project)
-        flags = (
-            f"--allow={_ALLOW[ports]}",
-            inside,
-        )
+        flags = (f"--allow={_allowed(job)}", inside)
         return fails(
             f"no rule lets {subnet} reach {_text(closed)}",
             command(*rule_command, *words, *flags),
         )
     wider = {str(n): rule["name"] for rule in rules for n in _from(rule) if n != subnet}
     note = "".join(f"; {name} lets {where} in, too" for where, name in wider.items())
-    if not ports:
+    if not wanted:
         return ok(f"{subnet} of {job.network}; a single host needs no port")
-    return ok(f"{subnet} of {job.network}, {_text(ports)} inside{note}")
+    return ok(f"{subnet} of {job.network}, {_text(wanted)} inside{note}")
 
 
 def _text(ports: Iterable[int]) -> str:

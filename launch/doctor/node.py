@@ -9,8 +9,8 @@ from common.errors import first_line
 from launch.doctor import data, tpu_client
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, NotAnswered, fails, ok, unknown
+from launch.job.ports import WORKER
 
-_PORT = 8470
 _SECONDS = 3.0
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -51,20 +51,20 @@ def ports(case: Case) -> Finding:
         where = (f"--zone={zone}", f"--project={case.job.project}", "--worker=all")
         ssh = ("gcloud", "compute", "tpus", "tpu-vm", "ssh", case.node, *where)
         return fails(
-            f"no worker listens on {', '.join(closed)}:{_PORT}",
+            f"no worker listens on {', '.join(closed)}:{WORKER}",
             command(*ssh, "--command=ps -ef"),
         )
     if silent:
         return unknown(
-            f"{', '.join(silent)}:{_PORT} cannot be reached from here: ask on a host"
+            f"{', '.join(silent)}:{WORKER} cannot be reached from here: ask on a host"
         )
-    return ok(f"{count(len(hosts), 'host')} at port {_PORT}")
+    return ok(f"{count(len(hosts), 'host')} at port {WORKER}")
 
 
 def _why_closed(host: str) -> str:
     """Return "" of a port that answers, else closed or silent."""
     try:
-        socket.create_connection((host, _PORT), _SECONDS).close()
+        socket.create_connection((host, WORKER), _SECONDS).close()
     except ConnectionRefusedError:
         return "closed"
     except OSError:

@@ -7,7 +7,6 @@ from common import gcs
 from launch.doctor import account
 from launch.doctor.case import Case, command
 from launch.doctor.findings import Finding, NotAnswered, fails, ok
-from launch.doctor.google import quoted
 
 _READ = ("storage.objects.get", "storage.objects.list")
 _WRITE = (*_READ, "storage.objects.create", "storage.objects.delete")
@@ -83,7 +82,7 @@ def _lacking(
     case: Case, bucket: str, who: str, needs: Iterable[str]
 ) -> tuple[list[str], str]:
     """Return the permissions that no policy is known to give, and what is not known."""
-    path = f"b/{quoted(bucket)}/iam"
+    path = f"b/{gcs.quoted(bucket)}/iam"
     query = {"optionsRequestedPolicyVersion": 3}
     policy = case.google.get("storage", path, **query)
     if policy is None:
@@ -123,7 +122,7 @@ def place(case: Case) -> Finding:
     """Check that the buckets are there, and in the machines' region."""
     region = case.job.region
     for bucket in _buckets(case):
-        about = case.google.get("storage", f"b/{quoted(bucket)}")
+        about = case.google.get("storage", f"b/{gcs.quoted(bucket)}")
         create = command(
             *("gcloud", "storage", "buckets", "create", f"gs://{bucket}"),
             *(f"--location={region}", f"--project={case.job.project}"),
@@ -152,7 +151,7 @@ def _regions(about: Mapping[str, Any]) -> tuple[str, ...]:
 def keeping(case: Case) -> Finding:
     """Check that the run's bucket lets checkpoints go, and keeps the others."""
     bucket = _bucket(case.job.model_dir)
-    about = case.google.get("storage", f"b/{quoted(bucket)}")
+    about = case.google.get("storage", f"b/{gcs.quoted(bucket)}")
     if about is None:
         raise NotAnswered(f"there is no bucket gs://{bucket}")
     name = case.job.model_dir.removeprefix(f"{gcs.SCHEME}{bucket}/")
@@ -204,7 +203,7 @@ def _eats(rule: Mapping[str, Any], prefix: str) -> bool:
 def layout(case: Case) -> Finding:
     """Check that the run's bucket is flat, as TensorFlow 2.20 takes it to be."""
     bucket = _bucket(case.job.model_dir)
-    found = case.google.get("storage", f"b/{quoted(bucket)}/storageLayout")
+    found = case.google.get("storage", f"b/{gcs.quoted(bucket)}/storageLayout")
     if found is None:
         raise NotAnswered(f"there is no bucket gs://{bucket}")
     if found.get("hierarchicalNamespace", {}).get("enabled"):

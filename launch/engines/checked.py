@@ -15,6 +15,7 @@ from common.project import ROOT
 PYTHON = ROOT / ".venv-launch/bin/python"
 _CHECKER = ROOT / "launch/engines/checks/checker.py"
 _SECONDS = 300
+QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}  # to SkyPilot's makers
 
 
 def by_skypilot(text: str, understood: Mapping[str, Any]) -> str | None:
@@ -66,7 +67,6 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not os.access(PYTHON, os.X_OK):
         return None
-    quiet = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     said = f"no answer within {_SECONDS} s"
     try:
         # SkyPilot reads and writes ~/.sky when it is imported.
@@ -77,7 +77,7 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any] | None:
                 input=json.dumps(request),
                 capture_output=True,
                 text=True,
-                env={**os.environ, **quiet, "HOME": home},
+                env={**os.environ, **QUIET, "HOME": home},
                 timeout=_SECONDS,
             )
         said = (ended.stderr.strip().splitlines() or ["no JSON"])[-1]

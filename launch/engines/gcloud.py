@@ -10,6 +10,7 @@ import subprocess
 from common.errors import UserError
 from launch.engines import on_hosts
 from launch.engines.plan import here_document, wrapped
+from launch.job.host_job import HOSTS, INDEX
 from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
@@ -36,8 +37,8 @@ def render(job: Job, submission: str) -> str:
     """Return the script that makes machines and starts the job on them."""
     start = _UNPACK + on_hosts.RUN_COMMIT if job.commit else on_hosts.RUN_IMAGE
     variables = on_hosts.environment(job, submission)
-    if _several_gpu_hosts(job):
-        variables["LAUNCH_HOSTS"] = ",".join(_names(job))
+    if job.has_several_gpu_hosts:
+        variables[HOSTS] = ",".join(_names(job))
     lines = (f"{name}={shlex.quote(text)}" for name, text in variables.items())
     return _script(
         job,
@@ -216,8 +217,8 @@ def _hand_out(job: Job) -> list[str]:
     for index, name in enumerate(_names(job)):
         words = ["scp", *files, f"{name}:", _in_zone(job)]
         found.append(_once_it_answers(_gcloud(job, *words)))
-        which = f"echo JOB_COMPLETION_INDEX={index} >>launch.env; "
-        start = which + _START if _several_gpu_hosts(job) else _START
+        which = f"echo {INDEX}={index} >>launch.env; "
+        start = which + _START if job.has_several_gpu_hosts else _START
         found.append(_on_host(job, str(index), start))
     return found
 
@@ -263,10 +264,6 @@ def _queue(job: Job, verb: str) -> list[str]:
 
 def _names(job: Job) -> list[str]:
     return [f"{job.name}-{index}" for index in range(job.machines.hosts)]
-
-
-def _several_gpu_hosts(job: Job) -> bool:
-    return isinstance(job.machines, GpuHosts) and job.machines.hosts > 1
 
 
 def _zone(job: Job) -> str:

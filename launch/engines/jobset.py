@@ -78,7 +78,7 @@ def _kubectl(job: Job, *words: str, stdin: str = "") -> Command:
 
 
 def _namespace(job: Job) -> str:
-    return job.kubernetes.get("namespace", "default")
+    return job.kubernetes["namespace"]
 
 
 def _selector(job: Job) -> str:

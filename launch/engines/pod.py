@@ -3,13 +3,13 @@
 from typing import Any
 
 from launch.engines import on_hosts
+from launch.job import ports
+from launch.job.host_job import HOSTS, VARIABLE
 from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
 NAME = "host"  # of the replicated job, and of its container
-_TPU_PORTS = (8470, 8471, 8476)  # gRPC, libtpu, mesh
 _SPOT = "cloud.google.com/gke-spot"
-_CLIENT_PORT = 2222  # of MultiWorkerMirrored, between hosts
 
 
 def spec(job: Job, submission: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def spec(job: Job, submission: str) -> dict[str, Any]:
         "restartPolicy": "Never",
         # Of spot nodes about 25 s are left whatever stands here (from memory).
         "terminationGracePeriodSeconds": job.grace_seconds,
-        "serviceAccountName": job.kubernetes.get("service_account", "trainer"),
+        "serviceAccountName": job.kubernetes["service_account"],
         # Google's metadata server says who a pod is; Kubernetes' token is of no use.
         "automountServiceAccountToken": False,
         "nodeSelector": _node_labels(job),
@@ -55,7 +55,7 @@ def _affinity(job: Job) -> dict[str, Any]:
     terms = {"nodeSelectorTerms": [{"matchExpressions": [inside]}]}
     required = "requiredDuringSchedulingIgnoredDuringExecution"
     found: dict[str, Any] = {"nodeAffinity": {required: terms}}
-    if isinstance(job.machines, GpuHosts) and job.machines.hosts > 1:
+    if job.has_several_gpu_hosts:
         ours = {"labelSelector": {"matchLabels": {"job": job.name}}}
         found["podAffinity"] = {required: [{**ours, "topologyKey": zone}]}
     return found
@@ -76,10 +76,10 @@ def _resource(job: Job) -> str:
 def _container(job: Job, submission: str) -> dict[str, Any]:
     on = job.machines
     if isinstance(on, TpuSlice):
-        count, ports, mounts = on.chips_per_host, _TPU_PORTS, {}
+        count, mounts = on.chips_per_host, {}
         context = {"privileged": True, "runAsUser": 0}  # device files are root's
     else:
-        count, ports = on.per_host, (_CLIENT_PORT,)
+        count = on.per_host
         mounts = {"volumeMounts": [{"name": "memory", "mountPath": "/dev/shm"}]}
         context = {
             "runAsNonRoot": True,
@@ -96,7 +96,7 @@ def _container(job: Job, submission: str) -> dict[str, Any]:
             {"name": name, "value": _literal(value)}
             for name, value in _environment(job, submission).items()
         ],
-        "ports": [{"containerPort": port} for port in ports],
+        "ports": [{"containerPort": port} for port in ports.of(on)],
         "resources": {"requests": asked, "limits": asked},
         "securityContext": context,
         **mounts,
@@ -105,15 +105,15 @@ def _container(job: Job, submission: str) -> dict[str, Any]:
 
 def _environment(job: Job, submission: str) -> dict[str, str]:
     told = on_hosts.environment(job, submission)
-    variables = {"LAUNCH_JOB": told["LAUNCH_JOB"]}
-    if isinstance(job.machines, GpuHosts) and job.machines.hosts > 1:
+    variables = {VARIABLE: told[VARIABLE]}
+    if job.has_several_gpu_hosts:
         # JobSet's names: of the job, the replicated one, its number, the pod's; and the
         # headless service, which has the job's name.
         names = (
             f"{job.name}-{NAME}-0-{index}.{job.name}"
             for index in range(job.machines.hosts)
         )
-        variables["LAUNCH_HOSTS"] = ",".join(names)
+        variables[HOSTS] = ",".join(names)
     return variables
 
 

@@ -14,7 +14,7 @@ from launch.job.job_file import Job
 from launch.job.machines import GpuHosts, TpuSlice
 
 SKY = ROOT / ".venv-launch/bin/sky"
-QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+VERSION = "0.14.1"  # as requirements/launch.in pins it
 # The default is to copy the user's own credentials to every machine.
 _CONFIG = {"gcp": {"remote_identity": "SERVICE_ACCOUNT"}}
 _DISK_GB = 200  # of GPU VMs: the image has 10; a TPU VM's boot disk is as it is
@@ -79,7 +79,7 @@ def down(job: Job) -> Plan:
 def _sky(*words: str) -> Command:
     return Command(
         words=[str(SKY), "jobs", *words],
-        environment=QUIET,
+        environment=checked.QUIET,
         install="make launch installs it",
     )
 
@@ -91,8 +91,8 @@ def _named(job: Job) -> list[str]:
 def _task(job: Job, submission: str) -> dict[str, Any]:
     if job.capacity == "reservation":
         raise UserError(
-            "machines.capacity: SkyPilot 0.14.1 asks for no reserved TPUs, and takes "
-            "reservations from its own config alone; take --to=gcloud or jobset"
+            f"machines.capacity: SkyPilot {VERSION} asks for no reserved TPUs, and "
+            "takes reservations from its own config alone; take --to=gcloud or jobset"
         )
     code = {"workdir": "code", "setup": on_hosts.SETUP_COMMIT} if job.commit else {}
     return {
@@ -185,9 +185,9 @@ def account(job: Job) -> str:
 
 def _identity(job: Job) -> str:
     return (
-        f"SkyPilot 0.14.1 gives its machines its own service account, {account(job)}, "
-        f"in place of {job.service_account}: it needs roles/storage.objectUser on the "
-        "buckets"
+        f"SkyPilot {VERSION} gives its machines its own service account, "
+        f"{account(job)}, in place of {job.service_account}: it needs "
+        "roles/storage.objectUser on the buckets"
     )
 
 

@@ -78,10 +78,8 @@ class Board:
         self._written: dict[str, Any] = {}
         self._heard: dict[str, dict[str, Any]] = {name: {} for name in others}
         now = time.monotonic()
-        self._changed, self._signs = (
-            dict.fromkeys(others, now),
-            dict.fromkeys(others, -1),
-        )
+        self._changed = dict.fromkeys(others, now)
+        self._signs = dict.fromkeys(others, -1)
         self._last_write = self._last_read = -float("inf")
         self._answered, self._is_away = now, False
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS)

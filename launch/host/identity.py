@@ -13,10 +13,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 
 from common.errors import Restart, UserError
-from launch.job.host_job import HostJob
+from launch.job import ports
+from launch.job.host_job import HOSTS, INDEX, HostJob
 
-HOSTS, INDEX = "LAUNCH_HOSTS", "JOB_COMPLETION_INDEX"
-_TPU_PORT, _GPU_PORT = 8470, 2222  # TensorFlow's own, and what its guides have
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?")
 _METADATA_SECONDS, _TRIES = 5.0, 3
 _MOST_BYTES = 1 << 20
@@ -60,7 +59,7 @@ def find(job: HostJob, environment: Mapping[str, str] = os.environ) -> Place:
       Restart: the metadata server does not answer.
     """
     sources = _OF_TPUS if job.machines == "tpu" else _OF_GPUS
-    port = _TPU_PORT if job.machines == "tpu" else _GPU_PORT
+    port = ports.WORKER if job.machines == "tpu" else ports.CLIENT
     for source, ask in sources.items():
         if (told := ask(environment)) is not None:
             return _place(job, source, *told, port=port)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from common.gcs_reads import gcs_environment
 from launch.host.child import Child
 from launch.host.identity import Place
 from launch.job.host_job import HostJob
+from launch.past_proxies import past_proxies
 from train.distribution import workers
 
 _WORKER = (sys.executable, "-m", "launch.host.worker")
@@ -65,7 +65,10 @@ class Programs:
     def _slice(self) -> dict[str, str]:
         name = ",".join(f"grpc://{address}" for address in self.place.addresses)
         # The chips are the workers'; two processes cannot have them.
-        return self._past_proxies() | {"TPU_NAME": name, "TPU_LOAD_LIBRARY": "0"}
+        return past_proxies(self.place.names) | {
+            "TPU_NAME": name,
+            "TPU_LOAD_LIBRARY": "0",
+        }
 
     def _cluster(self) -> dict[str, str]:
         if len(self.place.addresses) == 1:
@@ -74,10 +77,4 @@ class Programs:
             "cluster": {"worker": list(self.place.addresses)},
             "task": {"type": "worker", "index": self.place.number},
         }
-        return self._past_proxies() | {"TF_CONFIG": json.dumps(config)}
-
-    def _past_proxies(self) -> dict[str, str]:
-        """Return what keeps gRPC, which heeds https_proxy, within the slice."""
-        there = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-        hosts = dict.fromkeys(filter(None, [*there, *self.place.names, "localhost"]))
-        return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(hosts))
+        return past_proxies(self.place.names) | {"TF_CONFIG": json.dumps(config)}

@@ -32,11 +32,8 @@ class Server:
           life: that another process of this host has served, which has ended with it.
         """
         self.life = life
-        self._start, self._why_silent, self._end_seconds = (
-            start,
-            why_silent,
-            end_seconds,
-        )
+        self._start, self._why_silent = start, why_silent
+        self._end_seconds = end_seconds
         self._child: Child | None = None
         self._answers = False
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from common import cli, listening
 from common.console import say, warn
+from launch.job import ports
 
-_MESH_PORT = 8476
 _NAMES_SECONDS = 1.0  # between two looks for names that nobody knows yet
 
 
@@ -84,8 +84,8 @@ def environment(
         "TPU_STDERR_LOG_LEVEL": "0",
         "CLOUD_TPU_TASK_ID": str(number),
         "TPU_LOCK_DEVICE": "true",
-        "TPU_MESH_CONTROLLER_ADDRESS": f"{addresses[0]}:{_MESH_PORT}",
-        "TPU_MESH_CONTROLLER_PORT": str(_MESH_PORT),
+        "TPU_MESH_CONTROLLER_ADDRESS": f"{addresses[0]}:{ports.MESH}",
+        "TPU_MESH_CONTROLLER_PORT": str(ports.MESH),
         "TPU_HOSTNAME_OVERRIDE": str(addresses[number]),
     }
     if generation in ("v2", "v3"):

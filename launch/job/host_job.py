@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from common.errors import UserError
 
 VARIABLE = "LAUNCH_JOB"
+# By which an engine may say who is who: names of all hosts, and the number of this one.
+HOSTS, INDEX = "LAUNCH_HOSTS", "JOB_COMPLETION_INDEX"
 # Of a submission: the board of an older one is not obeyed.
 _SUBMISSION = re.compile(r"[a-z0-9][-a-z0-9]{0,62}")
 

@@ -65,6 +65,11 @@ class Job:
         return self.capacity == "spot"
 
     @property
+    def has_several_gpu_hosts(self) -> bool:
+        """Whether its hosts have to be told of each other; those of a slice are not."""
+        return isinstance(self.machines, GpuHosts) and self.machines.hosts > 1
+
+    @property
     def all_labels(self) -> dict[str, str]:
         """What its machines are labelled with."""
         return {**self.labels, "owner": self.owner, "job": self.name}
@@ -169,10 +174,20 @@ def _mistake(located: Located, place: list[Any], what: str) -> UserError:
     return UserError(f"{located.where(place)}:{name} {what}")
 
 
+def _filled(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a value with what its objects leave to the schema's defaults."""
+    if not isinstance(value, dict):
+        return value
+    fields = schema.get("properties", {})
+    left = {name: one["default"] for name, one in fields.items() if "default" in one}
+    every = left | value
+    return {name: _filled(one, fields.get(name, {})) for name, one in every.items()}
+
+
 def _job(located: Located) -> Job:
-    said: Any = located.value
+    said = _filled(located.value, json.loads(SCHEMA.read_text()))
     machines, code, run = said["machines"], said["code"], said["run"]
-    restarts = said.get("restarts", {})
+    restarts = said["restarts"]
     _check_zones(located, machines["zones"])
     _check_reservation(located, machines)
     return Job(
@@ -181,24 +196,24 @@ def _job(located: Located) -> Job:
         project=said["project"],
         machines=_machines(located, machines),
         zones=tuple(machines["zones"]),
-        capacity=machines.get("capacity", "spot"),
+        capacity=machines["capacity"],
         reservation=machines.get("reservation"),
-        longest_wait_hours=machines.get("longest_wait_hours", 6),
+        longest_wait_hours=machines["longest_wait_hours"],
         service_account=machines["service_account"],
-        network=machines.get("network", "default"),
-        subnetwork=machines.get("subnetwork", "default"),
+        network=machines["network"],
+        subnetwork=machines["subnetwork"],
         budget_hours=said["budget"]["hours"],
         budget_dollars=said["budget"]["dollars"],
         image=code.get("image"),
         commit=code.get("commit"),
         gin_files=tuple(run["gin_files"]),
-        gin_params=tuple(run.get("gin_params", ())),
+        gin_params=tuple(run["gin_params"]),
         data_dir=run["data_dir"].rstrip("/"),
         model_dir=run["model_dir"].rstrip("/"),
-        restarts_without_progress=restarts.get("without_progress", 3),
-        grace_seconds=restarts.get("grace_seconds", 60),
-        labels=said.get("labels", {}),
-        kubernetes=said.get("kubernetes", {}),
+        restarts_without_progress=restarts["without_progress"],
+        grace_seconds=restarts["grace_seconds"],
+        labels=said["labels"],
+        kubernetes=said["kubernetes"],
     )
 
 
@@ -208,7 +223,7 @@ def _machines(located: Located, said: Mapping[str, Any]) -> Machines:
         if field == "slice":
             return TpuSlice.parse(said["slice"])
         gpus = said["gpus"]
-        return GpuHosts(gpus["type"], gpus["per_host"], gpus.get("hosts", 1))
+        return GpuHosts(gpus["type"], gpus["per_host"], gpus["hosts"])
     except UserError as error:
         wrong = _mistake(located, ["machines", field], str(error))
         raise NotSold(str(wrong)) from error
@@ -226,7 +241,7 @@ def _check_zones(located: Located, zones: list[str]) -> None:
 
 
 def _check_reservation(located: Located, said: Mapping[str, Any]) -> None:
-    is_meant = said.get("capacity") == "reservation"
+    is_meant = said["capacity"] == "reservation"
     if is_meant != ("reservation" in said):
         raise _mistake(
             located,

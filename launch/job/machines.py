@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from common.accelerators import CHIPS_PER_HOST
 from common.errors import UserError
 from tpu_compiler import Topology
 
@@ -19,7 +20,7 @@ class _Generation:
       gke_accelerator: label of GKE's nodes; gke_machine likewise, with {} for the chips
         of a host (cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus). None
         where GKE has no such slices.
-      hosts_of_8: whether a slice of up to 8 chips is a single host.
+      sells_chips: whether a single chip is to be had; else whole hosts alone.
     """
 
     type_prefix: str
@@ -27,7 +28,7 @@ class _Generation:
     runtime: str
     gke_accelerator: str | None
     gke_machine: str | None
-    hosts_of_8: bool = False
+    sells_chips: bool = False
 
 
 _GENERATIONS: Mapping[str, _Generation] = {
@@ -58,7 +59,7 @@ _GENERATIONS: Mapping[str, _Generation] = {
         runtime="v2-alpha-tpuv5-lite",
         gke_accelerator="tpu-v5-lite-podslice",
         gke_machine="ct5lp-hightpu-{}t",
-        hosts_of_8=True,
+        sells_chips=True,
     ),
     "v5p": _Generation(
         type_prefix="v5p",
@@ -73,10 +74,9 @@ _GENERATIONS: Mapping[str, _Generation] = {
         runtime="v2-alpha-tpuv6e",
         gke_accelerator="tpu-v6e-slice",
         gke_machine="ct6e-standard-{}t",
-        hosts_of_8=True,
+        sells_chips=True,
     ),
 }
-_CHIPS_PER_HOST = 4  # of slices of several hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +97,11 @@ class TpuSlice:
           UserError: nobody sells such a slice.
         """
         topology = Topology.parse(text)
-        if topology.num_chips < _CHIPS_PER_HOST and not _of(topology).hosts_of_8:
+        if topology.num_chips < CHIPS_PER_HOST and not _of(topology).sells_chips:
             least = Topology(topology.name, topology.slices[1])
             raise UserError(
                 f"no slice {text!r} is to be had: {topology.name} comes in hosts of "
-                f"{_CHIPS_PER_HOST} chips; the smallest is {least}"
+                f"{CHIPS_PER_HOST} chips; the smallest is {least}"
             )
         return cls(topology)
 
@@ -118,13 +118,12 @@ class TpuSlice:
     @property
     def chips_per_host(self) -> int:
         """Of each host."""
-        most = 8 if _of(self.topology).hosts_of_8 and self.chips <= 8 else 4
-        return min(self.chips, most)
+        return self.topology.chips_per_host
 
     @property
     def hosts(self) -> int:
         """Machines of the slice."""
-        return self.chips // self.chips_per_host
+        return self.topology.hosts
 
     @property
     def replicas(self) -> int:
@@ -146,7 +145,8 @@ class TpuSlice:
     @property
     def gke_topology(self) -> str:
         """As GKE's nodes are labelled: 4x8."""
-        return "x".join(map(str, self.topology.sides))
+        flat = len(self.topology.slices[0])  # a third side of 1 may have been written
+        return "x".join(map(str, self.topology.sides[:flat]))
 
     @property
     def gke_accelerator(self) -> str:

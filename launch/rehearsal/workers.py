@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import UserError
+from launch.past_proxies import past_proxies
 
 _WORKER = Path(__file__).with_name("worker.py")
 _LOOPBACK = "127.0.0.1"
@@ -108,9 +109,7 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
 
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which a client reaches the workers, past a proxy."""
-    there = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    hosts = ",".join(dict.fromkeys(filter(None, [*there, _LOOPBACK, "localhost"])))
-    return {**environment, "no_proxy": hosts, "NO_PROXY": hosts}
+    return {**environment, **past_proxies([_LOOPBACK], environment)}
 
 
 def _port(process: subprocess.Popen, log: IO[bytes]) -> int:

@@ -60,7 +60,7 @@ def test_where_a_dispatcher_can_be_reached(serve, host, reached, who):
     assert second.communicate(timeout=60) == (
         "",
         f"error: cannot listen at port {port}: Address already in use; end what holds "
-        "it, or choose another --port\n",
+        "it, or choose another port\n",
     )
     assert second.returncode == 2
 

@@ -9,7 +9,14 @@ from tpu_compiler import Topology
 
 @pytest.mark.parametrize(
     ("topology", "cores", "hosts"),
-    [("v3", 12, 1), ("v3:2x2", 96, 1), ("v5e", 28, 1), ("v3:4x4", 96, 4)],
+    [
+        ("v3", 12, 1),
+        ("v3:2x2", 96, 1),
+        ("v5e", 28, 1),
+        ("v3:4x4", 96, 4),
+        ("v5e:2x4", 224, 1),  # eight chips on one host
+        ("v5e:4x4", 112, 4),
+    ],
 )
 def test_cores_of_a_host(topology, cores, hosts):
     found = HostInput(Topology.parse(topology), 1000.0, 2.0)

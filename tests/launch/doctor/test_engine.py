@@ -4,6 +4,7 @@ import pytest
 
 from common.project import ROOT
 from launch.doctor import engine
+from launch.engines import skypilot
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_skypilot(found, commands):
     assert found(24, engine="skypilot") == (
         "fails    engine: SkyPilot is not installed  ->  make launch"
     )
-    commands("sky", SKY.format(engine.SKYPILOT, MAY))
+    commands("sky", SKY.format(skypilot.VERSION, MAY))
     fine = "ok       engine: SkyPilot 0.14.1; it may use Google Cloud"
     assert found(24, engine="skypilot") == fine
     commands("sky", SKY.format("0.9.0", MAY))
@@ -47,12 +48,12 @@ def test_skypilot(found, commands):
         "fails    engine: SkyPilot is 0.9.0, not 0.14.1  ->  make launch"
     )
     # It ends with 0 then, too.
-    commands("sky", SKY.format(engine.SKYPILOT, """echo '{"default": {}}'"""))
+    commands("sky", SKY.format(skypilot.VERSION, """echo '{"default": {}}'"""))
     assert found(24, engine="skypilot") == (
         "fails    engine: SkyPilot 0.14.1 may not use compute and storage of Google "
         "Cloud  ->  TMP/bin/sky check gcp --verbose"
     )
-    commands("sky", SKY.format(engine.SKYPILOT, "echo no server >&2; exit 1"))
+    commands("sky", SKY.format(skypilot.VERSION, "echo no server >&2; exit 1"))
     said = found(24, engine="skypilot")
     assert said.startswith("unknown  engine: ")
     assert said.endswith("/bin/sky fails: no server")
@@ -60,7 +61,7 @@ def test_skypilot(found, commands):
 
 def test_the_release_is_the_one_that_is_locked():
     lock = (ROOT / "requirements/launch.txt").read_text()
-    assert f"skypilot=={engine.SKYPILOT} " in lock
+    assert f"skypilot=={skypilot.VERSION} " in lock
 
 
 def test_what_the_engine_does_not_take(found, commands):

@@ -118,12 +118,12 @@ def test_the_client_takes_our_credentials(monkeypatch):
 
 def test_ports(found, google, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(node, "_PORT", server.getsockname()[1])
+        monkeypatch.setattr(node, "WORKER", server.getsockname()[1])
         assert found(27, node=NODE).startswith("ok       workers: 1 host at port ")
         google.said["node"]["networkEndpoints"] *= 2
         assert found(27, node=NODE).startswith("ok       workers: 2 hosts at port ")
     assert found(27, node=NODE).startswith(
-        f"fails    workers: no worker listens on 127.0.0.1:{node._PORT}  ->  "
+        f"fails    workers: no worker listens on 127.0.0.1:{node.WORKER}  ->  "
         f"gcloud compute tpus tpu-vm ssh {NODE} {WHERE} --worker=all '--command=ps -ef'"
     )
     google.said["node"]["networkEndpoints"] = []

@@ -202,6 +202,22 @@ def test_no_file_and_no_text(tmp_path):
     assert "object" in refusal(str(tmp_path / "empty.yaml"))
 
 
+def test_a_third_side_of_one_is_no_label_of_gke():
+    assert TpuSlice.parse("v5e:4x8x1").gke_topology == "4x8"
+    assert TpuSlice.parse("v4:2x2x1").gke_topology == "2x2x1"
+
+
+def test_what_is_left_out_is_the_schemas(tmp_path):
+    job = job_file.load(
+        of(tmp_path, ("  capacity: spot\n", ""), ("  longest_wait_hours: 6\n", ""))
+    )
+    assert (job.capacity, job.longest_wait_hours) == ("spot", 6)
+    assert (job.network, job.subnetwork) == ("default", "default")
+    assert (job.restarts_without_progress, job.grace_seconds) == (3, 60)
+    assert job.kubernetes == {"namespace": "default", "service_account": "trainer"}
+    assert (job.labels, job.gin_params) == ({}, ())
+
+
 def test_gpus():
     on = GpuHosts("A100", 8)
     assert (on.name, on.machine_type) == ("A100:8", "a2-highgpu-8g")
