@@ -15,7 +15,14 @@ EXTRAS = {
     "demo": ("mlxtend",),
     "plots": ("matplotlib",),
     "imagenet": ("scipy",),
-    "benchmarks": ("cv2", "jax", "pycocotools", "sklearn", "tensorflow_datasets"),
+    "benchmarks": (
+        "cv2",
+        "jax",
+        "pycocotools",
+        "skimage",
+        "sklearn",
+        "tensorflow_datasets",
+    ),
     "peers": ("timm", "torch"),
     # Data alone: nobody imports them, and they are found without that.
     "pretrained": (

@@ -7,12 +7,13 @@ The newer one is a zip archive, nothing in it compressed: data.pkl holds the obj
 a file data/KEY each storage. Source: torch/serialization.py of 2.13.
 """
 
+import contextlib
 import functools
 import io
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,8 +83,8 @@ def read(content: bytes, *, averaged: bool = True) -> StateDict:
       averaged: take the moving averages, if there are any beside the weights.
 
     Raises:
-      RefusedError: it is damaged, or holds what no weights are made of. Nothing in it was
-        run, and nothing larger than the file allocated.
+      RefusedError: it is damaged, or holds what no weights are made of. Nothing in it
+        was run, and nothing larger than the file allocated.
     """
     found, storages, storage = (
         _open_zip(content) if content.startswith(_ZIP) else _open_legacy(content)
@@ -193,7 +194,7 @@ def _bytes(storage: Storage) -> int:
 
 
 def _open_zip(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
-    try:
+    with _reading_zip():
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = _members(archive)
         root = _root(members)
@@ -201,26 +202,43 @@ def _open_zip(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
         if order and archive.read(order) != b"little":
             raise RefusedError("numbers whose bytes are in another order")
         data = archive.read(members[f"{root}{_PICKLE}"])
-        found, storages = pickles.load(io.BytesIO(data))
-        for one in storages.values():
-            member = members.get(f"{root}data/{one.key}")
-            there = member.file_size if member else 0
-            if there != _bytes(one):
-                raise RefusedError(
-                    f"{_bytes(one):,} bytes for the storage {one.key[:40]}, and "
-                    f"{there:,} there"
-                )
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise DamagedError(f"a zip archive that is damaged ({error})") from error
+    found, storages = pickles.load(io.BytesIO(data))
+    for one in storages.values():
+        member = members.get(f"{root}data/{one.key}")
+        there = member.file_size if member else 0
+        if there != _bytes(one):
+            raise RefusedError(
+                f"{_bytes(one):,} bytes for the storage {one.key[:40]}, and {there:,} "
+                "there"
+            )
 
     @functools.lru_cache(1)  # several tensors in a row may be views of one
     def storage(one: Storage) -> bytes:
-        try:
-            return archive.read(members[f"{root}data/{one.key}"])
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise DamagedError(f"a zip archive that is damaged ({error})") from error
+        with _reading_zip():
+            data = archive.read(members[f"{root}data/{one.key}"])
+        if len(data) != _bytes(one):
+            raise DamagedError(f"{len(data):,} bytes for the storage {one.key[:40]}")
+        return data
 
     return found, storages, storage
+
+
+@contextlib.contextmanager
+def _reading_zip() -> Iterator[None]:
+    """Say what Python finds wrong with an archive."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,  # a form of archives that Python cannot read
+        RuntimeError,  # a password, after all
+        ValueError,
+        OverflowError,
+        EOFError,
+        struct.error,
+    ) as error:
+        words = str(error).partition("\n")[0][:100]
+        raise DamagedError(f"a zip archive that is damaged ({words})") from error
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -563,8 +563,8 @@ def test_tensors_of_somebody_else(tmp_path):
     safetensors.numpy.save_file({"w": np.zeros(3)}, path)
     message = (
         "holds no weights that are known here, neither the authors' (blocks_0/...) nor "
-        "timm's (conv_stem.weight) nor efficientnet_pytorch's (_conv_stem.weight) nor a "
-        "run's (model/...), but "
+        "timm's (conv_stem.weight) nor efficientnet_pytorch's (_conv_stem.weight) nor "
+        "a run's (model/...), but "
     )
     assert refused(path) == f"{path} {message}w"
     path = tmp_path / "model.ckpt"
