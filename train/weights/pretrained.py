@@ -339,7 +339,8 @@ def _by_name(path: str) -> str:
     if why := registry.why_unknown(path):
         return f"; {why}"
     return (
-        f"; by name there are {', '.join(registry.WEIGHTS)}; others are not fetched: download timm's "
+        f"; by name there are {', '.join(registry.WEIGHTS)}; others are not "
+        "fetched: download timm's "
         ".safetensors or the authors' checkpoint, and name the path"
     )
 
