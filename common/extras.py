@@ -16,6 +16,7 @@ EXTRAS = {
     "plots": ("matplotlib",),
     "imagenet": ("scipy",),
     "benchmarks": ("cv2", "jax", "pycocotools", "sklearn", "tensorflow_datasets"),
+    "formats": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
     "peers": ("timm", "torch"),
     "search": ("altair", "optuna", "psycopg", "scipy", "sqlalchemy", "vl_convert"),
 }
