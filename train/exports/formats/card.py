@@ -9,6 +9,7 @@ import keras
 from common import gfiles
 from common.version import VERSION
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import SQUASH, EvalCrop
 from models.layers import Normalize
 from train.exports.formats.forms import FORMS, SAVED_MODEL
 from train.exports.formats.writing import paths_of
@@ -23,12 +24,13 @@ _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "onnx", "onnxruntime", "tf
 
 
 def describe(
-    model: keras.Model, classes: DatasetInfo, checkpoint: str
+    model: keras.Model, crop: EvalCrop, classes: DatasetInfo, checkpoint: str
 ) -> dict[str, Any]:
     """Return what is true of every form: the network, its pixels and its classes.
 
     Args:
       model: the SavedModel's.
+      crop: what the evaluation makes of a photo.
       classes: their names.
       checkpoint: whose averaged weights these are.
     """
@@ -48,6 +50,14 @@ def describe(
             "range": [0, 255],
             "normalised": "inside the network: (pixels - mean_rgb) / std_rgb",
             **colors,
+        },
+        "preprocessing": {
+            "resize": crop.resize,
+            "crop": crop.crop_fraction
+            if crop.crop_fraction == SQUASH
+            else f"the centre, {crop.crop_fraction:g} of the shorter side",
+            "crop_fraction": crop.crop_fraction,
+            "pixels_of_the_evaluation": crop.pixels,
         },
         "outputs": {
             "logits": ["batch", outputs],

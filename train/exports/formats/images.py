@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import UserError
+from input_pipeline.preprocess import EvalCrop
 from train.experiment import Experiment
 from train.exports import comparison, image_files
 from train.exports.formats.runtimes import to_uint8
@@ -54,9 +55,11 @@ def of_split(
             return
 
 
-def of_files(paths: Iterable[str], resolution: int, most: int) -> Iterator[Batch]:
+def of_files(
+    paths: Iterable[str], resolution: int, crop: EvalCrop, most: int
+) -> Iterator[Batch]:
     """Yield photos that a person names; nobody knows their classes."""
-    usable = comparison.decoded(image_files.read_files(paths), resolution)
+    usable = comparison.decoded(image_files.read_files(paths), resolution, crop)
     pixels = (np.asarray(image, np.float32) for _, image in usable)
     pixels = itertools.islice(pixels, most)
     while True:

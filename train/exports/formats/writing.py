@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from common import console, files, gfiles
+from input_pipeline.preprocess import EvalCrop
 from train.experiment import Experiment
 from train.exports.formats import convert, images, latency, runtimes, scores
 from train.exports.formats.forms import (
@@ -25,6 +26,7 @@ class Data(NamedTuple):
 
     Attributes:
       experiment: of the run; its eval_data makes the batches.
+      crop: what the evaluation makes of a photo.
       photos: that a person has named; scored in place of the evaluation split.
       has_splits: whether the run's data are there.
       why_none: why not.
@@ -32,6 +34,7 @@ class Data(NamedTuple):
     """
 
     experiment: Experiment
+    crop: EvalCrop
     photos: Sequence[str]
     has_splits: bool
     why_none: str
@@ -39,27 +42,31 @@ class Data(NamedTuple):
 
     @classmethod
     def of(
-        cls, experiment: Experiment, source: Source, photos: Sequence[str] | None
+        cls,
+        experiment: Experiment,
+        crop: EvalCrop,
+        source: Source,
+        photos: Sequence[str] | None,
     ) -> "Data":
         """Return the images of an export that takes `photos` as --check_images."""
         has_splits = source.data is not None
         scores = bool(photos) or (photos is None and has_splits)
         why = source.why_no_data
-        return cls(experiment, photos or (), has_splits, why, scores)
+        return cls(experiment, crop, photos or (), has_splits, why, scores)
 
     def calibration(self, resolution: int, most: int) -> Iterator[Batch]:
         """Return training images; photos where the data are elsewhere."""
         if self.has_splits:
             split = self.experiment.train_split
             return images.of_split(self.experiment, split, resolution, most)
-        return images.of_files(self.photos, resolution, most)
+        return images.of_files(self.photos, resolution, self.crop, most)
 
     def scored(self, resolution: int, most: int) -> Iterator[Batch] | None:
         """Return what to score on; None for nothing."""
         if not self.scores:
             return None
         if self.photos:
-            return images.of_files(self.photos, resolution, most)
+            return images.of_files(self.photos, resolution, self.crop, most)
         split = self.experiment.eval_split
         return images.of_split(self.experiment, split, resolution, most)
 
