@@ -23,6 +23,7 @@ EXTRAS = {
         "sklearn",
         "tensorflow_datasets",
     ),
+    "formats": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
     "peers": ("timm", "torch"),
     # Data alone: nobody imports them, and they are found without that.
     "pretrained": (
