@@ -194,7 +194,8 @@ def export(
         about = card.describe(served, crop, classes, path)
         made = []
         if wanted.forms:
-            data = writing.Data.of(experiment, crop, source, images)
+            size = served.input_shape[1]
+            data = writing.find(experiment, source, crop, images, size, wanted)
             made = writing.write(
                 folder, served, wanted, data, about, comparison.TOLERANCE
             )

@@ -98,20 +98,16 @@ def require_packages(wanted: Wanted) -> None:
         extras.require(*packages, task=f"--format={','.join(wanted.forms)}")
 
 
-def refuse_without_images(wanted: Wanted, why: str) -> None:
-    """Refuse int8 where there are no images to calibrate it on.
+def without_images(wanted: Wanted, why: str) -> UserError:
+    """Return why int8 is refused where there are no images to calibrate it on.
 
     Args:
       wanted: what is.
       why: there are no training images.
-
-    Raises:
-      UserError: it is wanted.
     """
-    if wanted.calibrates:
-        rest = [name for name in wanted.forms if name != INT8]
-        raise UserError(
-            f"{INT8} is calibrated on training images, and {why}: name photos "
-            "(--check_images PATH ...), or leave it out "
-            f"(--format={','.join(rest) or SAVED_MODEL})"
-        )
+    rest = [name for name in wanted.forms if name != INT8]
+    return UserError(
+        f"{INT8} is calibrated on training images, and {why}: name photos "
+        "(--check_images PATH ...), or leave it out "
+        f"(--format={','.join(rest) or SAVED_MODEL})"
+    )

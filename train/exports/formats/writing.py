@@ -1,7 +1,7 @@
 """The other forms of an export, made beside its SavedModel, scored and judged."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,65 +10,65 @@ import tensorflow as tf
 from common import console, files, gfiles
 from input_pipeline.preprocess import EvalCrop
 from train.experiment import Experiment
-from train.exports.formats import convert, images, latency, runtimes, scores
-from train.exports.formats.forms import (
-    FORMS,
-    SAVED_MODEL,
-    Wanted,
-    refuse_without_images,
-)
+from train.exports.formats import convert, forms, images, latency, runtimes, scores
+from train.exports.formats.forms import FORMS, SAVED_MODEL, Wanted
 from train.exports.formats.images import Batch
 from train.exports.sources import Source
 
 
 class Data(NamedTuple):
-    """Which images there are.
+    """Which images there are; nothing is read yet.
 
     Attributes:
-      experiment: of the run; its eval_data makes the batches.
-      crop: what the evaluation makes of a photo.
-      photos: that a person has named; scored in place of the evaluation split.
-      has_splits: whether the run's data are there.
-      why_none: why not.
-      scores: whether anything is to be scored.
+      calibration: training images, or photos where these are elsewhere; None where
+        there are neither.
+      whose: of whom these are, in words.
+      why_none: why there are none.
+      scored: what all forms are scored on; None for nothing.
     """
 
-    experiment: Experiment
-    crop: EvalCrop
-    photos: Sequence[str]
-    has_splits: bool
+    calibration: Iterable[Batch] | None
+    whose: str
     why_none: str
-    scores: bool
+    scored: Iterable[Batch] | None
 
-    @classmethod
-    def of(
-        cls,
-        experiment: Experiment,
-        crop: EvalCrop,
-        source: Source,
-        photos: Sequence[str] | None,
-    ) -> "Data":
-        """Return the images of an export that takes `photos` as --check_images."""
-        has_splits = source.data is not None
-        scores = bool(photos) or (photos is None and has_splits)
-        why = source.why_no_data
-        return cls(experiment, crop, photos or (), has_splits, why, scores)
 
-    def calibration(self, resolution: int, most: int) -> Iterator[Batch]:
-        """Return training images; photos where the data are elsewhere."""
-        if self.has_splits:
-            split = self.experiment.train_split
-            return images.of_split(self.experiment, split, resolution, most)
-        return images.of_files(self.photos, resolution, self.crop, most)
+def find(
+    experiment: Experiment,
+    source: Source,
+    crop: EvalCrop,
+    photos: Sequence[str] | None,
+    resolution: int,
+    wanted: Wanted,
+) -> Data:
+    """Return the images of an export.
 
-    def scored(self, resolution: int, most: int) -> Iterator[Batch] | None:
-        """Return what to score on; None for nothing."""
-        if not self.scores:
-            return None
-        if self.photos:
-            return images.of_files(self.photos, resolution, self.crop, most)
-        split = self.experiment.eval_split
-        return images.of_split(self.experiment, split, resolution, most)
+    Args:
+      experiment: of the run; its eval_data makes the batches.
+      source: whether its data are there.
+      crop: what the evaluation makes of a photo.
+      photos: as --check_images names them, for the evaluation split; of an empty list
+        nothing is scored.
+      resolution: S in pixels.
+      wanted: how many images.
+    """
+
+    def of_split(split: str, most: int) -> Iterable[Batch]:
+        return images.of_split(experiment, split, resolution, most)
+
+    def of_photos(most: int) -> Iterable[Batch] | None:
+        return images.of_files(photos, resolution, crop, most) if photos else None
+
+    if source.data is not None:
+        known = of_split(experiment.train_split, wanted.calibration_images)
+        whose = "the training split"
+    else:
+        known, whose = of_photos(wanted.calibration_images), "the photos"
+    if photos is None and source.data is not None:
+        scored = of_split(experiment.eval_split, wanted.score_images)
+    else:
+        scored = of_photos(wanted.score_images)
+    return Data(known, whose, source.why_no_data, scored)
 
 
 def write(
@@ -95,23 +95,19 @@ def write(
     Raises:
       UserError: a form cannot be made or run, or loses more than it may.
     """
-    resolution = model.input_shape[1]
     calibration = None
     if wanted.calibrates:
-        if not data.has_splits and not data.photos:
-            refuse_without_images(wanted, data.why_none)
-        calibration = images.calibration(
-            data.calibration(resolution, wanted.calibration_images)
-        )
-        whose = "the training split" if data.has_splits else "the photos"
+        if data.calibration is None:
+            raise forms.without_images(wanted, data.why_none)
+        calibration = images.calibration(data.calibration)
         console.say(
-            f"litert-int8: calibrated on {console.count(len(calibration), 'image')} "
-            f"of {whose}"
+            f"{forms.INT8}: calibrated on {console.count(len(calibration), 'image')} "
+            f"of {data.whose}"
         )
     for form in wanted.forms:
         content = convert.convert(form, model, metadata, calibration)
         gfiles.write_bytes(f"{folder}/{FORMS[form].file}", content)
-    return _measured(folder, resolution, wanted, data, tolerance)
+    return _measured(folder, model.input_shape[1], wanted, data, tolerance)
 
 
 def _measured(
@@ -119,11 +115,10 @@ def _measured(
 ) -> list[dict[str, Any]]:
     every = (SAVED_MODEL, *wanted.forms)
     found, largest = {}, 0.0
-    batches = data.scored(resolution, wanted.score_images)
-    if batches is not None:
+    if data.scored is not None:
         cores = len(os.sched_getaffinity(0))
         runs = {form: runtimes.load(form, folder, threads=cores) for form in every}
-        found, largest = scores.score(runs, batches)
+        found, largest = scores.score(runs, data.scored)
     report = scores.rows(
         found, sizes(folder, every), latency.measure(folder, every, resolution)
     )
@@ -134,14 +129,14 @@ def _measured(
     return report
 
 
-def sizes(folder: str, forms: Sequence[str]) -> dict[str, int]:
+def sizes(folder: str, names: Sequence[str]) -> dict[str, int]:
     """Return the bytes of each form."""
     return {
         form: sum(
             tf.io.gfile.stat(f"{folder}/{path}").length
             for path in paths_of(folder, form)
         )
-        for form in forms
+        for form in names
     }
 
 
