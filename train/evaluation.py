@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import orbit
@@ -212,7 +212,6 @@ class Evaluator(orbit.StandardEvaluator):
             self._outcomes.require(images=images, right=sums["ema_top1"])
         return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
-
     def _read_outcomes(self, log: OutcomeLog) -> Outcomes:
         rows, found = log.read(), None
         if self._in_file_order:
@@ -346,6 +345,20 @@ def _scores_file(path: str) -> str:
     return f"{folder}/scores-{name}.json"
 
 
+class Followed(NamedTuple):
+    """The end of a job whose checkpoints were scored.
+
+    Attributes:
+      scores: of the last one.
+      model: with the averaged weights of the last one that this process has scored.
+      outcomes: of the images, None where another process has scored the last one.
+    """
+
+    scores: dict[str, Any]
+    model: keras.Model
+    outcomes: Outcomes | None
+
+
 def follow(
     experiment: Experiment,
     info: DatasetInfo,
@@ -356,7 +369,7 @@ def follow(
     fence: bundle.Fence,
     poll_seconds: float,
     timeout_seconds: float,
-) -> dict[str, Any]:
+) -> Followed:
     """Score every new checkpoint of a job until its last step is scored.
 
     The last step is that of the recipe, or the one at which the job has ended early.
@@ -376,7 +389,7 @@ def follow(
       timeout_seconds: without a new checkpoint, after which the job counts as dead.
 
     Returns:
-      The scores of the last checkpoint, and its step.
+      What the last checkpoint has come to; its scores have its step, too.
 
     Raises:
       UserError: there was no new checkpoint for too long.
@@ -389,6 +402,7 @@ def follow(
     evaluator = Evaluator(experiment, info, strategy, models)
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
+    outcomes = None  # of `done`
     since = time.monotonic()
     while done < last_step:
         fence()
@@ -408,12 +422,14 @@ def follow(
         for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
             ownership.refuse_foreign(folder)
         step, path = new[0]
+        outcomes = None
         if step:  # the training writes down its data behind its first checkpoint
             data_changes.refuse_others(run_data.read(model_dir), now, model_dir)
         try:
             with strategy.scope():
                 restore_into(models, path)
             scores[step] = evaluator.score(path)
+            outcomes = evaluator.outcomes
             say(describe(scores[step]))
             keep_best(model_dir, scores[step], fence)
         except bundle.CorruptCheckpoint as fault:
@@ -427,7 +443,7 @@ def follow(
             "again: it goes on from the one before"
         )
     fence()  # else what was scored last may not be written
-    return {"steps": done, **scores[done]}
+    return Followed({"steps": done, **scores[done]}, models["ema_"], outcomes)
 
 
 def _check_timeout(since: float, timeout_seconds: float, model_dir: str) -> None:

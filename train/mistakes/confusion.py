@@ -4,7 +4,7 @@ The standard library alone, so that a command may import it before its flags are
 """
 
 import collections
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -56,7 +56,7 @@ class Confusion(NamedTuple):
 
 
 def classes(
-    counts: Mapping[tuple[Hashable, Hashable], int], order: Iterable[Hashable]
+    counts: Mapping[tuple[Any, Any], int], order: Iterable[Any]
 ) -> list[Class]:
     """Return how each class was classified.
 

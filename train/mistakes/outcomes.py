@@ -65,7 +65,9 @@ class OutcomeLog:
         guesses = tf.where(finite, guesses, NOTHING)
         row = tf.concat(
             [
-                tf.cast(tf.stack([labels, tf.cast(right, labels.dtype)], 1), tf.float32),
+                tf.cast(
+                    tf.stack([labels, tf.cast(right, labels.dtype)], 1), tf.float32
+                ),
                 tf.cast(guesses, tf.float32),
                 tf.where(finite, shares, 0.0),
             ],
