@@ -332,7 +332,7 @@ class Experiment:
         may_change="always",
     )
     mistake_images: int = setting(
-        checks.whole(0, 500),
+        checks.whole(0, 200),
         "how many of the evaluation's surest mistakes the end of a run shows as "
         "pictures, beside confusion matrix and accuracy of each class, see "
         "train.mistakes.report; 0 tells nothing of them",

@@ -13,7 +13,6 @@ scores; nothing that the training has written is touched.
 
 import argparse
 import functools
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ from common.console import count, escaped, table
 from common.errors import UserError
 from train.settings import flags
 
-_MOST_IMAGES = 500
+_MOST_IMAGES = 200
 _MOST_LINES = 10
 _SETTING = "experiment.Experiment.mistake_images"
 

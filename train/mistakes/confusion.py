@@ -55,9 +55,7 @@ class Confusion(NamedTuple):
     images: int
 
 
-def classes(
-    counts: Mapping[tuple[Any, Any], int], order: Iterable[Any]
-) -> list[Class]:
+def classes(counts: Mapping[tuple[Any, Any], int], order: Iterable[Any]) -> list[Class]:
     """Return how each class was classified.
 
     Args:

@@ -1,5 +1,6 @@
 """The same as pictures and text, for TensorBoard."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def matrix(report: Report) -> np.ndarray:
     """Return uint8[h, w, 3], the confusion matrix of the classes of the page."""
     rows = report.matrix_classes()
     columns = [one.name for one in rows]
-    names = [escaped(report.names[number]) for number in columns]
+    names = [_drawable(escaped(report.names[number]), number) for number in columns]
     side = _NAMES + _CELL * len(rows)
     # Names of columns are drawn beside the matrix, and turned with all of it.
     image = Image.new("RGB", (side + 2 * _MARGIN, side + 2 * _MARGIN), _GROUND)
@@ -73,6 +74,15 @@ def matrix(report: Report) -> np.ndarray:
                 middle = (box[0] + _CELL // 2, box[1] + _CELL // 2)
                 pen.text(middle, f"{images:,}", fill=_TEXT, font=_FONT, anchor="mm")
     return np.asarray(image)
+
+
+def _drawable(name: str, number: int) -> str:
+    """Return a name, or the number of its class where the font lacks its letters."""
+    missing = bytes(_FONT.getmask("\U0010fffd"))
+    plain = unicodedata.normalize("NFKD", name)
+    letters = (one for one in plain if not unicodedata.combining(one))
+    lacks = any(bytes(_FONT.getmask(one)) == missing for one in letters)
+    return f"class {number}" if lacks else name
 
 
 def _mixed(colour: Sequence[int], share: float) -> tuple[int, ...]:

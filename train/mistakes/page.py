@@ -16,7 +16,7 @@ from train.mistakes import confusion, pictures
 from train.mistakes.confusion import Class
 from train.mistakes.report import MOST_CLASSES, Mistake, Report
 
-_MOST_CONFUSIONS = 20  # in the table of the page
+_MOST_CONFUSIONS = 10  # in the table of the page
 _MARK = "<!-- written by train.mistakes, sha256 "
 _SMALL = 120  # pixels up to which a picture is enlarged with its pixels as squares
 
@@ -31,21 +31,20 @@ _STYLE = """
 body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--ground);
   color: var(--text); font: 1rem/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-p, caption, figcaption { overflow-wrap: anywhere; }
+p, figcaption { overflow-wrap: anywhere; }
 .quiet { color: var(--quiet); font-size: .875rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
-caption { text-align: start; color: var(--quiet); font-size: .875rem;
-  padding-bottom: .4rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line);
   text-align: start; vertical-align: top; }
-th { font-weight: 600; max-width: 18rem; overflow-wrap: anywhere; }
-td.name { max-width: 18rem; overflow-wrap: anywhere; }
+th { font-weight: 600; }
+.name { min-width: 6.5rem; max-width: 18rem; overflow-wrap: anywhere; }
 .number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .matrix { font-size: .8125rem; }
-.matrix th { font-weight: 400; max-width: 9rem; }
-.matrix thead th.column { writing-mode: vertical-rl; max-height: 10rem;
-  padding: .4rem .25rem; text-align: end; overflow-wrap: normal; overflow: hidden; }
+.matrix th { font-weight: 400; vertical-align: bottom; }
+.matrix .name { max-width: 9rem; }
+.turned { writing-mode: vertical-rl; max-height: 10rem; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; margin: auto; }
 .matrix td { text-align: center; min-width: 2.2rem; padding: .25rem;
   background: rgba(var(--wrong), var(--share, 0)); }
 .matrix td.right { background: rgba(var(--right), var(--share, 0)); }
@@ -79,11 +78,13 @@ def render(report: Report) -> bytes:
         f"<style>{_STYLE}</style>",
         "</head>",
         "<body>",
+        "<main>",
         *_head(report),
-        *_worst(report),
         *_confusions(report),
         *_matrix(report),
+        *_worst(report),
         *_classes(report),
+        "</main>",
         "</body>",
         "</html>",
     ]
@@ -109,6 +110,11 @@ def _text(words: str) -> str:
 def _name(name: str) -> str:
     """Return a name as HTML, in its own direction and apart from what is around it."""
     return f"<bdi>{_text(name)}</bdi>"
+
+
+def _path(path: str) -> str:
+    """Return a path as HTML whose parts keep their order, whatever their direction."""
+    return "/".join(map(_name, path.split("/"))) if path else ""
 
 
 def _share(value: float | None) -> str:
@@ -169,9 +175,8 @@ def _figure(one: Mistake) -> Iterator[str]:
     if others:
         yield f'<br><span class="quiet">then {", ".join(others)}</span>'
     if picture is not None:
-        where = ", ".join(filter(None, (picture.file, picture.record)))
-        problem = f": {picture.problem}" if picture.problem else ""
-        yield f'<br><span class="quiet">{_name(where)}{_text(problem)}</span>'
+        where = [_path(picture.file), *map(_text, (picture.record, picture.problem))]
+        yield f'<br><span class="quiet">{", ".join(filter(None, where))}</span>'
     yield "</figcaption></figure>"
 
 
@@ -249,12 +254,11 @@ def _matrix(report: Report) -> Iterator[str]:
     caption = "A row is what images are of, a column what they were taken for"
     if len(rows) < len(report.classes):
         caption += f"; the {len(rows)} classes with the most mistakes"
-    yield '<div class="wide"><table class="matrix">'
-    yield f"<caption>{caption}</caption><thead><tr><td></td>"
-    for column in columns:
-        yield f'<th scope="col" class="column">{_name(report.names[column])}</th>'
+    yield f'<p class="quiet">{caption}</p>'
+    yield '<div class="wide"><table class="matrix"><thead><tr><td></td>'
+    yield from (_turned(report.names[column]) for column in columns)
     if any(others):
-        yield '<th scope="col" class="column">others</th>'
+        yield _turned("others")
     yield "</tr></thead><tbody>"
     for one, line, rest in zip(rows, counts, others, strict=True):
         yield f"<tr>{_head_cell(report.names[one.name])}"
@@ -264,6 +268,13 @@ def _matrix(report: Report) -> Iterator[str]:
             yield _cell(rest, one.images, is_right=False)
         yield "</tr>"
     yield "</tbody></table></div>"
+
+
+def _turned(name: str) -> str:
+    title = _text(name)
+    return (
+        f'<th scope="col"><div class="turned" title="{title}">{_name(name)}</div></th>'
+    )
 
 
 def _cell(images: int, of: int, *, is_right: bool) -> str:
@@ -276,8 +287,9 @@ def _cell(images: int, of: int, *, is_right: bool) -> str:
 def _table(
     caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> Iterator[str]:
-    """Yield a table; a head that begins with # is above numbers."""
-    yield f'<div class="wide"><table><caption>{_text(caption)}</caption><thead><tr>'
+    """Yield a table below its caption; a head that begins with # is above numbers."""
+    yield f'<p class="quiet">{_text(caption)}</p>'
+    yield '<div class="wide"><table><thead><tr>'
     for cell in head:
         kind = ' class="number"' if cell.startswith("#") else ""
         yield f'<th scope="col"{kind}>{_text(cell.removeprefix("#"))}</th>'
@@ -288,7 +300,7 @@ def _table(
 
 
 def _head_cell(name: str) -> str:
-    return f'<th scope="row">{_name(name)}</th>'
+    return f'<th scope="row" class="name">{_name(name)}</th>'
 
 
 def _name_cell(name: str) -> str:
