@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from common import gfiles, storage_errors
 from common.console import warn
-from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import THE_REFERENCE, EvalCrop, eval_image
 from models.input_form import input_form
 from models.stem_forms import copy_weights
-from train import evaluation
+from train import datasets, evaluation
 from train.experiment import Experiment
 from train.exports import (
     comparison,
@@ -36,7 +36,19 @@ _MIDDLE_PIXEL, _FARTHEST_PIXEL = 127.5, 127.5 + 255
 class Servable(tf.Module):
     """What stands in the SavedModel: variables and two functions, nothing of Keras."""
 
-    def __init__(self, model: keras.Model, label_names: tuple[str, ...]):
+    def __init__(
+        self,
+        model: keras.Model,
+        label_names: tuple[str, ...],
+        crop: EvalCrop = THE_REFERENCE,
+    ):
+        """Make it.
+
+        Args:
+          model: for images as they are, NHWC.
+          label_names: of its first outputs; the others go by their numbers.
+          crop: what the evaluation makes of a photo.
+        """
         super().__init__(name=model.name.replace("-", "_"))
         self._saved = [variable.value for variable in model.weights]
         size = model.input_shape[1]
@@ -70,9 +82,9 @@ class Servable(tf.Module):
 
         def decode(image_bytes: tf.Tensor) -> tf.Tensor:
             return tf.map_fn(
-                lambda encoded: preprocess.eval_image(encoded, size),
+                lambda encoded: eval_image(encoded, size, crop),
                 image_bytes,
-                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+                fn_output_signature=tf.TensorSpec([size, size, 3], crop.pixels),
             )
 
         self.images = tf.function(lambda images: classify(images))
@@ -105,9 +117,10 @@ def export(
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B from 1:
-      serving_default: image_bytes string[B], JPEG or PNG.
+      serving_default: image_bytes string[B], JPEG or PNG, from which the run's
+        evaluation would make the same pixels, to the last bit.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
-      images_uint8: the same as uint8.
+      images_uint8: the same as uint8: pixels that are rounded.
     Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
     probable) and class_names string[B]. An image with a pixel that is not a number or
     outside -255..510, or with logits that are not finite, has the class -1 of no name,
@@ -149,7 +162,8 @@ def export(
         classes = source.classes
         model, path = averaged_model(experiment, classes, model_dir)
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
-        servable = Servable(served, classes.label_names)
+        crop = datasets.eval_crop(experiment, model.input_shape[1])
+        servable = Servable(served, classes.label_names, crop)
         signatures = servable.signature_functions
         try:
             tf.saved_model.save(servable, folder, signatures=signatures)
@@ -187,7 +201,8 @@ def _compare(
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare on what there is: photos, the evaluation split or nothing."""
     if images:
-        return comparison.compare_files(model, folder, images)
+        crop = datasets.eval_crop(experiment, model.input_shape[1])
+        return comparison.compare_files(model, folder, images, crop)
     if images is not None:
         return comparison.nothing("--no_check"), []
     if source.data is not None:

@@ -11,8 +11,10 @@ from PIL import Image
 
 from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import EvalCrop
 from input_pipeline.records import parse
 from input_pipeline.stream import Records
+from train.datasets import eval_crop
 from train.distribution import slices
 from train.experiment import Experiment
 
@@ -67,26 +69,26 @@ def read(
         elements = tf.data.Dataset.from_tensor_slices(np.asarray(positions)).flat_map(
             lambda at: records.read(None, at, at + 1)
         )
-        decode = _decoder(info, resolution)
+        decode = _decoder(info, resolution, eval_crop(experiment, resolution))
         return [
             _picture(records, element, label, decode, info)
             for element, label in zip(elements, labels, strict=True)
         ]
 
 
-def _decoder(info: DatasetInfo, resolution: int) -> Any:
+def _decoder(info: DatasetInfo, resolution: int, crop: EvalCrop) -> Any:
     """Return a function of a record, compiled: it is called for each."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = parse(serialized, info.fields, filename=True)
         encoded = example["encoded"]
-        seen = preprocess.eval_pixels(encoded, resolution)
+        seen = preprocess.eval_pixels(encoded, resolution, crop)
         return {
             "label": example["label"] - info.label_offset,
             "filename": example["filename"],
             "photo": preprocess.cropped(encoded, _whole),
-            "seen": tf.cast(tf.round(tf.clip_by_value(seen, 0.0, 255.0)), tf.uint8),
+            "seen": preprocess.nearest_uint8(seen),
         }
 
     return decode
