@@ -17,7 +17,7 @@ from input_pipeline.records import parse
 from input_pipeline.stream import Records, stream
 from models import efficientnet_x, variants
 from models.input_form import InputForm, input_form
-from preflight.contact_sheet import Shown, draw_sheet
+from input_pipeline.images.contact_sheet import Shown, draw_sheet
 from train.datasets import make_augment, training_images
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors

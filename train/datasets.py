@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
+from input_pipeline import dataset
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.preprocess import EvalCrop
 from models import photos
@@ -155,6 +156,15 @@ def eval_dataset(
         )
 
     return strategy.distribute_datasets_from_function(make)
+
+
+def reads_in_file_order(experiment: Experiment) -> bool:
+    """Whether the evaluation's images come as the records lie, not by another function.
+
+    Only `dataset.eval_dataset` is known to.
+    """
+    function = experiment.eval_data
+    return getattr(function, "func", function) is dataset.eval_dataset
 
 
 def evaluation_images(

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import orbit
@@ -19,10 +19,12 @@ from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
 from train import losses, metrics, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
-from train.datasets import eval_dataset
+from train.datasets import eval_dataset, reads_in_file_order
 from train.distribution import slices
+from train.distribution.processes import Processes, input_hosts
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
+from train.mistakes.outcomes import OutcomeLog, Outcomes, positions
 from train.run_data import SplitData, split_data
 from train.settings import data_changes
 from train.small_data import early_stopping, held_out
@@ -134,11 +136,19 @@ class Evaluator(orbit.StandardEvaluator):
         }
         self._models = models
         self._strategy = strategy
+        self._in_file_order = reads_in_file_order(experiment)
+        _, self._input_hosts = input_hosts(strategy, Processes(strategy))
         scores = ("loss", "top1", "top5")
         with strategy.scope():
             self._sums = metrics.Sums(
                 ["images", *(prefix + score for prefix in models for score in scores)]
             )
+        self._log = (
+            _outcome_log(experiment, strategy, models["ema_"], self._num_steps)
+            if experiment.mistake_images
+            else None
+        )
+        self._outcomes: Outcomes | None = None
         self._reset = tf.function(self._sums.reset, autograph=False)
         self._read = metrics.reader(self._sums.totals, slices.host_cpu(strategy))
 
@@ -163,8 +173,14 @@ class Evaluator(orbit.StandardEvaluator):
             **{name: output[name] for name in SCORES},
         }
 
+    @property
+    def outcomes(self) -> Outcomes | None:
+        """What the last pass says of each image; None where none has, or none is to."""
+        return self._outcomes
+
     def eval_begin(self) -> None:
         """Forget the evaluation before."""
+        self._outcomes = None
         self._reset()
 
     def eval_step(self, iterator) -> None:
@@ -182,15 +198,41 @@ class Evaluator(orbit.StandardEvaluator):
             per_image = losses.cross_entropy(labels, logits, label_smoothing=0.0)
             sums[prefix + "loss"] = tf.reduce_sum(per_image)
             for k in (1, 5):
-                hits = metrics.correct_in_top(k, labels, logits, images)
-                sums[f"{prefix}top{k}"] = hits
+                hits = metrics.is_in_top(k, labels, logits, images)
+                sums[f"{prefix}top{k}"] = tf.math.count_nonzero(hits)
+                if prefix == "ema_" and k == 1 and self._log is not None:
+                    self._log.add(labels, logits, hits)
         self._sums.add(**sums)
 
     def eval_end(self) -> dict[str, float]:
         """Return images (their number) and the mean of every score over them."""
         sums = self._read()
         images = sums.pop("images")
+        if self._log is not None:
+            self._outcomes = self._read_outcomes(self._log)
+            self._outcomes.require(images=images, right=sums["ema_top1"])
         return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
+
+    def _read_outcomes(self, log: OutcomeLog) -> Outcomes:
+        rows, found = log.read(), None
+        if self._in_file_order:
+            hosts, images = self._input_hosts, self._data.images
+            found = positions(rows.shape[:3], input_hosts=hosts, images=images)
+        return Outcomes.of(rows, found)
+
+
+def _outcome_log(
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    steps: int,
+) -> OutcomeLog:
+    return OutcomeLog(
+        strategy,
+        steps=steps,
+        batch=experiment.eval_batch_size // strategy.num_replicas_in_sync,
+        classes=model.output_shape[-1],
+    )
 
 
 def describe(scores: Mapping[str, Any]) -> str:
@@ -304,6 +346,20 @@ def _scores_file(path: str) -> str:
     return f"{folder}/scores-{name}.json"
 
 
+class Followed(NamedTuple):
+    """The end of a job whose checkpoints were scored.
+
+    Attributes:
+      scores: of the last one.
+      model: with the averaged weights of the last one that this process has scored.
+      outcomes: of the images, None where another process has scored the last one.
+    """
+
+    scores: dict[str, Any]
+    model: keras.Model
+    outcomes: Outcomes | None
+
+
 def follow(
     experiment: Experiment,
     info: DatasetInfo,
@@ -314,7 +370,7 @@ def follow(
     fence: bundle.Fence,
     poll_seconds: float,
     timeout_seconds: float,
-) -> dict[str, Any]:
+) -> Followed:
     """Score every new checkpoint of a job until its last step is scored.
 
     The last step is that of the recipe, or the one at which the job has ended early.
@@ -334,7 +390,7 @@ def follow(
       timeout_seconds: without a new checkpoint, after which the job counts as dead.
 
     Returns:
-      The scores of the last checkpoint, and its step.
+      What the last checkpoint has come to; its scores have its step, too.
 
     Raises:
       UserError: there was no new checkpoint for too long.
@@ -347,6 +403,7 @@ def follow(
     evaluator = Evaluator(experiment, info, strategy, models)
     scores = telemetry.evaluations()
     done = max(scores, default=-1)
+    outcomes = None  # of `done`
     since = time.monotonic()
     while done < last_step:
         fence()
@@ -366,12 +423,14 @@ def follow(
         for folder in (model_dir, f"{model_dir}/{directory.BEST}"):
             ownership.refuse_foreign(folder)
         step, path = new[0]
+        outcomes = None
         if step:  # the training writes down its data behind its first checkpoint
             data_changes.refuse_others(run_data.read(model_dir), now, model_dir)
         try:
             with strategy.scope():
                 restore_into(models, path)
             scores[step] = evaluator.score(path)
+            outcomes = evaluator.outcomes
             say(describe(scores[step]))
             keep_best(model_dir, scores[step], fence)
         except bundle.CorruptCheckpoint as fault:
@@ -385,7 +444,7 @@ def follow(
             "again: it goes on from the one before"
         )
     fence()  # else what was scored last may not be written
-    return {"steps": done, **scores[done]}
+    return Followed({"steps": done, **scores[done]}, models["ema_"], outcomes)
 
 
 def _check_timeout(since: float, timeout_seconds: float, model_dir: str) -> None:

@@ -331,6 +331,14 @@ class Experiment:
         default=8,
         may_change="always",
     )
+    mistake_images: int = setting(
+        checks.whole(0, 200),
+        "how many of the evaluation's surest mistakes the end of a run shows as "
+        "pictures, beside confusion matrix and accuracy of each class, see "
+        "train.mistakes.report; 0 tells nothing of them",
+        default=24,
+        may_change="always",
+    )
     intended: Sequence[str] = setting(
         _INTENDED,
         "what would be refused as a mistake and is meant: a batch larger than the "

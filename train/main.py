@@ -84,6 +84,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     from common import gfiles
     from train import config, run, run_folder
+    from train.telemetry import summary
 
     logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     trains = arguments.mode in ("train", "train_and_eval")
@@ -111,7 +112,7 @@ def main(arguments: argparse.Namespace) -> None:
             accept_data=arguments.accept_data,
             with_evaluation=arguments.mode == "train_and_eval",
         )
-    print(json.dumps(gfiles.to_json(report)))
+    print(json.dumps(gfiles.to_json(summary.line(report))))
 
 
 if __name__ == "__main__":

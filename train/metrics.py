@@ -129,10 +129,10 @@ def equal_on_replicas(value: float) -> tf.Variable:
     )
 
 
-def correct_in_top(
+def is_in_top(
     k: int, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
-    """Count the images whose label is among the k largest logits.
+    """Return bool[B]: whose label is among the k largest logits.
 
     Args:
       k: how many guesses count; more than there are classes means all of them.
@@ -141,4 +141,12 @@ def correct_in_top(
       mask: bool[B], False for what is not an image.
     """
     hit = tf.math.in_top_k(tf.maximum(labels, 0), logits, min(k, logits.shape[-1] or k))
-    return tf.reduce_sum(tf.cast(hit & mask, tf.float32))
+    return hit & mask
+
+
+def correct_in_top(
+    k: int, labels: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
+) -> tf.Tensor:
+    """Count the images whose label is among the k largest logits; as `is_in_top`."""
+    hit = is_in_top(k, labels, logits, mask)
+    return tf.reduce_sum(tf.cast(hit, tf.float32))

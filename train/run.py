@@ -25,6 +25,7 @@ from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
 from train.fault_tolerance.preemption import Preemption
 from train.fault_tolerance.watchdog import Watchdog
+from train.mistakes import telling
 from train.numerics import precision
 from train.settings import data_changes
 from train.settings.data_changes import Known
@@ -188,6 +189,19 @@ def train_and_evaluate(
         scores = train_and_score(controller, stops, evaluator, stopping)
         watchdog.phase("waiting for the last checkpoint", controller.step)
         checkpoints.wait()
+        if evaluator is not None and experiment.mistake_images:
+            watchdog.phase("mistakes", controller.step, timeout_factor=_SLOW)
+            scores |= tell_mistakes(
+                experiment,
+                info,
+                train_state,
+                evaluator,
+                f"{model_dir}/ckpt-{controller.step}",
+                scores,
+                processes=processes,
+                telemetry=telemetry,
+                fence=claim.fence,
+            )
         summary = summaries.training_summary(experiment, info, train_state, strategy)
         summary |= scores | stopping.summary()
         if controller.step > step:
@@ -201,17 +215,19 @@ def evaluate(
     *,
     best: bool = False,
     step: int | None = None,
+    output: str | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint, or the pretrained weights before there is one.
 
-    The answer gets a file of its own in `evaluations/`; what the training has scored
-    stays as it is.
+    The answer gets a file of its own in `evaluations/`, and a page of its mistakes
+    beside it; what the training has scored stays as it is.
 
     Args:
       experiment: of the run; its data may be others with the same classes.
       model_dir: of the run.
       best: whether to take the best checkpoint instead of the newest.
       step: whose checkpoint to take instead.
+      output: where the page of the mistakes goes instead.
 
     Returns:
       The scores, and of what they are.
@@ -228,7 +244,8 @@ def evaluate(
         data_changes.refuse_other_classes(was, info, model_dir)
     with strategy.scope():
         models, path, at = evaluation.load_models(experiment, info, folder, step=step)
-    scores = Evaluator(experiment, info, strategy, models).score(path)
+    evaluator = Evaluator(experiment, info, strategy, models)
+    scores = evaluator.score(path)
     say(evaluation.describe(scores))
     answer = {
         **summaries.model_summary(experiment, models["ema_"], at),
@@ -237,7 +254,14 @@ def evaluate(
     }
     if processes.is_chief:
         data = run_data.split_data(experiment.eval_split, info)
-        write_answer(answer, model_dir, evaluation.answer_path(model_dir, answer, data))
+        to = evaluation.answer_path(model_dir, answer, data)
+        if evaluator.outcomes is not None:
+            made = telling.make_report(
+                experiment, info, models["ema_"], evaluator.outcomes, scores
+            )
+            page = output or f"{to.removesuffix('.json')}.html"
+            answer["mistakes"] = telling.tell(made, page)
+        write_answer(answer, model_dir, to)
     return answer
 
 
@@ -304,7 +328,7 @@ def continuous_evaluate(
             experiment, strategy, model_dir, processes, best.check
         ) as telemetry,
     ):
-        return evaluation.follow(
+        followed = evaluation.follow(
             experiment,
             info,
             strategy,
@@ -314,6 +338,19 @@ def continuous_evaluate(
             poll_seconds=poll_seconds,
             timeout_seconds=60 * timeout_minutes,
         )
+        if followed.outcomes is None:  # it was scored by a process before this one
+            return followed.scores
+        made = telling.make_report(
+            experiment, info, followed.model, followed.outcomes, followed.scores
+        )
+        mistakes = telling.tell(
+            made,
+            f"{model_dir}/{telling.PAGE}",
+            step=followed.scores["steps"],
+            telemetry=telemetry,
+            fence=best.check,
+        )
+        return followed.scores | {"mistakes": mistakes}
 
 
 def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo]:
@@ -478,6 +515,56 @@ def train_and_score(
             scores = controller.score(evaluator)
             stopping.note(stop, scores)
     return scores
+
+
+def tell_mistakes(
+    experiment: Experiment,
+    info: DatasetInfo,
+    train_state: state.TrainState,
+    evaluator: Evaluator,
+    checkpoint: str,
+    scores: dict[str, Any],
+    *,
+    processes: Processes,
+    telemetry: Telemetry,
+    fence: Fence,
+) -> dict[str, Any]:
+    """Show what the run gets wrong at its end; all processes have to call it.
+
+    Args:
+      experiment: of the run.
+      info: of its data.
+      train_state: as it was scored.
+      evaluator: that has scored it, in this process or in one before.
+      checkpoint: of this state.
+      scores: of it.
+      processes: of the run; the chief writes.
+      telemetry: of the run.
+      fence: see `bundle.write`.
+
+    Returns:
+      The scores anew, and with them what summary.json says of the mistakes.
+    """
+    model_dir = checkpoint.rpartition("/")[0]
+    if evaluator.outcomes is None:  # the run had ended early before this process
+        known = telling.is_told(model_dir, checkpoint) if processes.is_chief else None
+        if processes.broadcast(known is not None):
+            return {"mistakes": known}
+        scores = evaluator.score(checkpoint)
+    outcomes = evaluator.outcomes
+    if outcomes is None or not processes.is_chief:
+        return scores
+    made = telling.make_report(
+        experiment, info, train_state.ema_model, outcomes, scores
+    )
+    mistakes = telling.tell(
+        made,
+        f"{model_dir}/{telling.PAGE}",
+        step=int(train_state.step.numpy()),
+        telemetry=telemetry,
+        fence=fence,
+    )
+    return scores | {"mistakes": mistakes}
 
 
 def save_data(

@@ -192,7 +192,7 @@ def remove_staged_best(model_dir: str) -> None:
     best = f"{model_dir}/{directory.BEST}"
     bundle.remove_stale(best)
     _remove_stale_files(best, r"scores-ckpt-\d+\.json", -math.inf)
-    _remove_stale_files(model_dir, r"eval\.jsonl", -math.inf)
+    _remove_stale_files(model_dir, r"eval\.jsonl|mistakes\.html", -math.inf)
 
 
 def remove_stale_files(model_dir: str) -> None:
@@ -200,7 +200,7 @@ def remove_stale_files(model_dir: str) -> None:
     hosts = heartbeat.folder(model_dir)  # the watchdog's thread may be at one
     _remove_stale_files(hosts, r"host-\d+\.json", 3600.0)
     asked = f"{model_dir}/{directory.EVALUATIONS}"
-    names = r"(ckpt-\d+|pretrained)-.+-[0-9a-f]{12}\.json"
+    names = r"(ckpt-\d+|pretrained)-.+-[0-9a-f]{12}\.(json|html)"
     _remove_stale_files(asked, names, 3600.0)
 
 

@@ -226,6 +226,8 @@ class FakeEvaluator:
         **{"eval_split": "s", "eval_data": "d", "eval_data_dir": "there"},
     }
 
+    outcomes = None
+
     def __init__(self, *_):
         pass
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from common.console import table
+from train.mistakes import confusion
+from train.mistakes.confusion import Class
 
 _HEAD = re.compile(
     rb"file,label,class,probability(,class_\d+,probability_\d+)*,problem\r?\n"
@@ -44,28 +46,6 @@ class Row(NamedTuple):
         return self.top[0][0] if self.top else None
 
 
-class Class(NamedTuple):
-    """How the images of a class were classified.
-
-    Attributes:
-      name: of the class.
-      predicted: how many of its images were taken for which.
-    """
-
-    name: str
-    predicted: collections.Counter[str]
-
-    @property
-    def images(self) -> int:
-        """How many there are."""
-        return self.predicted.total()
-
-    @property
-    def right(self) -> int:
-        """How many were recognised."""
-        return self.predicted[self.name]
-
-
 def classes(rows: Sequence[Row], names: Sequence[str]) -> list[Class]:
     """Return the classes that images are of, as `names` are ordered.
 
@@ -74,12 +54,12 @@ def classes(rows: Sequence[Row], names: Sequence[str]) -> list[Class]:
         count.
       names: of all classes.
     """
-    found: dict[str, collections.Counter[str]] = {}
-    for row in rows:
-        if row.label is not None and row.predicted is not None:
-            found.setdefault(row.label, collections.Counter())[row.predicted] += 1
-    order = dict.fromkeys([*names, *found])
-    return [Class(name, found[name]) for name in order if name in found]
+    counts = collections.Counter(
+        (row.label, row.predicted)
+        for row in rows
+        if row.label is not None and row.predicted is not None
+    )
+    return [one for one in confusion.classes(counts, names) if one.images]
 
 
 def files(
@@ -140,13 +120,11 @@ def summary(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
     if not images:
         return
     yield f"Right: {right:,} of {images:,} with a label ({right / images:.2%})"
-    worst = sorted(found, key=lambda one: one.right / one.images)
+    worst = confusion.worst_first(found)
     lines = [("class", "images", "right", "", "most often taken for")]
     for one in worst[:_MOST_CLASSES]:
-        others = one.predicted.copy()
-        del others[one.name]
-        wrong = "".join(f"{name} ({n:,})" for name, n in others.most_common(1))
-        share = f"{one.right / one.images:.1%}"
+        wrong = "".join(f"{name} ({n:,})" for name, n in one.wrong()[:1])
+        share = f"{one.accuracy:.1%}"
         lines.append((one.name, f"{one.images:,}", f"{one.right:,}", share, wrong))
     yield from table(lines, right=(1, 2, 3))
     if len(worst) > _MOST_CLASSES:
@@ -173,10 +151,9 @@ def _matrix(found: Sequence[Class], names: Sequence[str]) -> Iterator[list[str]]
     """
     columns = _columns(found, names)
     yield [*_OF_CLASSES, *columns]
-    for one in found:
-        share = f"{one.right / one.images:.6g}"
-        counts = (str(one.predicted[name]) for name in columns)
-        yield [one.name, str(one.images), str(one.right), share, *counts]
+    for one, counts in zip(found, confusion.matrix(found, columns), strict=True):
+        share = f"{one.accuracy:.6g}"
+        yield [one.name, str(one.images), str(one.right), share, *map(str, counts)]
 
 
 def _columns(found: Sequence[Class], names: Sequence[str]) -> list[str]:
@@ -210,14 +187,14 @@ def _json(rows: Sequence[Row], found: Sequence[Class], names: Sequence[str]) -> 
                 "class": one.name,
                 "images": one.images,
                 "right": one.right,
-                "accuracy": one.right / one.images,
+                "accuracy": one.accuracy,
             }
             for one in found
         ],
         "confusion_matrix": {
             "labels": [one.name for one in found],
             "predicted": columns,
-            "counts": [[one.predicted[name] for name in columns] for one in found],
+            "counts": confusion.matrix(found, columns),
         },
     }
     return f"{_dumps(report, indent=1)}\n".encode()

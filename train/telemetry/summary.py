@@ -1,5 +1,6 @@
 """What summary.json says of a run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -31,6 +32,15 @@ def write_summary(
         return summary
     path = f"{model_dir}/summary.json"
     return gfiles.write_json(path, summary, _OF_THE_LAST_TO_TRAIN, fence=fence)
+
+
+def line(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as one line can say it: of the mistakes no lists."""
+    found = report.get("mistakes")
+    if not isinstance(found, Mapping):
+        return dict(report)
+    short = {k: v for k, v in found.items() if isinstance(v, int | str | None)}
+    return {**report, "mistakes": short}
 
 
 def image_counts(experiment: Experiment, info: DatasetInfo) -> dict[str, int]:

@@ -194,6 +194,23 @@ class Telemetry:
         listed = "\n".join(f"{n}. {text}" for n, text in enumerate(captions))
         self._train_events.text(step, "examples/captions", listed)
 
+    def mistakes(
+        self, step: int, pictures: Mapping[str, np.ndarray], classes: str
+    ) -> None:
+        """Show what an evaluation got wrong.
+
+        Args:
+          step: that was scored.
+          pictures: uint8[H, W, 3] by their names.
+          classes: the accuracy of each, as Markdown.
+        """
+        if not self._writes:
+            return
+        for name, picture in pictures.items():
+            self._eval_events.images(step, f"mistakes/{name}", picture[None])
+        self._eval_events.text(step, "mistakes/classes", classes)
+        self.flush()
+
     def event(self, step: int, what: str, **details: Any) -> None:
         """Record what happened to the run.
 

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import ImageFont
 
-from preflight import contact_sheet
+from input_pipeline.images import contact_sheet
 
 
 def test_sheet_has_every_picture_in_its_place():
