@@ -26,7 +26,7 @@ def outcomes_of(*images):
 
 
 def image(label, guess, probability, second=None):
-    other = 1 - guess if second is None else second
+    other = int(not guess) if second is None else second
     top = [(guess, probability), (other, 1 - probability)]
     return label, label == guess, top
 
@@ -44,7 +44,9 @@ FIVE = (
 
 def picture(colour=200, file="circle/1.jpg", side=100):
     pixels = np.full([side, 2 * side, 3], colour, np.uint8)
-    return Picture("validation-00000-of-00001, record 4", file, pixels, pixels[:, :side])
+    return Picture(
+        "validation-00000-of-00001, record 4", file, pixels, pixels[:, :side]
+    )
 
 
 def make(outcomes, names=NAMES, *, most=24, pictures=None, **scores):
