@@ -18,9 +18,10 @@ SCORES = {
 def outcomes_of(*images):
     """Images as (label, right or not, [(class, probability), ...])."""
     labels = np.array([label for label, _, _ in images], np.int64)
-    right = np.array([right for _, right, _ in images])
-    guesses = np.array([[n for n, _ in top] for _, _, top in images], np.int64)
-    shares = np.array([[p for _, p in top] for _, _, top in images], np.float32)
+    right = np.array([right for _, right, _ in images], bool)
+    tops = np.array([top for _, _, top in images], float)
+    tops = tops.reshape(len(images), -1, 2) if images else np.zeros([0, 2, 2])
+    guesses, shares = tops[..., 0].astype(np.int64), tops[..., 1].astype(np.float32)
     predicted = np.where(right, labels, guesses[:, 0])
     return Outcomes(np.arange(len(images)), labels, predicted, guesses, shares)
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from input_pipeline import in_order
 from input_pipeline.dataset_info import load_info
 from input_pipeline.stream import InputHost, Records
+from tests.support.runs import experiment_of
 from train import evaluation
 from train.mistakes.outcomes import NOTHING, OutcomeLog, Outcomes, positions
 
@@ -131,13 +132,13 @@ def evaluated(experiment, info, strategy, model_dir):
     evaluator = evaluation.Evaluator(experiment, info, strategy, models)
     assert evaluator.outcomes is None
     scores = evaluator.score(path)
-    return evaluator.outcomes, scores, models
+    outcomes = evaluator.outcomes
+    assert isinstance(outcomes, Outcomes)
+    return outcomes, scores, models
 
 
 def test_they_are_the_evaluations_own(digits, finished, logical_cpus):
     """On one device and on two; and what the model says of the images by itself."""
-    from tests.support.runs import experiment_of
-
     info = load_info(str(digits))
     experiment = experiment_of(digits)
     strategies = (

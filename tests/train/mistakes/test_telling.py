@@ -29,7 +29,7 @@ def test_pictures_are_those_of_the_records(digits):
     labels = [int(one["label"]) - info.label_offset for one in examples]
     found = pictures.read(experiment, info, places, labels, 32)
     for one, example in zip(found, examples, strict=True):
-        assert one.file == example["filename"].numpy().decode()
+        assert one.file == bytes(example["filename"].numpy()).decode()
         whole = tf.io.decode_image(example["encoded"]).numpy()
         assert one.photo is not None
         assert one.seen is not None
