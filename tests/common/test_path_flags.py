@@ -148,6 +148,8 @@ FLAGS = [
     ("train.export", "--export_dir", ("--model_dir=x",)),
     ("train.export", "--model_dir", ("--export_dir=x",)),
     ("train.main", "--model_dir", ()),
+    ("train.mistakes.__main__", "--model_dir", ()),
+    ("train.mistakes.__main__", "--output", ("--model_dir=x",)),
 ]
 
 

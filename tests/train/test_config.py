@@ -752,6 +752,7 @@ def test_what_changes_no_number_may_change(model_dir):
         "peak_teraflops",
         "profile_steps",
         "example_images",
+        "mistake_images",
         "max_roll_backs",
         "early_stopping_patience",
         "early_stopping_min_delta",

@@ -84,9 +84,13 @@ def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path, caps
     assert not (tmp_path / "copy" / "summary.json").exists()
     info = load_info(str(digits))
     digest = info.split("validation").digest
-    (answer,) = (tmp_path / "copy" / "evaluations").iterdir()
+    page, answer = sorted((tmp_path / "copy" / "evaluations").iterdir())
     assert answer.name == f"ckpt-12-validation-32px-float32-{digest[:12]}.json"
     assert json.loads(answer.read_text()) == scores
+    assert page.name == f"{answer.stem}.html"
+    of_the_run = finished[1]["mistakes"] | {"page": page.name}
+    assert scores["mistakes"] == of_the_run
+    assert page.read_bytes().count(b"<figure>") == len(of_the_run["worst"]) == 24
     of = {
         "eval_split": "validation",
         "eval_data": info.name,

@@ -12,7 +12,7 @@ scores; nothing that the training has written is touched.
 """
 
 import argparse
-import functools
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,7 +23,7 @@ from train.settings import flags
 
 _MOST_IMAGES = 200
 _MOST_LINES = 10
-_SETTING = "experiment.Experiment.mistake_images"
+_PICTURES = 24  # where the run's own setting says none
 
 
 def _images(text: str) -> int:
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the run; local or gs://",
     )
     parser.add_argument(
-        "--images", type=_images, default=24, help="how many pictures (%(default)s)"
+        "--images", type=_images, help=f"how many pictures (the run's, or {_PICTURES})"
     )
     parser.add_argument(
         "--output",
@@ -91,12 +91,16 @@ def main(arguments: argparse.Namespace) -> None:
         model_dir, best = of, step is None
     resolved = config.resolve(
         arguments.gin_file,
-        [*arguments.gin_param, f"{_SETTING} = {arguments.images}"],
+        arguments.gin_param,
         model_dir=model_dir,
     )
-    evaluate = functools.partial(run.evaluate, resolved.experiment, model_dir)
-    answer = evaluate(best=best, step=step, output=arguments.output)
-    print("\n".join(map(escaped, _lines(answer["mistakes"]))))
+    images = arguments.images or resolved.experiment.mistake_images or _PICTURES
+    experiment = dataclasses.replace(resolved.experiment, mistake_images=images)
+    answer = run.evaluate(
+        experiment, model_dir, best=best, step=step, output=arguments.output
+    )
+    if found := answer.get("mistakes"):  # of several processes the chief has them
+        print("\n".join(map(escaped, _lines(found))))
 
 
 def _lines(mistakes: Mapping[str, Any]) -> Iterator[str]:

@@ -78,11 +78,17 @@ def matrix(report: Report) -> np.ndarray:
 
 def _drawable(name: str, number: int) -> str:
     """Return a name, or the number of its class where the font lacks its letters."""
-    missing = bytes(_FONT.getmask("\U0010fffd"))
     plain = unicodedata.normalize("NFKD", name)
     letters = (one for one in plain if not unicodedata.combining(one))
-    lacks = any(bytes(_FONT.getmask(one)) == missing for one in letters)
+    missing = _drawn("\U0010fffd")  # a letter that no font has
+    lacks = any(_drawn(one) == missing for one in letters)
     return f"class {number}" if lacks else name
+
+
+def _drawn(letter: str) -> bytes:
+    image = Image.new("L", (32, 32))
+    ImageDraw.Draw(image).text((4, 4), letter, fill=255, font=_FONT)
+    return image.tobytes()
 
 
 def _mixed(colour: Sequence[int], share: float) -> tuple[int, ...]:

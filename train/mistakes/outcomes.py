@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline.stream import InputHost
-from train.distribution import slices
 
 GUESSES = 3  # likeliest classes of an image that are kept
 NOTHING = -1  # the class of an image whose logits are not finite
@@ -47,7 +46,7 @@ class OutcomeLog:
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.NONE,
             )
-        self._gather = tf.function(self._gathered, autograph=False)
+        self._read = tf.function(self._of_all_replicas, autograph=False)
 
     def add(self, labels: tf.Tensor, logits: tf.Tensor, right: tf.Tensor) -> None:
         """Put a batch behind those before, in place of the oldest one.
@@ -78,12 +77,26 @@ class OutcomeLog:
 
     def read(self) -> np.ndarray:
         """Return float32[R, steps, batch, width], of all replicas, in every process."""
-        return self._gather().numpy()
+        # Its trace and not the function, which warns of traces where a process has
+        # many evaluations.
+        return self._read.get_concrete_function()().numpy()
 
-    def _gathered(self) -> tf.Tensor:
-        own = self._strategy.run(lambda: self._rows.read_value()[None])
-        with tf.device(slices.host_cpu(self._strategy)):
-            return self._strategy.gather(own, axis=0)
+    def _of_all_replicas(self) -> tf.Tensor:
+        """Put the rows together on each replica by an all-reduce, as training does.
+
+        Then one copy comes to the host; `Strategy.gather` would ask every replica of a
+        slice for its own.
+        """
+
+        def own_among_zeros() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            number = context.replica_id_in_sync_group
+            own = tf.one_hot(number, context.num_replicas_in_sync)
+            rows = own[:, None, None, None] * self._rows.read_value()[None]
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+        rows = self._strategy.run(own_among_zeros)
+        return self._strategy.experimental_local_results(rows)[0]
 
 
 @dataclasses.dataclass(frozen=True)
