@@ -157,6 +157,40 @@ INPUT = {
     "stages": {"decode_crop": 0.84, "augment": 0.46},
     "settings": {"resolution": 224, "num_layers": 2, "magnitude": 10, "repeats": 7},
     "data": {"mean_pixels": 187500, "mean_bytes": 92100},
+    "evaluation": {
+        "float32": {
+            "cpu_ms_per_image": 1.4,
+            "cpu_ms_per_image_min_max": [1.3, 1.5],
+            "bytes_per_image": 602_112,
+        },
+        "uint8": {
+            "cpu_ms_per_image": 1.25,
+            "cpu_ms_per_image_min_max": [1.2, 1.3],
+            "bytes_per_image": 150_528,
+        },
+        "ratio": 1.12,
+        "ratio_min_max": [1.1, 1.2],
+    },
+    "rounding": {
+        "photos": ["cat", "dog"],
+        "nearest": {"largest": 22.69, "largest_inside": 0.5, "mean": 0.126},
+        "fraction_dropped": {"largest": 22.69, "largest_inside": 1.0, "mean": 0.251},
+        "logits": {
+            "network": "lite",
+            "resolution": 224,
+            "largest": 12.24,
+            "nearest": {
+                "largest_difference": 0.0607,
+                "mean_difference": 0.0059,
+                "same_class": 2,
+            },
+            "fraction_dropped": {
+                "largest_difference": 0.151,
+                "mean_difference": 0.0105,
+                "same_class": 1,
+            },
+        },
+    },
     **COMMON,
 }
 TRAINER = {
@@ -319,6 +353,9 @@ def test_models():
     ]
 
 
+_OF_LOGITS = "logits: largest", "mean", "same class"
+
+
 def test_input():
     text = results.input_pipeline(INPUT)
     assert "187,500 pixels in 92 kB to 224 px with RandAugment(2, 10)" in text
@@ -328,7 +365,26 @@ def test_input():
         ["RandAugment", "0.46"],
         ["**the Model Garden's**", "4.69 (4.50 to 5.00)"],
         ["**ours / the Model Garden's**", "0.435 (0.410 to 0.440)"],
+        ["evaluation, from record to batch", "CPU ms", "kB to the device"],
+        ["---", "---:", "---:"],
+        ["`pixels = 'float32'`", "1.40 (1.30 to 1.50)", "602"],
+        ["`pixels = 'uint8'`", "1.25 (1.20 to 1.30)", "151"],
+        [*("", "largest", "with clipping", "mean"), *_OF_LOGITS],
+        ["---", *["---:"] * 6],
+        [
+            *("rounded to the nearest level", "0.5", "22.7", "0.126"),
+            *("0.0607", "0.00590", "2 of 2"),
+        ],
+        [
+            *("its fraction dropped", "1", "22.7", "0.251"),
+            *("0.151", "0.0105", "1 of 2"),
+        ],
     ]
+    assert "float32 over uint8 is 1.12 (1.10 to 1.20) in time" in text
+    assert "on cat, dog at 224 px, and in logits of `lite`, the largest" in text
+    lost = {k: v for k, v in INPUT["rounding"].items() if k != "logits"}
+    without = results.input_pipeline({**INPUT, "rounding": lost})
+    assert cells(without)[-1] == ["its fraction dropped", "1", "22.7", "0.251"]
 
 
 def test_trainer():
