@@ -56,7 +56,9 @@ def rounding(losses: Report, resolution: int) -> str:
     if logits:
         text += f", and in logits of {code(logits['network'])}, the largest of which "
         text += f"is {three_digits(logits['largest'])}"
-    return "\n\n".join([f"{text}:", table(head, rows, right=" " + "r" * len(row[1:]))])
+    return "\n\n".join(
+        [f"{text}:", table(head, rows, right=" " + "r" * (len(head) - 1))]
+    )
 
 
 def spread(report: Report, name: str) -> str:

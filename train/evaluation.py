@@ -19,7 +19,7 @@ from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
 from train import losses, metrics, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
-from train.datasets import eval_dataset
+from train.datasets import authors_crop, eval_crop, eval_dataset
 from train.distribution import slices
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
@@ -227,6 +227,12 @@ def _described_data(scores: Mapping[str, Any]) -> str:
     )
 
 
+def crop_summary(experiment: Experiment, model: keras.Model) -> dict[str, Any]:
+    """Return what the evaluation made of photos, as an answer says it."""
+    crop = eval_crop(experiment, input_form(model).resolution)
+    return {"eval_crop": dict(vars(crop))}
+
+
 def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> str:
     """Return the file of the scores that somebody has asked for.
 
@@ -234,7 +240,8 @@ def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> s
       model_dir: of the run.
       answer: of which checkpoint, as `load_models` calls it, and in what form.
       data: on which images. Others have another file, as other weights, another
-        resolution and another precision do; the same question has the same.
+        resolution, another precision and another crop do; the same question has the
+        same.
     """
     checkpoint = answer["checkpoint"]
     weights = checkpoint.rpartition("/")[2]
@@ -243,7 +250,11 @@ def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> s
         weights = f"pretrained-{path[: run_data.SHOWN]}"
     split = re.sub(r"[^\w.-]+", "_", data.split)
     digest = (data.digest or data.layout)[: run_data.SHOWN]
-    parts = (weights, split, f"{answer['resolution']}px", answer["precision"], digest)
+    size = answer["resolution"]
+    parts = [weights, split, f"{size}px", answer["precision"]]
+    if answer["eval_crop"] != vars(authors_crop(answer["variant"], size)):
+        parts += [f"{value}" for value in answer["eval_crop"].values()]
+    parts.append(digest)
     return f"{model_dir}/{directory.EVALUATIONS}/{'-'.join(parts)}.json"
 
 
