@@ -190,7 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--export_dir",
         type=cli.weights_path,
-        help="a SavedModel of train.export, of whose logits the rounding is measured",
+        help="a SavedModel of train.export, in a folder named like its network, whose "
+        "logits are looked at, too",
     )
     return parser
 

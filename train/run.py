@@ -250,6 +250,7 @@ def evaluate(
     answer = {
         **summaries.model_summary(experiment, models["ema_"], at),
         "precision": experiment.precision,
+        **evaluation.crop_summary(experiment, models["ema_"]),
         **scores,
     }
     if processes.is_chief:

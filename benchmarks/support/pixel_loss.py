@@ -1,5 +1,6 @@
 """What becomes of evaluation's float32 when it is made uint8: pixels, and logits."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ def measure(resolution: int, export_dir: str | None) -> dict[str, Any]:
 
     Args:
       resolution: in pixels.
-      export_dir: a SavedModel of train.export; its resolution counts for the logits.
+      export_dir: a SavedModel of train.export, in a folder named like its network; its
+        resolution counts for the logits.
 
     Raises:
       UserError: there is none.
@@ -29,8 +31,8 @@ def measure(resolution: int, export_dir: str | None) -> dict[str, Any]:
         "nearest": _differences(exact, preprocess.nearest_uint8(exact)),
         "fraction_dropped": _differences(exact, preprocess.to_uint8(exact)),
         "outside_0_to_255": _share((exact.numpy() < 0) | (exact.numpy() > 255)),
-        "is": "levels of 0..255 by which a pixel differs from the reference's float32; "
-        "inside: of those in 0..255, which are not clipped",
+        "is": "levels of 0..255 by which a pixel differs from the reference's float32, "
+        "by its bicubic; inside: of those in 0..255, which are not clipped",
         **({} if export_dir is None else {"logits": _logits(export_dir)}),
     }
 
@@ -75,6 +77,7 @@ def _logits(export_dir: str) -> dict[str, Any]:
         }
 
     return {
+        "network": os.path.basename(export_dir.rstrip("/")),
         "resolution": resolution,
         "largest": round(float(np.abs(logits).max()), 2),
         "nearest": of(preprocess.nearest_uint8(exact)),
