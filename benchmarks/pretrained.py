@@ -153,7 +153,7 @@ def _classes(logits: Any, names: Sequence[str]) -> list[tuple[str, float]]:
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
     best = np.argsort(-shares, kind="stable")[:_TOP]
-    return [(names[i], round(float(shares[i]), 4)) for i in best]
+    return [(names[int(i)], round(float(shares[i]), 4)) for i in best]
 
 
 def _versions(with_torch: bool) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,4 +56,5 @@ def _run(name: str, pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[3], **_run(sys.argv[1], np.load(sys.argv[2])))
+    found: dict[str, Any] = _run(sys.argv[1], np.load(sys.argv[2]))
+    np.savez(sys.argv[3], **found)

@@ -6,6 +6,7 @@ In float64, of the weights of the three packages, for the photos of `lite_photos
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -23,4 +24,5 @@ def logits():
 
 
 if __name__ == "__main__":
-    np.savez_compressed(sys.argv[1], **logits())
+    found: dict[str, Any] = logits()
+    np.savez_compressed(sys.argv[1], **found)

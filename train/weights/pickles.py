@@ -39,12 +39,12 @@ class Storage(NamedTuple):
     Attributes:
       key: its name in the file.
       kind: of the numbers, as torch calls it: "Float".
-      count: how many there are.
+      elements: how many there are.
     """
 
     key: str
     kind: str
-    count: int
+    elements: int
 
 
 class Tensor(NamedTuple):

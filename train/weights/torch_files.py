@@ -155,10 +155,10 @@ def _check(name: str, tensor: Tensor, storages: Mapping[str, Storage]) -> int:
     elements = math.prod(size)
     last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     end = offset + (last + 1 if elements else 0)
-    if end > storage.count or elements > storage.count:
+    if end > storage.elements or elements > storage.elements:
         sides = " x ".join(map(_shown, size))
         raise RefusedError(
-            f"{what} of {sides}, of which the file has {storage.count:,}"
+            f"{what} of {sides}, of which the file has {storage.elements:,}"
         )
     return elements * np.dtype(_DTYPES[storage.kind]).itemsize
 
@@ -187,7 +187,7 @@ def _array(tensor: Tensor, storage: _Read) -> np.ndarray:
 
 
 def _bytes(storage: Storage) -> int:
-    return storage.count * np.dtype(_DTYPES[storage.kind]).itemsize
+    return storage.elements * np.dtype(_DTYPES[storage.kind]).itemsize
 
 
 # The two forms.
@@ -323,9 +323,9 @@ def _places(
         if start + 8 + _bytes(one) > len(content):
             raise DamagedError("fewer numbers than it says")
         (count,) = struct.unpack_from("<q", content, start)
-        if count != one.count:
+        if count != one.elements:
             raise RefusedError(
-                f"a storage of {one.count:,} numbers and of {count:,} at once"
+                f"a storage of {one.elements:,} numbers and of {count:,} at once"
             )
         found[key] = start + 8
         start += 8 + _bytes(one)
