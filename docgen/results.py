@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.support import results
 from common import console
+from docgen import formats as format_tables
 from docgen import latencies
 from docgen import search as search_tables
 from docgen import storage as storage_tables
@@ -26,6 +27,9 @@ _WORDS = {
     "python": "Python",
     "optuna": "Optuna",
     "torch": "torch",
+    "ai-edge-litert": "LiteRT",
+    "onnxruntime": "ONNX Runtime",
+    "tf2onnx": "tf2onnx",
 }
 
 
@@ -459,6 +463,11 @@ def storage(report: Report) -> str:
     return storage_tables.storage(report, note(report))
 
 
+def formats(report: Report) -> str:
+    """Return what each form of an export loses, weighs and takes."""
+    return format_tables.formats(report, note(report, timed=True))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
     "scaling": scaling,
@@ -476,6 +485,7 @@ RENDERERS: dict[str, Render] = {
     "install": install,
     "search": search,
     "storage": storage,
+    "formats": formats,
 }
 
 

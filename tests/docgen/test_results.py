@@ -10,7 +10,7 @@ from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
-from tests.docgen import test_latencies, test_storage
+from tests.docgen import test_formats, test_latencies, test_storage
 from tests.docgen import test_search as search_tables
 from tests.docgen.test_tables import cells
 
@@ -247,6 +247,7 @@ REPORTS = {
         **COMMON,
     },
     "storage": {**test_storage.REPORT, **COMMON},
+    "formats": {**test_formats.REPORT, **COMMON},
 }
 
 
