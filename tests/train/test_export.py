@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,9 +25,12 @@ from PIL import Image
 
 from common.errors import UserError
 from common.files import tree
-from input_pipeline import dataset_info, records
+from input_pipeline import dataset_info, preprocess, records
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
+from input_pipeline.preprocess import EvalCrop
+from tests.input_pipeline.builders import DATA
+from tests.support import plain_crop
 from tests.support.disk import full_disk
 from tests.support.folders import content
 from tests.support.rounding import rounding
@@ -208,6 +213,100 @@ def test_logits_that_are_not_finite_have_no_class():
     assert outputs["class_names"].numpy().tolist() == [b"2", b""]
 
 
+class Pixels:
+    """A model of one class, behind whose logit are the pixels that it is given."""
+
+    name, weights, output_shape = "pixels", (), (None, 1)
+
+    def __init__(self, side: int):
+        self.input_shape = None, side, side, 3
+
+    def __call__(self, images, training):
+        size = math.prod(self.input_shape[1:])
+        pixels = tf.reshape(tf.cast(images, tf.float32), [-1, size])
+        return tf.concat([tf.fill([tf.shape(pixels)[0], 1], 1000.0), pixels], axis=1)
+
+
+# As authors make them: of X, of Lite, of a large EfficientNetV2, and of a byte a pixel.
+CROPS = [
+    EvalCrop(),
+    EvalCrop("bilinear", 0.9),
+    EvalCrop("bilinear_half_pixels", "squash"),
+    EvalCrop(pixels="uint8"),
+]
+
+
+@pytest.mark.parametrize("side", [224, 240, 380])
+def test_pixels_of_bytes_are_those_of_the_authors(tmp_path, side):
+    """Through a SavedModel that was written and read, at two sizes kept aside."""
+    model: Any = Pixels(side)
+    servable = saved_model.Servable(model, ())
+    tf.saved_model.save(
+        servable, str(tmp_path), signatures=servable.signature_functions
+    )
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    for photo in ("coffee", "camera"):
+        encoded = (DATA / f"{photo}.jpg").read_bytes()
+        height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy()
+        padding = plain_crop.reference_padding(side)
+        window = plain_crop.central_window(height, width, side, padding)
+        part = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        expected = plain_crop.bicubic(part.numpy(), side)
+        found = serve(image_bytes=tf.constant([encoded]))["logits"]
+        np.testing.assert_array_equal(found[0, 1:], expected.ravel())
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_bytes_become_what_the_evaluation_makes_of_them(crop):
+    model: Any = Pixels(32)
+    servable = saved_model.Servable(model, (), crop)
+    encoded = (DATA / "coffee.jpg").read_bytes()
+    found = servable.image_bytes(tf.constant([encoded]))["logits"]
+    expected = preprocess.eval_image(tf.constant(encoded), 32, crop)
+    assert expected.dtype == crop.pixels
+    np.testing.assert_array_equal(found[0, 1:], tf.reshape(expected, [-1]))
+
+
+@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+def test_all_three_signatures_are_compared(tmp_path, pixels):
+    """Each on what it takes exactly; what rounding costs is said."""
+    crop = EvalCrop(pixels=pixels)
+    photo = str(DATA / "coffee.jpg")
+    exact = preprocess.eval_pixels(tf.constant(Path(photo).read_bytes()), 24)
+    nearest = preprocess.nearest_uint8(exact).numpy().astype(np.float32)
+    rounding = np.abs(nearest - exact.numpy()).max()  # and the clipping
+
+    def report_of(wrong: str | None) -> dict:
+        servable = saved_model.Servable(model, (), crop)
+        signatures = dict(servable.signature_functions)
+        if wrong is not None:
+            of_bytes = wrong == "serving_default"
+            taken = signatures[wrong].inputs[0]
+            signatures[wrong] = changed(
+                servable.image_bytes if of_bytes else servable.images,
+                tf.TensorSpec(taken.shape, taken.dtype, taken.op.name),
+            )
+        folder = str(tmp_path / f"{wrong}")
+        tf.saved_model.save(servable, folder, signatures=signatures)
+        return comparison.compare_files(model, folder, [photo], crop)[0]
+
+    def changed(function, spec):
+        def call(inputs):
+            outputs = function(inputs)
+            return {**outputs, "logits": outputs["logits"] + 1.0}
+
+        return tf.function(call).get_concrete_function(spec)
+
+    model: Any = Pixels(24)
+    report = report_of(None)
+    assert report["largest_logit_difference"] == 0
+    lost = {"float32": rounding, "uint8": 0.0}[pixels]
+    assert report["logit_difference_by_rounding"] == pytest.approx(lost, rel=1e-6)
+    for name in ("serving_default", "images", "images_uint8"):
+        with pytest.raises(export_folder.StaysAside, match=r"differ .* by 1 "):
+            report_of(name)
+
+
 def test_other_logits_are_refused(digits, finished, exported):
     """Raw weights stand in for a SavedModel that went wrong."""
     folder, report = exported
@@ -241,6 +340,8 @@ def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
         "images_compared": 0,
         "largest_logit_difference": None,
         "largest_logit": None,
+        "logit_difference_by_rounding": None,
+        "classes_changed_by_rounding": None,
         "why_not_compared": why,
         "checkpoint": f"{model_dir}/ckpt-12",
         "export_dir": str(folder),
@@ -398,7 +499,7 @@ def quick(monkeypatch):
     """A model that is nothing but two weights, whose images nobody compares."""
 
     class Servable(tf.Module):
-        def __init__(self, model, names):
+        def __init__(self, model, names, crop):
             super().__init__()
             self.weights = tf.Variable(tf.ones([2]))
             self.signature_functions = {}

@@ -16,8 +16,6 @@ from common.console import escaped, named, say
 from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
-from models.foreign_names import nearest_variants
-from models.variants import VARIANTS
 from train.checkpoints import bundle, directory
 from train.experiment import Experiment
 from train.weights import registry, torch_files
@@ -338,16 +336,11 @@ def _by_name(path: str) -> str:
     """Return what to do instead where weights were asked for by a name."""
     if not _NAME.fullmatch(path):
         return ""
-    known = ", ".join(registry.WEIGHTS)
-    if meant := [n for n in nearest_variants(path, VARIANTS) if n in registry.WEIGHTS]:
-        return f"; did you mean {' or '.join(meant)}?"
-    if path in VARIANTS:
-        return (
-            f"; no package is known that brings weights of {path}, as of {known}: "
-            "download timm's .safetensors or the authors' checkpoint, and name the path"
-        )
+    if why := registry.why_unknown(path):
+        return f"; {why}"
     return (
-        f"; by name there are {known}; others are not fetched: download timm's "
+        f"; by name there are {', '.join(registry.WEIGHTS)}; others are not "
+        "fetched: download timm's "
         ".safetensors or the authors' checkpoint, and name the path"
     )
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from common import extras
 from common.errors import UserError
+from models.foreign_names import nearest_variants
 from models.variants import VARIANTS
 
 EXTRA = "pretrained"
@@ -128,6 +129,20 @@ WEIGHTS: Mapping[str, PretrainedWeights] = MappingProxyType(
         )
     )
 )
+
+
+def why_unknown(name: str) -> str:
+    """Return what is wrong with a name that looks like one of the table; "" if none."""
+    nearest = nearest_variants(name, VARIANTS)
+    if meant := [one for one in nearest if one in WEIGHTS]:
+        return f"there are no weights {name}: did you mean {' or '.join(meant)}?"
+    if name in VARIANTS:
+        return (
+            f"no package is known that brings weights of {name}, as of "
+            f"{', '.join(WEIGHTS)}: download timm's .safetensors or the authors' "
+            "checkpoint, and name the path"
+        )
+    return ""
 
 
 def path(row: PretrainedWeights) -> Path:

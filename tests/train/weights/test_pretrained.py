@@ -290,8 +290,8 @@ BY_NAME = (
         ),
         (
             "tf_efficientnet_lite0",
-            "there is no checkpoint, file or folder tf_efficientnet_lite0; did you "
-            "mean efficientnet-lite0?",
+            "there is no checkpoint, file or folder tf_efficientnet_lite0; there "
+            "are no weights tf_efficientnet_lite0: did you mean efficientnet-lite0?",
         ),
         ("timm/b0", f"there is no checkpoint, file or folder timm/b0{BY_NAME}"),
         (
