@@ -25,19 +25,21 @@ def formats(report: Report, note: str) -> str:
         parts += [
             f"{network['network']}, {images:,} {scored}, int8 calibrated on "
             f"{max(learnt):,} others; differences are the largest to the "
-            "SavedModel's, ms the median of one image on one core:",
+            "SavedModel's, which is sure of an image if one class has half or more; ms "
+            "are the median of one image on one core:",
             table(
                 (
                     "form",
                     "kB",
                     "top-1 %",
                     "same class",
+                    "of the sure",
                     "logits",
                     "probabilities",
                     "ms",
                 ),
                 rows,
-                right=" rrrrrr",
+                right=" rrrrrrr",
             ),
         ]
     return "\n\n".join([*parts, note])
@@ -49,7 +51,8 @@ def _row(row: Report) -> tuple[str, ...]:
         code(row["form"]),
         f"{row['bytes'] / 1000:,.0f}",
         "-" if top1 is None else f"{100 * top1:.1f}",
-        f"{row['same_class']:,}",
+        f"{row['same_class']:,} of {row['images']:,}",
+        f"{row['same_class_of_sure']:,} of {row['sure']:,}",
         f"{row['largest_logit_difference']:.1g}",
         f"{row['largest_probability_difference']:.1g}",
         three_digits(row["milliseconds"]),
