@@ -63,7 +63,6 @@ def digits(model_dir: str, wanted: forms.Wanted) -> dict[str, Any]:
         )
     return {
         "network": "the digits of `make train`",
-        "calibration_images": wanted.calibration_images,
         "forms": report["forms"],
     }
 
@@ -96,7 +95,6 @@ def lite0(photos: str, wanted: forms.Wanted) -> dict[str, Any]:
         rows = writing.write(folder, model, wanted, data, {}, comparison.TOLERANCE)
     return {
         "network": f"`{LITE0}`, trained on ImageNet",
-        "calibration_images": wanted.calibration_images,
         "forms": rows,
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.support import results
 from common import console
+from docgen import formats as format_tables
 from docgen import input_tables, latencies
 from docgen import pretrained as weights_tables
 from docgen import search as search_tables
@@ -28,6 +29,9 @@ _WORDS = {
     "python": "Python",
     "optuna": "Optuna",
     "torch": "torch",
+    "ai-edge-litert": "LiteRT",
+    "onnxruntime": "ONNX Runtime",
+    "tf2onnx": "tf2onnx",
 }
 
 
@@ -463,6 +467,11 @@ def pretrained(report: Report) -> str:
     return weights_tables.photos(report, note(report))
 
 
+def formats(report: Report) -> str:
+    """Return what each form of an export loses, weighs and takes."""
+    return format_tables.formats(report, note(report, timed=True))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
     "scaling": scaling,
@@ -481,6 +490,7 @@ RENDERERS: dict[str, Render] = {
     "search": search,
     "storage": storage,
     "pretrained": pretrained,
+    "formats": formats,
 }
 
 

@@ -10,7 +10,7 @@ from benchmarks.support import results as files
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
-from tests.docgen import test_latencies, test_storage
+from tests.docgen import test_formats, test_latencies, test_storage
 from tests.docgen import test_search as search_tables
 from tests.docgen.test_tables import cells
 
@@ -306,6 +306,7 @@ REPORTS = {
     },
     "storage": {**test_storage.REPORT, **COMMON},
     "pretrained": PRETRAINED,
+    "formats": {**test_formats.REPORT, **COMMON},
 }
 
 

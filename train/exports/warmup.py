@@ -5,7 +5,11 @@ The server reads assets.extra/tf_serving_warmup_requests, a TFRecord of Predicti
 messages four fields are needed, so they are written here, without the server's package.
 """
 
+from typing import Any
+
 import tensorflow as tf
+
+from common import storage_errors
 
 FILENAME = "tf_serving_warmup_requests"
 _GREY = 128
@@ -23,20 +27,23 @@ def requests(resolution: int, name: str) -> list[bytes]:
       resolution: S, the side of the signatures' images.
       name: of the model; the server does not look at it.
     """
-    pixels = tf.fill([1, resolution, resolution, 3], _GREY)
-    grey = tf.cast(pixels, tf.uint8)
-    encoded = tf.io.encode_jpeg(grey[0])[None]
+    shape = [1, resolution, resolution, 3]
+    jpeg = tf.io.encode_jpeg(tf.fill(shape[1:], tf.constant(_GREY, tf.uint8)))
+    # A tensor of one value has it once, whatever its shape.
+    pixels = {
+        "images": tf.make_tensor_proto(float(_GREY), tf.float32, shape),
+        "images_uint8": tf.make_tensor_proto(_GREY, tf.uint8, shape),
+    }
+    encoded = tf.make_tensor_proto([jpeg.numpy()])
     return [
         _prediction_log(name, "serving_default", "image_bytes", encoded),
-        _prediction_log(name, "images", "images", tf.cast(pixels, tf.float32)),
-        _prediction_log(name, "images_uint8", "images", grey),
+        *(_prediction_log(name, key, "images", value) for key, value in pixels.items()),
     ]
 
 
-def _prediction_log(name: str, signature: str, key: str, value: tf.Tensor) -> bytes:
-    tensor = tf.make_tensor_proto(value.numpy()).SerializeToString()
+def _prediction_log(name: str, signature: str, key: str, value: Any) -> bytes:
     model = _field(_NAME, name.encode()) + _field(_SIGNATURE_NAME, signature.encode())
-    entry = _field(_KEY, key.encode()) + _field(_VALUE, tensor)
+    entry = _field(_KEY, key.encode()) + _field(_VALUE, value.SerializeToString())
     request = _field(_MODEL_SPEC, model) + _field(_INPUTS, entry)
     return _field(_PREDICT_LOG, _field(_REQUEST, request))
 
@@ -55,7 +62,15 @@ def _varint(number: int) -> bytes:
 
 
 def write(folder: str, resolution: int, name: str) -> None:
-    """Write the requests into a SavedModel; OpError when it cannot be."""
-    with tf.io.TFRecordWriter(f"{folder}/assets.extra/{FILENAME}") as writer:
-        for request in requests(resolution, name):
-            writer.write(request)
+    """Write the requests into a SavedModel.
+
+    Raises:
+      UserError: they cannot be written; as `storage_errors` has it.
+    """
+    path = f"{folder}/assets.extra/{FILENAME}"
+    try:
+        with tf.io.TFRecordWriter(path) as writer:
+            for request in requests(resolution, name):
+                writer.write(request)
+    except tf.errors.OpError as error:
+        raise storage_errors.cannot_write(path, error) from error

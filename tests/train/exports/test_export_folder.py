@@ -30,6 +30,10 @@ WRITTEN = (
     "assets.extra/labels.txt",
     "assets.extra/predictions.csv",
     "assets.extra/check.json",
+    "assets.extra/card.json",
+    "assets.extra/tf_serving_warmup_requests",
+    "model_int8.tflite",
+    "model.onnx",
 )
 HEX = "0123456789abcdef" * 2
 ELSEWHERE = "move it away or name another --export_dir"
@@ -174,7 +178,7 @@ def with_list(text):
     def broken_list(folder):
         (folder / export_target.LIST).write_text(text)
         return (
-            f"{folder}/assets.extra/check.json is not what the export has written "
+            f"{folder}/assets.extra/card.json is not what the export has written "
             f"there (see assets.extra/files.json), {REPLACED}"
         )
 

@@ -32,7 +32,12 @@ def test_a_request_for_each_signature(logs):
     assert pixels.dtype == np.float32
     assert pixels.shape == (1, 32, 32, 3)
     assert (pixels == 128).all()
-    assert tf.make_ndarray(found[2].inputs["images"]).dtype == np.uint8
+    rounded = tf.make_ndarray(found[2].inputs["images"])
+    assert rounded.dtype == np.uint8
+    assert (rounded == 128).all()
+    assert rounded.shape == pixels.shape
+    (jpeg,) = tf.make_ndarray(found[0].inputs["image_bytes"])
+    assert tf.io.decode_jpeg(jpeg).shape == (32, 32, 3)
     # Nothing else: what is written anew from what was understood is the same.
     for log, request in zip(logs, warmup.requests(32, "tiny"), strict=True):
         again = prediction_log_pb2.PredictionLog()

@@ -58,10 +58,12 @@ def _saved_model(loaded: Any) -> Run:
 def _litert(content: bytes, threads: int) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    with silent():  # it tells of its delegate
+    with silent():  # it tells of its delegate when it is first called
         interpreter = Interpreter(model_content=content, num_threads=threads)
         runner = interpreter.get_signature_runner()
-    dtype = runner.get_input_details()["pixels"]["dtype"]
+        details = runner.get_input_details()["pixels"]
+        dtype = details["dtype"]
+        runner(pixels=np.zeros(details["shape"], dtype))
 
     def run(pixels: np.ndarray) -> Answer:
         if dtype == np.uint8:

@@ -18,6 +18,7 @@ from train.exports.formats.runtimes import Answer, Run
 # their root, layer by layer; no network here has more than a thousand layers of weights
 # one behind another.
 _FLOAT16_NOISE = 2**-11 * math.sqrt(1000)  # 1.5 % of the largest logit, or of 10
+_SURE = 0.5
 
 
 @dataclasses.dataclass
@@ -29,6 +30,9 @@ class Score:
       labelled: of these, how many have a known class.
       right: of these.
       same_class: images with the SavedModel's class.
+      sure: images of which the SavedModel gives one class half of the probability, or
+        more: a photo of none of its classes has none.
+      same_class_of_sure: of these, images with its class.
       clear_changes: images of another class whose two best logits lie farther apart, in
         the SavedModel, than float16's noise could bring them together.
       largest_logit_difference: to the SavedModel.
@@ -39,6 +43,8 @@ class Score:
     labelled: int = 0
     right: int = 0
     same_class: int = 0
+    sure: int = 0
+    same_class_of_sure: int = 0
     clear_changes: int = 0
     largest_logit_difference: float = 0.0
     largest_probability_difference: float = 0.0
@@ -49,11 +55,15 @@ class Score:
         self.images += len(labels)
         self.labelled += int(np.sum(labels != UNKNOWN))
         self.right += int(np.sum(classes == labels))
-        self.same_class += int(np.sum(classes == theirs))
+        same = classes == theirs
+        self.same_class += int(np.sum(same))
+        sure = expected.probabilities.max(-1) >= _SURE
+        self.sure += int(np.sum(sure))
+        self.same_class_of_sure += int(np.sum(sure & same))
         noise = _FLOAT16_NOISE * max(10.0, np.abs(expected.logits).max())
         # Each of two logits may move by it, towards the other.
         clear = _margins(expected.logits) > 2 * noise
-        self.clear_changes += int(np.sum(clear & (classes != theirs)))
+        self.clear_changes += int(np.sum(clear & ~same))
         self.largest_logit_difference = _larger(
             self.largest_logit_difference, found.logits, expected.logits
         )
@@ -190,9 +200,16 @@ def rows(
     return found
 
 
+def _least_runs(report: Sequence[Mapping[str, Any]]) -> str:
+    return f"{min(row['runs'] for row in report):.0f}"
+
+
 def table(report: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return `rows` as lines for a person."""
-    head = ("form", "kB", "top-1", "same class", "logits", "probabilities", "ms")
+    head = (
+        *("form", "kB", "top-1", "same class", "where sure"),
+        *("logits", "probabilities", "ms"),
+    )
     lines: list[tuple[str, ...]] = [head]
     for row in report:
         top1, images = row["top1"], row["images"]
@@ -206,13 +223,15 @@ def table(report: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{row['bytes'] / 1000:,.0f}",
                 "-" if top1 is None else f"{top1:.2%}",
                 f"{row['same_class']:,} of {images:,}" if images else "-",
+                f"{row['same_class_of_sure']:,} of {row['sure']:,}" if images else "-",
                 *("-" if d is None else f"{d:.2g}" for d in differences),
                 f"{row['milliseconds']:.3g}",
             )
         )
     return [
         *console.table(lines, right=True),
-        "logits, probabilities: the largest difference to the SavedModel's; ms: median "
-        f"of {min(row['runs'] for row in report):.0f} runs or more, one image on one "
-        "core",
+        "same class: as the SavedModel's; where sure: of images of which it gives one "
+        "class half or more",
+        "logits, probabilities: the largest difference to the SavedModel's",
+        f"ms: one image on one core, the median of {_least_runs(report)} or more",
     ]

@@ -95,11 +95,12 @@ def write(
     Raises:
       UserError: a form cannot be made or run, or loses more than it may.
     """
-    calibration = None
+    calibration, learnt = None, {}
     if wanted.calibrates:
         if data.calibration is None:
             raise forms.without_images(wanted, data.why_none)
         calibration = images.calibration(data.calibration)
+        learnt[forms.INT8] = {"calibration_images": len(calibration)}
         console.say(
             f"{forms.INT8}: calibrated on {console.count(len(calibration), 'image')} "
             f"of {data.whose}"
@@ -107,7 +108,8 @@ def write(
     for form in wanted.forms:
         content = convert.convert(form, model, metadata, calibration)
         gfiles.write_bytes(f"{folder}/{FORMS[form].file}", content)
-    return _measured(folder, model.input_shape[1], wanted, data, tolerance)
+    report = _measured(folder, model.input_shape[1], wanted, data, tolerance)
+    return [row | learnt.get(row["form"], {}) for row in report]
 
 
 def _measured(

@@ -45,13 +45,19 @@ def judged(form, logits, labels=LABELS, **wanted):
 
 def test_what_is_counted():
     logits = [[2.0, 0], [0, 1.5], [0.25, 0.01], [3.0, 0], [1.0, 0]]
-    found, largest = scored("onnx", logits)
+    each, largest = scored("onnx", logits)
     assert largest == 3.0
-    whole = found["savedmodel"]
+    whole = each["savedmodel"]
     assert (whole.images, whole.labelled, whole.right) == (5, 5, 4)
     assert (whole.same_class, whole.largest_logit_difference) == (5, 0.0)
-    one = found["onnx"]
+    one = each["onnx"]
     assert (one.images, one.right, one.same_class) == (5, 3, 4)
+    # Of two classes one always has half; of three it need not.
+    assert (one.sure, one.same_class_of_sure) == (5, 4)
+    unsure = scores.Score()
+    found, theirs = answer([[0, 0, 2.0]] * 2), answer([[0, 0, 2.0], [0.1, 0, 0]])
+    unsure.add(found, theirs, np.zeros(2, np.int32))
+    assert (unsure.same_class, unsure.sure, unsure.same_class_of_sure) == (1, 1, 1)
     assert one.largest_logit_difference == 0.5
     shares = 1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(-1.5))  # of the second image
     assert one.largest_probability_difference == pytest.approx(
@@ -143,18 +149,24 @@ def test_rows_and_table():
         "labelled": 5,
         "right": 4,
         "same_class": 5,
+        "sure": 5,
+        "same_class_of_sure": 5,
         "largest_logit_difference": 0.0,
         "largest_probability_difference": 0.0,
         "top1": 0.8,
         "milliseconds": 0.1234,
         "runs": 100,
     }
-    assert scores.table(rows)[:3] == [
-        "form           kB   top-1  same class  logits  probabilities     ms",
-        "savedmodel  2,000  80.00%      5 of 5       0              0    2.5",
-        "onnx            1  80.00%      5 of 5       0              0  0.123",
-    ]
+    head, whole, one, *_ = scores.table(rows)
+    assert head == (
+        "form           kB   top-1  same class  where sure  logits  probabilities"
+        "     ms"
+    )
+    same = "80.00%      5 of 5      5 of 5       0              0"
+    assert whole == f"savedmodel  2,000  {same}    2.5"
+    assert one == f"onnx            1  {same}  0.123"
+    assert scores.table(rows)[-1].endswith(", the median of 9 or more")
     unscored = scores.rows({}, sizes, times)
     assert unscored[0]["images"] == 0
     assert unscored[0]["top1"] is unscored[0]["right"] is None
-    assert scores.table(unscored)[2].split() == ["onnx", "1", *"----", "0.123"]
+    assert scores.table(unscored)[2].split() == ["onnx", "1", *"-----", "0.123"]
