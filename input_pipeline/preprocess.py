@@ -103,13 +103,6 @@ def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(quantized, tf.uint8)
 
 
-def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Make the reference's evaluation image, float32[S, S, 3], from JPEG or PNG."""
-    window_of = functools.partial(central_window, resolution=resolution)
-    pixels = resize(cropped(encoded, window_of), resolution)
-    return tf.ensure_shape(pixels, [resolution, resolution, 3])
-
-
 def cropped(
     encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
@@ -177,17 +170,33 @@ def is_too_large(sides: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.minimum(sides, MAX_PIXELS + 1)) > MAX_PIXELS
 
 
-def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+def eval_pixels(
+    encoded: tf.Tensor,
+    resolution: int,
+    crop: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
+) -> tf.Tensor:
+    """Make the reference's evaluation image, float32[S, S, 3]; see `eval_image`."""
+    window_of = functools.partial(central_window, resolution=resolution)
+    pixels = resize(crop(encoded, window_of), resolution)
+    return tf.ensure_shape(pixels, [resolution, resolution, 3])
+
+
+def eval_image(
+    encoded: tf.Tensor,
+    resolution: int,
+    crop: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
+) -> tf.Tensor:
     """Preprocess for evaluation, also in the exported model.
 
     Args:
       encoded: string scalar, as in `cropped`.
       resolution: S, the side of the result in pixels.
+      crop: `cropped`, or `orientation.cropped_upright` for files that people hand in.
 
     Returns:
       uint8[S, S, 3].
     """
-    return to_uint8(eval_pixels(encoded, resolution))
+    return to_uint8(eval_pixels(encoded, resolution, crop))
 
 
 def train_image(

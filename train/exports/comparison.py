@@ -13,6 +13,8 @@ from common.console import escaped, say
 from common.errors import UserError
 from input_pipeline import in_order, preprocess, records, stream
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.images import exif
+from input_pipeline.images.orientation import cropped_upright
 from input_pipeline.records import Fields
 from train.experiment import Experiment
 from train.exports import export_folder, image_files, predictions
@@ -41,13 +43,16 @@ class Comparison:
       predictions: what the evaluation says of the images so far.
     """
 
-    def __init__(self, model: keras.Model, saved_model: str):
+    def __init__(self, model: keras.Model, saved_model: str, *, of_records: bool):
         """Load what was written.
 
         Args:
           model: the evaluation's.
           saved_model: folder of a SavedModel.
+          of_records: whether the images are of records, which are taken as they are
+            stored; files are seen upright.
         """
+        self._as_served = exif.without_orientation if of_records else bytes
         self._folder = saved_model
         self._loaded = tf.saved_model.load(saved_model)
         self._evaluate = tf.function(lambda images: model(images, training=False))
@@ -68,7 +73,8 @@ class Comparison:
           images: name, encoded bytes and class of each of these.
         """
         logits = self._evaluate(pixels).numpy()[rows]
-        encoded = tf.constant([one for _, one, _ in images], tf.string)
+        served = [self._as_served(one) for _, one, _ in images]
+        encoded = tf.constant(served, tf.string)
         signatures = self._loaded.signatures
         for outputs in (
             signatures["images_uint8"](images=tf.gather(pixels, rows)),
@@ -127,7 +133,7 @@ def compare_split(
         resolution=model.input_shape[1],
         batch_size=size,
     )
-    comparison = Comparison(model, saved_model)
+    comparison = Comparison(model, saved_model, of_records=True)
     parse = parser(info.fields)
     together = tf.data.Dataset.zip((batches, _serialized(experiment, info).batch(size)))
     for batch, contents in together:
@@ -184,7 +190,7 @@ def compare_files(
       UserError: none of the images can be used.
       StaysAside: the two differ.
     """
-    comparison = Comparison(model, saved_model)
+    comparison = Comparison(model, saved_model, of_records=False)
     usable = _decoded(image_files.read_files(paths), model.input_shape[1])
     while batch := list(itertools.islice(usable, _BATCH_SIZE)):
         images = [(image.name, image.encoded, None) for image, _ in batch]
@@ -201,12 +207,16 @@ def compare_files(
 def _decoded(
     images: Iterable[Image | Unusable], resolution: int
 ) -> Iterator[tuple[Image, tf.Tensor]]:
-    """Yield images with their pixels, and say which have none."""
+    """Yield images with their pixels, upright, and say which have none."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def decode(encoded: tf.Tensor) -> tf.Tensor:
+        return preprocess.eval_image(encoded, resolution, cropped_upright)
+
     for image in images:
         if isinstance(image, Image):
             try:
-                encoded = tf.constant(image.encoded)
-                yield image, preprocess.eval_image(encoded, resolution)
+                yield image, decode(tf.constant(image.encoded))
             except tf.errors.OpError:
                 why = image_files.why_not_decoded(image.encoded)
                 image = Unusable(image.place, why)

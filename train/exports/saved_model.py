@@ -13,6 +13,7 @@ from common import gfiles, storage_errors
 from common.console import warn
 from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.images.orientation import cropped_upright
 from models.input_form import input_form
 from models.stem_forms import copy_weights
 from train import evaluation
@@ -70,7 +71,7 @@ class Servable(tf.Module):
 
         def decode(image_bytes: tf.Tensor) -> tf.Tensor:
             return tf.map_fn(
-                lambda encoded: preprocess.eval_image(encoded, size),
+                lambda one: preprocess.eval_image(one, size, cropped_upright),
                 image_bytes,
                 fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
             )
@@ -105,7 +106,9 @@ def export(
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B from 1:
-      serving_default: image_bytes string[B], JPEG or PNG.
+      serving_default: image_bytes string[B], JPEG or PNG, seen upright as its EXIF
+        orientation says: files that people hand in. Records, which are taken as they
+        are stored, go in by `exif.without_orientation`.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
       images_uint8: the same as uint8.
     Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
@@ -166,6 +169,7 @@ def export(
             "export_dir": export_dir,
             "label_offset": classes.label_offset,
             "fields": dataclasses.asdict(classes.fields),
+            "applies_orientation": True,
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)
