@@ -92,12 +92,14 @@ def _warned_of_orientation(
 ) -> Iterator[Image | Unusable]:
     """Name the files that a SavedModel of a version before sees as they are stored."""
     for image in images:
-        is_file = isinstance(image, Image) and not image.is_record
-        orientation = exif.orientation(image.encoded) if is_file else exif.UPRIGHT
-        if orientation != exif.UPRIGHT:
+        if (
+            isinstance(image, Image)
+            and not image.is_record
+            and exif.orientation(image.encoded) != exif.UPRIGHT
+        ):
             warn(
-                f"{image.place}: its EXIF orientation ({orientation}) is ignored by "
-                "this SavedModel of a version before; export again"
+                f"{image.place}: its EXIF orientation is ignored by this SavedModel of "
+                "a version before; export again"
             )
         yield image
 

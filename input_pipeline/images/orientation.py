@@ -59,7 +59,7 @@ def upright(pixels: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
         dims = tf.stack([_is_in(turn, _ROWS), _is_in(turn, _COLUMNS), False])
         flipped = tf.raw_ops.Reverse(tensor=pixels, dims=dims)
         perm = tf.where(_is_in(turn, _ON_THEIR_SIDE), [1, 0, 2], [0, 1, 2])
-        return tf.transpose(flipped, perm)
+        return tf.raw_ops.Transpose(x=flipped, perm=perm)
 
     return tf.cond(turn == exif.UPRIGHT, lambda: pixels, turned)
 
