@@ -32,7 +32,7 @@ def read(data: bytes) -> int:
 
 @functools.cache
 def seen(crop):
-    return compiled(lambda data: preprocess.eval_image(data, SIDE, crop))
+    return compiled(lambda data: preprocess.eval_image(data, SIDE, decode=crop))
 
 
 def picture(height: int, width: int) -> np.ndarray:
