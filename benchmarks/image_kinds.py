@@ -130,7 +130,7 @@ def _prepared(encoded: bytes) -> str:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        to_rgb_jpeg(encoded)
+        to_rgb_jpeg(encoded, apply_orientation=True)
     except BadImageError as error:
         return str(error)
     return READ
