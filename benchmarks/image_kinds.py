@@ -90,7 +90,7 @@ def differences(every: Sequence["ImageKind"]) -> dict[str, float]:
         for one in every:
             answer, served = _classified(one, Path(folder))
             if answer == READ:
-                learnt = to_rgb_jpeg(one.encoded).encoded
+                learnt = to_rgb_jpeg(one.encoded, apply_orientation=True).encoded
                 pixels = [
                     _evaluated()(data).numpy().astype(int) for data in (learnt, served)
                 ]
@@ -130,7 +130,7 @@ def _prepared(encoded: bytes) -> str:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        to_rgb_jpeg(encoded)
+        to_rgb_jpeg(encoded, apply_orientation=True)
     except BadImageError as error:
         return str(error)
     return READ
@@ -216,14 +216,17 @@ def _served(every: Sequence["ImageKind"]) -> Answers:
 
 @functools.cache
 def _evaluated() -> Callable:
-    """Return what makes the evaluation's image of a file, as a graph, for its speed."""
+    """Return what makes a SavedModel's image of a file, as a graph, for its speed."""
     import tensorflow as tf
 
+    from input_pipeline.images.orientation import cropped_upright
     from input_pipeline.preprocess import eval_image
 
     signature = [tf.TensorSpec([], tf.string)]
     return tf.function(
-        lambda data: eval_image(data, _SIDE), input_signature=signature, autograph=False
+        lambda data: eval_image(data, _SIDE, decode=cropped_upright),
+        input_signature=signature,
+        autograph=False,
     )
 
 

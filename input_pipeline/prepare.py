@@ -84,6 +84,7 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         help="take a single class, too: mostly, it is a DIR too high or too low",
     )
     _add_work(one)
+    _add_orientation(one, as_stored=False)
 
 
 def _add_labels(one: argparse.ArgumentParser) -> None:
@@ -159,6 +160,7 @@ def _add_imagenet(commands: argparse._SubParsersAction) -> None:
         help="validation files (128)",
     )
     _add_work(one)
+    _add_orientation(one, as_stored=True)
 
 
 def _add_tfrecords(commands: argparse._SubParsersAction) -> None:
@@ -271,13 +273,26 @@ def _add_work(one: argparse.ArgumentParser) -> None:
         help="what to do with an image that is damaged, or larger than 100 million "
         "pixels or 1 GiB: stop and name it, or skip it and list it (stop)",
     )
-    one.add_argument(
+    cli.add_workers(one)
+
+
+def _add_orientation(one: argparse.ArgumentParser, *, as_stored: bool) -> None:
+    """Add the two flags; without either, the value is None, or False if `as_stored`."""
+    unless_said = "as they are stored" if as_stored else "upright"
+    flags = one.add_mutually_exclusive_group()
+    flags.add_argument(
         "--apply_orientation",
         action="store_true",
-        help="turn photos by their EXIF orientation, and store them as RGB JPEGs of "
-        "quality 95; without, they are stored and learnt as they lie",
+        default=False if as_stored else None,
+        help="see photos upright: turn those with an EXIF orientation, and store them "
+        f"as RGB JPEGs of quality 95; without either flag, photos are {unless_said}",
     )
-    cli.add_workers(one)
+    flags.add_argument(
+        "--no_apply_orientation",
+        action="store_false",
+        dest="apply_orientation",
+        help="take all photos as they are stored, byte for byte",
+    )
 
 
 @cli.command(_parser, interrupted="interrupted: the same command goes on from here")

@@ -168,24 +168,6 @@ def nearest_uint8(pixels: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(quantized, tf.uint8)
 
 
-def eval_pixels(
-    encoded: tf.Tensor, resolution: int, crop: EvalCrop = THE_REFERENCE
-) -> tf.Tensor:
-    """Make the evaluation image in full, whatever `crop.pixels` says.
-
-    Args:
-      encoded: string scalar, as in `cropped`.
-      resolution: S, the side of the result in pixels.
-      crop: how it is made.
-
-    Returns:
-      float32[S, S, 3].
-    """
-    window_of = functools.partial(crop.window, resolution=resolution)
-    pixels = resize(cropped(encoded, window_of), resolution, crop.resize)
-    return tf.ensure_shape(pixels, [resolution, resolution, 3])
-
-
 def cropped(
     encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
@@ -253,8 +235,33 @@ def is_too_large(sides: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.minimum(sides, MAX_PIXELS + 1)) > MAX_PIXELS
 
 
+def eval_pixels(
+    encoded: tf.Tensor,
+    resolution: int,
+    crop: EvalCrop = THE_REFERENCE,
+    decode: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
+) -> tf.Tensor:
+    """Make the evaluation image in full, whatever `crop.pixels` says.
+
+    Args:
+      encoded: string scalar, as in `cropped`.
+      resolution: S, the side of the result in pixels.
+      crop: how it is made.
+      decode: as in `eval_image`.
+
+    Returns:
+      float32[S, S, 3].
+    """
+    window_of = functools.partial(crop.window, resolution=resolution)
+    pixels = resize(decode(encoded, window_of), resolution, crop.resize)
+    return tf.ensure_shape(pixels, [resolution, resolution, 3])
+
+
 def eval_image(
-    encoded: tf.Tensor, resolution: int, crop: EvalCrop = THE_REFERENCE
+    encoded: tf.Tensor,
+    resolution: int,
+    crop: EvalCrop = THE_REFERENCE,
+    decode: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
 ) -> tf.Tensor:
     """Preprocess for evaluation, also in the exported model.
 
@@ -262,11 +269,12 @@ def eval_image(
       encoded: string scalar, as in `cropped`.
       resolution: S, the side of the result in pixels.
       crop: how it is made.
+      decode: `cropped`, or `orientation.cropped_upright` for files that people hand in.
 
     Returns:
       [S, S, 3] of the type that `crop.pixels` names.
     """
-    pixels = eval_pixels(encoded, resolution, crop)
+    pixels = eval_pixels(encoded, resolution, crop, decode)
     return nearest_uint8(pixels) if crop.pixels == "uint8" else pixels
 
 

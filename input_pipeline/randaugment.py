@@ -346,21 +346,30 @@ def one_of(ops: Sequence[Op], shape: Any) -> Op:
 
 
 # The authors go up to 31. At 100 the strongest op turns an image by 300 degrees.
-@checks.rules(num_layers=checks.whole(0, 16), magnitude=checks.between(0, 100))
+@checks.rules(
+    num_layers=checks.whole(0, 16),
+    magnitude=checks.between(0, 100),
+    ops=checks.items(
+        checks.one_of(*OP_NAMES).holds, f"names from {', '.join(OP_NAMES)}", least=1
+    ),
+)
 def rand_augment(
     image: tf.Tensor,
     seed: tf.Tensor,
     *,
     num_layers: int = 2,
     magnitude: float = 10,
+    ops: Sequence[str] = OP_NAMES,
 ) -> tf.Tensor:
-    """Apply `num_layers` ops, each drawn from all 16 with equal chances.
+    """Apply `num_layers` ops, each drawn from all of `ops` with equal chances.
 
     Args:
       image: uint8[H, W, 3] of static shape.
       seed: int32 or int64 [2]; the result depends on it and the image alone.
       num_layers: RandAugment's N.
       magnitude: RandAugment's M.
+      ops: what is drawn from, by name: all 16 as published, or those that leave the
+        data what they are. A name that is there twice is drawn twice as often.
 
     Returns:
       uint8[H, W, 3].
@@ -374,8 +383,8 @@ def rand_augment(
             image, name, magnitude, sign, center
         )
 
-    layer = one_of([op(name) for name in OP_NAMES], (*_size(image), 3))
+    layer = one_of([op(name) for name in ops], (*_size(image), 3))
     for draw in tf.unstack(tf.random.stateless_uniform([num_layers, 4], seed)):
-        index = tf.cast(draw[0] * len(OP_NAMES), tf.int32)
+        index = tf.cast(draw[0] * len(ops), tf.int32)
         image = layer(image, index, draw[1:])
     return image

@@ -17,6 +17,7 @@ from common.errors import UserError, first_line
 from input_pipeline import jpeg_warnings
 from input_pipeline.dataset_info import INFO_FILENAME, read_info
 from input_pipeline.errors import DataError
+from input_pipeline.images import exif
 from input_pipeline.records import Fields
 from train.exports import predictions
 from train.exports.image_files import Image, Unusable, why_not_decoded
@@ -72,8 +73,10 @@ def classify(
     Raises:
       UserError: there is no such SavedModel.
     """
-    model, offset = load_signature(export_dir), read_labels(export_dir).offset
-    yield from classify_by(model, images, top=top, offset=offset)
+    model, labels = load_signature(export_dir), read_labels(export_dir)
+    if not labels.applies_orientation:
+        images = _warned_of_orientation(images)
+    yield from classify_by(model, images, top=top, offset=labels.offset)
 
 
 def classify_by(
@@ -96,6 +99,23 @@ def classify_by(
                 if isinstance(image, Unusable)
                 else _result(image, next(found), offset, top)
             )
+
+
+def _warned_of_orientation(
+    images: Iterable[Image | Unusable],
+) -> Iterator[Image | Unusable]:
+    """Name the files that a SavedModel of a version before sees as they are stored."""
+    for image in images:
+        if (
+            isinstance(image, Image)
+            and not image.is_record
+            and exif.orientation(image.encoded) != exif.UPRIGHT
+        ):
+            warn(
+                f"{image.place}: its EXIF orientation is ignored by this SavedModel of "
+                "a version before; export again"
+            )
+        yield image
 
 
 def _result(
@@ -175,7 +195,7 @@ def _run(model: Any, images: Sequence[Image]) -> list[_Decoded | None]:
 def _outputs(model: Any, images: Sequence[Image]) -> list[dict[str, Any]] | None:
     """Return the model's outputs for each image, None if one cannot be decoded."""
     try:
-        found = model(image_bytes=tf.constant([image.encoded for image in images]))
+        found = model(image_bytes=tf.constant([image.served() for image in images]))
     except tf.errors.OpError:
         return None
     arrays = {key: value.numpy() for key, value in found.items()}
@@ -261,10 +281,12 @@ class Labels(NamedTuple):
     Attributes:
       offset: the label of class 0.
       fields: what the records call what is read of them.
+      applies_orientation: whether the SavedModel turns images as their EXIF says.
     """
 
     offset: int
     fields: Fields
+    applies_orientation: bool = False
 
 
 def read_labels(export_dir: str) -> Labels:
@@ -273,15 +295,16 @@ def read_labels(export_dir: str) -> Labels:
     try:
         check = json.loads(text)
         offset, fields = check.get("label_offset", 0), Fields(**check.get("fields", {}))
+        turns = check.get("applies_orientation", False)
     except (ValueError, AttributeError, TypeError, RecursionError):
-        offset, fields = None, Fields()
+        offset, fields, turns = None, Fields(), False
     if type(offset) is not int or not all(type(one) is str for one in astuple(fields)):
         raise UserError(
             f"{_extra(export_dir, 'check.json')} is not what train.export writes "
             "there (label_offset is no whole number, or fields are no texts); export "
             "again"
         )
-    return Labels(offset, fields)
+    return Labels(offset, fields, turns is True)
 
 
 def warn_of_other_classes(export_dir: str, pattern: str) -> None:

@@ -20,7 +20,7 @@ from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.image_folders.rows import Columns
-from input_pipeline.preparation.plan import Plan
+from input_pipeline.preparation.plan import Plan, turned_by
 from input_pipeline.preparation.shuffling import rewrite
 from input_pipeline.preparation.upright import turn_upright
 
@@ -166,8 +166,9 @@ def _write(
     notes: Sequence[str],
     skipped: str = "",
 ) -> str:
-    _say_notes(notes)
-    if arguments.apply_orientation:
+    turned, more = _is_upright(arguments)
+    _say_notes([*notes, *more])
+    if turned:
         plan = turn_upright(plan)
     outcome = dataset_writer.write(
         plan,
@@ -182,8 +183,21 @@ def _write(
         console.say(f"skipped: {len(outcome.skipped) - _NAMED:,} more images")
     lines = [_closing_lines(outcome, arguments.output, skipped)]
     if outcome.oriented:
-        lines.append(_orientation_line(outcome, turned=arguments.apply_orientation))
+        lines.append(_orientation_line(outcome, turned=turned))
     return "\n".join(lines)
+
+
+def _is_upright(arguments: argparse.Namespace) -> tuple[bool, list[str]]:
+    """Return whether photos are turned, and a note where an older folder decides it."""
+    if arguments.apply_orientation is not None:
+        return arguments.apply_orientation, []
+    begun = dataset_writer.begun_plan(arguments.output)
+    if begun is None or turned_by(begun):
+        return True, []
+    return False, [
+        f"{arguments.output} was begun with photos as they are stored, and stays so: "
+        "to see them upright, prepare them in another folder"
+    ]
 
 
 def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:
@@ -192,7 +206,7 @@ def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:
     line += " an EXIF orientation, "
     if turned:
         return line + "which has turned them upright"
-    return line + "which is ignored: --apply_orientation turns such photos upright"
+    return line + "and are stored as they lie: --apply_orientation turns them upright"
 
 
 def _closing_lines(

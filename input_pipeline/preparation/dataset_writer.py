@@ -11,7 +11,7 @@ dataset_info.json comes last.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -200,7 +200,7 @@ def _present(job: _Job) -> set[str]:
 def _begin(job: _Job) -> None:
     """Make the folder this plan's own; a DataError if it is another one's."""
     present, plan = _present(job), summary(job.plan)
-    taken = [name for name in present if _FOREIGN.fullmatch(name)]
+    taken = _taken(present)
     if PLAN_FILENAME in present and taken:
         _compare(plan, _read_plan(job.output), job.output)
     elif taken:
@@ -214,6 +214,26 @@ def _begin(job: _Job) -> None:
         path = tf.io.gfile.join(job.output, PLAN_FILENAME)
         gfiles.write_text(path, json.dumps(plan) + "\n")
     _remove_stale(job)
+
+
+def _taken(present: Iterable[str]) -> list[str]:
+    """Return the names of what somebody's plan has written."""
+    return [name for name in present if _FOREIGN.fullmatch(name)]
+
+
+def begun_plan(output: str) -> dict[str, object] | None:
+    """Return the summary of the plan by which a folder was begun, None if by none.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    if not tf.io.gfile.isdir(output):
+        return None
+    present = tf.io.gfile.listdir(output)
+    if PLAN_FILENAME not in present or not _taken(present):
+        return None
+    dataset_info.require_file(tf.io.gfile.join(output, PLAN_FILENAME))
+    return _read_plan(output)
 
 
 def _read_plan(output: str) -> dict[str, object]:

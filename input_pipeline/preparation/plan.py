@@ -17,6 +17,7 @@ LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the backgrou
 SYNSET = r"n\d{8}"  # a pattern: the name that WordNet, and so ImageNet, has of a class
 # To be changed whenever the same source would give other bytes.
 _VERSION = 1
+_ORIENTATION = "EXIF orientation"  # in a summary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +151,11 @@ def shuffled(items: Sequence[Item]) -> list[Item]:
     return [by_name[index] for index in order]
 
 
+def turned_by(summary: Mapping[str, object]) -> bool:
+    """Whether the plan of a summary has turned photos by their EXIF orientation."""
+    return _ORIENTATION in summary
+
+
 def summary(plan: Plan) -> dict[str, object]:
     """Return what must not change between two runs.
 
@@ -164,7 +170,7 @@ def summary(plan: Plan) -> dict[str, object]:
             line = f"{item.filename}\t{item.label}\t{item.offset}\t{item.size}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     # Said only where it is so: the plans of older folders have no such key.
-    turned = {"EXIF orientation": "applied"} if plan.apply_orientation else {}
+    turned = {_ORIENTATION: "applied"} if plan.apply_orientation else {}
     return {
         "version": _VERSION,
         "name": plan.name,

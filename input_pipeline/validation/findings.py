@@ -94,8 +94,9 @@ class FaultKind(enum.Enum):
     ORIENTED = (
         "image with an EXIF orientation",
         False,
-        "training ignores it, and so does the SavedModel: where photos lie on their "
-        "side, prepare them again with --apply_orientation",
+        "a record is taken as it is stored, in training, in evaluation and by "
+        "train.classify --tfrecords: where photos lie on their side, prepare their "
+        "files anew, which turns them",
     )
     EMPTY_CLASS = ("class without an image", False, "add images, or drop the class")
     LEAK = (

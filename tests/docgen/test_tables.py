@@ -145,9 +145,11 @@ def test_settings_of_functions_without_what_is_handed_over():
     assert list(data)[:3] == ["`area_range`", "`aspect_ratio_range`", "`flip`"]
     assert data["`aspect_ratio_range`"] == "`(0.75, 1.333)`"
     assert not {"`seed`", "`data_dir`", "`batch_size`"} & data.keys()
-    layers, magnitude = cells(tables.BLOCKS["settings.randaugment.rand_augment"]())[2:]
+    rows = cells(tables.BLOCKS["settings.randaugment.rand_augment"]())[2:]
+    layers, magnitude, ops = rows
     assert layers == ["`num_layers`", "`2`", "RandAugment's N."]
     assert magnitude[0] == "`magnitude`"
+    assert ops[0] == "`ops`"
     optimizers = tables.BLOCKS["settings.optimizer"]()
     assert "**`optimizer.lars`** Momentum for large batches; its rates" in optimizers
     assert "`learning_rate`" not in optimizers

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.errors import UserError
 from input_pipeline import randaugment
 from input_pipeline.errors import DataError
 from tests.input_pipeline import plain_randaugment as plain
@@ -222,7 +223,9 @@ def test_an_unknown_op_names_its_neighbours():
         randaugment.apply_op(tf.zeros([8, 8, 3], tf.uint8), "ShearZ", 10)
 
 
-def test_random_ops_are_a_function_of_the_seed_and_reach_every_op(monkeypatch):
+@pytest.fixture
+def drawn(monkeypatch):
+    """Function: the numbers of the ops that are drawn by so many seeds."""
     for i, name in enumerate(randaugment.OP_NAMES):
 
         def paint(im, level, draw, i=i):
@@ -230,16 +233,36 @@ def test_random_ops_are_a_function_of_the_seed_and_reach_every_op(monkeypatch):
 
         monkeypatch.setitem(randaugment._OPS, name, paint)
 
-    def draw(index):
-        image = tf.zeros([2, 2, 3], tf.uint8)
-        return randaugment.rand_augment(image, tf.stack([7, index]), num_layers=1)[
-            0, 0, 0
-        ]
+    def draw(count, **options):
+        def one(index):
+            image, seed = tf.zeros([2, 2, 3], tf.uint8), tf.stack([7, index])
+            painted = randaugment.rand_augment(image, seed, num_layers=1, **options)
+            return painted[0, 0, 0]
 
-    draws = tf.data.Dataset.range(640).map(as_it_is(draw))
-    drawn = list(draws.as_numpy_iterator())
-    assert drawn == list(draws.as_numpy_iterator())
-    counts = np.bincount(drawn, minlength=16)
+        draws = tf.data.Dataset.range(count).map(as_it_is(one))
+        numbers = list(draws.as_numpy_iterator())
+        assert numbers == list(draws.as_numpy_iterator())
+        return numbers
+
+    return draw
+
+
+def test_some_ops_are_drawn_from_with_equal_chances(drawn):
+    counts = np.bincount(drawn(300, ops=["ShearY", "Rotate", "ShearX"]), minlength=16)
+    numbers = [randaugment.OP_NAMES.index(n) for n in ("ShearY", "Rotate", "ShearX")]
+    assert counts[numbers].sum() == 300
+    assert counts[numbers].min() >= 60  # 100 expected, standard deviation 8
+    assert set(drawn(9, ops=("Invert",))) == {randaugment.OP_NAMES.index("Invert")}
+
+
+@pytest.mark.parametrize("ops", [[], ["Rotat"], "Rotate", [1]])
+def test_ops_that_are_none_are_refused(ops):
+    with pytest.raises(UserError, match=r"rand_augment\.ops = .*AutoContrast, Equal"):
+        randaugment.rand_augment(tf.zeros([8, 8, 3], tf.uint8), [0, 0], ops=ops)
+
+
+def test_random_ops_are_a_function_of_the_seed_and_reach_every_op(drawn):
+    counts = np.bincount(drawn(640), minlength=16)
     assert len(counts) == 16
     assert counts.min() >= 20  # 40 expected, standard deviation 6
     assert counts.max() <= 60

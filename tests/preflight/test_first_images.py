@@ -20,6 +20,8 @@ AUGMENT = (
     "dataset.train_dataset.augment = @randaugment.rand_augment",
     "randaugment.rand_augment.num_layers = 1",
 )
+# Of MNIST: its own is another than those that are looked at here.
+PLAIN = ("dataset.train_dataset.augment = None",)
 ERASE = (
     "dataset.train_dataset.erase = @erasing.random_erasing",
     "erasing.random_erasing.probability = 1.0",
@@ -39,7 +41,8 @@ def _clean_gin():
 def experiment_of(data_dir: str, *bindings: str, gin_files=()):
     data = f"experiment.Experiment.data_dir = {data_dir!r}"
     batch = "experiment.Experiment.global_batch_size = 10"
-    return config.parse([MNIST, *gin_files], [data, batch, *bindings])
+    own = () if gin_files else PLAIN
+    return config.parse([MNIST, *gin_files], [data, batch, *own, *bindings])
 
 
 def shown_of(data_dir: str, count: int, *bindings: str, gin_files=()) -> list[Shown]:
@@ -53,7 +56,7 @@ def fed(data_dir: str, count: int, **arguments):
     """What the trainer is fed first, in one batch."""
     batches = dataset.train_dataset(
         data_dir=data_dir,
-        resolution=32,
+        resolution=48,
         batch_size=count,
         seed=5,
         area_range=(0.65, 0.9),
@@ -176,7 +179,8 @@ def test_the_first_stage_counts(greys):
     assert first.lines == [
         "crop and flip: area_range=(0.65, 0.9), aspect_ratio_range=(0.9, 1.1), "
         "flip=False",
-        "augment: rand_augment(num_layers=1, magnitude=3) · erase: random_erasing("
+        "augment: rand_augment(num_layers=1, magnitude=3, ops=(Rotate, ShearX, "
+        "ShearY)) · erase: random_erasing("
         "probability=1, area_range=(0.02, 0.3333), aspect_ratio_range=(0.3, 3.333))",
         "mixing: mixup_cutmix(mixup_alpha=0.2, cutmix_alpha=0, switch_prob=1, "
         "layout=NHWC, patch_size=1)",

@@ -15,8 +15,11 @@ from PIL import Image as Pillow
 from common.errors import UserError
 from input_pipeline import dataset_info
 from input_pipeline.dataset_info import DatasetInfo, ShardInfo, SplitInfo
+from input_pipeline.preparation.jpeg import to_rgb_jpeg
 from tests.support.commands import status
 from train import classify, serving
+from train.exports import image_files
+from train.exports.image_files import Image
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8)
 
@@ -429,6 +432,67 @@ def test_names_of_any_alphabet(exported, tmp_path, capfd):
     assert lines[0].startswith(f"{folder}/1 (1).jpg: ")
     with open(output, newline="", encoding="utf-8") as file:
         assert [row["file"] for row in csv.DictReader(file)] == [f"{folder}/1 (1).jpg"]
+
+
+def noted(orientation, kind="PNG"):
+    """PIXELS lying as a camera held like that stores them."""
+    file, tags = io.BytesIO(), Pillow.Exif()
+    tags[0x0112] = orientation
+    image = Pillow.fromarray(PIXELS)
+    undo = {6: Pillow.Transpose.ROTATE_90, 2: Pillow.Transpose.FLIP_LEFT_RIGHT}
+    image.transpose(undo[orientation]).save(file, kind, exif=tags)
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_file_is_seen_upright_and_a_record_as_it_is_stored(exported, capfd):
+    """Each alone in its batch, so that equal pixels have equal logits, to the bit."""
+
+    def shares(encoded, *, is_record):
+        image = Image("a", encoded, None, "a", is_record)
+        (found,) = serving.classify(exported[0], [image], top=10)
+        return found.top
+
+    upright = shares(encoded("PNG"), is_record=False)
+    for orientation in (2, 6):
+        photo = noted(orientation)
+        stored = Pillow.open(io.BytesIO(photo))
+        bare = io.BytesIO()
+        Pillow.fromarray(np.asarray(stored)).save(bare, "PNG")
+        assert shares(photo, is_record=False) == upright
+        lying = shares(photo, is_record=True)
+        assert lying == shares(bare.getvalue(), is_record=False) != upright
+    assert capfd.readouterr().err == ""
+
+
+def test_a_kind_that_is_converted_is_turned_too(tmp_path):
+    """As prepare does it: what the SavedModel gets of a WebP is upright."""
+    (tmp_path / "a.webp").write_bytes(noted(6, "WEBP"))
+    (image,) = image_files.read_files([f"{tmp_path}/a.webp"])
+    assert isinstance(image, Image)
+    turned = to_rgb_jpeg(noted(6, "WEBP"), apply_orientation=True)
+    assert image.served() == turned.encoded != to_rgb_jpeg(noted(6, "WEBP")).encoded
+
+
+@pytest.mark.usefixtures("loaded")
+def test_an_export_of_a_version_before_says_that_it_does_not_turn(
+    copied, tmp_path, capfd
+):
+    check = copied / "assets.extra/check.json"
+    said = json.loads(check.read_text())
+    assert said.pop("applies_orientation") is True
+    check.write_text(json.dumps(said))
+    (tmp_path / "a.png").write_bytes(noted(6))
+    (tmp_path / "b.png").write_bytes(encoded("PNG"))
+    files = [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
+    found, _, errors = outcome(capfd, f"--export_dir={copied}", *files)
+    assert (found, errors) == (
+        0,
+        [
+            f"warning: {tmp_path}/a.png: its EXIF orientation is ignored by this "
+            "SavedModel of a version before; export again"
+        ],
+    )
 
 
 def test_records_of_other_classes_are_said(tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_mnist_run():
     assert experiment.precision == "float32"
     model = experiment.build_model()
     assert model.name == "efficientnet-x-b0"
-    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 10))
+    assert (model.input_shape, model.output_shape) == ((None, 48, 48, 3), (None, 10))
 
 
 def test_imagenet_run_is_the_reference_recipe():
@@ -680,11 +680,17 @@ def test_what_is_saved_makes_the_same_experiment(tmp_path):
 
 def test_a_config_that_gin_itself_has_saved_goes_on(tmp_path):
     """That of a run of mnist_cpu.gin from before configs were resolved."""
+    then = [  # what that recipe was like
+        "efficientnet_x.build_model.resolution = 32",
+        "dataset.train_dataset.augment = None",
+        f"{PREFIX}.epochs = 24",
+        "schedule.cosine.peak_per_256 = 0.008",
+    ]
     saved = pathlib.Path("tests/data/train/saved_by_gin.gin").read_text()
     (tmp_path / config.SAVED).write_text(saved)
-    config.resolve([MNIST], []).refuse_changes(str(tmp_path))
+    config.resolve([MNIST], then).refuse_changes(str(tmp_path))
     config.resolve([], [], model_dir=str(tmp_path)).refuse_changes(str(tmp_path))
-    other = config.resolve([MNIST], ["optimizer.rmsprop.momentum = 0.8"])
+    other = config.resolve([MNIST], [*then, "optimizer.rmsprop.momentum = 0.8"])
     with pytest.raises(UserError, match=r"rmsprop\.momentum: 0\.9 -> 0\.8\."):
         other.refuse_changes(str(tmp_path))
 

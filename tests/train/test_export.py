@@ -28,6 +28,7 @@ from common.files import tree
 from input_pipeline import dataset_info, preprocess, records
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
+from input_pipeline.images import exif
 from input_pipeline.preprocess import EvalCrop
 from tests.input_pipeline.builders import DATA
 from tests.support import plain_crop
@@ -419,6 +420,35 @@ def test_bad_records_are_skipped_as_in_evaluation(finished, exported, with_bad_r
     assert [one.sha256 for one in predicted] == [
         predictions.digest(bytes(x.numpy())) for x in jpegs
     ]
+
+
+def on_their_side(pixels):
+    file, tags = io.BytesIO(), Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(pixels).save(file, "JPEG", exif=tags, subsampling=0)
+    return file.getvalue()
+
+
+def test_records_are_compared_as_stored_and_files_upright(
+    finished, exported, with_bad_records, tmp_path, monkeypatch
+):
+    """A note of a camera's in either: the evaluation sees what the SavedModel does."""
+    photo = on_their_side(np.random.RandomState(0).randint(0, 256, (40, 60, 3), "u1"))
+    record = records.make_example(
+        photo, label=3, height=40, width=60, filename="a", synset="", text=""
+    )
+    folder, info, _ = with_bad_records(r3=record)
+    report, predicted = compared(finished, exported, folder, info)
+    assert report["images_compared"] == 20
+    assert predicted[3].sha256 == predictions.digest(photo)
+    (tmp_path / "a.jpg").write_bytes(photo)
+    model, _ = saved_model.averaged_model(saved(finished[0]), info, str(finished[0]))
+    report, _ = comparison.compare_files(model, exported[0], [f"{tmp_path}/a.jpg"])
+    assert report["images_compared"] == 1
+    # Handed over with its note, the record would be turned.
+    monkeypatch.setattr(exif, "without_orientation", bytes)
+    with pytest.raises(UserError, match="logits differ from the evaluation's"):
+        compared(finished, exported, folder, info)
 
 
 def test_a_bad_record_is_named(finished, exported, with_bad_records):

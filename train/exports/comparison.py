@@ -13,6 +13,8 @@ from common.console import escaped, say
 from common.errors import UserError
 from input_pipeline import in_order, records, stream
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.images import exif
+from input_pipeline.images.orientation import cropped_upright
 from input_pipeline.preprocess import EvalCrop, eval_image, nearest_uint8
 from input_pipeline.records import Fields
 from models.input_form import input_form
@@ -54,13 +56,16 @@ class Comparison:
       predictions: what the evaluation says of the images so far.
     """
 
-    def __init__(self, model: keras.Model, saved_model: str):
+    def __init__(self, model: keras.Model, saved_model: str, *, of_records: bool):
         """Load what was written.
 
         Args:
           model: the evaluation's.
           saved_model: folder of a SavedModel.
+          of_records: whether the images are of records, which are taken as they are
+            stored; files are seen upright.
         """
+        self._as_served = exif.without_orientation if of_records else bytes
         self._folder = saved_model
         self._loaded = tf.saved_model.load(saved_model)
         self._evaluate = tf.function(lambda images: model(images, training=False))
@@ -82,12 +87,13 @@ class Comparison:
           images: name, encoded bytes and class of each of these.
         """
         logits = self._evaluate(pixels).numpy()[rows]
+        served = [self._as_served(one) for _, one, _ in images]
         rounded, of_rounded = pixels, logits
         if pixels.dtype != tf.uint8:
             rounded = nearest_uint8(pixels)
             of_rounded = self._evaluate(rounded).numpy()[rows]
         for name, taken, expected in (
-            ("serving_default", [one for _, one, _ in images], logits),
+            ("serving_default", served, logits),
             ("images", tf.cast(tf.gather(pixels, rows), tf.float32), logits),
             ("images_uint8", tf.gather(rounded, rows), of_rounded),
         ):
@@ -147,7 +153,7 @@ def compare_split(
     """
     size = experiment.eval_batch_size
     batches = datasets.evaluation_images(experiment, input_form(model), batch_size=size)
-    comparison = Comparison(model, saved_model)
+    comparison = Comparison(model, saved_model, of_records=True)
     parse = parser(info.fields)
     together = tf.data.Dataset.zip((batches, _serialized(experiment, info).batch(size)))
     for batch, contents in together:
@@ -205,7 +211,7 @@ def compare_files(
       UserError: none of the images can be used.
       StaysAside: the two differ.
     """
-    comparison = Comparison(model, saved_model)
+    comparison = Comparison(model, saved_model, of_records=False)
     usable = decoded(image_files.read_files(paths), model.input_shape[1], crop)
     while batch := list(itertools.islice(usable, _BATCH_SIZE)):
         images = [(image.name, image.encoded, None) for image, _ in batch]
@@ -222,12 +228,16 @@ def compare_files(
 def decoded(
     images: Iterable[Image | Unusable], resolution: int, crop: EvalCrop
 ) -> Iterator[tuple[Image, tf.Tensor]]:
-    """Yield images with their pixels, and say which have none."""
+    """Yield images with their pixels, upright, and say which have none."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def decode(encoded: tf.Tensor) -> tf.Tensor:
+        return eval_image(encoded, resolution, crop, cropped_upright)
+
     for image in images:
         if isinstance(image, Image):
             try:
-                encoded = tf.constant(image.encoded)
-                yield image, eval_image(encoded, resolution, crop)
+                yield image, decode(tf.constant(image.encoded))
             except tf.errors.OpError:
                 why = image_files.why_not_decoded(image.encoded)
                 image = Unusable(image.place, why)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from common import files, gfiles, storage_errors
-from common.console import count, escaped, say, warn
+from common.console import count, escaped, say
 from common.errors import UserError, first_line
 from input_pipeline import image_formats, jpeg_warnings, records
 from input_pipeline.images import exif
@@ -32,12 +32,20 @@ class Image(NamedTuple):
       encoded: what the file holds.
       label: the record's own, None where nobody knows.
       place: where to find it.
+      is_record: whether it is taken as it is stored; a file is seen upright.
     """
 
     name: str
     encoded: bytes
     label: int | None
     place: str
+    is_record: bool = False
+
+    def served(self) -> bytes:
+        """Return what a SavedModel is to be handed, which turns what says so."""
+        if self.is_record:
+            return exif.without_orientation(self.encoded)
+        return self.encoded
 
 
 class Unusable(NamedTuple):
@@ -193,11 +201,6 @@ def _read(path: str) -> Image | Unusable:
     except (UserError, *gfiles.Errors) as error:
         return Unusable(_shown(path), _words(error, path))
     place = _shown(path)
-    if (orientation := exif.orientation(encoded)) != exif.UPRIGHT:
-        warn(
-            f"{place}: its EXIF orientation ({orientation}) is ignored, as in "
-            "training: turn it first if the data were prepared with --apply_orientation"
-        )
     encoded, why = _as_in_records(encoded)
     if why := why or why_unusable(encoded):
         return Unusable(place, why)
@@ -207,7 +210,8 @@ def _read(path: str) -> Image | Unusable:
 def _as_in_records(encoded: bytes) -> tuple[bytes, str | None]:
     """Return what prepare would store of a file that the SavedModel does not read.
 
-    So the network sees what it has learnt. JPEGs and PNGs are left to the SavedModel.
+    So the network sees what it has learnt, upright. JPEGs and PNGs are left to the
+    SavedModel.
 
     Returns:
       The image, and why it cannot be converted; None if it can, or need not be.
@@ -219,7 +223,7 @@ def _as_in_records(encoded: bytes) -> tuple[bytes, str | None]:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        return to_rgb_jpeg(encoded).encoded, None
+        return to_rgb_jpeg(encoded, apply_orientation=True).encoded, None
     except BadImageError as error:
         return encoded, f"it is {what} that {error}"
 
@@ -358,7 +362,7 @@ def _read_record(
     if why := why_unusable(encoded):
         return Unusable(place, f"the image cannot be used: {why}")
     known = None if label == records.MISSING_LABEL else label
-    return Image(name or where, encoded, known, place)
+    return Image(name or where, encoded, known, place, is_record=True)
 
 
 def content(scalar: tf.Tensor) -> bytes:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from common import gfiles, storage_errors
 from common.console import warn
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.images.orientation import cropped_upright
 from input_pipeline.preprocess import THE_REFERENCE, EvalCrop, eval_image
 from models.input_form import input_form
 from models.stem_forms import copy_weights
@@ -86,7 +87,7 @@ class Servable(tf.Module):
 
         def decode(image_bytes: tf.Tensor) -> tf.Tensor:
             return tf.map_fn(
-                lambda encoded: eval_image(encoded, size, crop),
+                lambda encoded: eval_image(encoded, size, crop, cropped_upright),
                 image_bytes,
                 fn_output_signature=tf.TensorSpec([size, size, 3], crop.pixels),
             )
@@ -123,8 +124,10 @@ def export(
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B from 1:
-      serving_default: image_bytes string[B], JPEG or PNG, from which the run's
-        evaluation would make the same pixels, to the last bit.
+      serving_default: image_bytes string[B], JPEG or PNG, seen upright as its EXIF
+        orientation says, and then with the pixels that the run's evaluation would make,
+        to the last bit. Records, which are taken as they are stored, go in by
+        `exif.without_orientation`.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
       images_uint8: the same as uint8: pixels that are rounded.
     Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
@@ -194,6 +197,7 @@ def export(
             "export_dir": export_dir,
             "label_offset": classes.label_offset,
             "fields": dataclasses.asdict(classes.fields),
+            "applies_orientation": True,
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)

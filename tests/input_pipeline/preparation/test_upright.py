@@ -1,4 +1,4 @@
-"""--apply_orientation, and what is said without it."""
+"""Photos are turned upright, unless a flag or an older folder says otherwise."""
 
 import io
 import shutil
@@ -42,14 +42,14 @@ def run(source, output, *flags: str) -> int:
     )
 
 
-def test_photos_are_counted_or_turned(source, tmp_path, capsys):
+def test_photos_are_turned_or_counted(source, tmp_path, capsys):
     plain, upright = tmp_path / "plain", tmp_path / "upright"
-    assert run(source, plain) == 0
+    assert run(source, plain, "--no_apply_orientation") == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "2 images of those written now carry an EXIF orientation, which is ignored: "
-        "--apply_orientation turns such photos upright"
+        "2 images of those written now carry an EXIF orientation, and are stored as "
+        "they lie: --apply_orientation turns them upright"
     )
-    assert run(source, upright, "--apply_orientation") == 0
+    assert run(source, upright) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         "2 images of those written now carry an EXIF orientation, which has turned "
         "them upright"
@@ -62,23 +62,50 @@ def test_photos_are_counted_or_turned(source, tmp_path, capsys):
         assert exif.orientation(up) == 1
     # Done already, nothing is counted, and nothing changes.
     before = digests(upright)
-    assert run(source, upright, "--apply_orientation") == 0
-    assert "EXIF" not in capsys.readouterr().out
-    assert digests(upright) == before
+    for flags in ([], ["--apply_orientation"]):
+        assert run(source, upright, *flags) == 0
+        said = capsys.readouterr()
+        assert "EXIF" not in said.out
+        assert "note" not in said.err
+        assert digests(upright) == before
 
 
 def test_turned_and_other_photos_do_not_mix(source, tmp_path, capsys):
     """Also in a folder that somebody has to finish."""
-    first, flags = tmp_path / "first", ["--apply_orientation"]
-    for begun, goes_on in ([], flags), (flags, []):
-        assert run(source, first, *begun) == 0
+    first = tmp_path / "first"
+    turned, as_stored = "--apply_orientation", "--no_apply_orientation"
+    for begun, goes_on in (as_stored, turned), (turned, as_stored):
+        assert run(source, first, begun) == 0
         (first / "dataset_info.json").unlink()
         before = digests(first)
-        assert run(source, first, *goes_on) == 2
-        said = "applied there, nothing now" if begun else "nothing there, applied now"
+        assert run(source, first, goes_on) == 2
+        there = "applied there, nothing now", "nothing there, applied now"
+        said = there[begun == as_stored]
         assert f"(EXIF orientation: {said})" in capsys.readouterr().err
         assert digests(first) == before
         shutil.rmtree(first)
+
+
+@pytest.mark.parametrize("left", ["all", "no description", "a shard"])
+def test_a_folder_of_a_version_before_stays_as_it_is(source, tmp_path, capsys, left):
+    """Its plan says nothing of EXIF; whole or cut short, the same command knows it."""
+    older = tmp_path / "older"
+    assert run(source, older, "--no_apply_orientation", "--shards=2") == 0
+    whole = digests(older)
+    if left != "all":
+        (older / "dataset_info.json").unlink()
+    if left == "a shard":
+        (older / "train-00001-of-00002").unlink()
+    capsys.readouterr()
+    assert run(source, older, "--shards=2") == 0
+    said = f"note: {older} was begun with photos as they are stored, and stays so"
+    assert said in capsys.readouterr().err
+    assert digests(older) == whole
+
+
+def test_the_two_flags_exclude_each_other(source, tmp_path, capsys):
+    assert run(source, tmp_path, "--apply_orientation", "--no_apply_orientation") == 2
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -221,8 +221,11 @@ NO_EXAMPLE = (
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (example(), Image("a.jpg", JPEG, 3, "shard, record 1 (a.jpg)")),
-        (example(filename=""), Image("shard, record 1", JPEG, 3, "shard, record 1")),
+        (example(), Image("a.jpg", JPEG, 3, "shard, record 1 (a.jpg)", True)),
+        (
+            example(filename=""),
+            Image("shard, record 1", JPEG, 3, "shard, record 1", True),
+        ),
         (b"hello", Unusable("shard, record 1", NO_EXAMPLE)),
         (b"\x0a\xe9\xff", Unusable("shard, record 1", NO_EXAMPLE)),
         (CRASHES, Unusable("shard, record 1", NO_EXAMPLE)),
@@ -240,11 +243,11 @@ NO_EXAMPLE = (
         ),
         (
             with_feature("image/class/label"),
-            Image("a.jpg", JPEG, None, "shard, record 1 (a.jpg)"),
+            Image("a.jpg", JPEG, None, "shard, record 1 (a.jpg)", True),
         ),
         (
             with_feature("image/filename", **texts(b"caf\xe9")),
-            Image(r"caf\xe9", JPEG, 3, r"shard, record 1 (caf\xe9)"),
+            Image(r"caf\xe9", JPEG, 3, r"shard, record 1 (caf\xe9)", True),
         ),
         (
             example(b"GIF89a"),
