@@ -1,8 +1,16 @@
 """The parts of a network by name: stem, stages, head, classifier."""
 
+from collections.abc import Iterable
+
 import keras
 
+from common import checks
 from models.errors import require
+
+# Of a setting that names some of them.
+PARTS = checks.items(
+    lambda part: isinstance(part, str), "a list of parts, as ('stem',)"
+)
 
 
 def built_by_us(model: keras.Model) -> bool:
@@ -34,6 +42,49 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
         if layer.weights:
             found.setdefault(_part(layer), []).append(layer)
     return found
+
+
+def layers_of_parts(model: keras.Model, names: Iterable[str]) -> list[keras.Layer]:
+    """Return the layers with weights of the parts that are to stand still.
+
+    Raises:
+      ModelError: for an unknown part, or if nothing would be left to learn.
+    """
+    names, known = list(names), parts(model)
+    for name in names:
+        require(
+            name in known,
+            f"frozen: {model.name} has no part {name!r}, only {', '.join(known)}",
+        )
+    require(
+        bool(learning_variables(model, names)),
+        f"frozen: {model.name} has nothing to learn",
+    )
+    return [layer for name in names for layer in known[name]]
+
+
+def learning_variables(
+    model: keras.Model, frozen: Iterable[str] = ()
+) -> list[keras.Variable]:
+    """Return the trainable variables outside of some parts; see `outside`."""
+    return outside(model, model.trainable_variables, frozen)
+
+
+def outside(
+    model: keras.Model, variables: Iterable[keras.Variable], frozen: Iterable[str]
+) -> list[keras.Variable]:
+    """Return those of a model's variables that are in none of some parts.
+
+    Args:
+      model: any; one that `build_model` returned where `frozen` is not empty.
+      variables: of the model.
+      frozen: parts of the model.
+    """
+    frozen = set(frozen)
+    if not frozen:
+        return list(variables)
+    part_of = part_of_variable(model)
+    return [v for v in variables if part_of[v.path] not in frozen]
 
 
 def part_of_variable(model: keras.Model) -> dict[str, str]:

@@ -9,6 +9,7 @@ from common.checks import Rule, nearest_names, rules_of
 from common.errors import UserError
 from input_pipeline.mixing import mixup_cutmix
 from input_pipeline.randaugment import rand_augment
+from models.parts import PARTS
 from models.variants import Variant
 
 UNTIL = "until_epoch"
@@ -24,6 +25,11 @@ class Stage:
       dropout_rate: before the classifier.
       mixup_alpha: of `mixing`.
       cutmix_alpha: of `mixing`.
+      frozen: parts of the model that stand still in this stage, beside those that
+        `build_model` freezes for the whole run: neither weights nor batch norm's
+        statistics move, and their blocks are computed as in inference.
+      warmup_epochs: in which the learning rate rises from zero again, as the stage
+        begins; 0 is none.
     """
 
     resolution: int | None = None
@@ -31,6 +37,8 @@ class Stage:
     dropout_rate: float | None = None
     mixup_alpha: float | None = None
     cutmix_alpha: float | None = None
+    frozen: tuple[str, ...] | None = None
+    warmup_epochs: float | None = None
 
     def given(self, *names: str) -> dict[str, Any]:
         """Return those settings, of all or of `names`, that are not the recipe's."""
@@ -57,6 +65,8 @@ def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
         _check(row, where := f"stage {number}")
         settings = dict(row)
         end = settings.pop(UNTIL)
+        if "frozen" in settings:
+            settings["frozen"] = tuple(settings["frozen"])
         before = max(stages, default=0)
         if end <= before:
             raise _fault(f"{where}: {UNTIL} {end} has to be above {before}")
@@ -91,6 +101,22 @@ def by_last_step(
     return ends
 
 
+def warmups(stages: Mapping[int, Stage], steps_per_epoch: float) -> dict[int, int]:
+    """Return the steps of each warmup of a stage by the step that begins the stage.
+
+    Args:
+      stages: by the step that ends each, see `by_last_step`.
+      steps_per_epoch: as a float; a warmup is rounded to whole steps, and ends with its
+        stage at the latest.
+    """
+    found = {}
+    for first, (last, stage) in zip((0, *stages), stages.items(), strict=False):
+        steps = min(round((stage.warmup_epochs or 0) * steps_per_epoch), last - first)
+        if steps:
+            found[first] = steps
+    return found
+
+
 def _check(row: Mapping[str, Any], where: str) -> None:
     """Refuse a row that is not of known keys and values in range."""
     if not isinstance(row, Mapping):
@@ -116,6 +142,8 @@ _RULES: dict[str, Rule] = {
     "dropout_rate": rules_of(Variant)["dropout_rate"],
     "mixup_alpha": rules_of(mixup_cutmix)["mixup_alpha"],
     "cutmix_alpha": rules_of(mixup_cutmix)["cutmix_alpha"],
+    "frozen": PARTS,
+    "warmup_epochs": checks.between(0, 10**6),
 }
 
 
