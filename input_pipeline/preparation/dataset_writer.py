@@ -11,7 +11,7 @@ dataset_info.json comes last.
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -45,6 +45,7 @@ class Outcome:
       skipped: the images that were, each with its why.
       images: how many of each class there are now, by split.
       oriented: images with an EXIF orientation in the files that were written.
+      transparent: images there that may have transparent pixels.
     """
 
     info: DatasetInfo
@@ -54,6 +55,7 @@ class Outcome:
     skipped: tuple[str, ...]
     images: Mapping[str, Sequence[int]]
     oriented: int
+    transparent: int = 0
 
 
 def write(
@@ -140,9 +142,16 @@ class _Job:
         written = sum(one.is_new for one in done)
         skipped = tuple(one.why for file in done for one in file.skipped)
         info, kept = self.info(done), len(done) - written
-        oriented = sum(one.oriented for one in done)
-        images = self._images(done)
-        return Outcome(info, described, written, kept, skipped, images, oriented)
+        return Outcome(
+            info,
+            described,
+            written,
+            kept,
+            skipped,
+            self._images(done),
+            oriented=sum(one.oriented for one in done),
+            transparent=sum(one.transparent for one in done),
+        )
 
     def _images(self, done: Sequence[Done]) -> dict[str, list[int]]:
         images = {split: [0] * len(self.plan.classes) for split in self.plan.splits}
@@ -200,7 +209,7 @@ def _present(job: _Job) -> set[str]:
 def _begin(job: _Job) -> None:
     """Make the folder this plan's own; a DataError if it is another one's."""
     present, plan = _present(job), summary(job.plan)
-    taken = [name for name in present if _FOREIGN.fullmatch(name)]
+    taken = _taken(present)
     if PLAN_FILENAME in present and taken:
         _compare(plan, _read_plan(job.output), job.output)
     elif taken:
@@ -214,6 +223,26 @@ def _begin(job: _Job) -> None:
         path = tf.io.gfile.join(job.output, PLAN_FILENAME)
         gfiles.write_text(path, json.dumps(plan) + "\n")
     _remove_stale(job)
+
+
+def _taken(present: Iterable[str]) -> list[str]:
+    """Return the names of what somebody's plan has written."""
+    return [name for name in present if _FOREIGN.fullmatch(name)]
+
+
+def begun_plan(output: str) -> dict[str, object] | None:
+    """Return the summary of the plan by which a folder was begun, None if by none.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    if not tf.io.gfile.isdir(output):
+        return None
+    present = tf.io.gfile.listdir(output)
+    if PLAN_FILENAME not in present or not _taken(present):
+        return None
+    dataset_info.require_file(tf.io.gfile.join(output, PLAN_FILENAME))
+    return _read_plan(output)
 
 
 def _read_plan(output: str) -> dict[str, object]:

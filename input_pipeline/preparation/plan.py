@@ -17,6 +17,7 @@ LABEL_OFFSET = 1  # as in ImageNet's TFRecords, where 0 is kept for the backgrou
 SYNSET = r"n\d{8}"  # a pattern: the name that WordNet, and so ImageNet, has of a class
 # To be changed whenever the same source would give other bytes.
 _VERSION = 1
+_TRANSPARENCY = "transparency"  # in a summary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Plan:
       classes: in the order of their labels.
       splits: by name.
       apply_orientation: whether photos are turned as their EXIF orientation says.
+      on_white: whether white lies below transparent pixels.
       label_offset: of records that are written as they are.
       fields: likewise.
     """
@@ -116,6 +118,7 @@ class Plan:
     classes: tuple[Class, ...]
     splits: Mapping[str, Split]
     apply_orientation: bool = False
+    on_white: bool = False
     label_offset: int = LABEL_OFFSET
     fields: Fields = IMAGENET
 
@@ -150,6 +153,17 @@ def shuffled(items: Sequence[Item]) -> list[Item]:
     return [by_name[index] for index in order]
 
 
+def whitened_by(summary: Mapping[str, object]) -> bool:
+    """Whether the plan of a summary has put transparent pixels on white."""
+    return _TRANSPARENCY in summary
+
+
+def has_split(summary: Mapping[str, object], name: str) -> bool:
+    """Whether the plan of a summary has a split of this name."""
+    images = summary.get("images")
+    return isinstance(images, Mapping) and name in images
+
+
 def summary(plan: Plan) -> dict[str, object]:
     """Return what must not change between two runs.
 
@@ -165,6 +179,7 @@ def summary(plan: Plan) -> dict[str, object]:
             digest.update(line.encode("utf-8", "surrogateescape"))
     # Said only where it is so: the plans of older folders have no such key.
     turned = {"EXIF orientation": "applied"} if plan.apply_orientation else {}
+    whitened = {_TRANSPARENCY: "white"} if plan.on_white else {}
     return {
         "version": _VERSION,
         "name": plan.name,
@@ -172,5 +187,6 @@ def summary(plan: Plan) -> dict[str, object]:
         "images": {name: len(split.items) for name, split in plan.splits.items()},
         "files": {name: split.shards for name, split in plan.splits.items()},
         **turned,
+        **whitened,
         "digest": digest.hexdigest(),
     }
