@@ -48,6 +48,7 @@ def decode_group(
     *,
     resolution: int,
     on_bad_record: str,
+    pixels: str = "uint8",
     augmentations: Mapping[str, Callable[[Tensors], Tensors]] | None = None,
     decode_rare: Callable[[Tensors], Tensors] | None = None,
 ) -> Tensors:
@@ -55,22 +56,23 @@ def decode_group(
 
     Args:
       group: a batch of the stream's elements.
-      decode: one element to {"image": uint8[S, S, 3], "label": int32}, and what
+      decode: one element to {"image": [S, S, 3], "label": int32}, and what
         `augmentations` want; raises where the record is bad, and for no other reason.
       info: of the dataset, for the labels that it allows.
       records: of the split, for the names of the files.
       resolution: S.
       on_bad_record: "stop" raises an error that names the record; "skip" prints it and
         yields a black image with label PADDING_LABEL.
+      pixels: type of the images.
       augmentations: what changes the images of sound records, in this order, by a name
         from `augmentation_name`. What they raise is no record's fault and ends the run.
       decode_rare: reads what `decode` reads and more; tried where that has failed, so
         that what is common pays nothing for it.
 
     Returns:
-      {"image": uint8[K, S, S, 3], "label": int32[K]}.
+      {"image": [K, S, S, 3], "label": int32[K]}.
     """
-    blank = blank_image(resolution)
+    blank = blank_image(resolution, pixels)
     size = tf.shape(group["position"])[0]
     decode = _traced_once(decode)  # what fails is tried again
     decode_any = _traced_once(decode_rare) if decode_rare else decode
@@ -142,10 +144,10 @@ def function_name(function: Callable) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def blank_image(resolution: int) -> Tensors:
-    """Return what stands in for an image that there is not, black."""
+def blank_image(resolution: int, pixels: str) -> Tensors:
+    """Return what stands in for an image that there is not, black, of that type."""
     return {
-        "image": tf.zeros([resolution, resolution, 3], tf.uint8),
+        "image": tf.zeros([resolution, resolution, 3], pixels),
         "label": tf.constant(PADDING_LABEL),
     }
 

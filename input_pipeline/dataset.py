@@ -17,7 +17,16 @@ from input_pipeline.bad_records import (
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
 from input_pipeline.in_order import finite
-from input_pipeline.preprocess import cropped_jpeg, eval_image, train_image
+from input_pipeline.preprocess import (
+    RESIZE_RULE,
+    THE_REFERENCE,
+    EvalCrop,
+    cropped_jpeg,
+    eval_image,
+    nearest_uint8,
+    to_uint8,
+    train_image,
+)
 from input_pipeline.records import parse
 from input_pipeline.service import distributed
 from input_pipeline.stream import (
@@ -44,6 +53,7 @@ _RULES = {  # of both functions below
     "layout": checks.one_of("NHWC", "HWCN"),
     "on_bad_record": checks.one_of(*POLICIES),
     "max_bad_records": checks.whole(0, 10**9),
+    "resize": checks.optional(RESIZE_RULE),
 }
 
 
@@ -73,6 +83,7 @@ def train_dataset(
     area_range: tuple[float, float] = (0.08, 1.0),
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
+    resize: str | None = None,
     augment: Augment | None = None,
     erase: Augment | None = None,
     shuffle_buffer: int = 1024,
@@ -100,7 +111,12 @@ def train_dataset(
       area_range: smallest and largest share of an image in a crop.
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror half of the images.
-      augment: (uint8[S, S, 3], seed int64[2]) -> uint8[S, S, 3], or None.
+      resize: "bicubic", "bilinear" or "bilinear_half_pixels", see
+        `preprocess.EvalCrop`. None is as the network's authors resize, where the run
+        has a network of the table, else "bicubic".
+      augment: (uint8[S, S, 3], seed int64[2]) -> uint8[S, S, 3], or None. Before it
+        the fraction of a level is dropped, as in the reference; without it pixels are
+        rounded to the nearest level.
       erase: the same, applied behind `augment`.
       shuffle_buffer: records that are shuffled at a time, from chunks of 16 that are
         drawn from everywhere in the split; four such buffers are in memory.
@@ -133,6 +149,8 @@ def train_dataset(
         area_range=area_range,
         aspect_ratio_range=aspect_ratio_range,
         flip=flip,
+        method=resize or THE_REFERENCE.resize,
+        quantize=nearest_uint8 if augment is None else to_uint8,
     )
     train_jpeg = functools.partial(_of_jpeg, train_any)
     element = functools.partial(_train_element, info=info, seed=seed)
@@ -160,7 +178,11 @@ def train_dataset(
     return _batches(groups, batch_size // size, patch_size, layout)
 
 
-@checks.rules(**_RULES)
+@checks.rules(
+    **_RULES,
+    crop_fraction=checks.optional(EvalCrop.rules["crop_fraction"]),
+    pixels=EvalCrop.rules["pixels"],
+)
 def eval_dataset(
     *,
     data_dir: str,
@@ -172,6 +194,9 @@ def eval_dataset(
     host: int = 0,
     patch_size: int = 1,
     layout: str = "NHWC",
+    resize: str | None = None,
+    crop_fraction: float | str | None = None,
+    pixels: str = "float32",
     on_bad_record: str = "stop",
     max_bad_records: int = 100,
 ) -> tf.data.Dataset:
@@ -188,12 +213,19 @@ def eval_dataset(
       host: which of them this one is, from 0.
       patch_size: as in `train_dataset`, like the next one.
       layout: see patch_size.
+      resize: as in `train_dataset`.
+      crop_fraction: side of the centre square, as a share of the image's shorter side,
+        or "squash" for the whole image, whatever its proportions. None is as the
+        network's authors score it, where the run has a network of the table, else
+        0.875.
+      pixels: "float32" is the reference's image to the last bit; "uint8" rounds it to
+        the nearest of 0..255, for a quarter of the bytes.
       on_bad_record: "stop" or "skip", as in `train_dataset`.
       max_bad_records: how many this input host may skip in a pass over its share.
 
     Returns:
-      A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}; padding is black and
-      labelled -1.
+      A dataset of {"image": float32 or uint8 [B, S, S, 3], "label": int32[B]}; padding
+      is black and labelled -1.
 
     Raises:
       UserError: no prepared dataset in `data_dir`, an unknown split, or a setting that
@@ -212,17 +244,21 @@ def eval_dataset(
             f"{num_batches} batches of {batch_size} do not hold this host's {share} "
             f"records: {needed} are needed"
         )
+    given = {"resize": resize, "crop_fraction": crop_fraction}
+    given = {name: value for name, value in given.items() if value is not None}
+    crop = EvalCrop(pixels=pixels, **given)
     decode = _group_decoder(
-        functools.partial(_eval_element, info=info, resolution=resolution),
+        functools.partial(_eval_element, info=info, resolution=resolution, crop=crop),
         info,
         records,
         resolution,
         on_bad_record,
+        pixels=pixels,
     )
     size = _divisor(batch_size)
     elements = finite(records, input_host=input_host)
     groups = limited(_decoded(elements.batch(size), decode), max_bad_records, share)
-    padding = tf.data.Dataset.from_tensors(blank_image(resolution))
+    padding = tf.data.Dataset.from_tensors(blank_image(resolution, pixels))
     padding = padding.repeat(num_batches * batch_size - share)
     images = groups.unbatch().concatenate(padding)
     groups = images.batch(size, drop_remainder=True)
@@ -289,9 +325,11 @@ def _augmented(decoded: Tensors, *, setting: str, function: Augment) -> Tensors:
     return {**decoded, "image": tf.ensure_shape(image, before.shape)}
 
 
-def _eval_element(element: Tensors, *, info: DatasetInfo, resolution: int) -> Tensors:
+def _eval_element(
+    element: Tensors, *, info: DatasetInfo, resolution: int, crop: EvalCrop
+) -> Tensors:
     encoded, label = _checked_fields(element, info)
-    return {"image": eval_image(encoded, resolution), "label": label}
+    return {"image": eval_image(encoded, resolution, crop), "label": label}
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:
@@ -322,6 +360,7 @@ def _group_decoder(
     on_bad_record: str,
     augmentations: dict[str, Callable] | None = None,
     decode_rare: Callable[[Tensors], Tensors] | None = None,
+    pixels: str = "uint8",
 ) -> Callable[[Tensors], Tensors]:
     """Make the function from a group of records to {"image", "label"}."""
 
@@ -335,6 +374,7 @@ def _group_decoder(
             records,
             resolution=resolution,
             on_bad_record=on_bad_record,
+            pixels=pixels,
             augmentations=augmentations,
             decode_rare=decode_rare,
         )

@@ -1,18 +1,25 @@
-"""Encoded bytes to uint8 pixels: the crops, the resize and the flip.
+"""Encoded bytes to pixels: the crops, the resize and the flip.
 
 The functions equal the authors' TF1 reference (tensorflow/tpu,
 models/official/efficientnet/preprocessing.py), with pixels in 0..255; the model
-normalises them.
+normalises them. Evaluation is given the reference's float32. Training is given uint8:
+of its images the reference itself drops the fraction before AutoAugment and
+RandAugment, see `to_uint8`; without these, `nearest_uint8` loses less.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import tensorflow as tf
 
+from common import checks
+from common.checks import Rule
 from input_pipeline.image_formats import PNG
 
-_CROP_FRACTION = 0.875  # of the shorter side, at evaluation
+_CROP_FRACTION = 0.875  # of the shorter side
+SQUASH = "squash"  # no crop: the whole image, whatever its proportions
 _MAX_ATTEMPTS = 10
 _MIN_COVERED = 0.1
 
@@ -21,6 +28,59 @@ _MIN_COVERED = 0.1
 MAX_PIXELS = 100_000_000
 # Signature, and the length and the name of the chunk that holds width and height.
 _PNG = PNG + b"\0\0\0\rIHDR"
+
+# TF1's images lie half a pixel off: its ops have their corners at the pixels' centres.
+_RESIZES: Mapping[str, Callable[..., tf.Tensor]] = {
+    "bicubic": functools.partial(tf.raw_ops.ResizeBicubic, half_pixel_centers=False),
+    "bilinear": functools.partial(tf.raw_ops.ResizeBilinear, half_pixel_centers=False),
+    "bilinear_half_pixels": functools.partial(
+        tf.raw_ops.ResizeBilinear, half_pixel_centers=True
+    ),
+}
+RESIZE_RULE = checks.one_of(*_RESIZES)
+_SHARE = checks.between(0.01, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalCrop:
+    """What evaluation, export and classify make of a photo.
+
+    Attributes:
+      resize: "bicubic" and "bilinear" are TF1's, without half pixels;
+        "bilinear_half_pixels" is TF2's and most other programs'. None is antialiased.
+      crop_fraction: side of the centre square that is taken, as a share of the photo's
+        shorter side; "squash" takes all of it, whatever its proportions.
+      pixels: "float32", as the reference has them: bicubic overshoots 0..255; or
+        "uint8", the nearest in 0..255.
+
+    Raises:
+      UserError: for another value.
+    """
+
+    resize: str = "bicubic"
+    crop_fraction: float | str = _CROP_FRACTION
+    pixels: str = "float32"
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "resize": RESIZE_RULE,
+        "crop_fraction": Rule(
+            lambda value: value == SQUASH or _SHARE.holds(value),
+            f"{_SHARE.what}, or {SQUASH!r}",
+        ),
+        "pixels": checks.one_of("float32", "uint8"),
+    }
+
+    def __post_init__(self):
+        checks.require_fields(self)
+
+    def window(self, shape: tf.Tensor, resolution: int) -> tf.Tensor:
+        """Return what is taken of an image, int32[4] (top, left, height, width)."""
+        if isinstance(self.crop_fraction, str):
+            return tf.concat([[0, 0], shape[:2]], axis=0)
+        return central_window(shape, resolution, self.crop_fraction)
+
+
+THE_REFERENCE = EvalCrop()
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
@@ -46,9 +106,11 @@ def _unless(too_large: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
-def central_window(shape: tf.Tensor, resolution: int) -> tf.Tensor:
+def central_window(
+    shape: tf.Tensor, resolution: int, fraction: float = _CROP_FRACTION
+) -> tf.Tensor:
     """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
-    padding = round(resolution * (1 / _CROP_FRACTION - 1))
+    padding = round(resolution * (1 / fraction - 1))
     sides = shape[:2]
     shorter = tf.cast(tf.reduce_min(sides), tf.float32)
     side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
@@ -81,20 +143,23 @@ def random_window(
     return tf.where(failed, central_window(shape, resolution), window)
 
 
-def resize(pixels: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Resize as TF1's bicubic: uint8[h, w, 3] to float32[S, S, 3]."""
+def resize(pixels: tf.Tensor, resolution: int, method: str = "bicubic") -> tf.Tensor:
+    """Resize uint8[h, w, 3] to float32[S, S, 3], by a method of `EvalCrop.resize`."""
     size = [resolution, resolution]
-    return tf.raw_ops.ResizeBicubic(
-        images=pixels[None], size=size, align_corners=False, half_pixel_centers=False
-    )[0]
+    return _RESIZES[method](images=pixels[None], size=size, align_corners=False)[0]
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     """Clip to 0..255 and drop the fraction, as the reference does to augment."""
-    # In one pass, for half the time of clip_by_value and cast. It rounds halves up, so
-    # that half a level less comes to dropping the fraction.
+    # The op below rounds halves up: half a level less comes to dropping the fraction.
+    return nearest_uint8(pixels - 0.5)
+
+
+def nearest_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    """Round to the nearest level of 0..255, halves up."""
+    # In one pass, for half the time of clip_by_value and cast.
     quantized, _, _ = tf.raw_ops.QuantizeV2(
-        input=pixels - 0.5,
+        input=pixels,
         min_range=0.0,
         max_range=255.0,
         T=tf.quint8,
@@ -103,10 +168,21 @@ def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(quantized, tf.uint8)
 
 
-def eval_pixels(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Make the reference's evaluation image, float32[S, S, 3], from JPEG or PNG."""
-    window_of = functools.partial(central_window, resolution=resolution)
-    pixels = resize(cropped(encoded, window_of), resolution)
+def eval_pixels(
+    encoded: tf.Tensor, resolution: int, crop: EvalCrop = THE_REFERENCE
+) -> tf.Tensor:
+    """Make the evaluation image in full, whatever `crop.pixels` says.
+
+    Args:
+      encoded: string scalar, as in `cropped`.
+      resolution: S, the side of the result in pixels.
+      crop: how it is made.
+
+    Returns:
+      float32[S, S, 3].
+    """
+    window_of = functools.partial(crop.window, resolution=resolution)
+    pixels = resize(cropped(encoded, window_of), resolution, crop.resize)
     return tf.ensure_shape(pixels, [resolution, resolution, 3])
 
 
@@ -177,17 +253,21 @@ def is_too_large(sides: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.minimum(sides, MAX_PIXELS + 1)) > MAX_PIXELS
 
 
-def eval_image(encoded: tf.Tensor, resolution: int) -> tf.Tensor:
+def eval_image(
+    encoded: tf.Tensor, resolution: int, crop: EvalCrop = THE_REFERENCE
+) -> tf.Tensor:
     """Preprocess for evaluation, also in the exported model.
 
     Args:
       encoded: string scalar, as in `cropped`.
       resolution: S, the side of the result in pixels.
+      crop: how it is made.
 
     Returns:
-      uint8[S, S, 3].
+      [S, S, 3] of the type that `crop.pixels` names.
     """
-    return to_uint8(eval_pixels(encoded, resolution))
+    pixels = eval_pixels(encoded, resolution, crop)
+    return nearest_uint8(pixels) if crop.pixels == "uint8" else pixels
 
 
 def train_image(
@@ -198,6 +278,8 @@ def train_image(
     area_range: tuple[float, float] = (0.08, 1.0),
     aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
+    method: str = "bicubic",
+    quantize: Callable[[tf.Tensor], tf.Tensor] = to_uint8,
     crop: Callable[[tf.Tensor, Callable], tf.Tensor] = cropped,
 ) -> tf.Tensor:
     """Crop at random, resize and flip.
@@ -209,6 +291,9 @@ def train_image(
       area_range: smallest and largest share of the image in a crop.
       aspect_ratio_range: smallest and largest width / height of a crop.
       flip: whether to mirror left and right with probability 1/2.
+      method: of the resize, as `EvalCrop.resize`.
+      quantize: from float32 to uint8: `to_uint8` before what the reference augments
+        by, else `nearest_uint8`.
       crop: `cropped`, or `cropped_jpeg` where it is known to be one.
 
     Returns:
@@ -221,7 +306,7 @@ def train_image(
         area_range=area_range,
         aspect_ratio_range=aspect_ratio_range,
     )
-    image = to_uint8(resize(crop(encoded, window_of), resolution))
+    image = quantize(resize(crop(encoded, window_of), resolution, method))
     if flip:
         image = _random_flip(image, seed)
     return tf.ensure_shape(image, [resolution, resolution, 3])

@@ -97,19 +97,21 @@ class LoweredSteps:
             self._state.models,
             reads_data=False,
         )
-        size = self._experiment.eval_batch_size
-        return self._lower(evaluator.replica_step, input_form(self.model), size)
+        size, form = self._experiment.eval_batch_size, input_form(self.model)
+        pixels = datasets.eval_crop(self._experiment, form.resolution).pixels
+        return self._lower(evaluator.replica_step, form, size, pixels)
 
     def _lower(
         self,
         replica_step: Callable[[Mapping[str, tf.Tensor]], None],
         form: InputForm,
         global_batch_size: int,
+        pixels: str = "uint8",
     ) -> LoweredStep:
         images = global_batch_size // self._strategy.num_replicas_in_sync
         shape = list(form.image_shape)
         shape.insert(form.batch_axis, images)
-        specs = tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([images], tf.int32)
+        specs = tf.TensorSpec(shape, pixels), tf.TensorSpec([images], tf.int32)
 
         def step(image: tf.Tensor, label: tf.Tensor) -> None:
             batch = {"image": image, "label": label}

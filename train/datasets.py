@@ -1,5 +1,6 @@
 """An Experiment's batches for a strategy: training, evaluation, and their mixing."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import EvalCrop
+from models import photos
 from models.input_form import InputForm
 from train.experiment import Experiment
 from train.stage_rows import BASE_STAGE, Stage
@@ -76,6 +79,8 @@ def training_images(
       host: which of them this one is.
       **others: settings of `train_data` in place of the config's.
     """
+    resize = photos.of_authors(_variant(experiment), form.resolution).resize
+    others = _unset(experiment.train_data, resize=resize) | others
     augment = make_augment(experiment, stage)
     if augment is not None:
         others["augment"] = augment
@@ -139,10 +144,9 @@ def eval_dataset(
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         hosts = context.num_input_pipelines
         replicas = context.num_replicas_in_sync // hosts
-        return experiment.eval_data(
-            data_dir=experiment.data_dir,
-            split=experiment.eval_split,
-            **form.arguments(),
+        return evaluation_images(
+            experiment,
+            form,
             batch_size=context.get_per_replica_batch_size(experiment.eval_batch_size),
             # One element a replica: all replicas of all hosts take as many.
             num_batches=experiment.eval_steps(info) * replicas,
@@ -153,12 +157,77 @@ def eval_dataset(
     return strategy.distribute_datasets_from_function(make)
 
 
+def evaluation_images(
+    experiment: Experiment, form: InputForm, **others: Any
+) -> tf.data.Dataset:
+    """Return the evaluation split as one input pipeline has it.
+
+    Args:
+      experiment: of the run.
+      form: of the images.
+      **others: what else `eval_data` is called with: batch_size, num_hosts ...
+    """
+    crop = authors_crop(_variant(experiment), form.resolution)
+    unset = {"resize": crop.resize, "crop_fraction": crop.crop_fraction}
+    return experiment.eval_data(
+        data_dir=experiment.data_dir,
+        split=experiment.eval_split,
+        **form.arguments(),
+        **_unset(experiment.eval_data, **unset),
+        **others,
+    )
+
+
+def eval_crop(experiment: Experiment, resolution: int) -> EvalCrop:
+    """Return what the run's evaluation makes of a photo, at a resolution in pixels.
+
+    That is what `eval_data` sets, else what the network's authors do. Of a function
+    of the user's own that has no such settings nobody can tell.
+    """
+    crop = authors_crop(_variant(experiment), resolution)
+    names = [field.name for field in dataclasses.fields(EvalCrop)]
+    found = {name: _setting(experiment.eval_data, name) for name in names}
+    given = {name: value for name, value in found.items() if value is not None}
+    return dataclasses.replace(crop, **given)
+
+
+def authors_crop(variant: str, resolution: int) -> EvalCrop:
+    """Return what the authors of a network make of a photo that they score.
+
+    Args:
+      variant: the network's name, see `models.photos.of_authors`.
+      resolution: in pixels.
+    """
+    return EvalCrop(**photos.of_authors(variant, resolution)._asdict())
+
+
+def _variant(experiment: Experiment) -> str:
+    """Return the name of the run's network; none of a model of others' own."""
+    variant = _setting(experiment.build_model, "variant")
+    return variant if isinstance(variant, str) else getattr(variant, "name", "")
+
+
 def data_setting(experiment: Experiment, name: str) -> Any:
     """Return what `train_data` is called with; None where it has no such setting."""
-    parameter = inspect.signature(experiment.train_data).parameters.get(name)
+    return _setting(experiment.train_data, name)
+
+
+def _setting(function: Callable, name: str) -> Any:
+    """Return what a function is called with; None where it has no such setting."""
+    parameter = inspect.signature(function).parameters.get(name)
     if parameter is None or parameter.default is parameter.empty:
         return None
     return parameter.default
+
+
+def _unset(function: Callable, **settings: Any) -> dict[str, Any]:
+    """Return those of the settings that the function has and the config has not."""
+    known = inspect.signature(function).parameters
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in known and known[name].default is None
+    }
 
 
 def make_augment(experiment: Experiment, stage: Stage) -> Callable | None:

@@ -17,7 +17,7 @@ from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
-from train import losses, metrics, pretrained, run_data, state
+from train import losses, metrics, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
 from train.datasets import eval_dataset
 from train.distribution import slices
@@ -28,6 +28,7 @@ from train.settings import data_changes
 from train.small_data import early_stopping, held_out
 from train.telemetry.telemetry import Telemetry
 from train.telemetry.writers import read_lines
+from train.weights import pretrained
 
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")

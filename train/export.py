@@ -1,12 +1,18 @@
 """Write a run's averaged weights as a SavedModel, from JPEG bytes to probabilities.
 
     python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
+    python -m train.export ... --format=litert,onnx
 
 Where no config is named, the run's own stands in; its data need not be there. Where
 they are, the SavedModel is compared with the evaluation on them, else on photos that
 --check_images names. Before there is a checkpoint, the weights of Experiment.pretrained
 are taken. An older export at --export_dir is replaced
 as long as it is what was written there; anything else is refused.
+
+--format adds files for other runtimes to the SavedModel, which is always written: they
+take pixels. Each is scored in its own runtime, on the evaluation split or the photos,
+and a table says what it loses, its size and its time; a form that is not the same
+network, or that loses more than --max_loss, is refused, and nothing is written.
 """
 
 import argparse
@@ -14,6 +20,7 @@ import json
 
 from common import cli
 from common.errors import UserError
+from train.exports.formats import forms
 from train.settings import flags
 
 
@@ -53,7 +60,42 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not compare the SavedModel with the evaluation",
     )
+    _add_forms(parser)
     return parser
+
+
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    default = forms.Wanted()
+    parser.add_argument(
+        "--format",
+        type=forms.parse,
+        default=default.forms,
+        metavar="NAMES",
+        help=f"forms between commas: {forms.CHOICES}; litert is all three of its own "
+        "(savedmodel)",
+    )
+    parser.add_argument(
+        "--calibration_images",
+        type=cli.positive,
+        default=default.calibration_images,
+        metavar="N",
+        help=f"images of the training split that {forms.INT8} learns its ranges from "
+        "(%(default)s)",
+    )
+    parser.add_argument(
+        "--score_images",
+        type=cli.positive,
+        default=default.score_images,
+        metavar="N",
+        help="images of the evaluation split to score every form on (%(default)s)",
+    )
+    parser.add_argument(
+        "--max_loss",
+        type=cli.number(float, least=0),
+        default=default.max_loss,
+        metavar="POINTS",
+        help="of top-1, that float16 and int8 may lose (%(default)s)",
+    )
 
 
 @cli.command(_parser)
@@ -66,6 +108,13 @@ def main(arguments: argparse.Namespace) -> None:
         raise UserError("--model_dir is /; name the folder of a run")
     export_dir = arguments.export_dir.rstrip("/") or "/"
     export_target.refuse(export_dir, {export_target.RUN: model_dir})
+    wanted = forms.Wanted(
+        arguments.format,
+        arguments.calibration_images,
+        arguments.score_images,
+        arguments.max_loss,
+    )
+    forms.require_packages(wanted)
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles
     from train import config
@@ -78,6 +127,7 @@ def main(arguments: argparse.Namespace) -> None:
         export_dir,
         fold_batch_norm=arguments.fold_batch_norm,
         images=[] if arguments.no_check else arguments.check_images,
+        wanted=wanted,
     )
     print(json.dumps(gfiles.to_json(report)))
 

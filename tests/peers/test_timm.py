@@ -11,7 +11,7 @@ import pytest
 from common.errors import UserError
 from tests.models.rounding import atol, terms
 from tests.peers import timm_weights
-from train import pretrained
+from train.weights import pretrained
 
 pytestmark = [
     pytest.mark.peers,

@@ -11,9 +11,12 @@ import tensorflow as tf
 
 from common.console import escaped, say
 from common.errors import UserError
-from input_pipeline import in_order, preprocess, records, stream
+from input_pipeline import in_order, records, stream
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import EvalCrop, eval_image, nearest_uint8
 from input_pipeline.records import Fields
+from models.input_form import input_form
+from train import datasets
 from train.experiment import Experiment
 from train.exports import export_folder, image_files, predictions
 from train.exports.image_files import (
@@ -31,11 +34,21 @@ from train.exports.predictions import Prediction
 # another. A wrong weight, crop or normalisation moves logits by far more.
 TOLERANCE = 2**-23 * math.sqrt(201_132)  # 5e-5 of the largest logit, or of 10 if larger
 _BATCH_SIZE = 100
-REPORTED = ("images_compared", "largest_logit_difference", "largest_logit")
+REPORTED = (
+    "images_compared",
+    "largest_logit_difference",
+    "largest_logit",
+    # What a caller of images_uint8 loses, where the evaluation takes fractions.
+    "logit_difference_by_rounding",
+    "classes_changed_by_rounding",
+)
 
 
 class Comparison:
     """Takes images one batch after the other.
+
+    Each signature is compared on the numbers that it takes exactly: those of bytes and
+    of float32 on the evaluation's pixels, that of uint8 on these pixels rounded.
 
     Attributes:
       predictions: what the evaluation says of the images so far.
@@ -51,7 +64,8 @@ class Comparison:
         self._folder = saved_model
         self._loaded = tf.saved_model.load(saved_model)
         self._evaluate = tf.function(lambda images: model(images, training=False))
-        self._worst, self._largest = 0.0, 0.0
+        self._worst = self._largest = self._by_rounding = 0.0
+        self._changed = 0
         self.predictions: list[Prediction] = []
 
     def add(
@@ -63,22 +77,26 @@ class Comparison:
         """Compare a batch.
 
         Args:
-          pixels: uint8[B, S, S, 3], as the evaluation has them.
+          pixels: [B, S, S, 3], as the evaluation has them, float32 or uint8.
           rows: those of the batch that are images.
           images: name, encoded bytes and class of each of these.
         """
         logits = self._evaluate(pixels).numpy()[rows]
-        encoded = tf.constant([one for _, one, _ in images], tf.string)
-        signatures = self._loaded.signatures
-        for outputs in (
-            signatures["images_uint8"](images=tf.gather(pixels, rows)),
-            signatures["serving_default"](image_bytes=encoded),
+        rounded, of_rounded = pixels, logits
+        if pixels.dtype != tf.uint8:
+            rounded = nearest_uint8(pixels)
+            of_rounded = self._evaluate(rounded).numpy()[rows]
+        for name, taken, expected in (
+            ("serving_default", [one for _, one, _ in images], logits),
+            ("images", tf.cast(tf.gather(pixels, rows), tf.float32), logits),
+            ("images_uint8", tf.gather(rounded, rows), of_rounded),
         ):
-            difference = np.abs(outputs["logits"].numpy() - logits)
-            # Not Python's max, which would pass over what is not a number.
-            self._worst = float(np.maximum(self._worst, difference.max(initial=0.0)))
-        largest = np.abs(logits).max(initial=0.0)
-        self._largest = float(np.maximum(self._largest, largest))
+            found = self._loaded.signatures[name](tf.constant(taken))["logits"]
+            self._worst = _largest(self._worst, found.numpy() - expected)
+        self._largest = _largest(self._largest, logits)
+        self._by_rounding = _largest(self._by_rounding, of_rounded - logits)
+        changed = of_rounded.argmax(axis=-1) != logits.argmax(axis=-1)
+        self._changed += int(changed.sum())
         guesses = logits.argmax(axis=-1)
         for (name, one, label), guess in zip(images, guesses, strict=True):
             sha256 = predictions.digest(one)
@@ -97,7 +115,14 @@ class Comparison:
                 f"(of {largest:.3g}) on {number} images; see {self._folder}, which "
                 "stays"
             )
-        return dict(zip(REPORTED, (number, worst, largest), strict=True))
+        loss = self._by_rounding, self._changed
+        return dict(zip(REPORTED, (number, worst, largest, *loss), strict=True))
+
+
+def _largest(known: float, array: np.ndarray) -> float:
+    """Return the largest absolute number; what is not a number is larger."""
+    # Not Python's max, which would pass over it.
+    return float(np.maximum(known, np.abs(array).max(initial=0.0)))
 
 
 def nothing(why: str) -> dict[str, Any]:
@@ -121,12 +146,7 @@ def compare_split(
       UserError: the two differ, or there is nothing to compare.
     """
     size = experiment.eval_batch_size
-    batches = experiment.eval_data(
-        data_dir=experiment.data_dir,
-        split=experiment.eval_split,
-        resolution=model.input_shape[1],
-        batch_size=size,
-    )
+    batches = datasets.evaluation_images(experiment, input_form(model), batch_size=size)
     comparison = Comparison(model, saved_model)
     parse = parser(info.fields)
     together = tf.data.Dataset.zip((batches, _serialized(experiment, info).batch(size)))
@@ -168,7 +188,7 @@ def _parse(parse: Parse, record: tf.Tensor, fields: Fields) -> tuple[str, bytes]
 
 
 def compare_files(
-    model: keras.Model, saved_model: str, paths: Iterable[str]
+    model: keras.Model, saved_model: str, paths: Iterable[str], crop: EvalCrop
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare a SavedModel with the evaluation, on photos that a person names.
 
@@ -176,6 +196,7 @@ def compare_files(
       model: the evaluation's.
       saved_model: folder of a SavedModel.
       paths: image files and folders of such, as `image_files.read_files` takes them.
+      crop: what the evaluation makes of them.
 
     Returns:
       A report for JSON, and what the evaluation predicts; nobody knows the classes.
@@ -185,7 +206,7 @@ def compare_files(
       StaysAside: the two differ.
     """
     comparison = Comparison(model, saved_model)
-    usable = _decoded(image_files.read_files(paths), model.input_shape[1])
+    usable = decoded(image_files.read_files(paths), model.input_shape[1], crop)
     while batch := list(itertools.islice(usable, _BATCH_SIZE)):
         images = [(image.name, image.encoded, None) for image, _ in batch]
         pixels = tf.stack([pixels for _, pixels in batch])
@@ -198,15 +219,15 @@ def compare_files(
     return comparison.report(), comparison.predictions
 
 
-def _decoded(
-    images: Iterable[Image | Unusable], resolution: int
+def decoded(
+    images: Iterable[Image | Unusable], resolution: int, crop: EvalCrop
 ) -> Iterator[tuple[Image, tf.Tensor]]:
     """Yield images with their pixels, and say which have none."""
     for image in images:
         if isinstance(image, Image):
             try:
                 encoded = tf.constant(image.encoded)
-                yield image, preprocess.eval_image(encoded, resolution)
+                yield image, eval_image(encoded, resolution, crop)
             except tf.errors.OpError:
                 why = image_files.why_not_decoded(image.encoded)
                 image = Unusable(image.place, why)

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from common import gfiles, storage_errors
 from common.console import warn
-from input_pipeline import preprocess
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.preprocess import THE_REFERENCE, EvalCrop, eval_image
 from models.input_form import input_form
 from models.stem_forms import copy_weights
-from train import evaluation
+from train import datasets, evaluation
 from train.experiment import Experiment
 from train.exports import (
     comparison,
@@ -23,7 +23,10 @@ from train.exports import (
     export_target,
     predictions,
     sources,
+    warmup,
 )
+from train.exports.formats import card, writing
+from train.exports.formats.forms import Wanted
 from train.exports.predictions import Prediction
 from train.exports.sources import Source
 from train.fault_tolerance.graph_errors import translate_errors
@@ -36,7 +39,19 @@ _MIDDLE_PIXEL, _FARTHEST_PIXEL = 127.5, 127.5 + 255
 class Servable(tf.Module):
     """What stands in the SavedModel: variables and two functions, nothing of Keras."""
 
-    def __init__(self, model: keras.Model, label_names: tuple[str, ...]):
+    def __init__(
+        self,
+        model: keras.Model,
+        label_names: tuple[str, ...],
+        crop: EvalCrop = THE_REFERENCE,
+    ):
+        """Make it.
+
+        Args:
+          model: for images as they are, NHWC.
+          label_names: of its first outputs; the others go by their numbers.
+          crop: what the evaluation makes of a photo.
+        """
         super().__init__(name=model.name.replace("-", "_"))
         self._saved = [variable.value for variable in model.weights]
         size = model.input_shape[1]
@@ -70,9 +85,9 @@ class Servable(tf.Module):
 
         def decode(image_bytes: tf.Tensor) -> tf.Tensor:
             return tf.map_fn(
-                lambda encoded: preprocess.eval_image(encoded, size),
+                lambda encoded: eval_image(encoded, size, crop),
                 image_bytes,
-                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+                fn_output_signature=tf.TensorSpec([size, size, 3], crop.pixels),
             )
 
         self.images = tf.function(lambda images: classify(images))
@@ -101,13 +116,15 @@ def export(
     fold_batch_norm: bool = False,
     check_images: int = 1000,
     images: Sequence[str] | None = None,
+    wanted: Wanted | None = None,
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
     Signatures, for any batch size B from 1:
-      serving_default: image_bytes string[B], JPEG or PNG.
+      serving_default: image_bytes string[B], JPEG or PNG, from which the run's
+        evaluation would make the same pixels, to the last bit.
       images: images float32[B, S, S, 3], pixels 0..255, cropped and resized already.
-      images_uint8: the same as uint8.
+      images_uint8: the same as uint8: pixels that are rounded.
     Each returns logits and probabilities float32[B, C], class_ids int32[B] (the most
     probable) and class_names string[B]. An image with a pixel that is not a number or
     outside -255..510, or with logits that are not finite, has the class -1 of no name,
@@ -130,26 +147,31 @@ def export(
       check_images: how many images of the evaluation split to compare, at most.
       images: files and folders of photos to compare instead of the evaluation split;
         of an empty list nothing is compared.
+      wanted: which forms stand beside the SavedModel; None is none.
 
     Returns:
-      What was compared and how well it agreed.
+      What was compared and how well it agreed, and of each form what it is worth.
 
     Raises:
       UserError: no checkpoint, something at export_dir that is not ours, classes that
-        nobody knows, data of other classes than the run's, or other logits.
+        nobody knows, data of other classes than the run's, other logits, or a form that
+        cannot be made or loses too much.
     """
     model_dir, export_dir = os.fspath(model_dir), os.fspath(export_dir)
+    wanted = wanted or Wanted()
     inputs = {
         export_target.RUN: model_dir,
         "its data": experiment.data_dir,
         "its pretrained weights": experiment.pretrained,
     }
     with export_folder.writing(export_dir, inputs) as folder:
-        source = sources.find(experiment, model_dir, compares=images is None)
+        looks = images is None or wanted.calibrates
+        source = sources.find(experiment, model_dir, compares=looks)
         classes = source.classes
         model, path = averaged_model(experiment, classes, model_dir)
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
-        servable = Servable(served, classes.label_names)
+        crop = datasets.eval_crop(experiment, model.input_shape[1])
+        servable = Servable(served, classes.label_names, crop)
         signatures = servable.signature_functions
         try:
             tf.saved_model.save(servable, folder, signatures=signatures)
@@ -169,11 +191,22 @@ def export(
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)
+        about = card.describe(served, crop, classes, path)
+        made = []
+        if wanted.forms:
+            size = served.input_shape[1]
+            data = writing.find(experiment, source, crop, images, size, wanted)
+            made = writing.write(
+                folder, served, wanted, data, about, comparison.TOLERANCE
+            )
+            report["forms"] = made
         names = "".join(f"{name}\n" for name in classes.label_names)
         gfiles.write_text(f"{extra}/labels.txt", names)
         table = predictions.to_csv(predicted)
         gfiles.write_text(f"{extra}/{predictions.FILENAME}", table)
+        warmup.write(folder, served.input_shape[1], served.name)
         gfiles.write_json(f"{extra}/check.json", report)
+        card.write(folder, about, made, report)
     return report
 
 
@@ -187,7 +220,8 @@ def _compare(
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare on what there is: photos, the evaluation split or nothing."""
     if images:
-        return comparison.compare_files(model, folder, images)
+        crop = datasets.eval_crop(experiment, model.input_shape[1])
+        return comparison.compare_files(model, folder, images, crop)
     if images is not None:
         return comparison.nothing("--no_check"), []
     if source.data is not None:

@@ -11,6 +11,7 @@ from PIL import Image
 from common.errors import UserError
 from input_pipeline import dataset_info, records
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
+from input_pipeline.preprocess import THE_REFERENCE
 from tests.support.runs import experiment_of
 from train import config, evaluation, run_data
 from train.exports import comparison, predictions, sources
@@ -194,7 +195,9 @@ def photos(folder):
 def test_a_comparison_on_photos(exported, restored, tmp_path, capsys):
     """By pixels that the evaluation would have of them; the damaged one is said."""
     files = photos(tmp_path)
-    report, predicted = comparison.compare_files(restored, exported[0], [str(tmp_path)])
+    report, predicted = comparison.compare_files(
+        restored, exported[0], [str(tmp_path)], THE_REFERENCE
+    )
     assert report["images_compared"] == 2
     assert (
         0
@@ -214,7 +217,7 @@ def test_a_comparison_on_photos(exported, restored, tmp_path, capsys):
     for name in ("a.jpg", "b.png"):
         (tmp_path / name).unlink()
     with pytest.raises(UserError, match=r"^none of the images that --check_images na"):
-        comparison.compare_files(restored, exported[0], [str(tmp_path)])
+        comparison.compare_files(restored, exported[0], [str(tmp_path)], THE_REFERENCE)
 
 
 def test_other_weights_differ_on_photos(exported, restored, tmp_path):
@@ -223,6 +226,8 @@ def test_other_weights_differ_on_photos(exported, restored, tmp_path):
     restored.set_weights([weight + 0.5 for weight in weights])
     try:
         with pytest.raises(UserError, match="logits differ from the evaluation's by"):
-            comparison.compare_files(restored, exported[0], [f"{tmp_path}/a.jpg"])
+            comparison.compare_files(
+                restored, exported[0], [f"{tmp_path}/a.jpg"], THE_REFERENCE
+            )
     finally:
         restored.set_weights(weights)

@@ -16,9 +16,9 @@ from tests.peers import timm_weights
 from tests.support import tiny
 from tests.support.golden import DATA, read_json
 from tests.support.rounding import rounding
-from train import pretrained
 from train.checkpoints import manager
 from train.state import by_path
+from train.weights import pretrained
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -270,8 +270,9 @@ def test_a_path_that_does_not_exist(tmp_path):
 
 
 BY_NAME = (
-    "; weights are not fetched by name: download timm's .safetensors or the authors' "
-    "checkpoint, and name the path"
+    "; by name there are efficientnet-lite0, efficientnet-lite1, efficientnet-lite2; "
+    "others are not fetched: download timm's .safetensors or the authors' checkpoint, "
+    "and name the path"
 )
 
 
@@ -280,6 +281,18 @@ BY_NAME = (
     [
         ("imagenet", f"there is no checkpoint, file or folder imagenet{BY_NAME}"),
         ("a.safetensors", f"there is no file a.safetensors{BY_NAME}"),
+        (
+            "efficientnet-b0",
+            "there is no checkpoint, file or folder efficientnet-b0; no package is "
+            "known that brings weights of efficientnet-b0, as of efficientnet-lite0, "
+            "efficientnet-lite1, efficientnet-lite2: download timm's .safetensors or "
+            "the authors' checkpoint, and name the path",
+        ),
+        (
+            "tf_efficientnet_lite0",
+            "there is no checkpoint, file or folder tf_efficientnet_lite0; there "
+            "are no weights tf_efficientnet_lite0: did you mean efficientnet-lite0?",
+        ),
         ("timm/b0", f"there is no checkpoint, file or folder timm/b0{BY_NAME}"),
         (
             "hf-hub:timm/b0",
@@ -333,25 +346,13 @@ def test_a_folder_without_one_checkpoint(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["model.pth", "model.pth.tar", "pytorch_model.bin"])
-def test_a_pickle(name, tmp_path):
-    path = tmp_path / name
-    path.write_bytes(b"PK\x03\x04")
-    assert refused(path) == (
-        f"{path} is a pickle of torch's; convert it, where torch is installed: "
-        'python -c "import torch; from safetensors.torch import save_file; '
-        f"d = torch.load('{path}', 'cpu', weights_only=True); "
-        f"save_file(d.get('state_dict', d), '{path}.safetensors')\""
-    )
-
-
 @pytest.mark.parametrize("name", ["weights.npz", "weights.pkl", "weights"])
 def test_another_file(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(b"PK")
     assert refused(path) == (
-        f"{path} is no file of weights that is known here: name a .safetensors file, "
-        "or a checkpoint by what stands before .index"
+        f"{path} is no file of weights that is known here: name a .safetensors or .pth "
+        "file, or a checkpoint by what stands before .index"
     )
 
 
@@ -562,7 +563,8 @@ def test_tensors_of_somebody_else(tmp_path):
     safetensors.numpy.save_file({"w": np.zeros(3)}, path)
     message = (
         "holds no weights that are known here, neither the authors' (blocks_0/...) nor "
-        "timm's (conv_stem.weight) nor a run's (model/...), but "
+        "timm's (conv_stem.weight) nor efficientnet_pytorch's (_conv_stem.weight) nor "
+        "a run's (model/...), but "
     )
     assert refused(path) == f"{path} {message}w"
     path = tmp_path / "model.ckpt"
