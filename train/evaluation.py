@@ -54,7 +54,7 @@ def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
 def load_models(
     experiment: Experiment,
     info: DatasetInfo,
-    model_dir: str,
+    model_dir: str | None,
     keys: Iterable[str] = ("", "ema_"),
     *,
     step: int | None = None,
@@ -67,7 +67,8 @@ def load_models(
     Args:
       experiment: of the run.
       info: of its data.
-      model_dir: of the run, or its folder of the best checkpoint.
+      model_dir: of the run, or its folder of the best checkpoint; None where there is
+        no run, but `experiment.pretrained`.
       keys: of the models.
       step: whose checkpoint to take, there or in `best/`, instead of the newest.
 
@@ -76,19 +77,33 @@ def load_models(
         one is of another run.
       Restart: the storage does not answer now.
     """
+    if model_dir is None:
+        return _pretrained_models(experiment, info, keys)
     path = None if step is None else directory.at_step(model_dir, step)
     ownership.refuse_foreign(model_dir if path is None else path.rpartition("/")[0])
+    if (
+        path is None
+        and experiment.pretrained is not None
+        and not directory.list_checkpoints(model_dir)
+    ):
+        return _pretrained_models(experiment, info, keys)
     models = build_models(experiment, info, keys)
     if path is not None:
         restore_into(models, path)
         return models, path, bundle.step(path)
-    if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
-        for model in models.values():
-            pretrained.load_into(experiment, model)
-        return models, f"pretrained {experiment.pretrained}", 0
     load = functools.partial(restore_into, models)
     path, _ = directory.load_newest(model_dir, load)
     return models, path, bundle.step(path)
+
+
+def _pretrained_models(
+    experiment: Experiment, info: DatasetInfo, keys: Iterable[str]
+) -> tuple[dict[str, keras.Model], str, int]:
+    """Return models with the weights that the training would start from."""
+    models = build_models(experiment, info, keys)
+    for model in models.values():
+        pretrained.load_into(experiment, model)
+    return models, f"pretrained {experiment.pretrained}", 0
 
 
 class Evaluator(orbit.StandardEvaluator):

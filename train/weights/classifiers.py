@@ -17,20 +17,20 @@ _BIAS = re.compile(
 )
 
 
-class Classifier(NamedTuple):
-    """A network with weights.
+class Network(NamedTuple):
+    """What weights are of.
 
     Attributes:
-      model: from pixels of 0..255 to logits, in float32.
+      variant: of the network.
       names: of its classes, in the order of the logits.
     """
 
-    model: keras.Model
+    variant: str
     names: tuple[str, ...]
 
 
-def load(path: str, *, variant: str | None = None, labels: str = "") -> Classifier:
-    """Build the network that weights are of, and load them.
+def describe(path: str, *, variant: str | None = None, labels: str = "") -> Network:
+    """Return the network that weights are of, and its classes.
 
     Args:
       path: of the weights, or a name of the registry: see `pretrained.load`.
@@ -40,18 +40,33 @@ def load(path: str, *, variant: str | None = None, labels: str = "") -> Classifi
 
     Raises:
       UserError: something cannot be read, or the names are of other classes.
-      ModelError: the weights are not of this variant.
     """
     row = registry.WEIGHTS.get(path)
     if variant is None:
         if row is None:
             raise UserError(f"{path} does not say its network: name its variant")
         variant = row.variant
-    classes = number_of_classes(path)
-    names = _names(row, labels, classes)
-    model = models.build_model(variant, num_classes=classes, dtype="float32")
+    return Network(variant, _names(row, labels, number_of_classes(path)))
+
+
+def load(path: str, network: Network) -> keras.Model:
+    """Build a network and load its weights.
+
+    Args:
+      path: of the weights.
+      network: what `describe` says of them.
+
+    Returns:
+      From pixels of 0..255 to logits, in float32.
+
+    Raises:
+      UserError: the weights cannot be read.
+      ModelError: they are not of this variant.
+    """
+    classes = len(network.names)
+    model = models.build_model(network.variant, num_classes=classes, dtype="float32")
     pretrained.load(model, path=path)
-    return Classifier(model, names)
+    return model
 
 
 def number_of_classes(path: str) -> int:

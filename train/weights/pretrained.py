@@ -143,6 +143,11 @@ def _whose(path: str, tensors: Iterable[str]) -> Kind:
     )
 
 
+def file_of(path: str | None) -> str | None:
+    """Return a path as it is, None for a name of the registry."""
+    return None if path in registry.WEIGHTS else path
+
+
 class _Tensors(Mapping[str, np.ndarray]):
     """Tensors that are read when they are asked for."""
 
