@@ -45,22 +45,24 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
 
 
 def layers_of_parts(model: keras.Model, names: Iterable[str]) -> list[keras.Layer]:
-    """Return the layers with weights of the parts that are to stand still.
-
-    Raises:
-      ModelError: for an unknown part, or if nothing would be left to learn.
-    """
+    """Return the layers with weights of some parts; ModelError for an unknown one."""
     names, known = list(names), parts(model)
     for name in names:
         require(
             name in known,
             f"frozen: {model.name} has no part {name!r}, only {', '.join(known)}",
         )
+    return [layer for name in names for layer in known[name]]
+
+
+def require_learning(model: keras.Model, frozen: Iterable[str]) -> None:
+    """Refuse parts that there are not, or of which nothing would be left to learn."""
+    frozen = list(frozen)
+    layers_of_parts(model, frozen)
     require(
-        bool(learning_variables(model, names)),
+        bool(learning_variables(model, frozen)),
         f"frozen: {model.name} has nothing to learn",
     )
-    return [layer for name in names for layer in known[name]]
 
 
 def learning_variables(

@@ -18,7 +18,7 @@ def at_resolution(
     resolution: int,
     *,
     dropout_rate: float | None = None,
-    frozen: Iterable[str] = (),
+    as_in_inference: Iterable[str] = (),
 ) -> keras.Model:
     """Make a model of the same layers, and so of the same variables, for another size.
 
@@ -30,18 +30,18 @@ def at_resolution(
         two outputs from now on, so that `layer.output` of one is ambiguous.
       resolution: height and width of the images in pixels.
       dropout_rate: before the classifier, in [0, 1); None is that of `model`.
-      frozen: parts that are computed as in inference, whatever `training` is: they move
-        no statistics. To leave their weights alone is up to the trainer; `model` and
-        its layers stay as they are.
+      as_in_inference: parts that are computed so, whatever `training` is: they move no
+        statistics. `model` and its layers stay as they are.
 
     Returns:
       A model that takes its images in the form in which `model` does.
 
     Raises:
       ModelError: the network, or its form, cannot take images of this size, the rate
-        is out of range, there is no such part, or nothing is left to learn.
+        is out of range, or there is no such part.
     """
-    still = {id(layer) for layer in layers_of_parts(model, frozen)} if frozen else set()
+    require_built_by_us(model)
+    still = {id(layer) for layer in layers_of_parts(model, as_in_inference)}
     form = form_at_resolution(model, resolution)
     pixels = form.pixels()
     layers = [

@@ -4,7 +4,12 @@ from collections.abc import Iterable
 
 import keras
 
-from models.parts import layers_of_parts, require_built_by_us, stem_patch_size
+from models.parts import (
+    layers_of_parts,
+    require_built_by_us,
+    require_learning,
+    stem_patch_size,
+)
 from models.space_to_depth import BatchToSpace, DepthToSpace
 
 
@@ -20,6 +25,8 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
     Raises:
       ModelError: for an unknown part, or if nothing would be left to learn.
     """
+    names = list(names)
+    require_learning(model, names)
     for layer in layers_of_parts(model, names):
         layer.trainable = False
 

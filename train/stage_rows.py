@@ -13,6 +13,7 @@ from models.parts import PARTS
 from models.variants import Variant
 
 UNTIL = "until_epoch"
+_OF_PARTS = {"frozen", "frozen_batch_norm"}  # settings that name parts of the model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Stage:
       frozen: parts of the model that stand still in this stage, beside those that
         `build_model` freezes for the whole run: neither weights nor batch norm's
         statistics move, and their blocks are computed as in inference.
+      frozen_batch_norm: parts that learn, but whose batch norm normalises by its moving
+        statistics, which stand still; their blocks are computed as in inference, too.
       warmup_epochs: in which the learning rate rises from zero again, as the stage
         begins; 0 is none.
     """
@@ -38,12 +41,18 @@ class Stage:
     mixup_alpha: float | None = None
     cutmix_alpha: float | None = None
     frozen: tuple[str, ...] | None = None
+    frozen_batch_norm: tuple[str, ...] | None = None
     warmup_epochs: float | None = None
 
     def given(self, *names: str) -> dict[str, Any]:
         """Return those settings, of all or of `names`, that are not the recipe's."""
         fields = {n: v for n, v in vars(self).items() if not names or n in names}
         return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def still_statistics(self) -> tuple[str, ...]:
+        """Parts whose batch norm is as in inference."""
+        return (self.frozen or ()) + (self.frozen_batch_norm or ())
 
 
 BASE_STAGE = Stage()  # the recipe's own settings
@@ -65,8 +74,8 @@ def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
         _check(row, where := f"stage {number}")
         settings = dict(row)
         end = settings.pop(UNTIL)
-        if "frozen" in settings:
-            settings["frozen"] = tuple(settings["frozen"])
+        for name in _OF_PARTS & settings.keys():
+            settings[name] = tuple(settings[name])
         before = max(stages, default=0)
         if end <= before:
             raise _fault(f"{where}: {UNTIL} {end} has to be above {before}")
@@ -142,7 +151,7 @@ _RULES: dict[str, Rule] = {
     "dropout_rate": rules_of(Variant)["dropout_rate"],
     "mixup_alpha": rules_of(mixup_cutmix)["mixup_alpha"],
     "cutmix_alpha": rules_of(mixup_cutmix)["cutmix_alpha"],
-    "frozen": PARTS,
+    **dict.fromkeys(_OF_PARTS, PARTS),
     "warmup_epochs": checks.between(0, 10**6),
 }
 

@@ -14,6 +14,7 @@ from models.parts import (
     layers_of_parts,
     learning_variables,
     part_of_variable,
+    require_learning,
 )
 from models.resize import at_resolution, form_at_resolution
 from train import datasets
@@ -105,7 +106,7 @@ class Stages:
         number = list(self._stages).index(last) + 1
         stage = self._stages[last]
         pixels = stage_form(stage, self.state.model).resolution
-        apart = "resolution", "frozen"
+        apart = "resolution", "frozen", "frozen_batch_norm"
         others = {k: v for k, v in stage.given().items() if k not in apart}
         return ", ".join(
             [
@@ -164,8 +165,9 @@ def check(stages: Iterable[Stage], experiment: Experiment, model: keras.Model) -
     """
     for stage in stages:
         form = stage_form(stage, model)
-        if stage.frozen:
-            layers_of_parts(model, stage.frozen)
+        if stage.still_statistics:
+            layers_of_parts(model, stage.still_statistics)
+            require_learning(model, stage.frozen or ())
         datasets.make_augment(experiment, stage)
         datasets.make_mixing(experiment, stage, form, model.output_shape[-1])
 
@@ -185,7 +187,13 @@ def make_trainer(
         experiment, stage, input_form(model), model.output_shape[-1]
     )
     return Trainer(
-        experiment, train_state, strategy, model, mixing, frozen=stage.frozen or ()
+        experiment,
+        train_state,
+        strategy,
+        model,
+        mixing,
+        frozen=stage.frozen or (),
+        still_statistics=stage.still_statistics,
     )
 
 
@@ -198,12 +206,12 @@ def stage_form(stage: Stage, model: keras.Model) -> InputForm:
 
 def stage_model(stage: Stage, model: keras.Model) -> keras.Model:
     """Return the model of a stage, whose variables are those of `model`."""
-    if not stage.given("resolution", "dropout_rate", "frozen"):
+    if not (stage.given("resolution", "dropout_rate") or stage.still_statistics):
         return model
     form = stage_form(stage, model)
     return at_resolution(
         model,
         form.resolution,
         dropout_rate=stage.dropout_rate,
-        frozen=stage.frozen or (),
+        as_in_inference=stage.still_statistics,
     )

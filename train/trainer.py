@@ -53,6 +53,7 @@ class Trainer:
         mixing: Mixing | None = None,
         dataset=None,
         frozen: Sequence[str] = (),
+        still_statistics: Sequence[str] = (),
     ):
         """Make a trainer; to be called under the strategy's scope.
 
@@ -65,7 +66,8 @@ class Trainer:
           mixing: (images, float32[B, C] targets, seed int[2]) -> mixed ones.
           dataset: distributed batches, of the form that the model takes; None where
             `set_dataset` follows.
-          frozen: parts that stand still; `model` has to compute them as in inference.
+          frozen: parts that stand still.
+          still_statistics: these, and what else `model` computes as in inference.
         """
         self.state = state
         self.strategy = strategy
@@ -79,7 +81,9 @@ class Trainer:
             derive_seed(experiment.seed, "mixing"), state.step, state.micro_batch
         )
         self._variables = learning_variables(state.model, frozen)
-        self._statistics = outside(state.model, state.statistics.variables, frozen)
+        self._statistics = outside(
+            state.model, state.statistics.variables, still_statistics
+        )
         self._decayed = decayed_variables(state.model, frozen)
         self._updated = state.updated()
         names = ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]

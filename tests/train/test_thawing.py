@@ -103,6 +103,21 @@ def test_a_stage_trains_as_a_run_whose_model_is_frozen(digits, thawed, tmp_path)
         np.testing.assert_array_equal(value, middle[name], err_msg=name)
 
 
+def test_parts_that_learn_with_a_batch_norm_that_stands_still(digits, thawed, tmp_path):
+    """Their blocks are as in inference, which gradients go through."""
+    rows = [{"until_epoch": 0.06, "frozen_batch_norm": FROZEN}]
+    settings = {"experiment.Experiment.progressive": rows}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "evaluation_steps", lambda *_: iter([2]))
+        train(experiment_in(digits, **settings), tmp_path / "run")
+    start, end = at(thawed, 0, tmp_path), variables(tmp_path / "run")
+    part_of = part_of_variable(experiment_of(digits).build_model())
+    every = {"stem", "stage_1", "stage_2", "head", "classifier"}
+    moved = parts_that_moved(start, end, part_of)
+    assert moved["model", "weights"] == every
+    assert moved["model", "statistics"] == {"stage_1", "head"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 4, 6])
 def test_goes_on_exactly_before_at_and_behind_the_thaw(step, digits, thawed, tmp_path):
