@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.support import results
 from common import console
 from docgen import latencies
+from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
 from docgen.markdown import code, table, three_digits
@@ -459,6 +460,11 @@ def storage(report: Report) -> str:
     return storage_tables.storage(report, note(report))
 
 
+def pretrained(report: Report) -> str:
+    """Return what trained weights say of photos."""
+    return weights_tables.photos(report, note(report))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
     "scaling": scaling,
@@ -476,6 +482,7 @@ RENDERERS: dict[str, Render] = {
     "install": install,
     "search": search,
     "storage": storage,
+    "pretrained": pretrained,
 }
 
 

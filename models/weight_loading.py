@@ -104,7 +104,7 @@ def load_reference(
     averaged: bool = True,
     new_head: bool = False,
 ) -> None:
-    """Load a TF1 checkpoint of the authors' EfficientNet or EfficientNet-X.
+    """Load a TF1 checkpoint of the authors' EfficientNet, EfficientNet-X or V2.
 
     Args:
       model: what `build_model` returned.
@@ -322,8 +322,11 @@ def _fitting(shapes: Iterable[tuple[int, ...]], but: str) -> str:
     return f"of the table, {' or '.join(fitting) or 'no variant'} would fit"
 
 
-# The authors' names.
-_NETWORK = re.compile(r"(?:^|/)((?:stem|head|blocks_\d+)/.*)")
+# The authors' names. EfficientNetV2's classifier is the model's own, under a scope that
+# TF1's graph calls head_1, for there is a head already.
+_NETWORK = re.compile(
+    r"(?:^|/)((?:stem|head|blocks_\d+)/.*|(?:head_\d+/)?(?P<classifier>dense/.*))"
+)
 _AVERAGE = "/ExponentialMovingAverage"
 _REFERENCE_ROLES = (*_ROLES, "depthwise_kernel")
 
@@ -336,7 +339,8 @@ def _reference_keys(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str
         match = _NETWORK.search(key)
         # What ends otherwise is an optimizer's.
         if match and key.removesuffix(_AVERAGE).split("/")[-1] in _REFERENCE_ROLES:
-            name = match[1].removesuffix(_AVERAGE)
+            own = match["classifier"]
+            name = (f"head/{own}" if own else match[1]).removesuffix(_AVERAGE)
             name = re.sub("(tpu_)?batch_normalization", "tpu_batch_normalization", name)
             keys = averages if key.endswith(_AVERAGE) else plain
             torch_names.add(keys, name, key)

@@ -41,6 +41,7 @@ def _run(name: str, pixels: np.ndarray) -> dict[str, np.ndarray]:
     import torch  # pyright: ignore[reportMissingImports]
 
     path = registry.path(registry.WEIGHTS[name])
+    torch.set_num_threads(1)  # several would wait for each other on a busy machine
     network = efficientnet_lite_pytorch.EfficientNet.from_name(name).eval()
     network.load_state_dict(torch.load(path, "cpu", weights_only=True))
     # As its authors' TF code normalises; its own README does it alike.

@@ -193,6 +193,30 @@ SEARCH = {
     ],
     **COMMON,
 }
+PRETRAINED = {
+    "benchmark": "pretrained",
+    "networks": [
+        {
+            "name": name,
+            "images": 2,
+            "largest_logit": 12.34,
+            "largest_difference": difference,
+            "torch_float32_difference": difference,
+            "same_first_class": same,
+        }
+        for name, difference, same in (("lite0", 1.26e-5, 2), ("lite1", None, None))
+    ],
+    "photos": [
+        {
+            "photo": "a.png",
+            "classes": {
+                "lite0": [["tabby", 0.41], ["lynx", 0.0149]],
+                "lite1": [["lynx", 0.5], ["tabby", 0.4]],
+            },
+        }
+    ],
+    **COMMON,
+}
 REPORTS = {
     "stage_choices": {
         "benchmark": "stage_choices",
@@ -247,6 +271,7 @@ REPORTS = {
         **COMMON,
     },
     "storage": {**test_storage.REPORT, **COMMON},
+    "pretrained": PRETRAINED,
 }
 
 
@@ -303,6 +328,18 @@ def test_roofline():
     # E: 2 ms for the bytes alone.
     assert cells(text)[2] == [
         *("b0", "50.0", "1.00", "50.0", "16.0", "0.125", "25%"),
+    ]
+
+
+def test_pretrained():
+    assert cells(results.pretrained(PRETRAINED)) == [
+        ["photo", "lite0, five of 1,000", "lite1, first"],
+        ["---", "---", "---"],
+        ["a.png", "tabby 0.410, lynx 0.015", "lynx 0.500"],
+        ["network", "largest logit", "ours", "torch's float32", "same class"],
+        ["---", "---:", "---:", "---:", "---:"],
+        ["lite0", "12.3", "1.3e-05", "1.3e-05", "2 of 2"],
+        ["lite1", "12.3", "-", "-", "-"],
     ]
 
 
