@@ -1,14 +1,14 @@
-"""How well a few drawings are learnt from trained weights, and without: a line of JSON.
+"""How well few drawings are learnt from trained weights, and without: a line of JSON.
 
-    apt-get download tuxpaint-stamps-default && dpkg -x tuxpaint-stamps-default_*.deb STAMPS
+    apt-get download tuxpaint-stamps-default && dpkg -x tuxpaint-stamps*.deb STAMPS
     npm pack emoji-datasource-twitter@16.0.0 && tar -xzf emoji-datasource-twitter-*.tgz
     python -m benchmarks.transfer --stamps=STAMPS --emoji=package
 
 Each set is cut to a folder of class folders, prepared and trained by the commands of
-docs/quickstart.md, each in a process of its own: gin_configs/runs/transfer.gin as it is,
-and the same passes over the same images from random weights, where everything learns.
-A seed decides the new weights, the order of the images and their augmentation; which
-images are held out is the same for all. The recipe was chosen on the stamps alone.
+docs/quickstart.md, each in a process of its own: gin_configs/runs/transfer.gin as it
+is, and the same passes over the same images from random weights, where everything
+learns. A seed decides the new weights, the order of the images and their augmentation;
+which images are held out is the same for all. The recipe was chosen on stamps alone.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from common.errors import UserError
 from common.project import ROOT
 
 RECIPE = "gin_configs/runs/transfer.gin"
-# From random weights nothing may stand still, and the rates of a first training are one.
+# From random weights nothing may stand still, nor learn more slowly than the rest.
 SCRATCH = (
     "experiment.Experiment.pretrained = None",
     "experiment.Experiment.new_head = False",

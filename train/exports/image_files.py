@@ -219,7 +219,7 @@ def _as_in_records(encoded: bytes) -> tuple[bytes, str | None]:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        return to_rgb_jpeg(encoded).encoded, None
+        return to_rgb_jpeg(encoded, on_white=True).encoded, None
     except BadImageError as error:
         return encoded, f"it is {what} that {error}"
 
