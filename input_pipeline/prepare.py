@@ -43,7 +43,8 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
         "perhaps validation/ and test/ (also Training, val, dev, seg_test ...), which "
         "hold them. Images may lie at any depth. They are JPEG, PNG, WebP, BMP, GIF, "
         "TIFF or PPM by their content; of several frames, the first is taken. "
-        "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95. "
+        "RGB JPEGs are stored as they are, all else as an RGB JPEG of quality 95, with "
+        "white for what is transparent. "
         "Labels begin at 1, in the order of the folders' names. ImageNet as Kaggle "
         "hands it out, Tiny ImageNet, Food-101, CUB-200 and the Oxford pets are known "
         "by what lies in DIR. It may be a tar file, which is read in place.",
@@ -67,10 +68,9 @@ def _add_imagefolder(commands: argparse._SubParsersAction) -> None:
     one.add_argument(
         "--validation_fraction",
         type=cli.number(least=0, below=1),
-        default=0.0,
         metavar="F",
-        help="of each class, hold out so much to validate where DIR has no folder for "
-        "it (0.0)",
+        help="of each class, hold out so much to validate, one image at least where "
+        "there are two; 0 is none (0.2 where DIR has training images alone, else 0)",
     )
     one.add_argument(
         "--layout",

@@ -175,8 +175,8 @@ def cropped(
 
     Args:
       encoded: string scalar, a file of image_formats.IN_RECORDS: a JPEG of any colour
-        space, or a PNG. Of a PNG 16 bits become the upper 8, what is transparent has
-        the colours that lie under it, and of frames the first is taken.
+        space, or a PNG. Of a PNG 16 bits become the upper 8, what is transparent lies
+        on white, and of frames the first is taken.
       window_of: from int32[3], height, width, channels, to the part, int32[4]: top,
         left, height, width.
 
@@ -208,9 +208,26 @@ def _cropped_png(
     encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
     whole = _unless(is_too_large(png_shape(encoded)), encoded)
-    image = tf.io.decode_png(whole, channels=3)
-    begin, size = tf.split(window_of(tf.shape(image)), 2)
-    return tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [3]], 0))
+    image = tf.io.decode_png(whole, channels=4)
+    shape = tf.concat([tf.shape(image)[:2], [3]], 0)
+    begin, size = tf.split(window_of(shape), 2)
+    window = tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [4]], 0))
+    return on_white(window)
+
+
+def on_white(image: tf.Tensor) -> tf.Tensor:
+    """Put an image on white, in whole levels: what is opaque stays bit for bit.
+
+    Args:
+      image: uint8[H, W, 4]: RGB, and how opaque each pixel is.
+
+    Returns:
+      uint8[H, W, 3].
+    """
+    wide = tf.cast(image, tf.uint16)  # no product or sum below is above 65,152
+    colours, opaque = wide[..., :3], wide[..., 3:]
+    summed = colours * opaque + 255 * (255 - opaque)
+    return tf.cast((summed + 127) // 255, tf.uint8)
 
 
 def png_shape(encoded: tf.Tensor) -> tf.Tensor:

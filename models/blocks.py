@@ -359,7 +359,7 @@ def _share_trainable(layer: keras.Layer) -> None:
     Keras hands the flag on when it is set, to the parts that are there by then.
     """
     if not layer.trainable:
-        for part in layer.forward_layers:
+        for part in layer._flatten_layers(include_self=False, recursive=False):
             part.trainable = False
 
 

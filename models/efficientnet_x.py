@@ -15,6 +15,7 @@ from models.errors import ModelError, require
 from models.initializers import classifier_initializer, derive_seed
 from models.input_form import InputForm
 from models.layers import Dropout, FromHWCN, Normalize, SeedGeneratorMaker
+from models.parts import PARTS
 from models.space_to_depth import BatchToSpace, SpaceToBatch, SpaceToDepth
 from models.variants import CHANGES, Dialect, Variant, change, get_variant
 
@@ -28,7 +29,7 @@ _VARIANT = checks.rules_of(Variant)
         lambda value: isinstance(value, Variant) or checks.TEXT.holds(value),
         "a name or a Variant, as @variants.Variant() with the parentheses",
     ),
-    num_classes=checks.whole(1, 10**6),
+    num_classes=optional(checks.whole(1, 10**6)),
     **{
         name: optional(_VARIANT[name])
         for name in (
@@ -48,14 +49,12 @@ _VARIANT = checks.rules_of(Variant)
     stem_block_size=checks.one_of(1, 2, 4),
     stem_reshuffle=checks.one_of("device", "host"),
     input_layout=checks.one_of("NHWC", "HWCN"),
-    frozen=checks.items(
-        lambda part: isinstance(part, str), "a list of parts, as ('stem',)"
-    ),
+    frozen=PARTS,
 )
 def build_model(
     variant: str | Variant,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = 1000,
     width_coefficient: float | None = None,
     depth_coefficient: float | None = None,
     resolution: int | None = None,
@@ -80,7 +79,8 @@ def build_model(
 
     Args:
       variant: a name in the table of variants, or a Variant of your own.
-      num_classes: number of logits.
+      num_classes: number of logits; in a config, None is as many as the data have
+        classes.
       width_coefficient: factor of all channels; None is the variant's, as of the next
         three.
       depth_coefficient: factor of the blocks in each stage.
@@ -125,6 +125,11 @@ def build_model(
       TypeError: for an argument that there is not; what stands for those of
         keras.applications and timm, such as weights or include_top, is said.
     """
+    if num_classes is None:
+        raise ModelError(
+            "num_classes = None is for the config of a run, which has data to count "
+            "the classes of: give a number"
+        )
     variant = _changed(
         variant,
         stages,

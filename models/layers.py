@@ -128,8 +128,8 @@ class _RandomZero(keras.Layer):
         )
 
     def call(self, inputs, training=None):
-        """Apply a mask in training; do nothing in inference."""
-        if not training or self.keep_prob == 1:
+        """Apply a mask in training; do nothing in inference, or where frozen."""
+        if not (training and self.trainable) or self.keep_prob == 1:
             return inputs
         survives = self.draw(inputs) < self.keep_prob
         return ops.where(survives, inputs / self.keep_prob, 0.0)

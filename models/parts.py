@@ -1,8 +1,16 @@
 """The parts of a network by name: stem, stages, head, classifier."""
 
+from collections.abc import Iterable
+
 import keras
 
+from common import checks
 from models.errors import require
+
+# Of a setting that names some of them.
+PARTS = checks.items(
+    lambda part: isinstance(part, str), "a list of parts, as ('stem',)"
+)
 
 
 def built_by_us(model: keras.Model) -> bool:
@@ -34,6 +42,51 @@ def parts(model: keras.Model) -> dict[str, list[keras.Layer]]:
         if layer.weights:
             found.setdefault(_part(layer), []).append(layer)
     return found
+
+
+def layers_of_parts(model: keras.Model, names: Iterable[str]) -> list[keras.Layer]:
+    """Return the layers with weights of some parts; ModelError for an unknown one."""
+    names, known = list(names), parts(model)
+    for name in names:
+        require(
+            name in known,
+            f"frozen: {model.name} has no part {name!r}, only {', '.join(known)}",
+        )
+    return [layer for name in names for layer in known[name]]
+
+
+def require_learning(model: keras.Model, frozen: Iterable[str]) -> None:
+    """Refuse parts that there are not, or of which nothing would be left to learn."""
+    frozen = list(frozen)
+    layers_of_parts(model, frozen)
+    require(
+        bool(learning_variables(model, frozen)),
+        f"frozen: {model.name} has nothing to learn",
+    )
+
+
+def learning_variables(
+    model: keras.Model, frozen: Iterable[str] = ()
+) -> list[keras.Variable]:
+    """Return the trainable variables outside of some parts; see `outside`."""
+    return outside(model, model.trainable_variables, frozen)
+
+
+def outside(
+    model: keras.Model, variables: Iterable[keras.Variable], frozen: Iterable[str]
+) -> list[keras.Variable]:
+    """Return those of a model's variables that are in none of some parts.
+
+    Args:
+      model: any; one that `build_model` returned where `frozen` is not empty.
+      variables: of the model.
+      frozen: parts of the model.
+    """
+    frozen = set(frozen)
+    if not frozen:
+        return list(variables)
+    part_of = part_of_variable(model)
+    return [v for v in variables if part_of[v.path] not in frozen]
 
 
 def part_of_variable(model: keras.Model) -> dict[str, str]:

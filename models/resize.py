@@ -1,6 +1,7 @@
 """A model for images of another size, made of the same layers."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import keras
 
@@ -9,11 +10,15 @@ from models.blocks import run_chain
 from models.errors import require
 from models.input_form import InputForm, input_form
 from models.layers import Dropout, FromHWCN
-from models.parts import require_built_by_us, stem_patch_size
+from models.parts import layers_of_parts, require_built_by_us, stem_patch_size
 
 
 def at_resolution(
-    model: keras.Model, resolution: int, *, dropout_rate: float | None = None
+    model: keras.Model,
+    resolution: int,
+    *,
+    dropout_rate: float | None = None,
+    as_in_inference: Iterable[str] = (),
 ) -> keras.Model:
     """Make a model of the same layers, and so of the same variables, for another size.
 
@@ -25,18 +30,43 @@ def at_resolution(
         two outputs from now on, so that `layer.output` of one is ambiguous.
       resolution: height and width of the images in pixels.
       dropout_rate: before the classifier, in [0, 1); None is that of `model`.
+      as_in_inference: parts that are computed so, whatever `training` is: they move no
+        statistics. `model` and its layers stay as they are.
 
     Returns:
       A model that takes its images in the form in which `model` does.
 
     Raises:
-      ModelError: the network, or its form, cannot take images of this size, or
-        the rate is out of range.
+      ModelError: the network, or its form, cannot take images of this size, the rate
+        is out of range, or there is no such part.
     """
+    require_built_by_us(model)
+    still = {id(layer) for layer in layers_of_parts(model, as_in_inference)}
     form = form_at_resolution(model, resolution)
     pixels = form.pixels()
-    layers = [_adapted(layer, form, dropout_rate) for layer in model.layers[1:]]
+    layers = [
+        AsInInference(layer)
+        if id(layer) in still
+        else _adapted(layer, form, dropout_rate)
+        for layer in model.layers[1:]
+    ]
     return keras.Model(pixels, run_chain(layers, pixels), name=model.name)
+
+
+class AsInInference(keras.Layer):
+    """A layer with its weights, called as in inference even where a model trains.
+
+    The flag `trainable` of the layer would say the same to all models that share it.
+    """
+
+    def __init__(self, layer: keras.Layer):
+        """Take a layer that is built, under its own name."""
+        super().__init__(name=layer.name, autocast=False)
+        self.layer = layer
+
+    def call(self, inputs):
+        """Return what the layer makes of it."""
+        return self.layer(inputs, training=False)
 
 
 def form_at_resolution(model: keras.Model, resolution: int) -> InputForm:

@@ -4,13 +4,19 @@ from collections.abc import Iterable
 
 import keras
 
-from models.errors import require
-from models.parts import parts, require_built_by_us, stem_patch_size
+from models.parts import (
+    layers_of_parts,
+    require_built_by_us,
+    require_learning,
+    stem_patch_size,
+)
 from models.space_to_depth import BatchToSpace, DepthToSpace
 
 
 def freeze(model: keras.Model, names: Iterable[str]) -> None:
     """Let parts keep their weights, moving statistics too, in training.
+
+    Their blocks are computed as in inference: none is dropped.
 
     Args:
       model: what `build_model` returned.
@@ -19,18 +25,10 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
     Raises:
       ModelError: for an unknown part, or if nothing would be left to learn.
     """
-    known = parts(model)
     names = list(names)
-    for name in names:
-        require(
-            name in known,
-            f"frozen: {model.name} has no part {name!r}, only {', '.join(known)}",
-        )
-    for layer in (layer for name in names for layer in known[name]):
+    require_learning(model, names)
+    for layer in layers_of_parts(model, names):
         layer.trainable = False
-    require(
-        bool(model.trainable_variables), f"frozen: {model.name} has nothing to learn"
-    )
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:

@@ -80,7 +80,7 @@ class FirstStage:
             lines.append(f"mixing: {described(mixing)}")
         if len(stages) > 1:
             lines.append(f"the first of {len(stages)} stages")
-        model, resolution = _model(experiment)
+        model, resolution = _model(experiment, info)
         return cls(
             model=model,
             resolution=stage.resolution or resolution,
@@ -134,10 +134,10 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _model(experiment: Experiment) -> tuple[str, int]:
+def _model(experiment: Experiment, info: DatasetInfo) -> tuple[str, int]:
     """Return the model's name and resolution, if possible without building it."""
     if _function(experiment.build_model) is not efficientnet_x.build_model:
-        model = experiment.build_model()
+        model = experiment.make_model(len(info.label_names))
         return model.name, input_form(model).resolution
     settings = _keywords(experiment.build_model)
     variant = settings["variant"]

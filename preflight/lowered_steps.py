@@ -15,12 +15,11 @@ from models.input_form import InputForm, input_form
 from performance import lowering
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.rows import LoweredStep
-from train import datasets, stages, state
+from train import stages, state
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.numerics.precision import refuse_on_tpus
 from train.stage_rows import BASE_STAGE, Stage
-from train.trainer import Trainer
 
 _LANES = 128  # of a TPU's registers
 
@@ -89,11 +88,7 @@ class LoweredSteps:
             experiment = dataclasses.replace(experiment, global_batch_size=size)
         form = stages.stage_form(stage, self.model)
         with strategy.scope():
-            model = stages.stage_model(stage, self.model)
-            mixing = datasets.make_mixing(
-                experiment, stage, form, model.output_shape[-1]
-            )
-            trainer = Trainer(experiment, self._state, strategy, model, mixing)
+            trainer = stages.make_trainer(experiment, self._state, strategy, stage)
         return self._lower(trainer.replica_step, form, experiment.global_batch_size)
 
     def eval_step(self) -> LoweredStep:

@@ -151,6 +151,7 @@ class StepAnalyser:
                 self.model,
                 self._topology.generation,
                 trains=stage is not None,
+                frozen=(stage and stage.frozen) or (),
             )
             dynamic = tuple(
                 DynamicShape(one.op, one.shape, self.location(one.location))

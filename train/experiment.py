@@ -16,6 +16,7 @@ from models.parts import part_of_variable
 from train import stage_rows
 from train.distribution.replica import BATCH_NORM
 from train.distribution.strategies import STRATEGIES
+from train.schedule import WarmupsOfStages
 from train.small_data import class_weights as class_weighting
 
 # Whether a run may go on under another value: "always", since no number of the training
@@ -385,12 +386,35 @@ class Experiment:
         return math.ceil(info.split(self.eval_split).total / self.eval_batch_size)
 
     def make_learning_rate(self, info: DatasetInfo) -> Any:
-        """Return the schedule of this run."""
-        return self.learning_rate(
+        """Return the schedule of this run, with the warmups of its stages."""
+        steps_per_epoch = self.steps_per_epoch(info)
+        schedule = self.learning_rate(
             global_batch_size=self.global_batch_size,
-            steps_per_epoch=self.steps_per_epoch(info),
+            steps_per_epoch=steps_per_epoch,
             train_steps=self.train_steps(info),
         )
+        warmups = stage_rows.warmups(self.stages(info), steps_per_epoch)
+        return WarmupsOfStages(schedule, warmups) if warmups else schedule
+
+    def make_model(self, classes: int, **given: Any) -> keras.Model:
+        """Return the network; with an output a class where the config does not say.
+
+        Args:
+          classes: of the data.
+          **given: of `build_model`'s parameters.
+
+        Raises:
+          models.errors.ModelError: a setting makes no sense.
+        """
+        if self.counts_classes:
+            given["num_classes"] = classes
+        return self.build_model(**given)
+
+    @property
+    def counts_classes(self) -> bool:
+        """Whether the network has as many outputs as the data have classes."""
+        settings = getattr(self.build_model, "keywords", {})
+        return settings.get("num_classes", 0) is None
 
     def check_model(self, model: keras.Model, info: DatasetInfo) -> None:
         """Raise UserError when labels of the data set have no logit."""

@@ -1,6 +1,7 @@
 """Learning rates as functions of the step."""
 
 import math
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -100,6 +101,40 @@ class Constant(Warmup):
     def decayed(self, step: tf.Tensor) -> tf.Tensor:
         """Return peak."""
         return self.peak * tf.ones_like(step)
+
+
+class WarmupsOfStages(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule, whose rate rises from zero again where stages begin.
+
+    A part that begins to learn in the middle of a run has no averages of its gradients
+    yet, which Adam's correction, counting the steps of the run, takes for whole ones.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        steps: Mapping[int, int],
+    ):
+        """Make it of a schedule, and the length of each rise by the step it begins."""
+        self.schedule = schedule
+        self.steps = dict(steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Of the run's own warmup."""
+        return getattr(self.schedule, "warmup_steps", 0)
+
+    def __call__(self, step) -> tf.Tensor:
+        """Return the float32 rate of the update that turns step into step + 1."""
+        rate, step = self.schedule(step), tf.cast(step, tf.float32)
+        for first, length in self.steps.items():
+            share = tf.minimum((step - first) / length, 1.0)
+            rate *= tf.where(step < first, 1.0, share)
+        return rate
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for Keras' serialisation."""
+        return dict(vars(self))
 
 
 @checks.rules(

@@ -9,9 +9,11 @@ from common.checks import Rule, nearest_names, rules_of
 from common.errors import UserError
 from input_pipeline.mixing import mixup_cutmix
 from input_pipeline.randaugment import rand_augment
+from models.parts import PARTS
 from models.variants import Variant
 
 UNTIL = "until_epoch"
+_OF_PARTS = {"frozen", "frozen_batch_norm"}  # settings that name parts of the model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,13 @@ class Stage:
       dropout_rate: before the classifier.
       mixup_alpha: of `mixing`.
       cutmix_alpha: of `mixing`.
+      frozen: parts of the model that stand still in this stage, beside those that
+        `build_model` freezes for the whole run: neither weights nor batch norm's
+        statistics move, and their blocks are computed as in inference.
+      frozen_batch_norm: parts that learn, but whose batch norm normalises by its moving
+        statistics, which stand still; their blocks are computed as in inference, too.
+      warmup_epochs: in which the learning rate rises from zero again, as the stage
+        begins; 0 is none.
     """
 
     resolution: int | None = None
@@ -31,11 +40,19 @@ class Stage:
     dropout_rate: float | None = None
     mixup_alpha: float | None = None
     cutmix_alpha: float | None = None
+    frozen: tuple[str, ...] | None = None
+    frozen_batch_norm: tuple[str, ...] | None = None
+    warmup_epochs: float | None = None
 
     def given(self, *names: str) -> dict[str, Any]:
         """Return those settings, of all or of `names`, that are not the recipe's."""
         fields = {n: v for n, v in vars(self).items() if not names or n in names}
         return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def still_statistics(self) -> tuple[str, ...]:
+        """Parts whose batch norm is as in inference."""
+        return (self.frozen or ()) + (self.frozen_batch_norm or ())
 
 
 BASE_STAGE = Stage()  # the recipe's own settings
@@ -57,6 +74,8 @@ def read(rows: Sequence[Mapping[str, Any]]) -> dict[float, Stage]:
         _check(row, where := f"stage {number}")
         settings = dict(row)
         end = settings.pop(UNTIL)
+        for name in _OF_PARTS & settings.keys():
+            settings[name] = tuple(settings[name])
         before = max(stages, default=0)
         if end <= before:
             raise _fault(f"{where}: {UNTIL} {end} has to be above {before}")
@@ -91,6 +110,22 @@ def by_last_step(
     return ends
 
 
+def warmups(stages: Mapping[int, Stage], steps_per_epoch: float) -> dict[int, int]:
+    """Return the steps of each warmup of a stage by the step that begins the stage.
+
+    Args:
+      stages: by the step that ends each, see `by_last_step`.
+      steps_per_epoch: as a float; a warmup is rounded to whole steps, and ends with its
+        stage at the latest.
+    """
+    found = {}
+    for first, (last, stage) in zip((0, *stages), stages.items(), strict=False):
+        steps = min(round((stage.warmup_epochs or 0) * steps_per_epoch), last - first)
+        if steps:
+            found[first] = steps
+    return found
+
+
 def _check(row: Mapping[str, Any], where: str) -> None:
     """Refuse a row that is not of known keys and values in range."""
     if not isinstance(row, Mapping):
@@ -116,6 +151,8 @@ _RULES: dict[str, Rule] = {
     "dropout_rate": rules_of(Variant)["dropout_rate"],
     "mixup_alpha": rules_of(mixup_cutmix)["mixup_alpha"],
     "cutmix_alpha": rules_of(mixup_cutmix)["cutmix_alpha"],
+    **dict.fromkeys(_OF_PARTS, PARTS),
+    "warmup_epochs": checks.between(0, 10**6),
 }
 
 

@@ -9,7 +9,13 @@ import tensorflow as tf
 from input_pipeline.dataset_info import DatasetInfo
 from models import complexity
 from models.input_form import InputForm, input_form
-from models.parts import built_by_us
+from models.parts import (
+    built_by_us,
+    layers_of_parts,
+    learning_variables,
+    part_of_variable,
+    require_learning,
+)
 from models.resize import at_resolution, form_at_resolution
 from train import datasets
 from train.experiment import Experiment
@@ -100,13 +106,30 @@ class Stages:
         number = list(self._stages).index(last) + 1
         stage = self._stages[last]
         pixels = stage_form(stage, self.state.model).resolution
-        others = {k: v for k, v in stage.given().items() if k != "resolution"}
+        apart = "resolution", "frozen", "frozen_batch_norm"
+        others = {k: v for k, v in stage.given().items() if k not in apart}
         return ", ".join(
             [
                 f"stage {number} of {len(self)}, to step {last:,}: {pixels} px",
                 *(f"{name} {value:g}" for name, value in others.items()),
+                *self._what_learns(stage),
             ]
         )
+
+    def _what_learns(self, stage: Stage) -> list[str]:
+        """Return which parts learn in words, if that may differ between stages."""
+        model = self.state.model
+        if not any(one.frozen for one in self._stages.values()):
+            return []
+        part_of = part_of_variable(model)
+        learning = learning_variables(model, stage.frozen or ())
+        learn = list(dict.fromkeys(part_of[v.path] for v in learning))
+        every = set(part_of.values())
+        return [
+            f"only {', '.join(learn)} learning"
+            if every > set(learn)
+            else "all learning"
+        ]
 
     def macs(self, step: int) -> int | None:
         """Return the multiply-accumulates of one image; None of a model of others'."""
@@ -136,11 +159,15 @@ def check(stages: Iterable[Stage], experiment: Experiment, model: keras.Model) -
 
     Raises:
       UserError: the recipe has not what a stage has a setting for.
-      models.errors.ModelError: the model cannot take images of this size.
+      models.errors.ModelError: the model cannot take images of this size, has no such
+        part, or would have nothing to learn.
       input_pipeline.errors.DataError: mixing refuses a setting.
     """
     for stage in stages:
         form = stage_form(stage, model)
+        if stage.still_statistics:
+            layers_of_parts(model, stage.still_statistics)
+            require_learning(model, stage.frozen or ())
         datasets.make_augment(experiment, stage)
         datasets.make_mixing(experiment, stage, form, model.output_shape[-1])
 
@@ -159,7 +186,15 @@ def make_trainer(
     mixing = datasets.make_mixing(
         experiment, stage, input_form(model), model.output_shape[-1]
     )
-    return Trainer(experiment, train_state, strategy, model, mixing)
+    return Trainer(
+        experiment,
+        train_state,
+        strategy,
+        model,
+        mixing,
+        frozen=stage.frozen or (),
+        still_statistics=stage.still_statistics,
+    )
 
 
 def stage_form(stage: Stage, model: keras.Model) -> InputForm:
@@ -171,7 +206,12 @@ def stage_form(stage: Stage, model: keras.Model) -> InputForm:
 
 def stage_model(stage: Stage, model: keras.Model) -> keras.Model:
     """Return the model of a stage, whose variables are those of `model`."""
-    if not stage.given("resolution", "dropout_rate"):
+    if not (stage.given("resolution", "dropout_rate") or stage.still_statistics):
         return model
     form = stage_form(stage, model)
-    return at_resolution(model, form.resolution, dropout_rate=stage.dropout_rate)
+    return at_resolution(
+        model,
+        form.resolution,
+        dropout_rate=stage.dropout_rate,
+        as_in_inference=stage.still_statistics,
+    )

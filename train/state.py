@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline.dataset_info import DatasetInfo
+from models.parts import learning_variables
 from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica, slices
@@ -150,9 +151,12 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
     )
 
 
-def decayed_variables(model: keras.Model) -> list[keras.Variable]:
-    """Return the trainables outside batch norm: kernels and biases."""
-    return [v for v in model.trainable_variables if v.name not in ("gamma", "beta")]
+def decayed_variables(
+    model: keras.Model, frozen: Iterable[str] = ()
+) -> list[keras.Variable]:
+    """Return the trainables outside batch norm, and frozen parts: kernels, biases."""
+    learning = learning_variables(model, frozen)
+    return [v for v in learning if v.name not in ("gamma", "beta")]
 
 
 def _counter() -> tf.Variable:
@@ -169,8 +173,11 @@ def build_model(
     training: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Build the model, with what it needs for training on several replicas."""
-    model = experiment.build_model(
-        dtype=experiment.precision, seed=experiment.seed, **(training or {})
+    model = experiment.make_model(
+        len(info.label_names),
+        dtype=experiment.precision,
+        seed=experiment.seed,
+        **(training or {}),
     )
     experiment.check_model(model, info)
     return model

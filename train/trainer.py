@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from models.initializers import derive_seed
 from models.input_form import input_form
+from models.parts import learning_variables, outside
 from train import ema, losses, metrics
 from train.datasets import Mixing
 from train.distribution import slices
@@ -51,6 +52,8 @@ class Trainer:
         model: keras.Model | None = None,
         mixing: Mixing | None = None,
         dataset=None,
+        frozen: Sequence[str] = (),
+        still_statistics: Sequence[str] = (),
     ):
         """Make a trainer; to be called under the strategy's scope.
 
@@ -63,6 +66,8 @@ class Trainer:
           mixing: (images, float32[B, C] targets, seed int[2]) -> mixed ones.
           dataset: distributed batches, of the form that the model takes; None where
             `set_dataset` follows.
+          frozen: parts that stand still.
+          still_statistics: these, and what else `model` computes as in inference.
         """
         self.state = state
         self.strategy = strategy
@@ -75,7 +80,11 @@ class Trainer:
         self.mixing_seed = ReplicaSeedGenerator(
             derive_seed(experiment.seed, "mixing"), state.step, state.micro_batch
         )
-        self._decayed = decayed_variables(state.model)
+        self._variables = learning_variables(state.model, frozen)
+        self._statistics = outside(
+            state.model, state.statistics.variables, still_statistics
+        )
+        self._decayed = decayed_variables(state.model, frozen)
         self._updated = state.updated()
         names = ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]
         if state.loss_scale is not None:
@@ -179,8 +188,8 @@ class Trainer:
     ) -> None:
         """Change the state by the gradients and statistics of the global batch."""
         state = self.state
-        state.optimizer.apply(gradients, state.model.trainable_variables)
-        state.statistics.assign(statistics)
+        state.optimizer.apply(gradients, self._variables)
+        state.statistics.assign(self._statistics, statistics)
         decay = ema.effective_decay(self._experiment.ema_decay, state.step)
         ema.update(state.model, state.ema_model, decay)
 
@@ -228,8 +237,8 @@ class Trainer:
         return {
             "loss": tf.zeros([]),
             "hits": tf.zeros([]),
-            "gradients": zeros(state.model.trainable_variables),
-            "statistics": zeros(state.statistics.variables),
+            "gradients": zeros(self._variables),
+            "statistics": zeros(self._statistics),
             "weight": [] if state.class_weights is None else [tf.zeros([])],
         }
 
@@ -242,10 +251,12 @@ class Trainer:
         counts the images whose class was found; weight is what the weights of classes
         make of these images' part of the batch.
         """
-        variables = [v.value for v in self.state.model.trainable_variables]
-        with tf.GradientTape() as tape:
+        variables = [v.value for v in self._variables]
+        # Of these alone: nothing is differentiated in front of the first that learns.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
             logits, statistics = self.state.statistics.of(
-                lambda: self._model(images, training=True)
+                lambda: self._model(images, training=True), self._statistics
             )
             loss = self._loss(targets, logits)
             scale = self.state.loss_scale
@@ -305,8 +316,7 @@ class Trainer:
         factor = self._experiment.weight_decay
         decayed = {v.path for v in self._decayed}
         mean = [class_weights.divide(gradient, weight) for gradient in gradients]
-        variables = self.state.model.trainable_variables
-        for number, variable in enumerate(variables):
+        for number, variable in enumerate(self._variables):
             if variable.path in decayed:
                 mean[number] += factor * tf.convert_to_tensor(variable)
         loss = class_weights.divide(loss, weight)

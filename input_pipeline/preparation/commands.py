@@ -20,9 +20,9 @@ from input_pipeline.preparation.closing import class_lines
 from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.image_folders import imagefolder
 from input_pipeline.preparation.image_folders.rows import Columns
-from input_pipeline.preparation.plan import Plan, turned_by
+from input_pipeline.preparation.plan import Plan, has_split, turned_by, whitened_by
 from input_pipeline.preparation.shuffling import rewrite
-from input_pipeline.preparation.upright import turn_upright
+from input_pipeline.preparation.upright import put_on_white, turn_upright
 
 _NAMED = 20  # skipped images that are listed one by one
 
@@ -78,10 +78,14 @@ def _mnist(arguments: argparse.Namespace) -> str:
 
 def _imagefolder(arguments: argparse.Namespace) -> str:
     _require_writable(arguments.output)
+    begun = dataset_writer.begun_plan(arguments.output)
+    fraction = arguments.validation_fraction
+    if fraction is None and begun and not has_split(begun, "validation"):
+        fraction = 0.0  # an older version held none out, unless it was told to
     plan, findings = imagefolder.plan(
         arguments.source,
         shards=arguments.shards,
-        validation_fraction=arguments.validation_fraction,
+        validation_fraction=fraction,
         layout=arguments.layout,
         allow_one_class=arguments.allow_one_class,
         tables=arguments.labels,
@@ -89,6 +93,8 @@ def _imagefolder(arguments: argparse.Namespace) -> str:
             arguments.file_column, arguments.label_column, arguments.split_column
         ),
     )
+    if begun is None or whitened_by(begun):
+        plan = put_on_white(plan)
     return _write(plan, arguments, notes=findings.notes, skipped=findings.skipped)
 
 
@@ -184,6 +190,8 @@ def _write(
     lines = [_closing_lines(outcome, arguments.output, skipped)]
     if outcome.oriented:
         lines.append(_orientation_line(outcome, turned=turned))
+    if outcome.transparent:
+        lines.append(_transparency_line(outcome, on_white=plan.on_white))
     return "\n".join(lines)
 
 
@@ -198,6 +206,18 @@ def _is_upright(arguments: argparse.Namespace) -> tuple[bool, list[str]]:
         f"{arguments.output} was begun with photos as they are stored, and stays so: "
         "to see them upright, prepare them in another folder"
     ]
+
+
+def _transparency_line(outcome: dataset_writer.Outcome, *, on_white: bool) -> str:
+    line = f"{console.count(outcome.transparent, 'image')} of those written now "
+    line += "has" if outcome.transparent == 1 else "have"
+    line += " transparent parts, which "
+    if on_white:
+        return line + "are white in the records"
+    return line + (
+        "show the colour below them, often black: an older version has begun this "
+        "folder so; prepare another one to have them on white"
+    )
 
 
 def _orientation_line(outcome: dataset_writer.Outcome, *, turned: bool) -> str:

@@ -45,6 +45,7 @@ class Outcome:
       skipped: the images that were, each with its why.
       images: how many of each class there are now, by split.
       oriented: images with an EXIF orientation in the files that were written.
+      transparent: images there that may have transparent pixels.
     """
 
     info: DatasetInfo
@@ -54,6 +55,7 @@ class Outcome:
     skipped: tuple[str, ...]
     images: Mapping[str, Sequence[int]]
     oriented: int
+    transparent: int = 0
 
 
 def write(
@@ -140,9 +142,16 @@ class _Job:
         written = sum(one.is_new for one in done)
         skipped = tuple(one.why for file in done for one in file.skipped)
         info, kept = self.info(done), len(done) - written
-        oriented = sum(one.oriented for one in done)
-        images = self._images(done)
-        return Outcome(info, described, written, kept, skipped, images, oriented)
+        return Outcome(
+            info,
+            described,
+            written,
+            kept,
+            skipped,
+            self._images(done),
+            oriented=sum(one.oriented for one in done),
+            transparent=sum(one.transparent for one in done),
+        )
 
     def _images(self, done: Sequence[Done]) -> dict[str, list[int]]:
         images = {split: [0] * len(self.plan.classes) for split in self.plan.splits}

@@ -48,15 +48,26 @@ class BadImageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg:
-    """An RGB JPEG, its size in pixels, and the EXIF orientation of its source."""
+    """An RGB JPEG, its size in pixels, and what its source had beside colours.
+
+    Attributes:
+      encoded: its bytes.
+      height: in pixels.
+      width: in pixels.
+      orientation: of its source, by EXIF.
+      transparent: whether its source may have transparent pixels.
+    """
 
     encoded: bytes
     height: int
     width: int
     orientation: int = exif.UPRIGHT
+    transparent: bool = False
 
 
-def to_rgb_jpeg(data: bytes, *, apply_orientation: bool = False) -> Jpeg:
+def to_rgb_jpeg(
+    data: bytes, *, apply_orientation: bool = False, on_white: bool = False
+) -> Jpeg:
     """Return a JPEG of three components that tf.io.decode_jpeg reads.
 
     Such a JPEG is returned as it is. Anything else is converted as torchvision's loader
@@ -69,6 +80,8 @@ def to_rgb_jpeg(data: bytes, *, apply_orientation: bool = False) -> Jpeg:
       data: a file of one of FORMATS; its content tells which.
       apply_orientation: whether an image that carries an EXIF orientation is converted,
         too, turned upright and without the tag.
+      on_white: whether transparent pixels lie on white, in place of the colour that a
+        program has left below them, often black.
 
     Raises:
       BadImageError: no image, damaged, cut off, lacking data that libjpeg would fill
@@ -88,12 +101,14 @@ def to_rgb_jpeg(data: bytes, *, apply_orientation: bool = False) -> Jpeg:
             turn = _TURNS.get(orientation) if apply_orientation else None
             is_jpeg = image.format in _JPEGS
             as_it_is = is_jpeg and image.mode == "RGB" and turn is None
-            encoded = data if as_it_is else _convert(image, turn)
+            transparent = not is_jpeg and image.has_transparency_data
+            whiten = on_white and transparent
+            encoded = data if as_it_is else _convert(image, turn, on_white=whiten)
             if is_jpeg:
                 _check_decodes(data)
             if turn is not None and orientation in exif.ON_THEIR_SIDE:
                 height, width = width, height
-            return Jpeg(encoded, height, width, orientation)
+            return Jpeg(encoded, height, width, orientation, transparent)
 
 
 def require_size(size: int) -> None:
@@ -171,9 +186,15 @@ def _check_decodes(data: bytes) -> None:
         )
 
 
-def _convert(image: Image.Image, turn: Image.Transpose | None) -> bytes:
+def _convert(
+    image: Image.Image, turn: Image.Transpose | None, *, on_white: bool
+) -> bytes:
     output = io.BytesIO()
     try:
+        if on_white:
+            rgba = image.convert("RGBA")
+            white = Image.new("RGBA", rgba.size, "white")
+            image = Image.alpha_composite(white, rgba)
         rgb = _eight_bits(_as_marked(image)).convert("RGB")
         rgb = rgb if turn is None else rgb.transpose(turn)
         rgb.save(output, "JPEG", quality=_QUALITY, subsampling=0)

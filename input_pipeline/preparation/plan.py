@@ -18,6 +18,7 @@ SYNSET = r"n\d{8}"  # a pattern: the name that WordNet, and so ImageNet, has of 
 # To be changed whenever the same source would give other bytes.
 _VERSION = 1
 _ORIENTATION = "EXIF orientation"  # in a summary
+_TRANSPARENCY = "transparency"  # in a summary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Plan:
       classes: in the order of their labels.
       splits: by name.
       apply_orientation: whether photos are turned as their EXIF orientation says.
+      on_white: whether white lies below transparent pixels.
       label_offset: of records that are written as they are.
       fields: likewise.
     """
@@ -117,6 +119,7 @@ class Plan:
     classes: tuple[Class, ...]
     splits: Mapping[str, Split]
     apply_orientation: bool = False
+    on_white: bool = False
     label_offset: int = LABEL_OFFSET
     fields: Fields = IMAGENET
 
@@ -156,6 +159,17 @@ def turned_by(summary: Mapping[str, object]) -> bool:
     return _ORIENTATION in summary
 
 
+def whitened_by(summary: Mapping[str, object]) -> bool:
+    """Whether the plan of a summary has put transparent pixels on white."""
+    return _TRANSPARENCY in summary
+
+
+def has_split(summary: Mapping[str, object], name: str) -> bool:
+    """Whether the plan of a summary has a split of this name."""
+    images = summary.get("images")
+    return isinstance(images, Mapping) and name in images
+
+
 def summary(plan: Plan) -> dict[str, object]:
     """Return what must not change between two runs.
 
@@ -171,6 +185,7 @@ def summary(plan: Plan) -> dict[str, object]:
             digest.update(line.encode("utf-8", "surrogateescape"))
     # Said only where it is so: the plans of older folders have no such key.
     turned = {_ORIENTATION: "applied"} if plan.apply_orientation else {}
+    whitened = {_TRANSPARENCY: "white"} if plan.on_white else {}
     return {
         "version": _VERSION,
         "name": plan.name,
@@ -178,5 +193,6 @@ def summary(plan: Plan) -> dict[str, object]:
         "images": {name: len(split.items) for name, split in plan.splits.items()},
         "files": {name: split.shards for name, split in plan.splits.items()},
         **turned,
+        **whitened,
         "digest": digest.hexdigest(),
     }

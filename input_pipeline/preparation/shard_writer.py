@@ -16,7 +16,7 @@ from common import storage_errors
 from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
-from input_pipeline.preparation.jpeg import BadImageError
+from input_pipeline.preparation.jpeg import BadImageError, Jpeg
 from input_pipeline.preparation.plan import (
     LABEL_OFFSET,
     Class,
@@ -52,13 +52,15 @@ class Skipped:
 class Done:
     """A file that is there, new or not, and the images that it leaves out.
 
-    Of a new one `oriented` is the number of images with an EXIF orientation.
+    Of a new one `oriented` is the number of images with an EXIF orientation, and
+    `transparent` of those that may have transparent pixels.
     """
 
     shard: ShardInfo
     is_new: bool
     skipped: tuple[Skipped, ...]
     oriented: int = 0
+    transparent: int = 0
 
 
 def complete(task: Task, advance: worker_pool.Advance) -> Done:
@@ -66,13 +68,15 @@ def complete(task: Task, advance: worker_pool.Advance) -> Done:
     if kept := keep(task, advance):
         return kept
     skipped: list[Skipped] = []
-    oriented: list[Item] = []
+    seen: list[Jpeg] = []
     try:
-        examples = _examples(task, skipped, advance, oriented)
+        examples = _examples(task, skipped, advance, seen)
         shard = records.write_shard(task.path, examples)
     except (OSError, tf.errors.OpError) as error:
         raise storage_errors.cannot_write(task.path, error, mistake=DataError) from None
-    return Done(shard, True, tuple(skipped), len(oriented))
+    oriented = sum(image.orientation != exif.UPRIGHT for image in seen)
+    transparent = sum(image.transparent for image in seen)
+    return Done(shard, True, tuple(skipped), oriented, transparent)
 
 
 def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
@@ -182,12 +186,11 @@ def _examples(
     task: Task,
     skipped: list[Skipped],
     advance: worker_pool.Advance,
-    oriented: list[Item],
+    seen: list[Jpeg],
 ) -> Iterator[bytes]:
     """Return the serialized records of a file.
 
-    What they leave out is added to `skipped`, and to `oriented` what carries an EXIF
-    orientation.
+    What they leave out is added to `skipped`, and to `seen` the rest without its bytes.
     """
     if isinstance(task.source, RecordSource):
         for item in task.items:
@@ -201,7 +204,7 @@ def _examples(
             skipped.append(_report(task, item, error))
         else:
             one = task.classes[item.label]
-            oriented.extend([item] * (image.orientation != exif.UPRIGHT))
+            seen.append(dataclasses.replace(image, encoded=b""))
             yield records.make_example(
                 image.encoded,
                 label=LABEL_OFFSET + item.label,

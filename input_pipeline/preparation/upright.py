@@ -1,21 +1,27 @@
-"""Photos as their EXIF orientation wants them, in place of as they are stored."""
+"""Images as a person sees them, in place of as they are stored."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 from input_pipeline.preparation.jpeg import Jpeg, to_rgb_jpeg
 from input_pipeline.preparation.plan import Item, Pixels, Plan
 
 
 @dataclasses.dataclass(frozen=True)
-class Upright:
-    """The images of a source, turned by their EXIF orientation."""
+class Seen:
+    """The images of a source, turned by their EXIF orientation, or put on white."""
 
     source: Pixels
+    apply_orientation: bool = False
+    on_white: bool = False
 
     def load(self, item: Item) -> Jpeg:
-        """Read and turn one image; raises BadImageError or DataError."""
-        return to_rgb_jpeg(self.source.read(item), apply_orientation=True)
+        """Read and convert one image; raises BadImageError or DataError."""
+        return to_rgb_jpeg(
+            self.source.read(item),
+            apply_orientation=self.apply_orientation,
+            on_white=self.on_white,
+        )
 
     def describe(self, item: Item) -> str:
         """Return what an error calls it."""
@@ -28,8 +34,25 @@ def turn_upright(plan: Plan) -> Plan:
     Args:
       plan: of image folders or of ImageNet, whose sources are Pixels.
     """
-    splits = {
-        name: dataclasses.replace(split, source=Upright(cast(Pixels, split.source)))
-        for name, split in plan.splits.items()
-    }
-    return dataclasses.replace(plan, splits=splits, apply_orientation=True)
+    return _converted(plan, apply_orientation=True)
+
+
+def put_on_white(plan: Plan) -> Plan:
+    """Return the plan of the same images, on white where they are transparent.
+
+    Args:
+      plan: see `turn_upright`.
+    """
+    return _converted(plan, on_white=True)
+
+
+def _converted(plan: Plan, **how: Any) -> Plan:
+    """Return a plan whose sources are converted so; the plan says it, too."""
+    splits = {}
+    for name, split in plan.splits.items():
+        source = split.source
+        if not isinstance(source, Seen):
+            source = Seen(cast(Pixels, source))
+        source = dataclasses.replace(source, **how)
+        splits[name] = dataclasses.replace(split, source=source)
+    return dataclasses.replace(plan, splits=splits, **how)

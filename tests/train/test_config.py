@@ -17,6 +17,7 @@ from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.randaugment import rand_augment
 from input_pipeline.records import ShardInfo
 from models import VARIANTS
+from models.errors import ModelError
 from tests.support import tiny
 from tests.support.runs import TINY, bound
 from train import config
@@ -125,13 +126,34 @@ def test_pod_run_at_smaller_batches(replicas, batch, per_256, warmup, peak):
     assert rate.peak == pytest.approx(peak)
 
 
-def test_run_on_photos_asks_for_the_number_of_classes():
-    photos = "gin_configs/runs/photos.gin"
-    with pytest.raises(UserError, match=r"leaves to you: .*num_classes"):
-        config.parse([photos], [])
-    experiment = config.parse([photos], [CLASSES])
+@pytest.mark.parametrize("name", ["photos", "transfer"])
+def test_runs_on_photos_have_an_output_for_each_class_of_the_data(name):
+    experiment = config.parse([f"gin_configs/runs/{name}.gin"], [])
     assert experiment.data_dir == "data/photos"
-    assert experiment.build_model().output_shape == (None, 7)
+    assert experiment.counts_classes
+    assert experiment.make_model(7).output_shape == (None, 7)
+    given = config.parse([f"gin_configs/runs/{name}.gin"], [CLASSES])
+    assert not given.counts_classes
+    assert given.make_model(5).output_shape == (None, 7)
+    with pytest.raises(ModelError, match="num_classes = None is for the config of a"):
+        experiment.build_model()
+
+
+def test_transfer_run_thaws_from_above():
+    experiment = config.parse(["gin_configs/runs/transfer.gin"], [])
+    split = SplitInfo((ShardInfo("train-00000-of-00001", 320, (0,)),))
+    info = DatasetInfo("photos", 1, ("a",), {"train": split})
+    stages = experiment.stages(info)
+    assert max(stages) == experiment.train_steps(info)
+    frozen = [set(stage.frozen or ()) for stage in stages.values()]
+    assert len(frozen) == 2
+    assert frozen[0] > frozen[1] > set()
+    thawed = frozen[0] - frozen[1]
+    # Slower the further down.
+    factors = experiment.learning_rate_factors
+    order = sorted(thawed)
+    assert [factors[part] for part in order] == sorted(factors[p] for p in order)
+    assert max(factors[part] for part in order) < 1
 
 
 def test_progressive_run_grows_to_the_recipe():

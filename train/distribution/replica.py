@@ -1,7 +1,7 @@
 """What a layer has to know of replicas, passed in from outside."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -84,18 +84,27 @@ class MovingStatistics:
         else:
             values[statistic.path] = value
 
-    def of(self, function: Callable[[], Any]) -> tuple[Any, list[tf.Tensor]]:
-        """Return what a forward pass returns, and what it moves the statistics to."""
+    def of(
+        self, function: Callable[[], Any], moved: Iterable[keras.Variable]
+    ) -> tuple[Any, list[tf.Tensor]]:
+        """Return what a forward pass returns, and what it moves the statistics to.
+
+        Args:
+          function: the forward pass.
+          moved: those of `variables` that it moves.
+        """
         values = self._noted.values = {}
         try:
             result = function()
         finally:
             self._noted.values = None
-        return result, [values[statistic.path] for statistic in self.variables]
+        return result, [values[statistic.path] for statistic in moved]
 
-    def assign(self, values: Sequence[tf.Tensor]) -> None:
-        """Set them to values that are equal on all replicas; in a replica."""
-        assign_equal([statistic.value for statistic in self.variables], values)
+    def assign(
+        self, moved: Iterable[keras.Variable], values: Sequence[tf.Tensor]
+    ) -> None:
+        """Set some of them to values that are equal on all replicas; in a replica."""
+        assign_equal([statistic.value for statistic in moved], values)
 
 
 def assign_equal(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:

@@ -223,7 +223,8 @@ def _as_in_records(encoded: bytes) -> tuple[bytes, str | None]:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        return to_rgb_jpeg(encoded, apply_orientation=True).encoded, None
+        seen = to_rgb_jpeg(encoded, apply_orientation=True, on_white=True)
+        return seen.encoded, None
     except BadImageError as error:
         return encoded, f"it is {what} that {error}"
 

@@ -256,7 +256,9 @@ def averaged_model(
     if (form.patch_size, form.layout) == (1, "NHWC"):
         return models["ema_"], path
     # The training's host rearranged the images; those who call a SavedModel will not.
-    plain = _rebuild(experiment, stem_reshuffle="device", input_layout="NHWC")
+    plain = _rebuild(
+        experiment, models["ema_"], stem_reshuffle="device", input_layout="NHWC"
+    )
     copy_weights(models["ema_"], plain)
     return plain, path
 
@@ -264,10 +266,13 @@ def averaged_model(
 def with_batch_norm_folded(experiment: Experiment, model: keras.Model) -> keras.Model:
     """Return a model of the same logits without batch norm."""
     plain = {"stem_reshuffle": "device", "input_layout": "NHWC"}
-    folded = _rebuild(experiment, fold_batch_norm=True, **plain)
+    folded = _rebuild(experiment, model, fold_batch_norm=True, **plain)
     copy_weights(model, folded)
     return folded
 
 
-def _rebuild(experiment: Experiment, **form: Any) -> keras.Model:
-    return experiment.build_model(dtype="float32", seed=experiment.seed, **form)
+def _rebuild(experiment: Experiment, model: keras.Model, **form: Any) -> keras.Model:
+    """Return a model of as many outputs in another form."""
+    return experiment.make_model(
+        model.output_shape[-1], dtype="float32", seed=experiment.seed, **form
+    )

@@ -64,7 +64,7 @@ def compare(
         _warn_of_missing_digests(was, now)
         return Known(_completed(now, was))
     what = "; ".join([*found, *_consequences(was, now, experiment)])
-    if outputs := _outputs_too_few(now, experiment):
+    if outputs := _outputs_of_others(was, now, experiment):
         raise UserError(
             f"{_others(model_dir, was, now)}: {what}. The network has {outputs} "
             "outputs, so it cannot go on with them: take another --model_dir, with "
@@ -196,11 +196,14 @@ def _other_settings(was: RunData, now: RunData) -> list[str]:
     ]
 
 
-def _outputs_too_few(now: RunData, experiment: Experiment) -> int:
-    """Return the outputs of the network where these are fewer than the classes."""
+def _outputs_of_others(was: RunData, now: RunData, experiment: Experiment) -> int:
+    """Return the outputs of the network where the data do not fit them any more."""
+    before, classes = len(was.label_names), len(now.label_names)
+    if experiment.counts_classes:
+        return before if before != classes else 0
     settings = getattr(experiment.build_model, "keywords", {})
     outputs = settings.get("num_classes")
-    if isinstance(outputs, int) and outputs < len(now.label_names):
+    if isinstance(outputs, int) and outputs < classes:
         return outputs
     return 0
 

@@ -37,7 +37,8 @@ def describe(
         old = _before(literals(saved), experiment)
         if old is None:
             return None
-        rates = [one.make_learning_rate(info) for one in (old, experiment)]
+        alike = dataclasses.replace(experiment, progressive=())
+        rates = [one.make_learning_rate(info) for one in (old, alike)]
     except UserError:  # a rule is younger than the run: there is nothing to compare
         return None
     lasts = sorted(one.train_steps(info) - 1 for one in (old, experiment))
@@ -82,6 +83,6 @@ def _before(settings: Mapping[str, Any], experiment: Experiment) -> Experiment |
     return dataclasses.replace(
         experiment,
         learning_rate=functools.partial(schedule, **values),
-        progressive=(),  # which may end behind the end of the run before
+        progressive=(),  # which may end behind the end of the run before, see above
         **fields,
     )

@@ -40,6 +40,7 @@ from input_pipeline.records import CHUNK_RECORDS
 _SHARD_BYTES = 150 << 20
 _LEAST_SHARDS = 16
 _ANY_COLUMNS = Columns()
+_VALIDATION_FRACTION = 0.2  # held out where there are training images alone
 _COMPARED = 16  # pairs of images that are read, to know a split from its copy
 
 
@@ -76,7 +77,7 @@ def plan(
     source: str,
     *,
     shards: int | None = None,
-    validation_fraction: float = 0.0,
+    validation_fraction: float | None = 0.0,
     layout: str = "auto",
     allow_one_class: bool = False,
     tables: Sequence[str] = (),
@@ -90,7 +91,8 @@ def plan(
         hold them; or is laid out as one of `known_layouts`.
       shards: files of the training split; see `default_shards`.
       validation_fraction: of the images of each class, to be held out of the training
-        split where there is no validation folder. Below 1; 0 holds out none.
+        split where there is no validation folder, one at least of a class that has two.
+        Below 1; 0 holds out none; None a fifth, where there are training images alone.
       layout: "auto", "classes" or "splits", see `layouts.recognise`.
       allow_one_class: whether one class is enough.
       tables: paths of tables that name the classes of images which lie in no class
@@ -118,7 +120,9 @@ def plan(
     items = {split: _items(one.images, classes, opened) for split, one in found.items()}
     notes = [*read.notes, *_notes(read, found, classes)]
     notes += _copies(read, items, opened.pixels)
-    if validation_fraction:
+    if validation_fraction is None:
+        notes += _hold_out_by_default(items)
+    elif validation_fraction:
         _hold_out(items, validation_fraction)
     splits = _splits(items, opened.pixels, shards)
     both = tuple(Class(_text(one), _text(read.names.get(one, one))) for one in classes)
@@ -404,8 +408,27 @@ def _items(
     ]
 
 
+def _hold_out_by_default(items: dict[str, list[Item]]) -> Iterable[str]:
+    """Hold some images out where all are there to learn from; yield what to say."""
+    if list(items) != ["train"]:
+        return
+    most = max(collections.Counter(item.label for item in items["train"]).values())
+    if most == 1:
+        yield "each class has one image, which is learnt from: none is left to validate"
+        return
+    _hold_out(items, _VALIDATION_FRACTION)
+    yield (
+        f"no folder of images to validate on: {_VALIDATION_FRACTION:.0%} of each class "
+        "are held out, one at least (--validation_fraction=F for another share, 0 for "
+        "none)"
+    )
+
+
 def _hold_out(items: dict[str, list[Item]], fraction: float) -> None:
-    """Move a fraction of each class from training to validation; one image stays."""
+    """Move a fraction of each class from training to validation.
+
+    Of a class of two or more images, one at least moves and one at least stays.
+    """
     if not 0 < fraction < 1:
         raise DataError(f"--validation_fraction is {fraction}: choose 0 up to below 1")
     if "validation" in items:
@@ -417,17 +440,13 @@ def _hold_out(items: dict[str, list[Item]], fraction: float) -> None:
         by_class.setdefault(item.label, []).append(item)
     kept, held = [], []
     for of_class in by_class.values():
-        count = min(round(len(of_class) * fraction), len(of_class) - 1)
+        count = min(max(1, round(len(of_class) * fraction)), len(of_class) - 1)
         mixed = shuffled(of_class)
         held += mixed[:count]
         kept += mixed[count:]
-    if len(items["train"]) == len(by_class):
+    if not held:
         raise DataError(
             "each class has one image, which stays for training: leave out "
             "--validation_fraction"
-        )
-    if not held:
-        raise DataError(
-            f"--validation_fraction {fraction} of so few images is none: choose more"
         )
     items.update(train=kept, validation=held)

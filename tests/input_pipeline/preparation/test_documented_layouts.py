@@ -35,7 +35,11 @@ def text(**files: str) -> dict[str, bytes]:
 
 SPLIT = "photos/train/cat/1.jpg photos/train/dog/1.jpg photos/val/cat/2.jpg"
 FLAT = images("photos/1.jpg photos/2.jpg photos/3.jpg")
-CAT_DOG = {"train": {"1.jpg": "cat", "2.jpg": "dog", "3.jpg": "cat"}}
+# Of two cats, one is held out.
+CAT_DOG = {
+    "train": {"1.jpg": "cat", "2.jpg": "dog"},
+    "validation": {"3.jpg": "cat"},
+}
 ILSVRC = "ILSVRC/Data/CLS-LOC"
 VAL = "ILSVRC2012_val_0000000"
 # By command: what lies there; then the class of every image by split.
@@ -56,7 +60,10 @@ ROWS = {
     ),
     "imagefolder --source=photos.tar": (
         packed("cat/1.jpg dog/2.jpg ./cat/3.jpg ._x"),
-        {"train": {"cat/1.jpg": "cat", "dog/2.jpg": "dog", "cat/3.jpg": "cat"}},
+        {
+            "train": {"cat/1.jpg": "cat", "dog/2.jpg": "dog"},
+            "validation": {"cat/3.jpg": "cat"},
+        },
     ),
     "imagefolder --source=photos --labels=labels.csv": (
         FLAT | text(**{"photos/labels.csv": "id,label\n1,cat\n2,dog\n3,cat\n"}),

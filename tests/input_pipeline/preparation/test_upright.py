@@ -38,7 +38,7 @@ def run(source, output, *flags: str) -> int:
     return status(
         prepare.main,
         *("imagefolder", f"--source={source}", f"--output={output}", "--workers=1"),
-        *flags,
+        *("--validation_fraction=0", *flags),
     )
 
 

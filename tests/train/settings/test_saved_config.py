@@ -24,7 +24,8 @@ NOT_FOR_CONFIGS = {
     "models.variants": {"replace_fields"},
     "train.experiment": {"setting", "function"},
     "train.optimizer": {"RMSprop", "check", "prepare", "scale_learning_rates"},
-    "train.schedule": {"Warmup", "Exponential", "Cosine", "Polynomial", "Constant"},
+    "train.schedule": {"Warmup", "Exponential", "Cosine", "Polynomial", "Constant"}
+    | {"WarmupsOfStages"},
 }
 
 

@@ -12,7 +12,8 @@ from tests.input_pipeline.images import digests, encoded, stored, write_files
 
 
 def run(*arguments) -> int:
-    return prepare.main(["imagefolder", "--workers", "1", *map(str, arguments)])
+    all_to_learn = ["imagefolder", "--validation_fraction=0", "--workers=1"]
+    return prepare.main([*all_to_learn, *map(str, arguments)])
 
 
 def counts(source, **options) -> dict[str, int]:
@@ -123,13 +124,43 @@ def test_a_fraction_of_each_class_is_held_out(flat, tmp_path):
     one_each = write_files(tmp_path / "one", {"a/x.jpg": b"x", "b/x.jpg": b"x"})
     with pytest.raises(DataError, match="each class has one image, which stays for"):
         counts(one_each, validation_fraction=0.9)
-    with pytest.raises(DataError, match=r"_fraction 0.01 of so few images is none"):
-        counts(flat, validation_fraction=0.01)
+    assert counts(flat, validation_fraction=0.01) == {"train": 38, "validation": 2}
     with pytest.raises(DataError, match="choose 0 up to below 1"):
         counts(flat, validation_fraction=1.0)
     split = {"train/a/x.jpg": b"x", "train/b/x.jpg": b"x", "val/a/x.jpg": b"x"}
     with pytest.raises(DataError, match="a validation folder already"):
         counts(write_files(tmp_path / "s", split), validation_fraction=0.1)
+
+
+def test_by_default_a_fifth_is_held_out_of_training_images_alone(tmp_path):
+    sizes = {"a": 1, "b": 2, "c": 3, "d": 10}
+    files = {f"{n}/{n}{i}.jpg": b"x" for n, k in sizes.items() for i in range(k)}
+    source = write_files(tmp_path / "flat", files)
+    plan, findings = imagefolder.plan(str(source), validation_fraction=None)
+    held = [item.label for item in plan.splits["validation"].items]
+    assert [held.count(label) for label in range(4)] == [0, 1, 1, 2]
+    assert len(plan.splits["train"].items) == 16 - 4
+    assert findings.notes == [
+        "no folder of images to validate on: 20% of each class are held out, one at "
+        "least (--validation_fraction=F for another share, 0 for none)"
+    ]
+    given = imagefolder.plan(str(source), validation_fraction=0.2)[0].splits
+    assert given["validation"].items == plan.splits["validation"].items
+    assert counts(source, validation_fraction=0) == {"train": 16}
+
+    ones = {"a/x.jpg": b"x", "b/x.jpg": b"yy"}
+    one_each = write_files(tmp_path / "one", ones)
+    plan, findings = imagefolder.plan(str(one_each), validation_fraction=None)
+    assert list(plan.splits) == ["train"]
+    assert "each class has one image, which is learnt from" in findings.notes[0]
+    for beside in "test", "val":
+        split = {
+            f"{name}/{one}": b for name in ("train", beside) for one, b in ones.items()
+        }
+        split["train/a/y.jpg"] = b"zzz"
+        there = write_files(tmp_path / beside, split)
+        found = counts(there, validation_fraction=None)
+        assert list(found.values()) == [3, 2]
 
 
 def test_folders_that_cannot_be_used(tmp_path):
