@@ -13,11 +13,11 @@ from PIL import Image
 from common.errors import UserError
 from input_pipeline import dataset
 from input_pipeline.dataset_info import DatasetInfo, load_info
+from input_pipeline.images.contact_sheet import Shown, draw_sheet
 from input_pipeline.records import parse
 from input_pipeline.stream import Records, stream
 from models import efficientnet_x, variants
 from models.input_form import InputForm, input_form
-from input_pipeline.images.contact_sheet import Shown, draw_sheet
 from train.datasets import make_augment, training_images
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors

@@ -15,7 +15,7 @@ from models.input_form import InputForm, input_form
 from performance import lowering
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.rows import LoweredStep
-from train import stages, state
+from train import datasets, stages, state
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.numerics.precision import refuse_on_tpus

@@ -7,9 +7,9 @@ import pytest
 
 from common.errors import UserError
 from input_pipeline import dataset, dataset_info, records
+from input_pipeline.images.contact_sheet import Shown
 from models.input_form import input_form
 from preflight import first_images
-from input_pipeline.images.contact_sheet import Shown
 from preflight.first_images import FirstStage
 from tests.support import tiny
 from train import config

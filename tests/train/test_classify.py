@@ -451,6 +451,7 @@ def test_a_file_is_seen_upright_and_a_record_as_it_is_stored(exported, capfd):
     def shares(encoded, *, is_record):
         image = Image("a", encoded, None, "a", is_record)
         (found,) = serving.classify(exported[0], [image], top=10)
+        assert isinstance(found, serving.Result)
         return found.top
 
     upright = shares(encoded("PNG"), is_record=False)

@@ -29,7 +29,7 @@ from input_pipeline import dataset_info, preprocess, records
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
-from input_pipeline.preprocess import EvalCrop
+from input_pipeline.preprocess import THE_REFERENCE, EvalCrop
 from tests.input_pipeline.builders import DATA
 from tests.support import plain_crop
 from tests.support.disk import full_disk
@@ -443,7 +443,9 @@ def test_records_are_compared_as_stored_and_files_upright(
     assert predicted[3].sha256 == predictions.digest(photo)
     (tmp_path / "a.jpg").write_bytes(photo)
     model, _ = saved_model.averaged_model(saved(finished[0]), info, str(finished[0]))
-    report, _ = comparison.compare_files(model, exported[0], [f"{tmp_path}/a.jpg"])
+    report, _ = comparison.compare_files(
+        model, exported[0], [f"{tmp_path}/a.jpg"], THE_REFERENCE
+    )
     assert report["images_compared"] == 1
     # Handed over with its note, the record would be turned.
     monkeypatch.setattr(exif, "without_orientation", bytes)
