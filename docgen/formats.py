@@ -17,13 +17,14 @@ def formats(report: Report, note: str) -> str:
     """
     parts = []
     for network in report["networks"]:
+        name = network["network"]
         rows = [_row(row) for row in network["forms"]]
         learnt = [row.get("calibration_images", 0) for row in network["forms"]]
         images = network["forms"][0]["images"]
         labelled = network["forms"][0]["labelled"]
-        scored = "images" if labelled else "photos of no known class"
+        scored = "images" if labelled else "pictures of no known class"
         parts += [
-            f"{network['network']}, {images:,} {scored}, int8 calibrated on "
+            f"{name[0].upper()}{name[1:]}, {images:,} {scored}, int8 calibrated on "
             f"{max(learnt):,} others; differences are the largest to the "
             "SavedModel's, which is sure of an image if one class has half or more; ms "
             "are the median of one image on one core:",

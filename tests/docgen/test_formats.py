@@ -63,6 +63,8 @@ def test_formats():
         ["`savedmodel`", "20,000", "-", *whole, "0", "0", "21.0"],
         ["`onnx`", "18,601", "-", *whole, "1e-05", "2e-06", "18.7"],
     ]
-    assert "digits, 1,000 images, int8 calibrated on 300 others; " in text
-    assert "lite0, 1,000 photos of no known class, int8 calibrated on 0 others" in text
+    assert "Digits, 1,000 images, int8 calibrated on 300 others; " in text
+    assert (
+        "Lite0, 1,000 pictures of no known class, int8 calibrated on 0 others" in text
+    )
     assert text.endswith("\n\nthe note")
