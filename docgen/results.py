@@ -8,9 +8,11 @@ from typing import Any
 
 from benchmarks.support import results
 from common import console
-from docgen import latencies
+from docgen import input_tables, latencies
+from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
+from docgen.input_tables import spread
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -316,10 +318,10 @@ def input_pipeline(report: Report) -> str:
     """Return what an image costs a core of the host."""
     settings, data = report["settings"], report["data"]
     rows = [
-        ("**ours, from record to uint8 batch**", _spread(report, "cpu_ms_per_image")),
+        ("**ours, from record to uint8 batch**", spread(report, "cpu_ms_per_image")),
         *((_STAGES[name], f"{ms:.2f}") for name, ms in report["stages"].items()),
-        ("**the Model Garden's**", _spread(report, "peer_cpu_ms_per_image")),
-        ("**ours / the Model Garden's**", _spread(report, "ratio")),
+        ("**the Model Garden's**", spread(report, "peer_cpu_ms_per_image")),
+        ("**ours / the Model Garden's**", spread(report, "ratio")),
     ]
     return "\n\n".join(
         [
@@ -328,14 +330,11 @@ def input_pipeline(report: Report) -> str:
             f"RandAugment({settings['num_layers']}, {settings['magnitude']}); median "
             f"of {settings['repeats']} interleaved repeats (least to greatest):",
             table(("", "CPU ms"), rows, right=" r"),
+            input_tables.evaluation(report["evaluation"]),
+            input_tables.rounding(report["rounding"], settings["resolution"]),
             note(report, timed=True),
         ]
     )
-
-
-def _spread(report: Report, name: str) -> str:
-    least, most = map(three_digits, report[f"{name}_min_max"])
-    return f"{three_digits(report[name])} ({least} to {most})"
 
 
 def trainer(report: Report) -> str:
@@ -350,7 +349,7 @@ def trainer(report: Report) -> str:
     head = "repeat", "whole run, images/s", "bare step, images/s", "run / step"
     return "\n\n".join(
         [
-            f"A whole run over its bare compiled step: {_spread(report, 'ratio')}.",
+            f"A whole run over its bare compiled step: {spread(report, 'ratio')}.",
             table(head, rows, right="rrrr"),
             note(report, timed=True),
         ]
@@ -459,6 +458,11 @@ def storage(report: Report) -> str:
     return storage_tables.storage(report, note(report))
 
 
+def pretrained(report: Report) -> str:
+    """Return what trained weights say of photos."""
+    return weights_tables.photos(report, note(report))
+
+
 # By the name of the script; docgen.pictures draws the roofline's, too.
 RENDERERS: dict[str, Render] = {
     "scaling": scaling,
@@ -476,6 +480,7 @@ RENDERERS: dict[str, Render] = {
     "install": install,
     "search": search,
     "storage": storage,
+    "pretrained": pretrained,
 }
 
 

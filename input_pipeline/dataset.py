@@ -41,6 +41,9 @@ Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Images decoded under one guard, in one call of a function.
 _GROUP = 32
+# Batches of evaluation that are in the making at a time. One in float32 may have
+# gigabytes, and a core more would hold one more.
+_EVAL_BATCHES = 2
 
 # Which of an image's seeds.
 _CROP, _AUGMENT, _ERASE = range(3)
@@ -262,7 +265,7 @@ def eval_dataset(
     padding = padding.repeat(num_batches * batch_size - share)
     images = groups.unbatch().concatenate(padding)
     groups = images.batch(size, drop_remainder=True)
-    return _batches(groups, batch_size // size, patch_size, layout)
+    return _batches(groups, batch_size // size, patch_size, layout, _EVAL_BATCHES)
 
 
 def _check_size(batch_size: int, resolution: int) -> None:
@@ -411,7 +414,11 @@ def _from_service(
 
 
 def _batches(
-    groups: tf.data.Dataset, per_batch: int, patch_size: int, layout: str
+    groups: tf.data.Dataset,
+    per_batch: int,
+    patch_size: int,
+    layout: str,
+    at_a_time: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Put groups together, in the form that the accelerator wants."""
     options = tf.data.Options()
@@ -427,7 +434,7 @@ def _batches(
     )
     batches = groups.batch(per_batch, drop_remainder=True).map(
         lambda groups: _rearranged(groups, patch_size, layout),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=at_a_time,
         deterministic=True,
     )
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

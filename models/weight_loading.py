@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from models import torch_names
 from models.blocks import FusedMBConv, MBConv
 from models.errors import ModelError, require
 from models.parts import require_built_by_us
@@ -103,7 +104,7 @@ def load_reference(
     averaged: bool = True,
     new_head: bool = False,
 ) -> None:
-    """Load a TF1 checkpoint of the authors' EfficientNet or EfficientNet-X.
+    """Load a TF1 checkpoint of the authors' EfficientNet, EfficientNet-X or V2.
 
     Args:
       model: what `build_model` returned.
@@ -165,8 +166,35 @@ def load_timm(
     _load(
         model,
         by_reference_name(model),
-        _timm_keys(tensors),
-        lambda key: _from_torch(key, np.asarray(tensors[key])),
+        torch_names.timm_keys(tensors),
+        lambda key: torch_names.from_torch(key, np.asarray(tensors[key])),
+        classifier="head/dense/",
+        new_head=new_head,
+        layout=" in TensorFlow's layout",
+    )
+
+
+def load_efficientnet_pytorch(
+    model: keras.Model, tensors: Mapping[str, Any], *, new_head: bool = False
+) -> None:
+    """Load a state dict of efficientnet_lite_pytorch 0.1.0 or efficientnet_pytorch.
+
+    Both have converted the authors' checkpoints: those of the first fit the variants
+    efficientnet-lite0 and so on, those of the second efficientnet-b0 and so on.
+
+    Args:
+      model: what `build_model` returned.
+      tensors: arrays in torch's layout by their names there, whatever the prefix.
+      new_head: leave the classifier as it is, for other classes.
+
+    Raises:
+      ModelError: if the tensors are not the model's.
+    """
+    _load(
+        model,
+        by_reference_name(model),
+        torch_names.efficientnet_pytorch_keys(tensors),
+        lambda key: torch_names.from_torch(key, np.asarray(tensors[key])),
         classifier="head/dense/",
         new_head=new_head,
         layout=" in TensorFlow's layout",
@@ -294,8 +322,11 @@ def _fitting(shapes: Iterable[tuple[int, ...]], but: str) -> str:
     return f"of the table, {' or '.join(fitting) or 'no variant'} would fit"
 
 
-# The authors' names.
-_NETWORK = re.compile(r"(?:^|/)((?:stem|head|blocks_\d+)/.*)")
+# The authors' names. EfficientNetV2's classifier is the model's own, under a scope that
+# TF1's graph calls head_1, for there is a head already.
+_NETWORK = re.compile(
+    r"(?:^|/)((?:stem|head|blocks_\d+)/.*|(?:head_\d+/)?(?P<classifier>dense/.*))"
+)
 _AVERAGE = "/ExponentialMovingAverage"
 _REFERENCE_ROLES = (*_ROLES, "depthwise_kernel")
 
@@ -308,89 +339,9 @@ def _reference_keys(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str
         match = _NETWORK.search(key)
         # What ends otherwise is an optimizer's.
         if match and key.removesuffix(_AVERAGE).split("/")[-1] in _REFERENCE_ROLES:
-            name = match[1].removesuffix(_AVERAGE)
+            own = match["classifier"]
+            name = (f"head/{own}" if own else match[1]).removesuffix(_AVERAGE)
             name = re.sub("(tpu_)?batch_normalization", "tpu_batch_normalization", name)
             keys = averages if key.endswith(_AVERAGE) else plain
-            _add(keys, name, key)
+            torch_names.add(keys, name, key)
     return plain, averages
-
-
-# timm's names.
-_OUTER_LAYERS = {
-    "conv_stem": "stem/conv2d",
-    "bn1": "stem/tpu_batch_normalization",
-    "conv_head": "head/conv2d",
-    "bn2": "head/tpu_batch_normalization",
-    "classifier": "head/dense",
-}
-# One table for its four kinds of block, as none of them has both of a name.
-_BLOCK_LAYERS = {
-    "conv_s2d": "space2depth/conv2d",
-    "bn_s2d": "space2depth/tpu_batch_normalization",
-    "conv_exp": "conv2d",
-    "conv": "conv2d",
-    "conv_pw": "conv2d",
-    "conv_dw": "depthwise_conv2d",
-    "conv_pwl": "conv2d_1",
-    "bn1": "tpu_batch_normalization",
-    "bn2": "tpu_batch_normalization_1",
-    "bn3": "tpu_batch_normalization_2",
-    "se.conv_reduce": "se/conv2d",
-    "se.conv_expand": "se/conv2d_1",
-}
-_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
-_BATCH_NORM_ROLES = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
-
-
-def _timm_keys(names: Iterable[str]) -> dict[str, str]:
-    """Return the keys by the reference's name."""
-    names = [name for name in names if not name.endswith("num_batches_tracked")]
-    stems = [name for name in names if name.endswith("conv_stem.weight")]
-    require(bool(stems), "there is no conv_stem.weight as in timm's EfficientNets")
-    prefix = stems[0].removesuffix("conv_stem.weight")
-    keys = {key.removeprefix(prefix): key for key in names if key.startswith(prefix)}
-    # timm numbers the blocks of each stage anew; the reference has no stages.
-    places = {match.groups() for match in map(_TIMM_BLOCK.match, keys) if match}
-    in_order = sorted(places, key=lambda place: tuple(map(int, place)))
-    numbers = {place: i for i, place in enumerate(in_order)}
-    found: dict[str, str] = {}
-    for name, key in keys.items():
-        _add(found, _name_of_timm(name, numbers), key)
-    return found
-
-
-def _name_of_timm(name: str, numbers: Mapping[tuple[str, ...], int]) -> str:
-    """Return the reference's name for timm's, or timm's own where there is none."""
-    match = _TIMM_BLOCK.match(name)
-    scope = f"blocks_{numbers[match.groups()]}/" if match else ""
-    layer, _, role = name[match.end() if match else 0 :].rpartition(".")
-    layer = (_BLOCK_LAYERS if match else _OUTER_LAYERS).get(layer)
-    if layer is None:
-        return name
-    if "batch_normalization" in layer:
-        role = _BATCH_NORM_ROLES.get(role, role)
-    elif role == "weight":
-        role = "depthwise_kernel" if layer == "depthwise_conv2d" else "kernel"
-    return f"{scope}{layer}/{role}"
-
-
-def _from_torch(key: str, value: np.ndarray) -> np.ndarray:
-    """Return a tensor in TensorFlow's layout."""
-    if value.ndim == 2:
-        return value.T
-    if value.ndim == 4:
-        # [outputs, inputs, height, width]; a depthwise one has no inputs but itself.
-        depthwise = key.endswith("conv_dw.weight")
-        return value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-    return value
-
-
-def _add(keys: dict[str, str], name: str, key: str) -> None:
-    """Note a key by its name."""
-    require(name not in keys, f"{keys.get(name)} and {key} are both {name}")
-    keys[name] = key

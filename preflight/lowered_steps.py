@@ -1,6 +1,7 @@
 """The steps of a run as StableHLO: what its devices would be given, without them."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from train.experiment import Experiment
 from train.numerics.precision import refuse_on_tpus
 from train.stage_rows import BASE_STAGE, Stage
 from train.trainer import Trainer
+
+_LANES = 128  # of a TPU's registers
 
 
 class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
@@ -128,7 +131,21 @@ class LoweredSteps:
             if "tf2xla conversion failed" not in str(error):
                 raise
             raise CannotLower(str(error)) from error
-        return LoweredStep(text.encode(), images, form.resolution)
+        taken = _device_bytes(form, images, pixels)
+        return LoweredStep(text.encode(), images, form.resolution, taken)
+
+
+def _device_bytes(form: InputForm, images: int, pixels: str) -> int:
+    """Return what images take of a TPU's HBM.
+
+    The innermost axis fills whole lanes: NHWC lies there as NCHW, HWCN as it is.
+    """
+    height, width, channels = form.image_shape
+    sides = [images, channels, height, width]
+    if form.layout == "HWCN":
+        sides = [height, width, channels, images]
+    sides[-1] = _LANES * math.ceil(sides[-1] / _LANES)
+    return math.prod(sides) * tf.as_dtype(pixels).size
 
 
 def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:

@@ -84,11 +84,13 @@ class LoweredStep:
       stablehlo: of TensorFlow's bridge for the CPU, as text.
       images: of a replica, a step.
       resolution: of these, in pixels.
+      image_bytes: of a device's HBM that these take; 0 where nobody has counted.
     """
 
     stablehlo: bytes
     images: int
     resolution: int
+    image_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,9 +135,11 @@ class StepReport:
         return None if self.compilation is None else self.compilation.memory
 
     @property
-    def argument_bytes(self) -> int:
-        """Of what the program is given; 0 where that is not known."""
-        return 0 if self.memory is None else self.memory.arguments
+    def variable_bytes(self) -> int:
+        """Of what the program is given but for images; 0 where that is not known."""
+        if self.memory is None or self.lowered is None:
+            return 0
+        return self.memory.arguments - self.lowered.image_bytes
 
     @property
     def needed_bytes(self) -> int | None:

@@ -93,10 +93,11 @@ class StepAnalyser:
     ) -> StepReport:
         """Count what stays in HBM while an evaluation runs, as the optimizer's slots.
 
-        That is what the update's arguments have more than the evaluation's.
+        That is what the update's arguments have more than the evaluation's, but for
+        images, of which one of the two at a time is there.
         """
-        most = max(step.argument_bytes for step in training)
-        resident = max(0, most - evaluation.argument_bytes)
+        most = max(step.variable_bytes for step in training)
+        resident = max(0, most - evaluation.variable_bytes)
         if evaluation.problem or not resident:
             return evaluation
         evaluation = dataclasses.replace(evaluation, resident_bytes=resident)

@@ -1,5 +1,6 @@
-"""Classify images with an exported SavedModel; needs TensorFlow only.
+"""Classify images with an exported SavedModel, or with weights that others trained.
 
+    python -m train.classify --pretrained=efficientnet-lite0 photo.jpg folder ...
     python -m train.classify --export_dir=runs/mnist/export photo.jpg folder ...
     python -m train.classify --export_dir=runs/mnist/export photos --output=table.csv
     python -m train.classify --export_dir=runs/mnist/export --tfrecords='DIR/*'
@@ -8,6 +9,9 @@ WebPs, BMPs, GIFs, TIFFs and PNMs are converted as prepare does it; JPEGs and PN
 the SavedModel's own. Of a folder, all images in it and below it are classified. What
 cannot be is named on standard error, and hides nothing else; so is a JPEG of which a
 part is lost.
+
+{PRETRAINED} It
+prints five classes an image, --export_dir one; --top_k says another number.
 
 --output writes a row an image: its file, its label, the likeliest classes with their
 probabilities, and the problem if there is one. A photo has a label where its folder is
@@ -19,14 +23,18 @@ image or a record could not be classified.
 """
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from common import cli, console, files
 from common.errors import Status, UserError
 from train.exports import tables
+from train.weights import flags
+
+_TOP = 5  # classes of an image in a table, and of what weights alone say
 
 
 def _table(text: str) -> str:
@@ -54,13 +62,9 @@ def _written(path: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("train.classify", __doc__)
-    parser.add_argument(
-        "--export_dir",
-        type=cli.weights_path,
-        required=True,
-        help="what train.export wrote",
-    )
+    said = (__doc__ or "").format(PRETRAINED=flags.HELP)
+    parser = cli.parser("train.classify", said)
+    flags.add(parser, "--export_dir", "what train.export wrote")
     parser.add_argument(
         "--tfrecords", type=cli.path, help="pattern of TFRecords to classify"
     )
@@ -78,9 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top_k",
         type=cli.positive,
-        default=5,
         metavar="K",
-        help="likeliest classes in a row of it (%(default)s)",
+        help="likeliest classes to print, and in a row of it (5)",
     )
     parser.add_argument(
         "files", type=cli.local_path, nargs="*", help="images, or folders of them"
@@ -93,21 +96,61 @@ def main(arguments: argparse.Namespace) -> Status:
     """Classify, and print a line an image."""
     if bool(arguments.tfrecords) == bool(arguments.files):
         raise UserError("name image files or --tfrecords, one of the two")
+    flags.check(arguments, "--export_dir")
+    if arguments.tfrecords and arguments.pretrained is not None:
+        raise UserError("--tfrecords goes with --export_dir: name image files")
     return _of_records(arguments) if arguments.tfrecords else _of_files(arguments)
 
 
-def _of_files(arguments: argparse.Namespace) -> Status:
+class _Model(NamedTuple):
+    """What classifies files.
+
+    Attributes:
+      classify: as `serving.classify`, without its folder.
+      names: of the classes.
+      offset: the label of class 0.
+    """
+
+    classify: Callable[..., Iterator[Any]]
+    names: Callable[[], Sequence[str]]
+    offset: int
+
+
+def _load(arguments: argparse.Namespace) -> _Model:
     # It takes seconds to import: only once the flags are right.
     from train import serving
+
+    if arguments.pretrained is None:
+        export_dir = arguments.export_dir
+        return _Model(
+            functools.partial(serving.classify, export_dir),
+            functools.partial(serving.read_names, export_dir),
+            serving.read_labels(export_dir).offset if arguments.output else 0,
+        )
+    from train import datasets
+    from train.exports.saved_model import Servable
+    from train.weights import classifiers
+
+    path = arguments.pretrained
+    network = classifiers.describe(
+        path, variant=arguments.variant, labels=arguments.labels or ""
+    )
+    model = classifiers.load(path, network)
+    crop = datasets.authors_crop(network.variant, model.input_shape[1])
+    signature = Servable(model, network.names, crop).image_bytes
+    return _Model(
+        functools.partial(serving.classify_by, signature), lambda: network.names, 0
+    )
+
+
+def _of_files(arguments: argparse.Namespace) -> Status:
+    model = _load(arguments)
     from train.exports import image_files
 
-    export_dir = arguments.export_dir
     images = image_files.read_files(arguments.files)
     if arguments.output:
-        first = serving.read_labels(export_dir).offset
-        names = serving.read_names(export_dir)
-        images = image_files.label_by_folder(images, names, first)
-    _, unusable = _classified(arguments, images, arguments.show)
+        images = image_files.label_by_folder(images, model.names(), model.offset)
+    _, unusable = _classified(arguments, model, images, arguments.show)
     return Status.MISTAKE if unusable else Status.OK
 
 
@@ -120,7 +163,8 @@ def _of_records(arguments: argparse.Namespace) -> Status:
     serving.warn_of_other_classes(export_dir, pattern)
     images = image_files.read_tfrecords(pattern, serving.read_labels(export_dir).fields)
     most = 10 if arguments.show is None else arguments.show
-    results, unusable = _classified(arguments, images, most)
+    model = _load(arguments)
+    results, unusable = _classified(arguments, model, images, most)
     agrees = serving.summarize(results, expected)
     if not agrees:
         console.say("the SavedModel predicts other classes than the trainer did")
@@ -130,7 +174,10 @@ def _of_records(arguments: argparse.Namespace) -> Status:
 
 
 def _classified(
-    arguments: argparse.Namespace, images: Iterable[Any], most: int | None
+    arguments: argparse.Namespace,
+    model: _Model,
+    images: Iterable[Any],
+    most: int | None,
 ) -> tuple[list[Any], int]:
     """Say what images are, and write the table if one is asked for.
 
@@ -139,15 +186,19 @@ def _classified(
     """
     from train import serving
 
-    export_dir, path = arguments.export_dir, arguments.output
+    path = arguments.output
+    top = arguments.top_k or (1 if arguments.pretrained is None else _TOP)
+    names = model.names() if path or top > 1 else ()
     if not path:
-        return serving.show(serving.classify(export_dir, images), most=most)
+        found = model.classify(images, top=top)
+        return serving.show(found, most=most, top=top, names=names)
     if "://" in path:  # of a disk, the flag has told
         _refuse_foreign(path)
-    names, rows = serving.read_names(export_dir), []
-    found = serving.classify(export_dir, images, top=arguments.top_k)
-    shown = serving.show(serving.recorded(found, names, rows), most=most)
-    _write_table(path, rows, names)
+    rows: list[tables.Row] = []
+    found = model.classify(images, top=arguments.top_k or _TOP)
+    found = serving.recorded(found, names, rows)
+    shown = serving.show(found, most=most, top=top, names=names)
+    _write_table(path, rows, list(names))
     return shown
 
 

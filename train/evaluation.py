@@ -17,9 +17,14 @@ from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
-from train import losses, metrics, pretrained, run_data, state
+from train import losses, metrics, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
-from train.datasets import eval_dataset, reads_in_file_order
+from train.datasets import (
+    authors_crop,
+    eval_crop,
+    eval_dataset,
+    reads_in_file_order,
+)
 from train.distribution import slices
 from train.distribution.processes import Processes, input_hosts
 from train.experiment import Experiment
@@ -30,6 +35,7 @@ from train.settings import data_changes
 from train.small_data import early_stopping, held_out
 from train.telemetry.telemetry import Telemetry
 from train.telemetry.writers import read_lines
+from train.weights import pretrained
 
 SCORES = tuple(
     f"{who}{what}" for who in ("", "ema_") for what in ("loss", "top1", "top5")
@@ -55,7 +61,7 @@ def restore_into(models: Mapping[str, keras.Model], path: str) -> None:
 def load_models(
     experiment: Experiment,
     info: DatasetInfo,
-    model_dir: str,
+    model_dir: str | None,
     keys: Iterable[str] = ("", "ema_"),
     *,
     step: int | None = None,
@@ -68,7 +74,8 @@ def load_models(
     Args:
       experiment: of the run.
       info: of its data.
-      model_dir: of the run, or its folder of the best checkpoint.
+      model_dir: of the run, or its folder of the best checkpoint; None where there is
+        no run, but `experiment.pretrained`.
       keys: of the models.
       step: whose checkpoint to take, there or in `best/`, instead of the newest.
 
@@ -77,19 +84,33 @@ def load_models(
         one is of another run.
       Restart: the storage does not answer now.
     """
+    if model_dir is None:
+        return _pretrained_models(experiment, info, keys)
     path = None if step is None else directory.at_step(model_dir, step)
     ownership.refuse_foreign(model_dir if path is None else path.rpartition("/")[0])
+    if (
+        path is None
+        and experiment.pretrained is not None
+        and not directory.list_checkpoints(model_dir)
+    ):
+        return _pretrained_models(experiment, info, keys)
     models = build_models(experiment, info, keys)
     if path is not None:
         restore_into(models, path)
         return models, path, bundle.step(path)
-    if not directory.list_checkpoints(model_dir) and experiment.pretrained is not None:
-        for model in models.values():
-            pretrained.load_into(experiment, model)
-        return models, f"pretrained {experiment.pretrained}", 0
     load = functools.partial(restore_into, models)
     path, _ = directory.load_newest(model_dir, load)
     return models, path, bundle.step(path)
+
+
+def _pretrained_models(
+    experiment: Experiment, info: DatasetInfo, keys: Iterable[str]
+) -> tuple[dict[str, keras.Model], str, int]:
+    """Return models with the weights that the training would start from."""
+    models = build_models(experiment, info, keys)
+    for model in models.values():
+        pretrained.load_into(experiment, model)
+    return models, f"pretrained {experiment.pretrained}", 0
 
 
 class Evaluator(orbit.StandardEvaluator):
@@ -253,6 +274,12 @@ def _described_data(scores: Mapping[str, Any]) -> str:
     )
 
 
+def crop_summary(experiment: Experiment, model: keras.Model) -> dict[str, Any]:
+    """Return what the evaluation made of photos, as an answer says it."""
+    crop = eval_crop(experiment, input_form(model).resolution)
+    return {"eval_crop": dict(vars(crop))}
+
+
 def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> str:
     """Return the file of the scores that somebody has asked for.
 
@@ -260,7 +287,8 @@ def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> s
       model_dir: of the run.
       answer: of which checkpoint, as `load_models` calls it, and in what form.
       data: on which images. Others have another file, as other weights, another
-        resolution and another precision do; the same question has the same.
+        resolution, another precision and another crop do; the same question has the
+        same.
     """
     checkpoint = answer["checkpoint"]
     weights = checkpoint.rpartition("/")[2]
@@ -269,7 +297,11 @@ def answer_path(model_dir: str, answer: Mapping[str, Any], data: SplitData) -> s
         weights = f"pretrained-{path[: run_data.SHOWN]}"
     split = re.sub(r"[^\w.-]+", "_", data.split)
     digest = (data.digest or data.layout)[: run_data.SHOWN]
-    parts = (weights, split, f"{answer['resolution']}px", answer["precision"], digest)
+    size = answer["resolution"]
+    parts = [weights, split, f"{size}px", answer["precision"]]
+    if answer["eval_crop"] != vars(authors_crop(answer["variant"], size)):
+        parts += [f"{value}" for value in answer["eval_crop"].values()]
+    parts.append(digest)
     return f"{model_dir}/{directory.EVALUATIONS}/{'-'.join(parts)}.json"
 
 

@@ -263,7 +263,7 @@ class Experiment:
     pretrained: str | None = setting(
         optional(Rule(checks.PATH.holds, "a path", of_path=True)),
         "file or folder of the weights that a fresh run starts from, see "
-        "train.pretrained.load; None starts from random ones",
+        "train.weights.pretrained.load; None starts from random ones",
         default=None,
     )
     pretrained_averages: bool = setting(

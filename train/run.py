@@ -11,7 +11,7 @@ from common import gfiles
 from common.console import say, warn
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo, load_info
-from train import ema, evaluation, pretrained, run_data, run_folder, state
+from train import ema, evaluation, run_data, run_folder, state
 from train.checkpoints import directory, ownership
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
@@ -38,6 +38,7 @@ from train.telemetry import summary as summaries
 from train.telemetry.profiler import Profiler
 from train.telemetry.progress import Progress
 from train.telemetry.telemetry import Telemetry
+from train.weights import pretrained
 
 _SLOW = 4.0  # how much longer than others a phase may take that compiles or evaluates
 
@@ -249,6 +250,7 @@ def evaluate(
     answer = {
         **summaries.model_summary(experiment, models["ema_"], at),
         "precision": experiment.precision,
+        **evaluation.crop_summary(experiment, models["ema_"]),
         **scores,
     }
     if processes.is_chief:

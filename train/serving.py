@@ -73,6 +73,20 @@ def classify(
       UserError: there is no such SavedModel.
     """
     model, offset = load_signature(export_dir), read_labels(export_dir).offset
+    yield from classify_by(model, images, top=top, offset=offset)
+
+
+def classify_by(
+    model: Any, images: Iterable[Image | Unusable], *, top: int = 1, offset: int = 0
+) -> Iterator[Result | Unusable]:
+    """Run a function on batches of images.
+
+    Args:
+      model: as the signature of `load_signature`.
+      images: as of `classify`, as `top` is.
+      top: how many of the likeliest classes a result has; fewer if there are not many.
+      offset: the label of class 0.
+    """
     images = iter(images)
     while batch := list(itertools.islice(images, BATCH_SIZE)):
         found = iter(_run(model, [one for one in batch if isinstance(one, Image)]))
@@ -122,10 +136,6 @@ def recorded(
       names: of the classes; one beyond them goes by its number, as in the SavedModel.
       rows: to be filled.
     """
-
-    def name(class_id: int) -> str:
-        return names[class_id] if class_id < len(names) else str(class_id)
-
     for one in found:
         if isinstance(one, Unusable):
             rows.append(Row(one.place, None, (), one.reason))
@@ -134,12 +144,16 @@ def recorded(
             rows.append(
                 Row(
                     one.place,
-                    None if label is None else name(label),
-                    tuple((name(class_id), share) for class_id, share in one.top),
+                    None if label is None else _name(names, label),
+                    tuple((_name(names, i), share) for i, share in one.top),
                     f"damaged: {one.damage}" if one.damage else "",
                 )
             )
         yield one
+
+
+def _name(names: Sequence[str], class_id: int) -> str:
+    return names[class_id] if class_id < len(names) else str(class_id)
 
 
 def _run(model: Any, images: Sequence[Image]) -> list[_Decoded | None]:
@@ -169,13 +183,19 @@ def _outputs(model: Any, images: Sequence[Image]) -> list[dict[str, Any]] | None
 
 
 def show(
-    found: Iterable[Result | Unusable], *, most: int | None = None
+    found: Iterable[Result | Unusable],
+    *,
+    most: int | None = None,
+    top: int = 1,
+    names: Sequence[str] = (),
 ) -> tuple[list[Result], int]:
     """Print a line an image, and to standard error why one is unusable or in doubt.
 
     Args:
       found: what `classify` yields.
       most: how many results to print; None for all.
+      top: how many of a result's likeliest classes.
+      names: of the classes; of the first one the result knows it.
 
     Returns:
       All results, and how many are unusable.
@@ -193,8 +213,10 @@ def show(
                 f"({one.damage}); it is classified all the same"
             )
         if most is None or len(results) <= most:
-            name = f"{one.prediction.filename}: {one.class_name}"
-            print(f"{escaped(name)} ({one.probability:.1%})")
+            shown = [(one.class_name, one.probability)]
+            shown += [(_name(names, i), share) for i, share in one.top[1:top]]
+            classes = ", ".join(f"{name} ({share:.1%})" for name, share in shown)
+            print(escaped(f"{one.prediction.filename}: {classes}"))
     return results, unusable
 
 

@@ -7,6 +7,8 @@ SHUFFLE_BUFFER = 1024
 PEERS = ("model_garden",)
 # The pipelines: all of it, what ends at a stage, and the making of batches by itself.
 WHOLE, BATCHING = "whole", "batch"
+# Of evaluation, by the type of its pixels.
+EVALUATIONS = {"float32": "evaluation float32", "uint8": "evaluation uint8"}
 PREFIXES = ("read", "parse", "decode_crop", "resize", "flip", "augment")
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from benchmarks.support.input_case import (
     BATCH,
     BATCHING,
+    EVALUATIONS,
     SHUFFLE_BUFFER,
     WHOLE,
     InputSettings,
@@ -123,6 +124,9 @@ class _Ours(_Side):
             return self._whole(), BATCH
         if name == BATCHING:
             return self._batching(), BATCH
+        for pixels, evaluation in EVALUATIONS.items():
+            if name == evaluation:
+                return self._evaluation(pixels), BATCH
         return self._prefix(name), self._group
 
     def _whole(self) -> tf.data.Dataset:
@@ -138,6 +142,16 @@ class _Ours(_Side):
             augment=self._augment if settings.augments else None,
             shuffle_buffer=SHUFFLE_BUFFER,
         )
+
+    def _evaluation(self, pixels: str) -> tf.data.Dataset:
+        settings = self.settings
+        return dataset.eval_dataset(
+            data_dir=settings.data_dir,
+            split=settings.split,
+            resolution=settings.resolution,
+            batch_size=BATCH,
+            pixels=pixels,
+        ).repeat()
 
     def _batching(self) -> tf.data.Dataset:
         """Put images that are decoded already into batches, as train_dataset does."""

@@ -157,6 +157,40 @@ INPUT = {
     "stages": {"decode_crop": 0.84, "augment": 0.46},
     "settings": {"resolution": 224, "num_layers": 2, "magnitude": 10, "repeats": 7},
     "data": {"mean_pixels": 187500, "mean_bytes": 92100},
+    "evaluation": {
+        "float32": {
+            "cpu_ms_per_image": 1.4,
+            "cpu_ms_per_image_min_max": [1.3, 1.5],
+            "bytes_per_image": 602_112,
+        },
+        "uint8": {
+            "cpu_ms_per_image": 1.25,
+            "cpu_ms_per_image_min_max": [1.2, 1.3],
+            "bytes_per_image": 150_528,
+        },
+        "ratio": 1.12,
+        "ratio_min_max": [1.1, 1.2],
+    },
+    "rounding": {
+        "photos": ["cat", "dog"],
+        "nearest": {"largest": 22.69, "largest_inside": 0.5, "mean": 0.126},
+        "fraction_dropped": {"largest": 22.69, "largest_inside": 1.0, "mean": 0.251},
+        "logits": {
+            "network": "lite",
+            "resolution": 224,
+            "largest": 12.24,
+            "nearest": {
+                "largest_difference": 0.0607,
+                "mean_difference": 0.0059,
+                "same_class": 2,
+            },
+            "fraction_dropped": {
+                "largest_difference": 0.151,
+                "mean_difference": 0.0105,
+                "same_class": 1,
+            },
+        },
+    },
     **COMMON,
 }
 TRAINER = {
@@ -190,6 +224,30 @@ SEARCH = {
     "rows": [
         sampler("ageing evolution", 16, 0.0683, 1234, streams=_STREAMS),
         sampler("random", 0, 9.5, None),
+    ],
+    **COMMON,
+}
+PRETRAINED = {
+    "benchmark": "pretrained",
+    "networks": [
+        {
+            "name": name,
+            "images": 2,
+            "largest_logit": 12.34,
+            "largest_difference": difference,
+            "torch_float32_difference": difference,
+            "same_first_class": same,
+        }
+        for name, difference, same in (("lite0", 1.26e-5, 2), ("lite1", None, None))
+    ],
+    "photos": [
+        {
+            "photo": "a.png",
+            "classes": {
+                "lite0": [["tabby", 0.41], ["lynx", 0.0149]],
+                "lite1": [["lynx", 0.5], ["tabby", 0.4]],
+            },
+        }
     ],
     **COMMON,
 }
@@ -247,6 +305,7 @@ REPORTS = {
         **COMMON,
     },
     "storage": {**test_storage.REPORT, **COMMON},
+    "pretrained": PRETRAINED,
 }
 
 
@@ -306,6 +365,18 @@ def test_roofline():
     ]
 
 
+def test_pretrained():
+    assert cells(results.pretrained(PRETRAINED)) == [
+        ["photo", "lite0, five of 1,000", "lite1, first"],
+        ["---", "---", "---"],
+        ["a.png", "tabby 0.410, lynx 0.015", "lynx 0.500"],
+        ["network", "largest logit", "ours", "torch's float32", "same class"],
+        ["---", "---:", "---:", "---:", "---:"],
+        ["lite0", "12.3", "1.3e-05", "1.3e-05", "2 of 2"],
+        ["lite1", "12.3", "-", "-", "-"],
+    ]
+
+
 def test_models():
     rows = cells(results.models(MODELS))[2:]
     assert rows[2] == [
@@ -319,6 +390,9 @@ def test_models():
     ]
 
 
+_OF_LOGITS = "logits: largest", "mean", "same class"
+
+
 def test_input():
     text = results.input_pipeline(INPUT)
     assert "187,500 pixels in 92 kB to 224 px with RandAugment(2, 10)" in text
@@ -328,7 +402,26 @@ def test_input():
         ["RandAugment", "0.46"],
         ["**the Model Garden's**", "4.69 (4.50 to 5.00)"],
         ["**ours / the Model Garden's**", "0.435 (0.410 to 0.440)"],
+        ["evaluation, from record to batch", "CPU ms", "kB to the device"],
+        ["---", "---:", "---:"],
+        ["`pixels = 'float32'`", "1.40 (1.30 to 1.50)", "602"],
+        ["`pixels = 'uint8'`", "1.25 (1.20 to 1.30)", "151"],
+        [*("", "largest", "with clipping", "mean"), *_OF_LOGITS],
+        ["---", *["---:"] * 6],
+        [
+            *("rounded to the nearest level", "0.5", "22.7", "0.126"),
+            *("0.0607", "0.00590", "2 of 2"),
+        ],
+        [
+            *("its fraction dropped", "1", "22.7", "0.251"),
+            *("0.151", "0.0105", "1 of 2"),
+        ],
     ]
+    assert "float32 over uint8 is 1.12 (1.10 to 1.20) in time" in text
+    assert "on cat, dog at 224 px, and in logits of `lite`, the largest" in text
+    lost = {k: v for k, v in INPUT["rounding"].items() if k != "logits"}
+    without = results.input_pipeline({**INPUT, "rounding": lost})
+    assert cells(without)[-1] == ["its fraction dropped", "1", "22.7", "0.251"]
 
 
 def test_trainer():

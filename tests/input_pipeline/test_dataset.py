@@ -33,15 +33,19 @@ def flat(batches) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(images), np.concatenate(labels)
 
 
-def test_batches_are_static_uint8_images_and_labels_from_zero(tiny):
-    want = {
-        "image": tf.TensorSpec([23, 16, 16, 3], tf.uint8),
-        "label": tf.TensorSpec([23], tf.int32),
-    }
+def test_batches_are_static_and_labels_from_zero(tiny):
+    def spec(dtype: tf.DType) -> dict:
+        return {
+            "image": tf.TensorSpec([23, 16, 16, 3], dtype),
+            "label": tf.TensorSpec([23], tf.int32),
+        }
+
     trained = train(tiny, batch_size=23)
-    assert trained.element_spec == want
-    batches = dataset.eval_dataset(data_dir=tiny, resolution=16, batch_size=23)
-    assert batches.element_spec == want
+    assert trained.element_spec == spec(tf.uint8)
+    options = {"data_dir": tiny, "resolution": 16, "batch_size": 23}
+    assert dataset.eval_dataset(**options).element_spec == spec(tf.float32)
+    rounded = dataset.eval_dataset(**options, pixels="uint8")
+    assert rounded.element_spec == spec(tf.uint8)
     _, labels = flat(trained.take(1))
     assert np.bincount(labels).tolist() == [5, 5, 5, 4, 4]  # 23 records, value % 5
 
@@ -67,8 +71,10 @@ def test_crop_options_reach_the_image(tiny):
     options = {"area_range": (0.99, 1.0), "aspect_ratio_range": (1.333, 1.334)}
     images, _ = flat(train(tiny, batch_size=23, flip=False, **options).take(1))
     # The full 24 x 32 image never counts as a crop: all are the evaluation image.
+    rounded = preprocess.EvalCrop(pixels="uint8")
     wanted = [
-        preprocess.eval_image(tf.constant(jpeg(i)), 16).numpy() for i in range(23)
+        preprocess.eval_image(tf.constant(jpeg(i)), 16, rounded).numpy()
+        for i in range(23)
     ]
     same = [any((image == want).all() for want in wanted) for image in images]
     assert sum(same) > 5
@@ -127,7 +133,7 @@ def expected(tiny):
 def test_images_in_another_form_are_the_same_pixels(tiny, expected, patch_size, layout):
     (found,) = evaluate(tiny, batch_size=10, patch_size=patch_size, layout=layout)
     image = found["image"]
-    assert image.dtype == tf.uint8
+    assert image.dtype == tf.float32
     if layout == "HWCN":
         image = tf.transpose(image, [3, 0, 1, 2])
     assert image.shape == (10, 16 // patch_size, 16 // patch_size, 3 * patch_size**2)
@@ -161,6 +167,20 @@ def test_unknown_layout(tiny):
         UserError, match="layout = 'NCHW': it has to be 'NHWC' or 'HWCN'"
     ):
         evaluate(tiny, layout="NCHW")
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ({"pixels": "float16"}, "it has to be 'float32' or 'uint8'"),
+        ({"resize": "nearest"}, "'bicubic', 'bilinear' or 'bilinear_half_pixels'"),
+        ({"crop_fraction": 87.5}, "0.01 to 1, or 'squash'; 87.5 % is 0.875"),
+        ({"crop_fraction": "none"}, "a number from 0.01 to 1, or 'squash'"),
+    ],
+)
+def test_a_crop_that_there_is_not(tiny, setting, what):
+    with pytest.raises(UserError, match=what):
+        evaluate(tiny, **setting)
 
 
 def test_too_few_batches_are_refused(tiny):
@@ -223,10 +243,32 @@ def test_erasing_comes_behind_augmenting_on_a_seed_of_its_own(tiny):
 
         return function
 
-    plain, _ = flat(train(tiny).take(1))
+    plain, _ = flat(train(tiny, augment=lambda image, seed: image).take(1))
     images, _ = flat(train(tiny, augment=paint(100), erase=paint(7)).take(1))
     np.testing.assert_array_equal(images, (plain // 2 + 100) // 2 + 7)
     assert seeds[0] is not seeds[1]
+
+
+def test_only_what_is_augmented_loses_the_fraction_of_a_level(tiny):
+    """As in the reference; what is not, is rounded, also before it is erased."""
+    rounded, _ = flat(train(tiny, batch_size=23).take(1))
+    erased, _ = flat(train(tiny, batch_size=23, erase=unchanged).take(1))
+    dropped, _ = flat(train(tiny, batch_size=23, augment=unchanged).take(1))
+    np.testing.assert_array_equal(erased, rounded)
+    assert set(np.unique(rounded.astype(int) - dropped)) == {0, 1}
+
+
+def unchanged(image, seed):
+    return image
+
+
+def test_the_resize_of_training_is_a_setting(tiny):
+    images = [
+        flat(train(tiny, batch_size=23, resize=resize).take(1))[0]
+        for resize in (None, "bicubic", "bilinear", "bilinear_half_pixels")
+    ]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert len(np.unique([image.tobytes() for image in images])) == 3
 
 
 def test_as_many_images_are_decoded_at_once_as_there_are_cores(tiny):

@@ -9,31 +9,11 @@ from PIL import Image
 
 from input_pipeline import preprocess
 from tests.input_pipeline.builders import DATA, jpeg
-
-PHOTOS = ["astronaut", "camera", "cat", "coffee"]  # camera is a grey JPEG
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    with np.load(DATA / "preprocess_eval.npz") as arrays:
-        return dict(arrays)
+from tests.support import plain_crop
 
 
 def read(photo: str) -> bytes:
     return (DATA / f"{photo}.jpg").read_bytes()
-
-
-@pytest.mark.parametrize("photo", PHOTOS)
-def test_evaluation_equals_the_reference_bit_for_bit(golden, photo):
-    want = golden[f"{photo}_eval224"]
-    eager = preprocess.eval_pixels(tf.constant(read(photo)), 224)
-    np.testing.assert_array_equal(eager, want)
-    mapped = tf.data.Dataset.from_tensors(read(photo)).map(
-        lambda b: preprocess.eval_image(b, 224)
-    )
-    assert mapped.element_spec == tf.TensorSpec([224, 224, 3], tf.uint8)
-    pixels = next(mapped.as_numpy_iterator())
-    np.testing.assert_array_equal(pixels, np.clip(want, 0, 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -65,19 +45,30 @@ def test_the_same_pixels_as_png_in_any_colour_space():
     window = preprocess.central_window(tf.constant([40, 50, 3]), 32).numpy()
     top, left, side, _ = window
     cropped = images[1][top : top + side, left : left + side]
-    want = np.clip(preprocess.resize(tf.constant(cropped), 32), 0, 255)
+    want = preprocess.resize(tf.constant(cropped), 32)
     for result in results:
-        np.testing.assert_array_equal(result, want.astype(np.uint8))
+        np.testing.assert_array_equal(result, want)
 
 
-def test_to_uint8_clips_and_drops_the_fraction():
-    whole = np.arange(-3, 300, dtype=np.float32)
+def floats_around_levels() -> np.ndarray:
+    whole = np.arange(-3, 300, 0.5, dtype=np.float32)
     below, above = (np.nextafter(whole, np.float32(end)) for end in (-1e9, 1e9))
     between = np.random.RandomState(0).uniform(-50, 310, 100_000).astype(np.float32)
     tiny = np.array([-0.0, 1e-45, -1e-45, 0.49999997, -1e9, 1e9], np.float32)
-    pixels = np.concatenate([whole, below, above, whole + 0.5, between, tiny])
+    return np.concatenate([whole, below, above, between, tiny])
+
+
+def test_to_uint8_clips_and_drops_the_fraction():
+    pixels = floats_around_levels()
     want = np.clip(pixels, 0, 255).astype(np.uint8)
     np.testing.assert_array_equal(preprocess.to_uint8(tf.constant(pixels)), want)
+
+
+def test_nearest_uint8_clips_and_rounds_halves_up():
+    pixels = floats_around_levels()
+    # The half is added in float32, which makes 1 of the last number below 1/2.
+    want = np.floor(np.clip(pixels + np.float32(0.5), 0, 255)).astype(np.uint8)
+    np.testing.assert_array_equal(preprocess.nearest_uint8(tf.constant(pixels)), want)
 
 
 def test_bytes_inside_a_map_fn_as_the_exported_model_calls_it():
@@ -85,7 +76,7 @@ def test_bytes_inside_a_map_fn_as_the_exported_model_calls_it():
     images = tf.map_fn(
         lambda b: preprocess.eval_image(b, 16),
         tf.constant([jpeg(0), png]),
-        fn_output_signature=tf.TensorSpec([16, 16, 3], tf.uint8),
+        fn_output_signature=tf.TensorSpec([16, 16, 3], tf.float32),
     )
     assert images.shape == [2, 16, 16, 3]
 
@@ -121,6 +112,30 @@ def test_the_central_window_where_no_crop_fits():
     crops = windows([40, 400, 3], 20, area_range=(0.9, 1.0))
     central = preprocess.central_window(tf.constant([40, 400, 3]), 224).numpy()
     assert (crops == central).all()
+
+
+def test_a_training_image_is_quantized_and_resized_as_it_is_told():
+    encoded, seed = tf.constant(read("cat")), tf.constant([3, 4])
+
+    def image(**options) -> np.ndarray:
+        return preprocess.train_image(encoded, 48, seed, flip=False, **options).numpy()
+
+    window = preprocess.random_window(
+        preprocess.jpeg_shape(encoded),
+        48,
+        seed,
+        area_range=(0.08, 1.0),
+        aspect_ratio_range=(3 / 4, 4 / 3),
+    )
+    part = tf.image.decode_and_crop_jpeg(encoded, window, channels=3).numpy()
+    exact = np.clip(plain_crop.bicubic(part, 48), 0, 255)
+    np.testing.assert_array_equal(image(), exact.astype(np.uint8))
+    nearest = image(quantize=preprocess.nearest_uint8)
+    np.testing.assert_array_equal(nearest, np.floor(exact + 0.5))
+    assert (nearest != image()).mean() > 0.4  # half of all fractions are above a half
+    for half_pixels, method in enumerate(("bilinear", "bilinear_half_pixels")):
+        exact = plain_crop.bilinear(part, 48, half_pixels=bool(half_pixels))
+        np.testing.assert_array_equal(image(method=method), exact.astype(np.uint8))
 
 
 def test_training_images_are_a_function_of_the_seed():
@@ -180,7 +195,7 @@ def test_images_of_a_pixel_or_two(sides):
         ]
         for image in images:
             assert image.shape == (resolution, resolution, 3)
-            assert abs(image.numpy().astype(int) - [200, 100, 50]).max() <= 1
+            assert abs(image.numpy().astype(float) - [200, 100, 50]).max() <= 1
 
 
 @pytest.mark.parametrize(

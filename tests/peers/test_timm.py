@@ -1,17 +1,15 @@
 """timm's own code against ours; tests/models/test_timm_goldens.py needs no torch."""
 
 import importlib.util
-import shlex
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from common.errors import UserError
 from tests.models.rounding import atol, terms
 from tests.peers import timm_weights
-from train import pretrained
+from train.weights import pretrained
 
 pytestmark = [
     pytest.mark.peers,
@@ -38,16 +36,11 @@ def test_logits(network, tmp_path):
         assert difference < atol(terms(model), expected[size])
 
 
-def test_the_command_that_converts_a_pickle(tmp_path):
+def test_a_file_of_torchs(tmp_path):
     path = tmp_path / "model.pth"
     save = "import sys, torch; w = torch.ones(2, 3)\n"
     save += "torch.save({'state_dict': {'conv_stem.weight': w}}, sys.argv[1])"
     subprocess.run([sys.executable, "-c", save, str(path)], check=True)
-    with pytest.raises(UserError) as error:
-        pretrained.read(str(path))
-    python, command = shlex.split(str(error.value).split("installed: ")[1])[::2]
-    assert python == "python"
-    subprocess.run([sys.executable, "-c", command], check=True)
-    kind, tensors = pretrained.read(f"{path}.safetensors")
+    kind, tensors = pretrained.read(str(path))
     assert kind == "timm"
-    assert tensors["conv_stem.weight"].shape == (2, 3)
+    np.testing.assert_array_equal(tensors["conv_stem.weight"], np.ones((2, 3)))

@@ -212,7 +212,12 @@ def test_beside_a_training_that_is_killed(digits, tmp_path):
 def test_only_the_same_question_replaces_an_answer():
     """Else the scores at another resolution would take the place of the first."""
     data = SplitData("validation", 8, None, "a" * 32, "b" * 32)
-    first = {"checkpoint": "run/ckpt-4", "resolution": 32, "precision": "float32"}
+    network = {"variant": "efficientnet-lite0", "resolution": 32}
+    crop = {"resize": "bilinear", "crop_fraction": 0.875, "pixels": "float32"}
+    first = {
+        **{"checkpoint": "run/ckpt-4", **network, "precision": "float32"},
+        "eval_crop": crop,
+    }
 
     def path(of=data, **changes):
         return evaluation.answer_path("run", first | changes, of)
@@ -226,6 +231,9 @@ def test_only_the_same_question_replaces_an_answer():
         path(checkpoint="run/ckpt-8"),
         path(resolution=48),
         path(precision="bfloat16"),
+        path(eval_crop=crop | {"pixels": "uint8"}),
+        path(eval_crop=crop | {"crop_fraction": "squash"}),
+        path(eval_crop=crop | {"resize": "bicubic"}),
         path(dataclasses.replace(data, digest="c" * 32)),
         path(dataclasses.replace(data, digest="")),
         pretrained,

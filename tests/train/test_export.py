@@ -2,24 +2,35 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import json
+import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+import types
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from common.errors import UserError
 from common.files import tree
-from input_pipeline import dataset_info, records
+from input_pipeline import dataset_info, preprocess, records
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
+from input_pipeline.preprocess import EvalCrop
+from tests.input_pipeline.builders import DATA
+from tests.support import plain_crop
 from tests.support.disk import full_disk
 from tests.support.folders import content
 from tests.support.rounding import rounding
@@ -33,6 +44,8 @@ from train.exports import (
     predictions,
     saved_model,
 )
+from train.exports.formats import writing
+from train.exports.formats.forms import FORMS, Wanted
 from train.fault_tolerance.graph_errors import translate_errors
 
 
@@ -200,6 +213,100 @@ def test_logits_that_are_not_finite_have_no_class():
     assert outputs["class_names"].numpy().tolist() == [b"2", b""]
 
 
+class Pixels:
+    """A model of one class, behind whose logit are the pixels that it is given."""
+
+    name, weights, output_shape = "pixels", (), (None, 1)
+
+    def __init__(self, side: int):
+        self.input_shape = None, side, side, 3
+
+    def __call__(self, images, training):
+        size = math.prod(self.input_shape[1:])
+        pixels = tf.reshape(tf.cast(images, tf.float32), [-1, size])
+        return tf.concat([tf.fill([tf.shape(pixels)[0], 1], 1000.0), pixels], axis=1)
+
+
+# As authors make them: of X, of Lite, of a large EfficientNetV2, and of a byte a pixel.
+CROPS = [
+    EvalCrop(),
+    EvalCrop("bilinear", 0.9),
+    EvalCrop("bilinear_half_pixels", "squash"),
+    EvalCrop(pixels="uint8"),
+]
+
+
+@pytest.mark.parametrize("side", [224, 240, 380])
+def test_pixels_of_bytes_are_those_of_the_authors(tmp_path, side):
+    """Through a SavedModel that was written and read, at two sizes kept aside."""
+    model: Any = Pixels(side)
+    servable = saved_model.Servable(model, ())
+    tf.saved_model.save(
+        servable, str(tmp_path), signatures=servable.signature_functions
+    )
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    for photo in ("coffee", "camera"):
+        encoded = (DATA / f"{photo}.jpg").read_bytes()
+        height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy()
+        padding = plain_crop.reference_padding(side)
+        window = plain_crop.central_window(height, width, side, padding)
+        part = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        expected = plain_crop.bicubic(part.numpy(), side)
+        found = serve(image_bytes=tf.constant([encoded]))["logits"]
+        np.testing.assert_array_equal(found[0, 1:], expected.ravel())
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_bytes_become_what_the_evaluation_makes_of_them(crop):
+    model: Any = Pixels(32)
+    servable = saved_model.Servable(model, (), crop)
+    encoded = (DATA / "coffee.jpg").read_bytes()
+    found = servable.image_bytes(tf.constant([encoded]))["logits"]
+    expected = preprocess.eval_image(tf.constant(encoded), 32, crop)
+    assert expected.dtype == crop.pixels
+    np.testing.assert_array_equal(found[0, 1:], tf.reshape(expected, [-1]))
+
+
+@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+def test_all_three_signatures_are_compared(tmp_path, pixels):
+    """Each on what it takes exactly; what rounding costs is said."""
+    crop = EvalCrop(pixels=pixels)
+    photo = str(DATA / "coffee.jpg")
+    exact = preprocess.eval_pixels(tf.constant(Path(photo).read_bytes()), 24)
+    nearest = preprocess.nearest_uint8(exact).numpy().astype(np.float32)
+    rounding = np.abs(nearest - exact.numpy()).max()  # and the clipping
+
+    def report_of(wrong: str | None) -> dict:
+        servable = saved_model.Servable(model, (), crop)
+        signatures = dict(servable.signature_functions)
+        if wrong is not None:
+            of_bytes = wrong == "serving_default"
+            taken = signatures[wrong].inputs[0]
+            signatures[wrong] = changed(
+                servable.image_bytes if of_bytes else servable.images,
+                tf.TensorSpec(taken.shape, taken.dtype, taken.op.name),
+            )
+        folder = str(tmp_path / f"{wrong}")
+        tf.saved_model.save(servable, folder, signatures=signatures)
+        return comparison.compare_files(model, folder, [photo], crop)[0]
+
+    def changed(function, spec):
+        def call(inputs):
+            outputs = function(inputs)
+            return {**outputs, "logits": outputs["logits"] + 1.0}
+
+        return tf.function(call).get_concrete_function(spec)
+
+    model: Any = Pixels(24)
+    report = report_of(None)
+    assert report["largest_logit_difference"] == 0
+    lost = {"float32": rounding, "uint8": 0.0}[pixels]
+    assert report["logit_difference_by_rounding"] == pytest.approx(lost, rel=1e-6)
+    for name in ("serving_default", "images", "images_uint8"):
+        with pytest.raises(export_folder.StaysAside, match=r"differ .* by 1 "):
+            report_of(name)
+
+
 def test_other_logits_are_refused(digits, finished, exported):
     """Raw weights stand in for a SavedModel that went wrong."""
     folder, report = exported
@@ -233,6 +340,8 @@ def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
         "images_compared": 0,
         "largest_logit_difference": None,
         "largest_logit": None,
+        "logit_difference_by_rounding": None,
+        "classes_changed_by_rounding": None,
         "why_not_compared": why,
         "checkpoint": f"{model_dir}/ckpt-12",
         "export_dir": str(folder),
@@ -390,14 +499,17 @@ def quick(monkeypatch):
     """A model that is nothing but two weights, whose images nobody compares."""
 
     class Servable(tf.Module):
-        def __init__(self, model, names):
+        def __init__(self, model, names, crop):
             super().__init__()
             self.weights = tf.Variable(tf.ones([2]))
             self.signature_functions = {}
 
-    monkeypatch.setattr(saved_model, "averaged_model", lambda *_: (None, "ckpt-12"))
+    sizes = {"input_shape": (None, 2, 2, 3), "output_shape": (None, 10)}
+    model = types.SimpleNamespace(name="m", layers=(), count_params=int, **sizes)
+    monkeypatch.setattr(saved_model, "averaged_model", lambda *_: (model, "ckpt-12"))
     monkeypatch.setattr(saved_model, "Servable", Servable)
-    monkeypatch.setattr(comparison, "compare_split", lambda *_: ({}, []))
+    nothing = comparison.nothing("a test"), []
+    monkeypatch.setattr(comparison, "compare_split", lambda *_: nothing)
 
 
 @pytest.mark.usefixtures("quick")
@@ -413,6 +525,136 @@ def test_a_disk_that_is_full_leaves_the_older_export(finished, tmp_path):
     assert content(tmp_path) == before
     export()
     assert os.listdir(tmp_path) == ["e"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_form_that_loses_too_much_leaves_the_older_export(
+    finished, tmp_path, monkeypatch
+):
+    def loses(folder, *_):
+        Path(folder, "model_int8.tflite").write_bytes(b"half")
+        raise UserError("it loses 3 points")
+
+    arguments = saved(finished[0]), str(finished[0]), str(tmp_path / "e")
+    saved_model.export(*arguments)
+    before = content(tmp_path)
+    monkeypatch.setattr(writing, "write", loses)
+    with pytest.raises(UserError, match="it loses 3 points"):
+        saved_model.export(*arguments, wanted=Wanted(("litert-int8",)))
+    assert content(tmp_path) == before
+
+
+KILLED = """
+import os, signal, sys
+from train import export
+from train.exports.formats import convert
+
+def killed(form, *_):
+    if form == "onnx":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return b"half"
+
+convert.convert = killed
+export.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_conversion_that_is_killed_leaves_the_older_export(exported, tmp_path):
+    """What it has written goes with the next one, a day later."""
+    folder = tmp_path / "e"
+    shutil.copytree(exported[0], folder)
+    before = content(folder)
+    model_dir = os.path.dirname(exported[1]["checkpoint"])
+    flags = [f"--model_dir={model_dir}", f"--export_dir={folder}", "--no_check"]
+    command = [sys.executable, "-c", KILLED, *flags, "--format=litert-float32,onnx"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert content(folder) == before
+    (left,) = {path.name for path in tmp_path.iterdir()} - {"e"}
+    assert (tmp_path / left / "model_float32.tflite").read_bytes() == b"half"
+    long_ago = time.time() - 2 * 24 * 3600
+    for path in [tmp_path / left, *(tmp_path / left).rglob("*")]:
+        os.utime(path, (long_ago, long_ago))
+    assert export.main(flags) == 0
+    assert os.listdir(tmp_path) == ["e"]
+
+
+@pytest.mark.slow
+def test_every_form_of_a_run(digits, finished, tmp_path, capsys):
+    """The command, what it prints, its card, and that all of it is known as ours."""
+    folder, model_dir = tmp_path / "e", str(finished[0])
+    flags = [f"--model_dir={model_dir}", f"--export_dir={folder}"]
+    forms = ["--format=savedmodel,litert,onnx", "--calibration_images=50"]
+    # Twelve steps: logits lie so close together that int8 changes classes by chance.
+    assert export.main([*flags, *forms, "--max_loss=100"]) == 0
+    printed = capsys.readouterr()
+    report = {row["form"]: row for row in json.loads(printed.out)["forms"]}
+    assert list(report) == ["savedmodel", *FORMS]
+    for form, row in report.items():
+        assert (row["images"], row["labelled"]) == (1000, 1000)
+        assert row["top1"] == row["right"] / 1000
+        assert row["milliseconds"] > 0
+        exact = form in ("savedmodel", "litert-float32", "onnx")
+        noise = comparison.TOLERANCE * 10
+        assert (row["largest_logit_difference"] <= noise) == exact
+    assert report["savedmodel"]["top1"] == pytest.approx(finished[1]["ema_top1"])
+    said = printed.err.splitlines()
+    assert said[0] == "litert-int8: calibrated on 50 images of the training split"
+    assert [line.split()[0] for line in said[1:7]] == ["form", *report]
+
+    card = json.loads((folder / "assets.extra/card.json").read_text())
+    assert (card["network"], card["resolution"]) == ("tiny", 32)
+    assert card["labels"] == list("0123456789")
+    assert card["pixels"]["mean_rgb"] == [123.675, 116.28, 103.53]
+    assert card["checkpoint"] == f"{model_dir}/ckpt-12"
+    assert [one["form"] for one in card["forms"]] == list(report)
+    for one in card["forms"]:
+        assert one["top1"] == report[one["form"]]["top1"]
+        for path, sha256 in one["sha256"].items():
+            whole = (folder / path).read_bytes()
+            assert hashlib.sha256(whole).hexdigest() == sha256
+    held = onnxruntime.InferenceSession(folder / "model.onnx").get_modelmeta()
+    assert json.loads(held.custom_metadata_map["labels"]) == card["labels"]
+
+    listed = json.loads((folder / export_target.LIST).read_text())
+    assert {FORMS[form].file for form in FORMS} <= set(listed)
+    shard = load_info(str(digits)).split("validation").shards[0].filename
+    asked = [f"--export_dir={folder}", f"--tfrecords={digits}/{shard}", "--show=0"]
+    assert classify.main(asked) == 0
+    # An export of the SavedModel alone takes its place: it is all ours.
+    assert export.main([*flags, "--no_check"]) == 0
+    assert not (folder / "model.onnx").exists()
+    assert os.listdir(tmp_path) == ["e"]
+
+
+@pytest.mark.slow
+def test_int8_of_a_run_whose_data_are_elsewhere(finished, tmp_path, capsys):
+    """Photos calibrate, and are what is scored; without them it is refused."""
+    gone = "--gin_param=experiment.Experiment.data_dir = '/mnt/imagenet'"
+    folder = tmp_path / "e"
+    flags = [f"--model_dir={finished[0]}", f"--export_dir={folder}", gone]
+    assert export.main([*flags, "--format=litert-int8"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: litert-int8 is calibrated on training images, and there is no folder "
+        "/mnt/imagenet: name photos (--check_images PATH ...), or leave it out "
+        "(--format=savedmodel)"
+    )
+    assert not folder.exists()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        photo = Image.new("RGB", (40, 50), (80 * number, 90, 100))
+        photo.save(photos / f"{number}.png")
+    asked = ["--format=litert-int8", "--check_images", str(photos)]
+    assert export.main([*flags, *asked]) == 0
+    printed = capsys.readouterr()
+    said = printed.err.splitlines()
+    assert said[:2] == [
+        f"{photos}: 3 images",
+        "litert-int8: calibrated on 3 images of the photos",
+    ]
+    row = json.loads(printed.out)["forms"][1]
+    assert (row["images"], row["labelled"], row["top1"]) == (3, 0, None)
 
 
 @pytest.mark.parametrize("what", ["run", "data", "pretrained"])

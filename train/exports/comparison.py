@@ -206,7 +206,7 @@ def compare_files(
       StaysAside: the two differ.
     """
     comparison = Comparison(model, saved_model)
-    usable = _decoded(image_files.read_files(paths), model.input_shape[1], crop)
+    usable = decoded(image_files.read_files(paths), model.input_shape[1], crop)
     while batch := list(itertools.islice(usable, _BATCH_SIZE)):
         images = [(image.name, image.encoded, None) for image, _ in batch]
         pixels = tf.stack([pixels for _, pixels in batch])
@@ -219,7 +219,7 @@ def compare_files(
     return comparison.report(), comparison.predictions
 
 
-def _decoded(
+def decoded(
     images: Iterable[Image | Unusable], resolution: int, crop: EvalCrop
 ) -> Iterator[tuple[Image, tf.Tensor]]:
     """Yield images with their pixels, and say which have none."""

@@ -26,8 +26,10 @@ WRITTEN = re.compile(
     rf"|variables/(variables\.{_BUNDLE})?"
     rf"|variables/variables_temp/(part-\d{{5}}-of-\d{{5}}\.{_BUNDLE})?"
     r"|assets/"
+    r"|(model_(float32|float16|int8)\.tflite|model\.onnx)(\.part-[0-9a-f]{32})?"
     r"|assets\.extra/"
-    r"((labels\.txt|predictions\.csv|check\.json|files\.json)(\.part-[0-9a-f]{32})?)?"
+    r"((labels\.txt|predictions\.csv|(check|card|files)\.json"
+    r"|tf_serving_warmup_requests)(\.part-[0-9a-f]{32})?)?"
 )
 RUN = "the run"  # of the inputs
 # What a run makes in its folder, by now or later.

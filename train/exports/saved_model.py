@@ -23,10 +23,14 @@ from train.exports import (
     export_target,
     predictions,
     sources,
+    warmup,
 )
+from train.exports.formats import card, writing
+from train.exports.formats.forms import Wanted
 from train.exports.predictions import Prediction
 from train.exports.sources import Source
 from train.fault_tolerance.graph_errors import translate_errors
+from train.weights import pretrained
 
 # Pixels are 0..255. Some resizes overshoot, by less than the whole range; what is
 # farther away is no pixel.
@@ -107,12 +111,14 @@ class Servable(tf.Module):
 
 def export(
     experiment: Experiment,
-    model_dir: str | os.PathLike[str],
+    model_dir: str | os.PathLike[str] | None,
     export_dir: str | os.PathLike[str],
     *,
     fold_batch_norm: bool = False,
     check_images: int = 1000,
     images: Sequence[str] | None = None,
+    wanted: Wanted | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
 
@@ -135,7 +141,8 @@ def export(
 
     Args:
       experiment: of the run.
-      model_dir: of the run; or its folder of the best checkpoint.
+      model_dir: of the run; or its folder of the best checkpoint. None for the weights
+        of `experiment.pretrained`, without a run.
       export_dir: where the SavedModel goes; an older export there is replaced, if
         nobody has changed it.
       fold_batch_norm: whether the SavedModel's convolutions do batch norm's work, by
@@ -143,22 +150,29 @@ def export(
       check_images: how many images of the evaluation split to compare, at most.
       images: files and folders of photos to compare instead of the evaluation split;
         of an empty list nothing is compared.
+      wanted: which forms stand beside the SavedModel; None is none.
+      source: of the classes and the images, where there is no run that knows them.
 
     Returns:
-      What was compared and how well it agreed.
+      What was compared and how well it agreed, and of each form what it is worth.
 
     Raises:
       UserError: no checkpoint, something at export_dir that is not ours, classes that
-        nobody knows, data of other classes than the run's, or other logits.
+        nobody knows, data of other classes than the run's, other logits, or a form that
+        cannot be made or loses too much.
     """
-    model_dir, export_dir = os.fspath(model_dir), os.fspath(export_dir)
+    model_dir = None if model_dir is None else os.fspath(model_dir)
+    export_dir = os.fspath(export_dir)
+    wanted = wanted or Wanted()
     inputs = {
         export_target.RUN: model_dir,
         "its data": experiment.data_dir,
-        "its pretrained weights": experiment.pretrained,
+        "its pretrained weights": pretrained.file_of(experiment.pretrained),
     }
     with export_folder.writing(export_dir, inputs) as folder:
-        source = sources.find(experiment, model_dir, compares=images is None)
+        looks = images is None or wanted.calibrates
+        if source is None:
+            source = sources.find(experiment, model_dir or "", compares=looks)
         classes = source.classes
         model, path = averaged_model(experiment, classes, model_dir)
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
@@ -183,11 +197,22 @@ def export(
         }
         extra = f"{folder}/assets.extra"
         gfiles.make_folder(extra)
+        about = card.describe(served, crop, classes, path)
+        made = []
+        if wanted.forms:
+            size = served.input_shape[1]
+            data = writing.find(experiment, source, crop, images, size, wanted)
+            made = writing.write(
+                folder, served, wanted, data, about, comparison.TOLERANCE
+            )
+            report["forms"] = made
         names = "".join(f"{name}\n" for name in classes.label_names)
         gfiles.write_text(f"{extra}/labels.txt", names)
         table = predictions.to_csv(predicted)
         gfiles.write_text(f"{extra}/{predictions.FILENAME}", table)
+        warmup.write(folder, served.input_shape[1], served.name)
         gfiles.write_json(f"{extra}/check.json", report)
+        card.write(folder, about, made, report)
     return report
 
 
@@ -217,7 +242,7 @@ def _compare(
 
 
 def averaged_model(
-    experiment: Experiment, info: DatasetInfo, model_dir: str
+    experiment: Experiment, info: DatasetInfo, model_dir: str | None
 ) -> tuple[keras.Model, str]:
     """Return the averaged model in float32, for images as they are, and its origin."""
     experiment = dataclasses.replace(experiment, precision="float32")

@@ -13,12 +13,12 @@ import models
 from common.errors import UserError
 from models.errors import ModelError
 from tests.peers import timm_weights
-from tests.support import tiny
+from tests.support import tiny, torch_files
 from tests.support.golden import DATA, read_json
 from tests.support.rounding import rounding
-from train import pretrained
 from train.checkpoints import manager
 from train.state import by_path
+from train.weights import pretrained
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -270,8 +270,9 @@ def test_a_path_that_does_not_exist(tmp_path):
 
 
 BY_NAME = (
-    "; weights are not fetched by name: download timm's .safetensors or the authors' "
-    "checkpoint, and name the path"
+    "; by name there are efficientnet-lite0, efficientnet-lite1, efficientnet-lite2; "
+    "others are not fetched: download timm's .safetensors or the authors' checkpoint, "
+    "and name the path"
 )
 
 
@@ -280,6 +281,18 @@ BY_NAME = (
     [
         ("imagenet", f"there is no checkpoint, file or folder imagenet{BY_NAME}"),
         ("a.safetensors", f"there is no file a.safetensors{BY_NAME}"),
+        (
+            "efficientnet-b0",
+            "there is no checkpoint, file or folder efficientnet-b0; no package is "
+            "known that brings weights of efficientnet-b0, as of efficientnet-lite0, "
+            "efficientnet-lite1, efficientnet-lite2: download timm's .safetensors or "
+            "the authors' checkpoint, and name the path",
+        ),
+        (
+            "tf_efficientnet_lite0",
+            "there is no checkpoint, file or folder tf_efficientnet_lite0; there "
+            "are no weights tf_efficientnet_lite0: did you mean efficientnet-lite0?",
+        ),
         ("timm/b0", f"there is no checkpoint, file or folder timm/b0{BY_NAME}"),
         (
             "hf-hub:timm/b0",
@@ -333,25 +346,13 @@ def test_a_folder_without_one_checkpoint(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["model.pth", "model.pth.tar", "pytorch_model.bin"])
-def test_a_pickle(name, tmp_path):
-    path = tmp_path / name
-    path.write_bytes(b"PK\x03\x04")
-    assert refused(path) == (
-        f"{path} is a pickle of torch's; convert it, where torch is installed: "
-        'python -c "import torch; from safetensors.torch import save_file; '
-        f"d = torch.load('{path}', 'cpu', weights_only=True); "
-        f"save_file(d.get('state_dict', d), '{path}.safetensors')\""
-    )
-
-
 @pytest.mark.parametrize("name", ["weights.npz", "weights.pkl", "weights"])
 def test_another_file(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(b"PK")
     assert refused(path) == (
-        f"{path} is no file of weights that is known here: name a .safetensors file, "
-        "or a checkpoint by what stands before .index"
+        f"{path} is no file of weights that is known here: name a .safetensors or .pth "
+        "file, or a checkpoint by what stands before .index"
     )
 
 
@@ -562,7 +563,8 @@ def test_tensors_of_somebody_else(tmp_path):
     safetensors.numpy.save_file({"w": np.zeros(3)}, path)
     message = (
         "holds no weights that are known here, neither the authors' (blocks_0/...) nor "
-        "timm's (conv_stem.weight) nor a run's (model/...), but "
+        "timm's (conv_stem.weight) nor efficientnet_pytorch's (_conv_stem.weight) nor "
+        "a run's (model/...), but "
     )
     assert refused(path) == f"{path} {message}w"
     path = tmp_path / "model.ckpt"
@@ -604,3 +606,123 @@ def test_a_checkpoint_without_its_data(tmp_path):
     save_tf1(tmp_path / "model.ckpt", {"blocks_0/conv2d/kernel": np.ones(3)})
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     assert refused(tmp_path / "model.ckpt").startswith("cannot read ")
+
+
+# torch's files
+
+
+def save_torch(path, arrays, form, **more):
+    value, data = torch_files.tensors(arrays)
+    counts = {str(i): np.size(array) for i, array in enumerate(arrays.values())}
+    counts = {"counts": counts} if form is torch_files.legacy else {}
+    path.write_bytes(form({"model": value, **more}, data, **counts))
+
+
+def test_weights_of_torchs_files(tmp_path, capsys):
+    """In both forms, from several devices, with more beside them, which is said."""
+    state, expected = timm_weights.recorded("tf_efficientnet_b0")
+    state = {f"module.{name}": value for name, value in state.items()}
+    model = models.build_model("efficientnet-b0", num_classes=32, resolution=64)
+    for name, form in (
+        ("a.pth", torch_files.zipped),
+        ("a.pth.tar", torch_files.legacy),
+    ):
+        path = tmp_path / name
+        save_torch(path, state, form, epoch=3, optimizer={"state": {}})
+        zero(model)
+        pretrained.load(model, path=str(path))
+        assert_close_logits(model, timm_weights.pixels(64), expected[64])
+        assert capsys.readouterr().err == (
+            f"{path}: the weights are taken below model; epoch, optimizer beside them "
+            "are not looked at\n"
+        )
+
+
+def test_names_of_efficientnet_pytorch(tmp_path):
+    """Of a whole network with squeeze-and-excite, by its rules: against timm's."""
+    state, expected = timm_weights.recorded("tf_efficientnet_b0")
+    places = sorted(
+        {tuple(map(int, n.split(".")[1:3])) for n in state if "blocks" in n}
+    )
+    outer = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head"}
+    outer |= {"bn2": "_bn1", "classifier": "_fc"}
+    with_expansion = {"conv_pw": "_expand_conv", "bn1": "_bn0", "bn3": "_bn2"}
+    with_expansion |= {"conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+    with_expansion |= {"conv_pwl": "_project_conv"}
+    without = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv"}
+    without |= {"bn2": "_bn2"}
+    se = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
+    found = {}
+    for name, value in state.items():
+        if name.startswith("blocks."):
+            _, stage, block, *_ = name.split(".")
+            layer, _, role = name.split(".", 3)[3].rpartition(".")
+            number = places.index((int(stage), int(block)))
+            layers = (without if stage == "0" else with_expansion) | se
+            found[f"_blocks.{number}.{layers[layer]}.{role}"] = value
+        else:
+            layer, _, role = name.rpartition(".")
+            found[f"{outer[layer]}.{role}"] = value
+    assert len(found) == len(state)
+    save_torch(tmp_path / "b0.bin", found, torch_files.zipped)
+    model = models.build_model("efficientnet-b0", num_classes=32, resolution=64)
+    assert pretrained.read(str(tmp_path / "b0.bin"))[0] == "efficientnet_pytorch"
+    pretrained.load(model, path=str(tmp_path / "b0.bin"))
+    assert_close_logits(model, timm_weights.pixels(64), expected[64])
+
+
+def test_a_file_of_torchs_that_would_run_something(tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(pickle.dumps(Acts(), 2))
+    assert refused(path) == (
+        f"cannot read {path}: it holds posix._exit, which is not what weights are made "
+        "of, and nothing that stands in a file is run here; if you trust it, load it "
+        "with the program that has written it, and save the state dict alone"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["model.pth", "model.pt", "pytorch_model.bin", "a.tar"]
+)
+def test_a_file_of_torchs_that_is_cut_off(name, tmp_path):
+    path = tmp_path / name
+    save_torch(path, {"conv_stem.weight": np.ones(9, np.float32)}, torch_files.zipped)
+    path.write_bytes(path.read_bytes()[:-50])
+    assert refused(path) == (
+        f"cannot read {path}: it holds a zip archive that is damaged (File is not a "
+        "zip file); fetch it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "it is a named pipe; move it away"),
+        (link_to_zeros, "it is a device"),
+    ],
+)
+def test_what_is_no_file_of_torchs(make, said, tmp_path):
+    make(tmp_path / "a.pth")
+    assert refused(tmp_path / "a.pth").startswith(
+        f"cannot read {tmp_path}/a.pth: {said}"
+    )
+
+
+def test_truth_values_of_torchs_are_no_weights(tmp_path):
+    path = tmp_path / "a.pth"
+    arrays = {"conv_stem.weight": np.ones(3, np.float32), "b": np.ones(3, bool)}
+    save_torch(path, arrays, torch_files.zipped)
+    assert refused(path) == f"{path}: b holds BOOL, which is no weight"
+
+
+# Folders as timm writes them for its local-dir: names
+
+
+def test_a_folder_of_timms(of_timm, tmp_path):
+    shutil.copy(of_timm, tmp_path / "model.safetensors")
+    assert "there is no checkpoint in the folder" in refused(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    for path in (tmp_path, f"{tmp_path}/"):
+        kind, tensors = pretrained.read(str(path))
+        assert kind == "timm"
+        assert len(tensors) == len(timm_weights.recorded("tf_efficientnet_b0")[0])

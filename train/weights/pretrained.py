@@ -1,8 +1,8 @@
-"""Weights to start from: the authors' checkpoints, timm's, or a run of ours."""
+"""Weights to start from: the authors' checkpoints, timm's, torch's, a run of ours."""
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import keras
@@ -12,21 +12,22 @@ import safetensors.numpy
 import tensorflow as tf
 
 from common import files, gfiles, storage_errors
+from common.console import escaped, named, say
 from common.errors import UserError, first_line
 from models import weight_loading
 from models.errors import ModelError
 from train.checkpoints import bundle, directory
 from train.experiment import Experiment
+from train.weights import registry, torch_files
 
-Kind = Literal["reference", "timm", "run"]
+Kind = Literal["reference", "timm", "efficientnet_pytorch", "run"]
 
 _RUN = re.compile("(model|ema)/")  # what the names of a run's weights begin with
 _MOST_BYTES = 2**33  # no network here has weights of half that size
-_TO_SAFETENSORS = (
-    'python -c "import torch; from safetensors.torch import save_file; '
-    "d = torch.load('{0}', 'cpu', weights_only=True); "
-    "save_file(d.get('state_dict', d), '{0}.safetensors')\""
-)
+_SAFETENSORS = ".safetensors"
+_OF_TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # .pth.tar is no tar file
+# In a folder as timm writes it for its local-dir: names.
+_TIMM_CONFIG, _TIMM_WEIGHTS = "config.json", "model.safetensors"
 
 
 def load_into(experiment: Experiment, model: keras.Model) -> None:
@@ -50,19 +51,31 @@ def load(
 
     Args:
       model: what `build_model` returned; it stays as it is if anything does not fit.
-      path: local or gs://, of a TF1 checkpoint of the authors' (folder/model.ckpt), a
-        state dict of timm's (file.safetensors), a checkpoint of ours, or a folder that
-        holds a checkpoint, such as a run's model_dir, of which it is the newest.
+      path: a name of `registry.WEIGHTS`; or local or gs://, of a TF1 checkpoint of the
+        authors' (folder/model.ckpt), a state dict of timm's or efficientnet_pytorch's
+        (file.safetensors, file.pth), a checkpoint of ours, or a folder that holds a
+        checkpoint, such as a run's model_dir, of which it is the newest, or timm's
+        config.json and model.safetensors. A folder that is called like a name of the
+        registry is meant by ./NAME alone.
         timm's tf_efficientnet_b0 and efficientnet_b0 cannot be told apart: the second
         is for a model with dialect = 'timm' and batch_norm_epsilon = 1e-5.
-      averaged: take the moving averages; timm's files have one set of weights anyway.
+      averaged: take the moving averages where the file has both, as training programs
+        write it; of the authors' checkpoints and of runs they have to be there.
       new_head: leave the classifier as it is, for other classes.
 
     Raises:
-      UserError: there is no such file, or it cannot be read.
+      UserError: there is no such file, its package is not installed, or it cannot be
+        read.
       ModelError: the weights are not for this model.
     """
-    kind, tensors = read(path)
+    row = registry.WEIGHTS.get(path)
+    if row and model.name != row.variant:
+        raise ModelError(
+            f"the weights {path} are those of the variant {row.variant}, and the model "
+            f"is {model.name}: set efficientnet_x.build_model.variant = "
+            f"{row.variant!r}, or name other weights"
+        )
+    kind, tensors = read(path, averaged=averaged)
     try:
         if kind == "reference":
             weight_loading.load_reference(
@@ -70,6 +83,8 @@ def load(
             )
         elif kind == "timm":
             weight_loading.load_timm(model, tensors, new_head=new_head)
+        elif kind == "efficientnet_pytorch":
+            weight_loading.load_efficientnet_pytorch(model, tensors, new_head=new_head)
         else:
             part = "ema/" if averaged else "model/"
             own = {n.removeprefix(part): n for n in tensors if n.startswith(part)}
@@ -80,39 +95,57 @@ def load(
         raise ModelError(f"{path}: {error}") from error
 
 
-def read(path: str) -> tuple[Kind, Mapping[str, np.ndarray]]:
-    """Open a file of weights.
+def read(path: str, *, averaged: bool = True) -> tuple[Kind, Mapping[str, np.ndarray]]:
+    """Open a file of weights. Nothing in it is executed.
 
     Args:
       path: see `load`.
+      averaged: of a file of torch's that has both, take the moving averages.
 
     Returns:
-      Whose names they are, and the tensors by name: the authors' and timm's as they
-      are, a run's as model/... and ema/... with the path of the variable. Those of a
+      Whose names they are, and the tensors by name: those of others as they are, a
+      run's as model/... and ema/... with the path of the variable. Those of a
       checkpoint are read one by one, when they are asked for.
 
     Raises:
       UserError: there is no such file, it cannot be read, or it holds nothing that is
         known here.
     """
-    if path.endswith(".safetensors"):
-        tensors = _read_safetensors(path)
+    if path in registry.WEIGHTS:
+        path = str(registry.path(registry.WEIGHTS[path]))
+    form, place = _find(path)
+    if form == "safetensors":
+        tensors = _read_safetensors(place)
+    elif form == "torch":
+        tensors = _read_torch(place, averaged)
     else:
-        prefix = _prefix(path)
-        tensors = _open_checkpoint(prefix, path)
+        tensors = _open_checkpoint(place, path)
         of_run = {name: name for name in tensors if _RUN.match(name)}
         if of_run:
-            bundle.read_manifest(prefix)  # raises if the index is not intact
+            bundle.read_manifest(place)  # raises if the index is not intact
             return "run", _Tensors(of_run, tensors.__getitem__)
+    return _whose(path, tensors), tensors
+
+
+def _whose(path: str, tensors: Iterable[str]) -> Kind:
+    """Return who calls tensors so."""
     if any(re.search("(^|/)blocks_0/", name) for name in tensors):
-        return "reference", tensors
+        return "reference"
+    if any(name.endswith("_conv_stem.weight") for name in tensors):
+        return "efficientnet_pytorch"
     if any(name.endswith("conv_stem.weight") for name in tensors):
-        return "timm", tensors
+        return "timm"
     raise UserError(
         f"{path} holds no weights that are known here, neither the authors' "
-        "(blocks_0/...) nor timm's (conv_stem.weight) nor a run's (model/...), but "
+        "(blocks_0/...) nor timm's (conv_stem.weight) nor efficientnet_pytorch's "
+        "(_conv_stem.weight) nor a run's (model/...), but "
         f"{', '.join(sorted(tensors)[:3]) or 'nothing'}"
     )
+
+
+def file_of(path: str | None) -> str | None:
+    """Return a path as it is, None for a name of the registry."""
+    return None if path in registry.WEIGHTS else path
 
 
 class _Tensors(Mapping[str, np.ndarray]):
@@ -135,6 +168,39 @@ class _Tensors(Mapping[str, np.ndarray]):
 
 def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
     """Read a .safetensors file, all of it."""
+    content = _read_file(path)
+    with _reading(path):
+        tensors = safetensors.numpy.load(content)
+    for name, value in tensors.items():
+        _require_numbers(path, name, value)
+    return tensors
+
+
+def _read_torch(path: str, averaged: bool) -> Mapping[str, np.ndarray]:
+    """Read a file of torch's, and say what of it is left out."""
+    content = _read_file(path)
+    with _reading(path):
+        found = torch_files.read(content, averaged=averaged)
+    if found.skipped:
+        where = f" below {'.'.join(found.within)}" if found.within else ""
+        say(
+            escaped(
+                f"{path}: the weights are taken{where}; "
+                f"{named(found.skipped)} beside them "
+                f"{'is' if len(found.skipped) == 1 else 'are'} not looked at"
+            )
+        )
+
+    def read_key(key: str) -> np.ndarray:
+        with _reading(path):
+            value = found.read(key)
+        _require_numbers(path, key, value)
+        return value
+
+    return _Tensors({name: name for name in found.tensors}, read_key)
+
+
+def _read_file(path: str) -> bytes:
     with _reading(path):
         if not tf.io.gfile.exists(path):
             raise UserError(f"there is no file {path}{_by_name(path)}")
@@ -145,10 +211,7 @@ def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
                     f"cannot read {path}: it has {file.size():,} bytes, more than the "
                     "weights of any network here"
                 )
-            tensors = safetensors.numpy.load(file.read())
-    for name, value in tensors.items():
-        _require_numbers(path, name, value)
-    return tensors
+            return file.read()
 
 
 def _open_checkpoint(prefix: str, path: str) -> Mapping[str, np.ndarray]:
@@ -180,6 +243,18 @@ def _reading(path: str) -> Iterator[None]:
     """Turn what a path, or a broken file, raises into a UserError."""
     try:
         yield
+    except torch_files.DamagedError as error:
+        raise UserError(
+            f"cannot read {path}: it holds {error}; fetch it again"
+        ) from error
+    except torch_files.RefusedError as error:
+        raise UserError(
+            escaped(
+                f"cannot read {path}: it holds {error}, and nothing that stands in a "
+                "file is run here; if you trust it, load it with the program that has "
+                "written it, and save the state dict alone"
+            )
+        ) from error
     except KeyError as error:  # numpy knows no such type of number
         raise UserError(
             f"cannot read {path}: it holds numbers of the type {error}; save its "
@@ -206,8 +281,6 @@ def _reading(path: str) -> Iterator[None]:
 
 # What stands in a file of another kind by its name, and the way in.
 _FOREIGN = {
-    (".pth", ".pt", ".bin", ".tar"): "is a pickle of torch's; convert it, where torch "
-    "is installed: " + _TO_SAFETENSORS,
     (".h5", ".hdf5", ".keras"): "is a file of Keras', which is not read here; take the "
     "same network's weights from timm, as .safetensors, or from the authors, as a "
     "checkpoint",
@@ -218,26 +291,44 @@ _FOREIGN = {
 _NAME = re.compile(r"(hf|hf-hub|hf_hub|timm|huggingface|keras|torchvision)[:/].*|[^/]*")
 
 
-def _prefix(path: str) -> str:
-    """Return what all files of a checkpoint begin with, as TensorFlow wants it."""
+def _find(path: str) -> tuple[Literal["safetensors", "torch", "checkpoint"], str]:
+    """Return of what form the weights at a path are, and where their file is.
+
+    Of a checkpoint this is what all its files begin with, as TensorFlow wants it.
+    """
+    if path.endswith(_SAFETENSORS):
+        return "safetensors", path
     if why := files.why_a_pattern(path):
+        if path.endswith(_OF_TORCH):
+            return "torch", path
         raise UserError(f"cannot read {path}: {why}")
     gfile = tf.io.gfile
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
     with _reading(path):
         if gfile.exists(f"{prefix}.index"):
-            return prefix
+            return "checkpoint", prefix
         if gfile.isdir(path):
-            return directory.newest_intact(path) or _only_checkpoint(path)
+            return _in_folder(path)
         if not gfile.exists(path):
             raise UserError(
                 f"there is no checkpoint, file or folder {path}{_by_name(path)}"
             )
+    if path.endswith(_OF_TORCH):
+        return "torch", path
     _refuse_foreign(path)
     raise UserError(
-        f"{path} is no file of weights that is known here: name a .safetensors file, "
-        "or a checkpoint by what stands before .index"
+        f"{path} is no file of weights that is known here: name a .safetensors or .pth "
+        "file, or a checkpoint by what stands before .index"
     )
+
+
+def _in_folder(folder: str) -> tuple[Literal["safetensors", "checkpoint"], str]:
+    if newest := directory.newest_intact(folder):
+        return "checkpoint", newest
+    path = folder.rstrip("/")
+    if all(tf.io.gfile.exists(f"{path}/{n}") for n in (_TIMM_CONFIG, _TIMM_WEIGHTS)):
+        return "safetensors", f"{path}/{_TIMM_WEIGHTS}"
+    return "checkpoint", _only_checkpoint(folder)
 
 
 def _refuse_foreign(path: str) -> None:
@@ -250,9 +341,12 @@ def _by_name(path: str) -> str:
     """Return what to do instead where weights were asked for by a name."""
     if not _NAME.fullmatch(path):
         return ""
+    if why := registry.why_unknown(path):
+        return f"; {why}"
     return (
-        "; weights are not fetched by name: download timm's .safetensors or the "
-        "authors' checkpoint, and name the path"
+        f"; by name there are {', '.join(registry.WEIGHTS)}; others are not "
+        "fetched: download timm's "
+        ".safetensors or the authors' checkpoint, and name the path"
     )
 
 
@@ -268,7 +362,7 @@ def _only_checkpoint(folder: str) -> str:
         names = ", ".join(_name(path).removesuffix(".index") for path in found[:5])
         raise UserError(f"{folder} holds several checkpoints, name one: {names}")
     for path in sorted(tf.io.gfile.glob(f"{folder}/*")):
-        if path.endswith(".safetensors"):
+        if path.endswith((_SAFETENSORS, *_OF_TORCH)):
             raise UserError(
                 f"there is no checkpoint in the folder {folder}; name its file {path}"
             )
