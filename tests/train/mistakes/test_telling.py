@@ -12,6 +12,7 @@ from PIL import Image
 from common.claims import Held
 from input_pipeline.dataset_info import load_info
 from input_pipeline.records import parse
+from tests.support import processes
 from tests.support.runs import experiment_of, run_tiny
 from tests.train.mistakes.reports import FIVE, make, outcomes_of, picture
 from train import run
@@ -219,3 +220,30 @@ def test_bad_records_and_none_of_it(digits, finished, tmp_path):
     off = {"experiment.Experiment.mistake_images": 0}
     answer = run.evaluate(experiment_of(digits, **off), str(finished[0]))
     assert "mistakes" not in answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "workers"), [(2, 1), (1, 2)])
+def test_replicas_and_processes_name_the_same_images(
+    digits, finished, tmp_path, devices, workers
+):
+    """Their pictures are read by the places that the replicas' rows stand for."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    strategy = "multi_worker" if workers > 1 else "mirrored"
+    command = processes.command(
+        digits,
+        tmp_path / "run",
+        {"experiment.Experiment.strategy": strategy},
+        "--mode=eval",
+        devices=devices,
+    )
+    processes.run(command, workers=workers)
+    (answer,) = (tmp_path / "run" / "evaluations").glob("*.json")
+    found = json.loads(answer.read_text())
+    assert found["mistakes"]["right"] / 1000 == found["ema_top1"]
+    one, other = (
+        [(image["record"], image["class"]) for image in mistakes["worst"]]
+        for mistakes in (finished[1]["mistakes"], found["mistakes"])
+    )
+    # Other programs of the same layers: of the least sure ones others may be shown.
+    assert len(set(one) & set(other)) >= 20
