@@ -3,7 +3,7 @@
 import datetime
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.support import results
@@ -358,6 +358,51 @@ def trainer(report: Report) -> str:
     )
 
 
+def transfer(report: Report) -> str:
+    """Return how well few drawings are learnt, from trained weights and without."""
+    rows = []
+    for name, row in report["sets"].items():
+        images = " + ".join(map(str, row["images"].values()))
+        for start, runs in row["starts"].items():
+            rows.append(
+                (
+                    name,
+                    f"{row['classes']}",
+                    images,
+                    start,
+                    ", ".join(f"{100 * one:.1f}" for one in runs["top1"]),
+                    f"{100 * runs['mean_top1']:.1f}",
+                    f"{_mean(runs['minutes']):.1f}",
+                    f"{_mean(runs['cpu_seconds']):.0f}",
+                )
+            )
+    head = (
+        "set",
+        "classes",
+        "images to learn from + to score",
+        "begins with",
+        "top-1 of each seed, %",
+        "mean, %",
+        "minutes",
+        "CPU seconds",
+    )
+    packages = "; ".join(
+        f"{name}: {row['package']}" for name, row in report["sets"].items()
+    )
+    return "\n\n".join(
+        [
+            table(head, rows, right="lrllrrrr"),
+            f"{packages}. Top-1 is that of the averaged weights at the end; minutes and "
+            "CPU seconds are those of a whole `train.main`, on average.",
+            note(report, timed=True),
+        ]
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 def install(report: Report) -> str:
     """Return sizes and seconds of installations."""
     by_what: dict[str, dict[str, Any]] = {}
@@ -479,6 +524,7 @@ RENDERERS: dict[str, Render] = {
     "models": models,
     "input": input_pipeline,
     "trainer": trainer,
+    "transfer": transfer,
     "install": install,
     "search": search,
     "storage": storage,
