@@ -3,7 +3,7 @@
 import datetime
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.support import results
@@ -12,6 +12,7 @@ from docgen import latencies
 from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
+from docgen import transfer as transfer_tables
 from docgen.markdown import code, table, three_digits
 
 Report = Mapping[str, Any]
@@ -360,47 +361,7 @@ def trainer(report: Report) -> str:
 
 def transfer(report: Report) -> str:
     """Return how well few drawings are learnt, from trained weights and without."""
-    rows = []
-    for name, row in report["sets"].items():
-        images = " + ".join(map(str, row["images"].values()))
-        for start, runs in row["starts"].items():
-            rows.append(
-                (
-                    name,
-                    f"{row['classes']}",
-                    images,
-                    start,
-                    ", ".join(f"{100 * one:.1f}" for one in runs["top1"]),
-                    f"{100 * runs['mean_top1']:.1f}",
-                    f"{_mean(runs['minutes']):.1f}",
-                    f"{_mean(runs['cpu_seconds']):.0f}",
-                )
-            )
-    head = (
-        "set",
-        "classes",
-        "images to learn from + to score",
-        "begins with",
-        "top-1 of each seed, %",
-        "mean, %",
-        "minutes",
-        "CPU seconds",
-    )
-    packages = "; ".join(
-        f"{name}: {row['package']}" for name, row in report["sets"].items()
-    )
-    return "\n\n".join(
-        [
-            table(head, rows, right="lrllrrrr"),
-            f"{packages}. Top-1 is that of the averaged weights at the end; minutes and "
-            "CPU seconds are those of a whole `train.main`, on average.",
-            note(report, timed=True),
-        ]
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return transfer_tables.accuracies(report, note(report, timed=True))
 
 
 def install(report: Report) -> str:
