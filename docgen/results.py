@@ -13,6 +13,7 @@ from docgen import input_tables, latencies
 from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
+from docgen import transfer as transfer_tables
 from docgen.input_tables import spread
 from docgen.markdown import code, table, three_digits
 
@@ -360,6 +361,11 @@ def trainer(report: Report) -> str:
     )
 
 
+def transfer(report: Report) -> str:
+    """Return how well few drawings are learnt, from trained weights and without."""
+    return transfer_tables.accuracies(report, note(report, timed=True))
+
+
 def install(report: Report) -> str:
     """Return sizes and seconds of installations."""
     by_what: dict[str, dict[str, Any]] = {}
@@ -486,6 +492,7 @@ RENDERERS: dict[str, Render] = {
     "models": models,
     "input": input_pipeline,
     "trainer": trainer,
+    "transfer": transfer,
     "install": install,
     "search": search,
     "storage": storage,

@@ -251,6 +251,26 @@ PRETRAINED = {
     ],
     **COMMON,
 }
+TRANSFER = {
+    "benchmark": "transfer",
+    "sets": {
+        "stamps": {
+            "package": "a package",
+            "classes": 3,
+            "images": {"train": 80, "validation": 20},
+            "starts": {
+                "trained weights": {
+                    "top1": [0.8, 0.7],
+                    "mean_top1": 0.75,
+                    "steps": 9,
+                    "minutes": [1.0, 3.0],
+                    "cpu_seconds": [60.0, 62.0],
+                }
+            },
+        }
+    },
+    **COMMON,
+}
 REPORTS = {
     "stage_choices": {
         "benchmark": "stage_choices",
@@ -307,6 +327,7 @@ REPORTS = {
     "storage": {**test_storage.REPORT, **COMMON},
     "pretrained": PRETRAINED,
     "formats": {**test_formats.REPORT, **COMMON},
+    "transfer": TRANSFER,
 }
 
 
@@ -322,6 +343,12 @@ def test_the_line_below_a_table():
 def test_every_table_says_where_it_comes_from(name):
     text = results.RENDERERS[name](REPORTS[name])
     assert text.splitlines()[-1].startswith(f"`python -m benchmarks.{name}`, 2026-")
+
+
+def test_transfer():
+    text = results.transfer(TRANSFER)
+    want = ["stamps", "3", "80 + 20", "trained weights", "80.0, 70.0", "75.0"]
+    assert cells(text)[2:] == [[*want, "2.0", "61"]]
 
 
 def test_latency():

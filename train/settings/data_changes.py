@@ -199,13 +199,11 @@ def _other_settings(was: RunData, now: RunData) -> list[str]:
 def _outputs_of_others(was: RunData, now: RunData, experiment: Experiment) -> int:
     """Return the outputs of the network where the data do not fit them any more."""
     before, classes = len(was.label_names), len(now.label_names)
-    if experiment.counts_classes:
-        return before if before != classes else 0
     settings = getattr(experiment.build_model, "keywords", {})
-    outputs = settings.get("num_classes")
-    if isinstance(outputs, int) and outputs < classes:
-        return outputs
-    return 0
+    outputs = settings.get("num_classes", 0)
+    if outputs is None:  # as many as the data had classes
+        return before if before != classes else 0
+    return outputs if isinstance(outputs, int) and outputs < classes else 0
 
 
 def _consequences(was: RunData, now: RunData, experiment: Experiment) -> list[str]:

@@ -170,6 +170,14 @@ def test_more_classes_than_outputs_are_never_accepted():
     )
 
 
+@pytest.mark.parametrize("names", [("yes",), ("maybe", "no", "yes")])
+def test_outputs_that_are_counted_fit_no_other_number_of_classes(names):
+    sizes = (19, 19, 4)[: len(names)]
+    now = find(names, split(sizes, of="b"), split(sizes), outputs=None)
+    with pytest.raises(UserError, match="The network has 2 outputs, so it cannot go"):
+        compare(find(outputs=None, where="old"), now, accept=now[0].accepted_by)
+
+
 def test_the_same_data_elsewhere_go_on_without_a_word(capsys):
     now = find(where="/mnt/elsewhere")
     assert compare(find(), now) == data_changes.Known(now[0])
