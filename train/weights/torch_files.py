@@ -214,6 +214,8 @@ def _open_zip(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
 
     @functools.lru_cache(1)  # several tensors in a row may be views of one
     def storage(one: Storage) -> bytes:
+        if not one.elements:  # which may have no member
+            return b""
         with _reading_zip():
             data = archive.read(members[f"{root}data/{one.key}"])
         if len(data) != _bytes(one):

@@ -111,6 +111,11 @@ def test_views_share_their_numbers():
         assert found.read("none").shape == (0, 9)
 
 
+def test_no_numbers_need_no_member():
+    value = {"w": tensor(storage("0", count=0), 0, (0, 3), (3, 1))}
+    assert torch_files.read(writer.zipped(value, {})).read("w").shape == (0, 3)
+
+
 def test_text_of_python_2():
     name = b"U\x01w"  # SHORT_BINSTRING
     value, data = writer.tensors({"x": FOUR})
