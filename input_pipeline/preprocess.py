@@ -225,7 +225,7 @@ def on_white(image: tf.Tensor) -> tf.Tensor:
       uint8[H, W, 3].
     """
     wide = tf.cast(image, tf.uint16)  # no product or sum below is above 65,152
-    colours, opaque = wide[..., :3], wide[..., 3:]
+    colours, opaque = tf.split(wide, [3, 1], axis=-1)
     summed = colours * opaque + 255 * (255 - opaque)
     return tf.cast((summed + 127) // 255, tf.uint8)
 
