@@ -258,7 +258,9 @@ def test_some_ops_are_drawn_from_with_equal_chances(drawn):
 @pytest.mark.parametrize("ops", [[], ["Rotat"], "Rotate", [1]])
 def test_ops_that_are_none_are_refused(ops):
     with pytest.raises(UserError, match=r"rand_augment\.ops = .*AutoContrast, Equal"):
-        randaugment.rand_augment(tf.zeros([8, 8, 3], tf.uint8), [0, 0], ops=ops)
+        randaugment.rand_augment(
+            tf.zeros([8, 8, 3], tf.uint8), tf.constant([0, 0]), ops=ops
+        )
 
 
 def test_random_ops_are_a_function_of_the_seed_and_reach_every_op(drawn):

@@ -28,7 +28,13 @@ def split(images, *, of="a", sizes="a") -> SplitInfo:
 
 
 def find(
-    names=("no", "yes"), train=None, validation=None, *, outputs=2, where="data", **of
+    names=("no", "yes"),
+    train=None,
+    validation=None,
+    *,
+    outputs: int | None = 2,
+    where="data",
+    **of,
 ):
     """The data that an experiment finds, and the experiment."""
     splits = {
