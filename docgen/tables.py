@@ -151,7 +151,10 @@ def progressive() -> str:
     from train import stage_rows
 
     end = code(stage_rows.UNTIL), "required", "Where the stage ends, in epochs."
-    fields = _fields(stage_rows.Stage, none="the recipe's")
+    fields = (
+        (name, "none" if name.strip("`") in stage_rows.OWN else default, said)
+        for name, default, said in _fields(stage_rows.Stage, none="the recipe's")
+    )
     return table(("setting", "default", "meaning"), [end, *fields])
 
 

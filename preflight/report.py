@@ -101,7 +101,7 @@ def schedule_of(
     """
     known = Schedule(train_steps=max(stages), epochs=experiment.epochs)
     by_stage = {step.stage: step for step in training}
-    steps = [by_stage[stage] for stage in stages.values()]
+    steps = [by_stage[stage.program] for stage in stages.values()]
     lengths = [end - before for before, end in itertools.pairwise((0, *stages))]
     times = [step.milliseconds for step in steps]
     step_ms = _average(times, lengths)

@@ -71,7 +71,8 @@ class StepAnalyser:
         Raises:
           CompilerError: the compiler does not answer.
         """
-        different = list(dict.fromkeys(self.stages.values()))
+        programs = (stage.program for stage in self.stages.values())
+        different = list(dict.fromkeys(programs))
         names = ["train step"]
         if len(different) > 1:
             names = [f"train step {i}" for i in range(1, len(different) + 1)]

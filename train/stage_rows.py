@@ -14,11 +14,14 @@ from models.variants import Variant
 
 UNTIL = "until_epoch"
 _OF_PARTS = {"frozen", "frozen_batch_norm"}  # settings that name parts of the model
+OWN = frozenset({*_OF_PARTS, "warmup_epochs"})  # that are beside a recipe's own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """What a stage sets in place of the recipe; None is the recipe's own setting.
+
+    Of `OWN` None is nothing: what they add to the recipe, a stage has or has not.
 
     Attributes:
       resolution: height and width of the training images in pixels.
@@ -48,6 +51,11 @@ class Stage:
         """Return those settings, of all or of `names`, that are not the recipe's."""
         fields = {n: v for n, v in vars(self).items() if not names or n in names}
         return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def program(self) -> "Stage":
+        """What its step is compiled from: stages of the same share a program."""
+        return dataclasses.replace(self, warmup_epochs=None)
 
     @property
     def still_statistics(self) -> tuple[str, ...]:

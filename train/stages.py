@@ -53,7 +53,7 @@ class Stages:
         self._experiment = experiment
         self._stages = experiment.stages(info)
         check(self._stages.values(), experiment, train_state.model)
-        self._stage: Stage | None = None
+        self._program: Stage | None = None
         self._trainer: Trainer | None = None
 
     def __len__(self) -> int:
@@ -84,14 +84,14 @@ class Stages:
           UserError, input_pipeline.errors.DataError: the data cannot be opened.
         """
         stage = self._stages[self.end(step)]
-        if self._trainer is None or stage != self._stage:
+        if self._trainer is None or stage.program != self._program:
             if self._trainer is not None:
                 self._trainer.set_dataset(None, batch)  # frees its buffers
             with self.strategy.scope():
                 self._trainer = make_trainer(
                     self._experiment, self.state, self.strategy, stage
                 )
-            self._stage = stage
+            self._program = stage.program
         if self._trainer.dataset is None or self._trainer.position != batch:
             form = stage_form(stage, self.state.model)
             with self.strategy.scope():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from input_pipeline.dataset_info import DatasetInfo
 from launch.rehearsal.workers import SliceShape
+from train import stage_rows
 from train.experiment import Experiment
 from train.stage_rows import UNTIL
 
@@ -54,7 +55,9 @@ def make(
     parts = on.replicas * experiment.accumulation_steps
     images = max(1, min(images_per_core, experiment.global_batch_size // parts))
     batch = parts * images
-    stages = len(experiment.progressive) + 1
+    ends = stage_rows.read(experiment.progressive)
+    # What the rows leave of the run is one more.
+    stages = len(ends) + (max(ends, default=0) < experiment.epochs)
     epochs_of_a_step = batch / info.split(experiment.train_split).total
     epochs = (stages * steps + 0.5) * epochs_of_a_step
     rows = [

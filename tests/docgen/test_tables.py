@@ -182,6 +182,8 @@ def test_fields():
     progressive = cells(tables.progressive())
     assert progressive[2][:2] == ["`until_epoch`", "required"]
     assert progressive[3][:2] == ["`resolution`", "the recipe's"]
+    # Not the recipe's: its schedule has a setting of the same name.
+    assert progressive[-1][:2] == ["`warmup_epochs`", "none"]
     assert cells(tables.variant())[2][0] == "`name`"
 
 

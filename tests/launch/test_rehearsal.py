@@ -58,6 +58,18 @@ def test_a_plan_has_the_programs_of_the_run_on_smaller_batches(digits):
     assert info.split(short.eval_split).total == 500
 
 
+def test_a_plan_has_no_stage_behind_the_row_that_ends_the_run(digits):
+    """Such as that of a recipe in which some parts never learn."""
+    rows = [{"until_epoch": 1.0}, {"until_epoch": 3.0, "frozen": ("stem",)}]
+    meant = experiment(digits, progressive=rows, epochs=3.0)
+    info = load_info(str(digits))
+    made = plan.make(meant, info, SliceShape(1, 2), steps=4, images_per_core=2)
+    short = config_of(digits, **as_changes(made)).experiment
+    assert made.stages == len(meant.stages(info)) == 2
+    assert list(short.stages(info)) == [4, 8]
+    assert [*short.stages(info).values()] == [*meant.stages(info).values()]
+
+
 def as_changes(made):
     pairs = (line.split(" = ", 1) for line in made.bindings)
     return {name: ast.literal_eval(value) for name, value in pairs}

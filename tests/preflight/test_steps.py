@@ -183,6 +183,26 @@ def test_schedule_of_stages(digits):
     assert known.step_ms_with_all_reduces is known.hours_with_all_reduces is None
 
 
+def test_a_stage_that_only_warms_up_is_no_program_of_its_own(digits, monkeypatch):
+    stages = [{"until_epoch": 0.06}, {"until_epoch": 0.12, "warmup_epochs": 0.01}]
+    changes = {"progressive": stages, "epochs": 0.12}
+    analyser = analyser_of(digits, **changes)
+
+    def program(stage=None):
+        return LoweredStep(b"20", 20, 32)
+
+    monkeypatch.setattr(analyser.lowered_steps, "train_step", program)
+    monkeypatch.setattr(analyser.lowered_steps, "eval_step", program)
+    train, evaluation = analyser.analyse_steps()
+    assert (train.name, train.stage, evaluation.stage) == ("train step", Stage(), None)
+    experiment = experiment_of(
+        digits, **{f"experiment.Experiment.{name}": v for name, v in changes.items()}
+    )
+    train = dataclasses.replace(train, compilation=report_of(milliseconds=3.0))
+    schedule = report.schedule_of(experiment, analyser.stages, [train])
+    assert (schedule.train_steps, schedule.step_ms) == (24, 3.0)
+
+
 def test_all_reduces_are_those_of_the_step_that_has_the_most():
     steps = [
         StepReport(name="", stage=stage, compilation=report_of(all_reduces=number))

@@ -145,6 +145,26 @@ def test_what_a_stage_says_of_its_parts(digits):
     assert shares == [1.0, 0.0, 0.5, 1.0, 1.0]
 
 
+def test_a_warmup_alone_needs_no_other_trainer(digits):
+    """Nor another program, which takes minutes to compile for a TPU."""
+    rows = [
+        {"until_epoch": 0.02},
+        {"until_epoch": 0.04, "warmup_epochs": 0.01},
+        {"until_epoch": 0.06, "warmup_epochs": 0.01, "frozen": ("stem",)},
+    ]
+    experiment = experiment_in(digits, **{"experiment.Experiment.progressive": rows})
+    strategy, info = run.prepare(experiment)
+    with strategy.scope():
+        train_state = state.create(experiment, info)
+    training = stages.Stages(experiment, info, train_state, strategy)
+    found = []
+    for step in (0, 4, 8):
+        training.enter(step, step)
+        found.append(training.trainer)
+    assert found[0] is found[1]
+    assert found[1] is not found[2]
+
+
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [

@@ -35,7 +35,8 @@ RUN = "the run"  # of the inputs
 # What a run makes in its folder, by now or later.
 _RUNS_OWN = re.compile(
     r"ckpt-\d+(\.(index|json|data-\d{5}-of-\d{5}))?|operative_config\.gin"
-    r"|(run|summary|data)\.json|(metrics|eval)\.jsonl|best|train|eval|hosts"
+    r"|(run|summary|data)\.json|(metrics|eval)\.jsonl|mistakes\.html"
+    r"|best|train|eval|hosts"
     r"|non_finite|evaluations"
     r"|\.claim\.json|\.(staging|aside)-[0-9a-f]{32}"
 )

@@ -59,7 +59,9 @@ class OutcomeLog:
           logits: float32[B, C].
           right: bool[B], as the scores count it.
         """
-        shares, guesses = tf.math.top_k(tf.nn.softmax(logits), self._guesses)
+        # Of the logits, as the scores have it: close ones have equal probabilities.
+        _, guesses = tf.math.top_k(logits, self._guesses)
+        shares = tf.gather(tf.nn.softmax(logits), guesses, batch_dims=1)
         finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
         guesses = tf.where(finite, guesses, NOTHING)
         row = tf.concat(

@@ -578,6 +578,7 @@ def test_a_mount_point_is_not_replaced(capsys):
             "evaluations",
             "metrics.jsonl",
             "eval.jsonl",
+            "mistakes.html",
             ".claim.json",
         ),
         *("operative_config.gin", "best", "best/export", "train", "eval", "hosts"),

@@ -96,6 +96,15 @@ def test_a_predictor_whose_mistakes_are_known(replicas, logical_cpus):
             found.require(images=images, right=right)
 
 
+def test_logits_that_differ_by_less_than_their_probabilities_can():
+    """The largest logit is what it was taken for, as the scores have it."""
+    logits = np.array([[1e-9, 2e-9, 0.0]])
+    rows = logged(tf.distribute.OneDeviceStrategy("/cpu:0"), [([0], logits)])
+    found = Outcomes.of(rows, positions(rows.shape[:3], input_hosts=1, images=1))
+    assert found.counts() == {(0, 1): 1}
+    assert found.guesses.tolist() == [[1, 0, 2]]
+
+
 def test_equally_sure_mistakes_are_in_the_order_of_their_records():
     same = [[1.0, 0.0]] * 4
     columns = [[0, 0, 1, 0, *top] for top in same]  # label, right, two guesses, shares
