@@ -79,7 +79,10 @@ class _Name(NamedTuple):
     make: Callable[..., Any]
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Tensor:
+    # Behind requires_grad and hooks stand bits by which torch puts a sign off.
+    if any(more[2:]):
+        raise RefusedError("a tensor whose numbers are yet to be negated or conjugated")
     return Tensor(storage, offset, size, stride)
 
 

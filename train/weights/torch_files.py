@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common import console
 from train.weights import pickles
 from train.weights.pickles import DamagedError, RefusedError, Storage, Tensor
 
@@ -95,7 +96,11 @@ def read(content: bytes, *, averaged: bool = True) -> StateDict:
     skipped += [str(name) for name in state if name not in tensors]
     named = {name: tensor for name, tensor in tensors.items() if type(name) is str}
     if not named:
-        raise RefusedError("no dictionary of tensors")
+        keys = [name[:40] for name in state if type(name) is str]
+        raise RefusedError(
+            "no dictionary of tensors"
+            + (f", but {console.named(keys)}" if keys else "")
+        )
     together = sum(_check(name, one, storages) for name, one in named.items())
     if together > _SHARED_BYTES + 2 * len(content):
         raise RefusedError(f"tensors of {together:,} bytes in {len(content):,}")
@@ -274,6 +279,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     found: dict[str, zipfile.ZipInfo] = {}
     for one in archive.infolist():
         what = f"the member {one.filename[:100]!r}"
+        if "/code/" in one.filename:
+            raise RefusedError(f"a program of TorchScript ({what})")
         if one.filename in found:
             raise RefusedError(f"a zip archive that has {what} twice")
         if one.flag_bits & _ENCRYPTED:

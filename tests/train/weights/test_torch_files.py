@@ -256,6 +256,19 @@ def test_things_that_are_not_as_torch_makes_them(evil, said):
     assert refused(beside(evil)).startswith(said)
 
 
+def test_numbers_that_torch_would_negate():
+    """As of the imaginary parts of what is conjugated: the sign stands elsewhere."""
+    hooks = Call(Name("collections", "OrderedDict"), ())
+    for more, read in (({"neg": True}, False), ({"conj": True}, False), ({}, True)):
+        arguments = (storage("0"), 0, (4,), (1,), False, hooks, more)
+        value = {"w": Call(Name("torch._utils", "_rebuild_tensor_v2"), arguments)}
+        content = writer.zipped(value, {"0": FOUR.tobytes()})
+        if read:
+            np.testing.assert_array_equal(torch_files.read(content).read("w"), FOUR)
+        else:
+            assert refused(content).startswith("a tensor whose numbers are yet to be")
+
+
 def test_a_view_of_a_view_is_of_a_torch_long_gone():
     pid = ("storage", Name("torch", "FloatStorage"), "0", "cpu", 4, ("1", 0, 2))
     assert refused(beside(Reference(pid))).startswith("a storage that is a view")
@@ -304,7 +317,14 @@ def test_tensors_of_no_storage(of):
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_weights(value, form):
-    assert refused(FORMS[form](value, {})) == "no dictionary of tensors"
+    said = refused(FORMS[form](value, {}))
+    assert said.partition(", but ")[0] == "no dictionary of tensors"
+
+
+def test_weights_under_names_of_ones_own():
+    value, data = writer.tensors({"w": FOUR})
+    said = refused(writer.zipped({"student": value, "teacher": value, 1: 2}, data))
+    assert said == "no dictionary of tensors, but student, teacher"
 
 
 def test_a_list_of_tensors_has_no_names():
@@ -318,7 +338,8 @@ def test_a_list_of_tensors_has_no_names():
 
 def test_a_dictionary_that_holds_itself():
     raw = Raw(b"}q\x00X\x05\0\0\0modelh\x00s")
-    assert refused(writer.zipped({"model": raw}, {})) == "no dictionary of tensors"
+    said = refused(writer.zipped({"model": raw}, {}))
+    assert said == "no dictionary of tensors, but model"
 
 
 def laughs(times):
@@ -464,7 +485,7 @@ def test_wrappers_that_all_hold_the_same(monkeypatch):
     value = {"w": 1}
     for _ in range(4):
         value = dict.fromkeys(names, value)
-    assert refused(writer.zipped(value, {})) == "no dictionary of tensors"
+    assert refused(writer.zipped(value, {})).startswith("no dictionary of tensors")
     assert len(looked) < 1000  # 7 ** 4 paths lead to the innermost
 
 
@@ -549,6 +570,11 @@ def deeper(archive, pickled):
     archive.writestr("archive/../etc/data.pkl", pickled)
 
 
+def script(archive, pickled):
+    archive.writestr("archive/data.pkl", pickled)
+    archive.writestr("archive/code/__torch__/net.py", b"1", zipfile.ZIP_DEFLATED)
+
+
 def big_endian(archive, pickled):
     archive.writestr("archive/data.pkl", pickled)
     archive.writestr("archive/byteorder", "big")
@@ -559,6 +585,7 @@ def big_endian(archive, pickled):
     [
         (packed, "the member 'archive/data.pkl' is packed"),
         (bomb, "the member 'archive/data/9' is packed"),
+        (script, "a program of TorchScript (the member 'archive/code/__torch__/net.py"),
         (several, "a zip archive with 2 files data.pkl"),
         (twice, "a zip archive that has the member 'archive/data.pkl' twice"),
         (none, "a zip archive with 0 files data.pkl"),
