@@ -47,7 +47,7 @@ def timm_keys(names: Iterable[str]) -> dict[str, str]:
         of the network's.
 
     Raises:
-      ModelError: there is no conv_stem.weight, or two have one meaning.
+      ModelError: there is not one conv_stem.weight, or two names have one meaning.
     """
     keys = _network_keys(names, "conv_stem.weight", "timm's EfficientNets")
     # timm numbers the blocks of each stage anew; the reference has no stages.
@@ -105,7 +105,7 @@ def efficientnet_pytorch_keys(names: Iterable[str]) -> dict[str, str]:
         of the network's.
 
     Raises:
-      ModelError: there is no _conv_stem.weight, or two have one meaning.
+      ModelError: there is not one _conv_stem.weight, or two names have one meaning.
     """
     keys = _network_keys(names, "_conv_stem.weight", "efficientnet_pytorch's networks")
     expanded = {
@@ -133,6 +133,11 @@ def _network_keys(names: Iterable[str], stem: str, whose: str) -> dict[str, str]
     stems = [name for name in names if name.endswith(stem)]
     require(bool(stems), f"there is no {stem} as in {whose}")
     prefix = stems[0].removesuffix(stem)
+    require(
+        len(stems) == 1,
+        f"there are several networks, {' and '.join(stems[:3])}: save the tensors of "
+        "one of them alone",
+    )
     return {key.removeprefix(prefix): key for key in names if key.startswith(prefix)}
 
 

@@ -254,12 +254,15 @@ def _load(
         targets, keys, values, f"{layout}, not", f"in {model.name}"
     )
     if mismatches:
+        name, words = next(iter(mismatches.items()))
+        if name in targets and name in values:
+            require(values[name].shape != tuple(targets[name].shape), words)
         if all(name.startswith(classifier) for name in mismatches):
             hint = "all else fits: new_head=True leaves the classifier out"
         else:
             shapes = (v.shape for v in _without(values, classifier).values())
             hint = _fitting(shapes, but=model.name)
-        raise ModelError(f"{next(iter(mismatches.values()))}; {hint}")
+        raise ModelError(f"{words}; {hint}")
     for name, variable in targets.items():
         variable.assign(values[name].astype("float32"))
 
@@ -282,6 +285,8 @@ def _mismatches(
             mismatches[name] = (
                 f"{keys[name]} holds {kind} that are no finite real numbers"
             )
+        elif name.endswith("moving_variance") and (values[name] < 0).any():
+            mismatches[name] = f"{keys[name]} holds variances below zero"
         elif values[name].shape != expected:
             shape = values[name].shape
             mismatches[name] = (
@@ -294,8 +299,11 @@ def _mismatches(
 
 
 def _is_real(value: np.ndarray) -> bool:
-    """Whether these are real numbers that float32 can hold."""
-    if value.dtype.kind not in "fiu":
+    """Whether these are real numbers that float32 can hold.
+
+    Integers are none: weights of that kind are quantised, and their scale is elsewhere.
+    """
+    if value.dtype.kind != "f":
         return False
     with np.errstate(over="ignore"):
         return bool(np.isfinite(value.astype("float32")).all())

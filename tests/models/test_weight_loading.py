@@ -354,6 +354,53 @@ def test_a_layer_of_timm_that_ours_lacks(built):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "conv_stem.weight",
+            np.ones((32, 3, 3, 3), np.int8),
+            "int8 that are no finite",
+        ),
+        (
+            "conv_stem.weight",
+            np.full((32, 3, 3, 3), np.inf),
+            "float64 that are no fini",
+        ),
+        ("bn1.running_var", np.full(32, -1e-9, np.float32), "variances below zero"),
+        ("classifier.bias", np.full(1000, np.nan), "float64 that are no finite real"),
+    ],
+)
+def test_numbers_that_are_none_of_weights(name, value, said, built):
+    """Of the right shape: no other variant, and no new head, would mend them."""
+    tensors = timm_zeros("tf_efficientnet_b0") | {
+        "classifier.weight": np.zeros((1000, 1280), np.float32),
+        "classifier.bias": np.zeros(1000, np.float32),
+    }
+    found = refused(
+        built("efficientnet-b0"), weight_loading.load_timm, tensors | {name: value}
+    )
+    assert found.startswith(f"{name} holds {said}")
+    assert ";" not in found
+
+
+@pytest.mark.parametrize("prefixes", [("student.", "teacher."), ("", "ema_model.")])
+def test_two_networks_in_one_file(prefixes, built):
+    """Which of them is meant nobody can know."""
+    model, state = built("efficientnet-b0"), timm_zeros("tf_efficientnet_b0")
+    tensors = {first + name: state[name] for first in prefixes for name in state}
+    for load, stem in (
+        (weight_loading.load_timm, "conv_stem.weight"),
+        (weight_loading.load_efficientnet_pytorch, "_conv_stem.weight"),
+    ):
+        if load is not weight_loading.load_timm:
+            tensors = {f"{first}{stem}": np.zeros(3) for first in prefixes}
+        assert refused(model, load, tensors) == (
+            f"there are several networks, {prefixes[0]}{stem} and {prefixes[1]}{stem}: "
+            "save the tensors of one of them alone"
+        )
+
+
 def test_prefixes_of_timm():
     model = models.build_model("efficientnet-b0", num_classes=3, resolution=32)
     shapes = read_json("models/timm.json.xz")["tf_efficientnet_b0"]["shapes"]

@@ -75,7 +75,7 @@ def number_of_classes(path: str) -> int:
     Raises:
       UserError: they cannot be read, or have no classifier.
     """
-    _, tensors = pretrained.read(path)
+    _, tensors = pretrained.read(path, tell=False)  # it is read once more to load it
     for name in tensors:
         if _BIAS.search(name):
             return tensors[name].size
@@ -106,4 +106,10 @@ def _read_names(path: str) -> tuple[str, ...]:
         raise UserError(f"{path} is not UTF-8: save it as that") from error
     if text is None:
         raise UserError(f"there is no file {path}")
-    return tuple(text.removesuffix("\n").split("\n"))
+    # As an editor of Windows' leaves it, too.
+    lines = text.removeprefix("\ufeff").removesuffix("\n").split("\n")
+    names = [line.removesuffix("\r") for line in lines]
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise UserError(f"{path}: line {number} is empty, and names no class")
+    return registry.each_once(names)

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 # A training checkpoint of a thousand tensors, with an optimizer's, has a tenth of it.
 _MOST_OPERATIONS = 2**22
+_MOST_LETTERS = 100  # of a name in an error
+_WHOLE_NUMBERS = range(-(2**63), 2**63)
+_COUNTS = range(2**63)
 
 
 class RefusedError(Exception):
@@ -76,7 +79,10 @@ class _Name(NamedTuple):
     make: Callable[..., Any]
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Tensor:
+    # Behind requires_grad and hooks stand bits by which torch puts a sign off.
+    if any(more[2:]):
+        raise RefusedError("a tensor whose numbers are yet to be negated or conjugated")
     return Tensor(storage, offset, size, stride)
 
 
@@ -171,17 +177,19 @@ def _find(module: Any, name: Any) -> Any:
     kind = name.removesuffix("Storage")
     if module == "torch" and kind != name and kind in KINDS:
         return _Kind(kind)
-    raise RefusedError(f"{full}, which is not what weights are made of")
+    raise RefusedError(f"{full[:_MOST_LETTERS]}, which is not what weights are made of")
 
 
 def _set(found: Any, key: Any, value: Any) -> None:
     """Set an entry of a dictionary; one whose key is no plain value is dropped.
 
-    A tuple is none: to hash one that holds itself a billion times would never end.
+    A tuple is none: to hash one that holds itself a billion times would never end. Nor
+    is a number of a million digits: each look at it takes as long as the first.
     """
     if type(found) is not dict:
         raise RefusedError("entries for what is no dictionary")
-    if key is None or isinstance(key, str | int | float | bytes):
+    plain = key is None or isinstance(key, str | float | bytes)
+    if plain or (isinstance(key, int) and key in _WHOLE_NUMBERS):
         found[key] = value
 
 
@@ -197,13 +205,13 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._operations = 0
 
     def run(self, stream: io.BytesIO) -> Any:
         """Return what the pickle at the stream's place holds; leave it behind that."""
         try:
-            for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-                if number == _MOST_OPERATIONS:
-                    raise RefusedError("a pickle of too many operations")
+            for opcode, argument, _ in pickletools.genops(stream):
+                self._count(1)
                 if opcode.name == "STOP":
                     return self._pop()
                 self._act(opcode.name, argument)
@@ -214,6 +222,11 @@ class _Machine:
                 f"a pickle that is damaged or cut off ({words})"
             ) from error
         raise DamagedError("a pickle without an end")
+
+    def _count(self, operations: int) -> None:
+        self._operations += operations
+        if self._operations > _MOST_OPERATIONS:
+            raise RefusedError("a pickle of too many operations")
 
     def _act(self, name: str, argument: Any) -> None:
         if name in _CONSTANTS:
@@ -348,6 +361,9 @@ class _Machine:
         if type(arguments) is not tuple:
             raise RefusedError("a call without arguments")
         if isinstance(called, _Name):
+            # One opcode may copy what thousands have made: a call costs its arguments.
+            sized = (one for one in arguments if isinstance(one, dict | list | tuple))
+            self._count(len(arguments) + sum(map(len, sized)))
             self._stack.append(called.make(*arguments))
         else:
             self._stack.append(self._made_of(called))
@@ -378,7 +394,8 @@ class _Machine:
                 pass
             case _:
                 raise RefusedError("a reference that is no storage of torch's")
-        if view not in ([], [None]) or type(key) not in (str, int) or count < 0:
+        known = type(key) is str or (type(key) is int and key in _WHOLE_NUMBERS)
+        if view not in ([], [None]) or not known or count not in _COUNTS:
             raise RefusedError("a storage that is a view of another one")
         storage = Storage(str(key), kind, count)
         if self.storages.setdefault(storage.key, storage) != storage:

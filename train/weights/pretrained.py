@@ -95,12 +95,15 @@ def load(
         raise ModelError(f"{path}: {error}") from error
 
 
-def read(path: str, *, averaged: bool = True) -> tuple[Kind, Mapping[str, np.ndarray]]:
+def read(
+    path: str, *, averaged: bool = True, tell: bool = True
+) -> tuple[Kind, Mapping[str, np.ndarray]]:
     """Open a file of weights. Nothing in it is executed.
 
     Args:
       path: see `load`.
       averaged: of a file of torch's that has both, take the moving averages.
+      tell: say what of a file is left out.
 
     Returns:
       Whose names they are, and the tensors by name: those of others as they are, a
@@ -117,7 +120,7 @@ def read(path: str, *, averaged: bool = True) -> tuple[Kind, Mapping[str, np.nda
     if form == "safetensors":
         tensors = _read_safetensors(place)
     elif form == "torch":
-        tensors = _read_torch(place, averaged)
+        tensors = _read_torch(place, averaged, tell)
     else:
         tensors = _open_checkpoint(place, path)
         of_run = {name: name for name in tensors if _RUN.match(name)}
@@ -176,12 +179,12 @@ def _read_safetensors(path: str) -> Mapping[str, np.ndarray]:
     return tensors
 
 
-def _read_torch(path: str, averaged: bool) -> Mapping[str, np.ndarray]:
-    """Read a file of torch's, and say what of it is left out."""
+def _read_torch(path: str, averaged: bool, tell: bool) -> Mapping[str, np.ndarray]:
+    """Read a file of torch's."""
     content = _read_file(path)
     with _reading(path):
         found = torch_files.read(content, averaged=averaged)
-    if found.skipped:
+    if found.skipped and tell:
         where = f" below {'.'.join(found.within)}" if found.within else ""
         say(
             escaped(

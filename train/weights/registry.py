@@ -4,10 +4,11 @@ A row of the table is a file inside a package of PyPI. It is found by what is in
 without importing the package, and is read only if it is the very file of the row.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -173,9 +174,14 @@ def class_names(labels: str) -> tuple[str, ...]:
     _require_digest(found, names.sha256, names.package)
     by_number = json.loads(found.read_text("utf-8"))
     first = [by_number[str(i)].partition(",")[0] for i in range(names.classes)]
+    return each_once(first)
+
+
+def each_once(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names with the number behind those that several classes have."""
+    times = collections.Counter(names)
     return tuple(
-        name if first.count(name) == 1 else f"{name} ({i})"
-        for i, name in enumerate(first)
+        name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)
     )
 
 
@@ -193,7 +199,11 @@ def _installed(package: str, file: str, what: str) -> Path:
 
 
 def _require_digest(found: Path, sha256: str, package: str) -> None:
-    again = f"install {package} again: {extras.how_to_install(EXTRA)}"
+    # Neither make nor pip looks into a package of the right version.
+    again = (
+        f"install {package} again: pip install --no-deps --force-reinstall "
+        f"-r requirements/{EXTRA}.txt"
+    )
     try:
         with open(found, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

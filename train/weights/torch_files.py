@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common import console
 from train.weights import pickles
 from train.weights.pickles import DamagedError, RefusedError, Storage, Tensor
 
@@ -25,6 +26,7 @@ _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _ZIP = b"PK\x03\x04"
 _PICKLE = "data.pkl"
 _ENCRYPTED = 1
+_HEADER_BYTES = 30  # before a member's names and, in a zip archive, its bytes
 # bfloat16, which numpy does not know, is the upper half of a float32.
 _DTYPES = {
     "Float": "<f4",
@@ -94,7 +96,11 @@ def read(content: bytes, *, averaged: bool = True) -> StateDict:
     skipped += [str(name) for name in state if name not in tensors]
     named = {name: tensor for name, tensor in tensors.items() if type(name) is str}
     if not named:
-        raise RefusedError("no dictionary of tensors")
+        keys = [name[:40] for name in state if type(name) is str]
+        raise RefusedError(
+            "no dictionary of tensors"
+            + (f", but {console.named(keys)}" if keys else "")
+        )
     together = sum(_check(name, one, storages) for name, one in named.items())
     if together > _SHARED_BYTES + 2 * len(content):
         raise RefusedError(f"tensors of {together:,} bytes in {len(content):,}")
@@ -111,10 +117,11 @@ def _unwrapped(found: Any, averaged: bool) -> tuple[dict[Any, Any], list[str], l
     keys = (*_AVERAGES, *_WEIGHTS) if averaged else _WEIGHTS
     skipped: list[str] = []
     within: list[str] = []
+    looked_at: dict[tuple[int, int], bool] = {}
     for _ in range(_MOST_WRAPPERS):
         if type(found) is not dict:
             break
-        inner = [key for key in keys if _holds_tensors(found.get(key))]
+        inner = [key for key in keys if _holds_tensors(found.get(key), looked_at)]
         if not inner:
             return found, skipped, within
         skipped += [str(key) for key in found if key != inner[0]]
@@ -123,14 +130,25 @@ def _unwrapped(found: Any, averaged: bool) -> tuple[dict[Any, Any], list[str], l
     raise RefusedError("no dictionary of tensors")
 
 
-def _holds_tensors(value: Any, depth: int = _MOST_WRAPPERS) -> bool:
-    """Whether this is a dictionary of tensors, or wraps one."""
+def _holds_tensors(
+    value: Any, looked_at: dict[tuple[int, int], bool], depth: int = _MOST_WRAPPERS
+) -> bool:
+    """Whether this is a dictionary of tensors, or wraps one.
+
+    Args:
+      value: anything in a pickle.
+      looked_at: what was found before, by object and depth: many may hold the same.
+      depth: how far to look into it.
+    """
     if type(value) is not dict or not depth:
         return False
-    if any(isinstance(one, Tensor) for one in value.values()):
-        return True
-    inner = (value.get(key) for key in (*_AVERAGES, *_WEIGHTS))
-    return any(_holds_tensors(one, depth - 1) for one in inner)
+    place = id(value), depth
+    if place not in looked_at:
+        inner = (value.get(key) for key in (*_AVERAGES, *_WEIGHTS))
+        looked_at[place] = any(isinstance(one, Tensor) for one in value.values()) or (
+            any(_holds_tensors(one, looked_at, depth - 1) for one in inner)
+        )
+    return looked_at[place]
 
 
 # One tensor.
@@ -147,15 +165,17 @@ def _check(name: str, tensor: Tensor, storages: Mapping[str, Storage]) -> int:
     if not isinstance(storage, Storage) or storage != storages.get(storage.key):
         raise RefusedError(f"{what} without numbers")
     if not (_are_whole([offset]) and _are_whole(size) and _are_whole(stride)):
-        raise RefusedError(f"{what} whose sides are no whole numbers")
-    if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
+        raise RefusedError(f"{what} whose sides are no whole numbers, or too many")
+    if len(size) != len(stride):
         raise RefusedError(
             f"{what} of {len(size)} dimensions and {len(stride)} strides"
         )
     elements = math.prod(size)
     last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     end = offset + (last + 1 if elements else 0)
-    if end > storage.elements or elements > storage.elements:
+    # numpy multiplies the sides of what is empty, too, but for zeros.
+    beyond = not elements and math.prod(n for n in size if n) >= 2**60
+    if end > storage.elements or elements > storage.elements or beyond:
         sides = " x ".join(map(_shown, size))
         raise RefusedError(
             f"{what} of {sides}, of which the file has {storage.elements:,}"
@@ -164,8 +184,10 @@ def _check(name: str, tensor: Tensor, storages: Mapping[str, Storage]) -> int:
 
 
 def _are_whole(numbers: Any) -> bool:
-    return isinstance(numbers, tuple | list) and all(
-        type(n) is int and 0 <= n < 2**63 for n in numbers
+    return (
+        isinstance(numbers, tuple | list)
+        and len(numbers) <= _MOST_DIMENSIONS
+        and all(type(n) is int and 0 <= n < 2**63 for n in numbers)
     )
 
 
@@ -177,7 +199,12 @@ def _array(tensor: Tensor, storage: _Read) -> np.ndarray:
     """Return a tensor's numbers, which `_check` has found to be there."""
     kind = tensor.storage.kind
     flat = np.frombuffer(storage(tensor.storage), _DTYPES[kind])
-    strides = [step * flat.itemsize for step in tensor.stride]
+    # Where there is no next element, the stride may be of any length.
+    none = 0 in tensor.size
+    strides = [
+        0 if none or n == 1 else step * flat.itemsize
+        for n, step in zip(tensor.size, tensor.stride, strict=True)
+    ]
     view = np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.size, strides, writeable=False
     )
@@ -212,15 +239,19 @@ def _open_zip(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
                 "there"
             )
 
-    @functools.lru_cache(1)  # several tensors in a row may be views of one
-    def storage(one: Storage) -> bytes:
+    @functools.cache  # thousands of tensors may be views of one
+    def storage(one: Storage) -> bytes | memoryview:
         if not one.elements:  # which may have no member
             return b""
+        member = members[f"{root}data/{one.key}"]
         with _reading_zip():
-            data = archive.read(members[f"{root}data/{one.key}"])
-        if len(data) != _bytes(one):
+            data = archive.read(member)  # its check sum is compared
+            names = struct.unpack_from("<HH", content, member.header_offset + 26)
+        start = member.header_offset + _HEADER_BYTES + sum(names)
+        there = memoryview(content)[start : start + _bytes(one)]
+        if data != there:
             raise DamagedError(f"{len(data):,} bytes for the storage {one.key[:40]}")
-        return data
+        return there
 
     return found, storages, storage
 
@@ -248,6 +279,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     found: dict[str, zipfile.ZipInfo] = {}
     for one in archive.infolist():
         what = f"the member {one.filename[:100]!r}"
+        if "/code/" in one.filename:
+            raise RefusedError(f"a program of TorchScript ({what})")
         if one.filename in found:
             raise RefusedError(f"a zip archive that has {what} twice")
         if one.flag_bits & _ENCRYPTED:
@@ -285,16 +318,17 @@ def _open_legacy(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
         )
     if (version := _plain(stream)) != _VERSION:
         raise RefusedError(
-            f"the unknown version {str(version)[:40]} of torch's pickles"
+            f"the unknown version {_said(version)[:40]} of torch's pickles"
         )
     machine = _plain(stream)
     if type(machine) is not dict or machine.get("little_endian") is not True:
         raise RefusedError("numbers whose bytes are in another order")
     found, storages = pickles.load(stream)
     keys = _plain(stream)
-    if type(keys) is not list or len({*map(str, keys)}) != len(keys):
+    names = [_said(key) for key in keys] if type(keys) is list else []
+    if type(keys) is not list or len({*names}) != len(names):
         raise RefusedError("no list of its storages")
-    places = _places(content, stream.tell(), list(map(str, keys)), storages)
+    places = _places(content, stream.tell(), names, storages)
     if missing := [key for key in storages if key not in places]:
         raise RefusedError(f"no numbers of the storage {missing[0][:40]}")
 
@@ -303,6 +337,18 @@ def _open_legacy(content: bytes) -> tuple[Any, Mapping[str, Storage], _Read]:
         return memoryview(content)[start : start + _bytes(one)]
 
     return found, storages, storage
+
+
+def _said(value: Any) -> str:
+    """Return a text or number as it is, of all else the kind.
+
+    A list may hold itself a billion times: nobody could say it.
+    """
+    if type(value) is str:
+        return value
+    if type(value) is int and abs(value) < 2**64:
+        return str(value)
+    return type(value).__name__
 
 
 def _plain(stream: io.BytesIO) -> Any:

