@@ -29,6 +29,7 @@ MAX_PIXELS = 100_000_000
 # Signature, and the length and the name of the chunk that holds width and height.
 _PNG = PNG + b"\0\0\0\rIHDR"
 
+CUBIC_COEFFICIENT = -0.75  # of TF1's kernel for bicubic; most programs' is -0.5
 # TF1's images lie half a pixel off: its ops have their corners at the pixels' centres.
 _RESIZES: Mapping[str, Callable[..., tf.Tensor]] = {
     "bicubic": functools.partial(tf.raw_ops.ResizeBicubic, half_pixel_centers=False),
@@ -106,14 +107,19 @@ def _unless(too_large: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
+def padding(resolution: int, fraction: float) -> int:
+    """Return how many pixels are cut off, of an image of them and the resolution."""
+    return round(resolution * (1 / fraction - 1))
+
+
 def central_window(
     shape: tf.Tensor, resolution: int, fraction: float = _CROP_FRACTION
 ) -> tf.Tensor:
     """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
-    padding = round(resolution * (1 / fraction - 1))
     sides = shape[:2]
     shorter = tf.cast(tf.reduce_min(sides), tf.float32)
-    side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
+    taken = resolution / (resolution + padding(resolution, fraction))
+    side = tf.cast(taken * shorter, tf.int32)
     side = tf.maximum(side, 1)  # of an image one pixel high or wide
     return tf.concat([(sides - side + 1) // 2, [side, side]], axis=0)
 
