@@ -28,7 +28,9 @@ _MIN_COVERED = 0.1
 MAX_PIXELS = 100_000_000
 # Signature, and the length and the name of the chunk that holds width and height.
 _PNG = PNG + b"\0\0\0\rIHDR"
+_PNG_BITS = 24  # where its bits a sample are, or of a palette's index
 
+CUBIC_COEFFICIENT = -0.75  # of TF1's kernel for bicubic; most programs' is -0.5
 # TF1's images lie half a pixel off: its ops have their corners at the pixels' centres.
 _RESIZES: Mapping[str, Callable[..., tf.Tensor]] = {
     "bicubic": functools.partial(tf.raw_ops.ResizeBicubic, half_pixel_centers=False),
@@ -106,14 +108,19 @@ def _unless(too_large: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
+def padding(resolution: int, fraction: float) -> int:
+    """Return how many pixels are cut off, of an image of them and the resolution."""
+    return round(resolution * (1 / fraction - 1))
+
+
 def central_window(
     shape: tf.Tensor, resolution: int, fraction: float = _CROP_FRACTION
 ) -> tf.Tensor:
     """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
-    padding = round(resolution * (1 / fraction - 1))
     sides = shape[:2]
     shorter = tf.cast(tf.reduce_min(sides), tf.float32)
-    side = tf.cast(resolution / (resolution + padding) * shorter, tf.int32)
+    taken = resolution / (resolution + padding(resolution, fraction))
+    side = tf.cast(taken * shorter, tf.int32)
     side = tf.maximum(side, 1)  # of an image one pixel high or wide
     return tf.concat([(sides - side + 1) // 2, [side, side]], axis=0)
 
@@ -208,11 +215,32 @@ def _cropped_png(
     encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
     whole = _unless(is_too_large(png_shape(encoded)), encoded)
-    image = tf.io.decode_png(whole, channels=4)
+    image = _opaque_of_few_bits(tf.io.decode_png(whole, channels=4), whole)
     shape = tf.concat([tf.shape(image)[:2], [3]], 0)
     begin, size = tf.split(window_of(shape), 2)
     window = tf.slice(image, tf.pad(begin, [[0, 1]]), tf.concat([size, [4]], 0))
     return on_white(window)
+
+
+def _opaque_of_few_bits(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+    """Undo that the decoder takes 1, 3 or 15 for opaque, of 255.
+
+    Where a PNG of less than 8 bits a pixel has no transparency, it fills alpha with the
+    largest number of so many bits; on white, nothing of the image would be left.
+
+    Args:
+      image: uint8[H, W, 4].
+      encoded: the PNG, whose header is known to be one.
+    """
+    with tf.control_dependencies([image]):  # of one that is cut off, decoding tells
+        depth = tf.strings.substr(encoded, _PNG_BITS, 1)
+    bits = tf.io.decode_raw(depth, tf.uint8)[0]
+    opaque = tf.bitwise.left_shift(tf.constant(1, tf.uint8), tf.minimum(bits, 7)) - 1
+    colours, alpha = tf.split(image, [3, 1], axis=-1)
+    # Transparency that is noted has other values, too, or nobody would see the image.
+    is_filled = (bits < 8) & tf.reduce_all(alpha == opaque)
+    alpha = tf.where(is_filled, tf.constant(255, tf.uint8), alpha)
+    return tf.concat([colours, alpha], axis=-1)
 
 
 def on_white(image: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from benchmarks.support import image_kinds
 from input_pipeline import preprocess
 from tests.input_pipeline.images import encoded
 
@@ -55,3 +56,33 @@ def test_a_palette_and_grey_with_transparency(pixels):
     grey = decoded(png(pixels, "LA"))
     assert (grey[0, 0] == 255).all()
     assert (grey[..., 0] == grey[..., 2]).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_without_transparency_are_opaque(bits):
+    """The decoder fills their alpha with 1, 3 or 15, on white nearly nothing."""
+    numbers = np.arange(256, dtype=np.uint8).reshape(16, 16) % 2**bits
+    drawn = np.random.RandomState(bits).randint(0, 256, (2**bits, 3), dtype=np.uint8)
+    palette = Image.fromarray(numbers, "P")
+    palette.putpalette(drawn.tobytes())
+
+    def saved(**options) -> bytes:
+        output = io.BytesIO()
+        palette.save(output, "PNG", bits=bits, **options)
+        assert output.getvalue()[24] == bits
+        return output.getvalue()
+
+    np.testing.assert_array_equal(decoded(saved()), drawn[numbers])
+    part = decoded(saved(), (3, 5, 7, 2))
+    np.testing.assert_array_equal(part, drawn[numbers][3:10, 5:7])
+    clear = np.where(numbers[..., None] == 1, 255, drawn[numbers])
+    np.testing.assert_array_equal(decoded(saved(transparency=1)), clear)
+    assert (decoded(saved(transparency=bytes(2**bits))) == 255).all()
+    (grey,) = (
+        kind.encoded
+        for kind in image_kinds.kinds()
+        if kind.name == f"PNG, grey of {bits} bits"
+    )
+    whole = (0, 0, image_kinds.HEIGHT, image_kinds.WIDTH)
+    want = tf.io.decode_png(grey, channels=3)
+    np.testing.assert_array_equal(decoded(grey, whole), want)

@@ -9,7 +9,7 @@ import keras
 from common import gfiles
 from common.version import VERSION
 from input_pipeline.dataset_info import DatasetInfo
-from input_pipeline.preprocess import SQUASH, EvalCrop
+from input_pipeline.preprocess import CUBIC_COEFFICIENT, EvalCrop, padding
 from models.layers import Normalize
 from train.exports.formats.forms import FORMS, SAVED_MODEL
 from train.exports.formats.writing import paths_of
@@ -51,14 +51,7 @@ def describe(
             "normalised": "inside the network: (pixels - mean_rgb) / std_rgb",
             **colors,
         },
-        "preprocessing": {
-            "resize": crop.resize,
-            "crop": crop.crop_fraction
-            if crop.crop_fraction == SQUASH
-            else f"the centre, {crop.crop_fraction:g} of the shorter side",
-            "crop_fraction": crop.crop_fraction,
-            "pixels_of_the_evaluation": crop.pixels,
-        },
+        "preprocessing": _preprocessing(crop, size),
         "outputs": {
             "logits": ["batch", outputs],
             "probabilities": ["batch", outputs],
@@ -66,6 +59,37 @@ def describe(
         "labels": [*classes.label_names, *numbered],
         "checkpoint": checkpoint,
         "program": f"efficientnet-x {VERSION}",
+    }
+
+
+def _preprocessing(crop: EvalCrop, resolution: int) -> dict[str, Any]:
+    """Return how a photo becomes pixels, for somebody with other libraries.
+
+    The name of a resize says too little: most programs' bicubic has another kernel and
+    is antialiased, which gives some photos other classes.
+    """
+    found: dict[str, Any] = {
+        "before": "upright by EXIF orientation; on white where it is transparent",
+        "resize": crop.resize,
+        "antialiased": False,
+        "half_pixel_centers": crop.resize.endswith("half_pixels"),
+    }
+    if crop.resize == "bicubic":
+        found["cubic_coefficient"] = CUBIC_COEFFICIENT
+    if isinstance(crop.crop_fraction, str):
+        found["crop"] = crop.crop_fraction
+    else:
+        taken = resolution / (resolution + padding(resolution, crop.crop_fraction))
+        found |= {
+            "crop": f"the centre, {crop.crop_fraction:g} of the shorter side",
+            "side": "floor(min(height, width) * side_of_shorter)",
+            "side_of_shorter": taken,
+            "top": "(height - side + 1) // 2",
+            "left": "(width - side + 1) // 2",
+        }
+    return found | {
+        "crop_fraction": crop.crop_fraction,
+        "pixels_of_the_evaluation": crop.pixels,
     }
 
 
