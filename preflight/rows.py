@@ -104,7 +104,7 @@ class StepReport:
       compilation: None when it was not lowered.
       problem: None when it compiles and fits.
       resident_bytes: of a device's HBM that the program does not know of: what lies
-        there of the training while it evaluates.
+        there of the training while it evaluates, or while parts of it are frozen.
       floors_ms: the least time that it could take, by arithmetic ("compute", of our own
         networks) and by memory; empty unless it was compiled.
       dynamic_shapes: in it.

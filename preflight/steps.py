@@ -87,29 +87,29 @@ class StepAnalyser:
             "evaluation step", None, self.lowered_steps.eval_step
         )
         training = [answer() for answer in train_answers]
-        return [*training, self._with_residents(eval_answer(), training)]
-
-    def _with_residents(
-        self, evaluation: StepReport, training: list[StepReport]
-    ) -> StepReport:
-        """Count what stays in HBM while an evaluation runs, as the optimizer's slots.
-
-        That is what the update's arguments have more than the evaluation's, but for
-        images, of which one of the two at a time is there.
-        """
         most = max(step.variable_bytes for step in training)
-        resident = max(0, most - evaluation.variable_bytes)
-        if evaluation.problem or not resident:
-            return evaluation
-        evaluation = dataclasses.replace(evaluation, resident_bytes=resident)
-        needed, limit = evaluation.needed_bytes, self._topology.generation.hbm_bytes
+        return [self._with_residents(s, most) for s in (*training, eval_answer())]
+
+    def _with_residents(self, step: StepReport, most: int) -> StepReport:
+        """Count what stays in HBM while a step runs that does not know of it.
+
+        That is what the arguments of the update have more in which the most learns, but
+        for images, of which one program's at a time are there: the optimizer's slots,
+        beside an evaluation, and of parts that are frozen in the stage of this step.
+        """
+        knows_all = step.stage is not None and not step.stage.frozen
+        resident = max(0, most - step.variable_bytes)
+        if step.problem or knows_all or not resident:
+            return step
+        step = dataclasses.replace(step, resident_bytes=resident)
+        needed, limit = step.needed_bytes, self._topology.generation.hbm_bytes
         if needed is None or needed <= limit:
-            return evaluation
+            return step
         message = (
             f"needs {needed / 2**30:.2f} GiB with what lies beside it of the training, "
             f"of {limit / 2**30:.2f} GiB"
         )
-        return dataclasses.replace(evaluation, problem=Problem(message=message))
+        return dataclasses.replace(step, problem=Problem(message=message))
 
     def _submit(
         self, name: str, stage: Stage | None, lower: Callable[[], LoweredStep]

@@ -111,7 +111,8 @@ def by_last_step(
         if end <= max(ends, default=0):
             raise _fault(
                 f"stage {number} ends at epoch {epoch}, which is step {end}: no step "
-                f"falls into it, an epoch having {steps_per_epoch:.6g}"
+                f"falls into it, an epoch having {steps_per_epoch:.6g}; a smaller "
+                "Experiment.global_batch_size, or more images, give it steps"
             )
         ends[end] = stage
     ends.setdefault(train_steps, Stage())
