@@ -12,6 +12,7 @@ which images are held out is the same for all. The recipe was chosen on stamps a
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -62,6 +63,7 @@ _EMOJI_CLASSES = (
     "Smileys & Emotion",
     "Travel & Places",
 )
+Start = tuple[int, Sequence[str]]  # seeds, and settings
 _MOST = 60  # images of a class of emoji, so that both sets take as long
 
 
@@ -152,8 +154,17 @@ def _cpu_seconds() -> float:
 
 
 def train(data_dir: Path, model_dir: Path, bindings: Sequence[str]) -> dict[str, float]:
-    """Train once; return top-1 of the averaged weights, and what it has cost."""
+    """Train once; return top-1 of averaged and raw weights, and what it has cost.
+
+    What a measurement before has left in `model_dir` is returned as it is.
+    """
+    measured = model_dir / "measured.json"
     settings = (f"experiment.Experiment.data_dir = {str(data_dir)!r}", *bindings)
+    if measured.is_file():
+        before = json.loads(measured.read_text())
+        if before["settings"] != [*settings]:
+            raise UserError(f"{model_dir} was trained with other settings: delete it")
+        return before["run"]
     cost = run(
         "train.main",
         f"--gin_file={RECIPE}",
@@ -161,29 +172,44 @@ def train(data_dir: Path, model_dir: Path, bindings: Sequence[str]) -> dict[str,
         *(f"--gin_param={setting}" for setting in settings),
     )
     summary = json.loads((model_dir / "summary.json").read_text())
-    return {"top1": summary["ema_top1"], "steps": summary["steps"], **cost}
+    row = {
+        "top1": summary["ema_top1"],
+        "raw_top1": summary["top1"],
+        "steps": summary["steps"],
+        **cost,
+    }
+    measured.write_text(json.dumps({"settings": settings, "run": row}))
+    return row
 
 
-def measure(name: str, source: Path, seeds: int, gin_param: Sequence[str]) -> Any:
-    """Return the row of a set."""
+def measure(
+    name: str, source: Path, folder: Path, starts: Mapping[str, Start]
+) -> dict[str, Any]:
+    """Return the row of a set; `folder` keeps images, data and runs."""
     drawings = SETS[name]
-    with tempfile.TemporaryDirectory() as made:
-        folder, data_dir = Path(made, name), Path(made, "data")
-        copy_images(drawings.find(source), folder)
-        run("input_pipeline.prepare", *_prepare_arguments(folder, data_dir))
-        info = json.loads((data_dir / "dataset_info.json").read_text())
-        starts = {
-            start: list(_trainings(data_dir, Path(made, start), bindings, seeds))
-            for start, bindings in (
-                ("trained weights", gin_param),
-                ("random weights", (*SCRATCH, *gin_param)),
-            )
-        }
+    images, data_dir = folder / name, folder / "data"
+    if not data_dir.is_dir():
+        if not images.is_dir():
+            copy_images(drawings.find(source), images)
+        run("input_pipeline.prepare", *_prepare_arguments(images, data_dir))
+    info = json.loads((data_dir / "dataset_info.json").read_text())
     return {
         "package": drawings.package,
         "classes": len(info["label_names"]),
         "images": {k: _images(split) for k, split in info["splits"].items()},
-        "starts": {start: _summary(runs) for start, runs in starts.items()},
+        "starts": {
+            start: _summary(
+                [
+                    train(
+                        data_dir,
+                        folder / start.replace(" ", "_") / str(seed),
+                        [*bindings, f"experiment.Experiment.seed = {seed}"],
+                    )
+                    for seed in range(seeds)
+                ]
+            )
+            for start, (seeds, bindings) in starts.items()
+        },
     }
 
 
@@ -195,19 +221,12 @@ def _images(split: Mapping[str, Any]) -> int:
     return sum(shard["records"] for shard in split["shards"])
 
 
-def _trainings(
-    data_dir: Path, folder: Path, bindings: Sequence[str], seeds: int
-) -> Iterator[dict[str, float]]:
-    for seed in range(seeds):
-        of_seed = f"experiment.Experiment.seed = {seed}"
-        yield train(data_dir, folder / str(seed), (*bindings, of_seed))
-
-
 def _summary(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return what there is to say of the runs of all seeds, in their order."""
     return {
         "top1": [round(one["top1"], 4) for one in runs],
         "mean_top1": round(statistics.mean(one["top1"] for one in runs), 4),
+        "raw_top1": [round(one["raw_top1"], 4) for one in runs],
         "steps": runs[0]["steps"],
         "minutes": [round(one["minutes"], 2) for one in runs],
         "cpu_seconds": [round(one["cpu_seconds"], 1) for one in runs],
@@ -227,6 +246,17 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=cli.positive, default=3, help="0, 1 ... (%(default)s)"
     )
     parser.add_argument(
+        "--random_seeds",
+        type=cli.positive,
+        help="likewise, from random weights, which takes longer (as many)",
+    )
+    parser.add_argument(
+        "--work",
+        type=cli.local_path,
+        metavar="FOLDER",
+        help="keep data and runs here; the same command goes on where it was stopped",
+    )
+    parser.add_argument(
         "--gin_param", action="append", default=[], help="another setting of all runs"
     )
     return parser
@@ -242,15 +272,28 @@ def main(arguments: argparse.Namespace) -> None:
     for name, source in given.items():
         SETS[name].find(source)  # so that a mistake shows before an hour of work
     hardware = machine.describe()
+    own = arguments.gin_param
+    starts: dict[str, Start] = {
+        "trained weights": (arguments.seeds, own),
+        "random weights": (
+            arguments.random_seeds or arguments.seeds,
+            (*SCRATCH, *own),
+        ),
+    }
+    with contextlib.ExitStack() as stack:
+        work = arguments.work
+        if work is None:
+            work = stack.enter_context(tempfile.TemporaryDirectory())
+        rows = {
+            name: measure(name, source, Path(work, name), starts)
+            for name, source in given.items()
+        }
     report = {
         "benchmark": "transfer",
         "recipe": RECIPE,
         "gin_param": arguments.gin_param,
         "cores": os.cpu_count(),
-        "sets": {
-            name: measure(name, source, arguments.seeds, arguments.gin_param)
-            for name, source in given.items()
-        },
+        "sets": rows,
         "machine": hardware,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "does_not_show": "other networks; photos of a camera; more than two cores",

@@ -272,7 +272,7 @@ class Experiment:
     )
     new_head: bool = setting(
         checks.SWITCH,
-        "leave their classifier out, for other classes",
+        "leave their classifier out, for other classes; the new one begins near zero",
         default=False,
     )
     progressive: Sequence[Mapping[str, Any]] = setting(

@@ -1,6 +1,7 @@
 """What the benchmark of transfer takes from the two packages, and what it says."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -52,13 +53,30 @@ def test_another_folder_is_refused(name, tmp_path, capsys):
 
 def test_what_there_is_to_say_of_all_seeds():
     runs = [
-        {"top1": 0.8, "steps": 9, "minutes": 1.0, "cpu_seconds": 60.04},
-        {"top1": 0.7, "steps": 9, "minutes": 3.0, "cpu_seconds": 62.0},
+        {
+            "top1": 0.8,
+            "raw_top1": 0.9,
+            "steps": 9,
+            "minutes": 1.0,
+            "cpu_seconds": 60.04,
+        },
+        {"top1": 0.7, "raw_top1": 0.6, "steps": 9, "minutes": 3.0, "cpu_seconds": 62.0},
     ]
     assert transfer._summary(runs) == {
         "top1": [0.8, 0.7],
         "mean_top1": 0.75,
+        "raw_top1": [0.9, 0.6],
         "steps": 9,
         "minutes": [1.0, 3.0],
         "cpu_seconds": [60.0, 62.0],
     }
+
+
+def test_a_run_that_was_measured_is_not_trained_again(tmp_path):
+    run = {"top1": 0.8, "raw_top1": 0.9, "steps": 9}
+    settings = ["experiment.Experiment.data_dir = 'data'", "x = 1"]
+    measured = {"settings": settings, "run": run}
+    (tmp_path / "measured.json").write_text(json.dumps(measured))
+    assert transfer.train(Path("data"), tmp_path, ["x = 1"]) == run
+    with pytest.raises(UserError, match="trained with other settings: delete it"):
+        transfer.train(Path("data"), tmp_path, ["x = 2"])

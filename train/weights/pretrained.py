@@ -30,14 +30,27 @@ _OF_TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # .pth.tar is no tar file
 _TIMM_CONFIG, _TIMM_WEIGHTS = "config.json", "model.safetensors"
 
 
+# What a new classifier's own start is multiplied by.
+_NEW_HEAD = 0.01
+
+
 def load_into(experiment: Experiment, model: keras.Model) -> None:
-    """Set the weights that `experiment.pretrained` names."""
+    """Set the weights that `experiment.pretrained` names.
+
+    A new classifier begins near zero, as in BiT (arXiv 1912.11370, its code): the
+    reference's start, which grows as classes get fewer, would have the network sure of
+    nothing but noise, and the layers below would learn to mend that first. At zero
+    itself all classes would be equally likely, which counts as right.
+    """
     load(
         model,
         path=str(experiment.pretrained),
         averaged=experiment.pretrained_averages,
         new_head=experiment.new_head,
     )
+    if experiment.new_head:
+        kernel = model.get_layer("classifier").kernel
+        kernel.assign(kernel * _NEW_HEAD)
 
 
 def load(

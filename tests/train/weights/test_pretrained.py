@@ -3,6 +3,7 @@ import math
 import os
 import pickle
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.support import tiny, torch_files
 from tests.support.golden import DATA, read_json
 from tests.support.rounding import rounding
 from train.checkpoints import manager
+from train.experiment import Experiment
 from train.state import by_path
 from train.weights import pretrained
 
@@ -155,6 +157,18 @@ def test_new_head(of_timm):
     np.testing.assert_array_equal(
         model.get_layer("head_bn").moving_mean.numpy(), state["bn2.running_mean"]
     )
+
+
+def test_new_head_of_a_run_begins_near_zero(of_timm):
+    """Near: in a tie of all classes each would count as right."""
+    model = models.build_model("efficientnet-b0", num_classes=3, resolution=64)
+    layer = model.get_layer("classifier")
+    own, bias = layer.kernel.numpy(), layer.bias.numpy()
+    experiment = mock.Mock(Experiment, pretrained=str(of_timm), new_head=True)
+    pretrained.load_into(experiment, model)
+    np.testing.assert_array_equal(layer.kernel.numpy(), own * np.float32(0.01))
+    np.testing.assert_array_equal(layer.bias.numpy(), bias)
+    assert np.abs(own).max() > 0.5  # the reference's limit is 0.58 of three classes
 
 
 # A run of ours
