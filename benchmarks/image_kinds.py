@@ -90,7 +90,9 @@ def differences(every: Sequence["ImageKind"]) -> dict[str, float]:
         for one in every:
             answer, served = _classified(one, Path(folder))
             if answer == READ:
-                learnt = to_rgb_jpeg(one.encoded, apply_orientation=True).encoded
+                learnt = to_rgb_jpeg(
+                    one.encoded, apply_orientation=True, on_white=True
+                ).encoded
                 pixels = [
                     _evaluated()(data).numpy().astype(int) for data in (learnt, served)
                 ]
@@ -130,7 +132,7 @@ def _prepared(encoded: bytes) -> str:
     from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
 
     try:
-        to_rgb_jpeg(encoded, apply_orientation=True)
+        to_rgb_jpeg(encoded, apply_orientation=True, on_white=True)
     except BadImageError as error:
         return str(error)
     return READ
