@@ -1,5 +1,6 @@
 import concurrent.futures
 import dataclasses
+import functools
 import types
 from typing import Any
 
@@ -201,6 +202,33 @@ def test_a_stage_that_only_warms_up_is_no_program_of_its_own(digits, monkeypatch
     train = dataclasses.replace(train, compilation=report_of(milliseconds=3.0))
     schedule = report.schedule_of(experiment, analyser.stages, [train])
     assert (schedule.train_steps, schedule.step_ms) == (24, 3.0)
+
+
+def test_slots_of_frozen_parts_lie_beside_their_stage(digits):
+    """They are in HBM, but no arguments of its program."""
+    limit = TPUS["v3"].hbm_bytes
+
+    def step(stage, variable_bytes, needed=1000):
+        memory = types.SimpleNamespace(arguments=variable_bytes + 50)
+        compilation = report_of(needed=needed)
+        compilation.memory = memory
+        return StepReport(
+            name="a step",
+            stage=stage,
+            lowered=LoweredStep(b"", 20, 32, image_bytes=50),
+            compilation=compilation,
+        )
+
+    beside = functools.partial(analyser_of(digits)._with_residents, most=900)
+    assert beside(step(Stage(), 600)).resident_bytes == 0  # it knows all that learns
+    frozen = Stage(frozen=("stem",))
+    assert beside(step(frozen, 600)).resident_bytes == 300
+    assert beside(step(frozen, 600)).needed_bytes == 1300
+    assert beside(step(None, 500)).resident_bytes == 400  # an evaluation
+    assert beside(step(frozen, 600, limit - 300)).problem is None
+    problem = beside(step(frozen, 600, limit - 299)).problem
+    assert problem is not None
+    assert "with what lies beside it of the training" in problem.message
 
 
 def test_all_reduces_are_those_of_the_step_that_has_the_most():
