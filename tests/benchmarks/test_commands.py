@@ -9,6 +9,7 @@ FOUND = commands.find()
 # It speaks JSON with the process that starts it, in an environment of its own.
 # Processes that a command starts for itself.
 NO_COMMAND = {
+    "benchmarks.support.lite_torch",
     "launch.engines.checks.checker",
     "launch.host.tied",
     "launch.rehearsal.client",

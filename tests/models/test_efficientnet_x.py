@@ -346,7 +346,7 @@ def test_serialisation_round_trip(tiny, random_pixels):
     [
         (
             {"num_classes": 0},
-            "num_classes = 0: it has to be a whole number from 1 to 1,000,000",
+            "num_classes = 0: it has to be None or a whole number from 1 to 1,000,000",
         ),
         (
             {"resolution": 31},
@@ -401,8 +401,14 @@ def test_functions_that_are_no_activations(tiny, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": "10"}, "num_classes = '10': it has to be a whole number"),
-        ({"num_classes": 10**12}, "num_classes = 1000000000000: it has to be a whole"),
+        (
+            {"num_classes": "10"},
+            "num_classes = '10': it has to be None or a whole number",
+        ),
+        (
+            {"num_classes": 10**12},
+            "num_classes = 1000000000000: it has to be None or a whole",
+        ),
         ({"width_coefficient": 1e12}, "width_coefficient = 1000000000000.0: it has"),
         ({"survival_prob": "0.8"}, "survival_prob = '0.8': it has to be a number"),
         ({"fold_batch_norm": "no"}, "fold_batch_norm = 'no': it has to be True or Fal"),

@@ -344,6 +344,7 @@ def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
         "logit_difference_by_rounding": None,
         "classes_changed_by_rounding": None,
         "why_not_compared": why,
+        "applies_orientation": True,
         "checkpoint": f"{model_dir}/ckpt-12",
         "export_dir": str(folder),
         "label_offset": 1,

@@ -29,7 +29,9 @@ def trainers(digits, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         Trainer = trainer.Trainer  # noqa: N806
         patch.setattr(
-            stages, "Trainer", lambda *a: made.append(Trainer(*a)) or made[-1]
+            stages,
+            "Trainer",
+            lambda *a, **k: made.append(Trainer(*a, **k)) or made[-1],
         )
         run_tiny(
             digits,
