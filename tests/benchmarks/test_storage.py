@@ -8,6 +8,7 @@ from benchmarks import storage
 from benchmarks.storage import DEFAULT, OURS, StorageSettings
 
 SIZES = ("2 MB", "digits")
+pytestmark = pytest.mark.slow  # of half a minute, for a script that few run
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,7 @@ def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     assert "goes on with: python -m search.blocks --gin_file=" in said
 
 
+@pytest.mark.slow
 def test_a_worker_and_then_all_are_killed(tmp_path, undisturbed):
     folder = tmp_path / "s"
     command = flags(written(tmp_path, SLOWLY), folder, "--workers=2")

@@ -195,6 +195,7 @@ def test_the_client_of_a_slice_given_up_never_writes_beside_another(tmp_path, ho
     assert_one_after_the_other(changes)
 
 
+@pytest.mark.slow
 def test_a_storm(tmp_path):
     storm_over(0, tmp_path)
 

@@ -73,7 +73,7 @@ def long(*case):
     ("engine", "machines", "code"),
     [
         (SkyPilot, "tpu", "commit"),
-        (JobSet, "gpu", "image"),
+        long(JobSet, "gpu", "image"),
         (GCloud, "tpu", "image"),
         long(SkyPilot, "tpu", "image"),
         long(SkyPilot, "gpu", "commit"),

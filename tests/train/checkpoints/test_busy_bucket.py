@@ -45,6 +45,7 @@ def assert_ended(met: dict[str, Any], faults: dict[str, set[str]]) -> None:
             assert "retry attempts" not in line
 
 
+@pytest.mark.slow
 def test_busy_is_no_mistake_and_no_damage(tmp_path):
     met = meet(tmp_path, "no bucket", "uploads", "lists")
     assert_ended(met, {fault: ENDED[fault] for fault in ("uploads", "lists")})
