@@ -23,6 +23,7 @@ from launch.doctor.findings import (
 )
 from launch.job.job_file import NotSold
 from launch.job.machines import GpuHosts, Machines, TpuSlice
+from train.weights.registry import WEIGHTS
 
 if TYPE_CHECKING:
     from train.experiment import Experiment
@@ -72,6 +73,12 @@ def config(case: Case) -> Finding:
             f"Experiment.strategy is {experiment.strategy!r}, and {job.machines.name} "
             f"needs {fit[0]!r}",
             f"run.gin_params: experiment.Experiment.strategy = {fit[0]!r}",
+        )
+    if row := WEIGHTS.get(experiment.pretrained or ""):
+        return fails(
+            f"Experiment.pretrained = {row.name!r} is a file of {row.package}, which "
+            "no host installs",
+            f"put the package's {row.file} on gs://, and name that",
         )
     if local := [*_local_paths(experiment)]:
         return fails(f"{local[0]} is of this machine alone", "put it on gs://")
