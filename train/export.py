@@ -120,6 +120,12 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.score_images,
         arguments.max_loss,
     )
+    default = forms.Wanted()
+    if wanted != default and wanted.forms == default.forms:
+        raise UserError(
+            "--calibration_images, --score_images and --max_loss are of other forms "
+            "than the SavedModel: name some by --format=litert,onnx, or leave them out"
+        )
     forms.require_packages(wanted)
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles

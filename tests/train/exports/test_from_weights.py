@@ -14,6 +14,8 @@ PHOTOS = DATA / "input_pipeline"
     ("flags", "said"),
     [
         (["--best"], "--best, --gin_file and --gin_param go with --model_dir"),
+        (["--max_loss=2"], "are of other forms than the SavedModel: name some by"),
+        (["--score_images=9"], "are of other forms than the SavedModel: name some by"),
         (["--gin_param=a.b = 1"], "--best, --gin_file and --gin_param go with --model"),
         (["--variant=efficientnet-b0"], "are those of the variant efficientnet-lite0"),
     ],
