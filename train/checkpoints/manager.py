@@ -131,6 +131,8 @@ class Checkpoints:
             return None
         _assign(self._variables, values)
         self.saved_step = self._committed = step(path)
+        if self._writer:  # a kill right behind the last write may have left others
+            self._delete_superseded(self._committed)
         return path
 
     def save(self, *, wait: bool = False) -> str:
@@ -193,8 +195,7 @@ class Checkpoints:
             )
             self._committed = step(path)
             self._corrupt.discard(self._committed)
-            for old in self._superseded(self._committed):
-                bundle.delete(self._path(old), fence=self._fence)
+            self._delete_superseded(self._committed)
         except Held:
             raise
         except UserError as error:
@@ -202,6 +203,10 @@ class Checkpoints:
             raise UserError(
                 f"{error}, then run the same command; the last good one is {last}"
             ) from error
+
+    def _delete_superseded(self, latest: int) -> None:
+        for old in self._superseded(latest):
+            bundle.delete(self._path(old), fence=self._fence)
 
     def _superseded(self, latest: int) -> set[int]:
         """Return the steps whose files are of no use now that this one is written."""

@@ -323,6 +323,17 @@ def test_deletion_that_was_cut_short_is_finished(folder):
     assert files(folder) == left
 
 
+def test_a_run_that_was_killed_before_its_last_deletion_deletes(tmp_path):
+    """It has nothing to write any more, behind which to delete."""
+    saves(tmp_path, 10, 20, 30)
+    with Checkpoints(variables(), str(tmp_path), keep=2, writes=False) as others:
+        others.restore_newest()
+    assert steps(tmp_path) == [30, 20, 10]
+    with Checkpoints(variables(), str(tmp_path), keep=2) as checkpoints:
+        checkpoints.restore_newest()
+    assert steps(tmp_path) == [30, 20]
+
+
 def test_what_was_just_written_stays(tmp_path):
     saves(tmp_path, 30)
     saves(tmp_path, 20, keep=1)
