@@ -21,7 +21,7 @@ LAUNCH := .venv-launch/.has
 
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help setup tpu-compiler launch train test lint types docs soak peers lock clean FORCE
+.PHONY: help setup tpu-compiler launch train test test-long lint types docs soak peers lock clean FORCE
 
 help:  ## List the targets.
 	@sed -nE 's/^([a-z%-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
@@ -64,6 +64,9 @@ train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes
 
 test: lint types $(COMPILER) $(LAUNCH)  ## Lint, types, import directions, all tests but the slow ones.
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: $(DEV) $(COMPILER) $(LAUNCH)  ## The tests that take seconds each, which CI runs, too.
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "long and not slow and not peers"
 
 lint: $(DEV)
 	.venv/bin/ruff check --quiet .

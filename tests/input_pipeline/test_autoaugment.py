@@ -128,6 +128,7 @@ def possible(policy: str) -> set[bytes]:
     return images
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_result_is_one_that_the_policy_can_make(policy):
     images = [image.tobytes() for image in augment_many(photo(), policy, 60)]

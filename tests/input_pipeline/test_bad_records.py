@@ -112,6 +112,7 @@ def test_skip_masks_exactly_the_bad_records_and_names_each(mixed, capfd):
         assert line.endswith("; masked")
 
 
+@pytest.mark.long
 def test_skip_in_training_keeps_every_other_image(mixed, capfd):
     def train(**more):
         return dataset.train_dataset(
@@ -190,6 +191,7 @@ def damaged(tmp_path_factory) -> str:
     return str(folder)
 
 
+@pytest.mark.long
 def test_of_damaged_files_only_what_is_lost_is_masked(damaged, capfd):
     arguments = {**options(damaged, "skip"), "batch_size": 40 * len(DAMAGE)}
     (evaluated,) = dataset.eval_dataset(**arguments, split="train")
@@ -219,6 +221,7 @@ def test_a_damaged_file_is_named_with_the_first_record_lost(damaged, kind):
     assert f"{damaged}/train-{number}, record {first}: {reason}" in line
 
 
+@pytest.mark.long
 def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
     data_dir = dataset_of([example(0), b"\xff", example(2)])
     for host in (2, 4):  # one meets every record in six images, one the same again
@@ -265,6 +268,7 @@ def test_a_file_that_cannot_be_opened_is_no_bad_record(policy, fault, why, capfd
         assert "bad record" not in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_skipping_has_a_limit(mixed):
     arguments = {**options(mixed, "skip"), "batch_size": 3}
     too_few = iter(dataset.eval_dataset(**arguments, max_bad_records=len(BAD) - 1))

@@ -83,6 +83,7 @@ def test_dump_holds_the_records_in_order(tiny, tmp_path):
         assert {**row, "serialized": record.serialized} == vars(record)
 
 
+@pytest.mark.long
 def test_records_that_cannot_be_used_are_listed(tmp_path):
     """Of one shard: the second record is damaged; three others are no examples."""
     unusual = [example(4, label=6), b"\xff\xff", example(5, label=0)]
@@ -118,6 +119,7 @@ def damage(path: pathlib.Path, at: int) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.long
 def test_a_folder_that_cannot_be_written_is_one_line(tiny, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cannot write .*/file/records\.tfrecord: "):

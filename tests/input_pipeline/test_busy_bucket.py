@@ -53,6 +53,7 @@ def met(tmp_path_factory) -> dict[str, Any]:
     return meet(tmp_path_factory.mktemp("bucket"), *HERE)
 
 
+@pytest.mark.long
 def test_a_busy_bucket_is_asked_no_more_than_it_takes(met):
     busy = met["train: busy"]
     assert busy["end"] == "Restart"

@@ -33,6 +33,7 @@ def flat(batches) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(images), np.concatenate(labels)
 
 
+@pytest.mark.long
 def test_batches_are_static_and_labels_from_zero(tiny):
     def spec(dtype: tf.DType) -> dict:
         return {
@@ -50,6 +51,7 @@ def test_batches_are_static_and_labels_from_zero(tiny):
     assert np.bincount(labels).tolist() == [5, 5, 5, 4, 4]  # 23 records, value % 5
 
 
+@pytest.mark.long
 def test_resuming_continues_bit_for_bit_through_the_augmentation(tiny):
     augment = functools.partial(brighten, magnitude=200)
     options = {"augment": augment, "num_hosts": 2, "host": 1}
@@ -60,6 +62,7 @@ def test_resuming_continues_bit_for_bit_through_the_augmentation(tiny):
     np.testing.assert_array_equal(got_labels, labels[37:45])
 
 
+@pytest.mark.long
 def test_images_depend_on_the_seed_and_change_between_epochs(tiny):
     images, _ = flat(train(tiny, batch_size=23).take(2))
     other, _ = flat(train(tiny, batch_size=23, seed=2).take(2))
@@ -67,6 +70,7 @@ def test_images_depend_on_the_seed_and_change_between_epochs(tiny):
     assert len(np.unique(images.reshape(46, -1), axis=0)) == 46
 
 
+@pytest.mark.long
 def test_crop_options_reach_the_image(tiny):
     options = {"area_range": (0.99, 1.0), "aspect_ratio_range": (1.333, 1.334)}
     images, _ = flat(train(tiny, batch_size=23, flip=False, **options).take(1))
@@ -126,6 +130,7 @@ def expected(tiny):
     return batch
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("patch_size", "layout"),
     [(1, "HWCN"), (2, "NHWC"), (4, "HWCN")],
@@ -233,6 +238,7 @@ def as_bytes(batches):
         yield {name: value.tobytes() for name, value in batch.items()}
 
 
+@pytest.mark.long
 def test_erasing_comes_behind_augmenting_on_a_seed_of_its_own(tiny):
     seeds = []
 
@@ -249,6 +255,7 @@ def test_erasing_comes_behind_augmenting_on_a_seed_of_its_own(tiny):
     assert seeds[0] is not seeds[1]
 
 
+@pytest.mark.long
 def test_only_what_is_augmented_loses_the_fraction_of_a_level(tiny):
     """As in the reference; what is not, is rounded, also before it is erased."""
     rounded, _ = flat(train(tiny, batch_size=23).take(1))
@@ -262,6 +269,7 @@ def unchanged(image, seed):
     return image
 
 
+@pytest.mark.long
 def test_the_resize_of_training_is_a_setting(tiny):
     images = [
         flat(train(tiny, batch_size=23, resize=resize).take(1))[0]

@@ -38,6 +38,7 @@ def read(folder, *, in_bucket, host=0, hosts=1):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("hosts", "run_bytes"), [(1, in_order._RUN_BYTES), (3, 500)])
 def test_runs_are_the_chunks_one_after_another(folder, hosts, run_bytes, monkeypatch):
     monkeypatch.setattr(in_order, "_RUN_BYTES", run_bytes)
@@ -78,6 +79,7 @@ def other_lengths(path):
     path.write_bytes(content[first:] + content[:first])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("damage", "hosts"),
     [
@@ -108,6 +110,7 @@ def test_what_is_damaged_is_what_it_is_in_chunks(folder, damage, hosts):
     assert any(UNREADABLE in one["serialized"] for one in runs) or damage is double
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_bucket", [True, False])
 def test_a_file_that_is_gone_is_no_bad_record(folder, in_bucket):
     records = Records(load_info(str(folder)), str(folder), "train")

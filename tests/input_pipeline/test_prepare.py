@@ -56,6 +56,7 @@ def test_the_command_says_what_it_wrote(prepared):
     assert sorted(digests(output)) == sorted(names)
 
 
+@pytest.mark.long
 def test_the_splits_are_stratified_and_share_no_digit(prepared):
     output, _ = prepared
     info = dataset_info.load_info(str(output))
@@ -82,6 +83,7 @@ def test_the_digits_survive_the_jpeg():
         assert np.abs(decoded - image[:, :, None]).max() < 30
 
 
+@pytest.mark.long
 def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     output, _ = prepared
     assert commands.prepare_mnist(str(tmp_path)).startswith(f"wrote {tmp_path}: 4000")
@@ -93,6 +95,7 @@ def test_a_second_run_is_identical_and_a_third_does_nothing(prepared, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.long
 def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
     output = tmp_path / "copy"
     shutil.copytree(prepared[0], output)
@@ -114,6 +117,7 @@ def test_names_that_a_person_has_mended_stay(prepared, tmp_path, capsys):
     assert digests(output) == digests(prepared[0])
 
 
+@pytest.mark.long
 def test_records_that_a_person_has_cleaned_stay(prepared, tmp_path, capsys):
     output = tmp_path / "copy"
     shutil.copytree(prepared[0], output)

@@ -42,6 +42,7 @@ def mapped(golden) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in next(iter(results)).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_reference_bit_for_bit(golden, mapped, name):
     eager = apply_named(tf.constant(golden["image"]), name)

@@ -118,6 +118,7 @@ STEP_KEYS = [
 ]
 
 
+@pytest.mark.long
 def test_keys_of_the_json(slice_of_32):
     _, report = slice_of_32
     assert list(report) == KEYS
@@ -155,6 +156,7 @@ def test_a_slice_compiles_and_fits(slice_of_32):
     assert train["dynamic_shapes"] == train["loops_of_unknown_length"] == []
 
 
+@pytest.mark.long
 def test_the_gradients_all_reduce_is_compiled(slice_of_32, look, digits):
     """One for all gradients, loss and statistics; two for each shared batch norm."""
     model = experiment_of(digits).build_model()
@@ -299,6 +301,7 @@ def test_what_a_person_reads(slice_of_32):
     assert f"With them: {step_ms:.1f} ms a step, " in said
 
 
+@pytest.mark.long
 def test_a_batch_too_large_for_hbm(look):
     size = 2**20
     found, report = look(

@@ -49,6 +49,7 @@ def test_stages_are_programs_of_their_own(digits):
     assert analyser.lowered_steps.train_step(first) == program
 
 
+@pytest.mark.long
 def test_a_stage_with_frozen_parts_has_no_backward_pass_through_them(digits):
     """Tiny multiplies 12 times forward: stem, 5 and 4 in its blocks, head, classifier.
 

@@ -36,6 +36,7 @@ def follow(digits, job, **options):
     return run.continuous_evaluate(experiment_of(digits), str(job), **options)
 
 
+@pytest.mark.long
 def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monkeypatch):
     scores = follow(digits, job)
     assert [scores[name] for name in SCORES] == [finished[1][name] for name in SCORES]
@@ -65,6 +66,7 @@ def test_scores_every_checkpoint_and_keeps_the_best(digits, finished, job, monke
     assert (job / "eval.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_damaged_and_vanishing_ones_are_skipped(digits, job, monkeypatch, capsys):
     """And a job without new ones is given up."""
     data = job / "ckpt-0.data-00000-of-00001"

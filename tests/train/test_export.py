@@ -237,6 +237,7 @@ CROPS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [224, 240, 380])
 def test_pixels_of_bytes_are_those_of_the_authors(tmp_path, side):
     """Through a SavedModel that was written and read, at two sizes kept aside."""
@@ -268,6 +269,7 @@ def test_bytes_become_what_the_evaluation_makes_of_them(crop):
     np.testing.assert_array_equal(found[0, 1:], tf.reshape(expected, [-1]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pixels", ["float32", "uint8"])
 def test_all_three_signatures_are_compared(tmp_path, pixels):
     """Each on what it takes exactly; what rounding costs is said."""
@@ -308,6 +310,7 @@ def test_all_three_signatures_are_compared(tmp_path, pixels):
             report_of(name)
 
 
+@pytest.mark.long
 def test_other_logits_are_refused(digits, finished, exported):
     """Raw weights stand in for a SavedModel that went wrong."""
     folder, report = exported
@@ -323,6 +326,7 @@ def test_other_logits_are_refused(digits, finished, exported):
         comparison.compare_split(experiment, info, models[""], folder, check_images=300)
 
 
+@pytest.mark.long
 def test_export_of_a_run_alone(digits, finished, tmp_path, capsys):
     """As on another machine: the names are the run's, and nothing is compared."""
     model_dir, folder = finished[0], tmp_path / "e"
@@ -430,6 +434,7 @@ def on_their_side(pixels):
     return file.getvalue()
 
 
+@pytest.mark.long
 def test_records_are_compared_as_stored_and_files_upright(
     finished, exported, with_bad_records, tmp_path, monkeypatch
 ):
@@ -454,6 +459,7 @@ def test_records_are_compared_as_stored_and_files_upright(
         compared(finished, exported, folder, info)
 
 
+@pytest.mark.long
 def test_a_bad_record_is_named(finished, exported, with_bad_records):
     folder, info, _ = with_bad_records(r3=NOT_TEXT)
     with pytest.raises(DataError) as error, translate_errors():

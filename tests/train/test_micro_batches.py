@@ -73,6 +73,7 @@ def test_sums(trainer, sum_of_parts, in_a_loop, monkeypatch):
     assert float(sums["loss"]) > 1
 
 
+@pytest.mark.long
 def test_update_averages_the_statistics(trainer, sum_of_parts):
     """The moving statistics move once a step, to the mean of the parts."""
     images, targets = images_and_targets(trainer)

@@ -71,6 +71,7 @@ def expected(trainer, images, targets):
     return float(tf.reduce_mean(per_image) + decay), hits.mean()
 
 
+@pytest.mark.long
 def test_loss_is_that_of_the_mixed_images():
     trainer, batch = make_trainer(mixing), batch_of([3, 1, 4, 1, 5, 9, 2, 6])
     one_hot = np.eye(10)[batch["label"].numpy()]
@@ -86,6 +87,7 @@ def test_loss_is_that_of_the_mixed_images():
         assert found.loss != pytest.approx(unmixed, rel=1e-4)
 
 
+@pytest.mark.long
 def test_masked_images_and_their_partners_stay_as_they_are():
     """Image i and 7 - i are a pair, and there is none of two images."""
     batch = batch_of([3, -1, 4, -1, 5, -1, 2, -1])

@@ -190,6 +190,7 @@ def races_in_a_bucket(tmp_path, numbers):
     return ends
 
 
+@pytest.mark.long
 def test_races_on_a_disk(tmp_path):
     ends = races_on_a_disk(tmp_path, [3])
     assert ends[0] >= 1

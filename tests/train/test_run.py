@@ -431,6 +431,7 @@ def test_checkpoint_of_another_model(digits, finished):
         evaluation.restore_into(models, path)
 
 
+@pytest.mark.long
 def test_sigterm_saves_where_it_is(digits, finished, tmp_path, monkeypatch, capsys):
     """In the middle of a loop, at a step that no interval would save."""
     steps = []

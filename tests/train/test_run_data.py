@@ -57,6 +57,7 @@ def test_a_run_knows_its_data(digits, finished):
     assert known.info().label_names == info.label_names
 
 
+@pytest.mark.long
 def test_data_that_became_others(digits, model_dir, tmp_path, capsys):
     """Refused until they are accepted by name; then they are the run's."""
     swapped = [*"1023456789"]

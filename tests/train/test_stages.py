@@ -60,6 +60,7 @@ def undisturbed(digits, tmp_path_factory):
     return model_dir, summary, trainers, shapes
 
 
+@pytest.mark.long
 def test_sizes_of_images(undisturbed):
     _, summary, _, shapes = undisturbed
     assert shapes == [[20, size, size, 3] for size in (16, 24, 32)]
@@ -118,6 +119,7 @@ def test_what_a_stage_says(digits):
     ]
 
 
+@pytest.mark.long
 def test_magnitude_of_a_stage(digits):
     """The same crops in another light, by no more than the magnitude."""
     experiment = experiment_of(digits)

@@ -41,6 +41,7 @@ def trainers(digits, tmp_path_factory):
     return made
 
 
+@pytest.mark.long
 def test_traced_once(trainers):
     (trainer,) = trainers
     assert (trainer.loops, trainer.position) == (3, 12)

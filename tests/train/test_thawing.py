@@ -67,6 +67,7 @@ def parts_that_moved(before, after, part_of):
     return moved
 
 
+@pytest.mark.long
 def test_what_is_frozen_stands_still_bit_for_bit_and_then_learns(
     digits, thawed, tmp_path
 ):
@@ -87,6 +88,7 @@ def test_what_is_frozen_stands_still_bit_for_bit_and_then_learns(
     assert len(still) == sum("stem" in n or "block_1" in n for n in slots) > 0
 
 
+@pytest.mark.long
 def test_a_stage_trains_as_a_run_whose_model_is_frozen(digits, thawed, tmp_path):
     """Its gradients, decay, statistics, average and masks: the variables after it."""
     never = {
@@ -103,6 +105,7 @@ def test_a_stage_trains_as_a_run_whose_model_is_frozen(digits, thawed, tmp_path)
         np.testing.assert_array_equal(value, middle[name], err_msg=name)
 
 
+@pytest.mark.long
 def test_parts_that_learn_with_a_batch_norm_that_stands_still(digits, thawed, tmp_path):
     """Their blocks are as in inference, which gradients go through."""
     rows = [{"until_epoch": 0.06, "frozen_batch_norm": FROZEN}]

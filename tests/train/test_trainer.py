@@ -120,6 +120,7 @@ def gradient_norms(train_state, step):
     return [norms[id(v)] for v in ordered if v.trainable]
 
 
+@pytest.mark.long
 def test_gradients_at_the_first_step(three_steps):
     expected = np.array(train_step()["grad_norms_step0"])
     # A bias before a batch norm has no gradient but float noise.

@@ -291,6 +291,7 @@ def tfds(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_tfds_of_an_older_description_and_written_anew(tfds, tmp_path, capsys):
     before, output = folders.content(tfds), tmp_path / "out"
     command = ["tfrecords", f"--source={tfds}", "--workers=1"]
@@ -309,6 +310,7 @@ def test_tfds_of_an_older_description_and_written_anew(tfds, tmp_path, capsys):
     assert folders.content(tfds) == before
 
 
+@pytest.mark.long
 def test_tfds_is_described_elsewhere_and_stays_as_it_is(tfds, tmp_path, capsys):
     before, output = folders.content(tfds), tmp_path / "out"
     command = ["tfrecords", f"--source={tfds}", "--workers=1"]

@@ -60,6 +60,7 @@ def turned(data: bytes, tag: int | None) -> bytes:
     return output.getvalue()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("tag", [None, *range(1, 9)])
 def test_it_is_what_pillow_turns(form, tag):

@@ -210,6 +210,7 @@ def test_what_is_no_file_is_named(folder, name, make):
         describe(Source(str(folder)), workers=1)
 
 
+@pytest.mark.long
 def test_names_are_given_or_synsets_or_numbers(folder, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("eins\nzwei\ndrei\nvier\n")

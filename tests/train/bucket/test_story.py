@@ -65,6 +65,7 @@ def scores(report):
     return {name: report[name] for name in SCORES}
 
 
+@pytest.mark.long
 def test_a_run_is_the_one_on_a_disk(told, finished, same_files):
     content, (trained, *_) = told
     model_dir, summary = finished
@@ -109,6 +110,7 @@ def test_a_run_is_followed(told, finished, same_files):
     assert best == {f"ckpt-{max(scored, key=lambda step: scored[step]['ema_top1'])}"}
 
 
+@pytest.mark.long
 def test_an_export_is_the_one_on_a_disk(told, exported):
     content, (*_, report) = told
     folder, on_a_disk = exported

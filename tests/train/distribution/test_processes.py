@@ -67,6 +67,7 @@ def test_two_devices(digits, alone, tmp_path):
     assert_same(alone, trained(digits, tmp_path, devices=2, batch_norm="global"))
 
 
+@pytest.mark.long
 def test_two_processes(digits, alone, tmp_path):
     together = trained(digits, tmp_path, workers=2, batch_norm="global")
     assert_same(alone, together)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from launch.rehearsal import workers
 
 OWN = "/job:localhost/replica:0/task:0/device:CPU:0"
@@ -27,6 +29,7 @@ print(place())
 """
 
 
+@pytest.mark.long
 def test_its_own_cpu_stays_its_own_once_workers_are_connected():
     ended = subprocess.run(
         [sys.executable, "-c", CLIENT],

@@ -244,6 +244,7 @@ def test_an_internal_error_is_a_lost_worker_where_one_is_silent():
     )
 
 
+@pytest.mark.long
 def test_tensorflow_s_own_service_answers_and_stopped_does_not(monkeypatch):
     program = (
         "import tensorflow as tf, time\n"

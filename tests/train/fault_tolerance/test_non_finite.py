@@ -65,6 +65,7 @@ def poisoned_run(data, model_dir, **changes):
     return run_tiny(data, model_dir, gin_file=POISON, **settings)
 
 
+@pytest.mark.long
 def test_stops_and_keeps_the_records(poisoned, tmp_path):
     data, chosen = poisoned
     with pytest.raises(UserError) as caught:
@@ -83,6 +84,7 @@ def test_stops_and_keeps_the_records(poisoned, tmp_path):
     assert kept[7].numpy() == whiten(chosen.serialized)
 
 
+@pytest.mark.long
 def test_rolls_back_and_passes_over_the_batch(digits, poisoned, tmp_path):
     """It ends where a run ends that knew of the batch at step 4."""
     summary = poisoned_run(poisoned[0], tmp_path / "run", non_finite="roll_back")

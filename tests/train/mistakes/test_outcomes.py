@@ -14,6 +14,7 @@ from train.mistakes.outcomes import NOTHING, OutcomeLog, Outcomes, positions
 NAN = float("nan")
 
 
+@pytest.mark.long
 def test_positions_are_those_that_the_hosts_read(digits):
     """Three hosts with two replicas each, in batches of 40, of 1,000 records."""
     records = Records(load_info(str(digits)), str(digits), "validation")
@@ -146,6 +147,7 @@ def evaluated(experiment, info, strategy, model_dir):
     return outcomes, scores, models
 
 
+@pytest.mark.long
 def test_they_are_the_evaluations_own(digits, finished, logical_cpus):
     """On one device and on two; and what the model says of the images by itself."""
     info = load_info(str(digits))

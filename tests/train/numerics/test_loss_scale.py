@@ -157,6 +157,7 @@ def run(strategy, tmp_path_factory):
     return trainer, step, held, scales, outputs[0], folder
 
 
+@pytest.mark.long
 def test_the_step_that_overflows_is_left_out_on_both_replicas(run):
     held = run[2]
     for number in range(STEPS):

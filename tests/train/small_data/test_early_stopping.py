@@ -152,6 +152,7 @@ def stopped(finished, tmp_path):
     return folder
 
 
+@pytest.mark.long
 def test_a_run_that_has_ended_trains_nothing(digits, stopped, capsys):
     """It is said why; and who scores its checkpoints ends, too."""
     # Made up, the scores would be others when they are computed anew for the page.

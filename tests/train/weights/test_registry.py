@@ -38,6 +38,7 @@ def networks():
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", registry.WEIGHTS)
 def test_logits_of_the_packages_own_code(name, networks):
     """As efficientnet_lite_pytorch on torch, in float64: make_lite_goldens.py."""
@@ -58,6 +59,7 @@ def sample(package, *path):
     return str(Path(spec.origin).parent.joinpath(*path))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["efficientnet-lite0"])
 def test_photos_by_one_command(name, capsys):
     """A user's first command. 'A cat', not which: it is a tabby of mixed descent."""

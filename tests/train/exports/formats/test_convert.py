@@ -22,6 +22,7 @@ def scale(logits):
     return max(1.0, float(np.abs(logits).max()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", EXACT)
 def test_float32_has_the_networks_numbers(form, files, grey, expected):
     found = runtimes.load(form, files, threads=1)(grey)
