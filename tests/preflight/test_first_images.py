@@ -19,6 +19,7 @@ BUILD = "efficientnet_x.build_model"
 AUGMENT = (
     "dataset.train_dataset.augment = @randaugment.rand_augment",
     "randaugment.rand_augment.num_layers = 1",
+    "randaugment.rand_augment.ops = ('Rotate', 'ShearX', 'ShearY')",
 )
 # Of MNIST: its own is another than those that are looked at here.
 PLAIN = ("dataset.train_dataset.augment = None",)
@@ -56,7 +57,7 @@ def fed(data_dir: str, count: int, **arguments):
     """What the trainer is fed first, in one batch."""
     batches = dataset.train_dataset(
         data_dir=data_dir,
-        resolution=48,
+        resolution=32,
         batch_size=count,
         seed=5,
         area_range=(0.65, 0.9),
@@ -78,6 +79,7 @@ tiny.brighten.magnitude = 20
 """
 
 
+@pytest.mark.long
 def test_shows_what_the_trainer_is_fed(greys, tmp_path):
     """Before and after augmentation, whatever form the model wants."""
     form = (f"{BUILD}.input_layout = 'HWCN'", f"{BUILD}.stem_block_size = 2")
@@ -110,6 +112,7 @@ def test_the_originals_are_those_of_the_crops(greys):
     assert heights == list(range(20, 60))
 
 
+@pytest.mark.long
 def test_mixed_images_say_their_shares(greys):
     images = shown_of(greys, 4, *MIX)
     for shown, partner in zip(images, images[::-1], strict=True):

@@ -39,11 +39,11 @@ STAGES = f"{PREFIX}.progressive = [{{'until_epoch': 1.5, 'resolution': 16}}]"
 
 def test_mnist_run():
     experiment = config.parse([MNIST], [])
-    assert experiment.global_batch_size == 100
+    assert experiment.global_batch_size == 50
     assert experiment.precision == "float32"
     model = experiment.build_model()
     assert model.name == "efficientnet-x-b0"
-    assert (model.input_shape, model.output_shape) == ((None, 48, 48, 3), (None, 10))
+    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 10))
 
 
 def test_imagenet_run_is_the_reference_recipe():
@@ -241,7 +241,8 @@ first/variants.StageSpec.output_filters = 16
 second/variants.StageSpec.output_filters = 24
 second/variants.StageSpec.fused = True
 """)
-    own = [f"efficientnet_x.build_model.{k}_coefficient = None" for k in SCALED]
+    changed = "stages", *(f"{k}_coefficient" for k in SCALED)
+    own = [f"efficientnet_x.build_model.{name} = None" for name in changed]
     model = config.parse([MNIST, str(gin_file)], own).build_model()
     assert model.name == "own"
     assert [(spec.output_filters, spec.fused) for spec in specs_of(model)] == [
@@ -257,7 +258,7 @@ second/variants.StageSpec.fused = True
         ("stages = {8: {'kernel_size': 5}}", "has no stage 8, only 1 to 7"),
         ("blocks = {99: {'fused': True}}", "has no block 99, only 0 to 9"),
         ("stages = {4: {'activation': 'rleu'}}", "unknown activation 'rleu'; did you"),
-        ("resolution = 16", "resolution 16 is too small for efficientnet-x-b0"),
+        ("resolution = 4", "resolution 4 is too small for efficientnet-x-b0"),
         (
             "frozen = 'stem'",
             "frozen = 'stem': it has to be a list of parts, as ('stem'",
@@ -703,9 +704,12 @@ def test_what_is_saved_makes_the_same_experiment(tmp_path):
 def test_a_config_that_gin_itself_has_saved_goes_on(tmp_path):
     """That of a run of mnist_cpu.gin from before configs were resolved."""
     then = [  # what that recipe was like
-        "efficientnet_x.build_model.resolution = 32",
+        "efficientnet_x.build_model.stages = None",
         "dataset.train_dataset.augment = None",
+        f"{PREFIX}.global_batch_size = 100",
         f"{PREFIX}.epochs = 24",
+        f"{PREFIX}.steps_per_loop = 20",
+        f"{PREFIX}.checkpoint_every_steps = 120",
         "schedule.cosine.peak_per_256 = 0.008",
     ]
     saved = pathlib.Path("tests/data/train/saved_by_gin.gin").read_text()
