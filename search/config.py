@@ -17,6 +17,7 @@ _MODULES = (
     "axes",
     "block_search",
     "latency_sources",
+    "nas_search",
     "objectives",
     "samplers",
     "scaling_search",
