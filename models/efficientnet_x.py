@@ -22,6 +22,17 @@ from models.variants import CHANGES, Dialect, Variant, change, get_variant
 _VARIANT = checks.rules_of(Variant)
 
 
+_OF_VARIANT = (  # what build_model may change of it
+    "width_coefficient",
+    "depth_coefficient",
+    "resolution",
+    "dropout_rate",
+    "batch_norm_momentum",
+    "batch_norm_epsilon",
+    "dialect",
+)
+
+
 @foreign_names.refuse_arguments
 @checks.rules(
     ModelError,
@@ -30,18 +41,7 @@ _VARIANT = checks.rules_of(Variant)
         "a name or a Variant, as @variants.Variant() with the parentheses",
     ),
     num_classes=optional(checks.whole(1, 10**6)),
-    **{
-        name: optional(_VARIANT[name])
-        for name in (
-            "width_coefficient",
-            "depth_coefficient",
-            "resolution",
-            "dropout_rate",
-            "batch_norm_momentum",
-            "batch_norm_epsilon",
-            "dialect",
-        )
-    },
+    **{name: optional(_VARIANT[name]) for name in _OF_VARIANT},
     stages=CHANGES,
     blocks=CHANGES,
     survival_prob=checks.number(lambda x: 0 < x <= 1, "above 0 and up to 1"),
@@ -166,6 +166,17 @@ def build_model(
     model = keras.Model(pixels, run_chain(layers, pixels), name=variant.name)
     transfer.freeze(model, frozen)
     return model
+
+
+def variant_of(settings: Mapping[str, Any]) -> Variant:
+    """Return the network that `build_model` makes of these settings, without making it.
+
+    Raises:
+      ModelError: for an unknown variant, or a value out of range.
+    """
+    given = {name: settings.get(name) for name in _OF_VARIANT}
+    parts = settings.get("stages"), settings.get("blocks")
+    return _changed(settings["variant"], *parts, **given)
 
 
 def _changed(

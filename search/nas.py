@@ -1,17 +1,17 @@
-r"""Search a space of networks by one that contains them all, and see what that is worth.
+r"""Search a space of networks by one that contains them all, and see what it is worth.
 
     python -m search.nas --gin_file=gin_configs/search/nas_digits.gin \
       --search_dir=runs/nas
 
-Trains a supernet and the controller that chooses in it; what is found becomes a gin file
-and a row of a table, and is trained from scratch with several seeds, beside the best of
-a random search that had as much training, and the recipe's own network. The search says
-how far the supernet's ranking is to be trusted, how large the noise is, and what other
-sources say of the found network's time. --method=evolution mutates short trainings
-instead; all else is the same.
+Trains a supernet and the controller that chooses in it; what is found becomes a gin
+file and a row of a table, and is trained from scratch with several seeds, beside the
+best of a random search that had as much training, and the recipe's own network. The
+search says how far the supernet's ranking is to be trusted, how large the noise is, and
+what other sources say of the found network's time. --method=evolution mutates short
+trainings instead; all else is the same.
 
-Goes on where it was stopped or killed: run the same command again. --status says how far
-a search is, from its files alone. report.html is made at the end, and by
+Goes on where it was stopped or killed: run the same command again. --status says how
+far a search is, from its files alone. report.html is made at the end, and by
 python -m search.report at any time.
 
 Exit status: 0 done, 2 a mistake, 75 run it again, 130 Ctrl-C.
@@ -90,6 +90,7 @@ def _run(
     arguments: argparse.Namespace, settings: Any, text: str, references: dict[str, str]
 ) -> Status:
     """Do all stages, and make the page."""
+    from search.supernets import space_table
     from search.supernets.nas_commands import Commands
     from search.supernets.nas_folder import COMMAND, NasFolder
     from search.supernets.stages import SKIPPABLE, Plan, Stages
@@ -99,8 +100,20 @@ def _run(
     skipped = {
         name: f"left out by --no_{name}" for name, is_set in flags.items() if is_set
     }
-    plan = Plan(settings.method, arguments.seeds or settings.seeds, skipped)
-    about = {**dataclasses.asdict(plan), "stages": plan.stages}
+    with_table = space_table.is_sum(settings.latency)
+    if with_table:
+        source, line = space_table.gin(folder / space_table.FILE)
+        references, text = {**references, "latency": source}, f"{text}\n{line}\n"
+    seeds = arguments.seeds or settings.seeds
+    plan = Plan(settings.method, seeds, skipped, with_table)
+    about = {
+        **dataclasses.asdict(plan),
+        "stages": plan.stages,
+        "choices": [
+            {"name": choice.name, "values": list(map(str, choice.values))}
+            for choice in settings.space.choices
+        ],
+    }
     folder.write(folder / COMMAND, json.dumps(about, indent=1) + "\n")
     commands = Commands(settings, text, references, folder)
     Stages(settings, commands, folder, plan).run()

@@ -2,8 +2,9 @@
 
     python -m search.engine.with_parent train.main --gin_file=... --model_dir=...
 
-A search that is killed cannot tell its trainings so. But its end of their standard input
-closes, whatever has ended it: then they are asked to end as by SIGTERM, and save first.
+A search that is killed cannot tell its trainings so. But its end of their standard
+input closes, whatever has ended it: then they are asked to end as by SIGTERM, and save
+first.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The commands that a search consists of, each in a process of its own.
 
 A command that was stopped goes on when it is given again: so a stage of a search is a
-command, and whatever ends it costs what was not saved. What it prints goes to a log; who
-waits for it sees a line now and then.
+command, and whatever ends it costs what was not saved. What it prints goes to a log;
+who waits for it sees a line now and then.
 """
 
 import contextlib

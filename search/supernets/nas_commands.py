@@ -7,7 +7,6 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from search.nas_search import Nas
 from search.supernets.nas_folder import EXPORT, RANDOM, SUPERNET, NasFolder
@@ -17,6 +16,7 @@ _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
 supernet.build_model.space = {space}
+supernet.build_model.num_classes = None
 controller.reinforce.space = {space}
 controller.reinforce.objective = {objective}
 controller.reinforce.latency = {latency}
@@ -135,6 +135,11 @@ class Commands:
         files = [*self.settings.gin_files, *[str(network)] * network.exists()]
         seeded = f"experiment.Experiment.seed = {seed}"
         return self._train(files, Path(model_dir), seeded)
+
+    def recipe(self, result: Path) -> list[str]:
+        """Return the command that writes down which network the recipe trains."""
+        flags = _gin_flags(self.settings.gin_files, self.settings.gin_params)
+        return ["search.supernets.recipe", *flags, f"--result={result}"]
 
     def export(self, model_dir: Path) -> list[str]:
         """Return the command that makes a SavedModel of a run."""

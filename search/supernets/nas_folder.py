@@ -8,7 +8,7 @@
     networks/NAME.gin    a network, behind a recipe; NAME.txt is its row of a table
     supernet/            the run of `train.main` that trains all networks at once
     random/, evolution/  searches of `search.blocks`, with their trials
-    final/NAME-seed-K/   runs of `train.main`: the found network and what it is up against
+    final/NAME-seed-K/   runs of `train.main`: the found network and its rivals
     export/              the SavedModel
     latency.jsonl        what sources of latency said that take long
 
@@ -87,7 +87,7 @@ class NasFolder:
             return None
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{path} cannot be read: {error}; remove it, and its stage is done again"
+                f"{path} cannot be read: {error}; remove it: its stage is done again"
             ) from error
 
     def write(self, path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ _WORDS = {
     "baseline": "the recipe's own",
 }
 _PURPOSE = {
+    "table": "compiling the blocks of the space",
     "supernet": "training one network that contains all, and its controller",
     "evolution": "short trainings, of which the best are mutated",
     "found": "what the search has found",
@@ -42,6 +43,13 @@ def lines(stage: str, found: Found) -> list[str]:
     if reason := found.get("not_done"):
         return [f"not done: {reason}"]
     return _LINES[stage](found)
+
+
+def _table(found: Found) -> list[str]:
+    failed = found["failed"]
+    more = f"; {failed:,} do not compile: {found['reason']}" if failed else ""
+    minutes = found["wall_seconds"] / 60
+    return [f"{found['blocks']:,} blocks, by the last life in {minutes:.1f} min{more}"]
 
 
 def _supernet(found: Found) -> list[str]:
@@ -142,6 +150,7 @@ def _ms(ms: float | None) -> str:
 
 
 _LINES: dict[str, Callable[[Found], list[str]]] = {
+    "table": _table,
     "supernet": _supernet,
     "evolution": _searched,
     "found": _found,

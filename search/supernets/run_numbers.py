@@ -1,8 +1,8 @@
 """What the runs of a search have cost, and how they went, from their plain files.
 
-Imports no framework. The time of a training is that of its steps: a process that starts,
-traces and compiles for half a minute to train for ten seconds would make every short
-training look dear, and a search of many short ones lose by the way it is started.
+Imports no framework. The time of a training is that of its steps: a process that
+starts, traces and compiles for half a minute to train for ten seconds would make every
+short training look dear, and a search of many short ones lose by how it is started.
 """
 
 import dataclasses

@@ -1,8 +1,9 @@
 """The stages of a neural architecture search, each done once, in this order.
 
+    table      compiles the blocks of the space, if its times are sums of such
     supernet   trains all networks at once, and a controller that chooses among them
     found      the network that the controller prefers; scores of random ones beside it
-    random     random networks, each trained a little: as much training as the supernet's
+    random     random networks, each trained a little, for as long as the supernet was
     trust      does the supernet rank these as their own trainings do?
     final      the found network, random search's best and the recipe's own, trained by
                the recipe with several seeds
@@ -16,19 +17,22 @@ nothing to be trusted. What a stage has left on the disk, a later command takes.
 import dataclasses
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from common import console
 from common.errors import UserError
-from search import latency_sources
+from models.variants import Variant
+from search import family, latency_sources
 from search.engine import progress, result_files
 from search.nas_search import Nas
 from search.networks import variant_text
 from search.networks.layout import Network
+from search.networks.variant_json import restore
 from search.results import Estimate, Result
-from search.supernets import children, nas_text, run_numbers, seeds, trust
+from search.supernets import children, nas_text, run_numbers, seeds, space_table, trust
 from search.supernets.draws import WithinTime
 from search.supernets.nas_commands import Commands, networks_text
 from search.supernets.nas_folder import (
@@ -44,7 +48,8 @@ from search.supernets.run_numbers import Cost
 FOUND, TRUST, LATENCY = "found", "trust", "latency"
 BASELINE = "baseline"
 SCORES = "scores"
-ALL = (SUPERNET, FOUND, RANDOM, TRUST, FINAL, LATENCY, EXPORT)
+TABLE = "table"
+ALL = (TABLE, SUPERNET, FOUND, RANDOM, TRUST, FINAL, LATENCY, EXPORT)
 SKIPPABLE = (RANDOM, TRUST, FINAL, LATENCY, EXPORT)
 _SCORE = "ema_top1"
 _RANDOM_LEAST = 2  # evaluations of random search, however dear one is
@@ -58,18 +63,20 @@ class Plan:
       method: "supernet" or "evolution".
       seeds: of the final trainings.
       skipped: why a stage is left out, by its name.
+      with_table: whether times are sums of blocks, which are compiled first.
     """
 
     method: str
     seeds: int
     skipped: Mapping[str, str]
+    with_table: bool = False
 
     @property
     def stages(self) -> list[str]:
         """The stages that are done, in their order."""
-        first = [EVOLUTION] if self.method == EVOLUTION else [SUPERNET]
-        every = [*first, *ALL[1:]]
-        return [name for name in every if name not in self.skipped]
+        own = {SUPERNET: EVOLUTION} if self.method == EVOLUTION else {}
+        skipped = {*self.skipped, *[TABLE] * (not self.with_table)}
+        return [own.get(name, name) for name in ALL if name not in skipped]
 
 
 class Stages:
@@ -81,7 +88,9 @@ class Stages:
         self._settings, self._commands = settings, commands
         self._folder, self._plan = folder, plan
         self._space: Any = settings.space
+        self._latency_source = settings.latency
         self._stages: dict[str, Callable[[], dict[str, Any]]] = {
+            TABLE: self._table,
             SUPERNET: self._supernet,
             EVOLUTION: self._evolution,
             FOUND: self._found,
@@ -106,6 +115,9 @@ class Stages:
             if found is None:
                 console.say(f"{head}: {nas_text.purpose(name, self._plan.method)}")
                 found = self._folder.finish(name, self._stages[name]())
+            if name == TABLE:
+                table = latency_sources.table(str(self._folder / space_table.FILE))
+                self._settings = dataclasses.replace(self._settings, latency=table)
             for line in nas_text.lines(name, found):
                 print(f"{head}: {console.escaped(line)}")
 
@@ -123,7 +135,8 @@ class Stages:
             )
         if name == LATENCY:
             known = {row["network"] for row in found["rows"]}
-            return found if set(self._timed()) <= known else None
+            best = self._best_at_random()
+            return found if best is None or RANDOM in known else None
         if name == EXPORT:
             best = self._best_run()
             return found if best and best["seed"] == found["seed"] else None
@@ -137,6 +150,25 @@ class Stages:
         return found
 
     # The first network.
+
+    def _table(self) -> dict[str, Any]:
+        """Compile what the space consists of; from here on, times are sums."""
+        source = self._latency_source
+        console.say(f"  {source.name}, {source.conditions}: two seconds or so a block")
+        path, began = self._folder / space_table.FILE, time.monotonic()
+        try:
+            table = space_table.make(self._space, source, path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+        finally:
+            source.close()
+        failed = [row.reason for row in table.blocks.values() if row.ms is None]
+        return {
+            "blocks": len(table.blocks),
+            "failed": len(failed),
+            "reason": failed[0] if failed else "",
+            "wall_seconds": time.monotonic() - began,
+        }
 
     def _supernet(self) -> dict[str, Any]:
         model_dir = self._folder / SUPERNET
@@ -223,6 +255,7 @@ class Stages:
             "source": estimate.source,
             "target_ms": getattr(self._settings.objective, "target_ms", None),
             "row": row.strip(),
+            "stages": family.stages(variant),
             "gin_file": str(gin),
             "row_file": str(gin.with_suffix(".txt")),
             "train": children.command_line(train),
@@ -356,24 +389,44 @@ class Stages:
             "exact": settings.exact,
         }
         for role, source in sources.items():
-            for name, network in self._timed().items():
-                estimate = self._estimate(source, network)
+            for name, variant in self._timed().items():
+                estimate = self._estimate(source, variant)
                 if estimate is not None:
                     rows.append({"network": name, "role": role, **estimate})
         asked = [role for role, source in sources.items() if source is not None]
         return {"rows": rows, "asked": asked}
 
-    def _timed(self) -> dict[str, str]:
+    def _timed(self) -> dict[str, Variant]:
         """Return the networks whose time is asked for, by name."""
-        best = self._best_at_random()
-        more = {} if best is None else {RANDOM: best["network"]}
-        return {FOUND: self._result(FOUND)["network"], **more}
+        encodings = {FOUND: self._result(FOUND)["network"]}
+        if (best := self._best_at_random()) is not None:
+            encodings[RANDOM] = best["network"]
+        found = {
+            n: self._space.build(self._space.decode(e)) for n, e in encodings.items()
+        }
+        own = self._baseline()
+        return found if own is None else {**found, BASELINE: own}
 
-    def _estimate(self, source: Any, network: str) -> dict[str, Any] | None:
+    def _baseline(self) -> Variant | None:
+        """Return the recipe's own network; None where nobody can tell which it is."""
+        path = self._folder / "networks" / f"{BASELINE}.json"
+        if (found := self._folder.read(path)) is None:
+            try:
+                children.run(
+                    self._commands.recipe(path),
+                    self._folder.log(BASELINE),
+                    what="what the recipe trains",
+                )
+            except UserError as error:
+                console.warn(str(error))
+                return None
+            found = self._folder.read(path)
+        return found and restore(found["name"], found["network"])
+
+    def _estimate(self, source: Any, variant: Variant) -> dict[str, Any] | None:
         """Return a source's answer; one that cannot answer says why."""
         if source is None:
             return None
-        variant = self._space.build(self._space.decode(network))
         try:
             kept = latency_sources.in_folder(source, str(self._folder.path))
             try:

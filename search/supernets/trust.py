@@ -1,8 +1,8 @@
 """Does the supernet rank networks as their own trainings do? Imports no framework.
 
 Kendall's tau of both rankings, and how often such a tau comes about where they have
-nothing to do with each other: of eight networks a tau of 0.43 or more comes by chance in
-9 % of the cases, so that the number alone says little.
+nothing to do with each other: of eight networks a tau of 0.43 or more comes by chance
+in 9 % of the cases, so that the number alone says little.
 """
 
 import dataclasses
