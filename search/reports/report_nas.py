@@ -196,8 +196,9 @@ def _random(page: Page, data: SearchData, nas: NasData) -> None:
         budget, spent = found["budget"], found["seconds"]
         page.paragraph(
             "Random networks, of those that are about as fast as is wanted, were "
-            "trained for as long as the search itself has trained: the time of training "
-            "steps on this machine, of neither with start, compilation and evaluation."
+            "trained for as long as the search itself has trained. It is the time of "
+            "training steps on this machine that counts, without start, compilation and "
+            "evaluation."
         )
         page.table(
             ("", "minutes of training steps", "images"),
