@@ -55,17 +55,13 @@ def _stages(page: Page, data: SearchData, nas: NasData) -> None:
     rows = []
     for name in nas.command["stages"]:
         found = nas.stages.get(name)
-        if found is None:
-            rows.append(
-                (name, nas_text.purpose(name, nas.command["method"]), "NOT YET")
-            )
-            continue
-        short = [
-            line for line in nas_text.lines(name, found) if "train it:" not in line
-        ]
-        rows.append((name, nas_text.purpose(name, nas.command["method"]), short[0]))
+        lines = ["NOT YET"] if found is None else nas_text.lines(name, found)
+        short = lines[:1] if name == "found" else lines
+        rows.append((name, nas_text.purpose(name, nas.command["method"]), short))
     for name, why in nas.command["skipped"].items():
-        rows.append((name, nas_text.purpose(name, nas.command["method"]), why.upper()))
+        purpose = nas_text.purpose(name, nas.command["method"])
+        rows.append((name, purpose, [why.upper()]))
+    rows = [(name, purpose, "; ".join(said)) for name, purpose, said in rows]
     page.table(("stage", "what it is", "what came of it"), rows, left=3, breaks=True)
 
 
@@ -197,8 +193,8 @@ def _random(page: Page, data: SearchData, nas: NasData) -> None:
         page.paragraph(
             "Random networks, of those that are about as fast as is wanted, were "
             "trained for as long as the search itself has trained. It is the time of "
-            "training steps on this machine that counts, without start, compilation and "
-            "evaluation."
+            "training steps on this machine that counts, without start, compilation "
+            "and evaluation."
         )
         page.table(
             ("", "minutes of training steps", "images"),

@@ -12,6 +12,7 @@ from search.nas_search import Nas
 from search.supernets.nas_folder import EXPORT, RANDOM, SUPERNET, NasFolder
 
 _FIRST = "from __gin__ import dynamic_registration"
+_COSTS = "costs.json"  # where the controller keeps what the source has said
 _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
@@ -20,6 +21,7 @@ supernet.build_model.num_classes = None
 controller.reinforce.space = {space}
 controller.reinforce.objective = {objective}
 controller.reinforce.latency = {latency}
+controller.reinforce.costs = {costs!r}
 """
 _OF_SEARCH = """\
 block_search.BlockSearch.space = {space}
@@ -61,7 +63,8 @@ class Commands:
             "from search import supernet",
             "from train import experiment",
         ]
-        lines = [_OF_SUPERNET.format_map(self.references)]
+        costs = str(self.folder / _COSTS)
+        lines = [_OF_SUPERNET.format_map({**self.references, "costs": costs})]
         return self._config(imports, [*lines, *self.settings.supernet_params])
 
     def train_supernet(self) -> list[str]:
