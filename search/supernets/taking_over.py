@@ -43,7 +43,7 @@ class Piece:
 
     def value(self) -> np.ndarray:
         """Return the network's weight."""
-        return keras.ops.convert_to_numpy(self.source)[self.mesh]
+        return self.source.numpy()[self.mesh]
 
 
 def weights_for(
