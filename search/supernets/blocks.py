@@ -343,16 +343,19 @@ class SupernetBlock(Selected):
             return None
         return read.expect(Table((axis,), np.array([v == fused for v in axis.values])))
 
+    def survival_prob(self, read: Reading) -> Any:
+        """Return with which probability a sample's residual branch survives."""
+        repeats = [read.expect(table) for table in self.slot.repeats]
+        index = sum(repeats[: self.slot.stage - 1], np.float32(self.slot.number))
+        return 1 - self._lost * index / sum(repeats)
+
     def _drop(self, x: Any, read: Reading) -> Any:
         """Zero samples and scale up those that survive, where the inputs are added."""
-        slot = self.slot
-        repeats = [read.expect(table) for table in slot.repeats]
-        index = sum(repeats[: slot.stage - 1], np.float32(slot.number))
-        keep = 1 - self._lost * index / sum(repeats)
+        keep = self.survival_prob(read)
         shape = (ops.shape(x)[0], 1, 1, 1)
         drawn = keras.random.uniform(shape, dtype="float32", seed=self._seeds)
         factor = ops.cast(drawn < keep, "float32") / keep
-        adds = read.expect(slot.has_skip)
+        adds = read.expect(self.slot.has_skip)
         return scaled(x, adds * factor + (1 - adds))
 
     def compute_output_shape(self, inputs_shape, selection_shape):
