@@ -143,7 +143,7 @@ def build_model(
         dialect=dialect,
     )
     _check_activations(variant)
-    form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
+    form = StemForm(stem_block_size, stem_reshuffle, input_layout)
     form.check(variant)
     shared = _Shared(
         seed=seed,
@@ -158,9 +158,9 @@ def build_model(
     layers = [
         *form.stem(make, variant),
         *_in_batch_domain(_blocks(variant, survival_prob, form, shared)),
-        *_head(make, variant),
+        *head_layers(make, variant),
         shared.dropout(variant.dropout_rate),
-        *_classifier(make, num_classes),
+        *classifier_layers(make, num_classes),
     ]
     pixels = form.of_input(variant.resolution).pixels()
     model = keras.Model(pixels, run_chain(layers, pixels), name=variant.name)
@@ -228,7 +228,7 @@ class _Shared:
 
 
 def _blocks(
-    variant: Variant, survival_prob: float, form: "_StemForm", shared: _Shared
+    variant: Variant, survival_prob: float, form: "StemForm", shared: _Shared
 ) -> list[keras.Layer]:
     """Make all blocks; only the first one sees the stem's patches."""
     specs = scaling.block_specs(variant)
@@ -247,7 +247,7 @@ def _blocks(
 
 
 @dataclasses.dataclass(frozen=True)
-class _StemForm:
+class StemForm:
     """In what form pixels arrive and the stem computes."""
 
     patch_size: int
@@ -301,7 +301,7 @@ def _in_batch_domain(blocks: Sequence[keras.Layer]) -> list[keras.Layer]:
     return layers
 
 
-def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
+def head_layers(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
     """Make the layers from the last block to the pooled features."""
     pool = keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", dtype=make.dtype, name="pooled_features"
@@ -310,7 +310,7 @@ def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
     return [*conv, *make.bn_act("head", variant.activation), pool]
 
 
-def _classifier(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
+def classifier_layers(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
     """Make the layers from the pooled features to the logits."""
     initializer = classifier_initializer(derive_seed(make.seed, "classifier"))
     dense = keras.layers.Dense(

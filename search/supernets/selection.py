@@ -1,8 +1,8 @@
 """A network of a space as one flat vector, which a graph can compute with.
 
-Imports no framework. For each choice of the space, in its order, the vector has a weight
-of every value; those of a choice sum to 1. Of one network one weight of each choice is
-1, the others are 0. Other weights are for warm-up, see `Selection.warm_up`.
+Imports no framework. For each choice of the space, in its order, the vector has a
+weight of every value; those of a choice sum to 1. Of one network one weight of each
+choice is 1, the others are 0. Other weights are for warm-up, see `Selection.warm_up`.
 """
 
 import numpy as np
