@@ -60,7 +60,7 @@ class Categoricals:
 
         It is a function of the seed, int32[2]: largest logit plus Gumbel noise.
         """
-        least = np.finfo(np.float32).tiny
+        least = float(np.finfo(np.float32).tiny)
         uniform = tf.random.stateless_uniform(self.shape, seed, minval=least)
         noise = -tf.math.log(-tf.math.log(uniform))
         return self._largest(logits + self._padding + noise)
@@ -150,6 +150,4 @@ class Categoricals:
         with tf.GradientTape() as tape:
             tape.watch(logits)
             entropy = self.entropy(logits)
-        found = tape.gradient(entropy, logits)
-        assert found is not None
-        return found
+        return tf.convert_to_tensor(tape.gradient(entropy, logits))
