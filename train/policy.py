@@ -4,11 +4,12 @@ A search for architectures trains one model that contains many: at every step so
 has to say which of them the replicas compute, and to learn from what came of it. The
 trainer knows no more of it than this protocol:
 
-    with policy.choose(model) as chosen:        # on each replica, for each micro-batch
+    # On each replica, for each micro-batch:
+    with policy.choose(model, batch) as chosen:
         logits = model(images)
     shares = policy.shares(chosen, hits, images)
-    means = ...                                 # by the one all-reduce of the step
-    policy.update(models, means, batch)         # behind the update of the weights
+    # Once, behind the all-reduce of the step and the update of the weights:
+    policy.update(models, means_of_shares, batch)
 
 A run without a policy has none of this in its program.
 """
@@ -31,7 +32,9 @@ class Policy(Protocol):
         """Return everything that a checkpoint has to hold of it, by name."""
         ...
 
-    def choose(self, model: keras.Model) -> AbstractContextManager[Any]:
+    def choose(
+        self, model: keras.Model, batch: tf.Tensor
+    ) -> AbstractContextManager[Any]:
         """Choose what the forward pass within the context computes.
 
         In a replica context, and once for each micro-batch: whoever draws takes the
@@ -39,6 +42,7 @@ class Policy(Protocol):
 
         Args:
           model: that is called within.
+          batch: int64[], number of the global batch.
         """
         ...
 

@@ -297,8 +297,10 @@ class Trainer:
     def _forward(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
         """Return logits, what statistics would become, and what the policy chose."""
         policy = self.state.policy
-        whole = contextlib.nullcontext()
-        with whole if policy is None else policy.choose(self._model) as chosen:
+        choosing = contextlib.nullcontext()
+        if policy is not None:
+            choosing = policy.choose(self._model, self.state.batch())
+        with choosing as chosen:
             logits, statistics = self.state.statistics.of(
                 lambda: self._model(images, training=True), self._statistics
             )
