@@ -90,10 +90,10 @@ def _run(
     arguments: argparse.Namespace, settings: Any, text: str, references: dict[str, str]
 ) -> Status:
     """Do all stages, and make the page."""
-    from search.supernets import space_table
-    from search.supernets.nas_commands import Commands
-    from search.supernets.nas_folder import COMMAND, NasFolder
-    from search.supernets.stages import SKIPPABLE, Plan, Stages
+    from search.stages import space_table
+    from search.stages.commands import Commands
+    from search.stages.folder import COMMAND, NasFolder
+    from search.stages.order import SKIPPABLE, Plan, Stages
 
     folder = NasFolder(Path(arguments.search_dir).absolute())
     flags = {name: getattr(arguments, f"no_{name}") for name in SKIPPABLE}
@@ -137,11 +137,11 @@ def _write_report(folder: Path) -> None:
 def _status(folder: Path) -> Status:
     """Say how far a search is, from plain files."""
     from search.engine import search_folder
-    from search.supernets import nas_status
-    from search.supernets.nas_folder import NasFolder
+    from search.stages import status
+    from search.stages.folder import NasFolder
 
     found = search_folder.read(folder)
-    for line in nas_status.lines(NasFolder(folder)):
+    for line in status.lines(NasFolder(folder)):
         print(console.escaped(line))
     print(f"goes on with: {found['command']}")
     return Status.OK

@@ -47,7 +47,7 @@ class Nas:
         that of trainings.
       seeds: of the final trainings of each network; what a network is worth is their
         mean, and how sure that is, their deviation.
-      slack: see `supernets.draws.WithinTime`.
+      slack: see `stages.draws.WithinTime`.
       parts: a second source of latency for the found network; None asks for none.
       exact: a third one, which has the last word.
       seed: of the random networks.

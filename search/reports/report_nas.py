@@ -12,7 +12,7 @@ from search.reports.report_data import BROKEN, SearchData
 from search.reports.report_nas_data import NasData
 from search.reports.report_page import Page
 from search.reports.report_text import number, signed
-from search.supernets import nas_text
+from search.stages import stage_text
 
 Row = dict[str, Any]
 _FIRST_CURVES = ("reward", "entropy", "ms", "baseline")  # of what a policy tells
@@ -55,11 +55,11 @@ def _stages(page: Page, data: SearchData, nas: NasData) -> None:
     rows = []
     for name in nas.command["stages"]:
         found = nas.stages.get(name)
-        lines = ["NOT YET"] if found is None else nas_text.lines(name, found)
+        lines = ["NOT YET"] if found is None else stage_text.lines(name, found)
         short = lines[:1] if name == "found" else lines
-        rows.append((name, nas_text.purpose(name, nas.command["method"]), short))
+        rows.append((name, stage_text.purpose(name, nas.command["method"]), short))
     for name, why in nas.command["skipped"].items():
-        purpose = nas_text.purpose(name, nas.command["method"])
+        purpose = stage_text.purpose(name, nas.command["method"])
         rows.append((name, purpose, [why.upper()]))
     rows = [(name, purpose, "; ".join(said)) for name, purpose, said in rows]
     page.table(("stage", "what it is", "what came of it"), rows, left=3, breaks=True)
@@ -91,7 +91,7 @@ def _finals(page: Page, data: SearchData, nas: NasData) -> None:
     if not rows:
         page.paragraph("No network was trained by the whole recipe.")
         return
-    shown = [{**row, "who": nas_text.who(row["name"])} for row in rows]
+    shown = [{**row, "who": stage_text.who(row["name"])} for row in rows]
     if final is None:
         page.paragraph("Not all of these trainings are done.", "warning")
     page.chart("seeds", charts.seeds(shown))
@@ -106,7 +106,7 @@ def _finals(page: Page, data: SearchData, nas: NasData) -> None:
         left=2,
         own=[i for i, name in enumerate(by_name) if name == "found"],
     )
-    for line in nas_text.conclusions(final) if final is not None else ():
+    for line in stage_text.conclusions(final) if final is not None else ():
         page.paragraph(line[0].upper() + line[1:] + ".")
     points = _points(by_name, times, nas)
     if points:
@@ -123,7 +123,7 @@ def _final_row(
 ) -> tuple[str, ...]:
     compared = against.get(name) or {}
     return (
-        nas_text.who(name),
+        stage_text.who(name),
         ", ".join(number(one) for one in each),
         number(statistics.fmean(each)),
         number(statistics.stdev(each)) if len(each) > 1 else "",
@@ -151,7 +151,7 @@ def _points(
 ) -> list[Row]:
     return [
         {
-            "who": nas_text.who(name),
+            "who": stage_text.who(name),
             "network": nas.stages.get(name, {}).get("network", ""),
             "ms": times[name],
             "top1": statistics.fmean(each),
@@ -203,7 +203,7 @@ def _random(page: Page, data: SearchData, nas: NasData) -> None:
                 ("random search", number(spent / 60), f"{found['images']:,}"),
             ],
         )
-        for line in nas_text.lines("random", found):
+        for line in stage_text.lines("random", found):
             page.paragraph(line[0].upper() + line[1:] + ".")
     rows = [
         {
@@ -232,7 +232,7 @@ def _latency(page: Page, data: SearchData, nas: NasData) -> None:
         ("network", "asked as", "source", "ms", "to the prediction, %"),
         [
             (
-                nas_text.who(row["network"]),
+                stage_text.who(row["network"]),
                 row["role"],
                 row["source"] if row["ms"] is not None else row["reason"],
                 number(row["ms"], 4),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.supernets import run_numbers
-from search.supernets.nas_folder import COMMAND, EVOLUTION, SUPERNET
+from search.stages import run_numbers
+from search.stages.folder import COMMAND, EVOLUTION, SUPERNET
 
 Row = dict[str, Any]
 _STAGES = (

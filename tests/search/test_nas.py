@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import Restart, Status, UserError
 from search import nas
-from search.supernets import children
+from search.stages import children
 from tests.support import toy_nas
 from tests.support.commands import status
 
@@ -46,10 +46,10 @@ def test_all_stages(run, tmp_path, commands):
     assert code == Status.OK
     # 8 random networks to see what one costs, then as many as 100 seconds pay.
     assert commands.calls == [
-        *("train.main", "search.supernets.score"),
+        *("train.main", "search.stages.score"),
         *("search.blocks", "search.blocks"),
         *["train.main"] * 6,
-        *("search.supernets.recipe", "train.export"),
+        *("search.stages.recipe", "train.export"),
     ]
     heads = [line.split(":")[0] for line in out.splitlines()]
     assert list(dict.fromkeys(heads)) == [
@@ -153,7 +153,7 @@ def test_evolution(run, tmp_path, commands):
     )
     assert code == Status.OK
     assert commands.calls[:2] == ["search.blocks", "search.blocks"]
-    assert "search.supernets.score" not in commands.calls
+    assert "search.stages.score" not in commands.calls
     assert "trust: not done: evolution trains each network by itself" in out
     assert stage(tmp_path, "random")["evaluations"] == 12
     gin = (tmp_path / "search" / "gin" / "evolution.gin").read_text()

@@ -1,6 +1,6 @@
 """A neural architecture search whose commands are arithmetic, in this process.
 
-`Commands` stands in for `search.supernets.children.run`: it writes the files that the
+`Commands` stands in for `search.stages.children.run`: it writes the files that the
 real ones write, and can be told to end badly. Nothing here imports a framework.
 """
 
@@ -14,7 +14,7 @@ from models import complexity, variants
 from search import spaces
 from search.networks.variant_json import describe
 from search.results import Result
-from search.supernets.draws import WithinTime
+from search.stages.draws import WithinTime
 
 CONFIG = """
 from __gin__ import dynamic_registration
@@ -222,8 +222,8 @@ def _export(given):
 _ACTS = {
     "train.main": _train,
     "search.blocks": _search,
-    "search.supernets.score": _score,
-    "search.supernets.recipe": _recipe,
+    "search.stages.score": _score,
+    "search.stages.recipe": _recipe,
     "train.export": _export,
 }
 

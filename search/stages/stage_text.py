@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search.supernets import seeds
+from search.stages import seeds
 
 _WORDS = {
     "found": "the found network",

@@ -5,7 +5,7 @@ import pytest
 from common.errors import UserError
 from search.objectives import Absolute, OneSided
 from search.results import Estimate, Result
-from search.supernets.draws import WithinTime
+from search.stages.draws import WithinTime
 from tests.support import toy_nas
 
 

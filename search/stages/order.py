@@ -32,10 +32,10 @@ from search.networks import variant_text
 from search.networks.layout import Network
 from search.networks.variant_json import restore
 from search.results import Estimate, Result
-from search.supernets import children, nas_text, run_numbers, seeds, space_table, trust
-from search.supernets.draws import WithinTime
-from search.supernets.nas_commands import Commands, networks_text
-from search.supernets.nas_folder import (
+from search.stages import children, run_numbers, seeds, space_table, stage_text, trust
+from search.stages.commands import Commands, networks_text
+from search.stages.draws import WithinTime
+from search.stages.folder import (
     EVOLUTION,
     EXPORT,
     FINAL,
@@ -43,7 +43,7 @@ from search.supernets.nas_folder import (
     SUPERNET,
     NasFolder,
 )
-from search.supernets.run_numbers import Cost
+from search.stages.run_numbers import Cost
 
 FOUND, TRUST, LATENCY = "found", "trust", "latency"
 BASELINE = "baseline"
@@ -113,12 +113,12 @@ class Stages:
             head = f"{number}/{len(names)} {name}"
             found = self._known(name)
             if found is None:
-                console.say(f"{head}: {nas_text.purpose(name, self._plan.method)}")
+                console.say(f"{head}: {stage_text.purpose(name, self._plan.method)}")
                 found = self._folder.finish(name, self._stages[name]())
             if name == TABLE:
                 table = latency_sources.table(str(self._folder / space_table.FILE))
                 self._settings = dataclasses.replace(self._settings, latency=table)
-            for line in nas_text.lines(name, found):
+            for line in stage_text.lines(name, found):
                 print(f"{head}: {console.escaped(line)}")
 
     def _known(self, name: str) -> dict[str, Any] | None:

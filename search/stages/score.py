@@ -1,6 +1,6 @@
 r"""Score networks in a trained supernet: its controller's choice, and others.
 
-    python -m search.supernets.score --gin_file=RECIPE.gin --gin_file=SUPERNET.gin \
+    python -m search.stages.score --gin_file=RECIPE.gin --gin_file=SUPERNET.gin \
       --model_dir=runs/nas/supernet --networks=networks.json --result=scores.json
 
 The evaluation is that of the run, with its averaged weights; each network is the same
@@ -26,7 +26,7 @@ _AVERAGE = "ema_"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("search.supernets.score", __doc__)
+    parser = cli.parser("search.stages.score", __doc__)
     cli.add_gin_arguments(parser)
     add = parser.add_argument
     add("--model_dir", type=cli.weights_path, required=True, help="of the supernet")

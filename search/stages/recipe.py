@@ -1,6 +1,6 @@
 """Write down which network a recipe trains, for who loads no framework.
 
-python -m search.supernets.recipe --gin_file=RECIPE.gin --result=baseline.json
+python -m search.stages.recipe --gin_file=RECIPE.gin --result=baseline.json
 """
 
 import argparse
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("search.supernets.recipe", __doc__)
+    parser = cli.parser("search.stages.recipe", __doc__)
     cli.add_gin_arguments(parser)
     add = parser.add_argument
     add("--result", type=cli.path, required=True, help="JSON file to be written")

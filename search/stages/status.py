@@ -1,8 +1,8 @@
 """How far a search is, from its files alone; nothing is changed. No framework."""
 
 from search.engine import progress, result_files
-from search.supernets import nas_text, run_numbers
-from search.supernets.nas_folder import (
+from search.stages import run_numbers, stage_text
+from search.stages.folder import (
     COMMAND,
     EVOLUTION,
     FINAL,
@@ -23,7 +23,7 @@ def lines(folder: NasFolder) -> list[str]:
         head = f"{number}/{len(stages)} {name}"
         done = folder.stage(name)
         if done is not None:
-            found += [f"{head}: {line}" for line in nas_text.lines(name, done)]
+            found += [f"{head}: {line}" for line in stage_text.lines(name, done)]
             continue
         under_way = _under_way(folder, name) if is_next else ""
         found.append(f"{head}: {under_way or 'not begun'}")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from search.supernets import run_numbers
-from search.supernets.run_numbers import Cost
-from search.supernets.stages import affordable
+from search.stages import run_numbers
+from search.stages.order import affordable
+from search.stages.run_numbers import Cost
 from tests.support import toy_nas
 
 

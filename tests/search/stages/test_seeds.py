@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from search.supernets import seeds
+from search.stages import seeds
 
 
 def test_the_deviation_is_pooled():

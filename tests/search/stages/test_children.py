@@ -9,7 +9,7 @@ import pytest
 
 from common import claims
 from common.errors import Restart, UserError
-from search.supernets import children
+from search.stages import children
 
 # What a command does, as code; `tries` counts the lives before this one.
 PROGRAM = """
@@ -87,7 +87,7 @@ def test_a_command_ends_with_who_has_started_it(command, tmp_path):
         "time.sleep(60)"
     )
     code = (
-        "from pathlib import Path; from search.supernets import children\n"
+        "from pathlib import Path; from search.stages import children\n"
         f"children.run(['toy_command'], Path({str(tmp_path / 'log')!r}), what='toy')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

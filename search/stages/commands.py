@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from search.nas_search import Nas
-from search.supernets.nas_folder import EXPORT, RANDOM, SUPERNET, NasFolder
+from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
@@ -76,7 +76,7 @@ class Commands:
         """Return the command that scores networks in the supernet."""
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
         return [
-            "search.supernets.score",
+            "search.stages.score",
             *_gin_flags(files, self.settings.gin_params),
             f"--model_dir={self.folder / SUPERNET}",
             f"--networks={networks}",
@@ -94,7 +94,7 @@ class Commands:
             "from search import accuracy_sources",
             "from search import block_search",
             "from search import samplers",
-            "from search.supernets import draws",
+            "from search.stages import draws",
         ]
         values = {
             "block_search.BlockSearch.rungs": tuple(settings.rungs),
@@ -142,7 +142,7 @@ class Commands:
     def recipe(self, result: Path) -> list[str]:
         """Return the command that writes down which network the recipe trains."""
         flags = _gin_flags(self.settings.gin_files, self.settings.gin_params)
-        return ["search.supernets.recipe", *flags, f"--result={result}"]
+        return ["search.stages.recipe", *flags, f"--result={result}"]
 
     def export(self, model_dir: Path) -> list[str]:
         """Return the command that makes a SavedModel of a run."""

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from search.supernets import trust
+from search.stages import trust
 
 EIGHT = tuple(range(8))
 
