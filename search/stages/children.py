@@ -53,7 +53,7 @@ def run(
       Restart: it was stopped again and again.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    status = 0
+    status = start = 0
     for _ in range(_TRIES):
         start = log.stat().st_size if log.exists() else 0
         status, printed = _once(arguments, log, describe)

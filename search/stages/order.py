@@ -88,7 +88,7 @@ class Stages:
         self._settings, self._commands = settings, commands
         self._folder, self._plan = folder, plan
         self._space: Any = settings.space
-        self._latency_source = settings.latency
+        self._latency_source: Any = settings.latency
         self._stages: dict[str, Callable[[], dict[str, Any]]] = {
             TABLE: self._table,
             SUPERNET: self._supernet,
@@ -421,7 +421,7 @@ class Stages:
                 console.warn(str(error))
                 return None
             found = self._folder.read(path)
-        return found and restore(found["name"], found["network"])
+        return None if found is None else restore(found["name"], found["network"])
 
     def _estimate(self, source: Any, variant: Variant) -> dict[str, Any] | None:
         """Return a source's answer; one that cannot answer says why."""

@@ -141,8 +141,9 @@ def _export(found: Found) -> list[str]:
 
 
 def _cost(found: Found) -> str:
-    minutes = found["seconds"] / 60
-    return f"{minutes:.1f} minutes of training steps on {found['images']:,} images"
+    seconds = found["seconds"]
+    spent = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
+    return f"{spent} of training steps on {found['images']:,} images"
 
 
 def _ms(ms: float | None) -> str:
