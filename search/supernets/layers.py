@@ -9,12 +9,29 @@ import keras
 import numpy as np
 from keras import ops
 
+from common.errors import UserError
 from models.batch_norm import NormalizationByBatch
 from models.blocks import LayerMaker
 from search.supernets.counts import Table
 
 
-class Choices(keras.Layer):
+class NotSaved(keras.Layer):
+    """A layer of a supernet, which is not saved as a model: it is its space."""
+
+    def get_config(self):
+        """Refuse.
+
+        Raises:
+          UserError: always; says what to do.
+        """
+        raise UserError(
+            f"{self.name}: a supernet is not saved as a model: keep its checkpoint and "
+            "build it from its space again, or take a network over into a model of "
+            "its own"
+        )
+
+
+class Choices(NotSaved):
     """Gives all blocks the selection: float32[size], whatever the images.
 
     Args:

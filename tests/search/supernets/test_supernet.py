@@ -256,7 +256,7 @@ def test_one_value_is_no_choice_whatever_its_field():
 
 
 def test_says_that_it_is_not_saved_as_a_model(rich, tmp_path):
-    with pytest.raises(NotImplementedError, match="keep its checkpoint"):
+    with pytest.raises(UserError, match="keep its checkpoint"):
         rich.model.save(tmp_path / "model.keras")
 
 
