@@ -51,8 +51,11 @@ class Pair:
 
     def supernet(self, network):
         """Logits and gradients, by path, of the supernet fixed to a network."""
-        vector = tf.constant(self.selection.of(network))
-        logits, gradients = self._step(vector)
+        return self.compute(self.selection.of(network))
+
+    def compute(self, vector):
+        """Logits and gradients, by path, with a selection."""
+        logits, gradients = self._step(tf.constant(vector))
         return logits.numpy(), {k: g.numpy() for k, g in gradients.items()}
 
     def alone(self, network):
