@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ def test_jax_gives_the_same_logits_and_gradients(tmp_path):
     pair, rng = Pair(space()), random.Random(1)
     vectors = [pair.selection.of(pair.space.sample(rng)) for _ in range(4)]
     vectors.append(pair.selection.warm_up())
-    given = {f"selection/{i}": vector for i, vector in enumerate(vectors)}
+    given: dict[str, Any] = {
+        f"selection/{i}": vector for i, vector in enumerate(vectors)
+    }
     given |= {"pixels": pair.pixels, "upstream": pair.upstream}
     given |= {v.path: v.numpy() for v in pair.model.trainable_variables}
     source, target = tmp_path / "given.npz", tmp_path / "results.npz"
