@@ -95,12 +95,11 @@ class BatchNorm(NormalizationByBatch):
 
     def call(self, inputs, training=None):
         """Normalise float[N, ..., C]."""
-        shift = ops.zeros_like(self.gamma)
         if training:
             # Copies are tensors: what has a custom gradient may not read variables.
-            parameters = ops.copy(self.gamma), ops.copy(self.beta), shift
+            gamma, beta = ops.copy(self.gamma), ops.copy(self.beta)
             normalize = ops.custom_gradient(self._normalize_by_batch)
-            return normalize(inputs, *parameters)[0]
+            return normalize(inputs, gamma, beta, ops.zeros_like(gamma))[0]
         x = ops.cast(inputs, "float32")
         mean, square = ops.unstack(self._two_means(x, ops.square(x)))
         variance = ops.maximum(square - ops.square(mean), 0.0)

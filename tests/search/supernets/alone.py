@@ -56,7 +56,7 @@ class Pair:
     def compute(self, vector):
         """Logits and gradients, by path, with a selection."""
         logits, gradients = self._step(tf.constant(vector))
-        return logits.numpy(), {k: np.asarray(g) for k, g in gradients.items()}
+        return logits.numpy(), {k: np.asarray(g).copy() for k, g in gradients.items()}
 
     def alone(self, network):
         """The network built alone, and its logits and gradients."""
@@ -66,7 +66,7 @@ class Pair:
             )
         taking_over.take_over(self.model, self.space, network, model)
         logits, gradients = self._gradients(model)
-        return model, logits.numpy(), {k: np.asarray(g) for k, g in gradients.items()}
+        return model, logits.numpy(), {k: np.asarray(g).copy() for k, g in gradients.items()}
 
     def _gradients(self, model, selection=None):
         with tf.GradientTape() as tape:
