@@ -14,6 +14,7 @@ Exit status: 0 every step compiles and fits, 1 one does not, 2 there is no answe
 """
 
 import argparse
+import functools
 import statistics
 import sys
 from collections.abc import Mapping
@@ -92,7 +93,9 @@ def experiment_of(
     if not gin_files:
         return found, spaces.paper()
     build = found.build_model
-    if getattr(build, "func", build) is not supernet.build_model:
+    if not (
+        isinstance(build, functools.partial) and build.func is supernet.build_model
+    ):
         raise UserError(
             f"{', '.join(gin_files)}: the network is no supernet: bind "
             "Experiment.build_model = @supernet.build_model"
