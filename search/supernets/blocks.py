@@ -229,23 +229,24 @@ class MBConvBranch(Branch):
 
     def _expanded(self, x: Any, read: Reading) -> tuple[Any, Any]:
         *expand, depthwise = self.convolutions
-        slot, width = self._slot, self.width
-        has = passed = None
+        if not expand:
+            return self._spatial(depthwise, x, read), self._passing(read)
+        inputs = x
+        has = read.first(self._slot.expanded[False], self.width)
+        x = activated(run_chain(expand[0], x), self._slot.activation, read)
+        x = scaled(x, has)
         if self._passes:
-            table = slot.passing[False]
-            has = read.first(table, slot.entering, slot.copies)
-            passed = fit_channels(x, width)
-        if self._expands:
-            expanded = read.first(slot.expanded[False], width)
-            x = activated(run_chain(expand[0], x), slot.activation, read)
-            x = scaled(x, expanded)
-            if passed is None:
-                has = expanded
-            else:
-                passes = Table(table.axes, table.entries > 0)
-                x = x + scaled(passed, read.expect(passes))
-                has = expanded + ops.pad(has, ((0, width - slot.entering),))
+            table = self._slot.passing[False]
+            passes = read.expect(Table(table.axes, table.entries > 0))
+            x = x + scaled(fit_channels(inputs, self.width), passes)
+            missing = self.width - self._slot.entering
+            has = has + ops.pad(self._passing(read), ((0, missing),))
         return self._spatial(depthwise, x, read), has
+
+    def _passing(self, read: Reading) -> Any:
+        """Return which channels there are that enter as they are."""
+        slot = self._slot
+        return read.first(slot.passing[False], slot.entering, slot.copies)
 
 
 class FusedBranch(Branch):

@@ -204,11 +204,7 @@ def _slots(
     """Return the blocks of some stages."""
     specs = Specs(fields, tuple(form))
     try:
-        return tuple(
-            specs.slot(stage, number)
-            for stage in stages
-            for number in range(specs.most[stage])
-        )
+        return tuple(slot for stage in stages for slot in specs.slots(stage))
     except ModelError as error:
         raise UserError(
             f"{name}: with space_to_depth {', '.join(form)}: {error}"
@@ -227,19 +223,30 @@ class Specs:
         numbers = range(1, len(form) + 1)
         self._repeats = {i: self._table_of_repeats(i) for i in numbers}
         self.most = {i: table.largest for i, table in self._repeats.items()}
-        # Sizes do not depend on the number of blocks; space-to-batch changes none.
-        whole = [("space_to_batch", i, 1) for i in numbers]
-        for i, table in self._repeats.items():
-            values = fields.axis(i, "num_repeat").values
-            most = int(table.entries.argmax()) if table.axes else 0
-            whole.append(("num_repeat", i, values[most]))
-        settings = [(i, field, value) for field, i, value in whole]
-        self._variant = with_stages(fields.base, settings, form)
+        # No size depends on the number of blocks, and all but a stage's first are
+        # alike; space-to-batch changes none, but might not fit.
+        self._blocks = {i: min(most, 2) for i, most in self.most.items()}
+        settings = [(i, "num_repeat", n) for i, n in self._blocks.items()]
+        settings += [(i, "space_to_batch", 1) for i in numbers]
+        base = dataclasses.replace(fields.base, depth_coefficient=1.0)
+        self._variant = with_stages(base, settings, form)
         self._form = form
         self._asked = functools.cache(self._ask)
 
-    def slot(self, stage: int, number: int) -> Slot:
-        """Return a block of a stage; the first ones enter from the stage before."""
+    def slots(self, stage: int) -> list[Slot]:
+        """Return the blocks of a stage."""
+        known = [self._slot(stage, number) for number in range(self._blocks[stage])]
+        return [
+            dataclasses.replace(
+                known[min(number, 1)],
+                number=number,
+                present=self._present(stage, number),
+            )
+            for number in range(self.most[stage])
+        ]
+
+    def _slot(self, stage: int, number: int) -> Slot:
+        """Return the first block of a stage, or one of the others."""
         of_input = stage if number else stage - 1
         entering = [self._axis(of_input, "output_filters")] if of_input else []
         own = self._axis(stage, "output_filters")
@@ -315,7 +322,7 @@ class Specs:
         return scaling.block_specs(with_stages(self._variant, fields, self._form))
 
     def _offset(self, stage: int) -> int:
-        return sum(self.most[i] for i in range(1, stage))
+        return sum(self._blocks[i] for i in range(1, stage))
 
     @functools.cached_property
     def _sizes(self) -> tuple[int, ...]:

@@ -9,12 +9,29 @@ import keras
 import numpy as np
 from keras import ops
 
+from common.errors import UserError
 from models.batch_norm import NormalizationByBatch
 from models.blocks import LayerMaker
 from search.supernets.counts import Table
 
 
-class Choices(keras.Layer):
+class NotSaved(keras.Layer):
+    """A layer of a supernet, which is not saved as a model: it is its space."""
+
+    def get_config(self):
+        """Refuse.
+
+        Raises:
+          UserError: always; says what to do.
+        """
+        raise UserError(
+            f"{self.name}: a supernet is not saved as a model: keep its checkpoint and "
+            "build it from its space again, or take a network over into a model of "
+            "its own"
+        )
+
+
+class Choices(NotSaved):
     """Gives all blocks the selection: float32[size], whatever the images.
 
     Args:
@@ -78,12 +95,11 @@ class BatchNorm(NormalizationByBatch):
 
     def call(self, inputs, training=None):
         """Normalise float[N, ..., C]."""
-        shift = ops.zeros_like(self.gamma)
         if training:
             # Copies are tensors: what has a custom gradient may not read variables.
-            parameters = ops.copy(self.gamma), ops.copy(self.beta), shift
+            gamma, beta = ops.copy(self.gamma), ops.copy(self.beta)
             normalize = ops.custom_gradient(self._normalize_by_batch)
-            return normalize(inputs, *parameters)[0]
+            return normalize(inputs, gamma, beta, ops.zeros_like(gamma))[0]
         x = ops.cast(inputs, "float32")
         mean, square = ops.unstack(self._two_means(x, ops.square(x)))
         variance = ops.maximum(square - ops.square(mean), 0.0)

@@ -7,12 +7,12 @@ import functools
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from search.supernets.counts import Table
 from search.supernets.fields import Axis, Fields
+from search.supernets.layers import NotSaved
 from search.supernets.selection import Selection
 
 
@@ -95,7 +95,7 @@ class Reading:
         return math.prod(factors) if factors else np.float32(1)
 
 
-class Selected(keras.Layer):
+class Selected(NotSaved):
     """A layer that computes what a selection says, its second input.
 
     Args:
@@ -113,13 +113,6 @@ class Selected(keras.Layer):
     def read(self, selection: Any) -> Reading:
         """Return what a selection says."""
         return Reading(self._fields, self._slices, selection)
-
-    def get_config(self):
-        """Refuse: a supernet is its space, which no config of a layer holds."""
-        raise NotImplementedError(
-            f"{self.name}: a supernet is not saved as a model; keep its checkpoint and "
-            "build it from its space again, or take a network over into a model"
-        )
 
 
 class SectionMix(Selected):

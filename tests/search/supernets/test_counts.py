@@ -48,7 +48,6 @@ def said_of(slot, network, spec):
         rich_space(conditional=False),
         rich_space(base(dialect="timm", depth_coefficient=1.6), conditional=False),
         spaces.paper("efficientnet-x-b0"),
-        spaces.paper("efficientnet-b1"),
         spaces.paper("efficientnet-x-tpu-b2"),
     ],
     ids=lambda space: space.base.name,
