@@ -101,11 +101,13 @@ def test_killed_runs_end_alike(digits, tmp_path, alternates):
     changes[f"{E}.checkpoint_every_steps"] = 2
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     options = {"gin_file": gin_file, "devices": 1}
-    processes.run(processes.command(digits, whole, changes, **options))
-    command = processes.command(digits, folder, changes, **options)
+    only = "--mode=train"
+    command = processes.command(digits, whole, changes, only, **options)
+    processes.run(command, timeout=1200)
+    command = processes.command(digits, folder, changes, only, **options)
     for line in ("step 4/", "step 8/"):
         killed_behind(command, line)
-    processes.run(command)
+    processes.run(command, timeout=1200)
     assert_same_variables(whole, folder)
     held = variables(folder)
     assert held["policy/rewards"] == held["step"] / (2 if alternates else 1)
@@ -125,7 +127,7 @@ def together(digits, folder, *, devices=1, workers=1):
         *(f"--model_dir={folder}", "--mode=train"),
     ]
     with processes.started(command, workers=workers) as running:
-        said = [process.communicate(timeout=600)[1] for process in running]
+        said = [process.communicate(timeout=1200)[1] for process in running]
     for process, text in zip(running, said, strict=True):
         assert process.returncode == 0, text
     drawn, learnt = {}, []
