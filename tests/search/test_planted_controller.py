@@ -3,7 +3,8 @@
 A million networks, ten choices of four values. The points of a network are 80 minus a
 loss of each value and of each pair of neighbours; a batch tells them as the share of
 100 images, so with a standard deviation of 4 points. Random search scores as many
-networks, by batches of the same size.
+networks, by batches of the same size. XLA makes some 20,000 steps of eight networks in
+a second.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from search.supernets.selection import Selection
 from train.distribution.replica import MicroBatch, ReplicaSeedGenerator
 
 BEST, IMAGES = 80.0, 100
-REPLICAS, STEPS = 4, 5_000  # networks of a step, steps
+REPLICAS, STEPS = 8, 10_000  # networks of a step, steps
 CHOICES, VALUES = 10, 4
 _FIELDS = {"kernel_size": [3, 5, 7, 9], "output_filters_factor": [0.5, 1, 1.5, 2]}
 SPACE = spaces.blocks("efficientnet-x-b0", dict.fromkeys(range(2, 7), _FIELDS))
@@ -60,42 +61,58 @@ class Planted:
         return found
 
 
-def train(planted, seed):
-    """Returns the likeliest network at the end; all in one graph."""
-    step = tf.Variable(0, dtype=tf.int64)
-    micro_batch = MicroBatch(REPLICAS)
-    make = functools.partial(ReplicaSeedGenerator, step=step, micro_batch=micro_batch)
-    objective, schedule = OneSided(target_ms=1.0), Schedule.of(STEPS)
-    policy = Reinforce(SPACE, objective, FREE, schedule, make, seed=seed)
-    single = tf.constant(planted.single, tf.float32)
-    pairs = tf.constant(planted.pairs, tf.float32)
-    best = tf.constant(BEST + planted.least(), tf.float32)
+class Runs:
+    """One program that trains a controller on any of the problems."""
 
-    def hits(selection, noise):
-        """Images of a batch that are found, of 100."""
-        weights = tf.reshape(selection, [CHOICES, VALUES])
-        of_pairs = tf.einsum("ci,cij,cj->", weights[:-1], pairs, weights[1:])
-        share = (best - tf.reduce_sum(weights * single) - of_pairs) / 100
-        found = tf.random.stateless_uniform([IMAGES], noise) < share
-        return tf.math.count_nonzero(found, dtype=tf.float32)
+    def __init__(self):
+        self._step = tf.Variable(0, dtype=tf.int64)  # of the draws
+        micro_batch = MicroBatch(REPLICAS)
+        make = functools.partial(
+            ReplicaSeedGenerator, step=self._step, micro_batch=micro_batch
+        )
+        objective, self._batch = OneSided(target_ms=1.0), tf.Variable(0, dtype=tf.int64)
+        policy = Reinforce(SPACE, objective, FREE, Schedule.of(STEPS), make)
+        self._policy = policy
 
-    @tf.function(jit_compile=False)
-    def run():
-        for _ in tf.range(STEPS):
-            sums = policy.zeros()
-            for number in range(REPLICAS):
-                micro_batch.number = number
-                chosen = policy.draw(step)
-                noise = tf.stack([seed + 1000 * (number + 1), tf.cast(step, tf.int32)])
-                found = hits(chosen.selection, noise)
-                shares = policy.shares(chosen, found, tf.constant(float(IMAGES)))
-                sums = [tf.add(*pair) for pair in zip(sums, shares, strict=True)]
-            policy.update([], [value / REPLICAS for value in sums], step)
-            step.assign_add(1)
+        @tf.function(jit_compile=True)
+        def run(single, pairs, best, seed):
+            for _ in tf.range(STEPS):
+                sums = policy.zeros()
+                for number in range(REPLICAS):
+                    micro_batch.number = number
+                    chosen = policy.draw(self._batch)
+                    noise = tf.stack([seed + number, tf.cast(self._batch, tf.int32)])
+                    share = (best - loss(chosen.selection, single, pairs)) / 100
+                    found = tf.random.stateless_uniform([IMAGES], noise) < share
+                    hits = tf.math.count_nonzero(found, dtype=tf.float32)
+                    shares = policy.shares(chosen, hits, tf.constant(float(IMAGES)))
+                    sums = [tf.add(*pair) for pair in zip(sums, shares, strict=True)]
+                policy.update([], [value / REPLICAS for value in sums], self._batch)
+                self._batch.assign_add(1)
+                self._step.assign_add(1)
 
-    run()
-    probabilities = policy.numbers()["probabilities"].numpy()
-    return Selection(SPACE).network(probabilities)
+        self._run = run
+
+    def train(self, planted, seed):
+        """The likeliest network at the end."""
+        for variable in (*self._policy.variables().values(), self._batch):
+            variable.assign(tf.zeros_like(variable))
+        self._step.assign(seed * STEPS)  # no draw is of two problems
+        self._run(
+            tf.constant(planted.single, tf.float32),
+            tf.constant(planted.pairs, tf.float32),
+            tf.constant(BEST + planted.least(), tf.float32),
+            tf.constant(100 * seed),
+        )
+        chances = self._policy.numbers()["probabilities"].numpy()
+        return Selection(SPACE).network(chances)
+
+
+def loss(selection, single, pairs):
+    """Points that a selection loses, in a graph."""
+    weights = tf.reshape(selection, [CHOICES, VALUES])
+    of_pairs = tf.einsum("ci,cij,cj->", weights[:-1], pairs, weights[1:])
+    return tf.reduce_sum(weights * single) + of_pairs
 
 
 def at_random(planted, seed):
@@ -107,9 +124,9 @@ def at_random(planted, seed):
     return float(points[scored.argmax()]), float(points.max())
 
 
-def result(seed):
+def result(runs, seed):
     planted = Planted.of(seed)
-    network = train(planted, seed)
+    network = runs.train(planted, seed)
     (points,) = planted.points(np.array([network]))
     return (float(points), *at_random(planted, seed))
 
@@ -118,9 +135,15 @@ def assert_found(results):
     print("\npoints below the best: controller, random search, best of its networks")
     for seed, row in results.items():
         print(f"  seed {seed:2}: {', '.join(f'{BEST - one:5.2f}' for one in row)}")
-    for seed, (controller, random, _) in results.items():
+    for seed, (controller, random, best) in results.items():
         assert controller >= BEST - 0.5, f"seed {seed}"
-        assert controller >= random, f"seed {seed}"
+        # Nor does a random search do better that scores without any noise.
+        assert controller >= best >= random, f"seed {seed}"
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return Runs()
 
 
 def test_best_is_that_of_all_networks():
@@ -133,10 +156,10 @@ def test_best_is_that_of_all_networks():
 
 
 @pytest.mark.slow
-def test_controller_finds_the_best():
-    assert_found({seed: result(seed) for seed in range(20)})
+def test_controller_finds_the_best(runs):
+    assert_found({seed: result(runs, seed) for seed in range(20)})
 
 
-def test_controller_finds_the_best_of_three():
+def test_controller_finds_the_best_of_three(runs):
     assert SPACE.count() == 4**10
-    assert_found({seed: result(seed) for seed in range(3)})
+    assert_found({seed: result(runs, seed) for seed in range(3)})
