@@ -47,11 +47,15 @@ def cover(space: Space, options: InferenceOptions) -> dict[str, Variant]:
     block stands for all that it has anew.
     """
     found: dict[str, Variant] = {}
+    looked_at: set[str] = set()
     last = draw = 0
     rng = random.Random(_SEED)
     while draw - last < max(_LEAST_DRAWS, _PATIENCE * len(found)):
         draw += 1
         variant = space.build(space.sample(rng))
+        if variant.name in looked_at:  # by its digest: small spaces repeat themselves
+            continue
+        looked_at.add(variant.name)
         for digest in digests(variant, options):
             if digest not in found:
                 found[digest], last = variant, draw
