@@ -47,116 +47,58 @@ class _Batch:
     offset: Any
 
 
-@keras.saving.register_keras_serializable(package="efficientnet_x")
-class BatchNormalization(keras.Layer):
-    """Batch normalisation over the last axis, in float32 whatever the policy.
+class NormalizationByBatch(keras.Layer):
+    """What normalises a batch by its own statistics, with a gradient of its own.
 
     The batch's variance is E[x^2] - E[x]^2: both sums come from one reading of the
-    activations, which is what this layer spends its time on. It is biased, in the
-    moving variance too, as in the reference.
-
-    Keras' layer leaves every replica with moving statistics of its own. Here they
-    are averaged over the replicas at each update, so a checkpoint holds them all.
+    activations, which is what this layer spends its time on. It is biased, as in the
+    reference.
 
     Args:
-      momentum: of the moving statistics, in [0, 1).
       epsilon: added to the variance.
-      groups: the channels are this many copies of the same logical channels, copy
-        after copy, as space-to-depth leaves them. Copies share their parameters
-        and statistics, as if they were pixels.
-      reduce_mean: from this replica's means to those of a group of replicas, for a
-        trainer that normalises over several. It is the trainer's, so not in the
-        config.
+      groups: see BatchNormalization.
+      reduce_mean: see BatchNormalization.
       **kwargs: keras.Layer's.
-
-    Attributes:
-      assign_statistic: from a moving statistic and its new value to nothing. It
-        assigns at once; a trainer may put another function here, to average the
-        values of all layers over the replicas together.
     """
+
+    gamma: keras.Variable
+    beta: keras.Variable
 
     def __init__(
         self,
         *,
-        momentum: float = 0.99,
         epsilon: float = 1e-3,
         groups: int = 1,
         reduce_mean: MeanReducer | None = None,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
-        require(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
         require(epsilon > 0, f"epsilon must be above 0, not {epsilon}")
         require(groups >= 1, f"groups must be 1 or more, not {groups}")
-        self.momentum = momentum
         self.epsilon = epsilon
         self.groups = groups
         self._reduce_mean = reduce_mean or (lambda means: means)
-        self.assign_statistic: StatisticAssigner = _assign
 
     def build(self, input_shape):
-        """Create gamma, beta, moving_mean and moving_variance, in this order."""
+        """Create gamma and beta, in this order."""
+        self.gamma = self._add_logical(input_shape, "gamma", "ones")
+        self.beta = self._add_logical(input_shape, "beta", "zeros")
+
+    def _add_logical(self, input_shape, name: str, initializer: str, **kwargs: Any):
+        """Create a weight that has one number for each logical channel."""
         channels = input_shape[-1]
         require(
             channels % self.groups == 0,
             f"{self.name}: {channels} channels do not divide into {self.groups} groups",
         )
-
-        def add(name: str, initializer: str, **kwargs: Any):
-            return self.add_weight(
-                name=name,
-                shape=(channels // self.groups,),
-                initializer=initializer,
-                dtype="float32",
-                autocast=False,
-                **kwargs,
-            )
-
-        statistic = {"trainable": False, "aggregation": "mean"}
-        self.gamma = add("gamma", "ones")
-        self.beta = add("beta", "zeros")
-        self.moving_mean = add("moving_mean", "zeros", **statistic)
-        self.moving_variance = add("moving_variance", "ones", **statistic)
-
-    def call(self, inputs, training=None, activation=None):
-        """Normalise by the batch's statistics in training, else by the moving ones.
-
-        Args:
-          inputs: float[N, ..., C].
-          training: whether the batch's statistics are used.
-          activation: one of Keras' that `has_gradient` accepts.
-
-        Returns:
-          The inputs normalised. With an activation a pair: the activation of that,
-          and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
-          saves the gradient a reading of the inputs and of what comes from above.
-        """
-        if not (training and self.trainable):
-            outputs = self._normalize_by_moving(inputs)
-            if activation is None:
-                return outputs
-            outputs = activation(outputs)
-            return outputs, _over_pixels(ops.mean, outputs)
-
-        def normalize(*arguments):
-            if activation is None:
-                return self._normalize_by_batch(*arguments)
-            return self._activate_by_batch(_ACTIVATIONS[activation], *arguments)
-
-        # Copies are tensors: what has a custom gradient may not read variables.
-        parameters = map(ops.copy, (self.gamma, self.beta, self.moving_mean))
-        *outputs, mean, variance = ops.custom_gradient(normalize)(inputs, *parameters)
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, variance)
-        return outputs[0] if activation is None else tuple(outputs)
-
-    def _normalize_by_moving(self, inputs):
-        """Apply what the layer is in inference: one factor and one term per channel."""
-        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
-        offset = self.beta - self.moving_mean * scale
-        x = ops.cast(inputs, "float32")
-        outputs = x * self._tile(scale) + self._tile(offset)
-        return ops.cast(outputs, self.compute_dtype)
+        return self.add_weight(
+            name=name,
+            shape=(channels // self.groups,),
+            initializer=initializer,
+            dtype="float32",
+            autocast=False,
+            **kwargs,
+        )
 
     def _normalize_by_batch(self, inputs, gamma, beta, shift):
         """Normalise by the batch's statistics, with the gradient written out.
@@ -282,23 +224,119 @@ class BatchNormalization(keras.Layer):
         """Repeat the value of each logical channel for every group."""
         return ops.tile(values, (self.groups,)) if self.groups > 1 else values
 
-    def _move(self, statistic, value):
-        """Move a moving statistic towards the batch's value."""
-        moved = statistic * self.momentum + value * (1.0 - self.momentum)
-        self.assign_statistic(statistic, moved)
-
     def compute_output_shape(self, input_shape):
         """Return the inputs' shape."""
         return input_shape
 
     def get_config(self):
         """Return the constructor's arguments, but for the reducer from outside."""
-        own = {
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "groups": self.groups,
-        }
+        own = {"epsilon": self.epsilon, "groups": self.groups}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="efficientnet_x")
+class BatchNormalization(NormalizationByBatch):
+    """Batch normalisation over the last axis, in float32 whatever the policy.
+
+    The batch's variance is E[x^2] - E[x]^2: both sums come from one reading of the
+    activations, which is what this layer spends its time on. It is biased, in the
+    moving variance too, as in the reference.
+
+    Keras' layer leaves every replica with moving statistics of its own. Here they
+    are averaged over the replicas at each update, so a checkpoint holds them all.
+
+    Args:
+      momentum: of the moving statistics, in [0, 1).
+      epsilon: added to the variance.
+      groups: the channels are this many copies of the same logical channels, copy
+        after copy, as space-to-depth leaves them. Copies share their parameters
+        and statistics, as if they were pixels.
+      reduce_mean: from this replica's means to those of a group of replicas, for a
+        trainer that normalises over several. It is the trainer's, so not in the
+        config.
+      **kwargs: keras.Layer's.
+
+    Attributes:
+      assign_statistic: from a moving statistic and its new value to nothing. It
+        assigns at once; a trainer may put another function here, to average the
+        values of all layers over the replicas together.
+    """
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        groups: int = 1,
+        reduce_mean: MeanReducer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            epsilon=epsilon, groups=groups, reduce_mean=reduce_mean, **kwargs
+        )
+        require(0 <= momentum < 1, f"momentum must be in [0, 1), not {momentum}")
+        self.momentum = momentum
+        self.assign_statistic: StatisticAssigner = _assign
+
+    def build(self, input_shape):
+        """Create gamma, beta, moving_mean and moving_variance, in this order."""
+        super().build(input_shape)
+        statistic = {"trainable": False, "aggregation": "mean"}
+        self.moving_mean = self._add_logical(
+            input_shape, "moving_mean", "zeros", **statistic
+        )
+        self.moving_variance = self._add_logical(
+            input_shape, "moving_variance", "ones", **statistic
+        )
+
+    def call(self, inputs, training=None, activation=None):
+        """Normalise by the batch's statistics in training, else by the moving ones.
+
+        Args:
+          inputs: float[N, ..., C].
+          training: whether the batch's statistics are used.
+          activation: one of Keras' that `has_gradient` accepts.
+
+        Returns:
+          The inputs normalised. With an activation a pair: the activation of that,
+          and its mean over the pixels, float[N, 1, ..., C]; to ask for both at once
+          saves the gradient a reading of the inputs and of what comes from above.
+        """
+        if not (training and self.trainable):
+            outputs = self._normalize_by_moving(inputs)
+            if activation is None:
+                return outputs
+            outputs = activation(outputs)
+            return outputs, _over_pixels(ops.mean, outputs)
+
+        def normalize(*arguments):
+            if activation is None:
+                return self._normalize_by_batch(*arguments)
+            return self._activate_by_batch(_ACTIVATIONS[activation], *arguments)
+
+        # Copies are tensors: what has a custom gradient may not read variables.
+        parameters = map(ops.copy, (self.gamma, self.beta, self.moving_mean))
+        *outputs, mean, variance = ops.custom_gradient(normalize)(inputs, *parameters)
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, variance)
+        return outputs[0] if activation is None else tuple(outputs)
+
+    def _normalize_by_moving(self, inputs):
+        """Apply what the layer is in inference: one factor and one term per channel."""
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        offset = self.beta - self.moving_mean * scale
+        x = ops.cast(inputs, "float32")
+        outputs = x * self._tile(scale) + self._tile(offset)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _move(self, statistic, value):
+        """Move a moving statistic towards the batch's value."""
+        moved = statistic * self.momentum + value * (1.0 - self.momentum)
+        self.assign_statistic(statistic, moved)
+
+    def get_config(self):
+        """Return the constructor's arguments, but for the reducer from outside."""
+        return {**super().get_config(), "momentum": self.momentum}
 
 
 def _over_pixels(reduce, x):

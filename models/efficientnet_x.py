@@ -22,6 +22,17 @@ from models.variants import CHANGES, Dialect, Variant, change, get_variant
 _VARIANT = checks.rules_of(Variant)
 
 
+_OF_VARIANT = (  # what build_model may change of it
+    "width_coefficient",
+    "depth_coefficient",
+    "resolution",
+    "dropout_rate",
+    "batch_norm_momentum",
+    "batch_norm_epsilon",
+    "dialect",
+)
+
+
 @foreign_names.refuse_arguments
 @checks.rules(
     ModelError,
@@ -30,18 +41,7 @@ _VARIANT = checks.rules_of(Variant)
         "a name or a Variant, as @variants.Variant() with the parentheses",
     ),
     num_classes=optional(checks.whole(1, 10**6)),
-    **{
-        name: optional(_VARIANT[name])
-        for name in (
-            "width_coefficient",
-            "depth_coefficient",
-            "resolution",
-            "dropout_rate",
-            "batch_norm_momentum",
-            "batch_norm_epsilon",
-            "dialect",
-        )
-    },
+    **{name: optional(_VARIANT[name]) for name in _OF_VARIANT},
     stages=CHANGES,
     blocks=CHANGES,
     survival_prob=checks.number(lambda x: 0 < x <= 1, "above 0 and up to 1"),
@@ -143,7 +143,7 @@ def build_model(
         dialect=dialect,
     )
     _check_activations(variant)
-    form = _StemForm(stem_block_size, stem_reshuffle, input_layout)
+    form = StemForm(stem_block_size, stem_reshuffle, input_layout)
     form.check(variant)
     shared = _Shared(
         seed=seed,
@@ -158,14 +158,25 @@ def build_model(
     layers = [
         *form.stem(make, variant),
         *_in_batch_domain(_blocks(variant, survival_prob, form, shared)),
-        *_head(make, variant),
+        *head_layers(make, variant),
         shared.dropout(variant.dropout_rate),
-        *_classifier(make, num_classes),
+        *classifier_layers(make, num_classes),
     ]
     pixels = form.of_input(variant.resolution).pixels()
     model = keras.Model(pixels, run_chain(layers, pixels), name=variant.name)
     transfer.freeze(model, frozen)
     return model
+
+
+def variant_of(settings: Mapping[str, Any]) -> Variant:
+    """Return the network that `build_model` makes of these settings, without making it.
+
+    Raises:
+      ModelError: for an unknown variant, or a value out of range.
+    """
+    given = {name: settings.get(name) for name in _OF_VARIANT}
+    parts = settings.get("stages"), settings.get("blocks")
+    return _changed(settings["variant"], *parts, **given)
 
 
 def _changed(
@@ -228,7 +239,7 @@ class _Shared:
 
 
 def _blocks(
-    variant: Variant, survival_prob: float, form: "_StemForm", shared: _Shared
+    variant: Variant, survival_prob: float, form: "StemForm", shared: _Shared
 ) -> list[keras.Layer]:
     """Make all blocks; only the first one sees the stem's patches."""
     specs = scaling.block_specs(variant)
@@ -247,7 +258,7 @@ def _blocks(
 
 
 @dataclasses.dataclass(frozen=True)
-class _StemForm:
+class StemForm:
     """In what form pixels arrive and the stem computes."""
 
     patch_size: int
@@ -301,7 +312,7 @@ def _in_batch_domain(blocks: Sequence[keras.Layer]) -> list[keras.Layer]:
     return layers
 
 
-def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
+def head_layers(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
     """Make the layers from the last block to the pooled features."""
     pool = keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", dtype=make.dtype, name="pooled_features"
@@ -310,7 +321,7 @@ def _head(make: LayerMaker, variant: Variant) -> list[keras.Layer]:
     return [*conv, *make.bn_act("head", variant.activation), pool]
 
 
-def _classifier(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
+def classifier_layers(make: LayerMaker, num_classes: int) -> list[keras.Layer]:
     """Make the layers from the pooled features to the logits."""
     initializer = classifier_initializer(derive_seed(make.seed, "classifier"))
     dense = keras.layers.Dense(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from common import checks
@@ -19,10 +19,12 @@ _ROLES: dict[str, tuple[tuple[str, ...], str]] = {
     "objective": ((), "an objective, as @objectives.OneSided()"),
     "latency": ((), "a source, as @latency_sources.whole()"),
     "accuracy": ((), "a source, as @accuracy_sources.surrogate()"),
+    "parts": ((), "a source, as @latency_sources.sum_of_parts()"),
+    "exact": ((), "a source, as @latency_sources.whole()"),
 }
 
 _EVALUATIONS = checks.whole(1, 10**7)
-_RUNGS = checks.Rule(
+RUNGS = checks.Rule(
     lambda rungs: (
         isinstance(rungs, tuple | list)
         and all(map(_EVALUATIONS.holds, rungs))
@@ -86,7 +88,7 @@ class BlockSearch:
         "latency": checks.FUNCTION,
         "accuracy": checks.FUNCTION,
         "evaluations": _EVALUATIONS,
-        "rungs": _RUNGS,
+        "rungs": RUNGS,
         "lag": checks.whole(1, 1000),
         "seconds_per_evaluation": checks.positive(10**7),
         "memory_gb": checks.optional(checks.positive(10**6)),
@@ -97,16 +99,32 @@ class BlockSearch:
     }
 
     def __post_init__(self):
-        for name, (attributes, what) in _ROLES.items():
-            _refuse_stranger(name, getattr(self, name), attributes, what)
+        refuse_strangers("block_search.BlockSearch", vars(self))
         checks.require_fields(self)
 
 
-def _refuse_stranger(
-    name: str, value: Any, attributes: tuple[str, ...], what: str
+def refuse_strangers(
+    owner: str, settings: Mapping[str, Any], optional: Collection[str] = ()
 ) -> None:
-    """Refuse what can't do a setting's work, as a class or function that makes it."""
-    where = f"block_search.BlockSearch.{name}"
+    """Refuse what cannot do a setting's work, as a class or function that makes it.
+
+    Args:
+      owner: of the settings, as gin writes it.
+      settings: by name; those that are objects of a search are looked at.
+      optional: names of those that may be None.
+
+    Raises:
+      UserError: says what it has to be.
+    """
+    for name, (attributes, what) in _ROLES.items():
+        if name not in settings or (settings[name] is None and name in optional):
+            continue
+        _refuse_stranger(f"{owner}.{name}", settings[name], attributes, what)
+
+
+def _refuse_stranger(
+    where: str, value: Any, attributes: tuple[str, ...], what: str
+) -> None:
     is_function = isinstance(value, types.FunctionType)
     makes = is_factory(value) or (is_function and bool(attributes))
     if makes:

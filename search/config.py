@@ -1,5 +1,6 @@
 """gin files and bindings in, the settings of a search out. Imports no framework."""
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ _MODULES = (
     "axes",
     "block_search",
     "latency_sources",
+    "nas_search",
     "objectives",
     "samplers",
     "scaling_search",
@@ -80,6 +82,24 @@ def read_text(settings: type[_Settings], text: str) -> _Settings:
 def text() -> str:
     """Return what the files and bindings that were read last say, as one gin file."""
     return gin.config_str()
+
+
+def references(settings: type, names: Iterable[str]) -> dict[str, str]:
+    """Return what the files that were read last bind to fields, as gin writes it.
+
+    Args:
+      settings: the class of the fields.
+      names: of the fields; one that nothing is bound to is left out.
+
+    Returns:
+      By name, such as "@spaces.blocks()", to be bound to a field of another class.
+    """
+    owner = f"{settings.__module__.rpartition('.')[2]}.{settings.__name__}"
+    found = {}
+    for name in names:
+        with contextlib.suppress(ValueError):  # nothing is bound to it
+            found[name] = repr(gin.query_parameter(f"{owner}.{name}"))
+    return found
 
 
 def message_of(error: BaseException) -> str:

@@ -8,11 +8,13 @@ ms. An objective is a trade: `exchange_rate` says in words what one point of top
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from common import checks
 from common.errors import UserError
+
+_Number = Any  # a number, or an array or a tensor of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Objective(abc.ABC):
         """
         share, ratio = self._share(top1), self._ratio(ms)
         try:
-            value = self._value(share, ratio)
+            value = self.formula(share, ratio)
         except ArithmeticError:  # too large, or T / T0 too small
             value = math.inf
         if not math.isfinite(value):
@@ -80,8 +82,16 @@ class Objective(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _value(self, share: float, ratio: float) -> float:
-        """Return the value at Q and T / T0."""
+    def formula(
+        self, share: _Number, ratio: _Number, maximum: Callable = max
+    ) -> _Number:
+        """Return the value at Q and T / T0, unchecked.
+
+        Args:
+          share: Q, in [0, 1]; a number, an array, or a tensor of any framework.
+          ratio: T / T0, of the same kind.
+          maximum: of a number and such a thing, element by element.
+        """
 
     @abc.abstractmethod
     def _slope(self, share: float, ratio: float, below: bool) -> float:
@@ -115,7 +125,10 @@ class Product(Objective):
 
     rules: ClassVar = {**Objective.rules, "exponent": _NEGATIVE}
 
-    def _value(self, share: float, ratio: float) -> float:
+    def formula(
+        self, share: _Number, ratio: _Number, maximum: Callable = max
+    ) -> _Number:
+        """Return the formula's value, see `Objective.formula`."""
         return share * ratio**self.exponent
 
     def _slope(self, share: float, ratio: float, below: bool) -> float:
@@ -129,8 +142,11 @@ class HardProduct(Product):
     MnasNet's form with alpha = 0 and beta = w (CVPR 2019, section 3).
     """
 
-    def _value(self, share: float, ratio: float) -> float:
-        return super()._value(share, max(1.0, ratio))
+    def formula(
+        self, share: _Number, ratio: _Number, maximum: Callable = max
+    ) -> _Number:
+        """Return the formula's value, see `Objective.formula`."""
+        return super().formula(share, maximum(1.0, ratio))
 
     def _slope(self, share: float, ratio: float, below: bool) -> float:
         return 0.0 if below else super()._slope(share, ratio, below)
@@ -150,7 +166,10 @@ class Absolute(Objective):
 
     rules: ClassVar = {**Objective.rules, "slope": _NEGATIVE}
 
-    def _value(self, share: float, ratio: float) -> float:
+    def formula(
+        self, share: _Number, ratio: _Number, maximum: Callable = max
+    ) -> _Number:
+        """Return the formula's value, see `Objective.formula`."""
         return share + self.slope * abs(ratio - 1)
 
     def _slope(self, share: float, ratio: float, below: bool) -> float:
@@ -171,8 +190,11 @@ class OneSided(Objective):
 
     rules: ClassVar = {**Objective.rules, "penalty": checks.positive(1000)}
 
-    def _value(self, share: float, ratio: float) -> float:
-        return share - self.penalty * max(0.0, ratio - 1)
+    def formula(
+        self, share: _Number, ratio: _Number, maximum: Callable = max
+    ) -> _Number:
+        """Return the formula's value, see `Objective.formula`."""
+        return share - self.penalty * maximum(0.0, ratio - 1)
 
     def _slope(self, share: float, ratio: float, below: bool) -> float:
         return 0.0 if below else -self.penalty * ratio

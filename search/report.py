@@ -54,7 +54,7 @@ def write(search_dir: str | Path, output: str | Path | None = None) -> Path:
 
 def _page(data: SearchData) -> bytes:
     """Return the page."""
-    from search.reports import report_blocks, report_family
+    from search.reports import report_blocks, report_family, report_nas
 
     family, unreadable = data.family, list(data.unreadable)
     if family is not None and (why := report_forms.wrong(family)):
@@ -70,11 +70,13 @@ def _page(data: SearchData) -> bytes:
     for text in unreadable:
         page.paragraph(text, "warning")
     _conditions(page, data, family)
+    if data.nas is not None:
+        report_nas.write(page, data)
     if family is not None:
         report_family.write(page, family)
     if data.results:
         report_blocks.write(page, data)
-    if family is None and not data.results:
+    if family is None and data.nas is None and not data.results:
         page.paragraph("Nothing has been evaluated yet.")
     _settings(page, data)
     return page.html(data.as_json(), _bundle())
@@ -91,6 +93,8 @@ def _summary(data: SearchData) -> str:
     parts = []
     if data.family is not None:
         parts.append("A search for the best sizes of a network.")
+    if data.nas is not None:
+        parts.append("A neural architecture search, and what it is worth.")
     if data.results:
         parts.append(f"{count(len(data.results), 'network')} evaluated.")
     if data.latencies:

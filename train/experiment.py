@@ -16,6 +16,7 @@ from models.parts import part_of_variable
 from train import stage_rows
 from train.distribution.replica import BATCH_NORM
 from train.distribution.strategies import STRATEGIES
+from train.policy import Policy
 from train.schedule import WarmupsOfStages
 from train.small_data import class_weights as class_weighting
 
@@ -55,6 +56,7 @@ def function(
     *,
     sometimes: str = "",
     default: Any = dataclasses.MISSING,
+    may_change: MayChange = "accepted",
 ) -> Any:
     """Make a field of Experiment that is a function, with its own settings bound.
 
@@ -64,12 +66,13 @@ def function(
         running program, and are handed over at the call: they are no settings.
       sometimes: those of which it is called without, too.
       default: None where a run can do without.
+      may_change: to another function in the middle of a run.
     """
     rule = checks.function(keywords=handed_over.split())
     metadata = {
         "rule": rule if default is dataclasses.MISSING else optional(rule),
         "doc": doc,
-        "may_change": "accepted",
+        "may_change": may_change,
         "handed_over": frozenset(f"{handed_over} {sometimes}".split()),
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -140,6 +143,14 @@ class Experiment:
         "mixes images and targets on the device, as input_pipeline.mixing.mixup_cutmix",
         "images targets seed layout patch_size",
         default=None,
+    )
+    policy: Callable[..., Policy] | None = function(
+        "makes what chooses, at each step and on each replica, which part of the model "
+        "is trained, and learns from it, see train.policy and search.controller",
+        "seed train_steps make_seed_generator",
+        default=None,
+        # Its variables are in the checkpoints, or they are not.
+        may_change="never",
     )
     data_dir: str = setting(
         checks.PATH,

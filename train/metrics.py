@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +35,7 @@ class LoopOutput:
       loss_scale: of the next step; None where the loss is not scaled. Where it is, loss
         and norms are of the steps that had finite ones, not a number if none had.
       skipped_steps: whose update was left out, since float16 did not hold its gradient.
+      policy: how the run's policy stands, by name; empty where it has none.
     """
 
     step: int
@@ -52,6 +54,7 @@ class LoopOutput:
     images: int
     loss_scale: float | None = None
     skipped_steps: int | None = None
+    policy: Mapping[str, float | list[float]] = dataclasses.field(default_factory=dict)
 
 
 class Sums:
@@ -114,6 +117,31 @@ def reader(
         return dict(zip(names, found, strict=True))
 
     return values
+
+
+def scalars(prefix: str, numbers: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return scalars for `reader`, of scalars and vectors by name; see `gathered`."""
+    found: dict[str, tf.Tensor] = {}
+    for name, value in numbers.items():
+        if value.shape.rank == 0:
+            found[f"{prefix}{name}"] = value
+        else:
+            parts = enumerate(tf.unstack(value))
+            found |= {f"{prefix}{name}/{i}": part for i, part in parts}
+    return found
+
+
+def gathered(prefix: str, read: Mapping[str, float]) -> dict[str, float | list[float]]:
+    """Return what `scalars` has taken apart, of all that was read."""
+    found: dict[str, Any] = {}
+    for key, value in read.items():
+        if key.startswith(prefix):
+            name, part, _ = key.removeprefix(prefix).partition("/")
+            if part:
+                found.setdefault(name, []).append(value)
+            else:
+                found[name] = value
+    return found
 
 
 def equal_on_replicas(value: float) -> tf.Variable:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -10,13 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline.dataset_info import DatasetInfo
+from models.initializers import derive_seed
 from models.parts import learning_variables
 from train import ema
 from train import optimizer as optimizers
 from train.distribution import replica, slices
 from train.experiment import Experiment
 from train.numerics.loss_scale import LossScale
+from train.policy import Policy
 from train.small_data import class_weights
+
+_LEARNT = "model/", "ema/", "optimizer/"  # parts of the names in a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,7 @@ class TrainState:
       class_weights: float32[C], what an image counts in the loss by its class; None is
         one and all.
       loss_scale: of float16 alone; None where the loss is not scaled.
+      policy: chooses which part of the model a step trains; None where it is all.
     """
 
     model: keras.Model
@@ -52,6 +57,7 @@ class TrainState:
     loops_can_reduce: bool
     class_weights: np.ndarray | None = None
     loss_scale: LossScale | None = None
+    policy: Policy | None = None
 
     @property
     def models(self) -> dict[str, keras.Model]:
@@ -68,12 +74,17 @@ class TrainState:
         """Number of the global batch that the next step takes."""
         return int(self.step.numpy()) + int(self.skipped_batches.numpy())
 
+    def batch(self) -> tf.Tensor:
+        """Return int64[], the number of the global batch of a step, in its graph."""
+        return tf.cast(self.step, tf.int64) + self.skipped_batches
+
     def variables(self) -> dict[str, tf.Variable]:
         """Return everything that a checkpoint holds, by name."""
         counter = self.optimizer.iterations
         slots = [v for v in self.optimizer.variables if v is not counter]
         # Keras numbers the optimizers of a process: rmsprop, rmsprop_1, ...
         strip = f"{self.optimizer.name}/"
+        policy = {} if self.policy is None else self.policy.variables()
         return {
             "step": self.step,
             "skipped_batches": self.skipped_batches,
@@ -82,11 +93,18 @@ class TrainState:
             **by_path("ema", self.ema_model.weights),
             **by_path("optimizer", slots, strip=strip),
             **({} if self.loss_scale is None else self.loss_scale.variables()),
+            **{f"policy/{name}": variable for name, variable in policy.items()},
         }
 
     def updated(self) -> list[tf.Variable]:
         """Return what the update of a step changes beside the step itself."""
-        parts = "model/", "ema/", "optimizer/"
+        return self._of(*_LEARNT, "policy/")
+
+    def learnt(self) -> list[tf.Variable]:
+        """Return what of it a batch does not change that trains the policy alone."""
+        return self._of(*_LEARNT)
+
+    def _of(self, *parts: str) -> list[tf.Variable]:
         return [v for name, v in self.variables().items() if name.startswith(parts)]
 
 
@@ -131,6 +149,7 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
             "skipped_batches": _counter(),
             "roll_backs": _counter(),
             "loss_scale": LossScale() if scales else None,
+            "policy": _make_policy(experiment, info, make_seeds),
         }
         ema.copy(model, ema_model, assign)
     return TrainState(
@@ -148,6 +167,20 @@ def create(experiment: Experiment, info: DatasetInfo) -> TrainState:
             classes=model.output_shape[-1],
         ),
         **rest,
+    )
+
+
+def _make_policy(
+    experiment: Experiment,
+    info: DatasetInfo,
+    make_seeds: Callable[[int], replica.ReplicaSeedGenerator],
+) -> Policy | None:
+    if experiment.policy is None:
+        return None
+    return experiment.policy(
+        seed=derive_seed(experiment.seed, "policy"),
+        train_steps=experiment.train_steps(info),
+        make_seed_generator=make_seeds,
     )
 
 

@@ -1,5 +1,6 @@
 """The update of one step on every replica, and many of them on the device."""
 
+import contextlib
 import functools
 import math
 import time
@@ -16,7 +17,7 @@ from models.parts import learning_variables, outside
 from train import ema, losses, metrics
 from train.datasets import Mixing
 from train.distribution import slices
-from train.distribution.replica import ReplicaSeedGenerator
+from train.distribution.replica import ReplicaSeedGenerator, update_where
 from train.experiment import Experiment
 from train.fault_tolerance.non_finite import NonFinite
 from train.metrics import LoopOutput
@@ -85,7 +86,7 @@ class Trainer:
             state.model, state.statistics.variables, still_statistics
         )
         self._decayed = decayed_variables(state.model, frozen)
-        self._updated = state.updated()
+        self._updated, self._learnt = state.updated(), state.learnt()
         names = ["steps", "loss", "gradient_norm", "images", "top1", "skipped"]
         if state.loss_scale is not None:
             names += ["losses", "updates"]  # that are finite
@@ -164,7 +165,7 @@ class Trainer:
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, self.mixing_seed.next())
         sums = self._sums_of(images, targets)
-        loss, gradients, statistics, weight = self._all_reduce(sums)
+        loss, gradients, statistics, weight, means = self._all_reduce(sums)
         if weight:
             loss, gradients = self._weighted_mean(loss, gradients, weight[0])
         norm = tf.linalg.global_norm(gradients)
@@ -173,7 +174,7 @@ class Trainer:
                 gradients, self._experiment.clip_norm, use_norm=norm
             )
         is_finite = tf.math.is_finite(loss + norm)
-        update = functools.partial(self._update, gradients, statistics)
+        update = functools.partial(self._update, gradients, statistics, means)
         if state.loss_scale is None:
             self._note_failure(~is_finite)  # before the update: the step's number
             update()
@@ -184,9 +185,29 @@ class Trainer:
             self._count_finite(targets, loss, norm, sums["hits"], is_finite)
 
     def _update(
+        self,
+        gradients: Sequence[tf.Tensor],
+        statistics: Sequence[tf.Tensor],
+        means: Sequence[tf.Tensor],
+    ) -> None:
+        """Change the state by what the global batch has given."""
+        state, policy = self.state, self.state.policy
+        if policy is None:
+            self._update_weights(gradients, statistics)
+            return
+        batch = state.batch()  # of this step, which the update ends
+        update = functools.partial(self._update_weights, gradients, statistics)
+        trains = policy.trains(batch)
+        if trains is None:
+            update()
+        else:
+            update_where(trains, self._learnt, update)
+        policy.update([state.model, state.ema_model], means, batch)
+
+    def _update_weights(
         self, gradients: Sequence[tf.Tensor], statistics: Sequence[tf.Tensor]
     ) -> None:
-        """Change the state by the gradients and statistics of the global batch."""
+        """Change models and optimizer by gradients and statistics."""
         state = self.state
         state.optimizer.apply(gradients, self._variables)
         state.statistics.assign(self._statistics, statistics)
@@ -240,6 +261,7 @@ class Trainer:
             "gradients": zeros(self._variables),
             "statistics": zeros(self._statistics),
             "weight": [] if state.class_weights is None else [tf.zeros([])],
+            "policy": [] if state.policy is None else state.policy.zeros(),
         }
 
     def _part(self, images: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
@@ -249,27 +271,49 @@ class Trainer:
         to those of the global batch, but that the gradients are scaled where the loss
         is; statistics are what moving statistics would become, to be averaged; hits
         counts the images whose class was found; weight is what the weights of classes
-        make of these images' part of the batch.
+        make of these images' part of the batch; policy has the policy's shares, to be
+        averaged.
         """
         variables = [v.value for v in self._variables]
         # Of these alone: nothing is differentiated in front of the first that learns.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            logits, statistics = self.state.statistics.of(
-                lambda: self._model(images, training=True), self._statistics
-            )
+            logits, statistics, chosen = self._forward(images)
             loss = self._loss(targets, logits)
             scale = self.state.loss_scale
             scaled = loss if scale is None else scale.scaled(loss)
         # A mixed image counts for its larger part, as in the Model Garden.
         labels = tf.argmax(targets, axis=1, output_type=tf.int32)
+        hits = metrics.correct_in_top(1, labels, logits, _are_images(targets))
         return {
             "loss": loss,
-            "hits": metrics.correct_in_top(1, labels, logits, _are_images(targets)),
+            "hits": hits,
             "gradients": tape.gradient(scaled, variables),
             "statistics": statistics,
             "weight": self._weight(targets),
+            "policy": self._shares(chosen, hits, targets),
         }
+
+    def _forward(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
+        """Return logits, what statistics would become, and what the policy chose."""
+        policy = self.state.policy
+        choosing = contextlib.nullcontext()
+        if policy is not None:
+            choosing = policy.choose(self._model, self.state.batch())
+        with choosing as chosen:
+            logits, statistics = self.state.statistics.of(
+                lambda: self._model(images, training=True), self._statistics
+            )
+        return logits, statistics, chosen
+
+    def _shares(
+        self, chosen: Any, hits: tf.Tensor, targets: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Return what the policy learns from in this micro-batch, if there is one."""
+        if self.state.policy is None:
+            return []
+        images = tf.math.count_nonzero(_are_images(targets), dtype=tf.float32)
+        return self.state.policy.shares(chosen, hits, images)
 
     def _loss(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Return this micro-batch's share of the loss: all shares add up to it."""
@@ -324,24 +368,28 @@ class Trainer:
 
     def _all_reduce(
         self, sums: dict[str, Any]
-    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[tf.Tensor], list]:
         """Return loss, gradients, statistics, weight of the batch, by one reduction.
+
+        The last of all are the means of the policy's shares.
 
         Whatever is added here travels with the gradients, and costs no other one.
         """
         context = tf.distribute.get_replica_context()
         shares = context.num_replicas_in_sync * self.state.micro_batch.count
         statistics = [value / shares for value in sums["statistics"]]
-        parts = [sums["loss"]], sums["gradients"], statistics, sums["weight"]
+        weight, policy = sums["weight"], [value / shares for value in sums["policy"]]
+        parts = [sums["loss"]], sums["gradients"], statistics, weight, policy
         total = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [value for part in parts for value in part]
         )
         past = 1 + len(sums["gradients"])
         last = past + len(statistics)
+        end = last + len(weight)
         gradients, scale = total[1:past], self.state.loss_scale
         if scale is not None:
             gradients = scale.unscaled(gradients)
-        return total[0], gradients, total[past:last], total[last:]
+        return total[0], gradients, total[past:last], total[last:end], total[end:]
 
     def _note_failure(self, failed: tf.Tensor) -> None:
         bad = failed & (self._first_bad < 0)
@@ -396,7 +444,12 @@ class Trainer:
             "learning_rate": tf.convert_to_tensor(state.optimizer.learning_rate),
             "ema_decay": ema.effective_decay(self._experiment.ema_decay, state.step),
             **({} if state.loss_scale is None else {"scale": state.loss_scale.scale}),
+            **metrics.scalars("policy_", self._policy_numbers()),
         }
+
+    def _policy_numbers(self) -> dict[str, tf.Tensor]:
+        policy = self.state.policy
+        return {} if policy is None else policy.numbers()
 
     def end_loop(self) -> LoopOutput:
         """Return the averages of this loop.
@@ -431,6 +484,7 @@ class Trainer:
             skipped_records=round(read["skipped"]),
             images=round(read["images"]),
             **self._scaling(steps, read),
+            policy=metrics.gathered("policy_", read),
         )
 
     def _scaling(self, steps: int, read: Mapping[str, float]) -> dict[str, Any]:

@@ -15,14 +15,13 @@ command goes on.
 
 import argparse
 import json
-import os
-import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 from common import claims, cli, files
 from common.errors import Restart, UserError, first_line
 from models.errors import ModelError
+from search.engine.with_parent import stop_behind_stdin
 
 if TYPE_CHECKING:
     from train.experiment import Experiment
@@ -63,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Train, and write what came of it."""
     if arguments.with_parent:
-        threading.Thread(target=_stop_behind_stdin, daemon=True).start()
+        threading.Thread(target=stop_behind_stdin, daemon=True).start()
     result = {
         "until_epoch": arguments.until_epoch,
         "settings": arguments.settings,
@@ -166,13 +165,6 @@ def _is_divergence(error: BaseException) -> bool:
     from train.fault_tolerance.non_finite import NonFinite
 
     return isinstance(error.__context__, NonFinite)
-
-
-def _stop_behind_stdin() -> None:
-    """Ask for the end once whoever has started this closes its end, or is killed."""
-    while os.read(0, 1 << 16):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from common.version import VERSION
 from search.block_search import MAY_CHANGE
 
 NAME = "search.json"
-_OURS = ("results.jsonl", "results", "engine.journal", "leases", "trials")
+_OURS = ("results.jsonl", "results", "engine.journal", "leases", "trials", "stages")
 _PACKAGES = ("optuna", "numpy")
 _MAY_CHANGE = re.compile(
     rf"^\s*(?:search\.)?block_search\.BlockSearch\.(?:{'|'.join(MAY_CHANGE)})\s*="

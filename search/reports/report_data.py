@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from search.reports import report_nas_data
+from search.reports.report_nas_data import NasData
 from search.results import Result
 
 SEARCH, FAMILY = "search.json", "family.json"
@@ -43,6 +45,7 @@ class SearchData:
       evaluated_twice: results whose number another worker had finished before.
       latencies: answers of the latency sources that are kept.
       conditions: that these were given under, each once.
+      nas: of `search.nas`; None where there is none.
       unreadable: what was passed over, a sentence each.
     """
 
@@ -54,6 +57,7 @@ class SearchData:
     evaluated_twice: int = 0
     latencies: int = 0
     conditions: list[Row] = dataclasses.field(default_factory=list)
+    nas: NasData | None = None
     unreadable: list[str] = dataclasses.field(default_factory=list)
 
     def as_json(self) -> Row:
@@ -61,6 +65,7 @@ class SearchData:
         return {
             "search": self.search,
             "family": self.family,
+            **({} if self.nas is None else {"nas": self.nas.as_json()}),
             "results": _table(self.results),
             "random": _table(self.random),
         }
@@ -112,10 +117,12 @@ def read(folder: Path) -> SearchData:
     skipped: list[str] = []
     search = _object(folder / SEARCH, skipped)
     family = _object(folder / FAMILY, skipped)
-    results, twice = _results(folder, skipped)
+    nas = report_nas_data.read(folder, _object, skipped)
+    own = folder if nas is None else report_nas_data.results_folder(folder)
+    results, twice = _results(own, skipped)
     baseline, _ = _results(folder / RANDOM, skipped)
     latencies = [line for _, line in _lines(folder / LATENCIES, skipped)]
-    if not (search or family or results or skipped):
+    if not (search or family or results or nas or skipped):
         raise UserError(
             f"{folder} holds no search: neither {SEARCH} nor {FAMILY} nor {RESULTS}"
         )
@@ -131,6 +138,7 @@ def read(folder: Path) -> SearchData:
         evaluated_twice=twice,
         latencies=len(latencies),
         conditions=_conditions(latencies),
+        nas=nas,
         unreadable=skipped,
     )
 

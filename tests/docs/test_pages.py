@@ -15,6 +15,7 @@ from common import extras
 from common.project import ROOT
 from search import config as search_config
 from search.block_search import BlockSearch
+from search.nas_search import Nas
 from search.scaling_search import Scaling
 from tests.docs import pages
 from tests.docs.pages import Block
@@ -24,7 +25,7 @@ PAGES = pages.pages()
 OURS = {command.name for command in commands.find()}
 TARGETS = set(re.findall("^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 TARGETS |= {f"with-{extra}" for extra in extras.EXTRAS}
-SEARCHES = {"search.blocks": BlockSearch, "search.lacs": Scaling}
+SEARCHES = {"search.blocks": BlockSearch, "search.lacs": Scaling, "search.nas": Nas}
 # A fence of settings changes something; what, it may leave open.
 BASE = [
     "gin_configs/models/efficientnet_x_b0.gin",

@@ -10,6 +10,7 @@ from common.console import escaped
 from common.errors import UserError
 from search import config
 from search.block_search import BlockSearch
+from search.nas_search import Nas
 from search.scaling_search import Scaling
 from tests.support.values import NOTHING, TOO_LARGE, VALUES
 
@@ -31,7 +32,9 @@ MADE = {
 FILES = {
     Scaling: "gin_configs/search/lacs_v5e.gin",
     BlockSearch: "gin_configs/search/blocks_digits.gin",
+    Nas: "gin_configs/search/nas_digits.gin",
 }
+OWNERS = {"scaling_search": Scaling, "axes": Scaling, "nas_search": Nas}
 # What makes a search use a function that those files do not.
 USE = {
     "latency_sources": "block_search.BlockSearch.latency = @{}()",
@@ -72,7 +75,7 @@ def outcome(name, text):
     """What a config with a setting leads to: what is said of it, or "accepted"."""
     function = name.rpartition(".")[0]
     module = function.partition(".")[0]
-    settings = Scaling if module in ("scaling_search", "axes") else BlockSearch
+    settings = OWNERS.get(module, BlockSearch)
     use = USE.get(function, USE.get(module, "")).format(function)
     if settings is Scaling:
         use += "\naccuracy_sources.surrogate.resamples = 1"  # is quick

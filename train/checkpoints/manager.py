@@ -314,7 +314,7 @@ def _fitting(
         raise UserError(
             f"{path} does not fit this run: {faults[0]}"
             + f" (and {len(faults) - 1} more)" * (len(faults) > 1)
-            + "; another model or optimizer wrote it, take another --model_dir"
+            + "; another model, optimizer or policy wrote it, take another --model_dir"
         )
     if any(map(_is_optional, variables)):
         there = bundle.shapes_and_types(path)

@@ -124,6 +124,31 @@ def assign_equal(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) 
     )
 
 
+def update_where(
+    condition: tf.Tensor,
+    variables: Sequence[tf.Variable],
+    update: Callable[[], None],
+) -> None:
+    """Update variables, and leave all as they were where a condition is false.
+
+    To be called in a replica context. Nothing branches: the update is computed and
+    then taken or not, so that the program of a step is one of static shapes. That
+    costs a copy of the variables for as long as it takes.
+
+    Args:
+      condition: bool[], equal on all replicas.
+      variables: all that the update changes and that the condition is about.
+      update: changes them.
+    """
+    before = [tf.identity(variable) for variable in variables]
+    update()
+    after = [
+        tf.where(condition, variable, old)
+        for variable, old in zip(variables, before, strict=True)
+    ]
+    assign_equal(variables, after)
+
+
 BATCH_NORM = ("reference", "per_replica", "global")
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from train.distribution.replica import assign_equal
+from train.distribution.replica import assign_equal, update_where
 
 INITIAL = 2.0**15  # as in Keras
 GROWTH_STEPS = 2000  # as in Keras and PyTorch
@@ -75,22 +75,14 @@ class LossScale:
     ) -> None:
         """Update and move the scale; leave all as it was where that is not finite.
 
-        To be called in a replica context. Nothing branches: the update is computed and
-        then taken or not, so that the program of a step is one of static shapes. That
-        costs a copy of the variables for as long as it takes.
+        To be called in a replica context; see `replica.update_where`.
 
         Args:
           is_finite: bool[], equal on all replicas.
           variables: all that the update changes, the counter of steps excepted.
           update: changes them.
         """
-        before = [tf.identity(variable) for variable in variables]
-        update()
-        after = [
-            tf.where(is_finite, variable, old)
-            for variable, old in zip(variables, before, strict=True)
-        ]
-        assign_equal(variables, after)
+        update_where(is_finite, variables, update)
         self._move(is_finite)
 
     def _move(self, is_finite: tf.Tensor) -> None:

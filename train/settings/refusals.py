@@ -17,9 +17,8 @@ RATE = "@schedule.constant"  # the schedule of a rate that is a number
 def broken(name: str, raw: Any, rule: Rule) -> str:
     """Return the line that says what a setting has to be, functions by their names."""
     line = checks.broken(name, raw, rule)
-    if rule.call is None:
+    if rule.call is None or not (known := names_for(rule.call)):
         return line
-    known = names_for(rule.call)
     return f"{line}: {', '.join(known)}{_instead(name, raw, known)}"
 
 

@@ -219,6 +219,8 @@ class Resolver:
             refuse_other_function(raw, name, rule)
             if rule.call is not None and rule.call.positional:
                 handed_over = _first_parameters(raw, rule.call.positional)
+            elif rule.call is not None and handed_over is None:
+                handed_over = rule.call.keywords or None
         value = self._value(raw, name, scopes, handed_over)
         if not rule.holds(value):
             raise UserError(broken(name, raw, rule))

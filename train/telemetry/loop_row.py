@@ -1,6 +1,7 @@
 """What metrics.jsonl and TensorBoard say of one loop of training steps."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,18 @@ TAGS = {
     "input_bound": "input/bound",
     "skipped_records": "input/skipped_records",
 }
+
+
+def curves(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return TensorBoard's curves of what a row has, by their tags."""
+    found = {TAGS[k]: float(v) for k, v in values.items() if k in TAGS}
+    of_policy = (k for k in values if k.startswith("policy_"))
+    found |= {
+        f"policy/{name.removeprefix('policy_')}": float(values[name])
+        for name in of_policy
+        if not isinstance(values[name], list)
+    }
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +134,7 @@ class LoopRow:
       speed: None where most of the time went into compiling.
       loss_scale: this and the next are those of `LoopOutput`.
       skipped_steps: likewise.
+      policy: likewise; here "policy_" is in front of the names.
     """
 
     loss: float
@@ -137,9 +151,12 @@ class LoopRow:
     speed: Speed | None
     loss_scale: float | None = None
     skipped_steps: int | None = None
+    policy: Mapping[str, float | list[float]] = dataclasses.field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
         """Return what is known, by the names of metrics.jsonl."""
         values = dataclasses.asdict(self)
+        policy = values.pop("policy")
         values |= values.pop("speed") or {}
+        values |= {f"policy_{name}": value for name, value in policy.items()}
         return {name: value for name, value in values.items() if value is not None}

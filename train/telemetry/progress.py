@@ -2,7 +2,7 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.console import count, say
 from train.telemetry.loop_row import LoopRow, Speed
@@ -54,6 +54,7 @@ class Progress:
             f"lr {row.learning_rate:.6f}",
             *self._speed(row.speed),
         ]
+        parts += _of_policy(row.policy)
         if row.skipped_steps:
             steps = count(row.skipped_steps, "step")
             parts.append(f"{steps} skipped (loss scale {row.loss_scale:,.0f})")
@@ -85,6 +86,15 @@ class Progress:
             "images_per_second": round(_rate(self._stages), 1),
             "train_skipped_records": self._skipped,
         }
+
+
+def _of_policy(numbers: Mapping[str, float | list[float]]) -> list[str]:
+    """Return the scalars of a run's policy."""
+    return [
+        f"{name} {value:.4g}"
+        for name, value in numbers.items()
+        if not isinstance(value, list)
+    ]
 
 
 def _rate(stages: Sequence[Sequence[tuple[int, float]]]) -> float:

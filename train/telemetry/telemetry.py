@@ -13,7 +13,7 @@ from common import console, storage_errors
 from common.claims import Fence, Held, no_fence
 from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
-from train.telemetry.loop_row import TAGS, LoopRow, Speed
+from train.telemetry.loop_row import LoopRow, Speed, curves
 from train.telemetry.writers import EventFile, JsonLines, read_lines
 
 # What a kill may cost of the numbers; a checkpoint's interval is longer.
@@ -143,12 +143,12 @@ class Telemetry:
             speed=speed,
             loss_scale=output.loss_scale,
             skipped_steps=output.skipped_steps,
+            policy=output.policy,
         )
         if self._writes:
             values = row.values()
             self._metrics.add(_line("train", output.step, values))
-            points = {TAGS[k]: float(v) for k, v in values.items() if k in TAGS}
-            self._train_events.scalars(output.step, points)
+            self._train_events.scalars(output.step, curves(values))
             if time.monotonic() >= self._due:
                 self.flush()
         return row

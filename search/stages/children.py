@@ -1,0 +1,160 @@
+"""The commands that a search consists of, each in a process of its own.
+
+A command that was stopped goes on when it is given again: so a stage of a search is a
+command, and whatever ends it costs what was not saved. What it prints goes to a log;
+who waits for it sees a line now and then.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from common import claims, console
+from common.errors import Restart, Status, UserError
+from common.project import ROOT
+
+_RUNNER = "search.engine.with_parent"
+_TRIES = 3  # for a command that was stopped or killed, and not by us
+_STOP_SECONDS = 60.0  # from SIGTERM, behind which it saves, to SIGKILL
+_FREE_SECONDS = 90.0  # until a folder counts as somebody else's
+_POLL_SECONDS = 0.2
+_LINE_SECONDS = 10.0
+_TAIL = 4096  # bytes of the log that may hold the reason
+
+# What to tell of a command that is at work; "" is nothing.
+Describe = Callable[[], str]
+
+
+def run(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    what: str,
+    describe: Describe = lambda: "",
+) -> str:
+    """Run a command to its end, again where it was killed or asks for that.
+
+    Args:
+      arguments: the module, and what stands behind it.
+      log: file for what it says; it is added to.
+      what: it is, for messages.
+      describe: said now and then.
+
+    Returns:
+      The last line that it printed, "" where there is none.
+
+    Raises:
+      UserError: it has ended with a mistake; the log says more.
+      Restart: it was stopped again and again.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    status = start = 0
+    for _ in range(_TRIES):
+        start = log.stat().st_size if log.exists() else 0
+        status, printed = _once(arguments, log, describe)
+        if status == Status.OK:
+            return printed
+        if status > 0 and status != Status.RESTART:
+            raise UserError(f"{what}: {_why(log, start)}")
+        name = "asks for it" if status > 0 else f"was killed by signal {-status}"
+        console.say(f"{what} {name}; it starts again")
+    if status == Status.RESTART:
+        raise Restart(f"{what}: {_why(log, start)}")
+    name = signal.Signals(-status).name
+    why = ", perhaps for want of memory" * (name == "SIGKILL")
+    raise UserError(f"{what} was killed {_TRIES} times by {name}{why}; see {log}")
+
+
+def wait_until_free(folder: Path) -> None:
+    """Wait for a command that was left behind: it is about to save and end.
+
+    Raises:
+      claims.Held: it does not end, so that it is somebody's.
+    """
+    until = time.monotonic() + _FREE_SECONDS
+    while folder.is_dir():
+        try:
+            with claims.hold(str(folder), "a search"):
+                return
+        except claims.Held:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Return a command as a person gives it."""
+    return ["python", "-m", *arguments]
+
+
+def _once(arguments: Sequence[str], log: Path, describe: Describe) -> tuple[int, str]:
+    """Return the exit status of one process, and the last line of its output."""
+    output = log.with_suffix(".out")
+    with log.open("ab") as said, output.open("wb") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _RUNNER, *arguments],
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=said,
+            # Ctrl-C reaches the search alone, which then stops its command.
+            start_new_session=True,
+        )
+    with _stopped_at_the_end(process):
+        _watch(process, describe)
+    lines = output.read_text(errors="replace").splitlines()
+    return process.returncode, lines[-1] if lines else ""
+
+
+def _watch(process: subprocess.Popen[bytes], describe: Describe) -> None:
+    """Wait for a process, and say a line now and then."""
+    said = time.monotonic()
+    has_said = False
+    while process.poll() is None:
+        time.sleep(_POLL_SECONDS)
+        if time.monotonic() - said < _LINE_SECONDS:
+            continue
+        said = time.monotonic()
+        if line := describe():
+            console.say(f"  {console.escaped(line)}", stays=False)
+            has_said = True
+    if has_said:
+        console.end_live_line()
+
+
+@contextlib.contextmanager
+def _stopped_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let a process save and end, whatever happens; kill it where it does not."""
+    try:
+        yield
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's, in which the project is found from any folder."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _why(log: Path, start: int) -> str:
+    """Return the last line that a process has said behind a place of its log."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - _TAIL))
+        text = file.read().decode("utf-8", "replace")
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    last = said[-1].removeprefix("error: ") if said else "it said nothing"
+    return f"{console.escaped(last)} (see {log})"

@@ -1,0 +1,174 @@
+"""The configs and the command lines of a search's stages. Imports no framework.
+
+Each is a command that a person could give, with files that stay in the search's folder.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from search.nas_search import Nas
+from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
+
+_FIRST = "from __gin__ import dynamic_registration"
+_COSTS = "costs.json"  # where the controller keeps what the source has said
+_OF_SUPERNET = """\
+experiment.Experiment.build_model = @supernet.build_model
+experiment.Experiment.policy = @controller.reinforce
+supernet.build_model.space = {space}
+supernet.build_model.num_classes = None
+controller.reinforce.space = {space}
+controller.reinforce.objective = {objective}
+controller.reinforce.latency = {latency}
+controller.reinforce.costs = {costs!r}
+"""
+_OF_SEARCH = """\
+block_search.BlockSearch.space = {space}
+block_search.BlockSearch.objective = {objective}
+block_search.BlockSearch.latency = {latency}
+block_search.BlockSearch.accuracy = @short/accuracy_sources.trained()
+"""
+_AT_RANDOM = """\
+block_search.BlockSearch.sampler = @draws.WithinTime()
+draws.WithinTime.latency = {latency}
+draws.WithinTime.objective = {objective}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Commands:
+    """The commands of one search.
+
+    Attributes:
+      settings: of the search.
+      text: of its config, as `search.config.text` returns it.
+      references: what the config says of "space", "objective", "latency" and "sampler",
+        as gin writes it: "@spaces.blocks()".
+      folder: of the search.
+    """
+
+    settings: Nas
+    text: str
+    references: Mapping[str, str]
+    folder: NasFolder
+
+    def supernet_gin(self) -> str:
+        """Return the config of the supernet's training, which stands behind a recipe's.
+
+        The last lines win: those that the search's config gives by `supernet_params`.
+        """
+        imports = [
+            "from search import controller",
+            "from search import supernet",
+            "from train import experiment",
+        ]
+        costs = str(self.folder / _COSTS)
+        lines = [_OF_SUPERNET.format_map({**self.references, "costs": costs})]
+        return self._config(imports, [*lines, *self.settings.supernet_params])
+
+    def train_supernet(self) -> list[str]:
+        """Return the command that trains the supernet with its controller."""
+        files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
+        return self._train(files, self.folder / SUPERNET)
+
+    def score(self, networks: Path, result: Path) -> list[str]:
+        """Return the command that scores networks in the supernet."""
+        files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
+        return [
+            "search.stages.score",
+            *_gin_flags(files, self.settings.gin_params),
+            f"--model_dir={self.folder / SUPERNET}",
+            f"--networks={networks}",
+            f"--result={result}",
+        ]
+
+    def search_gin(self, name: str) -> str:
+        """Return the config of a search over short trainings.
+
+        Args:
+          name: RANDOM, or EVOLUTION.
+        """
+        settings = self.settings
+        imports = [
+            "from search import accuracy_sources",
+            "from search import block_search",
+            "from search import samplers",
+            "from search.stages import draws",
+        ]
+        values = {
+            "block_search.BlockSearch.rungs": tuple(settings.rungs),
+            "short/accuracy_sources.trained.gin_files": list(settings.gin_files),
+            "short/accuracy_sources.trained.gin_params": list(settings.gin_params),
+            "short/accuracy_sources.trained.epochs": tuple(settings.short_epochs),
+        }
+        lines = [_OF_SEARCH.format_map(self.references)]
+        if name == RANDOM:
+            lines.append(_AT_RANDOM.format_map(self.references))
+            values |= {
+                "draws.WithinTime.seed": settings.seed,
+                "draws.WithinTime.slack": settings.slack,
+            }
+        else:
+            sampler = self.references.get("sampler", "@samplers.AgeingEvolution()")
+            lines.append(f"block_search.BlockSearch.sampler = {sampler}")
+        lines += [f"{setting} = {value!r}" for setting, value in values.items()]
+        return self._config(imports, lines)
+
+    def search(self, name: str, evaluations: int) -> list[str]:
+        """Return the command of a search over short trainings."""
+        return [
+            "search.blocks",
+            f"--gin_file={self.folder.gin(name)}",
+            f"--search_dir={self.folder / name}",
+            f"--evaluations={evaluations}",
+            "--workers=1",  # a training takes all cores that there are
+            "--noreport",
+        ]
+
+    def train(self, name: str, seed: int, model_dir: Path | str) -> list[str]:
+        """Return the command of a final training.
+
+        Args:
+          name: of the network; of the recipe's own one, which has no file, "baseline".
+          seed: of the training.
+          model_dir: its folder.
+        """
+        network = self.folder.network(name)
+        files = [*self.settings.gin_files, *[str(network)] * network.exists()]
+        seeded = f"experiment.Experiment.seed = {seed}"
+        return self._train(files, Path(model_dir), seeded)
+
+    def recipe(self, result: Path) -> list[str]:
+        """Return the command that writes down which network the recipe trains."""
+        flags = _gin_flags(self.settings.gin_files, self.settings.gin_params)
+        return ["search.stages.recipe", *flags, f"--result={result}"]
+
+    def export(self, model_dir: Path) -> list[str]:
+        """Return the command that makes a SavedModel of a run."""
+        target = self.folder / EXPORT
+        return ["train.export", f"--model_dir={model_dir}", f"--export_dir={target}"]
+
+    def _train(self, files: Sequence[str], model_dir: Path, *more: str) -> list[str]:
+        bindings = (*self.settings.gin_params, *more)
+        return ["train.main", *_gin_flags(files, bindings), f"--model_dir={model_dir}"]
+
+    def _config(self, imports: Iterable[str], lines: Iterable[str]) -> str:
+        """Return the search's config with more imports in front, more lines behind."""
+        rest = self.text.partition(_FIRST)[2]
+        known = set(rest.splitlines())
+        new = [line for line in imports if line not in known]
+        parts = [_FIRST, *new, rest.strip("\n"), "", *lines]
+        return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _gin_flags(files: Iterable[str], bindings: Iterable[str]) -> list[str]:
+    return [
+        *(f"--gin_file={path}" for path in files),
+        *(f"--gin_param={binding}" for binding in bindings),
+    ]
+
+
+def networks_text(networks: Iterable[str]) -> str:
+    """Return the file of the networks that are to be scored: a list of encodings."""
+    return json.dumps(list(networks), indent=1) + "\n"

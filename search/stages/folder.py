@@ -1,0 +1,107 @@
+"""The folder of a neural architecture search: a file for each stage that is done.
+
+    search.json          what is searched, as of every search
+    command.json         how it was asked for last: which stages, and which are left out
+    stages/NAME.json     a stage that is done, with what came of it
+    logs/NAME.log        what its commands said
+    gin/                 the configs that these commands were given
+    networks/NAME.gin    a network, behind a recipe; NAME.txt is its row of a table
+    supernet/            the run of `train.main` that trains all networks at once
+    random/, evolution/  searches of `search.blocks`, with their trials
+    final/NAME-seed-K/   runs of `train.main`: the found network and its rivals
+    export/              the SavedModel
+    latency.jsonl        what sources of latency said that take long
+
+A stage is done when its file is there: it is written last, and whole.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common import files
+from common.errors import UserError
+
+COMMAND = "command.json"
+SUPERNET, RANDOM, EVOLUTION, FINAL = "supernet", "random", "evolution", "final"
+EXPORT = "export"
+
+
+class NasFolder:
+    """Paths of a search's folder, and what its stages have left there.
+
+    Attributes:
+      path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def stage(self, name: str) -> dict[str, Any] | None:
+        """Return what came of a stage; None where it is not done.
+
+        Raises:
+          UserError: its file cannot be read.
+        """
+        return self.read(self._stage(name))
+
+    def finish(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Write down what came of a stage, and return it; so it is done."""
+        self.write(self._stage(name), json.dumps(found, indent=1) + "\n")
+        return found
+
+    def _stage(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.json"
+
+    def log(self, name: str) -> Path:
+        """Return the file of what a stage's command says."""
+        return self.path / "logs" / f"{name}.log"
+
+    def gin(self, name: str) -> Path:
+        """Return the file of a config that a stage's command is given."""
+        return self.path / "gin" / f"{name}.gin"
+
+    def network(self, name: str) -> Path:
+        """Return the gin file of a network."""
+        return self.path / "networks" / f"{name}.gin"
+
+    def run(self, name: str, seed: int) -> Path:
+        """Return the folder of a final training."""
+        return self.path / FINAL / f"{name}-seed-{seed}"
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """Return the object in a file of JSON, None where there is none.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        try:
+            found = json.loads(path.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it holds no object")
+            return found
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read: {error}; remove it: its stage is done again"
+            ) from error
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of this search, whole or not at all.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists() or path.read_bytes() != text.encode():
+                files.write_bytes(path, text.encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot write {error.filename or path}: {error.strerror}; free some "
+                "space or mend the permissions, and give the command again"
+            ) from error

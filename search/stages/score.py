@@ -1,0 +1,138 @@
+r"""Score networks in a trained supernet: its controller's choice, and others.
+
+    python -m search.stages.score --gin_file=RECIPE.gin --gin_file=SUPERNET.gin \
+      --model_dir=runs/nas/supernet --networks=networks.json --result=scores.json
+
+The evaluation is that of the run, with its averaged weights; each network is the same
+program with another selection. Batch norm takes the statistics of each batch, which
+shared weights have never been averaged for. networks.json is a list of encodings of the
+space.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import cli, console, files
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from train.experiment import Experiment
+
+_AVERAGE = "ema_"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("search.stages.score", __doc__)
+    cli.add_gin_arguments(parser)
+    add = parser.add_argument
+    add("--model_dir", type=cli.weights_path, required=True, help="of the supernet")
+    add("--networks", type=cli.path, required=True, help="JSON: a list of encodings")
+    add("--result", type=cli.path, required=True, help="JSON file to be written")
+    return parser
+
+
+@cli.command(_parser, outlives_pipes=True)
+def main(arguments: argparse.Namespace) -> None:
+    """Score, and write what came of it."""
+    from train import config
+
+    networks = _read(Path(arguments.networks))
+    experiment = config.parse(arguments.gin_file, arguments.gin_param)
+    found = score(experiment, arguments.model_dir, networks)
+    text = json.dumps(found, indent=1, allow_nan=False) + "\n"
+    files.write_bytes(arguments.result, text.encode())
+
+
+def score(
+    experiment: "Experiment", model_dir: str, networks: Sequence[str]
+) -> dict[str, Any]:
+    """Return top-1 in % of a supernet's networks.
+
+    Args:
+      experiment: of the supernet's run.
+      model_dir: of the run.
+      networks: encodings of the space.
+
+    Returns:
+      "step" of the checkpoint; "found", the network that the controller prefers, and
+      its "top1"; "networks", top-1 by encoding.
+
+    Raises:
+      UserError: the run trains no supernet, has no checkpoint, or a network is none of
+        the space.
+    """
+    from input_pipeline.dataset_info import load_info
+    from search.supernets.selection import Selection
+    from train import evaluation, run
+
+    experiment = dataclasses.replace(experiment, mistake_images=0)
+    space = _space(experiment)
+    info = load_info(experiment.data_dir)
+    strategy = run.make_strategy(experiment)
+    with strategy.scope():
+        models, _, step = evaluation.load_models(
+            experiment, info, model_dir, [_AVERAGE]
+        )
+    evaluator = evaluation.Evaluator(experiment, info, strategy, models)
+    selection, weight = Selection(space), _weight(models[_AVERAGE])
+    found = selection.network(weight.numpy())
+    every = [found, *map(space.decode, networks)]
+    scores = []
+    for number, network in enumerate(every, start=1):
+        weight.assign(selection.of(network))
+        scores.append(_top1(evaluator, experiment.eval_steps(info)))
+        where = f"{number} of {len(every)}"
+        console.say(f"{where}: {scores[-1]:.2f} %: {space.encode(network)}")
+    return {
+        "step": step,
+        "found": {"network": space.encode(found), "top1": scores[0]},
+        "networks": dict(zip(networks, scores[1:], strict=True)),
+    }
+
+
+def _space(experiment: "Experiment") -> Any:
+    """Return the space of a supernet's experiment."""
+    build: Any = experiment.build_model
+    space = getattr(build, "keywords", {}).get("space")
+    if space is None:
+        raise UserError(
+            "experiment.Experiment.build_model makes no supernet: it has to be "
+            "@supernet.build_model, with its space"
+        )
+    return space
+
+
+def _weight(model: Any) -> Any:
+    """Return the variable with the selection that a model computes."""
+    from search import supernet
+
+    return supernet.choices_of(model).selection.value
+
+
+def _top1(evaluator: Any, steps: int) -> float:
+    """Return top-1 in % of a pass over the evaluation split."""
+    import tensorflow as tf
+
+    from train.fault_tolerance.graph_errors import translate_errors
+
+    with translate_errors():
+        return 100 * float(evaluator.evaluate(tf.constant(steps))[f"{_AVERAGE}top1"])
+
+
+def _read(path: Path) -> list[str]:
+    """Return the encodings of a file."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--networks={path}: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise UserError(f"--networks={path}: it has to be a list of encodings")
+    return list(dict.fromkeys(found))  # each once
+
+
+if __name__ == "__main__":
+    cli.leave(main())

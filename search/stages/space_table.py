@@ -1,0 +1,119 @@
+"""The blocks of a whole space, each compiled once. Imports no framework.
+
+A search asks for the time of thousands of networks, which share a few hundred different
+blocks. These are compiled first, some two seconds each, into a table in the search's
+folder; from then on a network's time is a sum. A search that is killed goes on with the
+blocks that it lacks.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import console
+from common.errors import UserError
+from models.variants import Variant
+from performance.segments import InferenceOptions, segments_of
+from search.latencies import latency_table
+from search.latencies.latency_table import LatencyTable
+from search.networks.space import Space
+
+FILE = "table.json"
+_SEED = 0
+# So many draws for each block that is known, without a new one, end the search for
+# more: a block that is in one of as many networks is missed once in e^8 times.
+_PATIENCE = 8
+_LEAST_DRAWS = 500
+_AT_ONCE = 4  # networks, until the file is written again
+
+
+def is_sum(source: Any) -> bool:
+    """Whether a source compiles the blocks of networks, each by itself."""
+    return hasattr(source, "blocks") and source.name == latency_table.SUM
+
+
+def gin(path: Path) -> tuple[str, str]:
+    """Return a table as a source in a config, and the line that it needs there."""
+    function = "of_space/latency_sources.table"
+    return f"@{function}()", f"{function}.path = {str(path)!r}"
+
+
+def cover(space: Space, options: InferenceOptions) -> dict[str, Variant]:
+    """Return a network for each different block of a space, by the block's digest.
+
+    Found by drawing networks until nothing new comes. The first network that has a new
+    block stands for all that it has anew.
+    """
+    found: dict[str, Variant] = {}
+    looked_at: set[str] = set()
+    last = draw = 0
+    rng = random.Random(_SEED)
+    while draw - last < max(_LEAST_DRAWS, _PATIENCE * len(found)):
+        draw += 1
+        variant = space.build(space.sample(rng))
+        if variant.name in looked_at:  # by its digest: small spaces repeat themselves
+            continue
+        looked_at.add(variant.name)
+        for digest in digests(variant, options):
+            if digest not in found:
+                found[digest], last = variant, draw
+    return found
+
+
+def digests(variant: Variant, options: InferenceOptions) -> list[str]:
+    """Return the digests of a network's blocks."""
+    return [latency_table.segment_digest(s) for s in segments_of(variant, options)]
+
+
+def make(space: Space, source: Any, path: Path) -> LatencyTable:
+    """Compile the blocks of a space that a table lacks, and return the table.
+
+    Args:
+      space: of networks.
+      source: `latency_sources.sum_of_parts`.
+      path: of the table; it is written again after every few networks.
+
+    Raises:
+      UserError: the compiler is not installed, the file is of other conditions, or no
+        block compiles.
+      OSError: it cannot be written.
+    """
+    conditions = source.noted_conditions()
+    table = LatencyTable(conditions)
+    if path.exists():
+        table = latency_table.read(path)
+        conditions.require_equal(table.conditions, path)
+    options = InferenceOptions(batch=conditions.batch, dtype=conditions.dtype)
+    needed = cover(space, options)
+    while left := _lacking(needed, table):
+        console.say(
+            f"{len(needed) - len(left)} of {len(needed)} blocks are compiled",
+            stays=False,
+        )
+        table = _add(table, source, _some(left), path)
+        if left.keys() <= _lacking(needed, table).keys():
+            raise UserError(f"{path}: the compiler says nothing of {next(iter(left))}")
+    console.end_live_line()
+    return table
+
+
+def _lacking(needed: dict[str, Variant], table: LatencyTable) -> dict[str, Variant]:
+    return {d: variant for d, variant in needed.items() if d not in table.blocks}
+
+
+def _some(left: dict[str, Variant]) -> list[Variant]:
+    """Return a few of the networks that have blocks which are lacking."""
+    return list({variant.name: variant for variant in left.values()}.values())[
+        :_AT_ONCE
+    ]
+
+
+def _add(
+    table: LatencyTable, source: Any, variants: Sequence[Variant], path: Path
+) -> LatencyTable:
+    rows = {row.digest: row for row in source.blocks(variants)}
+    table = dataclasses.replace(table, blocks={**table.blocks, **rows})
+    latency_table.write(path, table)
+    return table

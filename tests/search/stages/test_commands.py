@@ -1,0 +1,118 @@
+"""The configs that the stages' commands are given, as those commands read them."""
+
+from pathlib import Path
+
+import pytest
+
+from search import config
+from search.block_search import BlockSearch
+from search.nas_search import Nas
+from search.stages.commands import Commands
+from search.stages.draws import WithinTime
+from search.stages.folder import EVOLUTION, RANDOM, NasFolder
+from tests.support import toy_nas
+
+
+@pytest.fixture
+def commands(tmp_path):
+    gin_file = tmp_path / "toy.gin"
+    gin_file.write_text(toy_nas.CONFIG)
+    bindings = [
+        "nas_search.Nas.supernet_params = ['experiment.Experiment.epochs = 7']",
+        "nas_search.Nas.gin_params = ['experiment.Experiment.data_dir = \"d\"']",
+        "nas_search.Nas.seed = 3",
+    ]
+    settings = config.read(Nas, [str(gin_file)], bindings)
+    names = ("space", "objective", "latency", "sampler")
+    references = config.references(Nas, names)
+    assert references == {
+        "space": "@toy_nas.space()",
+        "objective": "@objectives.OneSided()",
+        "latency": "@latency_sources.function()",
+    }
+    return Commands(settings, config.text(), references, NasFolder(tmp_path))
+
+
+def test_random_search(commands):
+    found = config.read_text(BlockSearch, commands.search_gin(RANDOM))
+    assert isinstance(found.sampler, WithinTime)
+    assert (found.sampler.seed, found.sampler.slack) == (3, 0.02)
+    assert found.space.fingerprint == toy_nas.space().fingerprint
+    assert found.objective.target_ms == 0.23
+    assert found.accuracy.epochs == (0.06,)
+    assert found.accuracy.gin_files == ("tests/data/train/tiny.gin",)
+    assert found.accuracy.gin_params == ('experiment.Experiment.data_dir = "d"',)
+    # What is drawn ahead is what will be trained.
+    own = WithinTime(
+        seed=3, latency=commands.settings.latency, objective=found.objective
+    )
+    space = toy_nas.space()
+    assert found.sampler.first(found.space, 5) == own.first(space, 5)
+
+
+def test_evolution(commands):
+    found = config.read_text(BlockSearch, commands.search_gin(EVOLUTION))
+    assert type(found.sampler).__name__ == "AgeingEvolution"
+
+
+def test_the_supernet(commands, digits, tmp_path):
+    from train import config as train_config
+
+    path = tmp_path / "gin" / "supernet.gin"
+    path.parent.mkdir()
+    path.write_text(commands.supernet_gin())
+    arguments = commands.train_supernet()
+    assert arguments[0] == "train.main"
+    files = [a.partition("=")[2] for a in arguments if a.startswith("--gin_file")]
+    assert files == ["tests/data/train/tiny.gin", str(path)]
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    experiment = train_config.parse(files, [data])
+    assert experiment.epochs == 7
+    build, policy = experiment.build_model, experiment.policy
+    assert build.keywords["space"].fingerprint == toy_nas.space().fingerprint
+    assert policy.keywords["objective"].target_ms == 0.23
+    assert policy.keywords["costs"] == str(tmp_path / "costs.json")
+
+
+def test_a_final_training(commands, tmp_path):
+    commands.folder.write(commands.folder.network("found"), "")
+    found = commands.train("found", 2, "runs/x")
+    assert found == [
+        "train.main",
+        "--gin_file=tests/data/train/tiny.gin",
+        f"--gin_file={tmp_path / 'networks' / 'found.gin'}",
+        '--gin_param=experiment.Experiment.data_dir = "d"',
+        "--gin_param=experiment.Experiment.seed = 2",
+        "--model_dir=runs/x",
+    ]
+    baseline = commands.train("baseline", 2, Path("runs/y"))
+    assert sum(flag.startswith("--gin_file") for flag in baseline) == 1
+
+
+def test_the_digits_search_is_around_its_recipe():
+    """The recipe's network, but for batch norm's momentum, is one of the space."""
+    import dataclasses
+
+    from search.spaces import digest
+    from search.stages import recipe
+    from train import config as train_config
+
+    settings = config.read(Nas, ["gin_configs/search/nas_digits.gin"], [])
+    own = recipe.network(train_config.parse(settings.gin_files, []))
+    own = dataclasses.replace(
+        own, batch_norm_momentum=settings.space.base.batch_norm_momentum
+    )
+    values = {
+        **{"width_coefficient": own.width_coefficient, "resolution": own.resolution},
+        "depth_coefficient": own.depth_coefficient,
+    }
+    network = []
+    for choice in settings.space.choices:
+        same = {"output_filters_factor": 1.0, "num_repeat_change": 0}
+        if choice.stage:
+            stage = own.stages[choice.stage - 1]
+            wanted = same.get(choice.field, getattr(stage, choice.field, None))
+        else:
+            wanted = values[choice.field]
+        network.append(choice.values.index(wanted))
+    assert settings.space.digest(tuple(network)) == digest(own)

@@ -1,0 +1,101 @@
+"""The blocks of a space, each compiled once, by a compiler that is arithmetic."""
+
+import pytest
+
+from common.errors import UserError
+from performance.segments import InferenceOptions, segments_of
+from search import latency_sources
+from search.latencies import latency_table
+from search.latencies.latency_table import SUM, BlockRow, Conditions
+from search.stages import space_table
+from tests.support import toy_nas
+
+OPTIONS = InferenceOptions(batch=64, dtype="bfloat16")
+# The head, and of both stages each combination of what they choose: 2 x 3 of the first,
+# 2 x 2 x 2 of the second. A stem is asked for with the first block behind it.
+BLOCKS = 1 + 6 + 6 + 8
+
+
+class Compiler:
+    """A source that says the size of a block, and counts what it was asked."""
+
+    name = SUM
+
+    def __init__(self):
+        self.asked = []
+        self.closed = False
+
+    def noted_conditions(self):
+        return Conditions("v3", 64, "bfloat16", {"jax": "1"})
+
+    def blocks(self, variants):
+        self.asked += [variant.name for variant in variants]
+        return list(self._rows(variants))
+
+    def close(self):
+        self.closed = True
+
+    def _rows(self, variants):
+        for variant in variants:
+            for segment in segments_of(variant, OPTIONS):
+                digest = latency_table.segment_digest(segment)
+                yield BlockRow(
+                    digest=digest,
+                    kind=segment.kind,
+                    segment=latency_table.segment_json(segment),
+                    ms=int(digest, 16) / 16**16,
+                )
+
+
+def test_all_blocks_of_a_space_are_covered():
+    assert len(space_table.cover(toy_nas.space(), OPTIONS)) == BLOCKS
+
+
+def test_a_network_s_time_is_the_sum(tmp_path):
+    space, path = toy_nas.space(), tmp_path / "table.json"
+    space_table.make(space, Compiler(), path)
+    source = latency_sources.table(str(path))
+    network = space.first()
+    while network is not None:
+        variant = space.build(network)
+        each = [
+            int(digest, 16) / 16**16 for digest in space_table.digests(variant, OPTIONS)
+        ]
+        assert source(variant).ms == sum(each)
+        network = space.following(network)
+
+
+def test_what_the_table_has_is_not_compiled_again(tmp_path):
+    space, path, first = toy_nas.space(), tmp_path / "table.json", Compiler()
+
+    class Killed(Compiler):
+        def blocks(self, variants):
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().blocks(variants)
+
+    killed = Killed()
+    with pytest.raises(KeyboardInterrupt):
+        space_table.make(space, killed, path)
+    assert latency_table.read(path).blocks
+    space_table.make(space, first, path)
+    assert not set(killed.asked) & set(first.asked)
+    again = Compiler()
+    assert len(space_table.make(space, again, path).blocks) == BLOCKS
+    assert again.asked == []
+
+
+def test_a_compiler_that_says_nothing_is_no_endless_loop(tmp_path):
+    class Silent(Compiler):
+        def blocks(self, variants):
+            return []
+
+    with pytest.raises(UserError, match="the compiler says nothing of"):
+        space_table.make(toy_nas.space(), Silent(), tmp_path / "table.json")
+
+
+def test_which_sources_are_sums():
+    assert space_table.is_sum(Compiler())
+    assert space_table.is_sum(latency_sources.sum_of_parts("v3"))
+    assert not space_table.is_sum(latency_sources.whole("v3"))
+    assert not space_table.is_sum(latency_sources.tile_model("v3"))

@@ -1,0 +1,152 @@
+"""Supernets and their controllers, trained by the command line."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.supernets.selection import Selection
+from tests.support import processes
+from tests.support.runs import bindings, config_of, run_tiny
+from tests.train.numerics.test_killed import killed_behind
+from tests.train.test_run import assert_same_variables, variables
+
+GIN_FILE = "tests/data/train/searched.gin"
+E = "experiment.Experiment"
+POLICY = ("logits", "squares", "updates", "baseline", "rewards")
+
+
+def loops_of(folder):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def searched(digits, tmp_path_factory):
+    """Twelve steps in this process; warm-up are the first three."""
+    folder = tmp_path_factory.mktemp("searched")
+    run_tiny(digits, folder, gin_file=GIN_FILE)
+    return folder
+
+
+def space_of(digits):
+    found = config_of(digits, gin_file=GIN_FILE)
+    return found.experiment.policy.keywords["space"]
+
+
+def test_what_a_run_keeps_of_its_controller(digits, searched):
+    held, space = variables(searched), space_of(digits)
+    assert {f"policy/{name}" for name in POLICY} < set(held)
+    assert held["policy/rewards"] == 12
+    assert held["policy/updates"] == 9
+    assert held["policy/logits"].shape == (6, 3)
+    assert np.abs(held["policy/logits"]).max() > 0.1
+    assert len(space.choices) == 6
+
+
+def test_both_models_compute_the_likeliest_network(digits, searched):
+    """As evaluation does with them."""
+    held, selection = variables(searched), Selection(space_of(digits))
+    last = loops_of(searched)[-1]
+    network = selection.network(np.array(last["policy_probabilities"]))
+    for model in ("model", "ema"):
+        (found,) = (
+            value
+            for name, value in held.items()
+            if name == f"{model}/choices/selection"
+        )
+        assert found.tolist() == selection.of(network).tolist()
+
+
+def test_what_telemetry_says(digits, searched):
+    space, loops = space_of(digits), loops_of(searched)
+    assert [line["step"] for line in loops] == [2, 4, 6, 8, 10, 12]
+    selection = Selection(space)
+    for line in loops:
+        chances = np.array(line["policy_probabilities"])
+        assert chances.shape == (selection.size,)
+        for where in selection.slices:
+            # Three numbers of float32 that add up to 1.
+            assert chances[where].sum() == pytest.approx(1, abs=4 * 2.0**-24)
+        latency = config_of(digits, gin_file=GIN_FILE).experiment.policy.keywords[
+            "latency"
+        ]
+        network = selection.network(chances)
+        exact = latency(space.build(network)).ms
+        assert line["policy_ms"] == pytest.approx(exact, rel=16 * 2.0**-24)
+        assert -0.2 < line["policy_reward"] < 1
+    entropies = [line["policy_entropy"] for line in loops]
+    # kernel, filters, expansion, fused, activation; SE counts with half of the kernels.
+    assert entropies[0] == pytest.approx(3 * np.log(2) + 2 * np.log(3) + np.log(2) / 2)
+    assert entropies[-1] < entropies[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alternates", [False, True])
+def test_killed_runs_end_alike(digits, tmp_path, alternates):
+    """Before and behind the end of the warm-up; a checkpoint every four steps."""
+    changes = {}
+    if alternates:
+        path = tmp_path / "alternating.gin"
+        path.write_text(
+            f"{Path(GIN_FILE).read_text()}\n"
+            "experiment.Experiment.train_data = @controller.alternating\n"
+            "experiment.Experiment.train_split = 'train[:6shard]'\n"
+            "controller.alternating.held_out = 'train[6shard:]'\n"
+            "controller.reinforce.alternates = True\n"
+        )
+    gin_file = str(path) if alternates else GIN_FILE
+    changes[f"{E}.checkpoint_every_steps"] = 2
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    options = {"gin_file": gin_file, "devices": 1}
+    only = "--mode=train"
+    command = processes.command(digits, whole, changes, only, **options)
+    processes.run(command, timeout=1200)
+    command = processes.command(digits, folder, changes, only, **options)
+    for line in ("step 4/", "step 8/"):
+        killed_behind(command, line)
+    processes.run(command, timeout=1200)
+    assert_same_variables(whole, folder)
+    held = variables(folder)
+    assert held["policy/rewards"] == held["step"] / (2 if alternates else 1)
+
+
+def together(digits, folder, *, devices=1, workers=1):
+    """What each process says, and what the run has learnt."""
+    changes = {
+        f"{E}.strategy": "mirrored" if workers == 1 else "multi_worker",
+        f"{E}.batch_norm": "per_replica",
+        f"{E}.checkpoint_every_steps": 2,
+    }
+    module = ["tests.support.policy_bits", str(devices)]
+    command = [
+        *(sys.executable, "-m", *module, f"--gin_file={GIN_FILE}"),
+        *(f"--gin_param={binding}" for binding in bindings(digits, changes)),
+        *(f"--model_dir={folder}", "--mode=train"),
+    ]
+    with processes.started(command, workers=workers) as running:
+        said = [process.communicate(timeout=1200)[1] for process in running]
+    for process, text in zip(running, said, strict=True):
+        assert process.returncode == 0, text
+    drawn, learnt = {}, []
+    for text in said:
+        lines = [line.split() for line in text.splitlines()]
+        learnt.append([line[1] for line in lines if line[:1] == ["learnt"]])
+        for line in lines:
+            if line[:1] == ["drawn"]:
+                drawn.setdefault(int(line[1]), []).append(line[2])
+    return drawn, learnt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "workers"), [(2, 1), (1, 2)])
+def test_replicas_draw_their_own_and_learn_alike(digits, tmp_path, devices, workers):
+    drawn, learnt = together(digits, tmp_path, devices=devices, workers=workers)
+    assert set(drawn) == {0, 1}
+    assert len(drawn[0]) == len(drawn[1]) == 12
+    assert sum(a != b for a, b in zip(drawn[0], drawn[1], strict=True)) > 6
+    assert len(learnt) == workers
+    assert all(digests == learnt[0] for digests in learnt)
+    assert len(set(learnt[0])) == len(learnt[0]) >= 6

@@ -1,0 +1,119 @@
+"""A whole search by the real commands, undisturbed and killed ten times. Slow."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.errors import Status
+from search import nas
+from tests.support import toy_nas
+from tests.support.commands import status
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+
+
+def written(folder, digits):
+    """A gin file of the toy for three networks and a seed, on real digits."""
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    path = folder / "toy.gin"
+    lines = [
+        toy_nas.CONFIG,
+        f"nas_search.Nas.gin_params = [{data!r}]",
+        "nas_search.Nas.trust_networks = 3",
+        "nas_search.Nas.seeds = 1",
+    ]
+    path.write_text("\n".join((*lines, "")))
+    return path
+
+
+def flags(folder, digits, *more):
+    gin_file = written(folder, digits)
+    return [f"--gin_file={gin_file}", f"--search_dir={folder / 's'}", *more]
+
+
+def outcome(folder):
+    """All that has to be the same, whatever has ended the search in between."""
+    found = {}
+    for name in ("found", "scores", "trust", "random", "final"):
+        found[name] = json.loads((folder / "s/stages" / f"{name}.json").read_text())
+    random = found["random"]
+    return {
+        "found": found["found"]["network"],
+        "scores": found["scores"],
+        "trust": found["trust"]["rows"],
+        "best": [random["best"][name] for name in ("network", "value", "top1")],
+        "final": [(row["name"], row["top1"]) for row in found["final"]["rows"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, digits):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert status(nas.main, *flags(folder, digits)) == Status.OK
+    return folder
+
+
+def test_a_whole_search(undisturbed):
+    folder = undisturbed / "s"
+    for name in ("supernet", "found", "random", "trust", "final", "latency", "export"):
+        assert (folder / "stages" / f"{name}.json").exists(), name
+    assert (folder / "export" / "saved_model.pb").exists()
+    assert b"The found network" in (folder / "report.html").read_bytes()
+    found = json.loads((folder / "stages" / "found.json").read_text())
+    assert found["step"] == 12
+    lines = (folder / "supernet" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert len(last["policy_probabilities"]) == 11
+    assert last["policy_ms"] == pytest.approx(found["ms"], rel=1e-5)  # float32
+
+
+def test_ten_kills(undisturbed, tmp_path, digits):
+    """Each by SIGKILL, at any moment; what comes out is what would have come."""
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "search.nas", *flags(tmp_path, digits)]
+    log = (tmp_path / "log.txt").open("ab")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for number in range(KILLS):
+        began = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        until = time.monotonic() + rng.uniform(2, 60)
+        while time.monotonic() < until and began.poll() is None:
+            time.sleep(0.1)
+        if began.poll() is not None:
+            assert began.returncode == Status.OK, f"life {number}: {tmp_path}/log.txt"
+            break
+        began.send_signal(signal.SIGKILL)
+        began.wait()
+    last = subprocess.run(
+        command, stdout=log, stderr=log, env=environment, timeout=1800, check=False
+    )
+    log.close()
+    assert last.returncode == Status.OK, (tmp_path / "log.txt").read_text()[-3000:]
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
+def test_two_at_once(undisturbed, digits):
+    """The second process is refused, and says by whom."""
+    command = [sys.executable, "-m", "search.nas", *flags(undisturbed, digits)]
+    code = (
+        "import sys; from common import claims\n"
+        f"with claims.hold({str(undisturbed / 's')!r}, 'a search'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == Status.MISTAKE
+        assert "a search" in second.stderr
+        assert "Traceback" not in second.stderr
+        holder.communicate()
