@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Mapping
 
@@ -68,9 +69,10 @@ def info(classes: int) -> DatasetInfo:
 
 
 def lower(experiment: Experiment, classes: int) -> tuple[bytes, int]:
-    """Return the train step for one replica, and the model's parameters."""
+    """Return the train step for one replica, and the parameters that learn."""
     steps = LoweredSteps(experiment, info(classes), 1)
-    return steps.train_step().stablehlo, steps.model.count_params()
+    learning = (math.prod(v.shape) for v in steps.model.trainable_variables)
+    return steps.train_step().stablehlo, sum(learning)
 
 
 def seconds_a_step(experiment: Experiment, classes: int, steps: int) -> list[float]:
