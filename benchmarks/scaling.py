@@ -50,7 +50,7 @@ def shares(network: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, flo
     """Return how a network's growth divides among the axes, by logarithms.
 
     Args:
-      network: of `search.family.Member.as_json`.
+      network: of `search.families.family.Member.as_json`.
       base: likewise.
 
     Returns:
@@ -84,8 +84,9 @@ def with_shares(family: dict[str, Any]) -> dict[str, Any]:
 
 def _search(topology: str) -> dict[str, Any]:
     """Return what the search finds for one device of a generation."""
-    from search import lacs_text, latency_sources
+    from search import latency_sources
     from search.accuracies.prediction import Surrogate
+    from search.families import lacs_text
     from search.scaling import ScalingSearch
     from search.scaling_search import Scaling
 

@@ -66,7 +66,8 @@ def main(arguments: argparse.Namespace) -> Status:
 
 def _search(settings: Any, folder: Path) -> Any:
     """Return the family that the sources lead to, written into the folder."""
-    from search import family_files, report
+    from search import report
+    from search.families import family_files
     from search.scaling import ScalingSearch
 
     with contextlib.ExitStack() as stack:
@@ -121,7 +122,7 @@ def _said(family: Any, folder: Path, *, as_json: bool) -> str:
     """Return what a person, or a program, is told."""
     if as_json:
         return json.dumps(family.as_json())
-    from search import lacs_text
+    from search.families import lacs_text
 
     first = family.outcomes[0].chosen.variant.name
     train = [

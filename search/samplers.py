@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from common import checks
-from search import pareto
+from search.families import pareto
 from search.networks.layout import Network
 from search.networks.space import Exhausted
 from search.results import Result

@@ -15,10 +15,11 @@ from common.console import say
 from common.errors import UserError
 from models import catalogue, complexity
 from models.variants import Variant
-from search import axes, comparisons
+from search import axes
 from search.axes import Point
-from search.candidates import Candidates, finished, many
-from search.family import Family, Member, Outcome
+from search.families import comparisons
+from search.families.candidates import Candidates, finished, many
+from search.families.family import Family, Member, Outcome
 from search.results import Estimate, Latency
 from search.scaling_search import FREE, Scaling, known_variant
 

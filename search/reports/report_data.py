@@ -38,7 +38,7 @@ class SearchData:
     Attributes:
       folder: of the search.
       search: search.json, the conditions; None where there is none.
-      family: family.json, see `search.family.Family.as_json`; None likewise.
+      family: family.json, see `search.families.family.Family.as_json`; None likewise.
       results: by number, as in `search.results.Result`, but of more than nine samples
         of top-1 the deciles, and None for a number that is not finite.
       random: those of the folder "random": a search of the same space without a plan.

@@ -39,7 +39,7 @@ def write(page: Page, family: Row) -> None:
 
     Args:
       page: to add to.
-      family: see `search.family.Family.as_json`, checked.
+      family: see `search.families.family.Family.as_json`, checked.
     """
     if not family["outcomes"]:
         page.paragraph("No target has been searched yet.")

@@ -18,8 +18,8 @@ _RECALLED = ("remembered", "recalled")
 def networks(family: Row) -> list[Row]:
     """Return ours and each strategy's network of each target, in their order.
 
-    A row has what `search.family.Member.as_json` says, and besides: `who`, `target`,
-    `asked` (milliseconds), `ms` and `by`, the best that is known of its time.
+    A row has what `search.families.family.Member.as_json` says, and besides: `who`,
+    `target`, `asked` (milliseconds), `ms` and `by`, the best that is known of its time.
     """
     rows = []
     for outcome in family["outcomes"]:

@@ -31,7 +31,7 @@ def drawing(stages: Sequence[dict[str, Any]], title: str) -> str:
     """Return a network as an element of SVG, its text escaped.
 
     Args:
-      stages: see `search.family.stages`; one or more.
+      stages: see `search.families.family.stages`; one or more.
       title: that is read out where nothing is drawn.
     """
     width = min(_MOST_BOX, (_WIDTH - _GAP * len(stages)) / len(stages))

@@ -25,8 +25,9 @@ from typing import Any
 from common import console
 from common.errors import UserError
 from models.variants import Variant
-from search import family, latency_sources
+from search import latency_sources
 from search.engine import progress, result_files
+from search.families import family
 from search.nas_search import Nas
 from search.networks import variant_text
 from search.networks.layout import Network

@@ -5,7 +5,7 @@ import pytest
 from common.errors import UserError
 from models import variants
 from models.variants import StageSpec, Variant
-from search import family_files
+from search.families import family_files
 from tests.search.test_scaling_search import search
 
 

@@ -10,7 +10,7 @@ import pytest
 from common.errors import Status, UserError
 from models.variants import VARIANTS
 from search import report
-from search.family import stages
+from search.families.family import stages
 from search.reports import report_data, report_page
 from tests.support import browser, search_folders
 from tests.support.commands import status

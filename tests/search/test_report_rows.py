@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from search.family import Family
+from search.families.family import Family
 from search.reports import report_block_rows as rows
 from search.reports import report_charts, report_forms, report_text
 from tests.support import search_folders

@@ -10,7 +10,8 @@ import pytest
 from benchmarks.support.planted import Blocks, BlockSpace
 from common.errors import UserError
 from models.variants import StageSpec, Variant
-from search import pareto, spaces
+from search import spaces
+from search.families import pareto
 from search.networks.space import Exhausted
 from search.results import Result
 from search.samplers import AgeingEvolution, Grid, Pareto, RandomSearch

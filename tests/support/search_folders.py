@@ -9,7 +9,7 @@ from pathlib import Path
 from models.variants import VARIANTS
 from search import results
 from search.axes import Point
-from search.family import Difference, Family, Member, Outcome, Rival
+from search.families.family import Difference, Family, Member, Outcome, Rival
 from search.results import Result, Score
 from search.strategies import STRATEGIES
 

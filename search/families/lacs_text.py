@@ -4,7 +4,7 @@ import collections
 from collections.abc import Sequence
 
 from common import console
-from search.family import Family, Member, Outcome, Rival
+from search.families.family import Family, Member, Outcome, Rival
 
 _HEAD = (
     *("target", "ms", "network", "blocks", "width", "px", "MACs G"),

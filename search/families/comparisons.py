@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from models.variants import Variant
 from search import axes, strategies
 from search.axes import Axes, Point
-from search.candidates import Candidates
-from search.family import Member, Rival
+from search.families.candidates import Candidates
+from search.families.family import Member, Rival
 from search.strategies import STRATEGIES, Growth
 
 # The strategies that are always shown.

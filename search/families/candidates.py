@@ -12,7 +12,7 @@ from models.errors import ModelError
 from models.variants import VARIANTS, Variant
 from search import axes
 from search.axes import Axes, Point
-from search.family import Difference, Member
+from search.families.family import Difference, Member
 from search.latencies.latency_table import NetworkRow
 from search.results import Accuracy, Estimate, Latency, Score
 

@@ -1,7 +1,8 @@
 """A family on disk: what a program reads, what trains, rows for a table.
 
-family.json holds all of `search.family.Family`; NAME1.gin and so on are networks that
-stand behind a recipe; rows.py.txt is the family as rows of a table of variants. Each
+family.json holds all of `search.families.family.Family`; NAME1.gin and so on are
+networks that stand behind a recipe; rows.py.txt is the family as rows of a table of
+variants. Each
 says by a digest that a command has written it: what a person has changed is not
 replaced.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from search.family import Family
+from search.families.family import Family
 from search.networks.variant_text import variant_gin, variant_row
 
 FAMILY = "family.json"

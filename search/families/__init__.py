@@ -1,0 +1,1 @@
+"""Families of networks: candidates, their members, comparisons, and their files."""
