@@ -2,9 +2,8 @@
 
 family.json holds all of `search.families.family.Family`; NAME1.gin and so on are
 networks that stand behind a recipe; rows.py.txt is the family as rows of a table of
-variants. Each
-says by a digest that a command has written it: what a person has changed is not
-replaced.
+variants. Each says by a digest that a command has written it: what a person has changed
+is not replaced.
 """
 
 import json
