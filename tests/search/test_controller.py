@@ -32,7 +32,7 @@ EXACT = 16 * 2.0**-24
 
 
 def make(schedule=None, *, count=1, **settings):
-    step, micro_batch = tf.Variable(0, dtype=tf.int64), MicroBatch(count)
+    step, micro_batch = tf.Variable(tf.constant(0, tf.int64)), MicroBatch(count)
     seeds = functools.partial(ReplicaSeedGenerator, step=step, micro_batch=micro_batch)
     schedule = schedule or Schedule(0, 100, 0.1, 1.0)
     objective = settings.pop("objective", OneSided(target_ms=2.0))
@@ -42,7 +42,9 @@ def make(schedule=None, *, count=1, **settings):
 
 def settled(draw):
     active = Layout(SPACE.choices).active(draw)
-    return tuple(i if counts else 0 for i, counts in zip(draw, active, strict=True))
+    pairs = zip(draw, active, strict=True)
+    first, second = (i if counts else 0 for i, counts in pairs)
+    return first, second
 
 
 def chosen_of(policy, draw):

@@ -9,7 +9,7 @@ import pytest
 
 from search.supernets.selection import Selection
 from tests.support import processes
-from tests.support.runs import bindings, config_of, run_tiny
+from tests.support.runs import bindings, bound, config_of, run_tiny
 from tests.train.numerics.test_killed import killed_behind
 from tests.train.test_run import assert_same_variables, variables
 
@@ -31,9 +31,13 @@ def searched(digits, tmp_path_factory):
     return folder
 
 
+def policy_of(digits):
+    """The settings of the run's controller."""
+    return bound(config_of(digits, gin_file=GIN_FILE).experiment.policy)
+
+
 def space_of(digits):
-    found = config_of(digits, gin_file=GIN_FILE)
-    return found.experiment.policy.keywords["space"]
+    return policy_of(digits)["space"]
 
 
 def test_what_a_run_keeps_of_its_controller(digits, searched):
@@ -70,9 +74,7 @@ def test_what_telemetry_says(digits, searched):
         for where in selection.slices:
             # Three numbers of float32 that add up to 1.
             assert chances[where].sum() == pytest.approx(1, abs=4 * 2.0**-24)
-        latency = config_of(digits, gin_file=GIN_FILE).experiment.policy.keywords[
-            "latency"
-        ]
+        latency = policy_of(digits)["latency"]
         network = selection.network(chances)
         exact = latency(space.build(network)).ms
         assert line["policy_ms"] == pytest.approx(exact, rel=16 * 2.0**-24)
@@ -87,7 +89,7 @@ def test_what_telemetry_says(digits, searched):
 @pytest.mark.parametrize("alternates", [False, True])
 def test_killed_runs_end_alike(digits, tmp_path, alternates):
     """Before and behind the end of the warm-up; a checkpoint every four steps."""
-    changes = {}
+    gin_file, changes = GIN_FILE, {}
     if alternates:
         path = tmp_path / "alternating.gin"
         path.write_text(
@@ -97,7 +99,7 @@ def test_killed_runs_end_alike(digits, tmp_path, alternates):
             "controller.alternating.held_out = 'train[6shard:]'\n"
             "controller.reinforce.alternates = True\n"
         )
-    gin_file = str(path) if alternates else GIN_FILE
+        gin_file = str(path)
     changes[f"{E}.checkpoint_every_steps"] = 2
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     options = {"gin_file": gin_file, "devices": 1}

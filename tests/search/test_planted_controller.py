@@ -65,12 +65,13 @@ class Runs:
     """One program that trains a controller on any of the problems."""
 
     def __init__(self):
-        self._step = tf.Variable(0, dtype=tf.int64)  # of the draws
+        self._step = tf.Variable(tf.constant(0, tf.int64))  # of the draws
         micro_batch = MicroBatch(REPLICAS)
         make = functools.partial(
             ReplicaSeedGenerator, step=self._step, micro_batch=micro_batch
         )
-        objective, self._batch = OneSided(target_ms=1.0), tf.Variable(0, dtype=tf.int64)
+        self._batch = tf.Variable(tf.constant(0, tf.int64))
+        objective = OneSided(target_ms=1.0)
         policy = Reinforce(SPACE, objective, FREE, Schedule.of(STEPS), make)
         self._policy = policy
 

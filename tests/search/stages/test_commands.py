@@ -1,6 +1,7 @@
 """The configs that the stages' commands are given, as those commands read them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from search.stages.commands import Commands
 from search.stages.draws import WithinTime
 from search.stages.folder import EVOLUTION, RANDOM, NasFolder
 from tests.support import toy_nas
+from tests.support.runs import bound
 
 
 @pytest.fixture
@@ -39,9 +41,10 @@ def test_random_search(commands):
     assert (found.sampler.seed, found.sampler.slack) == (3, 0.02)
     assert found.space.fingerprint == toy_nas.space().fingerprint
     assert found.objective.target_ms == 0.23
-    assert found.accuracy.epochs == (0.06,)
-    assert found.accuracy.gin_files == ("tests/data/train/tiny.gin",)
-    assert found.accuracy.gin_params == ('experiment.Experiment.data_dir = "d"',)
+    accuracy: Any = found.accuracy
+    assert accuracy.epochs == (0.06,)
+    assert accuracy.gin_files == ("tests/data/train/tiny.gin",)
+    assert accuracy.gin_params == ('experiment.Experiment.data_dir = "d"',)
     # What is drawn ahead is what will be trained.
     own = WithinTime(
         seed=3, latency=commands.settings.latency, objective=found.objective
@@ -68,10 +71,10 @@ def test_the_supernet(commands, digits, tmp_path):
     data = f"experiment.Experiment.data_dir = {str(digits)!r}"
     experiment = train_config.parse(files, [data])
     assert experiment.epochs == 7
-    build, policy = experiment.build_model, experiment.policy
-    assert build.keywords["space"].fingerprint == toy_nas.space().fingerprint
-    assert policy.keywords["objective"].target_ms == 0.23
-    assert policy.keywords["costs"] == str(tmp_path / "costs.json")
+    build, policy = bound(experiment.build_model), bound(experiment.policy)
+    assert build["space"].fingerprint == toy_nas.space().fingerprint
+    assert policy["objective"].target_ms == 0.23
+    assert policy["costs"] == str(tmp_path / "costs.json")
 
 
 def test_a_final_training(commands, tmp_path):

@@ -33,8 +33,10 @@ def test_one_seed_each_decides_nothing():
 
 def test_seeds_without_any_noise():
     samples = {"found": [90.0, 90.0], "other": [90.0, 90.0], "third": [89.0, 89.0]}
-    assert seeds.compare(samples, "found", "other").verdict == seeds.EQUAL
-    assert seeds.compare(samples, "found", "third").verdict == seeds.BETTER
+    found = seeds.compare(samples, "found", "other")
+    assert found == seeds.Comparison(0.0, seeds.EQUAL)
+    found = seeds.compare(samples, "found", "third")
+    assert found == seeds.Comparison(1.0, seeds.BETTER)
 
 
 def test_nobody_to_compare_with():

@@ -75,19 +75,23 @@ def test_choices_that_do_not_count_have_their_first_value(draw):
     weights, active = CHOICES.settled(tf.constant(matrix(draw)))
     expected = [True, draw[0] == 0, draw[0] == 0 and draw[1] == 1, True]
     assert active.numpy().tolist() == expected
-    settled = [i if counts else 0 for i, counts in zip(draw, expected, strict=True)]
+    pairs = zip(draw, expected, strict=True)
+    settled = tuple(i if counts else 0 for i, counts in pairs)
     assert weights.numpy().tolist() == matrix(settled).tolist()
     selection = Selection(SPACE)
     assert CHOICES.flat(weights).numpy().tolist() == selection.of(settled).tolist()
 
 
 def test_likeliest():
+    def likeliest(logits):
+        return np.argmax(CHOICES.likeliest(tf.constant(logits)), axis=1).tolist()
+
     logits = np.zeros(CHOICES.shape, np.float32)
-    assert np.argmax(CHOICES.likeliest(logits), axis=1).tolist() == [0, 0, 0, 0]
+    assert likeliest(logits) == [0, 0, 0, 0]
     logits[1, 1] = logits[2, 2] = logits[3, 2] = 0.1
-    assert np.argmax(CHOICES.likeliest(logits), axis=1).tolist() == [0, 1, 2, 2]
+    assert likeliest(logits) == [0, 1, 2, 2]
     logits[0, 1] = 0.1  # fused: neither of the two that hang on it counts
-    assert np.argmax(CHOICES.likeliest(logits), axis=1).tolist() == [1, 0, 0, 2]
+    assert likeliest(logits) == [1, 0, 0, 2]
 
 
 def test_score_is_the_gradient_of_the_logarithm():
@@ -161,7 +165,7 @@ def test_draws_have_the_probabilities():
 @pytest.mark.parametrize("sizes", [False, True])
 def test_warm_up(operations, sizes):
     """fused and kernel_size are operations; SE and filters are sizes."""
-    drawn = matrix([1, 0, 1, 2])
+    drawn = tf.constant(matrix([1, 0, 1, 2]))
     found = CHOICES.warmed_up(drawn, tf.constant(operations), tf.constant(sizes))
     third = np.float32(1 / 3)
     assert found.numpy().tolist() == [
