@@ -1,5 +1,6 @@
 """The configs that the stages' commands are given, as those commands read them."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,25 @@ def test_the_supernet(commands, digits, tmp_path):
     assert policy.keywords["costs"] == str(tmp_path / "costs.json")
 
 
+def test_what_the_supernet_has_otherwise_wins_over_bindings_for_all(commands):
+    """On a command line they would win: the supernet would have 2 epochs, not 7."""
+    given = (
+        *("experiment.Experiment.epochs = 2", "Experiment.build_model = @other"),
+        *("other/experiment.Experiment.epochs = 3", "schedule.cosine.epochs = 4"),
+    )
+    settings = dataclasses.replace(commands.settings, gin_params=given)
+    commands = dataclasses.replace(commands, settings=settings)
+    kept = [f"--gin_param={one}" for one in given[2:]]
+    for arguments in (
+        commands.train_supernet(),
+        commands.score(Path("networks"), Path("result")),
+    ):
+        assert [a for a in arguments if a.startswith("--gin_param")] == kept
+    # All others are trained by all of them.
+    final = [a for a in commands.train("found", 1, "runs/x") if "_param" in a]
+    assert final[:4] == [f"--gin_param={one}" for one in given]
+
+
 def test_a_final_training(commands, tmp_path):
     commands.folder.write(commands.folder.network("found"), "")
     found = commands.train("found", 2, "runs/x")
@@ -91,8 +111,6 @@ def test_a_final_training(commands, tmp_path):
 
 def test_the_digits_search_is_around_its_recipe():
     """The recipe's network, but for batch norm's momentum, is one of the space."""
-    import dataclasses
-
     from search.spaces import digest
     from search.stages import recipe
     from train import config as train_config
