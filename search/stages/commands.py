@@ -13,9 +13,12 @@ from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
+# Each replica computes a network of its own, and statistics over several would be of a
+# mixture of them; on more than 8 replicas the authors' rule shares them.
 _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
+experiment.Experiment.batch_norm = 'per_replica'
 supernet.build_model.space = {space}
 supernet.build_model.num_classes = None
 controller.reinforce.space = {space}

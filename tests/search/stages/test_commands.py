@@ -69,6 +69,8 @@ def test_the_supernet(commands, digits, tmp_path):
     data = f"experiment.Experiment.data_dir = {str(digits)!r}"
     experiment = train_config.parse(files, [data])
     assert experiment.epochs == 7
+    # On 32 replicas the default would mix the statistics of 8 networks.
+    assert experiment.batch_norm == "per_replica"
     build, policy = experiment.build_model, experiment.policy
     assert build.keywords["space"].fingerprint == toy_nas.space().fingerprint
     assert policy.keywords["objective"].target_ms == 0.23
