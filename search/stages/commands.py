@@ -13,12 +13,16 @@ from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
+# A recipe's early stopping would end a supernet in its warm-up, while the controller
+# has learnt nothing; and short trainings end where they are compared.
+_TO_THE_END = "experiment.Experiment.early_stopping_patience = None"
 # Each replica computes a network of its own, and statistics over several would be of a
 # mixture of them; on more than 8 replicas the authors' rule shares them.
 _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
 experiment.Experiment.batch_norm = 'per_replica'
+experiment.Experiment.early_stopping_patience = None
 supernet.build_model.space = {space}
 supernet.build_model.num_classes = None
 controller.reinforce.space = {space}
@@ -95,6 +99,7 @@ class Commands:
           name: RANDOM, or EVOLUTION.
         """
         settings = self.settings
+        bindings = [*settings.gin_params, _TO_THE_END]
         imports = [
             "from search import accuracy_sources",
             "from search import block_search",
@@ -104,7 +109,7 @@ class Commands:
         values = {
             "block_search.BlockSearch.rungs": tuple(settings.rungs),
             "short/accuracy_sources.trained.gin_files": list(settings.gin_files),
-            "short/accuracy_sources.trained.gin_params": list(settings.gin_params),
+            "short/accuracy_sources.trained.gin_params": bindings,
             "short/accuracy_sources.trained.epochs": tuple(settings.short_epochs),
         }
         lines = [_OF_SEARCH.format_map(self.references)]

@@ -42,7 +42,10 @@ def test_random_search(commands):
     assert found.objective.target_ms == 0.23
     assert found.accuracy.epochs == (0.06,)
     assert found.accuracy.gin_files == ("tests/data/train/tiny.gin",)
-    assert found.accuracy.gin_params == ('experiment.Experiment.data_dir = "d"',)
+    assert found.accuracy.gin_params == (
+        'experiment.Experiment.data_dir = "d"',
+        "experiment.Experiment.early_stopping_patience = None",
+    )
     # What is drawn ahead is what will be trained.
     own = WithinTime(
         seed=3, latency=commands.settings.latency, objective=found.objective
@@ -75,6 +78,30 @@ def test_the_supernet(commands, digits, tmp_path):
     assert build.keywords["space"].fingerprint == toy_nas.space().fingerprint
     assert policy.keywords["objective"].target_ms == 0.23
     assert policy.keywords["costs"] == str(tmp_path / "costs.json")
+
+
+def test_early_stopping_ends_final_trainings_alone(commands, digits, tmp_path):
+    from search.accuracies import train_rung
+    from train import config as train_config
+
+    patience = "experiment.Experiment.early_stopping_patience = 1"
+    recipe = tmp_path / "recipe.gin"
+    recipe.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from train import experiment\n"
+        f"include 'tests/data/train/tiny.gin'\n{patience}\n"
+    )
+    path = tmp_path / "supernet.gin"
+    path.write_text(commands.supernet_gin())
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    files = [str(recipe), str(path)]
+    supernet = train_config.parse(files, [data])
+    assert supernet.early_stopping_patience is None
+    found = config.read_text(BlockSearch, commands.search_gin(RANDOM))
+    bindings = [*found.accuracy.gin_params, data]
+    short = train_config.parse([str(recipe)], bindings)
+    train_rung.first_part(short, 0.06)  # refuses early stopping
+    assert train_config.parse([str(recipe)], [data]).early_stopping_patience == 1
 
 
 def test_what_the_supernet_has_otherwise_wins_over_bindings_for_all(commands):
