@@ -6,6 +6,7 @@
 
     experiment.Experiment.build_model = @supernet.build_model
     experiment.Experiment.policy = @controller.reinforce
+    experiment.Experiment.batch_norm = 'per_replica'
     supernet.build_model.space = @spaces.blocks()
     controller.reinforce:
       space = @spaces.blocks()
@@ -14,7 +15,8 @@
 
 For each choice of the space it holds a categorical distribution, all alike to begin
 with. On every replica, for every micro-batch, a network is drawn; what it scores on the
-batch, with its milliseconds in the objective, moves the distributions by REINFORCE:
+batch, with its milliseconds in the objective, moves the distributions by REINFORCE
+(so replicas must not share batch norm's statistics: they compute different networks):
 
     advantage = objective - baseline, a moving average of it
     gradient  = mean of advantage * d log p(network) / d logits

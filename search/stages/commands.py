@@ -13,9 +13,16 @@ from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
+# A recipe's early stopping would end a supernet in its warm-up, while the controller
+# has learnt nothing; and short trainings end where they are compared.
+_TO_THE_END = "experiment.Experiment.early_stopping_patience = None"
+# Each replica computes a network of its own, and statistics over several would be of a
+# mixture of them; on more than 8 replicas the authors' rule shares them.
 _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
+experiment.Experiment.batch_norm = 'per_replica'
+experiment.Experiment.early_stopping_patience = None
 supernet.build_model.space = {space}
 supernet.build_model.num_classes = None
 controller.reinforce.space = {space}
@@ -57,6 +64,7 @@ class Commands:
         """Return the config of the supernet's training, which stands behind a recipe's.
 
         The last lines win: those that the search's config gives by `supernet_params`.
+        Of `gin_params` it gets those alone that set something else, see `_others`.
         """
         imports = [
             "from search import controller",
@@ -70,14 +78,15 @@ class Commands:
     def train_supernet(self) -> list[str]:
         """Return the command that trains the supernet with its controller."""
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
-        return self._train(files, self.folder / SUPERNET)
+        flags = _gin_flags(files, self._others())
+        return ["train.main", *flags, f"--model_dir={self.folder / SUPERNET}"]
 
     def score(self, networks: Path, result: Path) -> list[str]:
         """Return the command that scores networks in the supernet."""
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
         return [
             "search.stages.score",
-            *_gin_flags(files, self.settings.gin_params),
+            *_gin_flags(files, self._others()),
             f"--model_dir={self.folder / SUPERNET}",
             f"--networks={networks}",
             f"--result={result}",
@@ -90,6 +99,7 @@ class Commands:
           name: RANDOM, or EVOLUTION.
         """
         settings = self.settings
+        bindings = [*settings.gin_params, _TO_THE_END]
         imports = [
             "from search import accuracy_sources",
             "from search import block_search",
@@ -99,7 +109,7 @@ class Commands:
         values = {
             "block_search.BlockSearch.rungs": tuple(settings.rungs),
             "short/accuracy_sources.trained.gin_files": list(settings.gin_files),
-            "short/accuracy_sources.trained.gin_params": list(settings.gin_params),
+            "short/accuracy_sources.trained.gin_params": bindings,
             "short/accuracy_sources.trained.epochs": tuple(settings.short_epochs),
         }
         lines = [_OF_SEARCH.format_map(self.references)]
@@ -149,6 +159,15 @@ class Commands:
         target = self.folder / EXPORT
         return ["train.export", f"--model_dir={model_dir}", f"--export_dir={target}"]
 
+    def _others(self) -> list[str]:
+        """Return `gin_params` but for what the supernet's training has otherwise.
+
+        On a command line they would win over its config, and nobody would notice.
+        """
+        lines = [*_OF_SUPERNET.splitlines(), *self.settings.supernet_params]
+        own = {_setting(line) for line in lines}
+        return [one for one in self.settings.gin_params if _setting(one) not in own]
+
     def _train(self, files: Sequence[str], model_dir: Path, *more: str) -> list[str]:
         bindings = (*self.settings.gin_params, *more)
         return ["train.main", *_gin_flags(files, bindings), f"--model_dir={model_dir}"]
@@ -167,6 +186,12 @@ def _gin_flags(files: Iterable[str], bindings: Iterable[str]) -> list[str]:
         *(f"--gin_file={path}" for path in files),
         *(f"--gin_param={binding}" for binding in bindings),
     ]
+
+
+def _setting(binding: str) -> tuple[str, ...]:
+    """Return what a line of gin sets: the scope, who has the setting, its name."""
+    scope, _, name = binding.partition("=")[0].strip().rpartition("/")
+    return scope, *name.split(".")[-2:]
 
 
 def networks_text(networks: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ random networks that could win. That makes random search stronger, and the compa
 with it an honest one.
 """
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 from common import checks
 from common.errors import UserError
 from search.networks.layout import Network
-from search.networks.space import Space
+from search.networks.space import Exhausted, Space
 from search.results import Latency
 from search.samplers import Known, RandomSearch, SearchSpace
 
@@ -49,8 +50,12 @@ class WithinTime(RandomSearch):
                 raise UserError(f"draws.WithinTime.{name} has to be set")
 
     def first(self, space: Space, count: int) -> list[Network]:
-        """Return the first networks of a search."""
-        return [self.ask(space, [], number) for number in range(count)]
+        """Return the first networks of a search; a small space may have fewer."""
+        found: list[Network] = []
+        with contextlib.suppress(Exhausted):
+            for number in range(count):
+                found.append(self.ask(space, [], number))
+        return found
 
     def _propose(self, space: SearchSpace, known: Known, rng: random.Random) -> Network:
         """Return a network that was not seen and is fast enough, else the nearest."""

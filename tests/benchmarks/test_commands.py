@@ -15,6 +15,7 @@ NO_COMMAND = {
     "launch.rehearsal.client",
     "launch.rehearsal.worker",
     "search.engine.evaluation",
+    "search.engine.with_parent",
     "search.engine.worker",
     "tpu_compiler.worker",
 }

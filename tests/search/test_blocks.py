@@ -114,7 +114,8 @@ def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     assert status(blocks.main, *flags(gin_file, folder, "--workers=3")) == Status.OK
     assert what(folder) == undisturbed
     said = capsys.readouterr()
-    assert said.err == ""
+    # Every ten seconds a line of how far it is, where it takes so long.
+    assert all(" of 30 evaluated" in line for line in said.err.splitlines())
     lines = said.out.splitlines()
     assert lines[0].startswith("30 of 30 evaluated; best: ")
     assert lines[1].split() == ["value", "top-1", "%", "ms", "number", "network"]

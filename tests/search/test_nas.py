@@ -188,7 +188,7 @@ def test_status(run, commands):
         "6/7 latency: not begun",
         "7/7 export: not begun",
     ]
-    assert lines[-1].startswith("goes on with: python -m search.nas ")
+    assert lines[-1].startswith("goes on with: python -m search.nas")
 
 
 def test_status_of_no_search(run):

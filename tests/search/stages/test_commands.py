@@ -1,5 +1,6 @@
 """The configs that the stages' commands are given, as those commands read them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def test_random_search(commands):
     accuracy: Any = found.accuracy
     assert accuracy.epochs == (0.06,)
     assert accuracy.gin_files == ("tests/data/train/tiny.gin",)
-    assert accuracy.gin_params == ('experiment.Experiment.data_dir = "d"',)
+    assert accuracy.gin_params == (
+        'experiment.Experiment.data_dir = "d"',
+        "experiment.Experiment.early_stopping_patience = None",
+    )
     # What is drawn ahead is what will be trained.
     own = WithinTime(
         seed=3, latency=commands.settings.latency, objective=found.objective
@@ -71,10 +75,55 @@ def test_the_supernet(commands, digits, tmp_path):
     data = f"experiment.Experiment.data_dir = {str(digits)!r}"
     experiment = train_config.parse(files, [data])
     assert experiment.epochs == 7
+    # On 32 replicas the default would mix the statistics of 8 networks.
+    assert experiment.batch_norm == "per_replica"
     build, policy = bound(experiment.build_model), bound(experiment.policy)
     assert build["space"].fingerprint == toy_nas.space().fingerprint
     assert policy["objective"].target_ms == 0.23
     assert policy["costs"] == str(tmp_path / "costs.json")
+
+
+def test_early_stopping_ends_final_trainings_alone(commands, digits, tmp_path):
+    from search.accuracies import train_rung
+    from train import config as train_config
+
+    patience = "experiment.Experiment.early_stopping_patience = 1"
+    recipe = tmp_path / "recipe.gin"
+    recipe.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from train import experiment\n"
+        f"include 'tests/data/train/tiny.gin'\n{patience}\n"
+    )
+    path = tmp_path / "supernet.gin"
+    path.write_text(commands.supernet_gin())
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    files = [str(recipe), str(path)]
+    supernet = train_config.parse(files, [data])
+    assert supernet.early_stopping_patience is None
+    found = config.read_text(BlockSearch, commands.search_gin(RANDOM))
+    bindings = [*found.accuracy.gin_params, data]
+    short = train_config.parse([str(recipe)], bindings)
+    train_rung.first_part(short, 0.06)  # refuses early stopping
+    assert train_config.parse([str(recipe)], [data]).early_stopping_patience == 1
+
+
+def test_what_the_supernet_has_otherwise_wins_over_bindings_for_all(commands):
+    """On a command line they would win: the supernet would have 2 epochs, not 7."""
+    given = (
+        *("experiment.Experiment.epochs = 2", "Experiment.build_model = @other"),
+        *("other/experiment.Experiment.epochs = 3", "schedule.cosine.epochs = 4"),
+    )
+    settings = dataclasses.replace(commands.settings, gin_params=given)
+    commands = dataclasses.replace(commands, settings=settings)
+    kept = [f"--gin_param={one}" for one in given[2:]]
+    for arguments in (
+        commands.train_supernet(),
+        commands.score(Path("networks"), Path("result")),
+    ):
+        assert [a for a in arguments if a.startswith("--gin_param")] == kept
+    # All others are trained by all of them.
+    final = [a for a in commands.train("found", 1, "runs/x") if "_param" in a]
+    assert final[:4] == [f"--gin_param={one}" for one in given]
 
 
 def test_a_final_training(commands, tmp_path):
@@ -94,8 +143,6 @@ def test_a_final_training(commands, tmp_path):
 
 def test_the_digits_search_is_around_its_recipe():
     """The recipe's network, but for batch norm's momentum, is one of the space."""
-    import dataclasses
-
     from search.spaces import digest
     from search.stages import recipe
     from train import config as train_config

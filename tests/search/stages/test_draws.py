@@ -3,6 +3,7 @@
 import pytest
 
 from common.errors import UserError
+from search import spaces
 from search.objectives import Absolute, OneSided
 from search.results import Estimate, Result
 from search.stages.draws import WithinTime
@@ -53,6 +54,13 @@ def test_where_none_is_fast_enough_the_nearest_is_drawn():
         every.append(network)
         network = space.following(network)
     assert times([found]) == [min(times(every))]
+
+
+def test_a_space_that_has_fewer_networks_ends_there():
+    """So a supernet of a small space, once it is trained, is not lost."""
+    small = spaces.blocks(toy_nas.variant(), {1: {"kernel_size": [3, 5, 7]}})
+    draws = WithinTime(latency=latency, objective=OneSided(0.2))
+    assert sorted(draws.first(small, 8)) == [(0,), (1,), (2,)]
 
 
 def test_networks_without_a_time_are_not_drawn():

@@ -80,6 +80,8 @@ def test_verdicts():
     assert "tau 0.36 over 8 random networks" in weak
     assert "by chance in 14 % of the cases" in weak
     assert "NOT TO BE TRUSTED" in weak
+    opposite = trust.compare(EIGHT, EIGHT[::-1]).verdict()
+    assert "by chance in 100 % of the cases" in opposite
     strong = trust.compare(EIGHT, shuffled(16)).verdict()
     assert "tau 0.57" in strong
     assert "3.1 %" in strong

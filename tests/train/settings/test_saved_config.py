@@ -20,7 +20,8 @@ NOT_FOR_CONFIGS = {
     "input_pipeline.erasing": {"draw_sizes", "fill"},
     "input_pipeline.mixing": {"Mixture", "mix", "beta", "boxes", "image_size"},
     "input_pipeline.randaugment": {"apply_op", "one_of"},
-    "models.efficientnet_x": {"check_activation"},
+    "models.efficientnet_x": {"StemForm", "check_activation", "classifier_layers"}
+    | {"head_layers", "variant_of"},
     "models.variants": {"replace_fields"},
     "train.experiment": {"setting", "function"},
     "train.optimizer": {"RMSprop", "check", "prepare", "scale_learning_rates"},
