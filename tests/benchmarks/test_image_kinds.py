@@ -21,6 +21,7 @@ def answers(tmp_path_factory):
     return image_kinds.ask_everyone(list(KINDS.values()), tmp_path_factory.mktemp("k"))
 
 
+@pytest.mark.long
 def test_the_same_answer_everywhere(answers):
     assert set(answers) == _PLACES["everywhere"] | _PLACES["files"]
     for place, found in answers.items():

@@ -11,6 +11,7 @@ import pytest
 from tests.support import processes, rehearsals
 
 
+@pytest.mark.long
 def test_the_state_is_made_and_restored_at_once(digits):
     """Handles are made one by one, by the core; values come in one function."""
     ended = subprocess.run(

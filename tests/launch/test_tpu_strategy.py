@@ -10,6 +10,7 @@ from tests.support import rehearsals
 from train.evaluation import SCORES
 
 
+@pytest.mark.long
 def test_two_cores_train_as_two_mirrored_devices(digits, tmp_path):
     # The second in a process of its own, too: TensorFlow counts the collective
     # operations of all strategies that a process has had.

@@ -57,6 +57,7 @@ def pixels_for(model):
     return np.random.default_rng(6).uniform(0, 255, shape).astype(np.float32)
 
 
+@pytest.mark.long
 def test_every_form_gives_the_same_numbers(in_jax):
     built = {name: randomised(**form) for name, form in FORMS.items()}
     pixels = {name: pixels_for(model) for name, model in built.items()}

@@ -75,6 +75,7 @@ def compiler(tmp_path_factory):
             yield compiler
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "variant", [tiny.variant(), changed()], ids=["tiny", "changed"]
 )

@@ -419,6 +419,7 @@ def test_parts_only_of_a_changed_network(parts, command, monkeypatch):
     assert "HBM: " not in text
 
 
+@pytest.mark.long
 def test_a_batch_too_large(command):
     """What does not fit has a row that says so; parts that do are shown."""
     status, text = command(f"--batch={2**22}", "--blocks")

@@ -112,6 +112,7 @@ print(*(name for name in sys.modules if name.split(".")[0] == "models"))
 """
 
 
+@pytest.mark.long
 def test_what_decides_on_a_program(tmp_path):
     """What lowering imports of models is looked at for changes, and nothing else.
 

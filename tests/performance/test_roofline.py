@@ -313,6 +313,7 @@ def compiled(tmp_path, monkeypatch):
 BOTH = ["efficientnet-b0", "efficientnet-x-b0"]
 
 
+@pytest.mark.long
 def test_command_with_estimates(tmp_path, capsys, compiled):
     assert run(tmp_path, f"--variants={','.join(BOTH)}") == 0
     assert compiled.log == [*BOTH, "waited", "waited"]

@@ -32,6 +32,7 @@ def test_a_depth_stands_for_each_step_of_the_staircase():
     assert found[0] == 1.0
 
 
+@pytest.mark.long
 def test_no_number_of_blocks_is_missing():
     found = {blocks(X, depth) for depth in axes.depths(X)}
     scan = {blocks(X, 1 + i / 499) for i in range(3 * 499)}

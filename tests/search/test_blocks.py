@@ -217,6 +217,7 @@ def _heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.long
 def test_a_damaged_journal_is_made_anew(gin_file, tmp_path, undisturbed, capsys):
     folder = tmp_path / "s"
     begun = flags(gin_file, folder, "--workers=1", evaluations=15)
@@ -477,6 +478,7 @@ accuracy_sources.function.name = 'tests.support.toy_lacs:top1'
 """
 
 
+@pytest.mark.long
 def test_a_baseline_of_equal_budget_and_the_report(tmp_path, capsys):
     gin_file, folder = tmp_path / "s.gin", tmp_path / "s"
     gin_file.write_text(BASELINE)

@@ -161,6 +161,7 @@ def test_controller_finds_the_best(runs):
     assert_found({seed: result(runs, seed) for seed in range(20)})
 
 
+@pytest.mark.long
 def test_controller_finds_the_best_of_three(runs):
     assert SPACE.count() == 4**10
     assert_found({seed: result(runs, seed) for seed in range(3)})

@@ -69,6 +69,7 @@ def test_searches_of_one_database_do_not_meet(server):
     other.close()
 
 
+@pytest.mark.long
 def test_numbers_that_processes_race_for(server):
     engine_optuna.database_store(server.url, "race").close()
     code = (

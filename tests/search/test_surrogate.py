@@ -336,6 +336,7 @@ def test_the_scale_s_family_is_in_every_resample():
     assert any((weights == 0).any() for weights in draws[1:])
 
 
+@pytest.mark.long
 def test_the_command(capsys):
     assert status(surrogate.main, "--json", "--suggest=2") == 0
     report = json.loads(capsys.readouterr().out)

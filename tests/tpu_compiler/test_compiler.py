@@ -206,6 +206,7 @@ def test_the_compiler_knows_the_slices_that_there_are(compile, generation):
         assert report.verdict == "refused"
 
 
+@pytest.mark.long
 def test_two_at_once(tmp_path):
     """In processes of their own, each with libtpu; and two that are cut short."""
     with Compiler(2, cache_dir=tmp_path) as compiler:

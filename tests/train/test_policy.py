@@ -146,6 +146,7 @@ def test_batches_behind_a_skipped_one(asked):
     trainer.state.skipped_batches.assign(0)
 
 
+@pytest.mark.long
 def test_a_batch_for_the_policy_alone(plain):
     """The second of two: only the step, and what the policy has, moves."""
     trainer = trainer_of(alternating)

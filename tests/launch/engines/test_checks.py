@@ -101,6 +101,7 @@ def told(answers, monkeypatch):
     return tell
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_every_example_is_taken_by_both(told, name):
     job = example(name)

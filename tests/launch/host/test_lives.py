@@ -223,6 +223,7 @@ def test_what_the_client_of_a_slice_is_told(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.long
 def test_another_submission_leaves_a_job_alone(tmp_path, monkeypatch):
     """Its host 0 ends with 2; the others, which wait for it, have said nothing."""
     with running(tmp_path, ["wait"]) as made:
@@ -235,6 +236,7 @@ def test_another_submission_leaves_a_job_alone(tmp_path, monkeypatch):
     assert events(tmp_path) == ["0 starts", "0 waits"]
 
 
+@pytest.mark.long
 def test_all_hosts_hear_of_an_end_that_the_bucket_takes_later(tmp_path):
     with (
         watched_bucket(tmp_path) as (store, _, environment),

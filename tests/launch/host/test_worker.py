@@ -116,6 +116,7 @@ def test_a_kernel_that_closes_no_port_is_said(monkeypatch, capsys):
     assert f"whoever reaches port {port} may run code here: a firewall alone" in said
 
 
+@pytest.mark.long
 def test_a_worker_serves_its_slice_alone_and_outlives_sigterm():
     [port] = processes.free_ports(1)
     flags = ["--number=0", f"--hosts=127.0.0.1:{port},127.0.0.7:1", "--generation=v6e"]

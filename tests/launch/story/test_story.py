@@ -69,6 +69,7 @@ def long(*case):
     return pytest.param(*case, marks=pytest.mark.slow)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("engine", "machines", "code"),
     [

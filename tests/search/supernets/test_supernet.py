@@ -23,6 +23,7 @@ def rich():
     return Pair(rich_space())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("best", [min, max])
 def test_corners(rich, best):
     rich.assert_equal(corner(rich.space, best))
