@@ -92,7 +92,7 @@ def _run(
     """Do all stages, and make the page."""
     from search.stages import space_table
     from search.stages.commands import Commands
-    from search.stages.folder import COMMAND, NasFolder
+    from search.stages.folder import COMMAND, SUPERNET, NasFolder
     from search.stages.order import SKIPPABLE, Plan, Stages
 
     folder = NasFolder(Path(arguments.search_dir).absolute())
@@ -106,6 +106,8 @@ def _run(
         references, text = {**references, "latency": source}, f"{text}\n{line}\n"
     seeds = arguments.seeds or settings.seeds
     plan = Plan(settings.method, seeds, skipped, with_table)
+    if plan.method == SUPERNET and folder.stage(SUPERNET) is None:
+        _refuse_without_supernet(settings)
     about = {
         **dataclasses.asdict(plan),
         "stages": plan.stages,
@@ -122,6 +124,27 @@ def _run(
     if not arguments.noreport:
         _write_report(folder.path)
     return Status.OK
+
+
+def _refuse_without_supernet(settings: Any) -> None:
+    """Refuse what the supernet's training would, before blocks compile for minutes.
+
+    Raises:
+      UserError: no supernet, or no controller, can have this space or objective.
+    """
+    import random
+
+    from search.objectives import Objective
+    from search.supernets import costs, counts, fields
+
+    if not isinstance(settings.objective, Objective):
+        raise UserError(
+            "nas_search.Nas.objective: a supernet's controller needs one of "
+            "search.objectives, whose formula a graph can compute; any function will "
+            "do with method = 'evolution'"
+        )
+    counts.plan(fields.Fields(settings.space), settings.space.name)
+    costs.refuse_invalid(settings.space, random.Random(0))
 
 
 def _write_report(folder: Path) -> None:

@@ -5,8 +5,9 @@ r"""Score networks in a trained supernet: its controller's choice, and others.
 
 The evaluation is that of the run, with its averaged weights; each network is the same
 program with another selection. Batch norm takes the statistics of each batch, which
-shared weights have never been averaged for. networks.json is a list of encodings of the
-space.
+shared weights have never been averaged for; so only whole batches are scored, since the
+black images that fill the last one up would be in its statistics. networks.json is a
+list of encodings of the space.
 """
 
 import argparse
@@ -69,10 +70,13 @@ def score(
     from search.supernets.selection import Selection
     from train import evaluation, run
 
-    experiment = dataclasses.replace(experiment, mistake_images=0)
     space = _space(experiment)
     info = load_info(experiment.data_dir)
     strategy = run.make_strategy(experiment)
+    images = info.split(experiment.eval_split).total
+    replicas = strategy.num_replicas_in_sync
+    size, steps = whole_batches(images, experiment.eval_batch_size, replicas)
+    experiment = dataclasses.replace(experiment, mistake_images=0, eval_batch_size=size)
     with strategy.scope():
         models, _, step = evaluation.load_models(
             experiment, info, model_dir, [_AVERAGE]
@@ -84,7 +88,7 @@ def score(
     scores = []
     for number, network in enumerate(every, start=1):
         weight.assign(selection.of(network))
-        scores.append(_top1(evaluator, experiment.eval_steps(info)))
+        scores.append(_top1(evaluator, steps))
         where = f"{number} of {len(every)}"
         console.say(f"{where}: {scores[-1]:.2f} %: {space.encode(network)}")
     return {
@@ -92,6 +96,19 @@ def score(
         "found": {"network": space.encode(found), "top1": scores[0]},
         "networks": dict(zip(networks, scores[1:], strict=True)),
     }
+
+
+def whole_batches(images: int, size: int, replicas: int) -> tuple[int, int]:
+    """Return the size of a batch and how many there are without padding.
+
+    Args:
+      images: of the split, one or more.
+      size: of a batch, of the run's evaluation; smaller where there are fewer images.
+      replicas: that share it. Where they are more than the images, it is padded.
+    """
+    most = max(replicas, images // replicas * replicas)
+    size = min(size, most)
+    return size, max(1, images // size)
 
 
 def _space(experiment: "Experiment") -> Any:
@@ -114,7 +131,7 @@ def _weight(model: Any) -> Any:
 
 
 def _top1(evaluator: Any, steps: int) -> float:
-    """Return top-1 in % of a pass over the evaluation split."""
+    """Return top-1 in % of so many batches of the evaluation split."""
     import tensorflow as tf
 
     from train.fault_tolerance.graph_errors import translate_errors

@@ -1,5 +1,6 @@
 """Supernets and their controllers, trained by the command line."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from input_pipeline.dataset_info import load_info
 from search.supernets.selection import Selection
 from tests.support import processes
 from tests.support.runs import bindings, bound, config_of, run_tiny
@@ -152,3 +154,31 @@ def test_replicas_draw_their_own_and_learn_alike(digits, tmp_path, devices, work
     assert len(learnt) == workers
     assert all(digests == learnt[0] for digests in learnt)
     assert len(set(learnt[0])) == len(learnt[0]) >= 6
+
+
+@pytest.mark.slow
+def test_scores_do_not_see_padding(digits, searched):
+    """Batch norm would: of a batch that is half black, or of another size."""
+    from search.stages import score
+    from train.evaluation import Evaluator
+
+    asked = []
+
+    class Counted(Evaluator):
+        def eval_end(self):
+            asked.append(super().eval_end())
+            return asked[-1]
+
+    experiment = config_of(digits, gin_file=GIN_FILE).experiment
+    total = load_info(str(digits)).split(experiment.eval_split).total
+    space = space_of(digits)
+    one = space.encode(space.first())
+    scores = []
+    for size in (total, 2 * total, total - 1):
+        experiment = dataclasses.replace(experiment, eval_batch_size=size)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("train.evaluation.Evaluator", Counted)
+            scores.append(score.score(experiment, str(searched), [one]))
+    assert scores[0] == scores[1]
+    assert [one["images"] for one in asked] == [total] * 4 + [total - 1] * 2
+    assert scores[0]["step"] == 12

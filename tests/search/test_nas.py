@@ -37,6 +37,17 @@ def run(tmp_path, capsys, commands):
     return go
 
 
+def with_line(folder, setting):
+    """Return the flag of one more gin file, with a setting of Nas from the toy."""
+    path = folder / "more.gin"
+    path.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from search import nas_search\nfrom tests.support import toy_nas\n"
+        f"nas_search.Nas.{setting}\n"
+    )
+    return f"--gin_file={path}"
+
+
 def stage(folder, name):
     return json.loads((folder / "search" / "stages" / f"{name}.json").read_text())
 
@@ -212,6 +223,28 @@ def test_mistakes_are_one_line(run, binding, words):
     assert (code, out) == (Status.MISTAKE, "")
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("binding", "words"),
+    [
+        ("objective = @toy_nas.worth", "needs one of search.objectives"),
+        ("space = @toy_nas.space_of_sizes()", "cannot hold networks that differ"),
+        ("space = @toy_nas.space_with_invalid()", "random networks are not valid"),
+    ],
+)
+def test_what_no_supernet_can_have_is_refused_first(
+    run, commands, tmp_path, binding, words
+):
+    code, _, err = run(with_line(tmp_path, binding))
+    assert (code, commands.calls) == (Status.MISTAKE, [])
+    assert words in err
+
+
+def test_evolution_can_have_it(run, tmp_path):
+    line = with_line(tmp_path, "objective = @toy_nas.worth")
+    code, _, err = run(line, "--method=evolution")
+    assert code == Status.OK, err
 
 
 def test_a_broken_stage_is_said(run, tmp_path):

@@ -74,6 +74,21 @@ def space() -> spaces.Space:
     )
 
 
+def space_of_sizes() -> spaces.Space:
+    """Return networks for images of two sizes, which no supernet contains."""
+    return spaces.blocks(variant(), {}, network={"resolution": [32, 64]}, name="sizes")
+
+
+def space_with_invalid() -> spaces.Space:
+    """Return networks of which some have more parts than pixels."""
+    return spaces.blocks(variant(), {1: {"space_to_batch": [1, 16]}}, name="invalid")
+
+
+def worth(top1: float, ms: float) -> float:
+    """Return an objective that is a function of one's own."""
+    return top1 - ms
+
+
 def milliseconds(variant) -> float:
     """Return what grows with the multiply-accumulates."""
     return complexity.total(variant).macs / 1e6
