@@ -49,6 +49,7 @@ from search.stages.run_numbers import Cost
 FOUND, TRUST, LATENCY = "found", "trust", "latency"
 BASELINE = "baseline"
 SCORES = "scores"
+AFFORDABLE = "affordable"
 TABLE = "table"
 ALL = (TABLE, SUPERNET, FOUND, RANDOM, TRUST, FINAL, LATENCY, EXPORT)
 SKIPPABLE = (RANDOM, TRUST, FINAL, LATENCY, EXPORT)
@@ -269,16 +270,27 @@ class Stages:
         if self._plan.method == EVOLUTION:
             evaluations, spent = self._settings.evaluations, self._cost(EVOLUTION)
         else:
-            first = max(self._settings.trust_networks, sum(self._settings.rungs))
-            self._search(RANDOM, first)
             spent = run_numbers.cost(self._folder / SUPERNET)
-            evaluations = affordable(spent, self._cost(RANDOM), first)
+            evaluations = self._affordable(spent)
         self._search(RANDOM, evaluations)
         found = self._searched(RANDOM)
         if found["best"] is not None:
             network = self._space.decode(found["best"]["network"])
             found |= {"named": self._named(RANDOM, network)}
         return {**found, "budget": dataclasses.asdict(spent)}
+
+    def _affordable(self, budget: Cost) -> int:
+        """Return how many random networks a budget pays, by what the first ones cost.
+
+        It is written down: later, there are more trainings than these.
+        """
+        known = self._folder.stage(AFFORDABLE)
+        if known is None:
+            first = max(self._settings.trust_networks, sum(self._settings.rungs))
+            self._search(RANDOM, first)
+            found = affordable(budget, self._cost(RANDOM), first)
+            known = self._folder.finish(AFFORDABLE, {"evaluations": found})
+        return known["evaluations"]
 
     def _search(self, name: str, evaluations: int) -> None:
         """Let `search.blocks` evaluate so many networks in a folder below."""

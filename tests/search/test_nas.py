@@ -112,6 +112,25 @@ def test_it_goes_on_where_it_was_stopped(run, tmp_path, commands, module):
     assert out.count("NOT TO BE TRUSTED") + out.count("in order") == 1
 
 
+def test_a_kill_within_random_search_costs_it_nothing(run, tmp_path, commands):
+    """What it may cost counts by its first trainings, not by all that there are."""
+    usual, done = commands.run, []
+
+    def killed_behind_the_ninth(arguments, *rest, **more):
+        if "--evaluations=10" in arguments and not done:
+            done.append(True)
+            fewer = [one.replace("=10", "=9") for one in arguments]
+            usual(fewer, *rest, **more)
+            raise Restart("stopped")
+        return usual(arguments, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(children, "run", killed_behind_the_ninth)
+        assert run()[0] == Status.RESTART
+        assert run()[0] == Status.OK
+    assert stage(tmp_path, "random")["evaluations"] == 10
+
+
 def test_ctrl_c(run, commands):
     commands.trouble["train.main"] = KeyboardInterrupt()
     code, _, err = run()
