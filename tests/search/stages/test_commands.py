@@ -101,7 +101,8 @@ def test_early_stopping_ends_final_trainings_alone(commands, digits, tmp_path):
     supernet = train_config.parse(files, [data])
     assert supernet.early_stopping_patience is None
     found = config.read_text(BlockSearch, commands.search_gin(RANDOM))
-    bindings = [*found.accuracy.gin_params, data]
+    accuracy: Any = found.accuracy
+    bindings = [*accuracy.gin_params, data]
     short = train_config.parse([str(recipe)], bindings)
     train_rung.first_part(short, 0.06)  # refuses early stopping
     assert train_config.parse([str(recipe)], [data]).early_stopping_patience == 1
