@@ -126,7 +126,9 @@ def _chance(
         total += 1
         found = sum(sign * _sign(order[j] - order[i]) for i, j, sign in signs)
         above += found >= agreeing
-    return above / total, count <= _EXACT
+    if count > _EXACT:  # the order that was found is one of them: it cannot have none
+        return (above + 1) / (total + 1), False
+    return above / total, True
 
 
 @functools.cache
