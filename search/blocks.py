@@ -19,16 +19,14 @@ Exit status: 0 done, 1 no network could be evaluated, 2 a mistake, 75 run it aga
 import argparse
 import contextlib
 import shlex
-import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common import cli, console
-from common.errors import Restart, Status, UserError
+from common.errors import Status, UserError
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -78,9 +76,9 @@ def main(arguments: argparse.Namespace) -> Status | None:
     if arguments.status:
         return _status(folder)
 
-    from search import config
+    from search import config, report
     from search.block_search import BlockSearch
-    from search.engine import storages
+    from search.engine import processes, storages
 
     storages.check(arguments.storage)
     settings = config.read(BlockSearch, arguments.gin_file, arguments.gin_param)
@@ -91,13 +89,13 @@ def main(arguments: argparse.Namespace) -> Status | None:
             "workers"
         )
     text = config.text()
-    with _stopped_by_sigterm():
+    with processes.stopped_by_sigterm():
         results = _search(arguments, settings, text)
         if arguments.baseline:
             _search_at_random(arguments, text)
     status = _report(results, arguments, settings)
     if not arguments.noreport:
-        _write_report(folder)
+        report.write_or_warn(folder)
     return status
 
 
@@ -123,16 +121,6 @@ def _search_at_random(arguments: argparse.Namespace, text: str) -> None:
     below = argparse.Namespace(**{**vars(arguments), "search_dir": folder})
     results = _search(below, settings, config.text())
     print(f"at random: {progress.line(results, _evaluations(arguments, settings))}")
-
-
-def _write_report(folder: Path) -> None:
-    """Make the page; a search of hours is not lost for it."""
-    from search import report
-
-    try:
-        print(f"report: {report.write(folder)}")
-    except (OSError, UserError) as error:
-        console.warn(f"{error}; python -m search.report makes the report")
 
 
 def _status(folder: Path) -> Status:
@@ -271,20 +259,6 @@ def _mend(folder: Path) -> None:
 
     if away := mend_journal(folder):
         console.warn(f"the journal was damaged and is now {away}; a new one is made")
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the search in order, with 75."""
-
-    def stop(*_: object) -> None:
-        raise Restart("stopped by SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

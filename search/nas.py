@@ -18,17 +18,14 @@ Exit status: 0 done, 2 a mistake, 75 run it again, 130 Ctrl-C.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common import cli, console
-from common.errors import Restart, Status, UserError
+from common.errors import Status, UserError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +66,7 @@ def main(arguments: argparse.Namespace) -> Status:
         return _status(folder)
 
     from search import config
-    from search.engine import search_folder
+    from search.engine import processes, search_folder
     from search.nas_search import Nas
 
     settings = config.read(Nas, arguments.gin_file, arguments.gin_param)
@@ -81,7 +78,7 @@ def main(arguments: argparse.Namespace) -> Status:
         text += f"nas_search.Nas.method = {arguments.method!r}\n"
     search = search_folder.identity(text, settings.space.fingerprint)
     command = ["python", "-m", "search.nas", *sys.argv[1:]]
-    with _stopped_by_sigterm(), search_folder.held(folder):
+    with processes.stopped_by_sigterm(), search_folder.held(folder):
         search_folder.enter(folder, search, "embedded", command)
         return _run(arguments, settings, text, references)
 
@@ -90,6 +87,7 @@ def _run(
     arguments: argparse.Namespace, settings: Any, text: str, references: dict[str, str]
 ) -> Status:
     """Do all stages, and make the page."""
+    from search import report
     from search.stages import space_table
     from search.stages.commands import Commands
     from search.stages.folder import COMMAND, SUPERNET, NasFolder
@@ -122,7 +120,7 @@ def _run(
     for name, why in skipped.items():
         print(f"not done: {name} ({why})")
     if not arguments.noreport:
-        _write_report(folder.path)
+        report.write_or_warn(folder.path)
     return Status.OK
 
 
@@ -147,16 +145,6 @@ def _refuse_without_supernet(settings: Any) -> None:
     costs.refuse_invalid(settings.space, random.Random(0))
 
 
-def _write_report(folder: Path) -> None:
-    """Make the page; a search of hours is not lost for it."""
-    from search import report
-
-    try:
-        print(f"report: {report.write(folder)}")
-    except (OSError, UserError) as error:
-        console.warn(f"{error}; python -m search.report makes the report")
-
-
 def _status(folder: Path) -> Status:
     """Say how far a search is, from plain files."""
     from search.engine import search_folder
@@ -168,20 +156,6 @@ def _status(folder: Path) -> Status:
         print(console.escaped(line))
     print(f"goes on with: {found['command']}")
     return Status.OK
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the search in order, with 75."""
-
-    def stop(*_: object) -> None:
-        raise Restart("stopped by SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import cli, extras, files
+from common import cli, console, extras, files
 from common.console import count
 from common.errors import Status, UserError
 from search.reports import report_data, report_forms, report_page
@@ -50,6 +50,14 @@ def write(search_dir: str | Path, output: str | Path | None = None) -> Path:
             "name another file by --output"
         ) from error
     return path
+
+
+def write_or_warn(search_dir: Path) -> None:
+    """Write the report at the end of a search: a search of hours is not lost for it."""
+    try:
+        print(f"report: {write(search_dir)}")
+    except (OSError, UserError) as error:
+        console.warn(f"{error}; python -m search.report makes the report")
 
 
 def _page(data: SearchData) -> bytes:

@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,12 +29,12 @@ from common.errors import Restart, Status, UserError, first_line
 from common.project import ROOT, why_no_gin_file
 from models.errors import ModelError
 from models.variants import Variant
+from search.engine import processes
 from search.networks.variant_text import variant_gin
 from search.results import Score
 
 NETWORK, RUN, LOG = "network.gin", "run", "log.txt"
 _TRIES = 3  # for a training that was stopped or killed, from its last checkpoint
-_STOP_SECONDS = 60.0  # from SIGTERM, behind which it saves, to SIGKILL
 _TAIL = 4096  # bytes of the log that may hold the reason
 _SCORES = ("ema_top1", "top1")
 
@@ -203,7 +202,7 @@ class _Trial:
         with (self._folder / LOG).open("ab") as log:
             process = subprocess.Popen(
                 self._command(),
-                env=_environment(),
+                env=processes.environment(),
                 # Its other end closes with this process, whatever ends that.
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -215,7 +214,7 @@ class _Trial:
         except subprocess.TimeoutExpired:
             return None
         finally:
-            _stop(process)
+            processes.stop(process)
 
     def _command(self) -> list[str]:
         gin_files = [*self._settings.gin_files, str(self._folder / NETWORK)]
@@ -277,22 +276,3 @@ def _gin_text(path: str) -> bytes:
     if not found:
         raise UserError(str(why_no_gin_file(path)))
     return found[0].read_bytes()
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's, in which the project is found from any folder."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let a process save and end; kill it where it does not."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -5,22 +5,19 @@ command, and whatever ends it costs what was not saved. What it prints goes to a
 who waits for it sees a line now and then.
 """
 
-import contextlib
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import claims, console
 from common.errors import Restart, Status, UserError
-from common.project import ROOT
+from search.engine import processes
 
 _RUNNER = "search.engine.with_parent"
 _TRIES = 3  # for a command that was stopped or killed, and not by us
-_STOP_SECONDS = 60.0  # from SIGTERM, behind which it saves, to SIGKILL
 _FREE_SECONDS = 90.0  # until a folder counts as somebody else's
 _POLL_SECONDS = 0.2
 _LINE_SECONDS = 10.0
@@ -98,15 +95,17 @@ def _once(arguments: Sequence[str], log: Path, describe: Describe) -> tuple[int,
     with log.open("ab") as said, output.open("wb") as printed:
         process = subprocess.Popen(
             [sys.executable, "-m", _RUNNER, *arguments],
-            env=_environment(),
+            env=processes.environment(),
             stdin=subprocess.PIPE,
             stdout=printed,
             stderr=said,
             # Ctrl-C reaches the search alone, which then stops its command.
             start_new_session=True,
         )
-    with _stopped_at_the_end(process):
+    try:
         _watch(process, describe)
+    finally:
+        processes.stop(process)
     lines = output.read_text(errors="replace").splitlines()
     return process.returncode, lines[-1] if lines else ""
 
@@ -125,29 +124,6 @@ def _watch(process: subprocess.Popen[bytes], describe: Describe) -> None:
             has_said = True
     if has_said:
         console.end_live_line()
-
-
-@contextlib.contextmanager
-def _stopped_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Let a process save and end, whatever happens; kill it where it does not."""
-    try:
-        yield
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's, in which the project is found from any folder."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _why(log: Path, start: int) -> str:
