@@ -366,11 +366,16 @@ def taken_over():
 def test_nothing_is_written_or_deleted_behind_the_fence(folder):
     before = contents(folder)
     held = variables()
-    checkpoints = Checkpoints(held, str(folder), keep=1, fence=taken_over)
+    of_others = r"^the folder is held by another process$"
+    checkpoints = Checkpoints(held, str(folder), keep=2, fence=taken_over)
     assert checkpoints.restore_newest() == f"{folder}/ckpt-20"
     set_to(held, 30)
-    with pytest.raises(Held, match=r"^the folder is held by another process$"):
+    with pytest.raises(Held, match=of_others):
         checkpoints._write(checkpoints._snapshot())
+    assert contents(folder) == before
+    checkpoints = Checkpoints(held, str(folder), keep=1, fence=taken_over)
+    with pytest.raises(Held, match=of_others):
+        checkpoints.restore_newest()  # which deletes what need not stay
     assert contents(folder) == before
 
 

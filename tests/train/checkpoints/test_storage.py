@@ -211,7 +211,7 @@ def test_file_that_does_not_reach_the_disk_gets_no_name(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     held = variables(20)
-    with Checkpoints(held, str(folder), keep=1) as checkpoints:
+    with Checkpoints(held, str(folder), keep=2) as checkpoints:
         checkpoints.restore_newest()
         set_to(held, 30)
         with pytest.raises(UserError, match="Input/output error; look at the disk"):
