@@ -9,12 +9,13 @@ from common.project import ROOT
 from tests.docs import pages
 from tests.support.once import made_once
 
-# What every page may take for granted: `make train`, cut short.
+# What every page may take for granted: `make train`, cut short, but trained well enough
+# that a form of it in int8 has the same classes.
 PRELUDE = """# What make train leaves
 ```bash
 python -m input_pipeline.prepare mnist --output=data/mnist
 python -m train.main --gin_file=gin_configs/runs/mnist_cpu.gin --model_dir=runs/mnist \\
-  --gin_param="experiment.Experiment.epochs = 1"
+  --gin_param="experiment.Experiment.epochs = 4"
 python -m train.export --model_dir=runs/mnist --export_dir=runs/mnist/export
 ```
 """
