@@ -46,7 +46,10 @@ def network(experiment: "Experiment") -> "Variant":
     build: Any = experiment.build_model
     if getattr(build, "func", build) is not efficientnet_x.build_model:
         raise UserError("the recipe's network is not one of models.efficientnet_x")
-    return efficientnet_x.variant_of(getattr(build, "keywords", {}))
+    settings = dict(getattr(build, "keywords", {}))
+    # Of the training: no network of a space has it, and a table of times none of it.
+    settings.pop("batch_norm_momentum", None)
+    return efficientnet_x.variant_of(settings)
 
 
 if __name__ == "__main__":
