@@ -62,6 +62,7 @@ def test_a_busy_bucket_is_asked_no_more_than_it_takes(met):
     assert 11 < busy["requests"] <= CHUNKS * TRIES
 
 
+@pytest.mark.long
 def test_an_outage_that_passes_changes_nothing(met):
     local, short = met["local train: none"], met["train: short"]
     assert short["requests"] > 40
@@ -69,6 +70,7 @@ def test_an_outage_that_passes_changes_nothing(met):
         assert short[key] == local[key]
 
 
+@pytest.mark.long
 def test_a_refusal_is_named_as_one(met):
     refused = met["train: refused"]
     assert refused["end"] == "UserError"

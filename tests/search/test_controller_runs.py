@@ -42,6 +42,7 @@ def space_of(digits):
     return policy_of(digits)["space"]
 
 
+@pytest.mark.long
 def test_what_a_run_keeps_of_its_controller(digits, searched):
     held, space = variables(searched), space_of(digits)
     assert {f"policy/{name}" for name in POLICY} < set(held)
@@ -52,6 +53,7 @@ def test_what_a_run_keeps_of_its_controller(digits, searched):
     assert len(space.choices) == 6
 
 
+@pytest.mark.long
 def test_both_models_compute_the_likeliest_network(digits, searched):
     """As evaluation does with them."""
     held, selection = variables(searched), Selection(space_of(digits))
@@ -66,6 +68,7 @@ def test_both_models_compute_the_likeliest_network(digits, searched):
         assert found.tolist() == selection.of(network).tolist()
 
 
+@pytest.mark.long
 def test_what_telemetry_says(digits, searched):
     space, loops = space_of(digits), loops_of(searched)
     assert [line["step"] for line in loops] == [2, 4, 6, 8, 10, 12]

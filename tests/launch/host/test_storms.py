@@ -151,6 +151,7 @@ def storm_over(seed, tmp_path):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "how", [pytest.param("freeze", marks=pytest.mark.slow), "hang"]
 )

@@ -82,6 +82,7 @@ def test_a_run_is_the_one_on_a_disk(told, finished, same_files):
     assert (trained["checkpoint"], trained["steps"]) == (f"{RUN}/ckpt-12", 12)
 
 
+@pytest.mark.long
 def test_what_a_run_writes_is_there_and_nothing_else(told, finished):
     """No staged file is left, and none is missing."""
     model_dir, _ = finished
@@ -99,6 +100,7 @@ def test_what_a_run_writes_is_there_and_nothing_else(told, finished):
     assert found == there
 
 
+@pytest.mark.long
 def test_a_run_is_followed(told, finished, same_files):
     content, (_, followed, _) = told
     model_dir, summary = finished
@@ -127,6 +129,7 @@ def test_an_export_is_the_one_on_a_disk(told, exported):
     assert report["images_compared"] == 1000
 
 
+@pytest.mark.long
 def test_an_export_classifies(told, finished):
     rows = [json.loads(line) for line in told[0]["table.jsonl"].splitlines()]
     right = [row for row in rows if row["label"] == row["class"]]
