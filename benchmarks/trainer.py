@@ -12,10 +12,9 @@ import importlib.metadata
 import statistics
 import sys
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
-from benchmarks.support import machine, results
+from benchmarks.support import machine, results, step_timing
 from common import cli
 
 # TensorFlow is imported once the arguments are parsed.
@@ -56,14 +55,7 @@ def bare_rate(experiment: "Experiment", steps: int) -> float:
     def update() -> None:
         strategy.run(trainer.replica_step, args=(batch,))
 
-    for _ in range(3):
-        update()
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        update()
-        train_state.step.numpy()  # waits for the device
-        seconds.append(time.perf_counter() - start)
+    seconds = step_timing.seconds_a_step(update, train_state.step.numpy, steps)
     return experiment.global_batch_size / statistics.mean(seconds)
 
 

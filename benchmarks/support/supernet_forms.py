@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 import models
+from benchmarks.support import step_timing
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.records import ShardInfo
 from models.input_form import input_form
@@ -93,12 +93,4 @@ def seconds_a_step(experiment: Experiment, classes: int, steps: int) -> list[flo
     def update() -> None:
         strategy.run(trainer.replica_step, args=(batch,))
 
-    for _ in range(2):
-        update()
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        update()
-        train_state.step.numpy()  # waits for the device
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    return step_timing.seconds_a_step(update, train_state.step.numpy, steps)
