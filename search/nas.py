@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         "export": "make a SavedModel",
     }.items():
         add(f"--no_{name}", action="store_true", help=f"do not {what}")
+    add(
+        "--stop_before",
+        metavar="STAGE",
+        choices=("supernet", "evolution", "found", "random", "trust", "final"),
+        help="end when all in front of it is done; of the supernet's training, say how "
+        "it is given, as to a slice",
+    )
     add("--noreport", action="store_true", help="make no report.html at the end")
     add("--status", action="store_true", help="only say how far the search is")
     return parser
@@ -116,7 +123,7 @@ def _run(
     }
     folder.write(folder / COMMAND, json.dumps(about, indent=1) + "\n")
     commands = Commands(settings, text, references, folder)
-    Stages(settings, commands, folder, plan).run()
+    Stages(settings, commands, folder, plan).run(arguments.stop_before)
     for name, why in skipped.items():
         print(f"not done: {name} ({why})")
     if not arguments.noreport:

@@ -77,16 +77,22 @@ class Commands:
 
     def train_supernet(self) -> list[str]:
         """Return the command that trains the supernet with its controller."""
+        model_dir = f"--model_dir={self.folder / SUPERNET}"
+        return ["train.main", *self._supernet_flags(), model_dir]
+
+    def preflight_supernet(self) -> list[str]:
+        """Return the command that compiles the step of that training for a slice."""
+        return ["preflight", *self._supernet_flags(), "--topology=v3:4x4"]
+
+    def _supernet_flags(self) -> list[str]:
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
-        flags = _gin_flags(files, self._others())
-        return ["train.main", *flags, f"--model_dir={self.folder / SUPERNET}"]
+        return _gin_flags(files, self._others())
 
     def score(self, networks: Path, result: Path) -> list[str]:
         """Return the command that scores networks in the supernet."""
-        files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
         return [
             "search.stages.score",
-            *_gin_flags(files, self._others()),
+            *self._supernet_flags(),
             f"--model_dir={self.folder / SUPERNET}",
             f"--networks={networks}",
             f"--result={result}",

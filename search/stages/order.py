@@ -16,6 +16,7 @@ nothing to be trusted. What a stage has left on the disk, a later command takes.
 
 import dataclasses
 import json
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -103,25 +104,53 @@ class Stages:
             EXPORT: self._export,
         }
 
-    def run(self) -> None:
+    def run(self, stop_before: str | None = None) -> None:
         """Do all stages, and say of each what has come of it.
+
+        Args:
+          stop_before: the stage that is not done any more.
 
         Raises:
           UserError: something that a person has to mend.
           Restart: the same command goes on.
         """
         names = self._plan.stages
+        if stop_before is not None and stop_before not in names:
+            raise UserError(
+                f"--stop_before={stop_before}: the stages of this search are "
+                f"{', '.join(names)}"
+            )
         for number, name in enumerate(names, start=1):
             head = f"{number}/{len(names)} {name}"
+            if name == stop_before:
+                for line in self._next(name):
+                    print(f"{head}: {console.escaped(line)}")
+                return
             found = self._known(name)
             if found is None:
                 console.say(f"{head}: {stage_text.purpose(name, self._plan.method)}")
-                found = self._folder.finish(name, self._stages[name]())
+                began = time.monotonic()
+                found = self._stages[name]()
+                found |= {"wall_seconds": time.monotonic() - began}  # of this life
+                self._folder.finish(name, found)
             if name == TABLE:
                 table = latency_sources.table(str(self._folder / space_table.FILE))
                 self._settings = dataclasses.replace(self._settings, latency=table)
             for line in stage_text.lines(name, found):
                 print(f"{head}: {console.escaped(line)}")
+
+    def _next(self, name: str) -> list[str]:
+        """Return what to say of a stage that is left to another command."""
+        if name != SUPERNET:
+            return ["not begun: --stop_before"]
+        self._write_gin(SUPERNET, self._commands.supernet_gin())
+        return [
+            f"{what}: {shlex.join(children.command_line(arguments))}"
+            for what, arguments in (
+                ("does its step fit", self._commands.preflight_supernet()),
+                ("train it", self._commands.train_supernet()),
+            )
+        ]
 
     def _known(self, name: str) -> dict[str, Any] | None:
         """Return what came of a stage; None where there is more to do than then."""
@@ -157,7 +186,7 @@ class Stages:
         """Compile what the space consists of; from here on, times are sums."""
         source = self._latency_source
         console.say(f"  {source.name}, {source.conditions}: two seconds or so a block")
-        path, began = self._folder / space_table.FILE, time.monotonic()
+        path = self._folder / space_table.FILE
         try:
             table = space_table.make(self._space, source, path)
         except OSError as error:
@@ -169,7 +198,6 @@ class Stages:
             "blocks": len(table.blocks),
             "failed": len(failed),
             "reason": failed[0] if failed else "",
-            "wall_seconds": time.monotonic() - began,
         }
 
     def _supernet(self) -> dict[str, Any]:

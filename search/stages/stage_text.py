@@ -42,14 +42,16 @@ def lines(stage: str, found: Found) -> list[str]:
     """Return what came of a stage, a fact a line."""
     if reason := found.get("not_done"):
         return [f"not done: {reason}"]
-    return _LINES[stage](found)
+    first, *rest = _LINES[stage](found)
+    seconds = found.get("wall_seconds")  # not in a file of an older search
+    took = "" if seconds is None else f"; {seconds / 60:.1f} min in the last life"
+    return [f"{first}{took}", *rest]
 
 
 def _table(found: Found) -> list[str]:
     failed = found["failed"]
     more = f"; {failed:,} do not compile: {found['reason']}" if failed else ""
-    minutes = found["wall_seconds"] / 60
-    return [f"{found['blocks']:,} blocks, by the last life in {minutes:.1f} min{more}"]
+    return [f"{found['blocks']:,} blocks{more}"]
 
 
 def _supernet(found: Found) -> list[str]:

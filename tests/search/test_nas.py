@@ -66,7 +66,10 @@ def test_all_stages(run, tmp_path, commands):
     assert list(dict.fromkeys(heads)) == [
         f"{number}/7 {name}" for number, name in enumerate(STAGES, start=1)
     ]
+    first = out.splitlines()[0]
+    assert first.endswith("; 0.0 min in the last life")
     found = stage(tmp_path, "found")
+    assert 0 < found["wall_seconds"] < 60
     assert found["network"] == "1 k5 e4 / 2 fused e2 se0"
     assert found["train"][:3] == ["python", "-m", "train.main"]
     assert f"--gin_file={found['gin_file']}" in found["train"]
@@ -129,6 +132,28 @@ def test_a_kill_within_random_search_costs_it_nothing(run, tmp_path, commands):
         assert run()[0] == Status.RESTART
         assert run()[0] == Status.OK
     assert stage(tmp_path, "random")["evaluations"] == 10
+
+
+def test_the_supernet_may_be_trained_elsewhere(run, tmp_path, commands):
+    code, out, _ = run("--stop_before=supernet")
+    assert (code, commands.calls) == (Status.OK, [])
+    preflight, train = (line.split(": ", 2)[2] for line in out.splitlines())
+    gin_file = f"--gin_file={tmp_path}/search/gin/supernet.gin"
+    assert preflight.startswith("python -m preflight --gin_file=")
+    assert preflight.endswith(f"{gin_file} --topology=v3:4x4")
+    model_dir = f"--model_dir={tmp_path}/search/supernet"
+    assert train.startswith("python -m train.main --gin_file=")
+    assert train.endswith(f"{gin_file} {model_dir}")
+    assert not (tmp_path / "search/supernet").exists()
+    assert run("--stop_before=final")[0] == Status.OK
+    assert "search.stages.recipe" not in commands.calls
+    assert stage(tmp_path, "trust")["networks"] == 8
+
+
+def test_a_stage_that_is_not_in_the_plan(run):
+    code, _, err = run("--stop_before=random", "--no_random")
+    assert code == Status.MISTAKE
+    assert "--stop_before=random: the stages of this search are supernet, found" in err
 
 
 def test_ctrl_c(run, commands):
