@@ -10,6 +10,7 @@ from benchmarks.support import results
 from common import console
 from docgen import formats as format_tables
 from docgen import input_tables, latencies
+from docgen import nas as nas_tables
 from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
@@ -366,6 +367,16 @@ def transfer(report: Report) -> str:
     return transfer_tables.accuracies(report, note(report, timed=True))
 
 
+def nas(report: Report) -> str:
+    """Return what architecture searches have found, and what they took."""
+    return nas_tables.searches(report, note(report, timed=True))
+
+
+def supernet(report: Report) -> str:
+    """Return what a supernet's step costs beside its largest networks'."""
+    return nas_tables.supernet(report, note(report, timed=True))
+
+
 def install(report: Report) -> str:
     """Return sizes and seconds of installations."""
     by_what: dict[str, dict[str, Any]] = {}
@@ -493,6 +504,8 @@ RENDERERS: dict[str, Render] = {
     "input": input_pipeline,
     "trainer": trainer,
     "transfer": transfer,
+    "nas": nas,
+    "supernet": supernet,
     "install": install,
     "search": search,
     "storage": storage,

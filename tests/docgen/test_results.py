@@ -271,6 +271,54 @@ TRANSFER = {
     },
     **COMMON,
 }
+NAS = {
+    "benchmark": "nas",
+    "sets": {
+        "digits": {
+            "source": "a package",
+            "gin_file": "a.gin",
+            "images": {"train": 4000, "validation": 1000},
+            "minutes_to_found": 4.21,
+            "minutes_of_steps": {"supernet": 2.5, "random": 2.4},
+            "random_networks": 17,
+            "top1": {"found": [98.7, 98.3], "baseline": [98.8, 98.6]},
+            "parameters": {"found": 254202, "baseline": 489450},
+            "milliseconds": {
+                "searched by": {"found": 0.2496, "baseline": 0.3199},
+                "exact": {"found": 0.2489, "baseline": None},
+            },
+            "deviation": 0.21,
+            "against": {
+                "baseline": {"difference": -0.2, "verdict": "equal"},
+                "random": None,
+            },
+            "tau": 0.43,
+            "tau_by_chance": 0.089,
+            "ranked": 8,
+        }
+    },
+    **COMMON,
+}
+SUPERNET = {
+    "benchmark": "supernet",
+    "space": "paper",
+    "networks": 2**70,
+    "topology": "v3",
+    "batch": 64,
+    "parameters": {"supernet": 9000000, "largest": 8000000, "of MBConv": 7000000},
+    "forms": {
+        "supernet": {"cycles": 1500000, "temporaries_mb": 2000},
+        "largest": {"cycles": 1000000, "temporaries_mb": 900},
+        "of MBConv": {"failed": "it does not fit: too large"},
+    },
+    "times_the_cycles_of": {"largest": 1.5},
+    "cpu": {
+        "batch": 8,
+        "seconds_a_step": {"supernet": 3.0, "largest": 2.0, "of MBConv": 1.0},
+        "times_that_of": {"largest": 1.5, "of MBConv": 3.0},
+    },
+    **COMMON,
+}
 REPORTS = {
     "stage_choices": {
         "benchmark": "stage_choices",
@@ -328,6 +376,8 @@ REPORTS = {
     "pretrained": PRETRAINED,
     "formats": {**test_formats.REPORT, **COMMON},
     "transfer": TRANSFER,
+    "nas": NAS,
+    "supernet": SUPERNET,
 }
 
 
@@ -349,6 +399,33 @@ def test_transfer():
     text = results.transfer(TRANSFER)
     want = ["stamps", "3", "80 + 20", "trained weights", "80.0, 70.0", "75.0"]
     assert cells(text)[2:] == [[*want, "2.0", "61"]]
+
+
+def test_nas():
+    text = results.nas(NAS)
+    table = [row for row in cells(text) if len(row) == 6]
+    assert table[2:] == [
+        [
+            *("the found network", "98.70, 98.30", "98.50"),
+            *("254,202", "0.2496", "0.2489"),
+        ],
+        ["the recipe's own", "98.80, 98.60", "98.70", "489,450", "0.3199", "-"],
+    ]
+    assert "4,000 + 1,000 images, by `a.gin`" in text
+    assert "found network: 4.2 minutes, of which 2.5 are training steps" in text
+    assert "tau 0.43 over 8 networks, as high by chance in 8.9 % of the cases" in text
+    assert "0.21 points; against the recipe's own: -0.20 points, equal." in text
+
+
+def test_supernet():
+    text = results.supernet(SUPERNET)
+    assert cells(text)[2:] == [
+        ["supernet", "9,000,000", "1,500,000", "2,000", "3.000"],
+        ["largest", "8,000,000", "1,000,000", "900", "2.000"],
+        ["of MBConv", "7,000,000", "it does not fit: too large", "-", "1.000"],
+    ]
+    assert "1.2e+21 networks of paper" in text
+    assert "of cycles, 1.50 times those of largest; of seconds on the CPU" in text
 
 
 def test_latency():

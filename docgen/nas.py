@@ -1,0 +1,117 @@
+"""The tables of what `benchmarks.nas` and `benchmarks.supernet` have measured."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from docgen.markdown import table
+
+_WHO = {
+    "found": "the found network",
+    "random": "random search's best",
+    "baseline": "the recipe's own",
+}
+Row = Mapping[str, Any]
+
+
+def searches(report: Row, note: str) -> str:
+    """Return networks by set of images, and what the searches took."""
+    parts = []
+    for name, row in report["sets"].items():
+        images = " + ".join(f"{one:,}" for one in row["images"].values())
+        parts += [
+            f"**{name}**, {row['source']}, {images} images, by `{row['gin_file']}`:",
+            _networks(row),
+            _sentences(row),
+        ]
+    return "\n\n".join([*parts, note])
+
+
+def _networks(row: Row) -> str:
+    head = (
+        "network",
+        "top-1 of each seed, %",
+        "mean, %",
+        "parameters",
+        "ms, sum of blocks",
+        "ms, compiled whole",
+    )
+    rows = [
+        (
+            _WHO[name],
+            ", ".join(f"{one:.2f}" for one in top1),
+            f"{statistics.fmean(top1):.2f}",
+            f"{row['parameters'][name]:,}",
+            *(_ms(row, role, name) for role in ("searched by", "exact")),
+        )
+        for name, top1 in row["top1"].items()
+    ]
+    return table(head, rows, right="lrrrrr")
+
+
+def _ms(row: Row, role: str, name: str) -> str:
+    ms = row["milliseconds"].get(role, {}).get(name)
+    return "-" if ms is None else f"{ms:.4f}"
+
+
+def _sentences(row: Row) -> str:
+    """Return what there is to say of a search beside its networks."""
+    steps = row["minutes_of_steps"]
+    verdicts = "; ".join(
+        f"against {_WHO[name]}: {one['difference']:+.2f} points, {one['verdict']}"
+        for name, one in row["against"].items()
+        if one is not None
+    )
+    tau = row["tau"]
+    trust = (
+        "no tau"
+        if tau is None
+        else f"Kendall's tau {tau:.2f} over {row['ranked']} networks, as high by "
+        f"chance in {100 * row['tau_by_chance']:.1f} % of the cases"
+    )
+    noise = row["deviation"]
+    deviation = "not known" if noise is None else f"{noise:.2f} points"
+    return (
+        f"From the command to the found network: {row['minutes_to_found']:.1f} "
+        f"minutes, of which {steps['supernet']:.1f} are training steps of the "
+        f"supernet. Random search: {row['random_networks']} networks in "
+        f"{steps['random']:.1f} minutes of such steps. {trust}. One standard deviation "
+        f"of a training: {deviation}; {verdicts}."
+    )
+
+
+def supernet(report: Row, note: str) -> str:
+    """Return what the step of a supernet costs beside that of its largest networks."""
+    cpu = report["cpu"]
+    head = ("form", "parameters", "cycles", "temporaries, MB", "s a step on the CPU")
+    rows = [
+        (
+            name,
+            f"{report['parameters'][name]:,}",
+            *_compiled(one),
+            f"{cpu['seconds_a_step'][name]:.3f}",
+        )
+        for name, one in report["forms"].items()
+    ]
+    cycles = _times(report["times_the_cycles_of"])
+    seconds = _times(cpu["times_that_of"])
+    return "\n\n".join(
+        [
+            table(head, rows, right="lrrrr"),
+            f"{report['networks']:.2g} networks of {report['space']}; cycles for one "
+            f"device of {report['topology']}, batch {report['batch']}; the CPU with "
+            f"batch {cpu['batch']}. The supernet takes, of cycles, {cycles}; of "
+            f"seconds on the CPU, {seconds}.",
+            note,
+        ]
+    )
+
+
+def _compiled(row: Row) -> tuple[str, str]:
+    if "failed" in row:
+        return row["failed"], "-"
+    return f"{row['cycles']:,}", f"{row['temporaries_mb']:,}"
+
+
+def _times(ratios: Mapping[str, float]) -> str:
+    return ", ".join(f"{one:.2f} times those of {name}" for name, one in ratios.items())
