@@ -11,6 +11,11 @@ _WHO = {
     "random": "random search's best",
     "baseline": "the recipe's own",
 }
+_STEP = {
+    "supernet": "the supernet with its controller",
+    "largest": "the largest network, no block fused",
+    "largest_fused": "the largest network, fused",
+}
 Row = Mapping[str, Any]
 
 
@@ -81,30 +86,31 @@ def _sentences(row: Row) -> str:
 
 
 def supernet(report: Row, note: str) -> str:
-    """Return what the step of a supernet costs beside that of its largest networks."""
-    cpu = report["cpu"]
-    head = ("form", "parameters", "cycles", "temporaries, MB", "s a step on the CPU")
-    rows = [
-        (
-            name,
-            f"{report['parameters'][name]:,}",
-            *_compiled(one),
-            f"{cpu['seconds_a_step'][name]:.3f}",
-        )
-        for name, one in report["forms"].items()
-    ]
-    cycles = _times(report["times_the_cycles_of"])
-    seconds = _times(cpu["times_that_of"])
-    return "\n\n".join(
-        [
-            table(head, rows, right="lrrrr"),
-            f"{report['networks']:.2g} networks of {report['space']}; cycles for one "
-            f"device of {report['topology']}, batch {report['batch']}; the CPU with "
-            f"batch {cpu['batch']}. The supernet takes, of cycles, {cycles}; of "
-            f"seconds on the CPU, {seconds}.",
-            note,
+    """Return what the steps of supernets cost beside those of their networks."""
+    head = ("step", "parameters", "cycles", "temporaries, MB", "s a step on the CPU")
+    parts = []
+    for row in report["searches"]:
+        cpu = row["cpu"]
+        rows = [
+            (
+                _STEP[name],
+                f"{row['parameters'][name]:,}",
+                *_compiled(one),
+                f"{cpu['seconds_a_step'][name]:.3f}",
+            )
+            for name, one in row["forms"].items()
         ]
+        parts += [
+            f"`{row['gin_file']}`, {row['networks']:.2g} networks:",
+            table(head, rows, right="lrrrr"),
+            f"The supernet takes, of cycles, {_times(row['times_the_cycles_of'])}; of "
+            f"seconds on the CPU, {_times(cpu['times_that_of'])}.",
+        ]
+    parts.append(
+        f"Cycles for one device of {report['topology']}, batch {report['batch']}; the "
+        f"CPU with batch {report['cpu_batch']}, in float32."
     )
+    return "\n\n".join([*parts, note])
 
 
 def _compiled(row: Row) -> tuple[str, str]:
@@ -114,4 +120,6 @@ def _compiled(row: Row) -> tuple[str, str]:
 
 
 def _times(ratios: Mapping[str, float]) -> str:
-    return ", ".join(f"{one:.2f} times those of {name}" for name, one in ratios.items())
+    return ", ".join(
+        f"{one:.2f} times those of {_STEP[name]}" for name, one in ratios.items()
+    )

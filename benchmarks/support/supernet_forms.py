@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +14,12 @@ from benchmarks.support import step_timing
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
 from input_pipeline.records import ShardInfo
 from models.input_form import input_form
+from models.variants import Variant
 from preflight.lowered_steps import LoweredSteps
-from search import supernet
+from search import controller, supernet
+from search.nas_search import Nas
 from search.networks.space import Space
+from search.results import Estimate
 from search.supernets.selection import Selection, is_size
 from train import state
 from train.experiment import Experiment
@@ -25,26 +29,45 @@ SUPERNET = "supernet"
 _SPLIT = SplitInfo((ShardInfo("none", 1_281_167, ()),))
 
 
-def forms_of(experiment: Experiment, space: Space) -> Mapping[str, Experiment]:
+def forms_of(experiment: Experiment, settings: Nas) -> Mapping[str, Experiment]:
     """Return the experiment with each of the networks.
 
-    The largest of all sizes and kernels, and the first of other operations: with every
-    block fused where it can be, and with none.
+    The supernet, with a controller as search.nas gives it, but for its tables, whose
+    numbers are all alike: they cost the same. The largest of all sizes and kernels, and
+    the first of other operations: with every block fused where it can be, and with
+    none.
 
     Args:
       experiment: of any network.
-      space: of the supernet.
+      settings: of the search.
     """
-    forms = {SUPERNET: functools.partial(supernet.build_model, space)}
+    space = settings.space
+    policy = functools.partial(
+        controller.reinforce,
+        space=space,
+        objective=settings.objective,
+        latency=_all_alike,
+    )
+    forms: dict[str, tuple[Callable[..., Any], Callable[..., Any] | None]] = {
+        SUPERNET: (functools.partial(supernet.build_model, space), policy)
+    }
     for name, fused in (("largest", False), ("largest_fused", True)):
         variant = largest(space, fused=fused)
-        forms[name] = functools.partial(models.build_model, variant, survival_prob=1.0)
+        build = functools.partial(models.build_model, variant, survival_prob=1.0)
+        forms[name] = build, None
     return {
         name: dataclasses.replace(
-            experiment, build_model=functools.partial(build, num_classes=None)
+            experiment,
+            build_model=functools.partial(build, num_classes=None),
+            policy=policy,
         )
-        for name, build in forms.items()
+        for name, (build, policy) in forms.items()
     }
+
+
+def _all_alike(variant: Variant) -> Estimate:
+    """Return a millisecond for every network: a source that need not compile any."""
+    return Estimate(1.0, "all alike")
 
 
 def largest(space: Space, *, fused: bool):

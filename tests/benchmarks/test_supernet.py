@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks import supernet
 from benchmarks.support import supernet_forms
-from common.errors import UserError
 from models.scaling import block_specs
-from search import spaces
+from search import config, spaces
+from search.nas_search import Nas
 from tests.benchmarks.test_tpu_step import TOO_LARGE, compiled
 from tests.search.supernets.space import base
 
@@ -48,21 +48,33 @@ def test_rows():
     }
 
 
-def test_a_config_without_a_supernet():
-    with pytest.raises(UserError, match="the network is no supernet: bind"):
-        supernet.experiment_of(["gin_configs/runs/mnist_cpu.gin"], [], 8)
+def test_recipe_of_a_search():
+    settings = config.read(Nas, ["gin_configs/search/nas_imagenet.gin"], [])
+    found = supernet.recipe(settings, 16, "float32")
+    assert (found.global_batch_size, found.eval_batch_size) == (16, 16)
+    assert (found.precision, found.batch_norm) == ("float32", "per_replica")
+    forms = supernet_forms.forms_of(found, settings)
+    assert {name: one.policy is None for name, one in forms.items()} == {
+        "supernet": False,
+        "largest": True,
+        "largest_fused": True,
+    }
 
 
 GIN = """
 from __gin__ import dynamic_registration
+from search import latency_sources
+from search import nas_search
+from search import objectives
 from search import spaces
-from search import supernet
-from train import experiment
 
-experiment.Experiment.build_model = @supernet.build_model
-supernet.build_model:
+nas_search.Nas:
   space = @spaces.blocks()
-  num_classes = None
+  objective = @objectives.Absolute()
+  latency = @latency_sources.sum_of_parts()
+  gin_files = ['gin_configs/runs/imagenet_tpu.gin']
+objectives.Absolute.target_ms = 1.0
+latency_sources.sum_of_parts.topology = 'v3'
 spaces.blocks:
   base = 'efficientnet-x-b0'
   width_coefficient = [0.25]
@@ -77,9 +89,8 @@ def test_a_small_supernet_compiles_for_v3(tmp_path, capsys):
     path = tmp_path / "small.gin"
     path.write_text(GIN)
     flags = ["--batch=8", "--cpu_batch=4", "--cpu_steps=2", "--classes=10"]
-    recipe = "--gin_file=gin_configs/runs/imagenet_tpu.gin"
-    assert supernet.main([recipe, f"--gin_file={path}", *flags]) == 0
-    said = json.loads(capsys.readouterr().out)
+    assert supernet.main([f"--gin_file={path}", *flags]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["searches"]
     assert said["networks"] == 4
     assert said["parameters"]["supernet"] > said["parameters"]["largest_fused"]
     cycles = {name: row["cycles"] for name, row in said["forms"].items()}

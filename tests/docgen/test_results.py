@@ -301,22 +301,34 @@ NAS = {
 }
 SUPERNET = {
     "benchmark": "supernet",
-    "space": "paper",
-    "networks": 2**70,
     "topology": "v3",
     "batch": 64,
-    "parameters": {"supernet": 9000000, "largest": 8000000, "of MBConv": 7000000},
-    "forms": {
-        "supernet": {"cycles": 1500000, "temporaries_mb": 2000},
-        "largest": {"cycles": 1000000, "temporaries_mb": 900},
-        "of MBConv": {"failed": "it does not fit: too large"},
-    },
-    "times_the_cycles_of": {"largest": 1.5},
-    "cpu": {
-        "batch": 8,
-        "seconds_a_step": {"supernet": 3.0, "largest": 2.0, "of MBConv": 1.0},
-        "times_that_of": {"largest": 1.5, "of MBConv": 3.0},
-    },
+    "cpu_batch": 8,
+    "searches": [
+        {
+            "gin_file": "a.gin",
+            "networks": 2**70,
+            "parameters": {
+                "supernet": 9000000,
+                "largest": 8000000,
+                "largest_fused": 7000000,
+            },
+            "forms": {
+                "supernet": {"cycles": 1500000, "temporaries_mb": 2000},
+                "largest": {"cycles": 1000000, "temporaries_mb": 900},
+                "largest_fused": {"failed": "it does not fit: too large"},
+            },
+            "times_the_cycles_of": {"largest": 1.5},
+            "cpu": {
+                "seconds_a_step": {
+                    "supernet": 3.0,
+                    "largest": 2.0,
+                    "largest_fused": 1.0,
+                },
+                "times_that_of": {"largest": 1.5, "largest_fused": 3.0},
+            },
+        }
+    ],
     **COMMON,
 }
 REPORTS = {
@@ -419,13 +431,19 @@ def test_nas():
 
 def test_supernet():
     text = results.supernet(SUPERNET)
+    own, plain, fused = (
+        "the supernet with its controller",
+        "the largest network, no block fused",
+        "the largest network, fused",
+    )
     assert cells(text)[2:] == [
-        ["supernet", "9,000,000", "1,500,000", "2,000", "3.000"],
-        ["largest", "8,000,000", "1,000,000", "900", "2.000"],
-        ["of MBConv", "7,000,000", "it does not fit: too large", "-", "1.000"],
+        [own, "9,000,000", "1,500,000", "2,000", "3.000"],
+        [plain, "8,000,000", "1,000,000", "900", "2.000"],
+        [fused, "7,000,000", "it does not fit: too large", "-", "1.000"],
     ]
-    assert "1.2e+21 networks of paper" in text
-    assert "of cycles, 1.50 times those of largest; of seconds on the CPU" in text
+    assert "`a.gin`, 1.2e+21 networks:" in text
+    assert f"of cycles, 1.50 times those of {plain}; of seconds on the CPU" in text
+    assert "3.00 times those of the largest network, fused." in text
 
 
 def test_latency():

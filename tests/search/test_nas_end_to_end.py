@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,21 @@ from tests.support.commands import status
 
 pytestmark = pytest.mark.slow
 
-KILLS = 10
+# What lies in the search's folder when a life ends by SIGKILL, a moment later: the
+# supernet's training three times, its scores, random search twice, final trainings
+# three times, and the making of the page.
+EVENTS = (
+    "supernet",
+    "supernet/metrics.jsonl",
+    "supernet/summary.json",
+    "stages/supernet.json",
+    "random/search.json",
+    "random/results.jsonl",
+    "final/found-seed-0/metrics.jsonl",
+    "stages/final-found-seed-0.json",
+    "final/baseline-seed-0/metrics.jsonl",
+    "stages/export.json",
+)
 
 
 def written(folder, digits):
@@ -75,28 +88,30 @@ def test_a_whole_search(undisturbed):
     assert last["policy_ms"] == pytest.approx(found["ms"], rel=1e-5)  # float32
 
 
+def killed_behind(event, command, folder, rng, **files):
+    """Begin a life, and end it by SIGKILL a moment after a file is there."""
+    with subprocess.Popen(command, **files) as life:
+        while not (folder / event).exists():
+            assert life.poll() is None, f"it has ended before {event}"
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        assert life.poll() is None, f"it has ended with {event}"
+        life.kill()
+
+
 def test_ten_kills(undisturbed, tmp_path, digits):
-    """Each by SIGKILL, at any moment; what comes out is what would have come."""
+    """At any moment of every stage; what comes out is what would have come."""
     rng = random.Random(0)
     command = [sys.executable, "-m", "search.nas", *flags(tmp_path, digits)]
-    log = (tmp_path / "log.txt").open("ab")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for number in range(KILLS):
-        began = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        until = time.monotonic() + rng.uniform(2, 60)
-        while time.monotonic() < until and began.poll() is None:
-            time.sleep(0.1)
-        if began.poll() is not None:
-            assert began.returncode == Status.OK, f"life {number}: {tmp_path}/log.txt"
-            break
-        began.send_signal(signal.SIGKILL)
-        began.wait()
-    last = subprocess.run(
-        command, stdout=log, stderr=log, env=environment, timeout=1800, check=False
-    )
-    log.close()
+    with (tmp_path / "log.txt").open("ab") as log:
+        files = {"stdout": log, "stderr": log, "env": environment}
+        for event in EVENTS:
+            killed_behind(event, command, tmp_path / "s", rng, **files)
+        last = subprocess.run(command, timeout=1800, check=False, **files)
     assert last.returncode == Status.OK, (tmp_path / "log.txt").read_text()[-3000:]
     assert outcome(tmp_path) == outcome(undisturbed)
+    assert b"The found network" in (tmp_path / "s/report.html").read_bytes()
 
 
 def test_two_at_once(undisturbed, digits):
