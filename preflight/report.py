@@ -138,7 +138,18 @@ def data_of(
                 f"{first_line(error)}; where the data is out of reach, name how many "
                 "images there are: --train_images=1281167"
             ) from error
+    if experiment.counts_classes:
+        raise UserError(
+            "num_classes = None is as many as the data have classes, and the data are "
+            f"out of reach: say how many, as by --gin_param='{_of(experiment)} = 1000'"
+        )
     split = SplitInfo((ShardInfo("train", train_images, ()),))
     info = DatasetInfo("unknown", 0, (), {"train": split, "validation": split})
     whole = {"train_split": "train", "eval_split": "validation"}
     return dataclasses.replace(experiment, **whole), info
+
+
+def _of(experiment: Experiment) -> str:
+    """Return the setting of the number of classes, as gin writes it."""
+    build = getattr(experiment.build_model, "func", experiment.build_model)
+    return f"{build.__module__.rpartition('.')[2]}.{build.__name__}.num_classes"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import gin
 
-from common import gin_messages, project
+from common import gin_imports, gin_messages, project
 from common.checks import shown
 from common.errors import UserError, first_line
 
@@ -26,10 +26,6 @@ _MODULES = (
     "strategies",
 )
 _CALL = "\n  In call to configurable"
-# A binding on the command line is read as if these lines stood above it.
-_IMPORTS = f"{gin_messages.REGISTRATION}\n" + "".join(
-    f"from search import {module}\n" for module in _MODULES
-)
 
 
 def read(
@@ -52,13 +48,15 @@ def read(
         raise UserError(
             "no config is given; --gin_file names one, as those of gin_configs/search"
         )
+    imported = []
     for path in gin_files:
         if why := project.why_no_gin_file(path):
             raise UserError(why)
-        _read(gin.parse_config_file, path, path)
+        imported += gin_imports.modules(_read(gin.parse_config_file, path, path))
+    above = gin_imports.lines([f"search.{name}" for name in _MODULES], imported)
     for binding in bindings:
         where = f"--gin_param={shown(binding)}"
-        _read(gin.parse_config, _IMPORTS + binding, where)
+        _read(gin.parse_config, above + binding, where)
     return _make(settings)
 
 
@@ -144,10 +142,10 @@ def _lacking(error: TypeError) -> str:
     return ", ".join(f"{call[1]}.{name}" for name in names)
 
 
-def _read(parser: Callable[[str], Any], what: str, where: str) -> None:
+def _read(parser: Callable[[str], Any], what: str, where: str) -> Any:
     """Run one of gin's parsers; any complaint of it becomes one line."""
     try:
-        parser(what)
+        return parser(what)
     except Exception as error:
         # gin raises what Python's tokenizer, importer and getattr raise: too many
         # types to list, and whatever the type, the text is what cannot be read.

@@ -10,7 +10,7 @@ from typing import Any
 
 import gin
 
-from common import checks, gfiles, gin_messages, project
+from common import checks, gfiles, gin_imports, gin_messages, project
 from common.claims import Fence, no_fence
 from common.console import say, warn
 from common.errors import UserError
@@ -22,10 +22,6 @@ from train.settings.resolver import Resolver, Setting
 
 SAVED = "operative_config.gin"
 _ACCEPTED = ("accepted",)  # of MayChange
-# A binding on the command line is read as if these lines stood above it.
-_IMPORTS = "from __gin__ import dynamic_registration\n" + "".join(
-    "from {} import {}\n".format(*module.rsplit(".", 1)) for module in MODULES
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +123,7 @@ def resolve(
     """
     gin.clear_config()
     gin.config._FILE_READERS[:] = project.GIN_READERS
-    bindings = list(bindings)
+    bindings, imported = list(bindings), []
     if model_dir is not None and not gin_files:
         _read(gin.parse_config, _checked(model_dir), f"{model_dir}/{SAVED}")
     elif not gin_files and not bindings:
@@ -135,10 +131,11 @@ def resolve(
             f"no config is given; --gin_file names one, {project.gin_files()}"
         )
     for path in gin_files:
-        _read_file(path)
+        imported += gin_imports.modules(_read_file(path))
+    above = gin_imports.lines(MODULES, imported)
     for binding in bindings:
         where = f"--gin_param={checks.shown(binding)}"
-        _read(gin.parse_config, _IMPORTS + binding, where)
+        _read(gin.parse_config, above + binding, where)
     # gin.finalize would lock gin for all modules that are imported later.
     found = Resolver()
     experiment = found.make(Experiment)
@@ -159,23 +156,22 @@ def _checked(model_dir: str) -> str:
     return text
 
 
-def _read_file(path: str) -> None:
-    """Let gin do whatever a file says that a person has named."""
+def _read_file(path: str) -> Any:
+    """Let gin do whatever a file says that a person has named; return what it does."""
     if why := project.why_no_gin_file(path):
         raise UserError(why)
     if "://" not in path:
-        _read(gin.parse_config_file, path, path)
-        return
+        return _read(gin.parse_config_file, path, path)
     text = gfiles.read_text(path)  # gin itself knows no buckets
     if text is None:
         raise UserError(f"there is no gin file {path}")
-    _read(gin.parse_config, text, path)
+    return _read(gin.parse_config, text, path)
 
 
-def _read(parser: Callable[[str], Any], text: str, where: str) -> None:
+def _read(parser: Callable[[str], Any], text: str, where: str) -> Any:
     """Run one of gin's parsers; any complaint of it becomes one line."""
     try:
-        parser(text)
+        return parser(text)
     except Exception as error:
         # gin raises what Python's tokenizer, importer and getattr raise: too many
         # types to list, and whatever the type, the text is what cannot be read.

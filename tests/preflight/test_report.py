@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.support import results
+from common.errors import UserError
 from common.project import ROOT
 from input_pipeline.dataset_info import load_info
 from models import complexity
@@ -480,6 +481,16 @@ def test_the_command(digits, tmp_path):
     )
     assert elsewhere.returncode == 2
     assert "--train_images=1281167" in elsewhere.stderr
+
+
+def test_classes_that_nobody_knows(digits):
+    experiment = config.parse(
+        ["tests/data/train/tiny.gin"],
+        bindings(digits, {"efficientnet_x.build_model.num_classes": None}),
+    )
+    setting = "--gin_param='efficientnet_x.build_model.num_classes = 1000'"
+    with pytest.raises(UserError, match=re.escape(setting)):
+        report.data_of(experiment, 1000)
 
 
 def stored_milliseconds(topology):
