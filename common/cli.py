@@ -32,10 +32,10 @@ from typing import Any, NoReturn, Protocol
 
 from common import (
     console,
-    extras,
     files,
     gcs_reads,
     home,
+    lean_imports,
     outages,
     project,
     storage_errors,
@@ -238,7 +238,7 @@ def command(
             # it when it is imported.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             gcs_reads.set_environment()
-            extras.keep_plots_from_keras()
+            lean_imports.keep()
             project.leave_rooms()
             _open_closed_streams()
             with contextlib.redirect_stdout(console.Printable(sys.stdout)):

@@ -3,10 +3,7 @@
 An extra is a lock in requirements/: what plain `make setup` leaves out, for its size.
 """
 
-import importlib.abc
 import importlib.util
-import sys
-from typing import Any
 
 from common.errors import UserError
 
@@ -73,23 +70,3 @@ def how_to_install(*extras: str) -> str:
 
 def _missing(packages: tuple[str, ...]) -> list[str]:
     return [name for name in packages if not importlib.util.find_spec(name)]
-
-
-class _WithoutPlots(importlib.abc.MetaPathFinder):
-    """Finds nothing but that Keras, while it is imported, shall do without plots."""
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Refuse Matplotlib to a Keras that is half imported."""
-        keras = sys.modules.get("keras")
-        if fullname == "matplotlib" and keras and not hasattr(keras, "__version__"):
-            raise ModuleNotFoundError(f"{fullname} is kept from Keras", name=fullname)
-
-
-def keep_plots_from_keras() -> None:
-    """Let TensorFlow's import bring Keras without Matplotlib, where that is installed.
-
-    It costs a fifth of the start of a command, and says two lines where HOME cannot be
-    written. All others can import it as ever.
-    """
-    if not any(isinstance(finder, _WithoutPlots) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WithoutPlots())

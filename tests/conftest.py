@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import lean_imports
 from tests.support.golden import WEIGHT_GAIN, read_json, weight
 from tests.support.once import made_once
 
@@ -23,8 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # allocator, which it chooses when it starts, gives nothing back.
 gc.disable()
 os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
-# As in the Makefile: else jax, which TensorFlow imports, sets another for all children.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in the Makefile
+lean_imports.keep()  # before TensorFlow is imported, as in every command
 GARBAGE = pytest.StashKey()
 
 

@@ -1,6 +1,4 @@
 import importlib.util
-import sys
-import types
 
 import pytest
 
@@ -97,19 +95,3 @@ def test_the_development_kit_needs_scipy(without):
     without("scipy")
     with pytest.raises(UserError, match=r"data/meta\.mat needs scipy"):
         imagenet._read_meta(b"")
-
-
-def test_keras_is_imported_without_plots(monkeypatch):
-    """Of all modules Matplotlib is kept from it, and from nobody else."""
-    extras.keep_plots_from_keras()
-    count = len(sys.meta_path)
-    extras.keep_plots_from_keras()
-    assert len(sys.meta_path) == count
-    keras = types.ModuleType("keras")
-    monkeypatch.setitem(sys.modules, "keras", keras)
-    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
-    with pytest.raises(ModuleNotFoundError, match="matplotlib is kept from Keras"):
-        find_spec("matplotlib")
-    assert find_spec("scipy")
-    keras.__dict__["__version__"] = "3"  # it is whole
-    assert find_spec("matplotlib")
