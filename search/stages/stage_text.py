@@ -42,10 +42,9 @@ def lines(stage: str, found: Found) -> list[str]:
     """Return what came of a stage, a fact a line."""
     if reason := found.get("not_done"):
         return [f"not done: {reason}"]
-    first, *rest = _LINES[stage](found)
     seconds = found.get("wall_seconds")  # not in a file of an older search
-    took = "" if seconds is None else f"; {seconds / 60:.1f} min in the last life"
-    return [f"{first}{took}", *rest]
+    took = [] if seconds is None else [f"{seconds / 60:.1f} minutes in its last life"]
+    return [*_LINES[stage](found), *took]
 
 
 def _table(found: Found) -> list[str]:

@@ -66,8 +66,7 @@ def test_all_stages(run, tmp_path, commands):
     assert list(dict.fromkeys(heads)) == [
         f"{number}/7 {name}" for number, name in enumerate(STAGES, start=1)
     ]
-    first = out.splitlines()[0]
-    assert first.endswith("; 0.0 min in the last life")
+    assert "1/7 supernet: 0.0 minutes in its last life" in out.splitlines()
     found = stage(tmp_path, "found")
     assert 0 < found["wall_seconds"] < 60
     assert found["network"] == "1 k5 e4 / 2 fused e2 se0"
