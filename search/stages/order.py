@@ -195,11 +195,12 @@ class Stages:
     def _found(self) -> dict[str, Any]:
         """Name the network that was found, and write it where it can be trained."""
         if self._plan.method == EVOLUTION:
-            best = self._result(EVOLUTION)["best"]
-            if best is None:
+            searched = self._result(EVOLUTION)
+            if (best := searched["best"]) is None:
                 raise UserError(
-                    f"no network of {self._folder / EVOLUTION} has a value; see its "
-                    "results.jsonl for the reasons"
+                    f"no network of {self._folder / EVOLUTION} has a value: "
+                    f"{searched['reason']}; its results.jsonl has all reasons. Mend "
+                    "the cause, and name another folder"
                 )
             network, known = self._space.decode(best["network"]), {}
         else:
@@ -304,6 +305,7 @@ class Stages:
             self._folder.log(name),
             what=f"the search {name}",
             describe=lambda: progress.line(result_files.read(folder), evaluations),
+            may_say_no=True,  # where no network has a value, which `_searched` says
         )
 
     def _searched(self, name: str) -> dict[str, Any]:
@@ -314,6 +316,7 @@ class Stages:
             "evaluations": len(results),
             "failed": sum(result.value is None for result in results),
             "best": best and best.as_json(),
+            "reason": next(iter(progress.failures(results)), ""),
             **dataclasses.asdict(self._cost(name)),
         }
 

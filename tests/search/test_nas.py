@@ -98,7 +98,7 @@ def test_the_same_command_again_does_nothing(run, tmp_path, commands):
     assert len(commands.calls) == done
 
 
-@pytest.mark.parametrize("module", sorted(toy_nas._ACTS))
+@pytest.mark.parametrize("module", toy_nas.MODULES)
 def test_it_goes_on_where_it_was_stopped(run, tmp_path, commands, module):
     commands.trouble[module] = Restart("stopped")
     assert run()[0] == Status.RESTART
@@ -143,6 +143,40 @@ def test_a_mistake_in_a_training_is_one_line(run, commands):
     code, _, err = run()
     assert code == Status.MISTAKE
     assert err.splitlines()[-1] == "error: the training: no data (see log)"
+
+
+def test_random_networks_that_fail_are_left_out_and_said(run, tmp_path, commands):
+    commands.failing = {1: "diverged: in step 9", 6: "does not fit in memory"}
+    code, out, _ = run()
+    assert code == Status.OK
+    trust, scores = stage(tmp_path, "trust"), stage(tmp_path, "scores")
+    lost = [list(scores["networks"])[number] for number in (1, 6)]
+    assert trust["missing"] == 2
+    assert [row["network"] for row in trust["rows"]] == [
+        one for one in scores["networks"] if one not in lost
+    ]
+    assert trust["networks"] == 6
+    assert "2 more have failed" in out
+    assert "13 evaluated, 2 failed" in out  # what failed cost nothing
+
+
+def test_random_search_that_finds_nothing_is_no_mistake(run, tmp_path, commands):
+    """As search.blocks ends with 1 then: what the supernet has found is still there."""
+    commands.failing[None] = "diverged: in step 9"
+    code, out, _ = run()
+    assert code == Status.OK
+    assert "8 evaluated, 8 failed" in out
+    assert "no network has a value: diverged: in step 9" in out
+    assert "NOT KNOWN whether the supernet's ranking is worth anything" in out
+    assert set(stage(tmp_path, "final")["means"]) == {"found", "baseline"}
+
+
+def test_evolution_that_finds_nothing(run, commands):
+    commands.failing[None] = "diverged: in step 9"
+    code, _, err = run("--method=evolution")
+    assert code == Status.MISTAKE
+    assert "has a value: diverged: in step 9" in err.splitlines()[-1]
+    assert "name another folder" in err.splitlines()[-1]
 
 
 def test_what_is_left_out_is_said(run, tmp_path, commands):
