@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common import console
+from common.checks import is_number
 from common.errors import UserError
 from models.variants import Variant
 from search import latency_sources
@@ -385,10 +386,16 @@ class Stages:
             describe=lambda: run_numbers.line(model_dir, None),
         )
         summary = run_numbers.summary(model_dir)
+        if not is_number(score := summary.get(_SCORE)):
+            raise UserError(
+                f"{model_dir / run_numbers.SUMMARY} has no {_SCORE}, though the "
+                "training has ended: remove the folder, and the same command trains "
+                "this network again"
+            )
         found = {
             "name": name,
             "seed": seed,
-            "top1": 100 * summary[_SCORE],
+            "top1": 100 * score,
             **{k: summary.get(k) for k in ("variant", "steps", "parameters")},
             "images": summary.get("eval_images"),
             "model_dir": str(model_dir),

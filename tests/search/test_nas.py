@@ -4,6 +4,7 @@ The commands that it starts are arithmetic here, see `tests.support.toy_nas`.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,30 @@ def test_random_networks_that_fail_are_left_out_and_said(run, tmp_path, commands
     assert trust["networks"] == 6
     assert "2 more have failed" in out
     assert "13 evaluated, 2 failed" in out  # what failed cost nothing
+
+
+@pytest.mark.parametrize("summary", [None, "{", '{"ema_top1": null}'])
+def test_a_final_training_without_a_score_is_said(run, tmp_path, commands, summary):
+    """As where somebody has removed its summary: in one line, and mended by it."""
+    usual = commands.run
+    folder = tmp_path / "search" / "final" / "random-seed-0"
+
+    def without(arguments, *rest, **more):
+        printed = usual(arguments, *rest, **more)
+        if f"--model_dir={folder}" in arguments:
+            (folder / "summary.json").unlink()
+            if summary is not None:
+                (folder / "summary.json").write_text(summary)
+        return printed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(children, "run", without)
+        code, _, err = run()
+    assert code == Status.MISTAKE
+    assert err.splitlines()[-1].startswith(f"error: {folder}/summary.json has no ema_")
+    assert "Traceback" not in err
+    shutil.rmtree(folder)
+    assert run()[0] == Status.OK
 
 
 def test_random_search_that_finds_nothing_is_no_mistake(run, tmp_path, commands):
