@@ -138,8 +138,10 @@ class Stages:
             )
         if name == LATENCY:
             known = {row["network"] for row in found["rows"]}
-            best = self._best_at_random()
-            return found if best is None or RANDOM in known else None
+            # Without a compiler, say, there was no answer: there may be one now.
+            has_all = all(row["ms"] is not None for row in found["rows"])
+            is_there = self._best_at_random() is None or RANDOM in known
+            return found if has_all and is_there else None
         if name == EXPORT:
             best = self._best_run()
             return found if best and best["seed"] == found["seed"] else None
@@ -447,11 +449,15 @@ class Stages:
         return None if found is None else restore(found["name"], found["network"])
 
     def _estimate(self, source: Any, variant: Variant) -> dict[str, Any] | None:
-        """Return a source's answer; one that cannot answer says why."""
+        """Return a source's answer; one that cannot answer says why.
+
+        Answers are kept: a later command asks for those alone that were none.
+        """
         if source is None:
             return None
         try:
-            kept = latency_sources.in_folder(source, str(self._folder.path))
+            folder = str(self._folder.path)
+            kept = latency_sources.in_folder(source, folder, asks_again=True)
             try:
                 estimate = kept(variant)
             finally:

@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import Restart, Status, UserError
 from search import nas
+from search.latencies import source_kinds
 from search.stages import children
 from tests.support import toy_nas
 from tests.support.commands import status
@@ -130,6 +131,47 @@ def test_a_kill_within_random_search_costs_it_nothing(run, tmp_path, commands):
         assert run()[0] == Status.RESTART
         assert run()[0] == Status.OK
     assert stage(tmp_path, "random")["evaluations"] == 10
+
+
+def test_a_source_that_was_not_there_is_asked_again(run, tmp_path, monkeypatch):
+    """As a compiler that is installed later."""
+
+    def absent(source):
+        raise UserError("the compiler is not installed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_kinds.Function, "noted_conditions", absent)
+        code, out, _ = run()
+    assert code == Status.OK
+    assert out.count("no answer: the compiler is not installed") == 6
+    code, out, _ = run()
+    assert (code, "no answer" in out) == (Status.OK, False)
+
+
+def test_what_a_source_could_not_say_is_asked_again(
+    run, tmp_path, commands, monkeypatch
+):
+    asked = []
+
+    def slower(variant):
+        asked.append(variant.name)
+        if len(asked) in (2, 3):  # random search's best, and the recipe's own
+            raise TimeoutError("late")
+        return 1.5
+
+    monkeypatch.setattr(toy_nas, "slower", slower)
+    code, out, _ = run()
+    assert code == Status.OK
+    assert out.count("no answer: late") == 2
+    before = len(commands.calls)
+    code, out, _ = run()
+    assert (code, "no answer" in out) == (Status.OK, False)
+    # It keeps the answer that it had.
+    assert asked[3:] == asked[1:3]
+    rows = stage(tmp_path, "latency")["rows"]
+    assert [row["ms"] for row in rows if row["role"] == "exact"] == [1.5] * 3
+    run()
+    assert (len(asked), len(commands.calls)) == (5, before)
 
 
 def test_ctrl_c(run, commands):
