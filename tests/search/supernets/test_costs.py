@@ -143,6 +143,22 @@ def test_a_mixture_is_the_mean(found):
     assert float(ms.of(tf.constant(vector))) == pytest.approx(mean, rel=16 * 2.0**-24)
 
 
+def test_a_choice_of_one_value_may_not_count():
+    """The second stage is not fused where the first has large kernels, else it is."""
+    space = spaces.blocks(
+        "efficientnet-x-b0",
+        {1: {"kernel_size": [3, 5]}, 2: {"fused": [False], "expand_ratio": [3, 6]}},
+        when={"2.fused": {"1.kernel_size": [5]}},
+    )
+    source = Blocks()
+    found = costs.make(space, source)
+    for network in ((i, 0, j) for i in range(2) for j in range(2)):
+        fused = [one.fused for one in scaling.block_specs(space.build(network))]
+        assert fused[1] == (network[0] == 0)
+        expected = source(space.build(network)).ms
+        assert found.ms(network) == pytest.approx(expected, rel=1e-12)
+
+
 def test_macs_are_additive():
     """A source that nobody made for this: multiply-accumulates of whole networks."""
 
