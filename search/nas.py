@@ -133,7 +133,7 @@ def _refuse_without_supernet(settings: Any) -> None:
     import random
 
     from search.objectives import Objective
-    from search.supernets import costs, counts, fields
+    from search.supernets import cost_parts, costs, counts, fields
 
     if not isinstance(settings.objective, Objective):
         raise UserError(
@@ -143,6 +143,7 @@ def _refuse_without_supernet(settings: Any) -> None:
         )
     counts.plan(fields.Fields(settings.space), settings.space.name)
     costs.refuse_invalid(settings.space, random.Random(0))
+    cost_parts.Terms(settings.space)
 
 
 def _status(folder: Path) -> Status:

@@ -13,6 +13,7 @@ from common.errors import Restart, Status, UserError
 from search import nas
 from search.latencies import source_kinds
 from search.stages import children
+from search.supernets import cost_parts
 from tests.support import toy_nas
 from tests.support.commands import status
 
@@ -350,7 +351,7 @@ def test_mistakes_are_one_line(run, binding, words):
     [
         ("objective = @toy_nas.worth", "needs one of search.objectives"),
         ("space = @toy_nas.space_of_sizes()", "cannot hold networks that differ"),
-        ("space = @toy_nas.space_with_invalid()", "random networks are not valid"),
+        ("space = @toy_nas.space_with_invalid()", "1 of 2 networks are not valid"),
     ],
 )
 def test_what_no_supernet_can_have_is_refused_first(
@@ -359,6 +360,13 @@ def test_what_no_supernet_can_have_is_refused_first(
     code, _, err = run(with_line(tmp_path, binding))
     assert (code, commands.calls) == (Status.MISTAKE, [])
     assert words in err
+
+
+def test_too_many_combinations_are_refused_first(run, commands, monkeypatch):
+    monkeypatch.setattr(cost_parts, "MOST_COMBINATIONS", 10)
+    code, _, err = run()
+    assert (code, commands.calls) == (Status.MISTAKE, [])
+    assert "combinations of choices, more than 10" in err
 
 
 def test_evolution_can_have_it(run, tmp_path):
