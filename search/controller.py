@@ -39,18 +39,20 @@ import tensorflow as tf
 
 from common import checks
 from common.checks import Rule, optional
-from common.errors import UserError
 from input_pipeline import dataset
+from input_pipeline.dataset_info import DatasetInfo
 from models.initializers import derive_seed
 from search.networks.space import Space
 from search.objectives import Objective
 from search.results import Latency, is_factory
 from search.supernet import choices_of
 from search.supernets import costs as latencies
+from search.supernets import refusals
 from search.supernets.categoricals import Categoricals
 from search.supernets.costs import Costs
 from search.supernets.milliseconds import Milliseconds
 from train.distribution.replica import assign_equal
+from train.experiment import Experiment
 
 _BETA2, _EPSILON = 0.999, 1e-12  # of Adam; beta1 is 0, as in TuNAS
 # How far noise alone carries a logit in a run, in nats: the root of the sum of the
@@ -185,6 +187,19 @@ class Reinforce:
         self.baseline = _variable(tf.zeros([]))
         self.updates, self.rewards = (
             _variable(tf.zeros([], tf.int64)) for _ in range(2)
+        )
+
+    def check(self, experiment: Experiment, info: DatasetInfo) -> None:
+        """Refuse settings of a run that would falsify the search in silence.
+
+        Raises:
+          UserError: says what, and which line mends it.
+        """
+        refusals.refuse(
+            experiment,
+            info,
+            alternates=self._schedule.every > 1,
+            held_out=held_out_of(experiment),
         )
 
     def variables(self) -> dict[str, tf.Variable]:
@@ -435,8 +450,9 @@ def alternating(
     Args:
       data_dir: of the data.
       split: of the images for the weights.
-      held_out: of those for the controller, such as "train[90%:]"; others than of
-        `split`, which is Experiment.train_split.
+      held_out: of those for the controller, such as "train[6shard:]" beside
+        "train[:6shard]"; no image may be one of `split`, which is
+        Experiment.train_split, nor one of Experiment.eval_split.
       batch_size: of an element: the batch of one replica.
       start: images of both splits that this input host has consumed.
       num_hosts: how many input hosts share the data.
@@ -444,12 +460,6 @@ def alternating(
       resize: see `train_data`.
       **others: of `train_data`.
     """
-    if held_out == split:
-        raise UserError(
-            f"controller.alternating.held_out = {held_out!r} is also what the weights "
-            "learn from, Experiment.train_split: take shards apart, as "
-            "'train[:8shard]' and 'train[8shard:]'"
-        )
     # All replicas of a host take an element of the same global batch.
     parts = max(1, tf.distribute.get_strategy().num_replicas_in_sync // num_hosts)
     batch, part = divmod(start // batch_size, parts)
@@ -472,3 +482,11 @@ def alternating(
         lambda element: element // parts % 2
     )
     return tf.data.Dataset.choose_from_datasets(splits, turns)
+
+
+def held_out_of(experiment: Experiment) -> str | None:
+    """Return the split of an experiment's held-out batches; None where it has none."""
+    make = experiment.train_data
+    if getattr(make, "func", make) is not alternating:
+        return None
+    return getattr(make, "keywords", {}).get("held_out")

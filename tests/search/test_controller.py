@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.errors import UserError
 from search import controller, spaces
 from search.controller import Chosen, Reinforce, Schedule
 from search.networks.layout import Layout
@@ -302,10 +301,3 @@ def test_turns_go_on_where_they_were(replicas, monkeypatch):
     for element in range(5):
         rest = splits(**given, start=10 * element)
         assert rest[: 8 - element] == whole[element:]
-
-
-def test_the_same_split_twice_is_refused():
-    with pytest.raises(UserError, match="what the weights learn from"):
-        controller.alternating(
-            data_dir="d", split="train", held_out="train", batch_size=1
-        )

@@ -28,6 +28,9 @@ class Stub:
         self.batches = tf.Variable(tf.zeros([2], tf.int64))  # last one, how many
         self.models = []
 
+    def check(self, experiment, info):
+        self.checked = experiment.train_split, info.name
+
     def variables(self):
         return {"heard": self.heard, "batches": self.batches}
 
@@ -128,6 +131,20 @@ def test_it_gets_the_means_over_the_micro_batches(asked):
         trainer.state.ema_model,
     ]
     assert trainer.state.policy.made_with[1] == 2  # .06 epochs of 400 images
+
+
+def test_it_is_asked_to_check_the_run(asked):
+    trainer, _ = asked
+    assert trainer.state.policy.checked == ("train", INFO.name)
+
+
+def test_what_it_refuses_ends_the_run():
+    class Refuses(Stub):
+        def check(self, experiment, info):
+            raise UserError("it would falsify the search")
+
+    with pytest.raises(UserError, match="it would falsify the search"):
+        trainer_of(Refuses)
 
 
 def test_hits_are_those_of_the_loop(asked):
