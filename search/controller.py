@@ -39,7 +39,6 @@ import tensorflow as tf
 
 from common import checks
 from common.checks import Rule, optional
-from input_pipeline import dataset
 from input_pipeline.dataset_info import DatasetInfo
 from models.initializers import derive_seed
 from search.networks.space import Space
@@ -435,17 +434,25 @@ def alternating(
     data_dir: str,
     split: str,
     held_out: str,
+    train_data: Callable[..., tf.data.Dataset],
     batch_size: int,
     start: int = 0,
     num_hosts: int = 1,
-    train_data: Callable[..., tf.data.Dataset] = dataset.train_dataset,
     resize: str | None = None,
     **others: Any,
 ) -> tf.data.Dataset:
     """Return batches of two splits in turns, those of the held-out one second.
 
     Element k depends on the data and `start` + k alone, as of
-    `input_pipeline.dataset.train_dataset`, whose other arguments these are.
+    `input_pipeline.dataset.train_dataset`, whose other arguments these are:
+
+        experiment.Experiment:
+          train_data = @controller.alternating
+          train_split = 'train[:6shard]'
+        controller.alternating:
+          train_data = @dataset.train_dataset
+          held_out = 'train[6shard:]'
+        controller.reinforce.alternates = True
 
     Args:
       data_dir: of the data.
@@ -453,10 +460,11 @@ def alternating(
       held_out: of those for the controller, such as "train[6shard:]" beside
         "train[:6shard]"; no image may be one of `split`, which is
         Experiment.train_split, nor one of Experiment.eval_split.
+      train_data: makes the batches of a split: @dataset.train_dataset, with the crops
+        and the augmentation that the recipe gives it.
       batch_size: of an element: the batch of one replica.
       start: images of both splits that this input host has consumed.
       num_hosts: how many input hosts share the data.
-      train_data: makes the batches of a split.
       resize: see `train_data`.
       **others: of `train_data`.
     """
