@@ -229,16 +229,21 @@ class Reinforce:
     def shares(
         self, chosen: Chosen, hits: tf.Tensor, images: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Return the objective times the score, the score, and the objective."""
+        """Return the objective times the score, the score, the objective, and 1.
+
+        All are 0 where there is no image, as of a replica's micro-batch of broken
+        records alone (on_bad_record = 'skip'): it says nothing of its network.
+        """
+        counts = tf.cast(images > 0, tf.float32)
         top1 = tf.math.divide_no_nan(hits, images)
         ratio = self._ms.of(chosen.selection) / self._objective.target_ms
-        reward = self._objective.formula(top1, ratio, tf.maximum)
-        return [reward * chosen.score, chosen.score, reward]
+        reward = counts * self._objective.formula(top1, ratio, tf.maximum)
+        return [reward * chosen.score, counts * chosen.score, reward, counts]
 
     def zeros(self) -> list[tf.Tensor]:
         """Return zeros of the shapes of `shares`."""
         matrix = tf.zeros(self._choices.shape)
-        return [matrix, matrix, tf.zeros([])]
+        return [matrix, matrix, tf.zeros([]), tf.zeros([])]
 
     def trains(self, batch: tf.Tensor) -> tf.Tensor | None:
         """Return whether a batch changes the weights: every one, or every second."""
@@ -266,7 +271,7 @@ class Reinforce:
         self, means: Sequence[tf.Tensor], batch: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Return what the variables become."""
-        learns = self._schedule.learns(batch)
+        learns = self._schedule.learns(batch) & (means[3] > 0)
         moves = learns & (batch >= self._schedule.warm_up)
         updates = self.updates + tf.cast(moves, tf.int64)
         gradient = self.gradient(means)
@@ -278,7 +283,7 @@ class Reinforce:
             "logits": tf.where(moves, self.logits + step, self.logits),
             "squares": tf.where(moves, squares, self.squares),
             "updates": updates,
-            "baseline": tf.where(learns, self._next_baseline(means[2]), self.baseline),
+            "baseline": tf.where(learns, self._next_baseline(means), self.baseline),
             "rewards": self.rewards + tf.cast(learns, tf.int64),
         }
 
@@ -288,7 +293,7 @@ class Reinforce:
         Args:
           means: of `shares`.
         """
-        of_rewards, scores, reward = means
+        of_rewards, scores, reward = _of_counted(means)
         # Of the batches before: a network's own reward would be no part of it.
         baseline = tf.where(self.rewards == 0, reward, self.baseline)
         gradient = of_rewards - baseline * scores
@@ -297,7 +302,8 @@ class Reinforce:
             gradient += self._entropy * self._choices.entropy_gradient(logits)
         return gradient
 
-    def _next_baseline(self, reward: tf.Tensor) -> tf.Tensor:
+    def _next_baseline(self, means: Sequence[tf.Tensor]) -> tf.Tensor:
+        *_, reward = _of_counted(means)
         moved = self._decay * self.baseline + (1.0 - self._decay) * reward
         return tf.where(self.rewards == 0, reward, moved)
 
@@ -314,6 +320,12 @@ class Reinforce:
             "ms": self._ms.of(network),
             "probabilities": choices.flat(choices.probabilities(logits)),
         }
+
+
+def _of_counted(means: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the means of `shares` over the micro-batches that have images."""
+    *others, counted = means
+    return [tf.math.divide_no_nan(one, counted) for one in others]
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:

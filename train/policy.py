@@ -72,7 +72,8 @@ class Policy(Protocol):
         Args:
           chosen: what `choose` has yielded.
           hits: float32[], images of this micro-batch whose class was found.
-          images: float32[], how many there were.
+          images: float32[], how many there were; 0 where all its records are broken,
+            and skipped.
         """
         ...
 

@@ -80,7 +80,8 @@ LOGITS = np.array([[0.3, -0.2, 0], [0.1, 0.5, -0.4]], np.float32)
 def test_shares_by_hand(draw):
     policy, _, _ = make()
     policy.logits.assign(LOGITS)
-    of_reward, score, reward = (one.numpy() for one in shares_of(policy, draw))
+    of_reward, score, reward, counts = (one.numpy() for one in shares_of(policy, draw))
+    assert counts == 1
     assert reward == pytest.approx(value(draw), abs=EXACT)
     expected = np.zeros((2, 3))
     expected[0, :2] = np.eye(2)[draw[0]] - softmax(LOGITS[0, :2])
@@ -121,7 +122,7 @@ def test_mean_of_the_gradients_is_that_of_the_mean(baseline):
 def test_objectives_are_those_of_the_search(objective, draw):
     """Below, at and above the target; one formula for numbers and tensors."""
     policy, _, _ = make(objective=objective)
-    *_, reward = shares_of(policy, draw)
+    *_, reward, _ = shares_of(policy, draw)
     expected = objective(100 * TOP1[draw], MS[draw])
     assert float(reward) == pytest.approx(expected, abs=EXACT)
 
@@ -150,6 +151,29 @@ def test_updates_by_hand():
         np.testing.assert_allclose(policy.logits, logits, rtol=2.0**-11, atol=1e-7)
         assert float(policy.baseline) == pytest.approx(baseline, abs=EXACT)
     assert int(policy.updates) == int(policy.rewards) == 3
+
+
+def test_a_micro_batch_without_images_says_nothing():
+    """As of broken records alone: it was a reward of 0 for the network."""
+    alone, beside, nobody = (make(Schedule(0, 4, 0.1, 1.0))[0] for _ in range(3))
+    empty = shares_of(beside, (1, 0), images=0.0)
+    assert not any(one.numpy().any() for one in empty)
+    means = {
+        alone: lambda draw: shares_of(alone, draw),
+        beside: lambda draw: [
+            (one + other) / 2
+            for one, other in zip(shares_of(beside, draw), empty, strict=True)
+        ],
+        nobody: lambda draw: empty,
+    }
+    for batch, draw in enumerate([(0, 2), (1, 0)]):
+        for policy, of in means.items():
+            policy.update([], of(draw), tf.constant(batch, tf.int64))
+    for name, variable in alone.variables().items():
+        # Halves are exact.
+        assert variable.numpy().tolist() == beside.variables()[name].numpy().tolist()
+    assert alone.logits.numpy().any()
+    assert not any(one.numpy().any() for one in nobody.variables().values())
 
 
 def test_entropy_counts():
