@@ -155,6 +155,18 @@ def test_hits_are_those_of_the_loop(asked):
     assert output.policy == {"draw": 4.0, "heard": found[1]["policy/heard"].tolist()}
 
 
+def test_rewards_count_images_whatever_their_class_weighs(plain, asked):
+    weights = dict.fromkeys(INFO.label_names[:4], 8.0)
+    trainer = trainer_of(Stub, class_weights=weights)
+    stepper(trainer)()
+    found, usual = held(trainer), asked[1][0]
+    assert found["policy/heard"].tolist() == usual["policy/heard"].tolist()
+    assert found["policy/heard"][2] == np.float32(11 / 3)
+    gradients = [name for name in found if name.startswith("optimizer/")]
+    # The weights learn otherwise.
+    assert any((found[name] != plain[0][name]).any() for name in gradients)
+
+
 def test_batches_behind_a_skipped_one(asked):
     """The number is that of the batch, not of the step."""
     trainer, _ = asked
