@@ -30,6 +30,7 @@ scores the network and changes no weight.
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -477,9 +478,11 @@ def alternating(
       batch_size: of an element: the batch of one replica.
       start: images of both splits that this input host has consumed.
       num_hosts: how many input hosts share the data.
-      resize: see `train_data`.
+      resize: of `train_data`, where it has none of its own.
       **others: of `train_data`.
     """
+    if (known := inspect.signature(train_data).parameters.get("resize")) is not None:
+        others["resize"] = resize if known.default is None else known.default
     # All replicas of a host take an element of the same global batch.
     parts = max(1, tf.distribute.get_strategy().num_replicas_in_sync // num_hosts)
     batch, part = divmod(start // batch_size, parts)
@@ -490,7 +493,6 @@ def alternating(
         data_dir=data_dir,
         batch_size=batch_size,
         num_hosts=num_hosts,
-        resize=resize,
         **others,
     )
     splits = [

@@ -325,3 +325,40 @@ def test_turns_go_on_where_they_were(replicas, monkeypatch):
     for element in range(5):
         rest = splits(**given, start=10 * element)
         assert rest[: 8 - element] == whole[element:]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "expected"),
+    [(None, "bicubic", "bicubic"), ("bilinear", "bicubic", "bilinear")],
+)
+def test_a_resize_that_the_recipe_gives_counts(own, given, expected):
+    """The trainer hands over that of the network's authors where it sees none."""
+    seen = []
+
+    def train_data(*, split, resize=None, **_):
+        seen.append((split, resize))
+        return tf.data.Dataset.range(4)
+
+    controller.alternating(
+        data_dir="d",
+        split="train",
+        held_out="held",
+        train_data=functools.partial(train_data, resize=own),
+        batch_size=2,
+        resize=given,
+    )
+    assert seen == [("train", expected), ("held", expected)]
+
+
+def test_data_of_ones_own_need_no_resize():
+    """`train_data` of a user's own may not have this setting."""
+    controller.alternating(
+        data_dir="d",
+        split="train",
+        held_out="held",
+        train_data=lambda *, data_dir, split, batch_size, num_hosts, start: (
+            tf.data.Dataset.range(4)
+        ),
+        batch_size=2,
+        resize="bicubic",
+    )
