@@ -24,7 +24,9 @@ from common.errors import UserError
 
 COMMAND = "command.json"
 SUPERNET, RANDOM, EVOLUTION, FINAL = "supernet", "random", "evolution", "final"
+TRUST = "trust"
 EXPORT = "export"
+CHECK = "check"  # a look at the configs, before anything is done
 
 
 class NasFolder:

@@ -43,11 +43,12 @@ from search.stages.folder import (
     FINAL,
     RANDOM,
     SUPERNET,
+    TRUST,
     NasFolder,
 )
 from search.stages.run_numbers import Cost
 
-FOUND, TRUST, LATENCY = "found", "trust", "latency"
+FOUND, LATENCY = "found", "latency"
 BASELINE = "baseline"
 SCORES = "scores"
 AFFORDABLE = "affordable"

@@ -60,7 +60,7 @@ def test_all_stages(run, tmp_path, commands):
     assert code == Status.OK
     # 8 random networks to see what one costs, then as many as 100 seconds pay.
     assert commands.calls == [
-        *("train.main", "search.stages.score"),
+        *("search.stages.check", "train.main", "search.stages.score"),
         *("search.blocks", "search.blocks"),
         *["train.main"] * 6,
         *("search.stages.recipe", "train.export"),
@@ -110,7 +110,7 @@ def test_it_goes_on_where_it_was_stopped(run, tmp_path, commands, module):
     code, out, _ = run()
     assert code == Status.OK
     # What was done stays so: the one command that was stopped is run once more.
-    assert len(commands.calls) == 13
+    assert len(commands.calls) == 14
     assert commands.calls[before - 1] == commands.calls[before] == module
     assert out.count("NOT TO BE TRUSTED") + out.count("in order") == 1
 
@@ -284,7 +284,7 @@ def test_evolution(run, tmp_path, commands):
         "--method=evolution", "--gin_param=nas_search.Nas.evaluations = 12"
     )
     assert code == Status.OK
-    assert commands.calls[:2] == ["search.blocks", "search.blocks"]
+    assert commands.calls[1:3] == ["search.blocks", "search.blocks"]
     assert "search.stages.score" not in commands.calls
     assert "trust: not done: evolution trains each network by itself" in out
     assert stage(tmp_path, "random")["evaluations"] == 12
@@ -367,6 +367,17 @@ def test_too_many_combinations_are_refused_first(run, commands, monkeypatch):
     code, _, err = run()
     assert (code, commands.calls) == (Status.MISTAKE, [])
     assert "combinations of choices, more than 10" in err
+
+
+def test_what_the_trainings_would_refuse_is_refused_first(run, tmp_path, commands):
+    commands.trouble["search.stages.check"] = UserError("no such data (see log)")
+    code, _, err = run()
+    assert (code, commands.calls) == (Status.MISTAKE, ["search.stages.check"])
+    assert err.splitlines()[-1] == "error: no such data (see log)"
+    assert run()[0] == Status.OK
+    assert commands.calls.count("search.stages.check") == 2
+    run("--seeds=3")
+    assert commands.calls.count("search.stages.check") == 2
 
 
 def test_evolution_can_have_it(run, tmp_path):
