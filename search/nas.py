@@ -90,10 +90,10 @@ def _run(
     from search import report
     from search.stages import early, space_table
     from search.stages.commands import Commands
-    from search.stages.folder import COMMAND, NasFolder
+    from search.stages.folder import COMMAND, opened
     from search.stages.order import SKIPPABLE, Plan, Stages
 
-    folder = NasFolder(Path(arguments.search_dir).absolute())
+    folder = opened(Path(arguments.search_dir))
     flags = {name: getattr(arguments, f"no_{name}") for name in SKIPPABLE}
     skipped = {
         name: f"left out by --no_{name}" for name, is_set in flags.items() if is_set
@@ -103,6 +103,7 @@ def _run(
     plan = Plan(settings.method, seeds, skipped, with_table)
     about = {
         **dataclasses.asdict(plan),
+        "folder": str(folder.path),
         "stages": plan.stages,
         "choices": [
             {"name": choice.name, "values": list(map(str, choice.values))}

@@ -306,6 +306,36 @@ def test_another_config_in_the_folder_is_refused(run):
     assert "another config" in err
 
 
+def test_a_folder_that_was_moved_goes_on_behind_a_link(run, tmp_path, commands):
+    """Its configs name files by its path: `costs` and the table, and so do its runs."""
+    commands.trouble["search.blocks"] = Restart("stopped")
+    old, new = tmp_path / "search", tmp_path / "a moved one"
+    assert run()[0] == Status.RESTART
+    old.rename(new)
+    before = len(commands.calls)
+    code, _, err = run(folder=new)
+    assert (code, len(commands.calls)) == (Status.MISTAKE, before)
+    line = err.splitlines()[-1]
+    assert line.startswith(f"error: {new} was begun as {old}, and its configs and runs")
+    assert f"ln -s '{new}' {old})" in line
+    old.symlink_to(new)
+    assert run(folder=new)[0] == Status.OK
+    train = commands.calls.count("train.main")
+    assert train == 1 + 6  # the supernet was not trained again
+    assert stage(tmp_path, "final")["rows"][0]["model_dir"].startswith(f"{old}/")
+    assert run()[0] == Status.OK  # by the link itself
+    assert commands.calls.count("train.main") == train
+
+
+def test_a_copy_of_a_folder_is_none_to_go_on_in(run, tmp_path, commands):
+    run()
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "search", copy)
+    code, _, err = run(folder=copy)
+    assert code == Status.MISTAKE
+    assert f"{copy} is a copy of {tmp_path / 'search'}" in err
+
+
 def test_status(run, commands):
     commands.trouble["search.blocks"] = Restart("stopped")
     run()
