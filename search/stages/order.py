@@ -189,7 +189,7 @@ class Stages:
         summary = run_numbers.summary(model_dir)
         return {
             **dataclasses.asdict(run_numbers.cost(model_dir)),
-            **{k: summary.get(k) for k in ("steps", "parameters", _SCORE)},
+            **{k: summary.get(k) for k in ("steps", "parameters")},
         }
 
     def _evolution(self) -> dict[str, Any]:
