@@ -30,6 +30,7 @@ scores the network and changes no weight.
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -39,18 +40,19 @@ import tensorflow as tf
 
 from common import checks
 from common.checks import Rule, optional
-from common.errors import UserError
-from input_pipeline import dataset
+from input_pipeline.dataset_info import DatasetInfo
 from models.initializers import derive_seed
 from search.networks.space import Space
 from search.objectives import Objective
 from search.results import Latency, is_factory
 from search.supernet import choices_of
 from search.supernets import costs as latencies
+from search.supernets import refusals
 from search.supernets.categoricals import Categoricals
 from search.supernets.costs import Costs
 from search.supernets.milliseconds import Milliseconds
 from train.distribution.replica import assign_equal
+from train.experiment import Experiment
 
 _BETA2, _EPSILON = 0.999, 1e-12  # of Adam; beta1 is 0, as in TuNAS
 # How far noise alone carries a logit in a run, in nats: the root of the sum of the
@@ -187,6 +189,19 @@ class Reinforce:
             _variable(tf.zeros([], tf.int64)) for _ in range(2)
         )
 
+    def check(self, experiment: Experiment, info: DatasetInfo) -> None:
+        """Refuse settings of a run that would falsify the search in silence.
+
+        Raises:
+          UserError: says what, and which line mends it.
+        """
+        refusals.refuse(
+            experiment,
+            info,
+            alternates=self._schedule.every > 1,
+            held_out=held_out_of(experiment),
+        )
+
     def variables(self) -> dict[str, tf.Variable]:
         """Return what a checkpoint holds, by name."""
         names = "logits", "squares", "updates", "baseline", "rewards"
@@ -215,16 +230,21 @@ class Reinforce:
     def shares(
         self, chosen: Chosen, hits: tf.Tensor, images: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Return the objective times the score, the score, and the objective."""
+        """Return the objective times the score, the score, the objective, and 1.
+
+        All are 0 where there is no image, as of a replica's micro-batch of broken
+        records alone (on_bad_record = 'skip'): it says nothing of its network.
+        """
+        counts = tf.cast(images > 0, tf.float32)
         top1 = tf.math.divide_no_nan(hits, images)
         ratio = self._ms.of(chosen.selection) / self._objective.target_ms
-        reward = self._objective.formula(top1, ratio, tf.maximum)
-        return [reward * chosen.score, chosen.score, reward]
+        reward = counts * self._objective.formula(top1, ratio, tf.maximum)
+        return [reward * chosen.score, counts * chosen.score, reward, counts]
 
     def zeros(self) -> list[tf.Tensor]:
         """Return zeros of the shapes of `shares`."""
         matrix = tf.zeros(self._choices.shape)
-        return [matrix, matrix, tf.zeros([])]
+        return [matrix, matrix, tf.zeros([]), tf.zeros([])]
 
     def trains(self, batch: tf.Tensor) -> tf.Tensor | None:
         """Return whether a batch changes the weights: every one, or every second."""
@@ -252,7 +272,7 @@ class Reinforce:
         self, means: Sequence[tf.Tensor], batch: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Return what the variables become."""
-        learns = self._schedule.learns(batch)
+        learns = self._schedule.learns(batch) & (means[3] > 0)
         moves = learns & (batch >= self._schedule.warm_up)
         updates = self.updates + tf.cast(moves, tf.int64)
         gradient = self.gradient(means)
@@ -264,7 +284,7 @@ class Reinforce:
             "logits": tf.where(moves, self.logits + step, self.logits),
             "squares": tf.where(moves, squares, self.squares),
             "updates": updates,
-            "baseline": tf.where(learns, self._next_baseline(means[2]), self.baseline),
+            "baseline": tf.where(learns, self._next_baseline(means), self.baseline),
             "rewards": self.rewards + tf.cast(learns, tf.int64),
         }
 
@@ -274,7 +294,7 @@ class Reinforce:
         Args:
           means: of `shares`.
         """
-        of_rewards, scores, reward = means
+        of_rewards, scores, reward = _of_counted(means)
         # Of the batches before: a network's own reward would be no part of it.
         baseline = tf.where(self.rewards == 0, reward, self.baseline)
         gradient = of_rewards - baseline * scores
@@ -283,7 +303,8 @@ class Reinforce:
             gradient += self._entropy * self._choices.entropy_gradient(logits)
         return gradient
 
-    def _next_baseline(self, reward: tf.Tensor) -> tf.Tensor:
+    def _next_baseline(self, means: Sequence[tf.Tensor]) -> tf.Tensor:
+        *_, reward = _of_counted(means)
         moved = self._decay * self.baseline + (1.0 - self._decay) * reward
         return tf.where(self.rewards == 0, reward, moved)
 
@@ -300,6 +321,12 @@ class Reinforce:
             "ms": self._ms.of(network),
             "probabilities": choices.flat(choices.probabilities(logits)),
         }
+
+
+def _of_counted(means: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the means of `shares` over the micro-batches that have images."""
+    *others, counted = means
+    return [tf.math.divide_no_nan(one, counted) for one in others]
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:
@@ -420,36 +447,42 @@ def alternating(
     data_dir: str,
     split: str,
     held_out: str,
+    train_data: Callable[..., tf.data.Dataset],
     batch_size: int,
     start: int = 0,
     num_hosts: int = 1,
-    train_data: Callable[..., tf.data.Dataset] = dataset.train_dataset,
     resize: str | None = None,
     **others: Any,
 ) -> tf.data.Dataset:
     """Return batches of two splits in turns, those of the held-out one second.
 
     Element k depends on the data and `start` + k alone, as of
-    `input_pipeline.dataset.train_dataset`, whose other arguments these are.
+    `input_pipeline.dataset.train_dataset`, whose other arguments these are:
+
+        experiment.Experiment:
+          train_data = @controller.alternating
+          train_split = 'train[:6shard]'
+        controller.alternating:
+          train_data = @dataset.train_dataset
+          held_out = 'train[6shard:]'
+        controller.reinforce.alternates = True
 
     Args:
       data_dir: of the data.
       split: of the images for the weights.
-      held_out: of those for the controller, such as "train[90%:]"; others than of
-        `split`, which is Experiment.train_split.
+      held_out: of those for the controller, such as "train[6shard:]" beside
+        "train[:6shard]"; no image may be one of `split`, which is
+        Experiment.train_split, nor one of Experiment.eval_split.
+      train_data: makes the batches of a split: @dataset.train_dataset, with the crops
+        and the augmentation that the recipe gives it.
       batch_size: of an element: the batch of one replica.
       start: images of both splits that this input host has consumed.
       num_hosts: how many input hosts share the data.
-      train_data: makes the batches of a split.
-      resize: see `train_data`.
+      resize: of `train_data`, where it has none of its own.
       **others: of `train_data`.
     """
-    if held_out == split:
-        raise UserError(
-            f"controller.alternating.held_out = {held_out!r} is also what the weights "
-            "learn from, Experiment.train_split: take shards apart, as "
-            "'train[:8shard]' and 'train[8shard:]'"
-        )
+    if (known := inspect.signature(train_data).parameters.get("resize")) is not None:
+        others["resize"] = resize if known.default is None else known.default
     # All replicas of a host take an element of the same global batch.
     parts = max(1, tf.distribute.get_strategy().num_replicas_in_sync // num_hosts)
     batch, part = divmod(start // batch_size, parts)
@@ -460,7 +493,6 @@ def alternating(
         data_dir=data_dir,
         batch_size=batch_size,
         num_hosts=num_hosts,
-        resize=resize,
         **others,
     )
     splits = [
@@ -472,3 +504,11 @@ def alternating(
         lambda element: element // parts % 2
     )
     return tf.data.Dataset.choose_from_datasets(splits, turns)
+
+
+def held_out_of(experiment: Experiment) -> str | None:
+    """Return the split of an experiment's held-out batches; None where it has none."""
+    make = experiment.train_data
+    if getattr(make, "func", make) is not alternating:
+        return None
+    return getattr(make, "keywords", {}).get("held_out")

@@ -181,23 +181,26 @@ def _conditions(topology: str, batch: int, dtype: str) -> Conditions:
     return Conditions(Topology.parse(topology).name, batch, dtype)
 
 
-def in_folder(source: Latency, folder: str) -> Latency:
+def in_folder(source: Latency, folder: str, *, asks_again: bool = False) -> Latency:
     """Return a source that keeps its answers in a search's folder, if that is worth it.
 
-    What arithmetic says, or a table, costs nothing to ask again.
+    What arithmetic says, or a table, costs nothing to ask again. Arguments are those of
+    `recorded`.
     """
-    worth = hasattr(source, "noted_conditions")
-    return recorded(source, folder) if worth else source  # type: ignore
+    if not hasattr(source, "noted_conditions"):
+        return source
+    return recorded(source, folder, asks_again=asks_again)  # type: ignore
 
 
-def recorded(source: Recordable, folder: str) -> Recorded:
+def recorded(source: Recordable, folder: str, *, asks_again: bool = False) -> Recorded:
     """Return a source whose answers are kept in a search's folder, see `latency_log`.
 
     Args:
       source: any but the tile model and a table, which cost nothing.
       folder: of the search; it exists.
+      asks_again: whether it is asked again for what it had no time of.
 
     Raises:
       UserError: its file cannot be read.
     """
-    return Recorded(source, folder)
+    return Recorded(source, folder, asks_again=asks_again)

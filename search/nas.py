@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, console
-from common.errors import Status, UserError
+from common.errors import Status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,26 +95,22 @@ def _run(
 ) -> Status:
     """Do all stages, and make the page."""
     from search import report
-    from search.stages import space_table
+    from search.stages import early, space_table
     from search.stages.commands import Commands
-    from search.stages.folder import COMMAND, SUPERNET, NasFolder
+    from search.stages.folder import COMMAND, opened
     from search.stages.order import SKIPPABLE, Plan, Stages
 
-    folder = NasFolder(Path(arguments.search_dir).absolute())
+    folder = opened(Path(arguments.search_dir))
     flags = {name: getattr(arguments, f"no_{name}") for name in SKIPPABLE}
     skipped = {
         name: f"left out by --no_{name}" for name, is_set in flags.items() if is_set
     }
     with_table = space_table.is_sum(settings.latency)
-    if with_table:
-        source, line = space_table.gin(folder / space_table.FILE)
-        references, text = {**references, "latency": source}, f"{text}\n{line}\n"
     seeds = arguments.seeds or settings.seeds
     plan = Plan(settings.method, seeds, skipped, with_table)
-    if plan.method == SUPERNET and folder.stage(SUPERNET) is None:
-        _refuse_without_supernet(settings)
     about = {
         **dataclasses.asdict(plan),
+        "folder": str(folder.path),
         "stages": plan.stages,
         "choices": [
             {"name": choice.name, "values": list(map(str, choice.values))}
@@ -123,33 +119,15 @@ def _run(
     }
     folder.write(folder / COMMAND, json.dumps(about, indent=1) + "\n")
     commands = Commands(settings, text, references, folder)
+    early.refuse(commands, plan.stages, arguments.stop_before)
+    if with_table:
+        commands = commands.with_latency(*space_table.gin(folder / space_table.FILE))
     Stages(settings, commands, folder, plan).run(arguments.stop_before)
     for name, why in skipped.items():
         print(f"not done: {name} ({why})")
     if not arguments.noreport:
         report.write_or_warn(folder.path)
     return Status.OK
-
-
-def _refuse_without_supernet(settings: Any) -> None:
-    """Refuse what the supernet's training would, before blocks compile for minutes.
-
-    Raises:
-      UserError: no supernet, or no controller, can have this space or objective.
-    """
-    import random
-
-    from search.objectives import Objective
-    from search.supernets import costs, counts, fields
-
-    if not isinstance(settings.objective, Objective):
-        raise UserError(
-            "nas_search.Nas.objective: a supernet's controller needs one of "
-            "search.objectives, whose formula a graph can compute; any function will "
-            "do with method = 'evolution'"
-        )
-    counts.plan(fields.Fields(settings.space), settings.space.name)
-    costs.refuse_invalid(settings.space, random.Random(0))
 
 
 def _status(folder: Path) -> Status:

@@ -16,10 +16,14 @@ A run without a policy has none of this in its program.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from input_pipeline.dataset_info import DatasetInfo
+    from train.experiment import Experiment
 
 
 class Policy(Protocol):
@@ -27,6 +31,20 @@ class Policy(Protocol):
 
     Everything is part of a step's program: static shapes, and nothing calls back.
     """
+
+    def check(self, experiment: "Experiment", info: "DatasetInfo") -> None:
+        """Refuse what would falsify the search in silence.
+
+        Under the strategy's scope, once, before anything is trained.
+
+        Args:
+          experiment: of the run.
+          info: of its data; without names of classes where nobody has seen them.
+
+        Raises:
+          UserError: says what, and how to mend it.
+        """
+        ...
 
     def variables(self) -> dict[str, tf.Variable]:
         """Return everything that a checkpoint has to hold of it, by name."""
@@ -54,7 +72,8 @@ class Policy(Protocol):
         Args:
           chosen: what `choose` has yielded.
           hits: float32[], images of this micro-batch whose class was found.
-          images: float32[], how many there were.
+          images: float32[], how many there were; 0 where all its records are broken,
+            and skipped.
         """
         ...
 

@@ -177,11 +177,13 @@ def _make_policy(
 ) -> Policy | None:
     if experiment.policy is None:
         return None
-    return experiment.policy(
+    policy = experiment.policy(
         seed=derive_seed(experiment.seed, "policy"),
         train_steps=experiment.train_steps(info),
         make_seed_generator=make_seeds,
     )
+    policy.check(experiment, info)
+    return policy
 
 
 def decayed_variables(

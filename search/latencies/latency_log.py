@@ -38,8 +38,15 @@ class Recorded:
       error: of the source.
     """
 
-    def __init__(self, source: Recordable, folder: str | Path):
+    def __init__(
+        self, source: Recordable, folder: str | Path, *, asks_again: bool = False
+    ):
         """Read what the folder knows of this source under its conditions.
+
+        Args:
+          source: that is asked for the rest.
+          folder: of the search.
+          asks_again: whether it is asked again for what it had no time of.
 
         Raises:
           UserError: the file cannot be read.
@@ -50,7 +57,7 @@ class Recorded:
         self._known = {
             row.digest: row
             for row in rows(folder, self._conditions)
-            if row.source == source.name
+            if row.source == source.name and not (asks_again and row.ms is None)
         }
 
     def __call__(self, variant: Variant) -> Estimate:

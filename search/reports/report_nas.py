@@ -12,7 +12,7 @@ from search.reports.report_data import BROKEN, SearchData
 from search.reports.report_nas_data import NasData
 from search.reports.report_page import Page
 from search.reports.report_text import number, signed
-from search.stages import stage_text
+from search.stages import stage_text, trust
 
 Row = dict[str, Any]
 _FIRST_CURVES = ("reward", "entropy", "ms", "baseline")  # of what a policy tells
@@ -170,9 +170,8 @@ def _trust(page: Page, data: SearchData, nas: NasData) -> None:
         why = (found or {}).get("not_done", "It was not looked at.")
         page.paragraph(why[0].upper() + why[1:].rstrip(".") + ".")
         return
-    page.paragraph(
-        found["verdict"] + ".", "" if (found["tau"] or 0) >= 0.4 else "warning"
-    )
+    is_trusted = found["tau"] is not None and found["tau"] >= trust.LEAST
+    page.paragraph(found["verdict"] + ".", "" if is_trusted else "warning")
     page.paragraph(
         "Each point is a random network: its top-1 with the supernet's weights, and by "
         "a short training of its own, which is itself a guess at what the whole recipe "

@@ -33,6 +33,7 @@ def run(
     *,
     what: str,
     describe: Describe = lambda: "",
+    may_say_no: bool = False,
 ) -> str:
     """Run a command to its end, again where it was killed or asks for that.
 
@@ -41,23 +42,26 @@ def run(
       log: file for what it says; it is added to.
       what: it is, for messages.
       describe: said now and then.
+      may_say_no: whether Status.NO is an answer, too: it has done what it was asked
+        for, and nothing was found.
 
     Returns:
       The last line that it printed, "" where there is none.
 
     Raises:
-      UserError: it has ended with a mistake; the log says more.
-      Restart: it was stopped again and again.
+      UserError: it has ended with a mistake, or in a way that none of ours ends; the
+        log says more.
+      Restart: it was stopped again and again, or interrupted by somebody.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     status = start = 0
     for _ in range(_TRIES):
         start = log.stat().st_size if log.exists() else 0
         status, printed = _once(arguments, log, describe)
-        if status == Status.OK:
+        if status == Status.OK or (may_say_no and status == Status.NO):
             return printed
         if status > 0 and status != Status.RESTART:
-            raise UserError(f"{what}: {_why(log, start)}")
+            raise _ended(status, what, _why(log, start))
         name = "asks for it" if status > 0 else f"was killed by signal {-status}"
         console.say(f"{what} {name}; it starts again")
     if status == Status.RESTART:
@@ -108,6 +112,16 @@ def _once(arguments: Sequence[str], log: Path, describe: Describe) -> tuple[int,
         processes.stop(process)
     lines = output.read_text(errors="replace").splitlines()
     return process.returncode, lines[-1] if lines else ""
+
+
+def _ended(status: int, what: str, why: str) -> Exception:
+    """Return what to raise of a command that is not to be started again."""
+    if status == Status.MISTAKE:
+        return UserError(f"{what}: {why}")
+    if status == Status.INTERRUPTED:  # not by our Ctrl-C, which does not reach it
+        return Restart(f"{what} was interrupted: {why}")
+    # As Python ends with 1 before a command has begun.
+    return UserError(f"{what} has ended with status {status}: {why}")
 
 
 def _watch(process: subprocess.Popen[bytes], describe: Describe) -> None:

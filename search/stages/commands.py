@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from search.nas_search import Nas
-from search.stages.folder import EXPORT, RANDOM, SUPERNET, NasFolder
+from search.stages.folder import CHECK, EXPORT, RANDOM, SUPERNET, NasFolder
+from train.settings.functions import MODULES
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
@@ -17,12 +18,15 @@ _COSTS = "costs.json"  # where the controller keeps what the source has said
 # has learnt nothing; and short trainings end where they are compared.
 _TO_THE_END = "experiment.Experiment.early_stopping_patience = None"
 # Each replica computes a network of its own, and statistics over several would be of a
-# mixture of them; on more than 8 replicas the authors' rule shares them.
+# mixture of them; on more than 8 replicas the authors' rule shares them. A supernet has
+# one resolution, and no parts by the names that a recipe has for its network's.
 _OF_SUPERNET = """\
 experiment.Experiment.build_model = @supernet.build_model
 experiment.Experiment.policy = @controller.reinforce
 experiment.Experiment.batch_norm = 'per_replica'
 experiment.Experiment.early_stopping_patience = None
+experiment.Experiment.progressive = ()
+experiment.Experiment.learning_rate_factors = {{}}
 supernet.build_model.space = {space}
 supernet.build_model.num_classes = None
 controller.reinforce.space = {space}
@@ -60,20 +64,55 @@ class Commands:
     references: Mapping[str, str]
     folder: NasFolder
 
+    def with_latency(self, source: str, line: str) -> "Commands":
+        """Return the commands of a search by another source of latencies.
+
+        Args:
+          source: as gin writes it.
+          line: that it needs in a config.
+        """
+        references = {**self.references, "latency": source}
+        text = f"{self.text}\n{line}\n"
+        return dataclasses.replace(self, text=text, references=references)
+
     def supernet_gin(self) -> str:
         """Return the config of the supernet's training, which stands behind a recipe's.
 
         The last lines win: those that the search's config gives by `supernet_params`.
-        Of `gin_params` it gets those alone that set something else, see `_others`.
+        `gin_params` are here, too, in front of what the supernet has otherwise: on the
+        command line they would win over it, and one that has no effect on a supernet,
+        as of the recipe's own network, would be refused.
         """
         imports = [
             "from search import controller",
             "from search import supernet",
-            "from train import experiment",
+            *(
+                "from {} import {}".format(*module.rsplit(".", 1))
+                for module in MODULES  # which a binding of a command line may name
+            ),
         ]
         costs = str(self.folder / _COSTS)
-        lines = [_OF_SUPERNET.format_map({**self.references, "costs": costs})]
-        return self._config(imports, [*lines, *self.settings.supernet_params])
+        own = _OF_SUPERNET.format_map({**self.references, "costs": costs})
+        settings = self.settings
+        lines = [*settings.gin_params, own, *settings.supernet_params]
+        return self._config(imports, lines)
+
+    def check(self, network: Path, digest: str, *, is_short: bool) -> list[str]:
+        """Return the command that refuses what the trainings would.
+
+        Args:
+          network: gin file of a network of the space.
+          digest: of this network.
+          is_short: whether there will be short trainings.
+        """
+        settings = self.settings
+        flags = _gin_flags(settings.gin_files, settings.gin_params)
+        more = [f"--network={network}", f"--digest={digest}"]
+        if settings.method == SUPERNET:
+            more.append(f"--supernet={self.folder.gin(CHECK)}")
+        if is_short:
+            more.append(f"--until_epoch={max(settings.short_epochs)}")
+        return ["search.stages.check", *flags, *more]
 
     def train_supernet(self) -> list[str]:
         """Return the command that trains the supernet with its controller."""
@@ -86,7 +125,7 @@ class Commands:
 
     def _supernet_flags(self) -> list[str]:
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
-        return _gin_flags(files, self._others())
+        return _gin_flags(files, [])
 
     def score(self, networks: Path, result: Path) -> list[str]:
         """Return the command that scores networks in the supernet."""
@@ -165,15 +204,6 @@ class Commands:
         target = self.folder / EXPORT
         return ["train.export", f"--model_dir={model_dir}", f"--export_dir={target}"]
 
-    def _others(self) -> list[str]:
-        """Return `gin_params` but for what the supernet's training has otherwise.
-
-        On a command line they would win over its config, and nobody would notice.
-        """
-        lines = [*_OF_SUPERNET.splitlines(), *self.settings.supernet_params]
-        own = {_setting(line) for line in lines}
-        return [one for one in self.settings.gin_params if _setting(one) not in own]
-
     def _train(self, files: Sequence[str], model_dir: Path, *more: str) -> list[str]:
         bindings = (*self.settings.gin_params, *more)
         return ["train.main", *_gin_flags(files, bindings), f"--model_dir={model_dir}"]
@@ -192,12 +222,6 @@ def _gin_flags(files: Iterable[str], bindings: Iterable[str]) -> list[str]:
         *(f"--gin_file={path}" for path in files),
         *(f"--gin_param={binding}" for binding in bindings),
     ]
-
-
-def _setting(binding: str) -> tuple[str, ...]:
-    """Return what a line of gin sets: the scope, who has the setting, its name."""
-    scope, _, name = binding.partition("=")[0].strip().rpartition("/")
-    return scope, *name.split(".")[-2:]
 
 
 def networks_text(networks: Iterable[str]) -> str:

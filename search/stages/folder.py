@@ -1,7 +1,8 @@
 """The folder of a neural architecture search: a file for each stage that is done.
 
     search.json          what is searched, as of every search
-    command.json         how it was asked for last: which stages, and which are left out
+    command.json         how it was asked for last: which stages, which are left out,
+                         and by which path
     stages/NAME.json     a stage that is done, with what came of it
     logs/NAME.log        what its commands said
     gin/                 the configs that these commands were given
@@ -16,6 +17,7 @@ A stage is done when its file is there: it is written last, and whole.
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,39 @@ from common.errors import UserError
 
 COMMAND = "command.json"
 SUPERNET, RANDOM, EVOLUTION, FINAL = "supernet", "random", "evolution", "final"
+TRUST = "trust"
 EXPORT = "export"
+CHECK = "check"  # a look at the configs, before anything is done
+
+
+def opened(path: Path) -> "NasFolder":
+    """Return a search's folder, by the path by which it was begun.
+
+    Its configs, and what the runs below it have saved, name files by that path.
+
+    Args:
+      path: of the folder; or a link to where it is now, or from there.
+
+    Raises:
+      UserError: it was moved or copied; says how it goes on.
+    """
+    folder = NasFolder(path.absolute())
+    before = Path((folder.read(folder / COMMAND) or {}).get("folder", folder.path))
+    if before == folder.path:
+        return folder
+    if not before.exists():
+        raise UserError(
+            f"{folder.path} was begun as {before}, and its configs and runs name their "
+            "files so: move it back, or leave a link there (ln -s "
+            f"{shlex.join([str(folder.path), str(before)])}), and give the command "
+            "again"
+        )
+    if not before.samefile(folder.path):
+        raise UserError(
+            f"{folder.path} is a copy of {before}, whose files its configs and runs "
+            "name: go on there, or name another folder"
+        )
+    return NasFolder(before)
 
 
 class NasFolder:

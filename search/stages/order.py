@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common import console
+from common.checks import is_number
 from common.errors import UserError
 from models.variants import Variant
 from search import latency_sources
@@ -43,11 +44,12 @@ from search.stages.folder import (
     FINAL,
     RANDOM,
     SUPERNET,
+    TRUST,
     NasFolder,
 )
 from search.stages.run_numbers import Cost
 
-FOUND, TRUST, LATENCY = "found", "trust", "latency"
+FOUND, LATENCY = "found", "latency"
 BASELINE = "baseline"
 SCORES = "scores"
 AFFORDABLE = "affordable"
@@ -166,8 +168,10 @@ class Stages:
             )
         if name == LATENCY:
             known = {row["network"] for row in found["rows"]}
-            best = self._best_at_random()
-            return found if best is None or RANDOM in known else None
+            # Without a compiler, say, there was no answer: there may be one now.
+            has_all = all(row["ms"] is not None for row in found["rows"])
+            is_there = self._best_at_random() is None or RANDOM in known
+            return found if has_all and is_there else None
         if name == EXPORT:
             best = self._best_run()
             return found if best and best["seed"] == found["seed"] else None
@@ -213,7 +217,7 @@ class Stages:
         summary = run_numbers.summary(model_dir)
         return {
             **dataclasses.asdict(run_numbers.cost(model_dir)),
-            **{k: summary.get(k) for k in ("steps", "parameters", _SCORE)},
+            **{k: summary.get(k) for k in ("steps", "parameters")},
         }
 
     def _evolution(self) -> dict[str, Any]:
@@ -223,11 +227,12 @@ class Stages:
     def _found(self) -> dict[str, Any]:
         """Name the network that was found, and write it where it can be trained."""
         if self._plan.method == EVOLUTION:
-            best = self._result(EVOLUTION)["best"]
-            if best is None:
+            searched = self._result(EVOLUTION)
+            if (best := searched["best"]) is None:
                 raise UserError(
-                    f"no network of {self._folder / EVOLUTION} has a value; see its "
-                    "results.jsonl for the reasons"
+                    f"no network of {self._folder / EVOLUTION} has a value: "
+                    f"{searched['reason']}; its results.jsonl has all reasons. Mend "
+                    "the cause, and name another folder"
                 )
             network, known = self._space.decode(best["network"]), {}
         else:
@@ -332,6 +337,7 @@ class Stages:
             self._folder.log(name),
             what=f"the search {name}",
             describe=lambda: progress.line(result_files.read(folder), evaluations),
+            may_say_no=True,  # where no network has a value, which `_searched` says
         )
 
     def _searched(self, name: str) -> dict[str, Any]:
@@ -342,6 +348,7 @@ class Stages:
             "evaluations": len(results),
             "failed": sum(result.value is None for result in results),
             "best": best and best.as_json(),
+            "reason": next(iter(progress.failures(results)), ""),
             **dataclasses.asdict(self._cost(name)),
         }
 
@@ -410,10 +417,16 @@ class Stages:
             describe=lambda: run_numbers.line(model_dir, None),
         )
         summary = run_numbers.summary(model_dir)
+        if not is_number(score := summary.get(_SCORE)):
+            raise UserError(
+                f"{model_dir / run_numbers.SUMMARY} has no {_SCORE}, though the "
+                "training has ended: remove the folder, and the same command trains "
+                "this network again"
+            )
         found = {
             "name": name,
             "seed": seed,
-            "top1": 100 * summary[_SCORE],
+            "top1": 100 * score,
             **{k: summary.get(k) for k in ("variant", "steps", "parameters")},
             "images": summary.get("eval_images"),
             "model_dir": str(model_dir),
@@ -465,11 +478,15 @@ class Stages:
         return None if found is None else restore(found["name"], found["network"])
 
     def _estimate(self, source: Any, variant: Variant) -> dict[str, Any] | None:
-        """Return a source's answer; one that cannot answer says why."""
+        """Return a source's answer; one that cannot answer says why.
+
+        Answers are kept: a later command asks for those alone that were none.
+        """
         if source is None:
             return None
         try:
-            kept = latency_sources.in_folder(source, str(self._folder.path))
+            folder = str(self._folder.path)
+            kept = latency_sources.in_folder(source, folder, asks_again=True)
             try:
                 estimate = kept(variant)
             finally:

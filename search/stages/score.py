@@ -5,9 +5,13 @@ r"""Score networks in a trained supernet: its controller's choice, and others.
 
 The evaluation is that of the run, with its averaged weights; each network is the same
 program with another selection. Batch norm takes the statistics of each batch, which
-shared weights have never been averaged for; so only whole batches are scored, since the
-black images that fill the last one up would be in its statistics. networks.json is a
-list of encodings of the space.
+shared weights have never been averaged for. So only whole batches are scored: the black
+images that fill the last one up would be in its statistics, as they are in those of the
+run's own evaluations, by which nothing goes. And the records have to be in a mixed
+order, as they are read in that of their files: so `input_pipeline.prepare` writes all
+that it writes; TFRecords of others' that are sorted by class need its --shuffle.
+
+networks.json is a list of encodings of the space.
 """
 
 import argparse

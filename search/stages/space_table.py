@@ -6,9 +6,10 @@ folder; from then on a network's time is a sum. A search that is killed goes on 
 blocks that it lacks.
 """
 
+import contextlib
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from models.variants import Variant
 from performance.segments import InferenceOptions, segments_of
 from search.latencies import latency_table
 from search.latencies.latency_table import LatencyTable
+from search.networks.layout import Network
 from search.networks.space import Space
+from search.supernets.cost_parts import Terms
 
 FILE = "table.json"
 _SEED = 0
@@ -43,23 +46,43 @@ def gin(path: Path) -> tuple[str, str]:
 def cover(space: Space, options: InferenceOptions) -> dict[str, Variant]:
     """Return a network for each different block of a space, by the block's digest.
 
-    Found by drawing networks until nothing new comes. The first network that has a new
-    block stands for all that it has anew.
+    First come networks that together have every part of every stage, however rare it
+    is; then some are drawn until nothing new comes. These alone are there where a space
+    has too many combinations to go through them, and for what the first ones have only
+    in networks that are not valid: there a block may be missed that is in one network
+    of thousands. The first network that has a new block stands for all that it has
+    anew.
     """
     found: dict[str, Variant] = {}
     looked_at: set[str] = set()
+
+    def adds(network: Network) -> bool:
+        variant = space.build(network)
+        if variant.name in looked_at:  # by its digest: small spaces repeat themselves
+            return False
+        looked_at.add(variant.name)
+        known = len(found)
+        for digest in digests(variant, options):
+            found.setdefault(digest, variant)
+        return len(found) > known
+
+    for network in _with_every_part(space):
+        adds(network)
     last = draw = 0
     rng = random.Random(_SEED)
     while draw - last < max(_LEAST_DRAWS, _PATIENCE * len(found)):
         draw += 1
-        variant = space.build(space.sample(rng))
-        if variant.name in looked_at:  # by its digest: small spaces repeat themselves
-            continue
-        looked_at.add(variant.name)
-        for digest in digests(variant, options):
-            if digest not in found:
-                found[digest], last = variant, draw
+        if adds(space.sample(rng)):
+            last = draw
     return found
+
+
+def _with_every_part(space: Space) -> Iterator[Network]:
+    """Yield valid networks that together have every part of the space's networks."""
+    with contextlib.suppress(UserError):  # too many combinations, or invalid ones
+        for network in Terms(space).examples():
+            if not space.why_not(network):
+                yield network
 
 
 def digests(variant: Variant, options: InferenceOptions) -> list[str]:

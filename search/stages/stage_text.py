@@ -61,7 +61,10 @@ def _searched(found: Found) -> list[str]:
     text = f"{found['evaluations']:,} evaluated, {found['failed']:,} failed; "
     best = found["best"]
     if best is None:
-        return [f"{text}{_cost(found)}; no network has a value"]
+        return [
+            f"{text}{_cost(found)}",
+            f"no network has a value: {found.get('reason', '')}",
+        ]
     return [
         f"{text}{_cost(found)}",
         f"best: {best['network']}: {best['top1'][0]:.2f} % ({best['sources'][0]}), "

@@ -125,7 +125,7 @@ class Terms:
         found = {
             place
             for place, choice in enumerate(self._space.choices)
-            if self._matters(choice, stage) and len(choice.values) > 1
+            if self._matters(choice, stage) and _varies(choice)
         }
         waiting = list(found)
         while waiting:
@@ -188,7 +188,7 @@ class Terms:
             for place, (choice, index) in enumerate(
                 zip(self._space.choices, network, strict=True)
             )
-            if place in places or len(choice.values) == 1
+            if place in places or not _varies(choice)
         ]
         given = [(choice, value) for choice, value in chosen if value is not None]
         try:
@@ -204,6 +204,11 @@ class Terms:
             self.number_of.setdefault(part, len(self.number_of)): count
             for part, count in found.items()
         }
+
+
+def _varies(choice: Choice) -> bool:
+    """Whether networks differ in it: one of a single value may not count in some."""
+    return len(choice.values) > 1 or bool(choice.conditions)
 
 
 def _shortened(base: Variant, stage: int) -> Variant:

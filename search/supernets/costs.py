@@ -30,7 +30,7 @@ CHECKED = 20  # networks, beside those asked for
 MOST_QUESTIONS = 5_000
 MOST_DIFFERENCE = 0.01  # of what a source says
 _SPANNED = 200  # networks in a row that have to say nothing new
-_DRAWN = 1_000  # networks that have to be valid
+_LOOKED_AT = 1_000  # networks that have to be valid
 # Below that share of a table's largest number, two of its numbers are one: what is left
 # of rounding float64 in a sum of some hundred terms.
 _EQUAL = 1e-10
@@ -142,17 +142,33 @@ def make(
 def refuse_invalid(space: Space, rng: random.Random) -> None:
     """Refuse a space with networks that are not valid: a graph cannot leave them out.
 
+    All are looked at where they are 1,000 or fewer, else 1,000 random ones. What these
+    miss `Terms` finds, if it is a block that cannot be built: it goes through all
+    combinations of every stage. It is only a constraint of the space that may be broken
+    by a network too rare to be drawn.
+
     Raises:
-      UserError: one of 1,000 random networks is not; says how many, and why.
+      UserError: one of these networks is not; says how many, and why.
     """
-    reasons = [space.why_not(draw(space, rng)) for _ in range(_DRAWN)]
+    looked_at, what = _some(space, rng)
+    reasons = [space.why_not(network) for network in looked_at]
     wrong = [reason for reason in reasons if reason]
     if wrong:
         raise UserError(
-            f"{space.name}: {len(wrong)} of {_DRAWN:,} random networks are not valid, "
+            f"{space.name}: {len(wrong):,} of {len(looked_at):,} {what} are not valid, "
             f"and the controller cannot avoid them: {wrong[0]}. Leave such values out, "
             "bind them by `when`, or leave the limit to the objective"
         )
+
+
+def _some(space: Space, rng: random.Random) -> tuple[list[Network], str]:
+    """Return networks to be looked at, and what they are: all of a small space."""
+    if space.count() > _LOOKED_AT:
+        return [draw(space, rng) for _ in range(_LOOKED_AT)], "random networks"
+    found = [network := space.first()]
+    while (network := space.following(network)) is not None:
+        found.append(network)
+    return found, "networks"
 
 
 def draw(space: Space, rng: random.Random) -> Network:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.errors import UserError
 from search import controller, spaces
 from search.controller import Chosen, Reinforce, Schedule
 from search.networks.layout import Layout
@@ -81,7 +80,8 @@ LOGITS = np.array([[0.3, -0.2, 0], [0.1, 0.5, -0.4]], np.float32)
 def test_shares_by_hand(draw):
     policy, _, _ = make()
     policy.logits.assign(LOGITS)
-    of_reward, score, reward = (one.numpy() for one in shares_of(policy, draw))
+    of_reward, score, reward, counts = (one.numpy() for one in shares_of(policy, draw))
+    assert counts == 1
     assert reward == pytest.approx(value(draw), abs=EXACT)
     expected = np.zeros((2, 3))
     expected[0, :2] = np.eye(2)[draw[0]] - softmax(LOGITS[0, :2])
@@ -122,7 +122,7 @@ def test_mean_of_the_gradients_is_that_of_the_mean(baseline):
 def test_objectives_are_those_of_the_search(objective, draw):
     """Below, at and above the target; one formula for numbers and tensors."""
     policy, _, _ = make(objective=objective)
-    *_, reward = shares_of(policy, draw)
+    *_, reward, _ = shares_of(policy, draw)
     expected = objective(100 * TOP1[draw], MS[draw])
     assert float(reward) == pytest.approx(expected, abs=EXACT)
 
@@ -151,6 +151,29 @@ def test_updates_by_hand():
         np.testing.assert_allclose(policy.logits, logits, rtol=2.0**-11, atol=1e-7)
         assert float(policy.baseline) == pytest.approx(baseline, abs=EXACT)
     assert int(policy.updates) == int(policy.rewards) == 3
+
+
+def test_a_micro_batch_without_images_says_nothing():
+    """As of broken records alone: it was a reward of 0 for the network."""
+    alone, beside, nobody = (make(Schedule(0, 4, 0.1, 1.0))[0] for _ in range(3))
+    empty = shares_of(beside, (1, 0), images=0.0)
+    assert not any(one.numpy().any() for one in empty)
+    means = {
+        alone: lambda draw: shares_of(alone, draw),
+        beside: lambda draw: [
+            (one + other) / 2
+            for one, other in zip(shares_of(beside, draw), empty, strict=True)
+        ],
+        nobody: lambda draw: empty,
+    }
+    for batch, draw in enumerate([(0, 2), (1, 0)]):
+        for policy, of in means.items():
+            policy.update([], of(draw), tf.constant(batch, tf.int64))
+    for name, variable in alone.variables().items():
+        # Halves are exact.
+        assert variable.numpy().tolist() == beside.variables()[name].numpy().tolist()
+    assert alone.logits.numpy().any()
+    assert not any(one.numpy().any() for one in nobody.variables().values())
 
 
 def test_entropy_counts():
@@ -304,8 +327,38 @@ def test_turns_go_on_where_they_were(replicas, monkeypatch):
         assert rest[: 8 - element] == whole[element:]
 
 
-def test_the_same_split_twice_is_refused():
-    with pytest.raises(UserError, match="what the weights learn from"):
-        controller.alternating(
-            data_dir="d", split="train", held_out="train", batch_size=1
-        )
+@pytest.mark.parametrize(
+    ("own", "given", "expected"),
+    [(None, "bicubic", "bicubic"), ("bilinear", "bicubic", "bilinear")],
+)
+def test_a_resize_that_the_recipe_gives_counts(own, given, expected):
+    """The trainer hands over that of the network's authors where it sees none."""
+    seen = []
+
+    def train_data(*, split, resize=None, **_):
+        seen.append((split, resize))
+        return tf.data.Dataset.range(4)
+
+    controller.alternating(
+        data_dir="d",
+        split="train",
+        held_out="held",
+        train_data=functools.partial(train_data, resize=own),
+        batch_size=2,
+        resize=given,
+    )
+    assert seen == [("train", expected), ("held", expected)]
+
+
+def test_data_of_ones_own_need_no_resize():
+    """`train_data` of a user's own may not have this setting."""
+    controller.alternating(
+        data_dir="d",
+        split="train",
+        held_out="held",
+        train_data=lambda *, data_dir, split, batch_size, num_hosts, start: (
+            tf.data.Dataset.range(4)
+        ),
+        batch_size=2,
+        resize="bicubic",
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from input_pipeline.dataset_info import load_info
 from search.supernets.selection import Selection
 from tests.support import processes
@@ -17,7 +18,33 @@ from tests.train.test_run import assert_same_variables, variables
 
 GIN_FILE = "tests/data/train/searched.gin"
 E = "experiment.Experiment"
+ALTERNATING = """
+from input_pipeline import dataset
+experiment.Experiment.train_data = @controller.alternating
+experiment.Experiment.train_split = 'train[:6shard]'
+controller.alternating.train_data = @dataset.train_dataset
+controller.alternating.held_out = 'train[6shard:]'
+controller.reinforce.alternates = True
+"""
 POLICY = ("logits", "squares", "updates", "baseline", "rewards")
+
+
+def alternating_file(folder):
+    """Write the recipe of the alternating form."""
+    path = folder / "alternating.gin"
+    path.write_text(f"{Path(GIN_FILE).read_text()}\n{ALTERNATING}")
+    return str(path)
+
+
+def test_held_out_batches_are_made_as_the_recipe_makes_its_own(digits, tmp_path):
+    """mnist_cpu.gin's digits are not mirrored; the function alone would mirror them."""
+    path = alternating_file(tmp_path)
+    made = bound(config_of(digits, gin_file=path).experiment.train_data)
+    assert bound(made["train_data"])["flip"] is False
+    lines = Path(path).read_text().replace("controller.alternating.train_data", "#")
+    Path(path).write_text(lines)
+    with pytest.raises(UserError, match=r"controller\.alternating\.train_data"):
+        config_of(digits, gin_file=path)
 
 
 def loops_of(folder):
@@ -96,15 +123,7 @@ def test_killed_runs_end_alike(digits, tmp_path, alternates):
     """Before and behind the end of the warm-up; a checkpoint every four steps."""
     gin_file, changes = GIN_FILE, {}
     if alternates:
-        path = tmp_path / "alternating.gin"
-        path.write_text(
-            f"{Path(GIN_FILE).read_text()}\n"
-            "experiment.Experiment.train_data = @controller.alternating\n"
-            "experiment.Experiment.train_split = 'train[:6shard]'\n"
-            "controller.alternating.held_out = 'train[6shard:]'\n"
-            "controller.reinforce.alternates = True\n"
-        )
-        gin_file = str(path)
+        gin_file = alternating_file(tmp_path)
     changes[f"{E}.checkpoint_every_steps"] = 2
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     options = {"gin_file": gin_file, "devices": 1}

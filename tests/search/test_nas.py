@@ -4,13 +4,16 @@ The commands that it starts are arithmetic here, see `tests.support.toy_nas`.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from common.errors import Restart, Status, UserError
 from search import nas
+from search.latencies import source_kinds
 from search.stages import children
+from search.supernets import cost_parts
 from tests.support import toy_nas
 from tests.support.commands import status
 
@@ -57,7 +60,7 @@ def test_all_stages(run, tmp_path, commands):
     assert code == Status.OK
     # 8 random networks to see what one costs, then as many as 100 seconds pay.
     assert commands.calls == [
-        *("train.main", "search.stages.score"),
+        *("search.stages.check", "train.main", "search.stages.score"),
         *("search.blocks", "search.blocks"),
         *["train.main"] * 6,
         *("search.stages.recipe", "train.export"),
@@ -100,7 +103,7 @@ def test_the_same_command_again_does_nothing(run, tmp_path, commands):
     assert len(commands.calls) == done
 
 
-@pytest.mark.parametrize("module", sorted(toy_nas._ACTS))
+@pytest.mark.parametrize("module", toy_nas.MODULES)
 def test_it_goes_on_where_it_was_stopped(run, tmp_path, commands, module):
     commands.trouble[module] = Restart("stopped")
     assert run()[0] == Status.RESTART
@@ -109,7 +112,7 @@ def test_it_goes_on_where_it_was_stopped(run, tmp_path, commands, module):
     code, out, _ = run()
     assert code == Status.OK
     # What was done stays so: the one command that was stopped is run once more.
-    assert len(commands.calls) == 13
+    assert len(commands.calls) == 14
     assert commands.calls[before - 1] == commands.calls[before] == module
     assert out.count("NOT TO BE TRUSTED") + out.count("in order") == 1
 
@@ -155,6 +158,47 @@ def test_a_stage_that_is_not_in_the_plan(run):
     assert "--stop_before=random: the stages of this search are supernet, found" in err
 
 
+def test_a_source_that_was_not_there_is_asked_again(run, tmp_path, monkeypatch):
+    """As a compiler that is installed later."""
+
+    def absent(source):
+        raise UserError("the compiler is not installed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_kinds.Function, "noted_conditions", absent)
+        code, out, _ = run()
+    assert code == Status.OK
+    assert out.count("no answer: the compiler is not installed") == 6
+    code, out, _ = run()
+    assert (code, "no answer" in out) == (Status.OK, False)
+
+
+def test_what_a_source_could_not_say_is_asked_again(
+    run, tmp_path, commands, monkeypatch
+):
+    asked = []
+
+    def slower(variant):
+        asked.append(variant.name)
+        if len(asked) in (2, 3):  # random search's best, and the recipe's own
+            raise TimeoutError("late")
+        return 1.5
+
+    monkeypatch.setattr(toy_nas, "slower", slower)
+    code, out, _ = run()
+    assert code == Status.OK
+    assert out.count("no answer: late") == 2
+    before = len(commands.calls)
+    code, out, _ = run()
+    assert (code, "no answer" in out) == (Status.OK, False)
+    # It keeps the answer that it had.
+    assert asked[3:] == asked[1:3]
+    rows = stage(tmp_path, "latency")["rows"]
+    assert [row["ms"] for row in rows if row["role"] == "exact"] == [1.5] * 3
+    run()
+    assert (len(asked), len(commands.calls)) == (5, before)
+
+
 def test_ctrl_c(run, commands):
     commands.trouble["train.main"] = KeyboardInterrupt()
     code, _, err = run()
@@ -167,6 +211,64 @@ def test_a_mistake_in_a_training_is_one_line(run, commands):
     code, _, err = run()
     assert code == Status.MISTAKE
     assert err.splitlines()[-1] == "error: the training: no data (see log)"
+
+
+def test_random_networks_that_fail_are_left_out_and_said(run, tmp_path, commands):
+    commands.failing = {1: "diverged: in step 9", 6: "does not fit in memory"}
+    code, out, _ = run()
+    assert code == Status.OK
+    trust, scores = stage(tmp_path, "trust"), stage(tmp_path, "scores")
+    lost = [list(scores["networks"])[number] for number in (1, 6)]
+    assert trust["missing"] == 2
+    assert [row["network"] for row in trust["rows"]] == [
+        one for one in scores["networks"] if one not in lost
+    ]
+    assert trust["networks"] == 6
+    assert "2 more have failed" in out
+    assert "13 evaluated, 2 failed" in out  # what failed cost nothing
+
+
+@pytest.mark.parametrize("summary", [None, "{", '{"ema_top1": null}'])
+def test_a_final_training_without_a_score_is_said(run, tmp_path, commands, summary):
+    """As where somebody has removed its summary: in one line, and mended by it."""
+    usual = commands.run
+    folder = tmp_path / "search" / "final" / "random-seed-0"
+
+    def without(arguments, *rest, **more):
+        printed = usual(arguments, *rest, **more)
+        if f"--model_dir={folder}" in arguments:
+            (folder / "summary.json").unlink()
+            if summary is not None:
+                (folder / "summary.json").write_text(summary)
+        return printed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(children, "run", without)
+        code, _, err = run()
+    assert code == Status.MISTAKE
+    assert err.splitlines()[-1].startswith(f"error: {folder}/summary.json has no ema_")
+    assert "Traceback" not in err
+    shutil.rmtree(folder)
+    assert run()[0] == Status.OK
+
+
+def test_random_search_that_finds_nothing_is_no_mistake(run, tmp_path, commands):
+    """As search.blocks ends with 1 then: what the supernet has found is still there."""
+    commands.failing[None] = "diverged: in step 9"
+    code, out, _ = run()
+    assert code == Status.OK
+    assert "8 evaluated, 8 failed" in out
+    assert "no network has a value: diverged: in step 9" in out
+    assert "NOT KNOWN whether the supernet's ranking is worth anything" in out
+    assert set(stage(tmp_path, "final")["means"]) == {"found", "baseline"}
+
+
+def test_evolution_that_finds_nothing(run, commands):
+    commands.failing[None] = "diverged: in step 9"
+    code, _, err = run("--method=evolution")
+    assert code == Status.MISTAKE
+    assert "has a value: diverged: in step 9" in err.splitlines()[-1]
+    assert "name another folder" in err.splitlines()[-1]
 
 
 def test_what_is_left_out_is_said(run, tmp_path, commands):
@@ -206,7 +308,7 @@ def test_evolution(run, tmp_path, commands):
         "--method=evolution", "--gin_param=nas_search.Nas.evaluations = 12"
     )
     assert code == Status.OK
-    assert commands.calls[:2] == ["search.blocks", "search.blocks"]
+    assert commands.calls[1:3] == ["search.blocks", "search.blocks"]
     assert "search.stages.score" not in commands.calls
     assert "trust: not done: evolution trains each network by itself" in out
     assert stage(tmp_path, "random")["evaluations"] == 12
@@ -226,6 +328,36 @@ def test_another_config_in_the_folder_is_refused(run):
     code, _, err = run("--gin_param=nas_search.Nas.seed = 1")
     assert code == Status.MISTAKE
     assert "another config" in err
+
+
+def test_a_folder_that_was_moved_goes_on_behind_a_link(run, tmp_path, commands):
+    """Its configs name files by its path: `costs` and the table, and so do its runs."""
+    commands.trouble["search.blocks"] = Restart("stopped")
+    old, new = tmp_path / "search", tmp_path / "a moved one"
+    assert run()[0] == Status.RESTART
+    old.rename(new)
+    before = len(commands.calls)
+    code, _, err = run(folder=new)
+    assert (code, len(commands.calls)) == (Status.MISTAKE, before)
+    line = err.splitlines()[-1]
+    assert line.startswith(f"error: {new} was begun as {old}, and its configs and runs")
+    assert f"ln -s '{new}' {old})" in line
+    old.symlink_to(new)
+    assert run(folder=new)[0] == Status.OK
+    train = commands.calls.count("train.main")
+    assert train == 1 + 6  # the supernet was not trained again
+    assert stage(tmp_path, "final")["rows"][0]["model_dir"].startswith(f"{old}/")
+    assert run()[0] == Status.OK  # by the link itself
+    assert commands.calls.count("train.main") == train
+
+
+def test_a_copy_of_a_folder_is_none_to_go_on_in(run, tmp_path, commands):
+    run()
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "search", copy)
+    code, _, err = run(folder=copy)
+    assert code == Status.MISTAKE
+    assert f"{copy} is a copy of {tmp_path / 'search'}" in err
 
 
 def test_status(run, commands):
@@ -273,7 +405,7 @@ def test_mistakes_are_one_line(run, binding, words):
     [
         ("objective = @toy_nas.worth", "needs one of search.objectives"),
         ("space = @toy_nas.space_of_sizes()", "cannot hold networks that differ"),
-        ("space = @toy_nas.space_with_invalid()", "random networks are not valid"),
+        ("space = @toy_nas.space_with_invalid()", "1 of 2 networks are not valid"),
     ],
 )
 def test_what_no_supernet_can_have_is_refused_first(
@@ -282,6 +414,24 @@ def test_what_no_supernet_can_have_is_refused_first(
     code, _, err = run(with_line(tmp_path, binding))
     assert (code, commands.calls) == (Status.MISTAKE, [])
     assert words in err
+
+
+def test_too_many_combinations_are_refused_first(run, commands, monkeypatch):
+    monkeypatch.setattr(cost_parts, "MOST_COMBINATIONS", 10)
+    code, _, err = run()
+    assert (code, commands.calls) == (Status.MISTAKE, [])
+    assert "combinations of choices, more than 10" in err
+
+
+def test_what_the_trainings_would_refuse_is_refused_first(run, tmp_path, commands):
+    commands.trouble["search.stages.check"] = UserError("no such data (see log)")
+    code, _, err = run()
+    assert (code, commands.calls) == (Status.MISTAKE, ["search.stages.check"])
+    assert err.splitlines()[-1] == "error: no such data (see log)"
+    assert run()[0] == Status.OK
+    assert commands.calls.count("search.stages.check") == 2
+    run("--seeds=3")
+    assert commands.calls.count("search.stages.check") == 2
 
 
 def test_evolution_can_have_it(run, tmp_path):

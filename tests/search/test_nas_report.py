@@ -1,5 +1,6 @@
 """The report of a neural architecture search: its numbers, and what is missing."""
 
+import html
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from common.errors import Status
 from search import nas, report
 from search.reports import report_page
-from search.stages import children
+from search.stages import children, trust
 from tests.search.test_report import Elements, charts, rows_in
 from tests.support import toy_nas
 from tests.support.commands import status
@@ -78,6 +79,24 @@ def test_what_it_says(folder, page):
     assert "Variant(" in text
     assert "NOT YET" not in text
     assert report_page.is_ours(page)
+
+
+@pytest.mark.parametrize("off", [-0.01, 0, 0.01])
+def test_a_ranking_is_marked_as_its_verdict_says(tmp_path, folder, off, monkeypatch):
+    """By one number, whatever it is."""
+    monkeypatch.setattr(trust, "LEAST", 0.7)
+    for name in ("command.json", "search.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "stages").mkdir()
+    found = trust.Trust(trust.LEAST + off, 0.1, 8)
+    written = json.dumps(found.as_json() | {"rows": [], "missing": 0})
+    (tmp_path / "stages" / "trust.json").write_text(written)
+    page = report.write(tmp_path).read_text()
+    kind = "" if found.is_trusted else ' class="warning"'
+    assert found.is_trusted == (off >= 0)
+    assert f"<p{kind}>Kendall's tau {0.7 + off:.2f} over 8 random networks" in (
+        html.unescape(page)
+    )
 
 
 def test_what_was_left_out_is_said(tmp_path, folder):

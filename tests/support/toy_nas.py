@@ -112,13 +112,16 @@ class Commands:
     Attributes:
       calls: modules that were run, in order.
       trouble: by module, what is raised once instead of running it.
+      failing: why networks cannot be trained, by the number of the evaluation; that of
+        None is why no other can.
     """
 
     def __init__(self):
         self.calls: list[str] = []
         self.trouble: dict[str, BaseException] = {}
+        self.failing: dict[int | None, str] = {}
 
-    def run(self, arguments, log, *, what, describe=lambda: ""):
+    def run(self, arguments, log, *, what, describe=lambda: "", may_say_no=False):
         """Stand in for `children.run`."""
         module, *flags = arguments
         self.calls.append(module)
@@ -129,6 +132,11 @@ class Commands:
         if (trouble := self.trouble.pop(module, None)) is not None:
             raise trouble
         describe()
+        if module == "search.blocks":
+            found = _search(given, self.failing)
+            if not (found or may_say_no):
+                raise UserError(f"{what} has ended with status 1")
+            return ""
         return _ACTS[module](given) or ""
 
 
@@ -167,9 +175,10 @@ def write_metrics(folder: Path, seconds: float, *, policy: bool = True) -> None:
     (folder / "metrics.jsonl").write_text("".join(lines))
 
 
-def _search(given):
-    """Evaluate random networks, as `search.blocks` would."""
+def _search(given, failing):
+    """Evaluate random networks, as `search.blocks` would; whether one has a value."""
     folder, count = Path(given["search_dir"][0]), int(given["evaluations"][0])
+    folder.mkdir(parents=True, exist_ok=True)
     toy = space()
     draws = WithinTime(latency=_estimate, objective=_objective)
     results = []
@@ -177,24 +186,29 @@ def _search(given):
         encoding = toy.encode(network)
         ms = milliseconds(toy.build(network))
         reached = top1(encoding, 7)
+        reason = failing.get(number, failing.get(None, ""))
         results.append(
             Result(
                 number=number,
                 network=encoding,
                 digest=toy.digest(network),
-                value=reached / 100,
-                top1=(reached,),
+                value=None if reason else reached / 100,
+                top1=() if reason else (reached,),
                 ms=ms,
                 sources=("trained, 0.06 epochs", "toy ms"),
+                reason=reason,
                 seconds=20.0,
                 worker="toy",
             )
         )
+        if reason:
+            continue
         write_metrics(
             folder / "trials" / toy.digest(network) / "run", SHORT_SECONDS, policy=False
         )
     lines = [json.dumps(one.as_json()) + "\n" for one in results]
     (folder / "results.jsonl").write_text("".join(lines))
+    return any(one.value is not None for one in results)
 
 
 def _estimate(variant):
@@ -235,12 +249,13 @@ def _export(given):
 
 
 _ACTS = {
+    "search.stages.check": lambda given: None,
     "train.main": _train,
-    "search.blocks": _search,
     "search.stages.score": _score,
     "search.stages.recipe": _recipe,
     "train.export": _export,
 }
+MODULES = sorted((*_ACTS, "search.blocks"))  # that are run
 
 
 def mistake(text: str) -> UserError:

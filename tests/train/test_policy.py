@@ -28,6 +28,9 @@ class Stub:
         self.batches = tf.Variable(tf.zeros([2], tf.int64))  # last one, how many
         self.models = []
 
+    def check(self, experiment, info):
+        self.checked = experiment.train_split, info.name
+
     def variables(self):
         return {"heard": self.heard, "batches": self.batches}
 
@@ -130,12 +133,38 @@ def test_it_gets_the_means_over_the_micro_batches(asked):
     assert trainer.state.policy.made_with[1] == 2  # .06 epochs of 400 images
 
 
+def test_it_is_asked_to_check_the_run(asked):
+    trainer, _ = asked
+    assert trainer.state.policy.checked == ("train", INFO.name)
+
+
+def test_what_it_refuses_ends_the_run():
+    class Refuses(Stub):
+        def check(self, experiment, info):
+            raise UserError("it would falsify the search")
+
+    with pytest.raises(UserError, match="it would falsify the search"):
+        trainer_of(Refuses)
+
+
 def test_hits_are_those_of_the_loop(asked):
     trainer, found = asked
     output = trainer.end_loop()
     hits = sum(3 * variables["policy/heard"][1] for variables in found)
     assert output.top1 * output.images == pytest.approx(float(hits))
     assert output.policy == {"draw": 4.0, "heard": found[1]["policy/heard"].tolist()}
+
+
+def test_rewards_count_images_whatever_their_class_weighs(plain, asked):
+    weights = dict.fromkeys(INFO.label_names[:4], 8.0)
+    trainer = trainer_of(Stub, class_weights=weights)
+    stepper(trainer)()
+    found, usual = held(trainer), asked[1][0]
+    assert found["policy/heard"].tolist() == usual["policy/heard"].tolist()
+    assert found["policy/heard"][2] == np.float32(11 / 3)
+    gradients = [name for name in found if name.startswith("optimizer/")]
+    # The weights learn otherwise.
+    assert any((found[name] != plain[0][name]).any() for name in gradients)
 
 
 def test_batches_behind_a_skipped_one(asked):

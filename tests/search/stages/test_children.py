@@ -28,7 +28,9 @@ def command(tmp_path, monkeypatch):
 
     def make(code):
         (tmp_path / "toy_command.py").write_text(PROGRAM + code)
-        return lambda: children.run(["toy_command", "--x"], log, what="the toy")
+        return lambda **more: children.run(
+            ["toy_command", "--x"], log, what="the toy", **more
+        )
 
     return make
 
@@ -69,6 +71,23 @@ def test_a_command_that_is_stopped_every_time(command):
 def test_a_mistake_is_no_reason_to_start_again(command, tmp_path):
     run = command("print('error: no data', file=sys.stderr); sys.exit(2)")
     with pytest.raises(UserError, match=r"^the toy: no data \(see "):
+        run()
+    assert tries(tmp_path) == 1
+
+
+def test_no_is_an_answer_of_who_was_asked(command, tmp_path):
+    """As of search.blocks, where no network has a value."""
+    run = command("print('none'); print('said last', file=sys.stderr); sys.exit(1)")
+    assert run(may_say_no=True) == "none"
+    # Of any other command it is none of ours, and no mistake of the user's.
+    with pytest.raises(UserError, match="the toy has ended with status 1: said last"):
+        run()
+    assert tries(tmp_path) == 2
+
+
+def test_a_command_that_somebody_has_interrupted(command, tmp_path):
+    run = command("print('stopped', file=sys.stderr); sys.exit(130)")
+    with pytest.raises(Restart, match=r"the toy was interrupted: stopped \(see "):
         run()
     assert tries(tmp_path) == 1
 

@@ -108,23 +108,55 @@ def test_early_stopping_ends_final_trainings_alone(commands, digits, tmp_path):
     assert train_config.parse([str(recipe)], [data]).early_stopping_patience == 1
 
 
-def test_what_the_supernet_has_otherwise_wins_over_bindings_for_all(commands):
-    """On a command line they would win: the supernet would have 2 epochs, not 7."""
+def test_bindings_for_all_trainings_reach_the_supernet(commands, digits, tmp_path):
+    """But for what it has otherwise; one that has no effect there is no mistake."""
+    from train import config as train_config
+
     given = (
-        *("experiment.Experiment.epochs = 2", "Experiment.build_model = @other"),
-        *("other/experiment.Experiment.epochs = 3", "schedule.cosine.epochs = 4"),
+        *("experiment.Experiment.epochs = 2", "experiment.Experiment.seed = 5"),
+        # Of the recipe's own network, and of what the recipe does not even use.
+        "efficientnet_x.build_model.survival_prob = 0.9",
+        "randaugment.rand_augment.magnitude = 5",
+        "experiment.Experiment.build_model = @efficientnet_x.build_model",
+        f"experiment.Experiment.data_dir = {str(digits)!r}",
     )
     settings = dataclasses.replace(commands.settings, gin_params=given)
     commands = dataclasses.replace(commands, settings=settings)
-    kept = [f"--gin_param={one}" for one in given[2:]]
+    path = tmp_path / "gin" / "supernet.gin"
+    commands.folder.write(path, commands.supernet_gin())
     for arguments in (
         commands.train_supernet(),
         commands.score(Path("networks"), Path("result")),
     ):
-        assert [a for a in arguments if a.startswith("--gin_param")] == kept
+        assert not any(a.startswith("--gin_param") for a in arguments)
+        files = [a.partition("=")[2] for a in arguments if a.startswith("--gin_file")]
+        experiment = train_config.parse(files, [])
+        assert (experiment.seed, experiment.epochs) == (5, 7)
+        assert bound(experiment.build_model)["space"].name == "toy"
     # All others are trained by all of them.
     final = [a for a in commands.train("found", 1, "runs/x") if "_param" in a]
-    assert final[:4] == [f"--gin_param={one}" for one in given]
+    assert final[:-1] == [f"--gin_param={one}" for one in given]
+
+
+def test_a_supernet_has_neither_stages_of_a_run_nor_factors_of_parts(
+    commands, digits, tmp_path
+):
+    from train import config as train_config
+
+    recipe = tmp_path / "recipe.gin"
+    recipe.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from train import experiment\n"
+        "include 'tests/data/train/tiny.gin'\n"
+        "experiment.Experiment.progressive = [{'until_epoch': .02, 'resolution': 16}]\n"
+        "experiment.Experiment.learning_rate_factors = {'stem': 0.1}\n"
+    )
+    path = tmp_path / "supernet.gin"
+    path.write_text(commands.supernet_gin())
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    experiment = train_config.parse([str(recipe), str(path)], [data])
+    assert tuple(experiment.progressive) == ()
+    assert experiment.learning_rate_factors == {}
 
 
 def test_a_final_training(commands, tmp_path):

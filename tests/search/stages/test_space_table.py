@@ -1,13 +1,16 @@
 """The blocks of a space, each compiled once, by a compiler that is arithmetic."""
 
+import dataclasses
+
 import pytest
 
 from common.errors import UserError
 from performance.segments import InferenceOptions, segments_of
-from search import latency_sources
+from search import latency_sources, spaces
 from search.latencies import latency_table
 from search.latencies.latency_table import SUM, BlockRow, Conditions
 from search.stages import space_table
+from search.supernets import cost_parts
 from tests.support import toy_nas
 
 OPTIONS = InferenceOptions(batch=64, dtype="bfloat16")
@@ -49,6 +52,56 @@ class Compiler:
 
 def test_all_blocks_of_a_space_are_covered():
     assert len(space_table.cover(toy_nas.space(), OPTIONS)) == BLOCKS
+
+
+def rare_space():
+    """One network of 10,000 has a fused block: in stage 5, where all others have 10.
+
+    The expansion of each stage counts only with the last value of the one before.
+    """
+    second = dataclasses.replace(toy_nas.variant().stages[1], fused=False)
+    stages = tuple(
+        dataclasses.replace(second, output_filters=8 * number) for number in range(1, 6)
+    )
+    tenths = {"expand_ratio": list(range(1, 11))}
+    when = {
+        **{f"{n + 1}.expand_ratio": {f"{n}.expand_ratio": [10]} for n in (1, 2, 3)},
+        "5.fused": {"4.expand_ratio": [10]},
+    }
+    return spaces.blocks(
+        dataclasses.replace(toy_nas.variant(), stages=stages),
+        {**dict.fromkeys(range(1, 5), tenths), 5: {"fused": [True]}},
+        when=when,
+    )
+
+
+def test_a_rare_block_is_not_missed():
+    """500 draws would find it once in 20 tries."""
+    found = space_table.cover(rare_space(), OPTIONS)
+    # The head, ten stems, ten blocks in each of four stages, and two in the last.
+    assert len(found) == 1 + 10 + 4 * 10 + 2
+
+
+def test_a_space_that_is_too_large_is_drawn_from(monkeypatch):
+    monkeypatch.setattr(cost_parts, "MOST_COMBINATIONS", 10)
+    assert len(space_table.cover(toy_nas.space(), OPTIONS)) == BLOCKS
+
+
+@dataclasses.dataclass(frozen=True)
+class NotBoth:
+    """A constraint: no large kernel beside a large expansion in stage 1."""
+
+    def __call__(self, variant):
+        first = variant.stages[0]
+        both = first.kernel_size == 5 and first.expand_ratio == 4
+        return "a large kernel and a large expansion" * both
+
+
+def test_networks_that_are_not_valid_are_passed_over():
+    space = toy_nas.space()
+    limited = dataclasses.replace(space, constraints=(NotBoth(),))
+    # The block of both, and the stem in front of it.
+    assert len(space_table.cover(limited, OPTIONS)) == BLOCKS - 2
 
 
 def test_a_network_s_time_is_the_sum(tmp_path):

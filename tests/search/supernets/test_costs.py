@@ -1,5 +1,6 @@
 """Tables of latencies against the source that they come from."""
 
+import dataclasses
 import json
 import random
 from fractions import Fraction
@@ -143,6 +144,22 @@ def test_a_mixture_is_the_mean(found):
     assert float(ms.of(tf.constant(vector))) == pytest.approx(mean, rel=16 * 2.0**-24)
 
 
+def test_a_choice_of_one_value_may_not_count():
+    """The second stage is not fused where the first has large kernels, else it is."""
+    space = spaces.blocks(
+        "efficientnet-x-b0",
+        {1: {"kernel_size": [3, 5]}, 2: {"fused": [False], "expand_ratio": [3, 6]}},
+        when={"2.fused": {"1.kernel_size": [5]}},
+    )
+    source = Blocks()
+    found = costs.make(space, source)
+    for network in ((i, 0, j) for i in range(2) for j in range(2)):
+        fused = [one.fused for one in scaling.block_specs(space.build(network))]
+        assert fused[1] == (network[0] == 0)
+        expected = source(space.build(network)).ms
+        assert found.ms(network) == pytest.approx(expected, rel=1e-12)
+
+
 def test_macs_are_additive():
     """A source that nobody made for this: multiply-accumulates of whole networks."""
 
@@ -178,8 +195,40 @@ def test_networks_that_are_not_valid_are_refused():
         {2: {"num_repeat": [1, 2, 3]}},
         constraints=[spaces.Limits(blocks=16)],
     )
-    with pytest.raises(UserError, match=r"random networks are not valid.*17 blocks"):
+    with pytest.raises(UserError, match=r"1 of 3 networks are not valid.*17 blocks"):
         costs.make(limited, Blocks())
+
+
+def rare(first):
+    """A network of 10,000 has a block more, of 38 x `first` that there are."""
+    tenths = {"expand_ratio": list(range(1, 11))}
+    when: dict[str, dict[str, list]] = {
+        f"{n + 1}.expand_ratio": {f"{n}.expand_ratio": [10]} for n in (2, 3, 4)
+    }
+    return spaces.blocks(
+        "efficientnet-x-b0",
+        {
+            1: {"kernel_size": first},
+            **dict.fromkeys(range(2, 6), tenths),
+            6: {"num_repeat_change": [1]},
+        },
+        when=when | {"6.num_repeat_change": {"5.expand_ratio": [10]}},
+        constraints=[spaces.Limits(blocks=16)],
+    )
+
+
+def test_a_rare_network_that_is_not_valid_is_refused():
+    """Where all can be looked at; of a larger space the docstring says it."""
+    small = rare([3, 5])
+    assert small.count() == 2 * 37
+    with pytest.raises(UserError, match=r"2 of 74 networks are not valid.*17 blocks"):
+        costs.refuse_invalid(small, random.Random(0))
+    large = rare(list(range(1, 100, 2)))
+    assert large.count() > 1000
+    costs.refuse_invalid(large, random.Random(0))  # none was drawn
+    invalid = dataclasses.replace(large, constraints=(spaces.Limits(blocks=15),))
+    with pytest.raises(UserError, match="1,000 of 1,000 random networks are not valid"):
+        costs.refuse_invalid(invalid, random.Random(0))
 
 
 def test_a_source_without_an_answer_is_refused():

@@ -13,7 +13,7 @@ import tensorflow as tf
 from common.errors import UserError
 from input_pipeline import batch_lookup
 from input_pipeline.dataset_info import DatasetInfo, load_info
-from tests.support.runs import experiment_of, run_tiny
+from tests.support.runs import TINY, experiment_of, run_tiny
 from tests.train.test_run import variables
 from train.checkpoints import bundle, directory, manager
 from train.datasets import data_setting
@@ -60,9 +60,21 @@ def poisoned(digits, tmp_path_factory):
     return folder, dataclasses.replace(chosen, file=str(path))
 
 
-def poisoned_run(data, model_dir, **changes):
+def poisoned_run(data, model_dir, *, gin_file=POISON, **changes):
     settings = {f"experiment.Experiment.{name}": v for name, v in changes.items()}
-    return run_tiny(data, model_dir, gin_file=POISON, **settings)
+    return run_tiny(data, model_dir, gin_file=gin_file, **settings)
+
+
+def with_policy(gin_file, folder):
+    """Write a config with a policy that counts the batches that it has heard of."""
+    path = folder / f"policy-{Path(gin_file).name}"
+    path.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from tests.train import test_policy\nfrom train import experiment\n"
+        f"include '{gin_file}'\n"
+        "experiment.Experiment.policy = @test_policy.Stub\n"
+    )
+    return str(path)
 
 
 @pytest.mark.long
@@ -85,9 +97,15 @@ def test_stops_and_keeps_the_records(poisoned, tmp_path):
 
 
 @pytest.mark.long
-def test_rolls_back_and_passes_over_the_batch(digits, poisoned, tmp_path):
+@pytest.mark.parametrize("has_policy", [False, True])
+def test_rolls_back_and_passes_over_the_batch(digits, poisoned, tmp_path, has_policy):
     """It ends where a run ends that knew of the batch at step 4."""
-    summary = poisoned_run(poisoned[0], tmp_path / "run", non_finite="roll_back")
+    files = [POISON, TINY]
+    if has_policy:
+        files = [with_policy(path, tmp_path) for path in files]
+    summary = poisoned_run(
+        poisoned[0], tmp_path / "run", gin_file=files[0], non_finite="roll_back"
+    )
     assert (summary["steps"], summary["roll_backs"]) == (12, 1)
     assert summary["skipped_batches"] == 2  # 4 and 5, from step 4 on
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -101,8 +119,11 @@ def test_rolls_back_and_passes_over_the_batch(digits, poisoned, tmp_path):
     knowing = tmp_path / "knowing"
     with manager.Checkpoints(held, str(knowing), keep=5) as checkpoints:
         checkpoints.save()
-    run_tiny(digits, knowing)
+    run_tiny(digits, knowing, gin_file=files[1])
     one, other = variables(tmp_path / "run"), variables(knowing)
+    assert ("policy/batches" in one) == has_policy
+    if has_policy:  # the last one, and how many: not those that were rolled back
+        assert one["policy/batches"].tolist() == [13, 12]
     for name in one.keys() - {"roll_backs"}:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
