@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from common import console
-from common.checks import is_number
 from common.errors import UserError
 from models.variants import Variant
 from search import latency_sources
@@ -417,7 +416,7 @@ class Stages:
             describe=lambda: run_numbers.line(model_dir, None),
         )
         summary = run_numbers.summary(model_dir)
-        if not is_number(score := summary.get(_SCORE)):
+        if not isinstance(score := summary.get(_SCORE), int | float):
             raise UserError(
                 f"{model_dir / run_numbers.SUMMARY} has no {_SCORE}, though the "
                 "training has ended: remove the folder, and the same command trains "

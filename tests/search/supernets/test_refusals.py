@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -54,7 +55,7 @@ def test_what_may_be(recipe):
     checked(recipe, held_out=LAST, alternates=True, train_split=FIRST)
     checked(recipe, held_out=FIRST, alternates=True, train_split=LAST)
     # Who trains alone needs no split to score.
-    alone = {"eval_split": "none", "train_split": FIRST}
+    alone: dict[str, Any] = {"eval_split": "none", "train_split": FIRST}
     checked(recipe, held_out=LAST, alternates=True, **alone)
 
 
@@ -87,7 +88,10 @@ def test_held_out_images_that_the_weights_learn(recipe, train, held_out, common)
 def test_held_out_images_that_are_scored(recipe):
     with pytest.raises(UserError, match="validation-00001-of-00002, also what is scor"):
         checked(recipe, held_out="validation[1shard:]", alternates=True)
-    spare = {"train_split": "train[:4shard]", "eval_split": "train[5shard:6shard]"}
+    spare: dict[str, Any] = {
+        "train_split": "train[:4shard]",
+        "eval_split": "train[5shard:6shard]",
+    }
     checked(recipe, held_out=LAST, alternates=True, **spare)
 
 
