@@ -10,6 +10,10 @@ they are, the SavedModel is compared with the evaluation on them, else on photos
 are taken. An older export at --export_dir is replaced
 as long as it is what was written there; anything else is refused.
 
+--statistics_images counts batch norm's statistics anew, by the averaged weights and on
+so many training images, and says what that changes. Those that stand beside the
+averaged weights are averages, too, of weights that were others at each step.
+
 --format adds files for other runtimes to the SavedModel, which is always written: they
 take pixels. Each is scored in its own runtime, on the evaluation split or the photos,
 and a table says what it loses, its size and its time; a form that is not the same
@@ -19,6 +23,7 @@ network, or that loses more than --max_loss, is refused, and nothing is written.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +33,9 @@ from common.errors import UserError
 from train.exports.formats import forms
 from train.settings import flags
 from train.weights import flags as weights_flags
+
+# Weights alone have no checkpoints, no training images and no config.
+_OF_A_RUN = ("best", "statistics_images", "gin_file", "gin_param")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         "--fold_batch_norm",
         action="store_true",
         help="let the convolutions do batch norm's work",
+    )
+    parser.add_argument(
+        "--statistics_images",
+        type=cli.positive,
+        metavar="N",
+        help="count batch norm's statistics anew, of N images of the training split as "
+        "training sees them; thousands (as the run has averaged them)",
     )
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(
@@ -89,7 +104,8 @@ def _add_forms(parser: argparse.ArgumentParser) -> None:
         type=cli.positive,
         default=default.score_images,
         metavar="N",
-        help="images of the evaluation split to score every form on (%(default)s)",
+        help="images of the evaluation split to score every form on, and batch norm's "
+        "new statistics (%(default)s)",
     )
     parser.add_argument(
         "--max_loss",
@@ -110,22 +126,12 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.model_dir = arguments.model_dir.rstrip("/")
         if not arguments.model_dir:
             raise UserError("--model_dir is /; name the folder of a run")
-    elif arguments.best or arguments.gin_file or arguments.gin_param:
-        raise UserError("--best, --gin_file and --gin_param go with --model_dir")
+    elif any(getattr(arguments, name) for name in _OF_A_RUN):
+        *first, last = (f"--{name}" for name in _OF_A_RUN)
+        raise UserError(f"{', '.join(first)} and {last} go with --model_dir")
     export_dir = arguments.export_dir.rstrip("/") or "/"
     export_target.refuse(export_dir, {export_target.RUN: arguments.model_dir})
-    wanted = forms.Wanted(
-        arguments.format,
-        arguments.calibration_images,
-        arguments.score_images,
-        arguments.max_loss,
-    )
-    default = forms.Wanted()
-    if wanted != default and wanted.forms == default.forms:
-        raise UserError(
-            "--calibration_images, --score_images and --max_loss are of other forms "
-            "than the SavedModel: name some by --format=litert,onnx, or leave them out"
-        )
+    wanted = _wanted(arguments)
     forms.require_packages(wanted)
     # What follows takes seconds to import: only once the flags are right.
     from common import gfiles
@@ -134,9 +140,30 @@ def main(arguments: argparse.Namespace) -> None:
         "fold_batch_norm": arguments.fold_batch_norm,
         "images": [] if arguments.no_check else arguments.check_images,
         "wanted": wanted,
+        "statistics_images": arguments.statistics_images,
     }
     report = _export(arguments, export_dir, options)
     print(json.dumps(gfiles.to_json(report)))
+
+
+def _wanted(arguments: argparse.Namespace) -> forms.Wanted:
+    """Return the forms that are wanted; refuse what is said of none."""
+    default = forms.Wanted()
+    wanted = forms.Wanted(
+        arguments.format,
+        arguments.calibration_images,
+        arguments.score_images,
+        arguments.max_loss,
+    )
+    others = wanted
+    if arguments.statistics_images:  # which are scored as forms are
+        others = dataclasses.replace(wanted, score_images=default.score_images)
+    if others != default and wanted.forms == default.forms:
+        raise UserError(
+            "--calibration_images, --score_images and --max_loss are of other forms "
+            "than the SavedModel: name some by --format=litert,onnx, or leave them out"
+        )
+    return wanted
 
 
 def _export(
@@ -146,6 +173,7 @@ def _export(
     if model_dir is None:
         from train.exports import from_weights
 
+        del options["statistics_images"]  # of a run
         return from_weights.export(
             arguments.pretrained,
             export_dir,

@@ -79,9 +79,22 @@ def _found(page: Page, data: SearchData, nas: NasData) -> None:
             ("ms", f"{number(found['ms'], 4)} ({found['source']})"),
             ("target, ms", number(found["target_ms"], 4) or "none"),
             ("gin file", found["gin_file"]),
+            *_weights(found),
         ]
     )
     page.text(f"{found['row']}\n\n{shlex.join(found['train'])}")
+
+
+def _weights(found: Row) -> list[tuple[str, str]]:
+    """Return what is known of the weights that the supernet has for a network."""
+    alone = found.get("alone")
+    if alone is None:
+        return []
+    return [
+        ("its weights out of the supernet", found["weights"]),
+        ("top-1 % of these alone", number(alone["top1"])),
+        ("to begin a training with them", found["fine_tune"]),
+    ]
 
 
 def _finals(page: Page, data: SearchData, nas: NasData) -> None:

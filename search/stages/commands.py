@@ -14,6 +14,9 @@ from train.settings.functions import MODULES
 
 _FIRST = "from __gin__ import dynamic_registration"
 _COSTS = "costs.json"  # where the controller keeps what the source has said
+# Training images that batch norm's statistics are counted of: a mean of so many is a
+# hundredth of their deviation off, what a moving average of 0.99 in batches of 50 is.
+_STATISTICS_IMAGES = 10_000
 # A recipe's early stopping would end a supernet in its warm-up, while the controller
 # has learnt nothing; and short trainings end where they are compared.
 _TO_THE_END = "experiment.Experiment.early_stopping_patience = None"
@@ -127,14 +130,22 @@ class Commands:
         files = [*self.settings.gin_files, str(self.folder.gin(SUPERNET))]
         return _gin_flags(files, [])
 
-    def score(self, networks: Path, result: Path) -> list[str]:
-        """Return the command that scores networks in the supernet."""
+    def score(self, networks: Path, result: Path, weights: Path) -> list[str]:
+        """Return the command that scores networks in the supernet.
+
+        Args:
+          networks: file of their encodings.
+          result: file for the scores.
+          weights: file for the found network's.
+        """
         return [
             "search.stages.score",
             *self._supernet_flags(),
             f"--model_dir={self.folder / SUPERNET}",
             f"--networks={networks}",
             f"--result={result}",
+            f"--weights={weights}",
+            f"--statistics_images={_STATISTICS_IMAGES}",
         ]
 
     def search_gin(self, name: str) -> str:
@@ -199,10 +210,30 @@ class Commands:
         flags = _gin_flags(self.settings.gin_files, self.settings.gin_params)
         return ["search.stages.recipe", *flags, f"--result={result}"]
 
-    def export(self, model_dir: Path) -> list[str]:
-        """Return the command that makes a SavedModel of a run."""
+    def export(self, model_dir: Path, images: int | None) -> list[str]:
+        """Return the command that makes a SavedModel of a run.
+
+        Args:
+          model_dir: of the run.
+          images: of the evaluation split, on which new statistics of batch norm are
+            compared with the run's averages; None takes these averages.
+        """
         target = self.folder / EXPORT
-        return ["train.export", f"--model_dir={model_dir}", f"--export_dir={target}"]
+        flags = [f"--model_dir={model_dir}", f"--export_dir={target}"]
+        if images is not None:
+            flags += [
+                f"--statistics_images={_STATISTICS_IMAGES}",
+                f"--score_images={images}",
+            ]
+        return ["train.export", *flags]
+
+    def fine_tune(self, name: str) -> str:
+        """Return the line of gin by which a training begins with a network's weights.
+
+        Args:
+          name: of the network.
+        """
+        return f"experiment.Experiment.pretrained = {str(self.folder.weights(name))!r}"
 
     def _train(self, files: Sequence[str], model_dir: Path, *more: str) -> list[str]:
         bindings = (*self.settings.gin_params, *more)

@@ -6,7 +6,8 @@
     stages/NAME.json     a stage that is done, with what came of it
     logs/NAME.log        what its commands said
     gin/                 the configs that these commands were given
-    networks/NAME.gin    a network, behind a recipe; NAME.txt is its row of a table
+    networks/NAME.gin    a network, behind a recipe; NAME.txt is its row of a table, and
+                         NAME.safetensors are its weights out of the supernet
     supernet/            the run of `train.main` that trains all networks at once
     random/, evolution/  searches of `search.blocks`, with their trials
     final/NAME-seed-K/   runs of `train.main`: the found network and its rivals
@@ -101,6 +102,10 @@ class NasFolder:
     def network(self, name: str) -> Path:
         """Return the gin file of a network."""
         return self.path / "networks" / f"{name}.gin"
+
+    def weights(self, name: str) -> Path:
+        """Return the file of a network's weights, as they were in the supernet."""
+        return self.path / "networks" / f"{name}.safetensors"
 
     def run(self, name: str, seed: int) -> Path:
         """Return the folder of a final training."""

@@ -2,13 +2,15 @@
 
     table      compiles the blocks of the space, if its times are sums of such
     supernet   trains all networks at once, and a controller that chooses among them
-    found      the network that the controller prefers; scores of random ones beside it
+    found      the network that the controller prefers, and its weights out of the
+               supernet; scores of random ones beside it
     random     random networks, each trained a little, for as long as the supernet was
     trust      does the supernet rank these as their own trainings do?
     final      the found network, random search's best and the recipe's own, trained by
                the recipe with several seeds
     latency    the found network by other sources
-    export     the best run of the found network
+    export     the best run of the found network, with batch norm's statistics counted
+               anew, unless its averages are better
 
 With --method=evolution the first two are one search over short trainings, and there is
 nothing to be trusted. What a stage has left on the disk, a later command takes.
@@ -241,6 +243,12 @@ class Stages:
                 "supernet_top1": scores["found"]["top1"],
                 "step": scores["step"],
             }
+            if alone := scores.get("alone"):  # none of an earlier version's
+                known |= {
+                    "alone": alone,
+                    "weights": str(self._folder.weights(FOUND)),
+                    "fine_tune": self._commands.fine_tune(FOUND),
+                }
         return {**self._named(FOUND, network), **known}
 
     def _scores(self) -> dict[str, Any]:
@@ -252,7 +260,7 @@ class Stages:
         networks = self._folder / "networks" / "scored.json"
         self._folder.write(networks, networks_text(drawn))
         children.run(
-            self._commands.score(networks, path),
+            self._commands.score(networks, path, self._folder.weights(FOUND)),
             self._folder.log(SCORES),
             what="the scoring of networks in the supernet",
         )
@@ -496,11 +504,25 @@ class Stages:
         return dataclasses.asdict(estimate)
 
     def _export(self) -> dict[str, Any]:
-        """Make a SavedModel of the found network's best run."""
+        """Make a SavedModel of the found network's best run.
+
+        Its statistics of batch norm are counted anew. Where that costs top-1 it is made
+        once more, of the run's averages: what is handed out is never the worse one.
+        """
         best = self._best_run()
         if best is None:
             return {"not_done": "the found network was not trained: --no_final"}
-        arguments = self._commands.export(Path(best["model_dir"]))
+        found = self._exported(best, best["images"])
+        statistics = found["report"].get("statistics")
+        if statistics is None:
+            return found
+        if is_worse := falls(statistics):
+            found = self._exported(best, None)
+        return {**found, "statistics": {**statistics, "exported": not is_worse}}
+
+    def _exported(self, best: dict[str, Any], images: int | None) -> dict[str, Any]:
+        """Make a SavedModel of a run; see `Commands.export` for the images."""
+        arguments = self._commands.export(Path(best["model_dir"]), images)
         printed = children.run(
             arguments, self._folder.log(EXPORT), what="the export of the found network"
         )
@@ -534,6 +556,12 @@ def affordable(budget: Cost, spent: Cost, evaluations: int) -> int:
         return evaluations
     each = spent.seconds / evaluations
     return max(evaluations, _RANDOM_LEAST, int(budget.seconds / each))
+
+
+def falls(statistics: Mapping[str, Any]) -> bool:
+    """Whether top-1 is lower by new statistics, as far as anybody knows."""
+    before, after = statistics["top1_before"], statistics["top1_after"]
+    return before is not None and after is not None and after < before
 
 
 def first_scores(results: Iterable[Result]) -> dict[str, Result]:

@@ -1,7 +1,8 @@
 r"""Score networks in a trained supernet: its controller's choice, and others.
 
     python -m search.stages.score --gin_file=RECIPE.gin --gin_file=SUPERNET.gin \
-      --model_dir=runs/nas/supernet --networks=networks.json --result=scores.json
+      --model_dir=runs/nas/supernet --networks=networks.json --result=scores.json \
+      --weights=found.safetensors --statistics_images=10000
 
 The evaluation is that of the run, with its averaged weights; each network is the same
 program with another selection. Batch norm takes the statistics of each batch, which
@@ -12,11 +13,16 @@ order, as they are read in that of their files: so `input_pipeline.prepare` writ
 that it writes; TFRecords of others' that are sorted by class need its --shuffle.
 
 networks.json is a list of encodings of the space.
+
+The choice's weights are taken out of the supernet, too, as a network alone: with
+statistics of batch norm of its own, which are counted on training images, it is scored
+on the evaluation split and written as Experiment.pretrained reads it.
 """
 
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +31,9 @@ from common import cli, console, files
 from common.errors import UserError
 
 if TYPE_CHECKING:
+    import keras
+
+    from search.networks.layout import Network
     from train.experiment import Experiment
 
 _AVERAGE = "ema_"
@@ -37,6 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--model_dir", type=cli.weights_path, required=True, help="of the supernet")
     add("--networks", type=cli.path, required=True, help="JSON: a list of encodings")
     add("--result", type=cli.path, required=True, help="JSON file to be written")
+    add(
+        "--weights",
+        type=cli.path,
+        required=True,
+        help=".safetensors file to be written, of the choice's weights",
+    )
+    add(
+        "--statistics_images",
+        type=cli.positive,
+        required=True,
+        help="training images that its statistics of batch norm are counted of",
+    )
     return parser
 
 
@@ -47,13 +68,24 @@ def main(arguments: argparse.Namespace) -> None:
 
     networks = _read(Path(arguments.networks))
     experiment = config.parse(arguments.gin_file, arguments.gin_param)
-    found = score(experiment, arguments.model_dir, networks)
+    found = score(
+        experiment,
+        arguments.model_dir,
+        networks,
+        weights=arguments.weights,
+        statistics_images=arguments.statistics_images,
+    )
     text = json.dumps(found, indent=1, allow_nan=False) + "\n"
     files.write_bytes(arguments.result, text.encode())
 
 
 def score(
-    experiment: "Experiment", model_dir: str, networks: Sequence[str]
+    experiment: "Experiment",
+    model_dir: str,
+    networks: Sequence[str],
+    *,
+    weights: str,
+    statistics_images: int,
 ) -> dict[str, Any]:
     """Return top-1 in % of a supernet's networks.
 
@@ -61,10 +93,12 @@ def score(
       experiment: of the supernet's run.
       model_dir: of the run.
       networks: encodings of the space.
+      weights: file for those of the network that the controller prefers.
+      statistics_images: see `_alone`.
 
     Returns:
       "step" of the checkpoint; "found", the network that the controller prefers, and
-      its "top1"; "networks", top-1 by encoding.
+      its "top1"; "networks", top-1 by encoding; "alone", see `_alone`.
 
     Raises:
       UserError: the run trains no supernet, has no checkpoint, or a network is none of
@@ -73,6 +107,7 @@ def score(
     from input_pipeline.dataset_info import load_info
     from search.supernets.selection import Selection
     from train import evaluation, run
+    from train.exports import batch_statistics
 
     space = _space(experiment)
     info = load_info(experiment.data_dir)
@@ -82,7 +117,7 @@ def score(
     size, steps = whole_batches(images, experiment.eval_batch_size, replicas)
     experiment = dataclasses.replace(experiment, mistake_images=0, eval_batch_size=size)
     with strategy.scope():
-        models, _, step = evaluation.load_models(
+        models, path, step = evaluation.load_models(
             experiment, info, model_dir, [_AVERAGE]
         )
     evaluator = evaluation.Evaluator(experiment, info, strategy, models)
@@ -95,11 +130,70 @@ def score(
         scores.append(_top1(evaluator, steps))
         where = f"{number} of {len(every)}"
         console.say(f"{where}: {scores[-1]:.2f} %: {space.encode(network)}")
+    alone = alone_from(models[_AVERAGE], space, found)
+    stage = batch_statistics.stage_of(experiment, info, path)
+    of_alone = _finished(experiment, alone, stage, statistics_images)
+    _write(alone, weights)
     return {
         "step": step,
         "found": {"network": space.encode(found), "top1": scores[0]},
         "networks": dict(zip(networks, scores[1:], strict=True)),
+        "alone": of_alone,
     }
+
+
+def alone_from(model: "keras.Model", space: Any, network: "Network") -> "keras.Model":
+    """Return a network by itself with the weights of a supernet, in float32.
+
+    Its statistics of batch norm are those of a new network: no supernet has any.
+    """
+    import models
+    from search.supernets import taking_over
+
+    classes = model.output_shape[-1]
+    variant = space.build(network)
+    alone = models.build_model(variant, num_classes=classes, dtype="float32")
+    taking_over.take_over(model, space, network, alone)
+    return alone
+
+
+def _finished(
+    experiment: "Experiment", alone: "keras.Model", stage: Any, statistics_images: int
+) -> dict[str, Any]:
+    """Count a network's statistics, and return how it does.
+
+    Args:
+      experiment: whose training images are taken, and whose evaluation split.
+      alone: whose statistics are set.
+      stage: of the run, see `batch_statistics`.
+      statistics_images: how many training images, in whole batches.
+
+    Returns:
+      Its "top1" in % on so many "images", and the number of "statistics_images".
+    """
+    from train.exports import batch_statistics
+    from train.fault_tolerance.graph_errors import translate_errors
+
+    with translate_errors():
+        counted = batch_statistics.count_anew(
+            experiment, alone, stage, statistics_images
+        )
+        found = batch_statistics.scorer(experiment, alone, sys.maxsize)()
+    top1 = 100 * found.right / max(1, found.images)
+    console.say(f"alone: {top1:.2f} %, with statistics of its own")
+    return {
+        "top1": top1,
+        "images": found.images,
+        "statistics_images": counted.images,
+    }
+
+
+def _write(model: "keras.Model", path: str) -> None:
+    """Write a model's weights by the paths of its variables."""
+    import safetensors.numpy
+
+    tensors = {variable.path: variable.numpy() for variable in model.weights}
+    files.write_bytes(path, safetensors.numpy.save(tensors))
 
 
 def whole_batches(images: int, size: int, replicas: int) -> tuple[int, int]:

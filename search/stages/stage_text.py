@@ -88,6 +88,20 @@ def _found(found: Found) -> list[str]:
         f"{_ms(found['ms'])} ({found['source']}{aim}){inside}",
         f"gin file: {found['gin_file']}; row of a table: {found['row_file']}",
         f"train it: {shlex.join(found['train'])}",
+        *_alone(found),
+    ]
+
+
+def _alone(found: Found) -> list[str]:
+    """Return what is known of the weights that the supernet has for a network."""
+    alone = found.get("alone")
+    if alone is None:
+        return []
+    return [
+        f"its weights out of the supernet: {found['weights']}; alone, with batch "
+        f"norm's statistics of {alone['statistics_images']:,} training images, "
+        f"{alone['top1']:.2f} % on {alone['images']:,}",
+        f"begin with them: --gin_param={shlex.quote(found['fine_tune'])}",
     ]
 
 
@@ -140,8 +154,27 @@ def _latency(found: Found) -> list[str]:
 def _export(found: Found) -> list[str]:
     return [
         f"{found['export_dir']}, of seed {found['seed']} ({found['top1']:.2f} %, the "
-        "best of several: expect the mean)"
+        "best of several: expect the mean)",
+        *_statistics(found.get("statistics")),
     ]
+
+
+def _statistics(found: Found | None) -> list[str]:
+    """Return what new statistics of batch norm have changed, and what was exported."""
+    if found is None:
+        return []
+    before, after = found["top1_before"], found["top1_after"]
+    said = f"batch norm's statistics anew, of {found['images']:,} training images"
+    if before is not None and after is not None:
+        said += (
+            f": top-1 {100 * before:.2f} % before, {100 * after:.2f} % after, on "
+            f"{found['scored_images']:,} images"
+        )
+    if not found["exported"]:
+        said += (
+            ": THEY ARE WORSE, so that those which the run has averaged are exported"
+        )
+    return [said]
 
 
 def _cost(found: Found) -> str:

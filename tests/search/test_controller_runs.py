@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
 from common.errors import UserError
 from input_pipeline.dataset_info import load_info
+from models.batch_norm import BatchNormalization
 from search.supernets.selection import Selection
 from tests.support import processes
 from tests.support.runs import bindings, bound, config_of, run_tiny
 from tests.train.numerics.test_killed import killed_behind
 from tests.train.test_run import assert_same_variables, variables
+from train.exports import batch_statistics
+from train.weights import pretrained
 
 GIN_FILE = "tests/data/train/searched.gin"
 E = "experiment.Experiment"
@@ -178,8 +182,38 @@ def test_replicas_draw_their_own_and_learn_alike(digits, tmp_path, devices, work
     assert len(set(learnt[0])) == len(learnt[0]) >= 6
 
 
+@pytest.mark.long
+def test_a_network_out_of_the_supernet_is_trained_on(digits, searched, tmp_path):
+    """By itself, with statistics of its own, and from the file that was written."""
+    from search.stages import score
+
+    experiment, space = (
+        config_of(digits, gin_file=GIN_FILE).experiment,
+        space_of(digits),
+    )
+    path = str(tmp_path / "found.safetensors")
+    found = score.score(
+        experiment, str(searched), [], weights=path, statistics_images=400
+    )
+    alone = found["alone"]
+    assert (alone["images"], alone["statistics_images"]) == (1000, 400)
+    network = space.decode(found["found"]["network"])
+    model = models.build_model(space.build(network), num_classes=10)
+    pretrained.load(model, path=path)
+    again = batch_statistics.scorer(experiment, model, 1000)()
+    assert alone["top1"] == pytest.approx(again.right / 10)
+    for layer in model._flatten_layers():
+        if isinstance(layer, BatchNormalization):  # those of a new network are 0 and 1
+            assert (layer.moving_mean.numpy() != 0).any()
+            assert (layer.moving_variance.numpy() != 1).any()
+    # The averaged weights of the run, in which this network's are the first channels.
+    held = variables(searched)["ema/head_conv/kernel"]
+    kernel = model.get_layer("head_conv").kernel.numpy()
+    np.testing.assert_array_equal(kernel, held[:, :, : kernel.shape[2]])
+
+
 @pytest.mark.slow
-def test_scores_do_not_see_padding(digits, searched):
+def test_scores_do_not_see_padding(digits, searched, tmp_path):
     """Batch norm would: of a batch that is half black, or of another size."""
     from search.stages import score
     from train.evaluation import Evaluator
@@ -200,7 +234,8 @@ def test_scores_do_not_see_padding(digits, searched):
         experiment = dataclasses.replace(experiment, eval_batch_size=size)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("train.evaluation.Evaluator", Counted)
-            scores.append(score.score(experiment, str(searched), [one]))
+            own = {"weights": f"{tmp_path}/w", "statistics_images": 100}
+            scores.append(score.score(experiment, str(searched), [one], **own))
     assert scores[0] == scores[1]
     assert [one["images"] for one in asked] == [total] * 4 + [total - 1] * 2
     assert scores[0]["step"] == 12

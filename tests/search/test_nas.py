@@ -4,6 +4,7 @@ The commands that it starts are arithmetic here, see `tests.support.toy_nas`.
 """
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,66 @@ def test_all_stages(run, tmp_path, commands):
         for name in ("found", "random", "baseline")
     ]
     assert latency[3]["ms"] == pytest.approx(1.1 * latency[0]["ms"])
+
+
+def test_the_supernet_s_weights_are_left_for_who_wants_them(run, tmp_path):
+    _, out, _ = run()
+    found = stage(tmp_path, "found")
+    weights = tmp_path / "search" / "networks" / "found.safetensors"
+    assert found["weights"] == str(weights)
+    assert weights.exists()
+    assert found["alone"]["top1"] == 87.5
+    assert (
+        f"its weights out of the supernet: {weights}; alone, with batch norm's "
+        "statistics of 10,000 training images, 87.50 % on 500\n"
+    ) in out
+    line = f"experiment.Experiment.pretrained = {str(weights)!r}"
+    assert found["fine_tune"] == line
+    assert f"begin with them: --gin_param={shlex.quote(line)}\n" in out
+
+
+def test_an_export_has_statistics_of_its_own(run, tmp_path, commands):
+    _, out, _ = run()
+    export = stage(tmp_path, "export")
+    assert "--statistics_images=10000" in export["command"]
+    assert "--score_images=500" in export["command"]
+    assert export["statistics"]["exported"] is True
+    assert (
+        "batch norm's statistics anew, of 10,000 training images: top-1 90.00 % "
+        "before, 91.20 % after, on 500 images\n"
+    ) in out
+    assert "WORSE" not in out
+
+
+def test_statistics_that_are_worse_are_not_exported(
+    run, tmp_path, commands, monkeypatch
+):
+    monkeypatch.setattr(toy_nas, "AFTER", 0.898)
+    _, out, _ = run()
+    assert commands.calls[-2:] == ["train.export"] * 2
+    export = stage(tmp_path, "export")
+    assert not any(one.startswith("--stat") for one in export["command"])
+    assert "statistics" not in export["report"]
+    assert export["statistics"]["exported"] is False
+    assert "top-1 90.00 % before, 89.80 % after, on 500 images: THEY ARE WORSE" in out
+
+
+def test_a_search_of_an_earlier_version_goes_on(run, tmp_path, commands, monkeypatch):
+    """Its scores know nothing of weights, and its export of no statistics."""
+    run("--no_export")
+    folder = tmp_path / "search" / "stages"
+    for name, keys in {
+        "scores": ["alone"],
+        "found": ["alone", "weights", "fine_tune"],
+    }.items():
+        known = stage(tmp_path, name)
+        rest = {key: value for key, value in known.items() if key not in keys}
+        (folder / f"{name}.json").write_text(json.dumps(rest))
+    monkeypatch.setitem(toy_nas._ACTS, "train.export", lambda _: "{}")
+    code, out, _ = run()
+    assert code == Status.OK
+    assert "out of the supernet" not in out
+    assert "batch norm" not in out
 
 
 def test_the_same_command_again_does_nothing(run, tmp_path, commands):

@@ -82,6 +82,11 @@ def test_a_whole_search(undisturbed):
     assert b"The found network" in (folder / "report.html").read_bytes()
     found = json.loads((folder / "stages" / "found.json").read_text())
     assert found["step"] == 12
+    assert found["alone"]["images"] == 1000
+    assert (folder / "networks" / "found.safetensors").exists()
+    export = json.loads((folder / "stages" / "export.json").read_text())
+    assert export["statistics"]["scored_images"] == 1000
+    assert export["statistics"]["top1_before"] == pytest.approx(export["top1"] / 100)
     lines = (folder / "supernet" / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     assert len(last["policy_probabilities"]) == 11

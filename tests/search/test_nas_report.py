@@ -77,6 +77,8 @@ def test_what_it_says(folder, page):
     assert "+10.0" in text  # of the exact source, against the prediction
     assert stage(folder, "found")["network"] in text
     assert "Variant(" in text
+    assert stage(folder, "found")["weights"] in text
+    assert "top-1 90.00 % before, 91.20 % after, on 500 images" in text
     assert "NOT YET" not in text
     assert report_page.is_ours(page)
 

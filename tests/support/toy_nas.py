@@ -37,6 +37,7 @@ objectives.OneSided.target_ms = 0.23
 """
 SUPERNET_SECONDS, SHORT_SECONDS = 100.0, 10.0
 IMAGES, BATCH = 2000, 20
+AFTER = 0.912  # top-1 of an export with new statistics of batch norm; before, 0.9
 
 
 def variant() -> variants.Variant:
@@ -232,7 +233,9 @@ def _score(given):
         "step": 100,
         "found": {"network": best, "top1": top1(best)},
         "networks": {one: top1(one, 1, noise=0.5) for one in networks},
+        "alone": {"top1": 87.5, "images": 500, "statistics_images": 10_000},
     }
+    Path(given["weights"][0]).write_bytes(b"weights")
     Path(given["result"][0]).write_text(json.dumps(found))
 
 
@@ -244,8 +247,15 @@ def _recipe(given):
 
 
 def _export(given):
-    Path(given["export_dir"][0]).mkdir()
-    return json.dumps({"images": 500, "largest_difference": 0.0})
+    Path(given["export_dir"][0]).mkdir(exist_ok=True)
+    report = {"images_compared": 500, "largest_logit_difference": 0.0}
+    if "statistics_images" in given:
+        report["statistics"] = {
+            **{"images": int(given["statistics_images"][0]), "batches": 200},
+            **{"layers": 8, "scored_images": int(given["score_images"][0])},
+            **{"top1_before": 0.9, "top1_after": AFTER},
+        }
+    return json.dumps(report)
 
 
 _ACTS = {

@@ -19,6 +19,7 @@ from models.stem_forms import copy_weights
 from train import datasets, evaluation
 from train.experiment import Experiment
 from train.exports import (
+    batch_statistics,
     comparison,
     export_folder,
     export_target,
@@ -119,6 +120,7 @@ def export(
     check_images: int = 1000,
     images: Sequence[str] | None = None,
     wanted: Wanted | None = None,
+    statistics_images: int | None = None,
     source: Source | None = None,
 ) -> dict[str, Any]:
     """Write the averaged weights of a folder's newest checkpoint as a SavedModel.
@@ -154,15 +156,18 @@ def export(
       images: files and folders of photos to compare instead of the evaluation split;
         of an empty list nothing is compared.
       wanted: which forms stand beside the SavedModel; None is none.
+      statistics_images: of how many images of the training split batch norm's
+        statistics are counted anew; None leaves those that the run has averaged.
       source: of the classes and the images, where there is no run that knows them.
 
     Returns:
-      What was compared and how well it agreed, and of each form what it is worth.
+      What was compared and how well it agreed, what new statistics change, and of each
+      form what it is worth.
 
     Raises:
       UserError: no checkpoint, something at export_dir that is not ours, classes that
-        nobody knows, data of other classes than the run's, other logits, or a form that
-        cannot be made or loses too much.
+        nobody knows, data of other classes than the run's, no training images to count
+        statistics of, other logits, or a form that cannot be made or loses too much.
     """
     model_dir = None if model_dir is None else os.fspath(model_dir)
     export_dir = os.fspath(export_dir)
@@ -178,6 +183,13 @@ def export(
             source = sources.find(experiment, model_dir or "", compares=looks)
         classes = source.classes
         model, path = averaged_model(experiment, classes, model_dir)
+        anew = {}
+        if statistics_images is not None:
+            is_scored = images is None and source.data is not None
+            scored = wanted.score_images if is_scored else 0
+            anew["statistics"] = _count_statistics(
+                experiment, model, model_dir, path, statistics_images, scored
+            )
         served = with_batch_norm_folded(experiment, model) if fold_batch_norm else model
         crop = datasets.eval_crop(experiment, model.input_shape[1])
         servable = Servable(served, classes.label_names, crop)
@@ -192,7 +204,7 @@ def export(
             report, predicted = _compare(
                 experiment, source, model, folder, check_images, images
             )
-        report |= {
+        report |= anew | {
             "checkpoint": path,
             "export_dir": export_dir,
             "label_offset": classes.label_offset,
@@ -218,6 +230,24 @@ def export(
         gfiles.write_json(f"{extra}/check.json", report)
         card.write(folder, about, made, report)
     return report
+
+
+def _count_statistics(
+    experiment: Experiment,
+    model: keras.Model,
+    model_dir: str | None,
+    checkpoint: str,
+    images: int,
+    score_images: int,
+) -> dict[str, Any]:
+    """Count batch norm's statistics anew, if the training images are there."""
+    info = sources.find_training(
+        experiment, model_dir or "", wanted_by=batch_statistics.FLAG
+    )
+    with translate_errors():
+        return batch_statistics.recompute(
+            experiment, model, checkpoint, info, images, score_images=score_images
+        )
 
 
 def _compare(

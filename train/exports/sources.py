@@ -13,7 +13,7 @@ from input_pipeline.errors import DataError
 from train import run_data
 from train.checkpoints import directory
 from train.experiment import Experiment
-from train.run_data import RunData
+from train.run_data import SplitData
 from train.settings import data_changes
 from train.start import counts
 
@@ -53,7 +53,7 @@ def find(experiment: Experiment, model_dir: str, *, compares: bool) -> Source:
     saved = run_data.read(run)
     if saved is not None and not compares:
         return Source(saved.info(), None)
-    data, why = _load(experiment)
+    data, why = _load(experiment, experiment.eval_split)
     if saved is None:
         if data is None:
             raise UserError(
@@ -73,40 +73,73 @@ def find(experiment: Experiment, model_dir: str, *, compares: bool) -> Source:
             data_changes.refuse_other_classes(saved, data, run)
         except UserError as refusal:
             raise UserError(f"{refusal}; or {_WAYS_OUT}") from None
-        _compare_images(experiment, saved, data)
+        _compare_images(
+            saved.evaluation,
+            run_data.split_data(experiment.eval_split, data),
+            f"of {experiment.data_dir} is not the one that the run scores",
+            "the SavedModel is compared on them all the same",
+        )
     return Source(saved.info(), data, why)
 
 
-def _load(experiment: Experiment) -> tuple[DatasetInfo | None, str]:
-    """Return the data set that the config names, or why there is none to score."""
+def find_training(
+    experiment: Experiment, model_dir: str, *, wanted_by: str
+) -> DatasetInfo:
+    """Return the data set of the images that a run learns.
+
+    Args:
+      experiment: of the run.
+      model_dir: as for `find`.
+      wanted_by: the flag that asks for them.
+
+    Raises:
+      UserError: they are not there, or the data have other classes than the run.
+    """
+    data, why = _load(experiment, experiment.train_split)
+    if data is None:
+        raise UserError(
+            f"{wanted_by} is of training images, and {why}: name the folder of the "
+            "run's data (--gin_param=\"experiment.Experiment.data_dir = 'DIR'\"), or "
+            f"leave {wanted_by} out"
+        )
+    run = model_dir.removesuffix(f"/{directory.BEST}")
+    if (saved := run_data.read(run)) is not None:
+        data_changes.refuse_other_classes(saved, data, run)
+        _compare_images(
+            saved.training,
+            run_data.split_data(experiment.train_split, data),
+            f"of {experiment.data_dir} is not the one that the run learns",
+            f"{wanted_by} takes them all the same",
+        )
+    return data
+
+
+def _load(experiment: Experiment, split: str) -> tuple[DatasetInfo | None, str]:
+    """Return the data set that the config names, or why it has no such split."""
     folder = experiment.data_dir
     local = gfiles.local_path(folder)
     if local is not None and not os.path.isdir(local):
         return None, f"there is no folder {folder}"
     try:
         info = load_info(folder)
-        info.split(experiment.eval_split)
+        info.split(split)
     except (DataError, *gfiles.Errors) as error:
         return None, first_line(error)
     return info, ""
 
 
-def _compare_images(experiment: Experiment, saved: RunData, data: DatasetInfo) -> None:
-    """Say that the images are not those that the run scores."""
-    scored = saved.evaluation
-    there = run_data.split_data(experiment.eval_split, data)
-    if scored is None or scored.split != there.split:
+def _compare_images(
+    known: SplitData | None, there: SplitData, what: str, but: str
+) -> None:
+    """Say that the images are not those that the run has known."""
+    if known is None or known.split != there.split:
         return
-    digests = scored.digest, there.digest
-    one, other = digests if all(digests) else (scored.layout, there.layout)
+    digests = known.digest, there.digest
+    one, other = digests if all(digests) else (known.layout, there.layout)
     if one != other:
         images = count(there.images, "image")
-        were = "others" if there.images == scored.images else f"{scored.images:,}"
-        warn(
-            f"split {there.split} of {experiment.data_dir} is not the one that the run "
-            f"scores: {images}, and there were {were}; the SavedModel is compared on "
-            "them all the same"
-        )
+        were = "others" if there.images == known.images else f"{known.images:,}"
+        warn(f"split {there.split} {what}: {images}, and there were {were}; {but}")
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ from train.weights import registry, torch_files
 Kind = Literal["reference", "timm", "efficientnet_pytorch", "run"]
 
 _RUN = re.compile("(model|ema)/")  # what the names of a run's weights begin with
+_OWN = "stem_conv/kernel"  # in a file of weights by the paths of our variables
 _MOST_BYTES = 2**33  # no network here has weights of half that size
 _SAFETENSORS = ".safetensors"
 _OF_TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # .pth.tar is no tar file
@@ -68,8 +69,9 @@ def load(
         authors' (folder/model.ckpt), a state dict of timm's or efficientnet_pytorch's
         (file.safetensors, file.pth), a checkpoint of ours, or a folder that holds a
         checkpoint, such as a run's model_dir, of which it is the newest, or timm's
-        config.json and model.safetensors. A folder that is called like a name of the
-        registry is meant by ./NAME alone.
+        config.json and model.safetensors. A .safetensors file may have our own names,
+        too, the paths of a model's variables, as a search writes them. A folder that is
+        called like a name of the registry is meant by ./NAME alone.
         timm's tf_efficientnet_b0 and efficientnet_b0 cannot be told apart: the second
         is for a model with dialect = 'timm' and batch_norm_epsilon = 1e-5.
       averaged: take the moving averages where the file has both, as training programs
@@ -132,6 +134,9 @@ def read(
     form, place = _find(path)
     if form == "safetensors":
         tensors = _read_safetensors(place)
+        if _OWN in tensors:  # which are weights and averages in one
+            names = {f"{part}/{n}": n for part in ("model", "ema") for n in tensors}
+            return "run", _Tensors(names, tensors.__getitem__)
     elif form == "torch":
         tensors = _read_torch(place, averaged, tell)
     else:
@@ -154,7 +159,7 @@ def _whose(path: str, tensors: Iterable[str]) -> Kind:
     raise UserError(
         f"{path} holds no weights that are known here, neither the authors' "
         "(blocks_0/...) nor timm's (conv_stem.weight) nor efficientnet_pytorch's "
-        "(_conv_stem.weight) nor a run's (model/...), but "
+        f"(_conv_stem.weight) nor a run's (model/... or {_OWN}), but "
         f"{', '.join(sorted(tensors)[:3]) or 'nothing'}"
     )
 

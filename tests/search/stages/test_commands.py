@@ -14,6 +14,7 @@ from search.stages.draws import WithinTime
 from search.stages.folder import EVOLUTION, RANDOM, NasFolder
 from tests.support import toy_nas
 from tests.support.runs import bound
+from train import export
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_bindings_for_all_trainings_reach_the_supernet(commands, digits, tmp_pat
     commands.folder.write(path, commands.supernet_gin())
     for arguments in (
         commands.train_supernet(),
-        commands.score(Path("networks"), Path("result")),
+        commands.score(Path("networks"), Path("result"), Path("weights")),
     ):
         assert not any(a.startswith("--gin_param") for a in arguments)
         files = [a.partition("=")[2] for a in arguments if a.startswith("--gin_file")]
@@ -172,6 +173,28 @@ def test_a_final_training(commands, tmp_path):
     ]
     baseline = commands.train("baseline", 2, Path("runs/y"))
     assert sum(flag.startswith("--gin_file") for flag in baseline) == 1
+
+
+def test_an_export_counts_statistics_or_not(commands, tmp_path):
+    target = f"--export_dir={tmp_path / 'export'}"
+    plain = ["train.export", "--model_dir=run", target]
+    assert commands.export(Path("run"), None) == plain
+    counted = ["--statistics_images=10000", "--score_images=500"]
+    assert commands.export(Path("run"), 500) == [*plain, *counted]
+    parsed = export._parser().parse_args([*plain[1:], *counted])
+    assert (parsed.statistics_images, parsed.score_images) == (10_000, 500)
+
+
+def test_the_line_that_begins_with_the_supernet_s_weights(commands, digits, tmp_path):
+    from train import config as train_config
+
+    data = f"experiment.Experiment.data_dir = {str(digits)!r}"
+    found = train_config.parse(
+        ["tests/data/train/tiny.gin"], [data, commands.fine_tune("found")]
+    )
+    assert found.pretrained == f"{tmp_path}/networks/found.safetensors"
+    score = commands.score(Path("n"), Path("r"), commands.folder.weights("found"))
+    assert f"--weights={found.pretrained}" in score
 
 
 def test_the_digits_search_is_around_its_recipe():

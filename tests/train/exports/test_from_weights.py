@@ -13,10 +13,11 @@ PHOTOS = DATA / "input_pipeline"
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--best"], "--best, --gin_file and --gin_param go with --model_dir"),
+        (["--best"], "--best, --statistics_images, --gin_file and --gin_param go with"),
+        (["--statistics_images=9"], "and --gin_param go with --model_dir"),
         (["--max_loss=2"], "are of other forms than the SavedModel: name some by"),
         (["--score_images=9"], "are of other forms than the SavedModel: name some by"),
-        (["--gin_param=a.b = 1"], "--best, --gin_file and --gin_param go with --model"),
+        (["--gin_param=a.b = 1"], "--gin_file and --gin_param go with --model_dir"),
         (["--variant=efficientnet-b0"], "are those of the variant efficientnet-lite0"),
     ],
 )

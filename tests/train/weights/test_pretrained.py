@@ -20,7 +20,7 @@ from tests.support.rounding import rounding
 from train.checkpoints import manager
 from train.experiment import Experiment
 from train.state import by_path
-from train.weights import pretrained
+from train.weights import classifiers, pretrained
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -258,6 +258,44 @@ def test_a_run_with_a_wrong_byte(of_run, tmp_path, file):
     path.write_bytes(content)
     assert refused(f"{folder}/ckpt-12").startswith("cannot read ")
     read_all(f"{folder}/ckpt-8")
+
+
+# Files by the paths of our own variables
+
+
+@pytest.fixture(scope="module")
+def of_ours(tmp_path_factory):
+    """A file of a tiny network of three classes, and what is in it."""
+    path = tmp_path_factory.mktemp("ours") / "found.safetensors"
+    model = models.build_model(tiny.variant(), num_classes=3)
+    values = {
+        v.path: np.full(v.shape, 1 + i, np.float32) for i, v in enumerate(model.weights)
+    }
+    path.write_bytes(safetensors.numpy.save(values))
+    return str(path), values
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_a_file_of_our_own_names(of_ours, averaged):
+    """It has one set of weights, which is whatever is asked for."""
+    path, values = of_ours
+    model = models.build_model(tiny.variant(), num_classes=3)
+    pretrained.load(model, path=path, averaged=averaged)
+    for variable in model.weights:
+        np.testing.assert_array_equal(variable, values[variable.path])
+    assert classifiers.number_of_classes(path) == 3
+
+
+def test_a_file_of_our_own_names_for_other_classes(of_ours, x_b0):
+    path, values = of_ours
+    model = models.build_model(tiny.variant(), num_classes=5)
+    with pytest.raises(ModelError, match="all else fits: new_head=True leaves the cl"):
+        pretrained.load(model, path=path)
+    pretrained.load(model, path=path, new_head=True)
+    kernel = model.get_layer("head_conv").kernel
+    np.testing.assert_array_equal(kernel, values["head_conv/kernel"])
+    with pytest.raises(ModelError, match="in efficientnet-x-b0; of the table"):
+        pretrained.load(x_b0, path=path)
 
 
 # Files that are not there, or are something else
@@ -578,7 +616,7 @@ def test_tensors_of_somebody_else(tmp_path):
     message = (
         "holds no weights that are known here, neither the authors' (blocks_0/...) nor "
         "timm's (conv_stem.weight) nor efficientnet_pytorch's (_conv_stem.weight) nor "
-        "a run's (model/...), but "
+        "a run's (model/... or stem_conv/kernel), but "
     )
     assert refused(path) == f"{path} {message}w"
     path = tmp_path / "model.ckpt"
