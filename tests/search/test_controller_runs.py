@@ -140,7 +140,7 @@ def test_killed_runs_end_alike(digits, tmp_path, alternates):
     processes.run(command, timeout=1200)
     assert_same_variables(whole, folder)
     held = variables(folder)
-    assert held["policy/rewards"] == held["step"] / (2 if alternates else 1)
+    assert held["policy/rewards"] == held["step"] // (2 if alternates else 1)
 
 
 def together(digits, folder, *, devices=1, workers=1):
