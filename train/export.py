@@ -140,7 +140,6 @@ def main(arguments: argparse.Namespace) -> None:
         "fold_batch_norm": arguments.fold_batch_norm,
         "images": [] if arguments.no_check else arguments.check_images,
         "wanted": wanted,
-        "statistics_images": arguments.statistics_images,
     }
     report = _export(arguments, export_dir, options)
     print(json.dumps(gfiles.to_json(report)))
@@ -173,7 +172,6 @@ def _export(
     if model_dir is None:
         from train.exports import from_weights
 
-        del options["statistics_images"]  # of a run
         return from_weights.export(
             arguments.pretrained,
             export_dir,
@@ -189,6 +187,7 @@ def _export(
         config.parse(arguments.gin_file, arguments.gin_param, model_dir=model_dir),
         f"{model_dir}/{directory.BEST}" if arguments.best else model_dir,
         export_dir,
+        statistics_images=arguments.statistics_images,
         **options,
     )
 
