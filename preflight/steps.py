@@ -24,7 +24,7 @@ from preflight.rows import (
 )
 from tpu_compiler import Compiler, CompilerError, CompilerReport, Topology
 from train import stages
-from train.experiment import Experiment
+from train.experiment import MOST_IMAGES, Experiment
 from train.stage_rows import Stage
 
 
@@ -107,11 +107,11 @@ class StepAnalyser:
             names = [f"train step {i}" for i in range(1, len(different) + 1)]
         lower = self.lowered_steps.train_step
         training = [
-            self._request(name, stage, functools.partial(lower, stage))
+            self._request(name, "train step", stage, functools.partial(lower, stage))
             for name, stage in zip(names, different, strict=True)
         ]
         evaluation = self._request(
-            "evaluation step", None, self.lowered_steps.eval_step
+            "evaluation step", "evaluation step", None, self.lowered_steps.eval_step
         )
         return StepRequests(training, evaluation)
 
@@ -162,9 +162,13 @@ class StepAnalyser:
         return dataclasses.replace(step, problem=Problem(message=message))
 
     def _request(
-        self, name: str, stage: Stage | None, lower: Callable[[], LoweredStep]
+        self,
+        name: str,
+        kind: str,
+        stage: Stage | None,
+        lower: Callable[[], LoweredStep],
     ) -> StepRequest:
-        """Lower a step and ask the compiler."""
+        """Lower a step and ask the compiler; steps of a kind take about as long."""
         self._progress.lowering(f"the {name}")
         try:
             lowered = lower()
@@ -173,10 +177,7 @@ class StepAnalyser:
             problem = Problem(message=error.reason, op=error.op, location=location)
             return StepRequest(name=name, stage=stage, problem=problem)
         topology, replicas = self._topology, self._topology.num_devices
-        kind = (
-            f"{'evaluation' if stage is None else 'train'} step of {self.model.name}, "
-            f"{lowered.resolution} px, {topology.name}"
-        )
+        kind = f"{kind}, {self.model.name}, {lowered.resolution} px, {topology.name}"
         answer = self._compiler.compile(
             lowered.stablehlo,
             topology,
@@ -283,17 +284,18 @@ class StepAnalyser:
             return sizes
 
         accumulation = self._experiment.accumulation_steps
+        replicas = self._topology.num_devices
+        each = accumulation * replicas
         fits, too_many = largest_batch.largest(
             needs,
             step.lowered.images // accumulation,
             step.needed_bytes,
             self._topology.generation.hbm_bytes,
+            most=MOST_IMAGES // each,
             fixed=step.fixed_bytes,
         )
         if too_many in unknown:
             too_many = None
-        replicas = self._topology.num_devices
-        each = accumulation * replicas
         return LargestBatch(
             images=fits * each,
             too_many=None if too_many is None else too_many * each,
@@ -312,7 +314,8 @@ class StepAnalyser:
             images * self._experiment.accumulation_steps,
         )
         name = f"train step with {images:,} images a replica"
-        return self._request(name, step.stage, lower)
+        # Where memory is short, the compiler takes longer.
+        return self._request(name, "train step of another batch", step.stage, lower)
 
 
 def most_variables(training: Iterable[StepReport]) -> int:

@@ -47,8 +47,9 @@ def _run(run: RunOnSlice) -> list[str]:
     return [
         f"{run.variant}, {run.resolution} px, {run.precision}: "
         f"{size:,} images a step on {replicas:,} replicas ({size // replicas:,} each)",
-        f"{topology}: {topology.hosts:,} hosts, {topology.num_chips:,} chips, "
-        f"{_gib(run.hbm_limit_bytes)} of HBM a replica; compiled by {versions}",
+        f"{topology}: {count(topology.hosts, 'host')}, "
+        f"{count(topology.num_chips, 'chip')}, {_gib(run.hbm_limit_bytes)} of HBM a "
+        f"replica; compiled by {versions}",
     ]
 
 
@@ -101,7 +102,8 @@ def _memory(memory: Memory, resident: int, limit: int) -> str:
     terms = " + ".join(f"{v} {name}" for name, v in shown.items() if v != _gib(0))
     needed = memory.total + resident
     left = f", {_gib(limit - needed)} left" if needed <= limit else ""
-    return wrap(f"  {_gib(needed)} of HBM{left}: {terms}", indent="    ")
+    made_of = f": {terms}" if terms else ""
+    return wrap(f"  {_gib(needed)} of HBM{left}{made_of}", indent="    ")
 
 
 def _all_reduces(step: StepReport) -> list[str]:

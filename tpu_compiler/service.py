@@ -73,7 +73,7 @@ class Compiler:
           num_replicas: of the program; at most as many as the slice has devices.
           timeout_seconds: for the compilation, not for the wait until a worker is free.
           name: of the module, for the errors.
-          kind: under which `history` is to remember how long it took.
+          kind: under which `history` is to remember how long it took, if it compiles.
 
         Returns:
           A future of the report. Its `result` raises CompilerError when there is none:
@@ -114,7 +114,7 @@ class Compiler:
 
         def run() -> CompilerReport:
             answer, path = self._run(module, request, key, name, timeout_seconds)
-            if kind is not None:
+            if kind is not None and path is not None:  # a refusal may take no time
                 self.history.note(kind, answer["seconds"])
             return read(answer, path, from_cache=False)
 

@@ -13,7 +13,7 @@ X_B0 |= {4032: 17.37, 4384: 26.23, 4792: 34.06}
 class Asked:
     """The search, and what it has asked for, round by round."""
 
-    def __init__(self, needs, first, limit=LIMIT, fixed=0):
+    def __init__(self, needs, first, limit=LIMIT, fixed=0, most=2**20):
         self.rounds = []
 
         def several(images):
@@ -21,7 +21,7 @@ class Asked:
             return [needs(each) for each in images]
 
         self.fits, self.too_many = largest(
-            several, first, needs(first), limit, fixed=fixed
+            several, first, needs(first), limit, most=most, fixed=fixed
         )
         tried = [images for each in self.rounds for images in each]
         assert first not in tried, "what is known is not asked for again"
@@ -110,9 +110,15 @@ def test_nothing_fits():
     assert (found.fits, found.too_many) == (0, 1)
 
 
-def test_more_than_anybody_needs():
-    found = Asked(lambda images: images, 64)
-    assert (found.fits, found.too_many) == (2**20, None)
+@pytest.mark.parametrize(
+    ("most", "rounds"),
+    [(2**20, [[2**20]]), (100, [[96], [100]]), (64, [])],
+)
+def test_no_more_are_tried_than_a_config_may_say(most, rounds):
+    found = Asked(lambda images: images, 64, most=most)
+    assert found.rounds == rounds
+    assert found.fits == most
+    assert found.too_many is None
 
 
 @pytest.mark.parametrize("first", [4, 5, 6, 8, 9, 16, 64])

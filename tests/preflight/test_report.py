@@ -58,6 +58,7 @@ def look(digits, compiler):
 def text_of(found):
     """All that the command prints of a report."""
     parts = [found.run, *found.steps[:-1], found.outlook, found.steps[-1]]
+    parts += [found.largest_batch] if found.largest_batch else []
     return "\n".join([*map(text.describe, parts), text.limits()])
 
 
@@ -456,12 +457,13 @@ def test_the_largest_batch(look):
     }
     found, report = look("v3", changes, largest_batch=True)
     largest = report["largest_global_batch_size"]
+    too_large = report["too_large_global_batch_size"]
     assert found.largest_batch.images == largest
-    assert largest > 4096
-    changes["experiment.Experiment.global_batch_size"] = largest
-    assert look("v3", changes)[0].fits
-    changes["experiment.Experiment.global_batch_size"] = int(largest * 1.06) // 8 * 8
-    assert not look("v3", changes)[0].fits
+    assert 4096 < largest < too_large <= 1.6 * largest
+    assert f"Largest batch known to fit: {largest:,}, " in text_of(found)
+    for size, fits in ((largest, True), (too_large, False)):
+        changes["experiment.Experiment.global_batch_size"] = size
+        assert look("v3", changes)[0].fits is fits
 
 
 @pytest.mark.slow

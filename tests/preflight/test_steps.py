@@ -173,6 +173,10 @@ def test_each_finding_comes_as_soon_as_it_is_known(digits, not_lowered):
     assert len(compiler.requests) == 2
     assert next(found).images == 56
     assert [*found] == []
+    kinds = dict.fromkeys(
+        kind.partition(", tiny, 32 px, v3")[0] for kind in compiler.kinds
+    )
+    assert [*kinds] == ["train step", "evaluation step", "train step of another batch"]
 
 
 def test_the_largest_batch_is_not_looked_for_where_nobody_asks(digits, not_lowered):

@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-from tests.tpu_compiler.conftest import compile
 from tpu_compiler import Compiler
 from tpu_compiler import history as module
 from tpu_compiler.history import History
@@ -71,6 +70,9 @@ def test_what_was_compiled_is_remembered_and_what_was_known_is_not(fake):
         (fake.cache / "seconds.json").unlink(missing_ok=True)
 
 
-def test_without_a_kind_nothing_is_remembered(fake):
-    assert compile(fake, "compile").compiled
+@pytest.mark.parametrize(("text", "kind"), [("compile", None), ("large", "a step")])
+def test_without_a_kind_or_a_program_nothing_is_remembered(fake, text, kind):
+    with Compiler(cache_dir=fake.cache) as compiler:
+        asked = compiler.compile(text.encode(), "v3", timeout_seconds=20, kind=kind)
+        assert asked.result().compiled is (text == "compile")
     assert not (fake.cache / "seconds.json").exists()
