@@ -28,8 +28,9 @@ def on_a_terminal(monkeypatch):
     """Begin with a terminal; pytest replaces what a fixture puts there."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    return sys.stderr
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
 
 
 @pytest.fixture

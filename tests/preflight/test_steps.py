@@ -3,6 +3,7 @@ import functools
 import importlib
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_what_decides_on_the_step_of_another_batch(tmp_path, monkeypatch):
     program_keys._own_code.cache_clear()
 
 
-def findings_of(digits, compiler, **options):
+def findings_of(digits, compiler, **options) -> Iterator[Any]:
     return report.findings(
         experiment_of(digits),
         load_info(str(digits)),
