@@ -18,7 +18,7 @@ from common import cli
 from common.errors import Status
 
 COMMAND = (
-    *("python", "-m", "preflight", "--topology=v3:16x32", "--nosearch"),
+    *("python", "-m", "preflight", "--topology=v3:16x32", "--no_largest_batch"),
     "--train_images=1281167",  # of ImageNet, whose files are not here
     "--gin_file=gin_configs/models/efficientnet_b5.gin",
     "--gin_file=gin_configs/runs/imagenet_pod.gin",

@@ -106,6 +106,12 @@ def is_terminal() -> bool:
         return False
 
 
+def take_back_live_line() -> None:
+    """Leave nothing of a line of progress, for what standard output is to say."""
+    if is_terminal():
+        say("", stays=False)
+
+
 def end_live_line() -> None:
     """Let what comes next begin a line of its own, below one of progress."""
     if is_terminal():

@@ -232,9 +232,22 @@ def _share(rows: list[Any], network: Any, kind: str) -> float:
 
 
 def preflight(report: Report) -> str:
-    """Return what the command says."""
+    """Return what the command says, and when, where that was measured."""
     output = "\n".join(report["output"])
-    return f"```text\n{output}\n```\n\n{note(report)}"
+    parts = [f"```text\n{output}\n```", note(report, timed="seconds" in report)]
+    if "seconds" in report:
+        first, again = report["seconds"], report["seconds_again"]
+        parts.insert(
+            1,
+            f"First verdict after {_minutes(first['first_verdict'])}, all of it after "
+            f"{_minutes(first['all'])}, with nothing kept from before; the second time "
+            f"after {again['first_verdict']:.0f} and {again['all']:.0f} seconds.",
+        )
+    return "\n\n".join(parts)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes"
 
 
 def pod(report: Report) -> str:

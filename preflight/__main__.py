@@ -5,9 +5,9 @@ r"""Compile a run's steps for a TPU slice, without one: do they compile, do they
       --gin_param="experiment.Experiment.data_dir = 'gs://bucket/imagenet'"
 
 The compiler is that of TPUs; `make tpu-compiler` installs it. A step takes it minutes,
-and the second time only as long as TensorFlow traces it. Exit status: 0 everything
-compiles and fits, 1 something does not, 2 a setting is wrong or the compiler does not
-answer.
+and the second time seconds. What is known is printed at once: the training first, then
+the evaluation, then the largest batch that fits. Exit status: 0 everything compiles and
+fits, 1 something does not, 2 a setting is wrong or the compiler does not answer.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 
 from common import cli
 from common.errors import Status
-from tpu_compiler import Compiler, Topology
+from tpu_compiler import Compiler, Topology, compilations_at_once
 from train.settings import flags
 
 
@@ -30,16 +30,11 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object instead of text"
     )
     parser.add_argument(
-        "--search",
-        action="store_true",
-        default=True,
-        help="look for the largest batch that fits (default)",
-    )
-    parser.add_argument(
-        "--nosearch",
-        dest="search",
+        "--no_largest_batch",
+        dest="largest_batch",
         action="store_false",
-        help="do not: that compiles the step up to seven times more",
+        help="do not look for the largest batch that fits: that compiles the step "
+        "about four times more",
     )
     parser.add_argument(
         "--train_images",
@@ -55,8 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=cli.positive,
-        default=2,
-        help="compilations at the same time (%(default)s)",
+        default=compilations_at_once(),
+        help="compilations at the same time (%(default)s here: for each a core and 3 "
+        "GB of memory)",
     )
     parser.add_argument(
         "--timeout_minutes",
@@ -69,30 +65,33 @@ def _parser() -> argparse.ArgumentParser:
 
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> Status:
-    """Print the report; the status says whether all compiles and fits."""
+    """Print each finding as it comes; the status: whether all compiles and fits."""
     topology = Topology.parse(arguments.topology)
     with Compiler(arguments.workers) as compiler:
         # Slow to import, and in vain where the slice or the compiler is not known.
         from preflight import report, report_json, text
+        from preflight.rows import Finding, PreflightReport
         from train import config
 
         experiment = config.parse(arguments.gin_file, arguments.gin_param)
         experiment, info = report.data_of(experiment, arguments.train_images)
-        found = report.preflight(
+        found: list[Finding] = []
+        for finding in report.findings(
             experiment,
             info,
             topology,
             compiler,
-            search=arguments.search,
+            largest_batch=arguments.largest_batch,
             reads_data=arguments.train_images is None,
             cpu_ms=arguments.input_cpu_ms,
             timeout_seconds=60 * arguments.timeout_minutes,
-        )
-    if arguments.json:
-        print(json.dumps(report_json.to_json(found)))
-    else:
-        print(text.describe(found))
-    return Status.OK if found.compiles and found.fits else Status.NO
+        ):
+            found.append(finding)
+            if (said := text.describe(finding)) and not arguments.json:
+                print(said, flush=True)
+    whole = PreflightReport.of(found)
+    print(json.dumps(report_json.to_json(whole)) if arguments.json else text.limits())
+    return Status.OK if whole.compiles and whole.fits else Status.NO
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import tensorflow as tf
 from common.project import ROOT
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import InputForm, input_form
-from performance import lowering
+from performance import lowered_cache, lowering
+from preflight import program_keys
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.rows import LoweredStep
 from train import datasets, stages, state
@@ -22,6 +23,7 @@ from train.numerics.precision import refuse_on_tpus
 from train.stage_rows import BASE_STAGE, Stage
 
 _LANES = 128  # of a TPU's registers
+_PIXELS = "uint8"  # of the training images
 
 
 class CannotLower(Exception):  # noqa: N818 - of a program, not of this one
@@ -91,6 +93,32 @@ class LoweredSteps:
             trainer = stages.make_trainer(experiment, self._state, strategy, stage)
         return self._lower(trainer.replica_step, form, experiment.global_batch_size)
 
+    def other_batch(
+        self, known: LoweredStep, stage: Stage, replica_images: int
+    ) -> LoweredStep:
+        """Lower the update of a stage for another batch, unless that was done before.
+
+        Args:
+          known: of the recipe's own batch.
+          stage: of the run.
+          replica_images: on each replica.
+
+        Raises:
+          CannotLower: as `train_step`.
+          CompilerError: the folder of what was lowered cannot be used.
+        """
+        key = program_keys.of_another_batch(known.stablehlo, replica_images)
+        program = lowered_cache.load(key)
+        if program is None:
+            lowered = self.train_step(stage, replica_images)
+            lowered_cache.store(key, lowered.stablehlo)
+            return lowered
+        form = stages.stage_form(stage, self.model)
+        taken = _device_bytes(form, replica_images, _PIXELS)
+        return dataclasses.replace(
+            known, stablehlo=program, images=replica_images, image_bytes=taken
+        )
+
     def eval_step(self) -> LoweredStep:
         """Lower the scoring of a batch; see train_step."""
         evaluator = Evaluator(
@@ -109,7 +137,7 @@ class LoweredSteps:
         replica_step: Callable[[Mapping[str, tf.Tensor]], None],
         form: InputForm,
         global_batch_size: int,
-        pixels: str = "uint8",
+        pixels: str = _PIXELS,
     ) -> LoweredStep:
         images = global_batch_size // self._strategy.num_replicas_in_sync
         shape = list(form.image_shape)

@@ -100,3 +100,16 @@ class HostInput:
         if self.demand is None or self.supply is None:
             return None
         return self.supply >= self.demand
+
+
+@dataclasses.dataclass(frozen=True)
+class Outlook:
+    """What follows from the train steps for the whole run.
+
+    Attributes:
+      schedule: its steps and hours.
+      host_input: what its hosts are asked for.
+    """
+
+    schedule: Schedule
+    host_input: HostInput

@@ -4,19 +4,19 @@ import dataclasses
 import itertools
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from common.console import say
+from common.console import say, take_back_live_line
 from common.errors import UserError, first_line
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo, load_info
 from input_pipeline.errors import DataError
 from input_pipeline.records import ShardInfo
-from models.input_form import input_form
+from models.input_form import InputForm, input_form
 from preflight import host_input
-from preflight.outlook import HostInput, Schedule
-from preflight.rows import PreflightReport, StepReport
+from preflight.outlook import HostInput, Outlook, Schedule
+from preflight.rows import Finding, RunOnSlice, StepReport
 from preflight.steps import StepAnalyser
 from tpu_compiler import Compiler, Topology
 from train import datasets
@@ -25,25 +25,28 @@ from train.stage_rows import Stage
 from train.start import counts
 
 
-def preflight(
+def findings(
     experiment: Experiment,
     info: DatasetInfo,
     topology: Topology,
     compiler: Compiler,
     *,
-    search: bool = True,
+    largest_batch: bool = True,
     reads_data: bool = True,
     cpu_ms: float | None = None,
     timeout_seconds: float = 3600.0,
-) -> PreflightReport:
-    """Return what is known of a run on a slice before its launch.
+) -> Iterator[Finding]:
+    """Yield what is known of a run on a slice before its launch, as soon as it is.
+
+    The run itself, the update of every stage, the outlook that they give, the
+    evaluation's step and the largest batch.
 
     Args:
       experiment: the recipe; its strategy does not matter.
       info: of its data.
       topology: the slice.
       compiler: of TPUs.
-      search: whether to look for the largest batch that fits, by more compilations.
+      largest_batch: whether to look for it, by more compilations.
       reads_data: whether to open the data, and to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
@@ -58,35 +61,47 @@ def preflight(
     )
     model, form = analyser.model, input_form(analyser.model)
     counts.refuse(experiment, info, model.output_shape[-1])
-    by_data_service = datasets.data_setting(experiment, "service") is not None
-    if reads_data:
-        # First: what is wrong with the data, a compilation need not wait for.
-        if not by_data_service:
-            strategy = tf.distribute.get_strategy()
-            datasets.train_dataset(experiment, strategy, form)
-            datasets.eval_dataset(experiment, info, strategy, form)
-        if cpu_ms is None:
-            say("measuring the input pipeline", stays=False)
-            cpu_ms = host_input.cpu_ms_per_image(experiment, form)
-    steps = analyser.analyse_steps()
-    training = [step for step in steps if step.stage is not None]
-    worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
-    schedule = schedule_of(experiment, analyser.stages, training)
-    return PreflightReport(
+    if reads_data:  # what is wrong with the data, a compilation need not wait for
+        cpu_ms = _read_data(experiment, info, form, cpu_ms)
+    yield RunOnSlice(
         variant=model.name,
         resolution=form.resolution,
         precision=experiment.precision,
         topology=topology,
         global_batch_size=experiment.global_batch_size,
-        steps=steps,
-        largest_batch=(
-            analyser.largest_batch(worst) if search and worst.compiles else None
-        ),
-        schedule=schedule,
-        host_input=HostInput(
-            topology, schedule.peak_images_per_second, cpu_ms, by_data_service
-        ),
+        compiler_versions=compiler.versions,
     )
+    requests = analyser.request_steps()
+    training = []
+    for step in analyser.training_steps(requests):
+        training.append(step)
+        yield step
+    schedule = schedule_of(experiment, analyser.stages, training)
+    demand, elsewhere = schedule.peak_images_per_second, _by_data_service(experiment)
+    yield Outlook(schedule, HostInput(topology, demand, cpu_ms, elsewhere))
+    yield analyser.evaluation_step(requests, training)
+    worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
+    if largest_batch and worst.compiles:
+        yield analyser.largest_batch(worst)
+
+
+def _read_data(
+    experiment: Experiment, info: DatasetInfo, form: InputForm, cpu_ms: float | None
+) -> float:
+    """Open the data, and return what an image costs a core of this machine."""
+    if not _by_data_service(experiment):
+        strategy = tf.distribute.get_strategy()
+        datasets.train_dataset(experiment, strategy, form)
+        datasets.eval_dataset(experiment, info, strategy, form)
+    if cpu_ms is None:
+        say("measuring the input pipeline", stays=False)
+        cpu_ms = host_input.cpu_ms_per_image(experiment, form)
+        take_back_live_line()
+    return cpu_ms
+
+
+def _by_data_service(experiment: Experiment) -> bool:
+    return datasets.data_setting(experiment, "service") is not None
 
 
 def schedule_of(

@@ -18,20 +18,22 @@ _COSTLIEST = 10
 
 def to_json(report: PreflightReport) -> dict[str, Any]:
     """Return the whole report, ready for JSON."""
-    schedule, search = report.schedule, report.largest_batch
+    run, search = report.run, report.largest_batch
+    schedule = report.outlook.schedule
     return {
-        "variant": report.variant,
-        "resolution": report.resolution,
-        "precision": report.precision,
-        "topology": str(report.topology),
-        "chips": report.topology.num_chips,
-        "replicas": report.replicas,
-        "global_batch_size": report.global_batch_size,
+        "variant": run.variant,
+        "resolution": run.resolution,
+        "precision": run.precision,
+        "topology": str(run.topology),
+        "chips": run.topology.num_chips,
+        "replicas": run.replicas,
+        "global_batch_size": run.global_batch_size,
         "compiles": report.compiles,
         "fits": report.fits,
         "hbm_bytes": report.hbm_bytes,
-        "hbm_limit_bytes": report.hbm_limit_bytes,
+        "hbm_limit_bytes": run.hbm_limit_bytes,
         "largest_global_batch_size": None if search is None else search.images,
+        "too_large_global_batch_size": None if search is None else search.too_many,
         "steps": [_step(step) for step in report.steps],
         "train_steps": schedule.train_steps,
         "epochs": schedule.epochs,
@@ -43,11 +45,11 @@ def to_json(report: PreflightReport) -> dict[str, Any]:
         "our_all_reduce_ms": schedule.all_reduce_ms,
         "step_ms_with_our_all_reduces": schedule.step_ms_with_all_reduces,
         "hours_with_our_all_reduces": schedule.hours_with_all_reduces,
-        **_host_input(report.host_input),
+        **_host_input(report.outlook.host_input),
         "unanswered": [] if search is None else list(search.failed_compilations),
         "covers": COVERS,
         "leaves_out": LEAVES_OUT,
-        "compiler": report.compiler_versions,
+        "compiler": dict(run.compiler_versions),
     }
 
 

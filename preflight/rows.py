@@ -1,11 +1,11 @@
 """What a preflight finds, in typed rows."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from preflight import all_reduces
 from preflight.all_reduces import GroupEstimate
-from preflight.outlook import HostInput, Schedule
+from preflight.outlook import Outlook
 from tpu_compiler import CompilerReport, Topology
 from tpu_compiler.report import Memory
 from train.stage_rows import Stage
@@ -149,6 +149,18 @@ class StepReport:
         return self.compilation.needed_bytes + self.resident_bytes
 
     @property
+    def fixed_bytes(self) -> int:
+        """Of these, however many images there are; 0 where that is not known.
+
+        Of temporaries nobody knows which part is.
+        """
+        if self.memory is None:
+            return 0
+        results = self.memory.outputs - self.memory.aliased
+        program = self.variable_bytes + results + self.memory.generated_code
+        return program + self.resident_bytes
+
+    @property
     def milliseconds(self) -> float | None:
         """By the compiler's estimates; None where it has none."""
         return None if self.compilation is None else self.compilation.milliseconds
@@ -188,22 +200,26 @@ class StepReport:
         return sum(one.milliseconds for one in self.all_reduce_estimates)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LargestBatch:
     """The largest global batch that is known to fit.
 
     Attributes:
-      images: in it; 0 where not even one a replica fits.
-      failed_compilations: why the compiler had no answer for a larger one, a line each.
+      images: in it; 0 where none is known to fit.
+      too_many: the smallest that is known not to fit; None where none is.
+      replicas: of the slice.
+      failed_compilations: why the compiler had no answer for others, a line each.
     """
 
     images: int
-    failed_compilations: tuple[str, ...]
+    too_many: int | None
+    replicas: int
+    failed_compilations: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PreflightReport:
-    """What is known of a run on a slice before its launch.
+class RunOnSlice:
+    """What is known of a run before its steps are compiled.
 
     Attributes:
       variant: the model's name.
@@ -211,10 +227,7 @@ class PreflightReport:
       precision: see `Experiment`.
       topology: the slice.
       global_batch_size: see `Experiment`.
-      steps: the update of every stage, and the evaluation's step, which is the last.
-      largest_batch: None where it was not looked for.
-      schedule: of the run.
-      host_input: what its hosts are asked for.
+      compiler_versions: of the compiler's packages.
     """
 
     variant: str
@@ -222,10 +235,48 @@ class PreflightReport:
     precision: str
     topology: Topology
     global_batch_size: int
+    compiler_versions: Mapping[str, str]
+
+    @property
+    def hbm_limit_bytes(self) -> int:
+        """Of a device, as much as a program may use."""
+        return self.topology.generation.hbm_bytes
+
+    @property
+    def replicas(self) -> int:
+        """Of the slice: its devices."""
+        return self.topology.num_devices
+
+
+# What a preflight finds, in the order in which it does.
+Finding = RunOnSlice | StepReport | Outlook | LargestBatch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreflightReport:
+    """What is known of a run on a slice before its launch.
+
+    Attributes:
+      run: what was compiled for which slice.
+      steps: the update of every stage, and the evaluation's step, which is the last.
+      outlook: on the run, and on what its hosts are asked for.
+      largest_batch: None where it was not looked for.
+    """
+
+    run: RunOnSlice
     steps: Sequence[StepReport]
-    largest_batch: LargestBatch | None
-    schedule: Schedule
-    host_input: HostInput
+    outlook: Outlook
+    largest_batch: LargestBatch | None = None
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding]) -> "PreflightReport":
+        """Gather all that was found."""
+        found = list(findings)
+        (run,) = [one for one in found if isinstance(one, RunOnSlice)]
+        steps = [one for one in found if isinstance(one, StepReport)]
+        (outlook,) = [one for one in found if isinstance(one, Outlook)]
+        largest = [one for one in found if isinstance(one, LargestBatch)] or [None]
+        return cls(run=run, steps=steps, outlook=outlook, largest_batch=largest[0])
 
     @property
     def compiles(self) -> bool:
@@ -243,22 +294,6 @@ class PreflightReport:
         return max(step.needed_bytes or 0 for step in self.steps) or None
 
     @property
-    def hbm_limit_bytes(self) -> int:
-        """Of a device, as much as a program may use."""
-        return self.topology.generation.hbm_bytes
-
-    @property
-    def replicas(self) -> int:
-        """Of the slice: its devices."""
-        return self.topology.num_devices
-
-    @property
     def all_reduces(self) -> int:
         """Of the train step that has the most."""
         return max(step.all_reduces for step in self.steps if step.stage is not None)
-
-    @property
-    def compiler_versions(self) -> dict[str, str]:
-        """Of the compiler's packages; empty where it was not asked for anything."""
-        asked = (step.compilation for step in self.steps if step.compilation)
-        return next((compilation.versions for compilation in asked), {})

@@ -3,15 +3,16 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from common.console import count, say
+from common.console import count
 from common.project import ROOT
 from input_pipeline.dataset_info import DatasetInfo
 from preflight import largest_batch
 from preflight.floors import floors_ms
 from preflight.lowered_steps import CannotLower, LoweredSteps, layers_of
+from preflight.progress import Answer, Progress
 from preflight.rows import (
     DynamicShape,
     LargeBuffer,
@@ -23,8 +24,35 @@ from preflight.rows import (
 )
 from tpu_compiler import Compiler, CompilerError, CompilerReport, Topology
 from train import stages
-from train.experiment import Experiment
+from train.experiment import MOST_IMAGES, Experiment
 from train.stage_rows import Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRequest:
+    """A step that the compiler works at.
+
+    Attributes:
+      name: such as "train step".
+      stage: of the run that it belongs to; None is the evaluation's.
+      lowered: None when XLA has no form of it.
+      answer: of the compiler; None when it was not lowered.
+      problem: why it was not.
+    """
+
+    name: str
+    stage: Stage | None
+    lowered: LoweredStep | None = None
+    answer: Answer | None = None
+    problem: Problem | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepRequests:
+    """All steps of a run: the update of every stage, and the evaluation's."""
+
+    training: Sequence[StepRequest]
+    evaluation: StepRequest
 
 
 class StepAnalyser:
@@ -64,31 +92,53 @@ class StepAnalyser:
         stages.check(self.stages.values(), experiment, self.model)
         self._experiment, self._topology = experiment, topology
         self._compiler, self._timeout_seconds = compiler, timeout_seconds
+        self._progress = Progress(compiler.history)
 
-    def analyse_steps(self) -> list[StepReport]:
-        """Compile the update of every stage and, the last one, the evaluation's step.
+    def request_steps(self) -> StepRequests:
+        """Lower all steps of the run, and ask the compiler for them.
 
-        Raises:
-          CompilerError: the compiler does not answer.
+        All are asked for before the first is waited for: the service works at as many
+        as it has processes, and at the training first.
         """
         programs = (stage.program for stage in self.stages.values())
         different = list(dict.fromkeys(programs))
         names = ["train step"]
         if len(different) > 1:
             names = [f"train step {i}" for i in range(1, len(different) + 1)]
-        # All are asked for at once: the service works at as many as it has processes.
-        train_answers = [
-            self._submit(
-                name, stage, functools.partial(self.lowered_steps.train_step, stage)
-            )
+        lower = self.lowered_steps.train_step
+        training = [
+            self._request(name, "train step", stage, functools.partial(lower, stage))
             for name, stage in zip(names, different, strict=True)
         ]
-        eval_answer = self._submit(
-            "evaluation step", None, self.lowered_steps.eval_step
+        evaluation = self._request(
+            "evaluation step", "evaluation step", None, self.lowered_steps.eval_step
         )
-        training = [answer() for answer in train_answers]
-        most = max(step.variable_bytes for step in training)
-        return [self._with_residents(s, most) for s in (*training, eval_answer())]
+        return StepRequests(training, evaluation)
+
+    def training_steps(self, requests: StepRequests) -> Iterator[StepReport]:
+        """Yield the update of every stage, each as soon as it is known.
+
+        Raises:
+          CompilerError: the compiler does not answer.
+        """
+        steps = map(self._wait, requests.training)
+        if not any(one.stage and one.stage.frozen for one in requests.training):
+            yield from steps
+            return
+        steps = list(steps)  # what lies beside the frozen parts is in the others
+        yield from (self._with_residents(step, most_variables(steps)) for step in steps)
+
+    def evaluation_step(
+        self, requests: StepRequests, training: Sequence[StepReport]
+    ) -> StepReport:
+        """Return the evaluation's step; raises as `training_steps`.
+
+        Args:
+          requests: of all steps.
+          training: the steps whose variables lie beside it.
+        """
+        step = self._wait(requests.evaluation)
+        return self._with_residents(step, most_variables(training))
 
     def _with_residents(self, step: StepReport, most: int) -> StepReport:
         """Count what stays in HBM while a step runs that does not know of it.
@@ -111,31 +161,42 @@ class StepAnalyser:
         )
         return dataclasses.replace(step, problem=Problem(message=message))
 
-    def _submit(
-        self, name: str, stage: Stage | None, lower: Callable[[], LoweredStep]
-    ) -> Callable[[], StepReport]:
-        """Lower a step and ask the compiler; return what waits for the answer."""
-        say(f"lowering the {name}", stays=False)
+    def _request(
+        self,
+        name: str,
+        kind: str,
+        stage: Stage | None,
+        lower: Callable[[], LoweredStep],
+    ) -> StepRequest:
+        """Lower a step and ask the compiler; steps of a kind take about as long."""
+        self._progress.lowering(f"the {name}")
         try:
             lowered = lower()
         except CannotLower as error:
             location = self.location(error.node or "", error.source)
             problem = Problem(message=error.reason, op=error.op, location=location)
-            return lambda: StepReport(name=name, stage=stage, problem=problem)
-        replicas = self._topology.num_devices
-        say(
-            f"compiling the {name} for {count(replicas, 'replica')} of "
-            f"{self._topology}, minutes if it is not known",
-            stays=False,
-        )
-        future = self._compiler.compile(
+            return StepRequest(name=name, stage=stage, problem=problem)
+        topology, replicas = self._topology, self._topology.num_devices
+        kind = f"{kind}, {self.model.name}, {lowered.resolution} px, {topology.name}"
+        answer = self._compiler.compile(
             lowered.stablehlo,
-            self._topology,
+            topology,
             replicas,
             timeout_seconds=self._timeout_seconds,
             name=f"the {name}",
+            kind=kind,
         )
-        return lambda: self._analyse(name, stage, lowered, future.result())
+        where = f"{count(replicas, 'replica')} of {topology}"
+        self._progress.compiling(f"the {name}", kind, where, answer)
+        return StepRequest(name=name, stage=stage, lowered=lowered, answer=answer)
+
+    def _wait(self, request: StepRequest) -> StepReport:
+        """Wait for the compiler, and return what it says of a step."""
+        if request.lowered is None or request.answer is None:
+            name, stage = request.name, request.stage
+            return StepReport(name=name, stage=stage, problem=request.problem)
+        compilation = self._progress.wait(request.answer)
+        return self._analyse(request.name, request.stage, request.lowered, compilation)
 
     def _analyse(
         self,
@@ -208,28 +269,58 @@ class StepAnalyser:
     def largest_batch(self, step: StepReport) -> LargestBatch:
         """Search the largest global batch with which a train step is known to fit."""
         assert step.lowered is not None
-        assert step.compilation is not None
-        assert step.stage is not None
-        stage, accumulation = step.stage, self._experiment.accumulation_steps
-        first = step.lowered.images // accumulation
-        failed: list[str] = []
+        assert step.needed_bytes is not None
+        unknown: dict[int, str] = {}  # why the compiler had no answer
 
-        def needed_bytes(images: int) -> int | None:
-            if images == first:
-                return step.needed_bytes
-            name = f"train step with {images:,} images a replica"
-            train_step = self.lowered_steps.train_step
-            lower = functools.partial(train_step, stage, images * accumulation)
-            try:
-                return self._submit(name, stage, lower)().needed_bytes
-            except CompilerError as error:
-                failed.append(str(error))
-                return None
+        def needs(several: Sequence[int]) -> list[int | None]:
+            requests = [self._request_batch(step, images) for images in several]
+            sizes: list[int | None] = []
+            for images, request in zip(several, requests, strict=True):
+                try:
+                    size = self._wait(request).needed_bytes
+                except CompilerError as error:
+                    unknown[images], size = str(error), None
+                sizes.append(None if size is None else size + step.resident_bytes)
+            return sizes
 
-        images = largest_batch.largest(needed_bytes, first, step.compilation.hbm_bytes)
-        return LargestBatch(
-            images * accumulation * self._topology.num_devices, tuple(failed)
+        accumulation = self._experiment.accumulation_steps
+        replicas = self._topology.num_devices
+        each = accumulation * replicas
+        fits, too_many = largest_batch.largest(
+            needs,
+            step.lowered.images // accumulation,
+            step.needed_bytes,
+            self._topology.generation.hbm_bytes,
+            most=MOST_IMAGES // each,
+            fixed=step.fixed_bytes,
         )
+        if too_many in unknown:
+            too_many = None
+        return LargestBatch(
+            images=fits * each,
+            too_many=None if too_many is None else too_many * each,
+            replicas=replicas,
+            failed_compilations=tuple(unknown.values()),
+        )
+
+    def _request_batch(self, step: StepReport, images: int) -> StepRequest:
+        """Ask for a train step with another number of images in a micro-batch."""
+        assert step.lowered is not None
+        assert step.stage is not None
+        lower = functools.partial(
+            self.lowered_steps.other_batch,
+            step.lowered,
+            step.stage,
+            images * self._experiment.accumulation_steps,
+        )
+        name = f"train step with {images:,} images a replica"
+        # Where memory is short, the compiler takes longer.
+        return self._request(name, "train step of another batch", step.stage, lower)
+
+
+def most_variables(training: Iterable[StepReport]) -> int:
+    """Return the bytes of variables of the update in which the most learns."""
+    return max(step.variable_bytes for step in training)
 
 
 def _source(kind: type) -> str:

@@ -1,22 +1,38 @@
-"""What `preflight.report` says to a person."""
+"""What `preflight.report` says to a person, finding by finding."""
 
-from common.console import table, wrap
+from common.console import count, table, wrap
 from preflight.all_reduces import GroupEstimate
-from preflight.outlook import HostInput
-from preflight.rows import COVERS, LEAVES_OUT, PreflightReport, StepReport
+from preflight.outlook import HostInput, Outlook
+from preflight.rows import (
+    COVERS,
+    LEAVES_OUT,
+    Finding,
+    LargestBatch,
+    Problem,
+    RunOnSlice,
+    StepReport,
+)
 from tpu_compiler.report import Memory
 
 
-def describe(report: PreflightReport) -> str:
-    """Return the whole report as lines of text."""
+def describe(finding: Finding) -> str:
+    """Return what was found as lines of text, a paragraph of the whole."""
+    match finding:
+        case RunOnSlice():
+            lines = _run(finding)
+        case StepReport():
+            lines = ["", *_step(finding)]
+        case Outlook():
+            lines = _outlook(finding)
+        case LargestBatch():
+            lines = ["", *_largest_batch(finding)]
+    return "\n".join(lines)
+
+
+def limits() -> str:
+    """Return what all of it covers, and what not."""
     return "\n".join(
         [
-            *_run(report),
-            "",
-            *_table(report),
-            *_problems(report),
-            *_warnings(report),
-            *_outlook(report),
             "",
             *(wrap(f"It covers {line}.") for line in COVERS),
             "It leaves out:",
@@ -25,151 +41,139 @@ def describe(report: PreflightReport) -> str:
     )
 
 
-def _run(report: PreflightReport) -> list[str]:
-    size, replicas, topology = (
-        report.global_batch_size,
-        report.replicas,
-        report.topology,
-    )
-    versions = ", ".join(f"{k} {v}" for k, v in report.compiler_versions.items())
+def _run(run: RunOnSlice) -> list[str]:
+    size, replicas, topology = run.global_batch_size, run.replicas, run.topology
+    versions = ", ".join(f"{k} {v}" for k, v in run.compiler_versions.items())
     return [
-        f"{report.variant}, {report.resolution} px, {report.precision}: "
+        f"{run.variant}, {run.resolution} px, {run.precision}: "
         f"{size:,} images a step on {replicas:,} replicas ({size // replicas:,} each)",
-        f"{topology}: {report.host_input.hosts:,} hosts, {topology.num_chips:,} chips, "
-        f"{_gib(report.hbm_limit_bytes)} of HBM a replica; compiled by {versions}",
+        f"{topology}: {count(topology.hosts, 'host')}, "
+        f"{count(topology.num_chips, 'chip')}, {_gib(run.hbm_limit_bytes)} of HBM a "
+        f"replica; compiled by {versions}",
     ]
 
 
-def _table(report: PreflightReport) -> list[str]:
-    """Return a row for each step, and what the memory of those that fit is."""
-    head = ("", "compiles", "fits", "HBM", "left", "a step", "all-reduces", "bound")
-    rows = [_row(step, report.hbm_limit_bytes) for step in report.steps]
-    memory = [
-        wrap(f"HBM of the {step.name}: {_by_kind(step, step.memory)}")
-        for step in report.steps
-        if step.memory is not None
+def _step(step: StepReport) -> list[str]:
+    """Return the verdict on a step, and what it is made of."""
+    lines = [f"{step.name}: {_verdict(step)}"]
+    if step.problem is not None:
+        lines += _problem(step.problem)
+    found = step.compilation
+    if found is not None and found.memory is not None:
+        lines.append(_memory(found.memory, step.resident_bytes, found.hbm_bytes))
+        lines += _all_reduces(step)
+    return [*lines, *_warnings(step)]
+
+
+def _verdict(step: StepReport) -> str:
+    problem, ms = step.problem, step.milliseconds
+    if problem is not None:
+        verdict = "compiles, does NOT fit" if step.compiles else "does NOT compile"
+        return f"{verdict}: {problem.message}"
+    if ms is None:
+        return "compiles and fits"
+    least = " and ".join(f"{least:.1f} by {n}" for n, least in step.floors_ms.items())
+    floors = f", at least {least}" if least else ""
+    return f"compiles and fits, {ms:.1f} ms by the compiler's estimate{floors}"
+
+
+def _problem(problem: Problem) -> list[str]:
+    lines = []
+    if problem.location is not None:
+        said = {"op": problem.op, **vars(problem.location)}
+        lines = [f"  {name}: {value}" for name, value in said.items() if value]
+    buffers = [
+        f"  {_gib(one.bytes)}  {one.shape}  {one.layer}"
+        for one in problem.largest_buffers or ()
     ]
-    return [*table([head, *rows]), *memory]
+    return [*lines, *dict.fromkeys(buffers)]
 
 
-def _row(step: StepReport, limit: int) -> tuple[str, ...]:
-    needed, ms = step.needed_bytes, step.milliseconds
-    return (
-        step.name,
-        "yes" if step.compiles else "NO",
-        "yes" if step.fits else "NO",
-        "" if needed is None else _gib(needed),
-        "" if needed is None else _gib(limit - needed),
-        "" if ms is None else f"{ms:.1f} ms",
-        "" if step.memory is None else str(step.all_reduces),
-        ", ".join(f"{name} >= {ms:.1f} ms" for name, ms in step.floors_ms.items()),
-    )
-
-
-def _by_kind(step: StepReport, memory: Memory) -> str:
-    """Return the parts that add up to what a step needs."""
+def _memory(memory: Memory, resident: int, limit: int) -> str:
+    """Return what a step needs of a device, and the parts that add up to it."""
     parts = {
         "variables and batch": memory.arguments,
         "results": memory.outputs - memory.aliased,
         "temporaries": memory.temporaries,
         "program": memory.generated_code,
-        "the training beside it": step.resident_bytes,
+        "the training beside it": resident,
     }
     shown = {name: _gib(size) for name, size in parts.items()}
-    nothing = _gib(0)
-    return " + ".join(f"{v} {name}" for name, v in shown.items() if v != nothing)
+    terms = " + ".join(f"{v} {name}" for name, v in shown.items() if v != _gib(0))
+    needed = memory.total + resident
+    left = f", {_gib(limit - needed)} left" if needed <= limit else ""
+    made_of = f": {terms}" if terms else ""
+    return wrap(f"  {_gib(needed)} of HBM{left}{made_of}", indent="    ")
 
 
-def _problems(report: PreflightReport) -> list[str]:
-    lines = []
-    for step in report.steps:
-        problem = step.problem
-        if problem is None:
-            continue
-        lines.append(f"{step.name}: {problem.message}")
-        if problem.location is not None:
-            said = {"op": problem.op, **vars(problem.location)}
-            lines += [f"  {name}: {value}" for name, value in said.items() if value]
-        lines += dict.fromkeys(
-            f"  {_gib(one.bytes)}  {one.shape}  {one.layer}"
-            for one in problem.largest_buffers or ()
-        )
-    return ["", *lines] if lines else []
-
-
-def _warnings(report: PreflightReport) -> list[str]:
-    lines = []
-    for step in report.steps:
-        lines += [
-            f"{step.name}: a size that depends on values, {one.shape} of {one.op}, "
-            f"{one.location.layer} {one.location.source}".rstrip()
-            for one in step.dynamic_shapes
-        ]
-        lines += [
-            f"{step.name}: how often loop {name} runs is not known; it counts once"
-            for name in step.unknown_loops
-        ]
-    return ["", *lines] if lines else []
-
-
-def _outlook(report: PreflightReport) -> list[str]:
-    lines = [*_largest_batch(report), *_estimates(report)]
-    return ["", *lines] if lines else []
-
-
-def _largest_batch(report: PreflightReport) -> list[str]:
-    found = report.largest_batch
-    if found is None:
+def _all_reduces(step: StepReport) -> list[str]:
+    """Return how many there are, and their time by our own estimate."""
+    if not step.all_reduces:
         return []
-    line = "No batch fits, not even one image a replica"
-    if found.images:
-        each = found.images // report.replicas
-        line = f"Largest batch known to fit: {found.images:,}, {each:,} a replica"
-    return [line, *(f"Not known to fit: {why}" for why in found.failed_compilations)]
-
-
-def _estimates(report: PreflightReport) -> list[str]:
-    schedule = report.schedule
-    rate, peak = schedule.images_per_second, schedule.peak_images_per_second
-    if schedule.hours is None or rate is None or peak is None:
-        return []
+    said = f"  {count(step.all_reduces, 'all-reduce')}"
+    if step.fused_all_reduces:
+        return [
+            f"{said}: the compiler has taken some apart, into "
+            f"{step.fused_all_reduces}, of which there is no estimate of ours"
+        ]
     return [
-        f"Estimate: {rate:,.0f} images/s, {schedule.step_ms:.1f} ms a step; "
-        f"{schedule.epochs:g} epochs are {schedule.train_steps:,} steps, "
-        f"{_duration(schedule.hours)}",
-        *_all_reduces(report),
-        _host_input(report.host_input, has_fastest_stage=peak > 1.001 * rate),
+        f"{said} by our own estimate, as the compiler makes none: "
+        f"{step.all_reduce_ms:.1f} ms",
+        *table([_GROUP_HEAD, *map(_group, step.all_reduce_estimates)]),
     ]
 
 
-def _all_reduces(report: PreflightReport) -> list[str]:
-    """Return what they add, by our own estimate; nothing where there is none."""
-    lines = []
-    for step in report.steps:
-        if step.stage is not None and step.fused_all_reduces:
-            lines.append(
-                f"All-reduces of the {step.name}: the compiler has taken some apart, "
-                f"into {step.fused_all_reduces}, of which there is no estimate of ours"
-            )
-        elif step.stage is not None and step.all_reduce_estimates:
-            lines += [
-                f"All-reduces of the {step.name} by our own estimate, as the compiler "
-                f"makes none: {step.all_reduce_ms:.1f} ms",
-                *table([_GROUP_HEAD, *map(_group, step.all_reduce_estimates)]),
-            ]
-    step_ms = report.schedule.step_ms_with_all_reduces
-    hours = report.schedule.hours_with_all_reduces
-    if not lines or step_ms is None or hours is None:
-        return lines
-    return [*lines, f"With them: {step_ms:.1f} ms a step, {_duration(hours)}"]
+def _warnings(step: StepReport) -> list[str]:
+    return [
+        *(
+            f"  a size that depends on values, {one.shape} of {one.op}, "
+            f"{one.location.layer} {one.location.source}".rstrip()
+            for one in step.dynamic_shapes
+        ),
+        *(
+            f"  how often loop {name} runs is not known; it counts once"
+            for name in step.unknown_loops
+        ),
+    ]
 
 
-_GROUP_HEAD = ("  over", "number", "bytes", "time")
+def _largest_batch(found: LargestBatch) -> list[str]:
+    """Return both ends of what is known, by images and by images of a replica."""
+
+    def images(number: int) -> str:
+        return f"{number:,}, {number // found.replicas:,} a replica"
+
+    line = "No batch is known to fit"
+    if found.images:
+        line = f"Largest batch known to fit: {images(found.images)}"
+    if found.too_many is not None:
+        line += f"; known not to: {images(found.too_many)}"
+    return [line, *(f"Not known to fit: {why}" for why in found.failed_compilations)]
+
+
+def _outlook(found: Outlook) -> list[str]:
+    schedule = found.schedule
+    rate, peak = schedule.images_per_second, schedule.peak_images_per_second
+    if schedule.hours is None or rate is None or peak is None:
+        return []
+    lines = [
+        f"Estimate: {rate:,.0f} images/s, {schedule.step_ms:.1f} ms a step; "
+        f"{schedule.epochs:g} epochs are {schedule.train_steps:,} steps, "
+        f"{_duration(schedule.hours)}"
+    ]
+    step_ms, hours = schedule.step_ms_with_all_reduces, schedule.hours_with_all_reduces
+    if schedule.all_reduce_ms and step_ms is not None and hours is not None:
+        lines.append(f"With all-reduces: {step_ms:.1f} ms a step, {_duration(hours)}")
+    has_fastest_stage = peak > 1.001 * rate
+    return [*lines, _host_input(found.host_input, has_fastest_stage=has_fastest_stage)]
+
+
+_GROUP_HEAD = ("    over", "number", "bytes", "time")
 
 
 def _group(found: GroupEstimate) -> tuple[str, ...]:
     return (
-        f"  {found.group_size:,} replicas",
+        f"    {found.group_size:,} replicas",
         f"{found.runs:,}",
         f"{found.bytes / 2**20:,.1f} MiB",
         f"{found.milliseconds:.1f} ms",

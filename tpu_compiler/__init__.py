@@ -25,6 +25,7 @@ asynchronous copies have no estimate and are not in the time.
 """
 
 from tpu_compiler.cache import cache_folder
+from tpu_compiler.capacity import compilations_at_once
 from tpu_compiler.errors import CompilerError
 from tpu_compiler.process import environment
 from tpu_compiler.report import CompilerReport
@@ -37,6 +38,7 @@ __all__ = [
     "CompilerReport",
     "Topology",
     "cache_folder",
+    "compilations_at_once",
     "compile",
     "environment",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 from tpu_compiler import process, report
 from tpu_compiler.cache import Cache, cache_folder
 from tpu_compiler.errors import CompilerError
+from tpu_compiler.history import History
 from tpu_compiler.process import CompilerWorker
 from tpu_compiler.report import CompilerReport
 from tpu_compiler.topology import Topology
@@ -24,6 +25,9 @@ class Compiler:
 
     If an exception ends it, Ctrl-C for one, it stops what still runs and leaves no
     process behind.
+
+    Attributes:
+      history: how long compilations took here.
     """
 
     def __init__(self, workers: int = 1, *, cache_dir: str | Path | None = None):
@@ -39,11 +43,17 @@ class Compiler:
         """
         self._environment = process.environment()
         self._cache = Cache(Path(cache_dir) if cache_dir else cache_folder())
+        self.history = History(self._cache.folder)
         self._workers = [CompilerWorker(self._environment) for _ in range(workers)]
         self._idle: queue.SimpleQueue[CompilerWorker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = concurrent.futures.ThreadPoolExecutor(workers)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the compiler's packages."""
+        return self._environment.versions
 
     def compile(
         self,
@@ -53,6 +63,7 @@ class Compiler:
         *,
         timeout_seconds: float,
         name: str = "the module",
+        kind: str | None = None,
     ) -> "concurrent.futures.Future[CompilerReport]":
         """Compile a module for a slice of TPUs, each replica on one of its devices.
 
@@ -62,6 +73,7 @@ class Compiler:
           num_replicas: of the program; at most as many as the slice has devices.
           timeout_seconds: for the compilation, not for the wait until a worker is free.
           name: of the module, for the errors.
+          kind: under which `history` is to remember how long it took, if it compiles.
 
         Returns:
           A future of the report. Its `result` raises CompilerError when there is none:
@@ -102,6 +114,8 @@ class Compiler:
 
         def run() -> CompilerReport:
             answer, path = self._run(module, request, key, name, timeout_seconds)
+            if kind is not None and path is not None:  # a refusal may take no time
+                self.history.note(kind, answer["seconds"])
             return read(answer, path, from_cache=False)
 
         return self._threads.submit(run)

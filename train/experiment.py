@@ -79,11 +79,11 @@ def function(
 
 
 _MOST_STEPS = 2**31 - 1  # what a loop in a graph counts to
-_MOST_IMAGES = 2**20  # in a batch
+MOST_IMAGES = 2**20  # in a batch
 _MOST_EPOCHS = 10**6
 _PASSES = checks.positive(_MOST_EPOCHS)
 _STEPS = checks.whole(1, _MOST_STEPS)
-_IMAGES = checks.whole(1, _MOST_IMAGES)
+_IMAGES = checks.whole(1, MOST_IMAGES)
 _BATCH_NORM = Rule(
     lambda value: checks.one_of(*BATCH_NORM).holds(value) or _IMAGES.holds(value),
     f"{', '.join(map(repr, BATCH_NORM))} or {_IMAGES.what}",

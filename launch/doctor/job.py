@@ -115,7 +115,7 @@ def compiles(case: Case) -> Finding:
     flags = [f"--topology={case.slice.name}", *case.train_flags]
     flags += [f"--train_images={images}"]
     say(f"compiling for {case.slice.name}, which takes minutes ...", stays=False)
-    status, said = _preflight([*flags, "--json", "--nosearch"])
+    status, said = _preflight([*flags, "--json", "--no_largest_batch"])
     if status == Status.MISTAKE:
         line = said.removeprefix("error: ")
         if "make tpu-compiler" in line:

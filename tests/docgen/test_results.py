@@ -554,8 +554,20 @@ def test_trainer():
 
 
 def test_preflight():
-    text = results.preflight(REPORTS["preflight"])
+    report = REPORTS["preflight"]
+    text = results.preflight(report)
     assert text.startswith("```text\n\nyes\n```\n\n`python -m benchmarks.preflight`")
+    seconds = {
+        "seconds": {"first_verdict": 189.0, "all": 462.0},
+        "seconds_again": {"first_verdict": 19.6, "all": 24.4},
+    }
+    output, timed, note = results.preflight({**report, **seconds}).split("\n\n")[-3:]
+    assert output.endswith("yes\n```")
+    assert timed == (
+        "First verdict after 3.1 minutes, all of it after 7.7 minutes, with nothing "
+        "kept from before; the second time after 20 and 24 seconds."
+    )
+    assert "load 1.5 at the start" in note
 
 
 def test_pod():

@@ -17,6 +17,7 @@ from input_pipeline.dataset_info import load_info
 from models import complexity
 from models.batch_norm import BatchNormalization
 from preflight import report, report_json, text
+from preflight.rows import PreflightReport
 from tests.support.runs import bindings, experiment_of
 from tpu_compiler import Compiler, Topology
 from train import config
@@ -41,16 +42,25 @@ def look(digits, compiler):
         experiment = experiment_of(digits, **changes)
         if build_model is not None:
             experiment = dataclasses.replace(experiment, build_model=build_model)
-        found = report.preflight(
-            experiment,
-            load_info(str(digits)),
-            Topology.parse(topology),
-            compiler,
-            **{"search": False, "reads_data": False, **options},
+        found = PreflightReport.of(
+            report.findings(
+                experiment,
+                load_info(str(digits)),
+                Topology.parse(topology),
+                compiler,
+                **{"largest_batch": False, "reads_data": False, **options},
+            )
         )
         return found, report_json.to_json(found)
 
     return run
+
+
+def text_of(found):
+    """All that the command prints of a report."""
+    parts = [found.run, *found.steps[:-1], found.outlook, found.steps[-1]]
+    parts += [found.largest_batch] if found.largest_batch else []
+    return "\n".join([*map(text.describe, parts), text.limits()])
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +82,7 @@ KEYS = [
     "hbm_bytes",
     "hbm_limit_bytes",
     "largest_global_batch_size",
+    "too_large_global_batch_size",
     "steps",
     "train_steps",
     "epochs",
@@ -259,7 +270,7 @@ def test_one_replica_has_no_all_reduces(slice_of_32):
     alone = found.steps[0]
     assert alone.milliseconds == report.steps[0].milliseconds
     assert (alone.all_reduce_ms, alone.all_reduce_estimates) == (0, ())
-    assert "own estimate" not in text.describe(found)
+    assert "own estimate" not in text_of(found)
 
 
 def test_all_reduces_that_were_taken_apart_have_no_estimate(slice_of_32, digits):
@@ -272,34 +283,41 @@ def test_all_reduces_that_were_taken_apart_have_no_estimate(slice_of_32, digits)
     schedule = report.schedule_of(
         experiment_of(digits, **LARGE), {1: train.stage}, [train]
     )
-    assert schedule.step_ms == pytest.approx(before.schedule.step_ms)
+    assert schedule.step_ms == pytest.approx(before.outlook.schedule.step_ms)
     assert (schedule.all_reduce_ms, schedule.hours_with_all_reduces) == (None, None)
-    found = dataclasses.replace(found, schedule=schedule)
-    said = text.describe(found)
+    found = dataclasses.replace(
+        found, outlook=dataclasses.replace(found.outlook, schedule=schedule)
+    )
+    said = text_of(found)
     assert "the compiler has taken some apart, into 2, of which there is no est" in said
-    assert "With them" not in said
+    assert "With all-reduces" not in said
     assert "Estimate: " in said
     assert report_json.to_json(found)["steps"][0]["our_all_reduce_ms"] is None
 
 
 def test_what_a_person_reads(slice_of_32):
-    said = text.describe(slice_of_32[0])
+    said = text_of(slice_of_32[0])
     lines = said.splitlines()
     assert lines[0] == (
         "tiny, 32 px, float32: 256 images a step on 32 replicas (8 each)"
     )
     assert lines[1].startswith("v3:4x4: 4 hosts, 16 chips, 15.48 GiB of HBM a replica;")
     assert "libtpu 0.0.52" in lines[1]
-    (row,) = [line.split() for line in lines if line.startswith("train step ")]
-    assert row[2:4] == ["yes", "yes"]
+    (verdict,) = [line for line in lines if line.startswith("train step: ")]
+    ms = slice_of_32[1]["estimated_step_ms"]
+    assert (
+        f"compiles and fits, {ms:.1f} ms by the compiler's estimate, at least"
+        in verdict
+    )
     assert "its 96 cores make 48,000 at 2.00 ms of a core each: TOO FEW" in said
     assert "- TPUStrategy was not run" in said
-    (ours,) = [line for line in lines if line.startswith("All-reduces of the train ")]
+    (ours,) = [line for line in lines if " all-reduces by our own estimate" in line]
     report = slice_of_32[1]
     ms = report["our_all_reduce_ms"]
-    assert f"by our own estimate, as the compiler makes none: {ms:.1f} ms" in ours
+    assert ours.startswith(f"  {report['all_reduces']} all-reduces by our own estimate")
+    assert ours.endswith(f"as the compiler makes none: {ms:.1f} ms")
     step_ms = report["step_ms_with_our_all_reduces"]
-    assert f"With them: {step_ms:.1f} ms a step, " in said
+    assert f"With all-reduces: {step_ms:.1f} ms a step, " in said
 
 
 @pytest.mark.long
@@ -326,9 +344,9 @@ def test_a_batch_too_large_for_hbm(look):
     assert largest[0]["bytes"] > 2**30
     assert not any("site-packages" in buffer["layer"] for buffer in largest)
     assert report["estimated_step_ms"] is report["hours"] is None
-    said = text.describe(found)
+    said = text_of(found)
     assert f"{size:,} images" in said
-    assert "train step: needs " in said
+    assert "train step: compiles, does NOT fit: needs " in said
 
 
 def with_layer(layer):
@@ -374,8 +392,8 @@ def test_an_op_that_xla_has_not_is_named(look):
     assert file == "tests/preflight/test_report.py"
     with open(__file__) as source:
         assert "tf.py_function" in source.read().splitlines()[int(line) - 1]
-    said = text.describe(found)
-    assert "train step: XLA has no EagerPyFunc" in said
+    said = text_of(found)
+    assert "train step: does NOT compile: XLA has no EagerPyFunc" in said
     assert "  layer: calls_back (Calls)" in said
 
 
@@ -409,9 +427,12 @@ def test_a_dynamic_shape_is_named(look):
     assert list(shape) == ["op", "shape", "layer", "source"]
     assert shape.items() >= layer.items()
     assert "bounds<256" in shape["shape"]
-    said = text.describe(found)
-    assert "train step: an operation of a dynamic shape" in said
-    assert "evaluation step: a size that depends on values" in said
+    said = text_of(found)
+    assert "train step: does NOT compile: an operation of a dynamic shape" in said
+    evaluation = said.partition("\nevaluation step: ")[2].splitlines()
+    assert any(
+        line.startswith("  a size that depends on values") for line in evaluation
+    )
 
 
 @pytest.mark.parametrize(
@@ -435,14 +456,15 @@ def test_the_largest_batch(look):
         "experiment.Experiment.global_batch_size": 4096,
         "experiment.Experiment.eval_batch_size": 64,
     }
-    found, report = look("v3", changes, search=True)
+    found, report = look("v3", changes, largest_batch=True)
     largest = report["largest_global_batch_size"]
+    too_large = report["too_large_global_batch_size"]
     assert found.largest_batch.images == largest
-    assert largest > 4096
-    changes["experiment.Experiment.global_batch_size"] = largest
-    assert look("v3", changes)[0].fits
-    changes["experiment.Experiment.global_batch_size"] = int(largest * 1.06) // 8 * 8
-    assert not look("v3", changes)[0].fits
+    assert 4096 < largest < too_large <= 1.6 * largest
+    assert f"Largest batch known to fit: {largest:,}, " in text_of(found)
+    for size, fits in ((largest, True), (too_large, False)):
+        changes["experiment.Experiment.global_batch_size"] = size
+        assert look("v3", changes)[0].fits is fits
 
 
 @pytest.mark.slow
@@ -450,7 +472,7 @@ def test_the_command(digits, tmp_path):
     def run(*arguments):
         settings = bindings(digits, LARGE)
         return subprocess.run(
-            [sys.executable, "-m", "preflight", "--nosearch"]
+            [sys.executable, "-m", "preflight", "--no_largest_batch"]
             + ["--gin_file=tests/data/train/tiny.gin"]
             + [f"--gin_param={setting}" for setting in settings]
             + list(arguments),
@@ -516,20 +538,23 @@ def test_the_network_of_the_docs(topology, batch):
     )
     experiment, info = report.data_of(experiment, 1_281_167)
     with Compiler(2) as compiler:
-        found = report.preflight(
-            experiment,
-            info,
-            Topology.parse(topology),
-            compiler,
-            search=False,
-            reads_data=False,
+        found = PreflightReport.of(
+            report.findings(
+                experiment,
+                info,
+                Topology.parse(topology),
+                compiler,
+                largest_batch=False,
+                reads_data=False,
+            )
         )
     assert (found.compiles, found.fits) == (True, True)
-    assert found.replicas == batch // 64
-    said = text.describe(found)
+    assert found.run.replicas == batch // 64
+    said = text_of(found)
     # Of the pinned compiler, and as the docs have it.
     assert f"{stored_milliseconds(topology)} ms a step; 350 epochs" in said
-    assert "train step       yes       yes   1.13 GiB" in said
+    assert "train step: compiles and fits, " in said
+    assert "\n  1.13 GiB of HBM, " in said
     model = experiment.build_model()
     layers = [
         layer

@@ -1,7 +1,9 @@
-import concurrent.futures
 import dataclasses
 import functools
+import importlib
+import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,16 +13,17 @@ from common.accelerators import TPUS
 from common.errors import UserError
 from common.project import ROOT
 from input_pipeline.dataset_info import load_info
-from preflight import report, rows
+from preflight import program_keys, report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
+from preflight.largest_batch import TRIES
 from preflight.lowered_steps import LoweredSteps, layers_of
-from preflight.outlook import HostInput, Schedule
+from preflight.outlook import HostInput, Outlook, Schedule
 from preflight.rows import LoweredStep, StepReport
 from preflight.steps import StepAnalyser
+from tests.preflight.fakes import FakeCompiler, lower, report_of
 from tests.support.runs import experiment_of
-from tpu_compiler import Compiler, CompilerError, Topology
-from tpu_compiler.costs import Collective
+from tpu_compiler import CompilerError, Topology
 from train.stage_rows import Stage
 from train.stages import stage_form
 
@@ -66,47 +69,6 @@ def test_a_stage_with_frozen_parts_has_no_backward_pass_through_them(digits):
     assert products("stem", "stage_1", "stage_2") == 12 + 2 * 2 - 1
 
 
-class FakeCompiler(Compiler):
-    """Needs 1 GiB and 0.25 GiB an image of a micro-batch; may die of too many."""
-
-    def __init__(self, micro_batches=1, dies=False):
-        self.asked, self.micro_batches, self.dies = [], micro_batches, dies
-
-    def compile(
-        self, module, topology, num_replicas=1, *, timeout_seconds=0.0, name=""
-    ):
-        images = int(module) // self.micro_batches
-        self.asked.append((images, timeout_seconds))
-        answer = concurrent.futures.Future()
-        found = report_of(needed=2**30 + images * 2**28)
-        if self.dies and not found.compiled:
-            answer.set_exception(CompilerError(f"{name}: the process has died"))
-        else:
-            answer.set_result(found)
-        return answer
-
-
-def report_of(*, needed=0, milliseconds=None, all_reduces=0) -> Any:
-    limit = TPUS["v3"].hbm_bytes
-    fits = needed <= limit
-    return types.SimpleNamespace(
-        verdict="compiled" if fits else "out_of_memory",
-        compiled=fits,
-        needed_bytes=needed,
-        hbm_bytes=limit,
-        message=f"needs {needed}",
-        largest_buffers=(),
-        memory=None,
-        costs=None,
-        milliseconds=milliseconds,
-        topology=Topology.parse("v3:2x2"),
-        collectives=[
-            Collective("all-reduce", all_reduces, 0, 8, runs=all_reduces, run_bytes=0),
-            Collective("all-gather", 1, 0, 8, runs=1, run_bytes=0),
-        ],
-    )
-
-
 def analyser_of(digits, compiler=None, **changes):
     changes = {f"experiment.Experiment.{name}": v for name, v in changes.items()}
     return StepAnalyser(
@@ -118,31 +80,141 @@ def analyser_of(digits, compiler=None, **changes):
     )
 
 
-@pytest.mark.parametrize(("micro_batches", "dies"), [(1, False), (2, False), (1, True)])
-def test_largest_batch(digits, micro_batches, dies, monkeypatch):
-    compiler = FakeCompiler(micro_batches, dies)
+@pytest.fixture
+def not_lowered(monkeypatch, tmp_path):
+    """Steps are their numbers of images; nobody waits for TensorFlow."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(LoweredSteps, "train_step", lambda self, *a: lower(*a))
+    monkeypatch.setattr(LoweredSteps, "eval_step", lambda self: lower())
+
+
+@pytest.mark.parametrize(
+    ("micro_batches", "dies", "too_many"),
+    [(1, False, 72), (2, False, 2 * 64), (1, True, None)],
+)
+def test_largest_batch(digits, micro_batches, dies, too_many, not_lowered):
+    """(15.48 - 1) * 4 images of a micro-batch fit."""
+
+    def needs(images):
+        images //= micro_batches
+        if dies and images > 57:
+            return CompilerError(f"{images} images: the process has died")
+        return 2**30 + images * 2**28
+
+    compiler = FakeCompiler(needs=needs)
     analyser = analyser_of(digits, compiler, accumulation_steps=micro_batches)
-
-    def program(stage=None, images=20):
-        return LoweredStep(str(images).encode(), images, 32)
-
-    monkeypatch.setattr(analyser.lowered_steps, "train_step", program)
-    monkeypatch.setattr(analyser.lowered_steps, "eval_step", program)
-    train, _ = analyser.analyse_steps()
-    before = len(compiler.asked)
-    # (15.48 - 1) * 4 images fit.
+    (train,) = analyser.training_steps(analyser.request_steps())
+    before = len(compiler.requests)
     found = analyser.largest_batch(train)
-    assert found.images == 56 * micro_batches
-    tried = [images for images, _ in compiler.asked[before:]]
+    assert (found.images, found.too_many) == (56 * micro_batches, too_many)
+    tried = [int(name.split()[4]) for name in compiler.requests[before:]]
     assert 20 // micro_batches not in tried, "what is known is not asked for again"
-    assert len(tried) == len(set(tried)) < 8
-    assert {seconds for _, seconds in compiler.asked} == {7.0}
-    too_many = [n for n in tried if n > 56]
-    assert too_many
+    assert len(tried) == len(set(tried)) <= TRIES
+    assert set(compiler.seconds) == {7.0}
+    too_large = [n for n in tried if n > 57]
+    assert too_large
     assert found.failed_compilations == tuple(
-        f"the train step with {n} images a replica: the process has died"
-        for n in too_many * dies
+        f"{n} images: the process has died" for n in too_large * dies
     )
+
+
+@pytest.mark.long
+def test_a_step_of_another_batch_is_lowered_once(digits, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    steps = LoweredSteps(experiment_of(digits), load_info(str(digits)), 1)
+    known = steps.train_step()
+    other = steps.other_batch(known, Stage(), 40)
+    assert other == steps.train_step(Stage(), 40)
+    monkeypatch.setattr(steps, "train_step", None)
+    assert steps.other_batch(known, Stage(), 40) == other
+
+
+def test_what_decides_on_the_step_of_another_batch(tmp_path, monkeypatch):
+    def key(program=b"step", images=8):
+        program_keys._own_code.cache_clear()
+        return program_keys.of_another_batch(program, images)
+
+    known = key()
+    assert key() == known
+    assert len({known, key(b"another step"), key(images=16)}) == 3
+    own = tmp_path / "somebodys_layers.py"
+    own.write_text("WIDTH = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("somebodys_layers")
+    imported = key()
+    own.write_text("WIDTH = 2")
+    assert len({known, imported, key()}) == 3
+    monkeypatch.delitem(sys.modules, "somebodys_layers")
+    assert key() == known
+    program_keys._own_code.cache_clear()
+
+
+def findings_of(digits, compiler, **options) -> Iterator[Any]:
+    return report.findings(
+        experiment_of(digits),
+        load_info(str(digits)),
+        Topology.parse("v3"),
+        compiler,
+        reads_data=False,
+        **options,
+    )
+
+
+def test_each_finding_comes_as_soon_as_it_is_known(digits, not_lowered):
+    compiler = FakeCompiler(holds=["the evaluation step"])
+    found = findings_of(digits, compiler)
+    assert isinstance(next(found), rows.RunOnSlice)
+    assert compiler.requests == [], "what is wrong is told before a compilation"
+    train, outlook = next(found), next(found)
+    assert compiler.requests == ["the train step", "the evaluation step"]
+    assert (train.name, train.fits) == ("train step", True)
+    assert outlook.schedule.train_steps == 12
+    compiler.answer("the evaluation step")
+    assert next(found).name == "evaluation step"
+    assert len(compiler.requests) == 2
+    assert next(found).images == 56
+    assert [*found] == []
+    kinds = dict.fromkeys(
+        kind.partition(", tiny, 32 px, v3")[0] for kind in compiler.kinds
+    )
+    assert [*kinds] == ["train step", "evaluation step", "train step of another batch"]
+
+
+def test_the_largest_batch_is_not_looked_for_where_nobody_asks(digits, not_lowered):
+    compiler = FakeCompiler()
+    found = [*findings_of(digits, compiler, largest_batch=False)]
+    assert isinstance(found[-1], StepReport)
+    assert compiler.requests == ["the train step", "the evaluation step"]
+
+
+@pytest.mark.parametrize("error", [CompilerError("it has died"), KeyboardInterrupt()])
+def test_what_goes_wrong_in_the_evaluation_comes_behind_the_training(
+    digits, not_lowered, error
+):
+    compiler = FakeCompiler(
+        holds=["the evaluation step"], needs=lambda images: found[0]
+    )
+    found: list[Any] = [2**30]
+    known = findings_of(digits, compiler)
+    assert isinstance(next(known), rows.RunOnSlice)
+    assert next(known).fits
+    assert isinstance(next(known), Outlook)
+    found[0] = error
+    compiler.answer("the evaluation step")
+    with pytest.raises(type(error)):
+        next(known)
+    assert compiler.requests == ["the train step", "the evaluation step"]
+
+
+def test_an_interrupted_search_ends_at_once(digits, not_lowered):
+    """Of the steps all was told by then."""
+    compiler = FakeCompiler(needs=lambda i: 2**30 if i == 20 else KeyboardInterrupt())
+    known = findings_of(digits, compiler)
+    names = [type(next(known)).__name__ for _ in range(4)]
+    assert names == ["RunOnSlice", "StepReport", "Outlook", "StepReport"]
+    with pytest.raises(KeyboardInterrupt):
+        next(known)
+    assert len(compiler.requests) <= 2 + 2
 
 
 def test_schedule_of_stages(digits):
@@ -185,18 +257,14 @@ def test_schedule_of_stages(digits):
     assert known.step_ms_with_all_reduces is known.hours_with_all_reduces is None
 
 
-def test_a_stage_that_only_warms_up_is_no_program_of_its_own(digits, monkeypatch):
+def test_a_stage_that_only_warms_up_is_no_program_of_its_own(digits, not_lowered):
     stages = [{"until_epoch": 0.06}, {"until_epoch": 0.12, "warmup_epochs": 0.01}]
     changes = {"progressive": stages, "epochs": 0.12}
     analyser = analyser_of(digits, **changes)
-
-    def program(stage=None):
-        return LoweredStep(b"20", 20, 32)
-
-    monkeypatch.setattr(analyser.lowered_steps, "train_step", program)
-    monkeypatch.setattr(analyser.lowered_steps, "eval_step", program)
-    train, evaluation = analyser.analyse_steps()
-    assert (train.name, train.stage, evaluation.stage) == ("train step", Stage(), None)
+    requests = analyser.request_steps()
+    (train,) = analyser.training_steps(requests)
+    assert (train.name, train.stage) == ("train step", Stage())
+    assert analyser.evaluation_step(requests, [train]).stage is None
     experiment = experiment_of(
         digits, **{f"experiment.Experiment.{name}": v for name, v in changes.items()}
     )
@@ -238,17 +306,17 @@ def test_all_reduces_are_those_of_the_step_that_has_the_most():
         for stage, number in ((Stage(), 2), (Stage(resolution=16), 3), (None, 9))
     ]
     schedule = Schedule(train_steps=24, epochs=0.12)
-    found = rows.PreflightReport(
+    topology = Topology.parse("v3")
+    run = rows.RunOnSlice(
         variant="tiny",
         resolution=32,
         precision="float32",
-        topology=Topology.parse("v3"),
+        topology=topology,
         global_batch_size=20,
-        steps=steps,
-        largest_batch=None,
-        schedule=schedule,
-        host_input=HostInput(Topology.parse("v3"), None, None),
+        compiler_versions={},
     )
+    outlook = Outlook(schedule, HostInput(topology, None, None))
+    found = rows.PreflightReport.of([run, *steps[:2], outlook, *steps[2:]])
     assert [step.all_reduces for step in steps] == [2, 3, 9]
     assert found.all_reduces == 3
 
@@ -310,10 +378,6 @@ def test_reductions_of_a_slice():
     assert hlo.count("divide(") == 1
 
 
-class Enough(Exception):  # noqa: N818 - nothing is wrong
-    """What comes behind it is not of interest."""
-
-
 @pytest.mark.parametrize(
     ("changes", "opened"),
     [
@@ -334,21 +398,18 @@ def test_data_that_is_read_here_is_opened_before_a_compilation(
     def open_eval(experiment, *arguments):
         found.append(experiment.eval_split)
 
-    def stop(analyser):
-        raise Enough
-
     monkeypatch.setattr(report.datasets, "train_dataset", open_train)
     monkeypatch.setattr(report.datasets, "eval_dataset", open_eval)
-    monkeypatch.setattr(StepAnalyser, "analyse_steps", stop)
     changes = dict(changes)
     reads_data = changes.pop("reads_data", True)
-    with pytest.raises(Enough):
-        report.preflight(
-            experiment_of(digits, **changes),
-            load_info(str(digits)),
-            Topology.parse("v3"),
-            FakeCompiler(),
-            reads_data=reads_data,
-            cpu_ms=1.0,
-        )
-    assert found == opened
+    compiler = FakeCompiler()
+    known = report.findings(
+        experiment_of(digits, **changes),
+        load_info(str(digits)),
+        Topology.parse("v3"),
+        compiler,
+        reads_data=reads_data,
+        cpu_ms=1.0,
+    )
+    assert isinstance(next(known), rows.RunOnSlice)
+    assert (found, compiler.requests) == (opened, [])

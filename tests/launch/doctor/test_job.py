@@ -157,7 +157,7 @@ def test_compiles(found, monkeypatch):
     )
     [flags] = asked
     assert flags[0] == "--topology=v5e:4x8"
-    assert flags[-3:] == ["--train_images=1281167", "--json", "--nosearch"]
+    assert flags[-3:] == ["--train_images=1281167", "--json", "--no_largest_batch"]
     assert "--gin_file=gin_configs/models/efficientnet_x_b0.gin" in flags
 
 
@@ -166,7 +166,7 @@ def test_does_not_fit(found, monkeypatch):
     said = found(4)
     start = "fails    compiles and fits: it does not fit: 32.00 of 16.00 GiB of HBM  ->"
     assert said.startswith(f"{start}  the largest batch: {AGAIN}")
-    assert "--nosearch" not in said
+    assert "--no_largest_batch" not in said
     # What is quoted can be pasted.
     assert "'--gin_param=experiment.Experiment.data_dir = '\"'\"'gs://my-bucket" in said
 
