@@ -1,5 +1,7 @@
 """What a setting of the command line may name."""
 
+import functools
+
 import gin
 import pytest
 
@@ -52,4 +54,5 @@ def test_a_setting_of_a_file_s_module(digits, tmp_path):
     files = ["tests/data/train/tiny.gin", str(path)]
     given = [*bindings(digits, {}), "supernet.build_model.num_classes = 12"]
     found = config.parse(files, given)
+    assert isinstance(found.build_model, functools.partial)
     assert found.build_model.keywords["num_classes"] == 12
