@@ -267,14 +267,21 @@ def test_other_training_images_than_the_run_s_are_said(digits, finished, capsys)
 
 @pytest.mark.long
 def test_an_export_with_them(finished, tmp_path, capsys):
-    """The best checkpoint, batch norm folded: compared with the same network."""
-    folder = tmp_path / "e"
-    flags = [f"--model_dir={finished[0]}", f"--export_dir={folder}", "--best"]
-    more = ["--statistics_images=400", "--score_images=300", "--fold_batch_norm"]
-    assert export.main([*flags, *more]) == 0
+    """Of the best checkpoint, batch norm folded, with a part that stood still.
+
+    It is compared with the evaluation of a network that has the same statistics.
+    """
+    folder, still = tmp_path / "e", Stage(frozen_batch_norm=("stage_2",))
+    rows = [{"until_epoch": 0.06, **still.given()}]
+    flags = [
+        *(f"--model_dir={finished[0]}", f"--export_dir={folder}", "--best"),
+        f"--gin_param=experiment.Experiment.progressive = {rows!r}",
+        *("--statistics_images=400", "--score_images=300", "--fold_batch_norm"),
+    ]
+    assert export.main(flags) == 0
     report = json.loads(capsys.readouterr().out)
     known = report["statistics"]
-    assert (known["images"], known["batches"], known["layers"]) == (400, 20, 7)
+    assert (known["images"], known["batches"], known["layers"]) == (400, 20, 5)
     assert known["scored_images"] == 300
     assert report["images_compared"] == 1000  # or it would have no name
     experiment = experiment_in(finished[0])
@@ -282,7 +289,7 @@ def test_an_export_with_them(finished, tmp_path, capsys):
     model, _ = saved_model.averaged_model(experiment, info, f"{finished[0]}/best")
     score = batch_statistics.scorer(experiment, model, 300)
     before = score()
-    batch_statistics.count_anew(experiment, model, BASE_STAGE, 400)
+    batch_statistics.count_anew(experiment, model, still, 400)
     after = score()
     assert (known["top1_before"], known["top1_after"]) == (before.top1, after.top1)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
