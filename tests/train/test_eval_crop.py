@@ -9,6 +9,7 @@ from input_pipeline.preprocess import EvalCrop
 from models import efficientnet_x, photos, variants
 from models.input_form import InputForm
 from train import config, datasets
+from train.exports.formats import images
 
 MNIST = "gin_configs/runs/mnist_cpu.gin"
 
@@ -105,3 +106,22 @@ def test_a_function_is_asked_for_what_the_config_leaves_open():
         "training": "bicubic",
     }
     assert ask(other) == {"resize": None, "crop_fraction": None, "training": None}
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_forms_of_an_export_are_calibrated_and_scored_on_the_same_crop(split):
+    """Another one would be of other pixels than the network was trained for."""
+    asked = []
+
+    def data(*, resize=None, crop_fraction=None, **others):
+        asked.append({"resize": resize, "crop_fraction": crop_fraction, **others})
+        return []
+
+    run = dataclasses.replace(experiment("efficientnetv2-s"), eval_data=data)
+    assert list(images.of_split(run, split, 300, 8)) == []
+    datasets.evaluation_images(
+        dataclasses.replace(run, eval_split=split), FORM, batch_size=8
+    )
+    assert asked[0] == asked[1]
+    assert asked[0]["crop_fraction"] == 300 / 332
+    assert (asked[0]["split"], asked[0]["batch_size"]) == (split, 8)

@@ -1,6 +1,7 @@
 """The images that int8 is calibrated on, and those that all forms are scored on."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ import numpy as np
 
 from common.errors import UserError
 from input_pipeline.preprocess import EvalCrop
+from models.input_form import InputForm
+from train import datasets
 from train.experiment import Experiment
 from train.exports import comparison, image_files
 from train.exports.formats.runtimes import to_uint8
@@ -38,10 +41,9 @@ def of_split(
     Raises:
       UserError: there is no such split, or a record that the evaluation stops at.
     """
-    batches = experiment.eval_data(
-        data_dir=experiment.data_dir,
-        split=split,
-        resolution=resolution,
+    batches = datasets.evaluation_images(
+        dataclasses.replace(experiment, eval_split=split),
+        InputForm(resolution, 1, "NHWC"),
         batch_size=min(experiment.eval_batch_size, most),
     )
     for batch in batches:
