@@ -33,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         "--no_largest_batch",
         dest="largest_batch",
         action="store_false",
-        help="do not look for the largest batch that fits: that compiles the step "
-        "about four times more",
+        help="do not look for the largest batch that fits, which takes about as long "
+        "as all before it",
     )
     parser.add_argument(
         "--train_images",
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=cli.positive,
         default=compilations_at_once(),
-        help="compilations at the same time (%(default)s here: for each a core and 3 "
-        "GB of memory)",
+        help="compilations at the same time (%(default)s here: for each a core and "
+        "3.5 GB of memory)",
     )
     parser.add_argument(
         "--timeout_minutes",

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-STEP_BYTES = 3 * 2**30  # that the compiler takes for a network's training step
+STEP_BYTES = 7 * 2**29  # that the compiler takes for a network's training step
 CALLER_BYTES = 2 * 2**30  # that TensorFlow takes, whose process asks for it
 _UNKNOWN = 2  # compilations, on a machine that does not tell its memory
 

@@ -35,7 +35,7 @@ class Compiler:
 
         Args:
           workers: processes that compile at the same time. A small module takes one
-            0.5 GB of memory, a network's training step 3 GB.
+            0.5 GB of memory, a network's training step 3.5 GB.
           cache_dir: for the answers; by default in the user's folder of caches.
 
         Raises:

@@ -28,17 +28,17 @@ def machine(tmp_path, monkeypatch):
     return at_once
 
 
-def test_a_core_and_3_gib_each_beside_the_callers_2(machine):
+def test_a_core_and_3_5_gib_each_beside_the_callers_2(machine):
     assert machine(2, 64) == 2
-    assert machine(32, 64) == (64 - 2) // 3
-    assert machine(16, 8) == 2
-    assert machine(16, 7.9) == 1
+    assert machine(32, 64) == 17
+    assert machine(16, 9) == 2
+    assert machine(16, 8.9) == 1
     assert machine(16, 1) == 1, "what is asked for is tried"
 
 
 @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
 def test_a_container_has_a_limit(machine, name):
-    assert machine(16, 64, 11 * GIB, name) == 3
+    assert machine(16, 64, 13 * GIB, name) == 3
     assert machine(16, 64, "max", name) == 16
     assert machine(16, 64, 2**63 - 4096, name) == 16, "none, in version 1"
 
