@@ -6,6 +6,7 @@ waits for. Each of these imports may fail, as where the package is not installed
 """
 
 import importlib.abc
+import inspect
 import sys
 from types import FrameType
 from typing import Any
@@ -26,7 +27,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
         """Refuse a package, as if it was not installed."""
         refused = _REFUSED.get(fullname)
-        if refused and _importer(sys._getframe(1)).startswith(refused):
+        if refused and _importer(inspect.currentframe()).startswith(refused):
             raise ModuleNotFoundError(f"{fullname} is kept from it", name=fullname)
 
 
@@ -34,7 +35,7 @@ def _importer(frame: FrameType | None) -> str:
     """Return the name of the module that has begun an import; "" for nobody."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if not name.startswith("importlib"):  # Python's own ways to a module
+        if name != __name__ and not name.startswith("importlib"):  # Python's own ways
             return name
         frame = frame.f_back
     return ""

@@ -168,20 +168,21 @@ def reads_in_file_order(experiment: Experiment) -> bool:
 
 
 def evaluation_images(
-    experiment: Experiment, form: InputForm, **others: Any
+    experiment: Experiment, form: InputForm, split: str | None = None, **others: Any
 ) -> tf.data.Dataset:
-    """Return the evaluation split as one input pipeline has it.
+    """Return a split as one input pipeline of the evaluation has it.
 
     Args:
       experiment: of the run.
       form: of the images.
+      split: None is that of the evaluation.
       **others: what else `eval_data` is called with: batch_size, num_hosts ...
     """
     crop = authors_crop(_variant(experiment), form.resolution)
     unset = {"resize": crop.resize, "crop_fraction": crop.crop_fraction}
     return experiment.eval_data(
         data_dir=experiment.data_dir,
-        split=experiment.eval_split,
+        split=experiment.eval_split if split is None else split,
         **form.arguments(),
         **_unset(experiment.eval_data, **unset),
         **others,

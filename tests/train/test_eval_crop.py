@@ -119,9 +119,7 @@ def test_forms_of_an_export_are_calibrated_and_scored_on_the_same_crop(split):
 
     run = dataclasses.replace(experiment("efficientnetv2-s"), eval_data=data)
     assert list(images.of_split(run, split, 300, 8)) == []
-    datasets.evaluation_images(
-        dataclasses.replace(run, eval_split=split), FORM, batch_size=8
-    )
+    datasets.evaluation_images(run, FORM, split, batch_size=8)
     assert asked[0] == asked[1]
     assert asked[0]["crop_fraction"] == 300 / 332
     assert (asked[0]["split"], asked[0]["batch_size"]) == (split, 8)

@@ -1,7 +1,6 @@
 """The images that int8 is calibrated on, and those that all forms are scored on."""
 
 import contextlib
-import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator
@@ -42,8 +41,9 @@ def of_split(
       UserError: there is no such split, or a record that the evaluation stops at.
     """
     batches = datasets.evaluation_images(
-        dataclasses.replace(experiment, eval_split=split),
+        experiment,
         InputForm(resolution, 1, "NHWC"),
+        split,
         batch_size=min(experiment.eval_batch_size, most),
     )
     for batch in batches:
