@@ -62,11 +62,14 @@ train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes
 	@echo "Data: $(DATA)   run: $(RUN)   scores: $(RUN)/summary.json   SavedModel: $(RUN)/export"
 	@echo "Curves: $(PY) -m tensorboard.main --logdir $(RUN)"
 
+# One more than two cores: tests wait for processes and files for a third of their time.
+PYTEST := $(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
 test: lint types $(COMPILER) $(LAUNCH)  ## Lint, types, import directions, all tests but the slow ones.
-	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-long: $(DEV) $(COMPILER) $(LAUNCH)  ## The tests that take seconds each, which CI runs, too.
-	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "long and not slow and not peers"
+	$(PYTEST) -m "long and not slow and not peers"
 
 lint: $(DEV)
 	.venv/bin/ruff check --quiet .

@@ -146,6 +146,7 @@ def test_another_machine_that_is_silent_counts_as_dead(store, skew, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_another_machine_is_waited_for_until_it_counts_as_dead(
     store, capsys, monkeypatch
 ):
@@ -258,6 +259,7 @@ def test_a_last_sign_that_was_not_answered(store):
     assert store.buckets["bucket"] == {}
 
 
+@pytest.mark.long
 def test_too_many_writes(store):
     store.writes_per_second = 1.0
     with held() as claim:
@@ -326,6 +328,7 @@ def test_a_signal_ends_the_waiting(store, sent, status):
     assert written()["token"] == "theirs"
 
 
+@pytest.mark.long
 def test_races(store):
     """Of those that want a folder at once one has it, through faults and all."""
     inside, entered = [0], [0]

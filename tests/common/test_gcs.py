@@ -97,6 +97,7 @@ def test_one_write_a_second_is_waited_for(store):
 
 
 @pytest.mark.parametrize("what", ["503", "429", "drop", "408", "500"])
+@pytest.mark.long
 def test_a_passing_fault_is_met_again(store, what):
     store.faults = [{"do": what, "times": 2}]
     assert gcs.write(PATH, b"1", 0) == generation()

@@ -23,6 +23,7 @@ print(tf.constant([2.0]).numpy().tolist())
 """
 
 
+@pytest.mark.long
 def test_what_is_imported():
     done = subprocess.run(
         [sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True

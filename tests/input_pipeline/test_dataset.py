@@ -84,6 +84,7 @@ def test_crop_options_reach_the_image(tiny):
     assert sum(same) > 5
 
 
+@pytest.mark.long
 def test_evaluation_counts_every_record_once(tiny):
     num_hosts, batch_size = 3, 4
     batches = -(-host_max(10, num_hosts) // batch_size) + 1

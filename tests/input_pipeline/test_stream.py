@@ -61,6 +61,7 @@ def test_each_epoch_holds_every_record_once_in_another_order(tiny, shuffle_buffe
 
 
 @pytest.mark.parametrize(("hosts", "shuffle_buffer"), [(2, 1000), (3, 8)])
+@pytest.mark.long
 def test_hosts_share_every_epoch_out(chunked, hosts, shuffle_buffer):
     at: dict[int, int] = {}
     for host in range(hosts):
@@ -75,6 +76,7 @@ def test_hosts_share_every_epoch_out(chunked, hosts, shuffle_buffer):
         assert sorted(order) == list(range(100))
 
 
+@pytest.mark.long
 def test_the_order_depends_on_the_seed_alone(tiny):
     """And the stream leaves the program's own seed alone."""
     first = take(tiny, 2 * TOTAL)
@@ -87,6 +89,7 @@ def test_the_order_depends_on_the_seed_alone(tiny):
 
 
 @pytest.mark.parametrize("host", [(0, 1), (2, 3)])
+@pytest.mark.long
 def test_resuming_equals_not_stopping(chunked, host):
     options = {"host": host, "shuffle_buffer": 24}
     everything = take(chunked, 250, **options)
@@ -119,6 +122,7 @@ def test_finite_is_the_file_order_shared_out(chunked, hosts):
     assert {len(share) for share in shares} <= {100 // hosts, -(-100 // hosts)}
 
 
+@pytest.mark.long
 def test_nothing_is_read_of_an_empty_range(chunked):
     records = Records(load_info(chunked), chunked, "train")
     for position in (0, 5, 16, 37, 99):

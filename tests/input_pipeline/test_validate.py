@@ -612,6 +612,7 @@ def test_repeated_images(tmp_path):
     assert check(tmp_path)[0] == 1
 
 
+@pytest.mark.long
 def test_a_few_repeated_images_of_many_are_a_warning(tmp_path):
     encoded = jpeg(0, 8, 8)
 

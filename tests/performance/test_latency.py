@@ -99,6 +99,7 @@ def test_equal_parts_are_compiled_once(parts, asked):
     assert asked == 4
 
 
+@pytest.mark.long
 def test_the_sum_is_near_the_whole(parts, deep, compiler):
     """By 1.2 %. The locked versions and models/ decide on every cycle."""
     whole = network_latency(deep, compiler, "v3", **OPTIONS)

@@ -96,6 +96,7 @@ def test_shows_what_the_trainer_is_fed(greys, tmp_path):
     assert [x.number for x in images] == before["label"].tolist()
 
 
+@pytest.mark.long
 def test_the_originals_are_those_of_the_crops(greys):
     images = shown_of(greys, 40, "dataset.train_dataset.shuffle_buffer = 16")
     for shown in images:

@@ -13,6 +13,7 @@ MNIST = "gin_configs/runs/mnist_cpu.gin"
 IMAGENET = "models/efficientnet_x_b0.gin", "runs/imagenet.gin"
 
 
+@pytest.mark.long
 def test_the_command_writes_a_sheet(greys, tmp_path, capsys):
     output = tmp_path / "sheet.png"
     command = [f"--gin_file={MNIST}", f"--data_dir={greys}", f"--output={output}"]

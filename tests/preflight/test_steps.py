@@ -27,6 +27,7 @@ from train.stage_rows import Stage
 from train.stages import stage_form
 
 
+@pytest.mark.long
 def test_stages_are_programs_of_their_own(digits):
     rows = [
         {"until_epoch": 0.06, "resolution": 16},

@@ -109,6 +109,7 @@ def undisturbed(tmp_path_factory):
     return what(folder / "s")
 
 
+@pytest.mark.long
 def test_a_search_and_its_files(gin_file, tmp_path, undisturbed, capsys):
     folder = tmp_path / "s"
     assert status(blocks.main, *flags(gin_file, folder, "--workers=3")) == Status.OK
@@ -195,6 +196,7 @@ def test_all_are_killed_at_ten_moments(tmp_path, storage):
     assert len(what(folder)) == 150
 
 
+@pytest.mark.long
 def test_ctrl_c_and_sigterm_stop_in_order(tmp_path):
     folder = tmp_path / "s"
     path = written(tmp_path, SLOWLY)
@@ -319,6 +321,7 @@ def test_a_version_that_has_changed_is_said(tmp_path, capsys):
     assert "warning: the search was begun with numpy 0.1" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_nobody_else_may_work_in_an_embedded_search(gin_file, tmp_path, capsys):
     from common import claims
 
@@ -329,6 +332,7 @@ def test_nobody_else_may_work_in_an_embedded_search(gin_file, tmp_path, capsys):
     assert "held by another search" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_nothing_that_works(tmp_path, capsys):
     folder = tmp_path / "s"
     path = written(tmp_path, "block_search.BlockSearch.accuracy = @toy_search.raises")

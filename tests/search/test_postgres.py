@@ -92,6 +92,7 @@ def test_numbers_that_processes_race_for(server):
     assert sorted(map(int, got)) == list(range(6))
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_and_comes_back(server, capsys):
     one = engine_optuna.database_store(server.url, "killed")
     lease = claimed(one, 0, "a")

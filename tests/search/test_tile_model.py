@@ -336,6 +336,7 @@ def test_v2_is_where_the_model_does_not_hold():
     assert rms(off) > 0.2
 
 
+@pytest.mark.long
 def test_twenty_thousand_networks_take_seconds(planted):
     widths = [1 + 0.05 * step for step in range(40)]
     depths = [1, 1.2, 1.3, 1.5, 1.6, 1.7, 2, 2.2, 2.3, 2.4, 2.6, 2.7, 3, 3.2]

@@ -41,6 +41,7 @@ def compile(compiler):
     return run
 
 
+@pytest.mark.long
 def test_a_matrix_product(compile):
     report = compile(modules.MATMUL)
     assert report.compiled
@@ -67,6 +68,7 @@ def test_a_matrix_product(compile):
 
 
 @pytest.mark.parametrize("topology", ["v4", "v5e"])
+@pytest.mark.long
 def test_what_is_copied_aside_moves_once(compile, topology):
     """The weights go into the core's own memory while something else works."""
     report = compile(modules.MATMUL, topology)

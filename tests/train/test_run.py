@@ -74,6 +74,7 @@ def test_checkpoint_holds_everything(finished):
     assert len(saved) == 2 * len(model.weights) + len(slots) + 3
 
 
+@pytest.mark.long
 def test_evaluation_alone_gives_the_same_scores(digits, finished, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path / "copy")
     (tmp_path / "copy" / "summary.json").unlink()
@@ -131,6 +132,7 @@ def test_a_second_writer_is_refused(digits, finished, tmp_path, monkeypatch):
         assert contents(model_dir) == before
 
 
+@pytest.mark.long
 def test_a_run_that_was_taken_over_ends_and_writes_nothing(
     digits, tmp_path, monkeypatch
 ):
@@ -268,6 +270,7 @@ def test_the_folder_of_the_best_one_is_the_runs_best(finished, tmp_path):
     assert run_folder.run_of_best(f"{tmp_path}/best") is None
 
 
+@pytest.mark.long
 def test_an_evaluation_claims_nothing(digits, finished, tmp_path):
     """It makes no folder for nothing, and names no run in that of the best one."""
     with pytest.raises(UserError, match="no checkpoint in"):
@@ -299,6 +302,7 @@ def test_a_checkpoint_of_another_run_is_not_scored(digits, finished, tmp_path):
     assert contents(model_dir) == before
 
 
+@pytest.mark.long
 def test_training_alone_needs_no_validation_split(digits, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(digits, data)
@@ -312,6 +316,7 @@ def test_training_alone_needs_no_validation_split(digits, tmp_path):
     assert not [name for name in summary if "top1" in name]
 
 
+@pytest.mark.long
 def test_finished_run_is_only_scored_again(digits, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "copy")
     summary = run_tiny(digits, tmp_path / "copy")
@@ -373,6 +378,7 @@ def damage(digits, folder, split) -> None:
                 writer.write(bytes(record))
 
 
+@pytest.mark.long
 def test_broken_jpeg_stops_training_and_is_named(digits, tmp_path):
     data = tmp_path / "data"
     damage(digits, data, "train")
@@ -385,6 +391,7 @@ def test_broken_jpeg_stops_training_and_is_named(digits, tmp_path):
     assert "\n" not in text
 
 
+@pytest.mark.long
 def test_broken_jpeg_is_skipped_and_counted(digits, finished, tmp_path):
     damage(digits, tmp_path / "data", "validation")
     experiment = experiment_of(tmp_path / "data")

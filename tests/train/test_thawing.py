@@ -148,6 +148,7 @@ def test_what_a_stage_says_of_its_parts(digits):
     assert shares == [1.0, 0.0, 0.5, 1.0, 1.0]
 
 
+@pytest.mark.long
 def test_a_warmup_alone_needs_no_other_trainer(digits):
     """Nor another program, which takes minutes to compile for a TPU."""
     rows = [

@@ -45,6 +45,7 @@ def weights_by_path(model):
     return {v.path: v.numpy() for v in model.weights}
 
 
+@pytest.mark.long
 def test_pretrained_weights_are_scored_before_any_training(
     experiment, finished, tmp_path
 ):

@@ -85,6 +85,7 @@ def test_several_damages_in_one_file(damaged, shard):
     assert numbers == [0, 1, 2, 4, *range(16, 20), *range(22, 40)]
 
 
+@pytest.mark.long
 def test_a_truncated_file_is_found(damaged, shard):
     random = np.random.RandomState(1)
     places = random.randint(1, len(shard[1]), 6).tolist()

@@ -90,6 +90,7 @@ def test_lives_without_a_checkpoint_are_counted(tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_the_budget_is_of_the_submission(tmp_path):
     """It counts from the first start, on whatever machines."""
     with running(tmp_path, ["wait"], hosts=1) as made:
@@ -135,6 +136,7 @@ def test_the_client_saves_through_workers_that_hear_sigterm_too(tmp_path, host):
 
 
 @pytest.mark.parametrize("host", [0, 1])
+@pytest.mark.long
 def test_a_host_that_is_killed_and_started_again(tmp_path, host):
     """Its children die with it, and it takes part in the next life."""
     with running(tmp_path, ["wait 0"]) as made:
@@ -164,6 +166,7 @@ def test_a_submission_that_has_ended_does_not_begin_again(tmp_path):
         assert made.statuses() == {2}
 
 
+@pytest.mark.long
 def test_hosts_that_do_not_serve_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ANSWER", "2")
     with running(tmp_path, ["0"]) as made:
@@ -173,6 +176,7 @@ def test_hosts_that_do_not_serve_are_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("has_led", [False, True])
+@pytest.mark.long
 def test_a_host_without_a_leader_ends(tmp_path, monkeypatch, has_led):
     monkeypatch.setenv("ALONE", "3" if has_led else "1")
     with running(tmp_path, ["wait"]) as made:

@@ -147,6 +147,7 @@ def test_ctrl_c_stops_the_command_first(command, tmp_path, monkeypatch):
     assert (tmp_path / "tries.saved").exists()
 
 
+@pytest.mark.long
 def test_a_folder_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(children, "_FREE_SECONDS", 0.3)
     children.wait_until_free(tmp_path / "none")

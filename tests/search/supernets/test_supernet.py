@@ -38,6 +38,7 @@ def test_corners(rich, best):
         " / 3 mbconv c16 n+1 sigmoid b2 noskip",
     ],
 )
+@pytest.mark.long
 def test_sections_and_parts(rich, network):
     rich.assert_equal(rich.space.decode(network))
 

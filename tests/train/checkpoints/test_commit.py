@@ -94,6 +94,7 @@ def test_a_checkpoint_gets_its_names(store):
     [(True, False), (True, True), (False, True)],  # the last: what was read is copied
 )
 @pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.long
 def test_a_late_commit_changes_nothing(store, was_there, removes, writes):
     how = {"removes": removes, "writes": writes}
     waited, number = [], 0

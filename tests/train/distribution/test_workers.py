@@ -142,6 +142,7 @@ def test_found_by_name(monkeypatch):
     assert workers.find("x") == Slice("x", {"worker 0": "10.0.0.2:8470"}, "v3-8")
 
 
+@pytest.mark.long
 def test_who_is_lost():
     """One that has stopped is told from one that lives, though its port is open."""
     with listening(answers=True) as alive, listening(answers=False) as frozen:
