@@ -455,6 +455,7 @@ def test_the_largest_batch(look):
     changes = {
         "experiment.Experiment.global_batch_size": 4096,
         "experiment.Experiment.eval_batch_size": 64,
+        "experiment.Experiment.intended": ["large_batch"],
     }
     found, report = look("v3", changes, largest_batch=True)
     largest = report["largest_global_batch_size"]
