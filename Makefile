@@ -65,7 +65,7 @@ train: $(SETUP)  ## Prepare digits, train, evaluate, export, classify (5 minutes
 # One more than two cores: tests wait for processes and files for a third of their time.
 PYTEST := $(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test: lint types $(COMPILER) $(LAUNCH)  ## Lint, types, import directions, all tests but the slow ones.
+test: lint $(COMPILER) $(LAUNCH)  ## Lint, types, import directions, all tests but the slow ones.
 	$(PYTEST)
 
 test-long: $(DEV) $(COMPILER) $(LAUNCH)  ## The tests that take seconds each, which CI runs, too.

@@ -14,7 +14,14 @@ from tests.support.golden import WEIGHT_GAIN, read_json, weight
 from tests.support.once import made_once
 
 # The files of these rooms take longest, and the last one to end decides.
-LONGEST_FIRST = ["train", "preflight", "input_pipeline", "tpu_compiler", "performance"]
+LONGEST_FIRST = [
+    "test_types.py",
+    "train",
+    "preflight",
+    "input_pipeline",
+    "tpu_compiler",
+    "performance",
+]
 
 # Started by nohup or behind another command, the suite ignores Ctrl-C, and so would
 # each child of it: a handler is not inherited.
