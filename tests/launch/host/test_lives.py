@@ -68,12 +68,15 @@ def test_what_ends_the_client_for_good_ends_all_hosts(tmp_path, status):
     with running(tmp_path, [f"75 {status}"], hosts=hosts) as made:
         assert made.statuses() == {status}
     workers = f"workers on {hosts} host{'s' * (hosts - 1)}"
-    assert said(tmp_path) == [
-        f"life 1: {workers}",
-        "life 1 has ended with 75: again in 0.1 s",
-        f"life 2: {workers}",
-        f"the client has ended with {status}: so do all hosts",
-    ]
+    first, *lives, last, end = said(tmp_path)
+    assert first == f"life 1: {workers}"
+    # A busy machine may need another life: one host is not there yet, or no more.
+    assert lives
+    for number, line in enumerate(lives, start=1):
+        ended = f"life {number} has ended with 75: again in "
+        assert re.fullmatch(rf"{ended}[\d.]+ s", line)
+    assert last == f"life {len(lives) + 1}: {workers}"
+    assert end == f"the client has ended with {status}: so do all hosts"
     assert board(tmp_path)["want"] == "end"
 
 
