@@ -43,7 +43,7 @@ def lines(stage: str, found: Found) -> list[str]:
     if reason := found.get("not_done"):
         return [f"not done: {reason}"]
     seconds = found.get("wall_seconds")  # not in a file of an older search
-    took = [] if seconds is None else [f"{seconds / 60:.1f} minutes in its last life"]
+    took = [] if seconds is None else [f"{_duration(seconds)} in its last life"]
     return [*_LINES[stage](found), *took]
 
 
@@ -178,9 +178,12 @@ def _statistics(found: Found | None) -> list[str]:
 
 
 def _cost(found: Found) -> str:
-    seconds = found["seconds"]
-    spent = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
+    spent = _duration(found["seconds"])
     return f"{spent} of training steps on {found['images']:,} images"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def _ms(ms: float | None) -> str:
