@@ -17,8 +17,8 @@ def test_what_is_stored_is_of_the_recipe(stored):
     said = "\n".join(stored["output"])
     assert "65,536 images a step on 1,024 replicas (64 each)" in said
     assert "350 epochs are 6,842 steps, " in said
-    assert "\n  8 replicas " in said
-    assert "\n  1,024 replicas " in said
+    assert "\n    8 replicas " in said
+    assert "\n    1,024 replicas " in said
 
 
 @pytest.mark.slow
