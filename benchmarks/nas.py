@@ -4,9 +4,9 @@
     python -m benchmarks.nas --cifar10=package --work=runs/nas
 
 Two searches of one space by the commands of docs/nas.md: on handwritten digits, for
-which it was made, and on small photos, with the same budget. Each is done up to the
-network that it finds, and then to its end: as many seeds of it, of random search's best
-and of the recipe's own network. Blocks are compiled with an empty cache. Hours.
+which it was made, and on small photos, with the same budget: as many seeds of what it
+finds, of random search's best and of the recipe's own network. Minutes are those of the
+stages, by their last lives; blocks are compiled with an empty cache. More than an hour.
 """
 
 import argparse

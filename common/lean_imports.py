@@ -1,8 +1,9 @@
 """TensorFlow and Keras without what they import for nobody here.
 
 Where they find these packages, they import them, for wrappers, galleries and converters
-that no command uses: two fifths of the CPU time of their import, which every command
-waits for. Each of these imports may fail, as where the package is not installed.
+that no command uses, and every command waits for that: the longer, the more of them
+are installed, as for tests and benchmarks. Each of these imports may fail, as where the
+package is not installed.
 """
 
 import importlib.abc

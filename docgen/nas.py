@@ -77,7 +77,7 @@ def _sentences(row: Row) -> str:
     noise = row["deviation"]
     deviation = "not known" if noise is None else f"{noise:.2f} points"
     return (
-        f"From the command to the found network: {row['minutes_to_found']:.1f} "
+        f"The stages up to the found network: {row['minutes_to_found']:.1f} "
         f"minutes, of which {steps['supernet']:.1f} are training steps of the "
         f"supernet. Random search: {row['random_networks']} networks in "
         f"{steps['random']:.1f} minutes of such steps. {trust}. One standard deviation "

@@ -424,7 +424,9 @@ def test_nas():
         ["the recipe's own", "98.80, 98.60", "98.70", "489,450", "0.3199", "-"],
     ]
     assert "4,000 + 1,000 images, by `a.gin`" in text
-    assert "found network: 4.2 minutes, of which 2.5 are training steps" in text
+    assert (
+        "up to the found network: 4.2 minutes, of which 2.5 are training steps" in text
+    )
     assert "tau 0.43 over 8 networks, as high by chance in 8.9 % of the cases" in text
     assert "0.21 points; against the recipe's own: -0.20 points, equal." in text
 
