@@ -3,7 +3,7 @@
     python -m benchmarks.pod --output=benchmarks/results/pod.json
 
 Runs the command of docs/recipes.md: B5, 65,536 images a step on 1,024 replicas of TPU
-v3, without one. It takes two cores ten minutes that are otherwise idle, and one where
+v3, without one. It takes two cores five minutes that are otherwise idle, and one where
 the compiler's cache knows the answer.
 
 Exit status: that of preflight.

@@ -150,7 +150,10 @@ class Stages:
         return [
             f"{what}: {shlex.join(children.command_line(arguments))}"
             for what, arguments in (
-                ("does its step fit", self._commands.preflight_supernet()),
+                (
+                    "does its step fit, name your slice",
+                    self._commands.preflight_supernet(),
+                ),
                 ("train it", self._commands.train_supernet()),
             )
         ]

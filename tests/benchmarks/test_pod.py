@@ -23,7 +23,7 @@ def test_what_is_stored_is_of_the_recipe(stored):
 
 @pytest.mark.slow
 def test_it_compiles_and_fits_as_stored(stored):
-    """Ten minutes of two cores, unless the user's cache knows the answer."""
+    """Five minutes of two cores, unless the user's cache knows the answer."""
     said, status = preflight.said_by(pod.COMMAND)
     assert status == 0
     assert said["output"] == stored["output"]
