@@ -6,12 +6,10 @@ models/official/efficientnet/autoaugment.py), with which EfficientNet was traine
 has it: with v0's scales of magnitude, which for Posterize are not the paper's.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from common import checks
-from input_pipeline.randaugment import apply_op, one_of
+from input_pipeline.randaugment import AtLevel, in_turn
 
 # The reference's, which differ from RandAugment's.
 _TRANSLATE_CONST = 250  # pixels
@@ -97,39 +95,19 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
       UserError: an unknown policy.
     """
     sub_policies = POLICIES[policy]
-    ops = sorted({_op(step) for steps in sub_policies for step in steps})
-    indices = [[ops.index(_op(step)) for step in steps] for steps in sub_policies]
+    ops = sorted({_at_level(step) for steps in sub_policies for step in steps})
+    numbers = [[ops.index(_at_level(step)) for step in steps] for steps in sub_policies]
     chances = [[step[1] for step in steps] for steps in sub_policies]
 
-    choice, *draws = tf.unstack(tf.random.stateless_uniform([3, 4], seed))
-    chosen = tf.cast(choice[0] * len(sub_policies), tf.int32)
-    branches = [*map(_at_level, ops), lambda image, sign, center: image]
-    apply = one_of(branches, image.shape.as_list())
-    for index, chance, draw in zip(
-        tf.unstack(tf.gather(indices, chosen)),
-        tf.unstack(tf.gather(chances, chosen)),
-        draws,
-        strict=True,
-    ):
-        image = apply(image, tf.where(draw[0] < chance, index, len(ops)), draw[1:])
-    return image
+    draws = tf.random.stateless_uniform([3, 4], seed)
+    sub_policy = tf.cast(draws[0, 0] * len(sub_policies), tf.int32)
+    is_drawn = draws[1:, 0] < tf.gather(chances, sub_policy)
+    chosen = tf.where(is_drawn, tf.gather(numbers, sub_policy), len(ops))
+    return in_turn(image, [*ops, None], chosen, draws[1:, 1:])
 
 
-def _op(step: Step) -> tuple[str, int]:
-    """Return the op and its magnitude, of which only different ones need building."""
+def _at_level(step: Step) -> AtLevel:
+    """Return the op, on AutoAugment's scales; equal ones need building once."""
     name, _, magnitude = step
-    return name, 0 if name in _WITHOUT_MAGNITUDE else magnitude
-
-
-def _at_level(op: tuple[str, int]) -> Callable[..., tf.Tensor]:
-    """Make the op at its magnitude, on AutoAugment's scales."""
-    name, magnitude = op
-    return lambda image, sign, center: apply_op(
-        image,
-        name,
-        magnitude,
-        sign,
-        center,
-        translate_const=_TRANSLATE_CONST,
-        cutout_const=_CUTOUT_CONST,
-    )
+    magnitude = 0 if name in _WITHOUT_MAGNITUDE else magnitude
+    return AtLevel(name, magnitude, _TRANSLATE_CONST, _CUTOUT_CONST)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from input_pipeline.bad_records import (
 )
 from input_pipeline.dataset_info import DatasetInfo, load_info
 from input_pipeline.errors import DataError
+from input_pipeline.fused import images, library
 from input_pipeline.in_order import finite
 from input_pipeline.preprocess import (
     RESIZE_RULE,
@@ -57,6 +59,7 @@ _RULES = {  # of both functions below
     "on_bad_record": checks.one_of(*POLICIES),
     "max_bad_records": checks.whole(0, 10**9),
     "resize": checks.optional(RESIZE_RULE),
+    "fused_ops": checks.optional(checks.SWITCH),
 }
 
 
@@ -94,6 +97,7 @@ def train_dataset(
     max_bad_records: int = 100,
     service: str | None = None,
     service_window: int = 64,
+    fused_ops: bool | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of an input host, without end.
 
@@ -131,6 +135,9 @@ def train_dataset(
         read and decode; `data_dir` has to mean the same there.
       service_window: buffers that the workers may be ahead of one that is missing, see
         `input_pipeline.service.distributed`.
+      fused_ops: whether JPEGs and RandAugment's ops go through the C++ ops of
+        `input_pipeline.fused`, which give the same images in less time. None is
+        wherever they are built, but not on a service, whose workers all need them.
 
     Returns:
       A dataset of {"image": uint8[B, S, S, 3], "label": int32[B]}, labels from 0; the
@@ -146,24 +153,31 @@ def train_dataset(
     info = load_info(data_dir)
     records = Records(info, data_dir, split)
     input_host = InputHost(host, num_hosts)
-    train_any = functools.partial(
-        train_image,
-        resolution=resolution,
-        area_range=area_range,
-        aspect_ratio_range=aspect_ratio_range,
-        flip=flip,
-        method=resize or THE_REFERENCE.resize,
-        quantize=nearest_uint8 if augment is None else to_uint8,
-    )
-    train_jpeg = functools.partial(_of_jpeg, train_any)
+    crop_and_flip = {
+        "resolution": resolution,
+        "area_range": area_range,
+        "aspect_ratio_range": aspect_ratio_range,
+        "flip": flip,
+        "method": resize or THE_REFERENCE.resize,
+    }
+    quantize = nearest_uint8 if augment is None else to_uint8
+    train_any = functools.partial(train_image, **crop_and_flip, quantize=quantize)
+    ops = _fused(fused_ops, service)
+    if ops:
+        pixels = "nearest" if augment is None else "floor"
+        train_jpeg = functools.partial(
+            images.train_image, **crop_and_flip, ops=ops, pixels=pixels
+        )
+    else:
+        train_jpeg = functools.partial(train_any, crop=cropped_jpeg)
     element = functools.partial(_train_element, info=info, seed=seed)
     decode = _group_decoder(
-        functools.partial(element, crop_and_flip=train_jpeg),
+        functools.partial(element, crop_and_flip=_of_jpeg(train_jpeg)),
         info,
         records,
         resolution,
         on_bad_record,
-        _augmentations(augment=augment, erase=erase),
+        _augmentations(ops, augment=augment, erase=erase),
         functools.partial(element, crop_and_flip=train_any),
     )
     size = _divisor(batch_size)
@@ -173,10 +187,10 @@ def train_dataset(
         groups = _decoded(elements.batch(size, drop_remainder=True), decode)
     else:
         read = functools.partial(read_buffer, records, size=shuffle_buffer, **order)
-        images = _from_service(
+        decoded = _from_service(
             read, decode, service, start, shuffle_buffer, service_window
         )
-        groups = images.batch(size, drop_remainder=True)
+        groups = decoded.batch(size, drop_remainder=True)
     groups = limited(groups, max_bad_records, input_host.share(records.total))
     return _batches(groups, batch_size // size, patch_size, layout)
 
@@ -202,6 +216,7 @@ def eval_dataset(
     pixels: str = "float32",
     on_bad_record: str = "stop",
     max_bad_records: int = 100,
+    fused_ops: bool | None = None,
 ) -> tf.data.Dataset:
     """Return an input host's share of a split once, in file order, in whole batches.
 
@@ -225,6 +240,7 @@ def eval_dataset(
         the nearest of 0..255, for a quarter of the bytes.
       on_bad_record: "stop" or "skip", as in `train_dataset`.
       max_bad_records: how many this input host may skip in a pass over its share.
+      fused_ops: as in `train_dataset`.
 
     Returns:
       A dataset of {"image": float32 or uint8 [B, S, S, 3], "label": int32[B]}; padding
@@ -250,12 +266,21 @@ def eval_dataset(
     given = {"resize": resize, "crop_fraction": crop_fraction}
     given = {name: value for name, value in given.items() if value is not None}
     crop = EvalCrop(pixels=pixels, **given)
+    any_image = functools.partial(eval_image, resolution=resolution, crop=crop)
+    element = functools.partial(_eval_element, info=info)
+    decode = decode_any = functools.partial(element, make=any_image)
+    if ops := _fused(fused_ops):
+        fused = functools.partial(
+            images.eval_image, resolution=resolution, crop=crop, ops=ops
+        )
+        decode = functools.partial(element, make=_of_jpeg(fused))
     decode = _group_decoder(
-        functools.partial(_eval_element, info=info, resolution=resolution, crop=crop),
+        decode,
         info,
         records,
         resolution,
         on_bad_record,
+        decode_rare=None if decode is decode_any else decode_any,
         pixels=pixels,
     )
     size = _divisor(batch_size)
@@ -263,8 +288,7 @@ def eval_dataset(
     groups = limited(_decoded(elements.batch(size), decode), max_bad_records, share)
     padding = tf.data.Dataset.from_tensors(blank_image(resolution, pixels))
     padding = padding.repeat(num_batches * batch_size - share)
-    images = groups.unbatch().concatenate(padding)
-    groups = images.batch(size, drop_remainder=True)
+    groups = groups.unbatch().concatenate(padding).batch(size, drop_remainder=True)
     return _batches(groups, batch_size // size, patch_size, layout, _EVAL_BATCHES)
 
 
@@ -293,32 +317,57 @@ def _train_element(
     return {"image": image, "label": label, "seeds": seeds}
 
 
-def _of_jpeg(
-    crop_and_flip: Callable, encoded: tf.Tensor, *, seed: tf.Tensor
-) -> tf.Tensor:
-    """Crop and flip a JPEG; fail before libjpeg complains of what is none."""
-    is_jpeg = tf.image.is_jpeg(encoded)
-    # The bare op: see `preprocess`.
-    checked = tf.raw_ops.Assert(condition=is_jpeg, data=["not a JPEG"])
-    with tf.control_dependencies([checked]):
-        return crop_and_flip(tf.identity(encoded), seed=seed, crop=cropped_jpeg)
+def _of_jpeg(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Make what decodes a JPEG fail before libjpeg complains of what is none."""
+
+    def checked(encoded: tf.Tensor, **settings: Any) -> tf.Tensor:
+        is_jpeg = tf.image.is_jpeg(encoded)
+        # The bare op: see `preprocess`.
+        known = tf.raw_ops.Assert(condition=is_jpeg, data=["not a JPEG"])
+        with tf.control_dependencies([known]):
+            return decode(tf.identity(encoded), **settings)
+
+    return checked
 
 
-def _augmentations(**functions: Augment | None) -> dict[str, Callable]:
+def _fused(fused_ops: bool | None, service: str | None = None) -> Any:
+    """Return the module of fused ops that images are to be made by, or None.
+
+    Raises:
+      DataError: they shall be, and there is none.
+    """
+    if fused_ops is None:
+        # Of workers that come and go nobody can tell whether all of them have the ops.
+        return library.of_this_device() if service is None else None
+    found = library.find()
+    if fused_ops and found.ops is None:
+        raise DataError(
+            f"fused_ops = True, and there are no fused input ops: {found.why_not}; "
+            "python -m input_pipeline.fused.build makes them, or says why it cannot. "
+            "With None they are used where they are, and images are the same"
+        )
+    return found.ops if fused_ops else None
+
+
+def _augmentations(ops: Any, **functions: Augment | None) -> dict[str, Callable]:
     """Return what is done to a sound image, by what explains its failure."""
     return {
         augmentation_name(setting, function): functools.partial(
-            _augmented, setting=setting, function=function
+            _augmented, ops=ops, setting=setting, function=function
         )
         for setting, function in functions.items()
         if function is not None
     }
 
 
-def _augmented(decoded: Tensors, *, setting: str, function: Augment) -> Tensors:
+def _augmented(
+    decoded: Tensors, *, ops: Any, setting: str, function: Augment
+) -> Tensors:
     """Put another image in the place of the one that `_train_element` made."""
     before = decoded["image"]
-    image = tf.convert_to_tensor(function(before, decoded["seeds"][_SEED_OF[setting]]))
+    with library.use(ops):
+        image = function(before, decoded["seeds"][_SEED_OF[setting]])
+    image = tf.convert_to_tensor(image)
     if image.dtype != before.dtype or not before.shape.is_compatible_with(image.shape):
         raise DataError(
             f"{setting} ({function_name(function)}) gives {image.dtype.name} of the "
@@ -329,10 +378,10 @@ def _augmented(decoded: Tensors, *, setting: str, function: Augment) -> Tensors:
 
 
 def _eval_element(
-    element: Tensors, *, info: DatasetInfo, resolution: int, crop: EvalCrop
+    element: Tensors, *, info: DatasetInfo, make: Callable[[tf.Tensor], tf.Tensor]
 ) -> Tensors:
     encoded, label = _checked_fields(element, info)
-    return {"image": eval_image(encoded, resolution, crop), "label": label}
+    return {"image": make(encoded), "label": label}
 
 
 def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.Tensor]:

@@ -32,14 +32,14 @@ _PNG_BITS = 24  # where its bits a sample are, or of a palette's index
 
 CUBIC_COEFFICIENT = -0.75  # of TF1's kernel for bicubic; most programs' is -0.5
 # TF1's images lie half a pixel off: its ops have their corners at the pixels' centres.
-_RESIZES: Mapping[str, Callable[..., tf.Tensor]] = {
+RESIZES: Mapping[str, Callable[..., tf.Tensor]] = {
     "bicubic": functools.partial(tf.raw_ops.ResizeBicubic, half_pixel_centers=False),
     "bilinear": functools.partial(tf.raw_ops.ResizeBilinear, half_pixel_centers=False),
     "bilinear_half_pixels": functools.partial(
         tf.raw_ops.ResizeBilinear, half_pixel_centers=True
     ),
 }
-RESIZE_RULE = checks.one_of(*_RESIZES)
+RESIZE_RULE = checks.one_of(*RESIZES)
 _SHARE = checks.between(0.01, 1)
 
 
@@ -153,7 +153,7 @@ def random_window(
 def resize(pixels: tf.Tensor, resolution: int, method: str = "bicubic") -> tf.Tensor:
     """Resize uint8[h, w, 3] to float32[S, S, 3], by a method of `EvalCrop.resize`."""
     size = [resolution, resolution]
-    return _RESIZES[method](images=pixels[None], size=size, align_corners=False)[0]
+    return RESIZES[method](images=pixels[None], size=size, align_corners=False)[0]
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
@@ -361,11 +361,12 @@ def train_image(
     )
     image = quantize(resize(crop(encoded, window_of), resolution, method))
     if flip:
-        image = _random_flip(image, seed)
+        mirrored = is_mirrored(seed)
+        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
     return tf.ensure_shape(image, [resolution, resolution, 3])
 
 
-def _random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def is_mirrored(seed: tf.Tensor) -> tf.Tensor:
+    """Draw whether the image of a crop's seed is mirrored left and right."""
     # Not the crop's own seed: one seed gives one sequence of numbers.
-    draw = tf.random.stateless_uniform([], seed + 1)
-    return tf.cond(draw < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.random.stateless_uniform([], seed + 1) < 0.5

@@ -15,21 +15,21 @@ import tensorflow as tf
 from common import checks
 from common.checks import nearest_names
 from input_pipeline.errors import DataError
+from input_pipeline.fused import library
+from input_pipeline.fused.augment import PixelOp
+from input_pipeline.fused.augment import in_turn as fused_in_turn
 
 _LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in grey
 _FILL = 128  # grey of the pixels that a geometric op uncovers, and of Cutout
 
-Op = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 _Matrix = Callable[[tf.Tensor], list]  # from the sign
 
 
 class _Draw(NamedTuple):
-    """What an op draws at random, and the constants of two ops."""
+    """What an op draws at random."""
 
     sign: tf.Tensor  # -1 or 1
     center: tf.Tensor  # of Cutout, (y, x)
-    translate_const: float = 100.0
-    cutout_const: float = 40.0
 
 
 def _size(image: tf.Tensor) -> tuple[int, int]:
@@ -172,7 +172,7 @@ def _sources(height: int, width: int, matrix: _Matrix) -> list[np.ndarray]:
         return [tf.reshape(sources, [-1, 1]).numpy() for sources in moved]
 
 
-def _transform(image: tf.Tensor, sign: tf.Tensor, matrix: _Matrix) -> tf.Tensor:
+def _moved(image: tf.Tensor, sign: tf.Tensor, matrix: _Matrix) -> tf.Tensor:
     """Show at (x, y) the input's pixel (a x + b y + c, d x + e y + f), nearest."""
     forth, back = _sources(*_size(image), matrix)
     sources = tf.cond(sign > 0, lambda: tf.constant(forth), lambda: tf.constant(back))
@@ -182,9 +182,8 @@ def _transform(image: tf.Tensor, sign: tf.Tensor, matrix: _Matrix) -> tf.Tensor:
     return tf.reshape(tf.gather_nd(pixels, sources), image.shape)
 
 
-def _rotate(image: tf.Tensor, sign: tf.Tensor, degrees: float) -> tf.Tensor:
+def _rotation(degrees: float, height: int, width: int) -> _Matrix:
     """Turn about the centre of the image."""
-    height, width = _size(image)
     bottom, right = height - 1.0, width - 1.0
 
     def matrix(sign: tf.Tensor) -> list:
@@ -194,17 +193,26 @@ def _rotate(image: tf.Tensor, sign: tf.Tensor, degrees: float) -> tf.Tensor:
         top = (bottom - (sin * right + cos * bottom)) / 2.0
         return [cos, -sin, left, sin, cos, top]
 
-    return _transform(image, sign, matrix)
+    return matrix
+
+
+def _shear(share: float, axis: int) -> _Matrix:
+    if axis == 1:
+        return lambda sign: [1.0, share * sign, 0.0, 0.0, 1.0, 0.0]
+    return lambda sign: [1.0, 0.0, 0.0, share * sign, 1.0, 0.0]
+
+
+def _translation(pixels: float, axis: int) -> _Matrix:
+    y, x = (pixels, 0.0) if axis == 0 else (0.0, pixels)
+    return lambda sign: [1.0, 0.0, x * sign, 0.0, 1.0, y * sign]
 
 
 def _translate(
     image: tf.Tensor, sign: tf.Tensor, pixels: float, axis: int
 ) -> tf.Tensor:
     """Move the image up (axis 0) or left (axis 1), or the other way if sign is -1."""
-    pixels = float(np.float32(pixels))
     if not pixels.is_integer():
-        x, y = (0.0, pixels) if axis == 0 else (pixels, 0.0)
-        return _transform(image, sign, lambda s: [1.0, 0.0, x * s, 0.0, 1.0, y * s])
+        return _moved(image, sign, _translation(pixels, axis))
     height, width = _size(image)
     shape = [height, width * 3]
     moved = min(int(pixels) * (1, 3)[axis], shape[axis])
@@ -226,40 +234,101 @@ def _cutout(image: tf.Tensor, half_side: int, center: tf.Tensor) -> tf.Tensor:
     return tf.concat([image[:top], band, image[bottom:]], axis=0)
 
 
-def _factor(level: float) -> float:
-    return level * 1.8 + 0.1
+class AtLevel(NamedTuple):
+    """An op and how strong it is.
+
+    Attributes:
+      name: one of OP_NAMES.
+      magnitude: RandAugment's M, 0 or more.
+      translate_const: pixels that Translate moves the image by at magnitude 10.
+      cutout_const: half of Cutout's side in pixels at magnitude 10.
+    """
+
+    name: str
+    magnitude: float
+    translate_const: float = 100.0
+    cutout_const: float = 40.0
+
+    @property
+    def level(self) -> float:
+        """The magnitude, of 1."""
+        return self.magnitude / 10
+
+    @property
+    def parameter(self) -> float:
+        """What `_OPS` makes of the level; 0 of an op that has none."""
+        make = _OPS[self.name].parameter
+        return 0.0 if make is None else make(self)
+
+    def sources(self, height: int, width: int) -> list[np.ndarray]:
+        """Return `_sources`, for both signs; nothing of an op that moves no pixels."""
+        matrix = _OPS[self.name].matrix
+        if matrix is None:
+            return []
+        return _sources(height, width, matrix(self.parameter, height, width))
 
 
-# In the reference's order. fmt: off
-_OPS: dict[str, Callable[[tf.Tensor, float, _Draw], tf.Tensor]] = {
-    "AutoContrast": lambda im, level, draw: _auto_contrast(im),
-    "Equalize": lambda im, level, draw: _equalize(im),
-    "Invert": lambda im, level, draw: 255 - im,
-    "Rotate": lambda im, level, draw: _rotate(im, draw.sign, level * 30.0),
-    "Posterize": lambda im, level, draw: _posterize(im, int(level * 4)),
-    "Solarize": lambda im, level, draw: _solarize(im, int(level * 256)),
-    "Color": lambda im, level, draw: _color(im, _factor(level)),
-    "Contrast": lambda im, level, draw: _contrast(im, _factor(level)),
-    "Brightness": lambda im, level, draw: _brightness(im, _factor(level)),
-    "Sharpness": lambda im, level, draw: _sharpness(im, _factor(level)),
-    "ShearX": lambda im, level, draw: _transform(
-        im, draw.sign, lambda sign: [1.0, level * 0.3 * sign, 0.0, 0.0, 1.0, 0.0]
+class _Op(NamedTuple):
+    apply: Callable[[tf.Tensor, Any, _Draw], tf.Tensor]  # with the parameter
+    parameter: Callable[[AtLevel], float] | None = None
+    matrix: Callable[[float, int, int], _Matrix] | None = None  # what moves pixels
+
+
+def _factor(op: AtLevel) -> float:
+    return op.level * 1.8 + 0.1
+
+
+def _pixels(op: AtLevel) -> float:
+    return float(np.float32(op.level * op.translate_const))
+
+
+def _moving(matrix: Callable[[float, int, int], _Matrix]) -> Callable:
+    return lambda im, p, draw: _moved(im, draw.sign, matrix(p, *_size(im)))
+
+
+def _shearing(axis: int) -> _Op:
+    def matrix(share: float, height: int, width: int) -> _Matrix:
+        return _shear(share, axis)
+
+    return _Op(_moving(matrix), lambda op: op.level * 0.3, matrix)
+
+
+def _translating(axis: int) -> _Op:
+    return _Op(
+        lambda im, pixels, draw: _translate(im, draw.sign, pixels, axis),
+        _pixels,
+        lambda pixels, height, width: _translation(pixels, axis),
+    )
+
+
+# In the reference's order.
+_OPS: dict[str, _Op] = {
+    "AutoContrast": _Op(lambda im, _, draw: _auto_contrast(im)),
+    "Equalize": _Op(lambda im, _, draw: _equalize(im)),
+    "Invert": _Op(lambda im, _, draw: 255 - im),
+    "Rotate": _Op(_moving(_rotation), lambda op: op.level * 30.0, _rotation),
+    "Posterize": _Op(
+        lambda im, bits, draw: _posterize(im, bits), lambda op: int(op.level * 4)
     ),
-    "ShearY": lambda im, level, draw: _transform(
-        im, draw.sign, lambda sign: [1.0, 0.0, 0.0, level * 0.3 * sign, 1.0, 0.0]
+    "Solarize": _Op(
+        lambda im, least, draw: _solarize(im, least), lambda op: int(op.level * 256)
     ),
-    "TranslateX": lambda im, level, draw: _translate(
-        im, draw.sign, level * draw.translate_const, 1
+    "Color": _Op(lambda im, factor, draw: _color(im, factor), _factor),
+    "Contrast": _Op(lambda im, factor, draw: _contrast(im, factor), _factor),
+    "Brightness": _Op(lambda im, factor, draw: _brightness(im, factor), _factor),
+    "Sharpness": _Op(lambda im, factor, draw: _sharpness(im, factor), _factor),
+    "ShearX": _shearing(axis=1),
+    "ShearY": _shearing(axis=0),
+    "TranslateX": _translating(axis=1),
+    "TranslateY": _translating(axis=0),
+    "Cutout": _Op(
+        lambda im, half_side, draw: _cutout(im, half_side, draw.center),
+        lambda op: int(op.level * op.cutout_const),
     ),
-    "TranslateY": lambda im, level, draw: _translate(
-        im, draw.sign, level * draw.translate_const, 0
+    "SolarizeAdd": _Op(
+        lambda im, gain, draw: _solarize_add(im, gain), lambda op: int(op.level * 110)
     ),
-    "Cutout": lambda im, level, draw: _cutout(
-        im, int(level * draw.cutout_const), draw.center
-    ),
-    "SolarizeAdd": lambda im, level, draw: _solarize_add(im, int(level * 110)),
 }
-# fmt: on
 OP_NAMES = tuple(_OPS)
 
 
@@ -298,24 +367,58 @@ def apply_op(
     height, width = _size(image)
     if center is None:
         center = (height // 2, width // 2)
-    draw = _Draw(
-        tf.cast(sign, tf.float32),
-        tf.convert_to_tensor(center, tf.int32),
-        translate_const,
-        cutout_const,
-    )
-    return tf.ensure_shape(_OPS[name](image, magnitude / 10, draw), image.shape)
+    op = AtLevel(name, magnitude, translate_const, cutout_const)
+    draw = _Draw(tf.cast(sign, tf.float32), tf.convert_to_tensor(center, tf.int32))
+    return _applied(op, image, draw)
 
 
-def one_of(ops: Sequence[Op], shape: Any) -> Op:
+def _applied(op: AtLevel, image: tf.Tensor, draw: _Draw) -> tf.Tensor:
+    changed = _OPS[op.name].apply(image, op.parameter, draw)
+    return tf.ensure_shape(changed, image.shape)
+
+
+def in_turn(
+    image: tf.Tensor,
+    ops: Sequence[AtLevel | None],
+    chosen: tf.Tensor,
+    draws: tf.Tensor,
+) -> tf.Tensor:
+    """Apply drawn ops, one after another.
+
+    Args:
+      image: uint8[H, W, 3] of static shape.
+      ops: what is drawn from; None leaves an image as it is.
+      chosen: int32[N], their numbers; N is static.
+      draws: float32[N, 3] in [0, 1), of which the sign and Cutout's centre are made.
+
+    Returns:
+      uint8[H, W, 3].
+    """
+    height, width = _size(image)
+    module = library.in_use()
+    if module is not None:
+        fused = [
+            PixelOp(op.name, op.parameter, op.sources(height, width))
+            if op
+            else PixelOp("")
+            for op in ops
+        ]
+        return fused_in_turn(module, image, fused, chosen, draws)
+    layer = _one_of(ops, (height, width, 3))
+    for index, draw in zip(tf.unstack(chosen), tf.unstack(draws), strict=True):
+        image = layer(image, index, draw)
+    return image
+
+
+def _one_of(ops: Sequence[AtLevel | None], shape: tuple[int, int, int]) -> Callable:
     """Build the choice of an op by its index.
 
     tf.switch_case would do, but takes a quarter of a millisecond longer: it spreads the
     branches out in the graph, whose executor then visits all nodes of all of them.
 
     Args:
-      ops: functions of an image, the sign and Cutout's centre.
-      shape: of the images, (H, W, 3) and static.
+      ops: as of `in_turn`.
+      shape: of the images, (H, W, 3).
 
     Returns:
       A function of an image, the index and float32[3] in [0, 1), which it spends on the
@@ -326,9 +429,14 @@ def one_of(ops: Sequence[Op], shape: Any) -> Op:
         tf.TensorSpec([], tf.float32),
         tf.TensorSpec([2], tf.int32),
     )
-    branches = [
-        tf.function(op, autograph=False).get_concrete_function(*signature) for op in ops
-    ]
+
+    def branch(op: AtLevel | None) -> Any:
+        def apply(image: tf.Tensor, sign: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
+            return _applied(op, image, _Draw(sign, center)) if op else image
+
+        return tf.function(apply, autograph=False).get_concrete_function(*signature)
+
+    branches = [branch(op) for op in ops]
 
     def apply(image: tf.Tensor, index: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
         sign = tf.where(draw[0] < 0.5, -1.0, 1.0)
@@ -377,14 +485,7 @@ def rand_augment(
     Raises:
       UserError: a setting makes no sense.
     """
-
-    def op(name: str) -> Op:
-        return lambda image, sign, center: apply_op(
-            image, name, magnitude, sign, center
-        )
-
-    layer = one_of([op(name) for name in ops], (*_size(image), 3))
-    for draw in tf.unstack(tf.random.stateless_uniform([num_layers, 4], seed)):
-        index = tf.cast(draw[0] * len(ops), tf.int32)
-        image = layer(image, index, draw[1:])
-    return image
+    draws = tf.random.stateless_uniform([num_layers, 4], seed)
+    chosen = tf.cast(draws[:, 0] * len(ops), tf.int32)
+    at_level = [AtLevel(name, magnitude) for name in ops]
+    return in_turn(image, at_level, chosen, draws[:, 1:])

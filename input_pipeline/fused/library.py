@@ -1,0 +1,101 @@
+"""The library of fused ops: where it lies, whether it loads, and who uses it."""
+
+import contextlib
+import contextvars
+import functools
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from common.errors import one_line
+
+KERNELS = Path(__file__).parent / "kernels"
+# TensorFlow itself does not start without AVX. -ffp-contract: see kernels/simd.h.
+FLAGS = ("-std=c++17", "-O3", "-mavx", "-ffp-contract=off", "-fPIC", "-shared")
+
+_in_use = contextvars.ContextVar("fused_ops", default=None)
+
+
+class Found(NamedTuple):
+    """What became of loading the library.
+
+    Attributes:
+      ops: the module of its ops, or None.
+      why_not: why there is none; "" where there is.
+    """
+
+    ops: Any
+    why_not: str
+
+
+def path() -> Path:
+    """Return where the library of these sources and this TensorFlow lies, or would.
+
+    That is in the Python environment, beside the TensorFlow that it is linked with.
+    """
+    digest = hashlib.sha256(" ".join([tf.__version__, *FLAGS]).encode())
+    for source in sources():
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    name = f"fused_input_ops-{digest.hexdigest()[:16]}.so"
+    return Path(sys.prefix) / "lib" / "efficientnet_x" / name
+
+
+def sources() -> Sequence[Path]:
+    """Return the sources, headers among them, in a fixed order."""
+    return sorted(file for file in KERNELS.iterdir() if file.suffix in (".cc", ".h"))
+
+
+@functools.cache
+def find() -> Found:
+    """Load the library, once.
+
+    What runs a pipeline that another process has made has to call this first.
+    """
+    if not path().exists():
+        return Found(None, "they are not built")
+    try:
+        return Found(tf.load_op_library(str(path())), "")
+    except (tf.errors.OpError, OSError) as error:
+        return Found(None, one_line(error))
+
+
+def in_use() -> Any:
+    """Return the module of the ops that what is being traced is to use, or None."""
+    return _in_use.get()
+
+
+@contextlib.contextmanager
+def use(ops: Any) -> Iterator[None]:
+    """Trace with the ops of a module, or without: None."""
+    token = _in_use.set(ops)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def of_this_device() -> Any:
+    """Return the module, if the device of this scope has the ops, too; else None.
+
+    It may be another machine's: that of a worker that runs the pipeline.
+    """
+    ops = find().ops
+    if ops is None:
+        return None
+    try:
+        ops.efficientnetx_augment(
+            tf.zeros([1, 1, 3], tf.uint8),
+            tf.zeros([0], tf.int32),
+            tf.zeros([0, 3]),
+            tf.zeros([0, 1], tf.int32),
+            ops="",
+            parameters=[0.0],
+            tables=[0],
+        )
+    except tf.errors.OpError:
+        return None
+    return ops
