@@ -162,7 +162,7 @@ def train_dataset(
     }
     quantize = nearest_uint8 if augment is None else to_uint8
     train_any = functools.partial(train_image, **crop_and_flip, quantize=quantize)
-    ops = _fused(fused_ops, service)
+    ops = library.choose(fused_ops, service)
     if ops:
         pixels = "nearest" if augment is None else "floor"
         train_jpeg = functools.partial(
@@ -269,7 +269,7 @@ def eval_dataset(
     any_image = functools.partial(eval_image, resolution=resolution, crop=crop)
     element = functools.partial(_eval_element, info=info)
     decode = decode_any = functools.partial(element, make=any_image)
-    if ops := _fused(fused_ops):
+    if ops := library.choose(fused_ops):
         fused = functools.partial(
             images.eval_image, resolution=resolution, crop=crop, ops=ops
         )
@@ -328,25 +328,6 @@ def _of_jpeg(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
             return decode(tf.identity(encoded), **settings)
 
     return checked
-
-
-def _fused(fused_ops: bool | None, service: str | None = None) -> Any:
-    """Return the module of fused ops that images are to be made by, or None.
-
-    Raises:
-      DataError: they shall be, and there is none.
-    """
-    if fused_ops is None:
-        # Of workers that come and go nobody can tell whether all of them have the ops.
-        return library.of_this_device() if service is None else None
-    found = library.find()
-    if fused_ops and found.ops is None:
-        raise DataError(
-            f"fused_ops = True, and there are no fused input ops: {found.why_not}; "
-            "python -m input_pipeline.fused.build makes them, or says why it cannot. "
-            "With None they are used where they are, and images are the same"
-        )
-    return found.ops if fused_ops else None
 
 
 def _augmentations(ops: Any, **functions: Augment | None) -> dict[str, Callable]:

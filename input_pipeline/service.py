@@ -17,6 +17,7 @@ import tensorflow as tf
 from common import gfiles
 from common.errors import one_line
 from input_pipeline.errors import DataError
+from input_pipeline.fused import library
 from input_pipeline.reorder import reorder
 from input_pipeline.stream import Tensors
 
@@ -156,6 +157,7 @@ def start_worker(dispatcher: str, address: str):
     Raises:
       DataError: it does not start.
     """
+    library.find()  # of the pipelines that it will be given
     try:
         return _SERVICE.WorkerServer(
             _SERVICE.WorkerConfig(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from common.errors import UserError
 from input_pipeline import dataset
 from input_pipeline.dataset_info import DatasetInfo
+from input_pipeline.fused import library
 from input_pipeline.preprocess import EvalCrop
 from models import photos
 from models.input_form import InputForm
@@ -156,6 +157,15 @@ def eval_dataset(
         )
 
     return strategy.distribute_datasets_from_function(make)
+
+
+def uses_fused_ops(experiment: Experiment) -> bool:
+    """Whether training images are made by fused ops, on the device of this scope."""
+    function = experiment.train_data
+    if getattr(function, "func", function) is not dataset.train_dataset:
+        return False
+    settings = (_setting(function, name) for name in ("fused_ops", "service"))
+    return library.choose(*settings) is not None
 
 
 def reads_in_file_order(experiment: Experiment) -> bool:

@@ -1,7 +1,7 @@
 """Whether fused ops give what TensorFlow's give, bit for bit, here and now."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,17 +65,43 @@ def _crops(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:
 
 
 def _augmentations(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:
-    image = tf.constant(photo)
+    draws = np.float32([[0.1, 0.3, 0.9], [0.7, 0.0, 0.5], [0.9, 0.99, 0.2]])
     for magnitude in _MAGNITUDES:
         steps = [randaugment.AtLevel(name, magnitude) for name in randaugment.OP_NAMES]
         for number, name in enumerate(randaugment.OP_NAMES):
             # The op behind it, and then once more, in the other direction.
-            chosen = tf.constant([number, (number + 7) % len(steps), number])
-            draws = tf.constant([[0.1, 0.3, 0.9], [0.7, 0.0, 0.5], [0.9, 0.99, 0.2]])
-            want = randaugment.in_turn(image, steps, chosen, draws)
+            chosen = [number, (number + 7) % len(steps), number]
+            want = one_by_one(photo, steps, chosen, draws)
             with library.use(ops):
-                got = randaugment.in_turn(image, steps, chosen, draws)
+                got = randaugment.in_turn(
+                    tf.constant(photo), steps, tf.constant(chosen), tf.constant(draws)
+                )
             yield f"{name} at {magnitude}", _equal(got, want)
+
+
+def one_by_one(
+    image: np.ndarray,
+    ops: Sequence[randaugment.AtLevel | None],
+    chosen: Sequence[int],
+    draws: np.ndarray,
+) -> tf.Tensor:
+    """Do what `randaugment.in_turn` does, without a graph: of TensorFlow's ops."""
+    pixels = tf.constant(image)
+    sides = np.float32(image.shape[:2])
+    for number, draw in zip(chosen, draws, strict=True):
+        if (op := ops[number]) is not None:
+            sign = -1.0 if draw[0] < 0.5 else 1.0
+            center = (draw[1:] * sides).astype(np.int32)
+            pixels = randaugment.apply_op(
+                pixels,
+                op.name,
+                op.magnitude,
+                sign,
+                tf.constant(center),
+                translate_const=op.translate_const,
+                cutout_const=op.cutout_const,
+            )
+    return pixels
 
 
 def _equal(got: tf.Tensor, want: tf.Tensor) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from common.errors import one_line
+from input_pipeline.errors import DataError
 
 KERNELS = Path(__file__).parent / "kernels"
 # TensorFlow itself does not start without AVX. -ffp-contract: see kernels/simd.h.
@@ -63,6 +64,29 @@ def find() -> Found:
         return Found(None, one_line(error))
 
 
+def choose(fused_ops: bool | None, service: str | None = None) -> Any:
+    """Return the module of ops that images are to be made by; None for TensorFlow's.
+
+    Args:
+      fused_ops: the setting of `dataset.train_dataset` and `dataset.eval_dataset`.
+      service: see there.
+
+    Raises:
+      DataError: they shall be used, and are not there.
+    """
+    if fused_ops is None:
+        # Of workers that come and go nobody can tell whether all of them have the ops.
+        return _of_this_device() if service is None else None
+    found = find()
+    if fused_ops and found.ops is None:
+        raise DataError(
+            f"fused_ops = True, and there are no fused input ops: {found.why_not}; "
+            "python -m input_pipeline.fused.build makes them, or says why it cannot. "
+            "With None they are used where they are, and images are the same"
+        )
+    return found.ops if fused_ops else None
+
+
 def in_use() -> Any:
     """Return the module of the ops that what is being traced is to use, or None."""
     return _in_use.get()
@@ -78,7 +102,7 @@ def use(ops: Any) -> Iterator[None]:
         _in_use.reset(token)
 
 
-def of_this_device() -> Any:
+def _of_this_device() -> Any:
     """Return the module, if the device of this scope has the ops, too; else None.
 
     It may be another machine's: that of a worker that runs the pipeline.

@@ -113,6 +113,9 @@ def serve(port: int, callers: Sequence[listening.Address], config: Any = None) -
     # Only now: the environment has to be there before it.
     import tensorflow as tf
 
+    from input_pipeline.fused import library
+
+    library.find()  # of the input pipelines that run here
     guard = take(port, callers)
     server = tf.distribute.Server(
         {"tpu_worker": [f"localhost:{port}"]}, job_name="tpu_worker", config=config

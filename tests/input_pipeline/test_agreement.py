@@ -1,12 +1,13 @@
 """Training and validate agree about every record, and none of them ends a process."""
 
+import functools
 import multiprocessing
 
 import pytest
 import tensorflow as tf
 
 from input_pipeline import dataset, dataset_info, records
-from input_pipeline.preprocess import THE_REFERENCE
+from input_pipeline.preprocess import THE_REFERENCE, eval_image
 from input_pipeline.validation.findings import FaultKind, Findings
 from input_pipeline.validation.inspect_shard import ShardTask, _inspect_record
 from tests.input_pipeline import malformed
@@ -21,10 +22,8 @@ def disagreements(cases: dict[str, bytes]) -> tuple[dict[str, list[str]], int, i
 
     def image(serialized):
         element = {"serialized": serialized}
-        made = dataset._eval_element(
-            element, info=INFO, resolution=16, crop=THE_REFERENCE
-        )
-        return made["image"]
+        make = functools.partial(eval_image, resolution=16, crop=THE_REFERENCE)
+        return dataset._eval_element(element, info=INFO, make=make)["image"]
 
     trained = tf.function(image, autograph=False).get_concrete_function(
         tf.TensorSpec([], tf.string)

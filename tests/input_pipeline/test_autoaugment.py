@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from common.errors import UserError
-from input_pipeline import autoaugment
+from input_pipeline import autoaugment, randaugment
 from input_pipeline.autoaugment import POLICIES, auto_augment
 from input_pipeline.randaugment import OP_NAMES, apply_op
 from tests.input_pipeline.builders import as_it_is
@@ -55,7 +55,7 @@ def outcomes(policy: str) -> dict[tuple, float]:
             for (_, p, _), does in zip(steps, applied, strict=True):
                 chance *= p if does else 1 - p
             ops = tuple(
-                autoaugment._op(step)
+                autoaugment._at_level(step)[:2]
                 for step, does in zip(steps, applied, strict=True)
                 if does
             )
@@ -65,21 +65,22 @@ def outcomes(policy: str) -> dict[tuple, float]:
 
 @pytest.fixture
 def painted(monkeypatch) -> list[tuple[str, int]]:
-    """Replaces apply_op by one that writes down what it was to do.
+    """Replaces what applies an op by what writes down what it was to do.
 
     The image has one column for each step; a step moves the columns left and writes
     1 + the op's place in the returned list, the direction, and Cutout's centre.
     """
     ops: list[tuple[str, int]] = []
 
-    def paint(image, name, magnitude, sign, center, *, translate_const, cutout_const):
-        assert (translate_const, cutout_const) == (250, 100)
-        ops.append((name, magnitude))
-        column = tf.stack([len(ops), tf.cast(sign, tf.int32) + 1, *tf.unstack(center)])
+    def paint(op, image, draw):
+        assert (op.translate_const, op.cutout_const) == (250, 100)
+        ops.append((op.name, op.magnitude))
+        sign, center = tf.cast(draw.sign, tf.int32), tf.unstack(draw.center)
+        column = tf.stack([len(ops), sign + 1, *center])
         column = tf.cast(column, tf.uint8)[:, None, None] * tf.ones([1, 1, 3], tf.uint8)
         return tf.concat([image[:, 1:], column], axis=1)
 
-    monkeypatch.setattr(autoaugment, "apply_op", paint)
+    monkeypatch.setattr(randaugment, "_applied", paint)
     return ops
 
 

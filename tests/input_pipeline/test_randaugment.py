@@ -232,7 +232,7 @@ def drawn(monkeypatch):
         def paint(im, level, draw, i=i):
             return tf.fill(im.shape, tf.cast(i, tf.uint8))
 
-        monkeypatch.setitem(randaugment._OPS, name, paint)
+        monkeypatch.setitem(randaugment._OPS, name, randaugment._Op(paint))
 
     def draw(count, **options):
         def one(index):

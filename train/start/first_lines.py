@@ -6,6 +6,7 @@ import tensorflow as tf
 from common.console import count, say, warn
 from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
+from train import datasets
 from train.distribution import devices
 from train.experiment import Experiment
 from train.small_data import short_runs
@@ -63,6 +64,7 @@ def start_message(
         + f" ({outputs:,} outputs)" * (outputs != classes)
         + f"; {experiment.precision} on {devices.find(strategy)}\n"
         + ", ".join(f"{number:,} images in {name}" for name, number in images.items())
+        + " (fused input ops)" * datasets.uses_fused_ops(experiment)
         + f"; {count(experiment.train_steps(info), 'step')} of "
         f"{experiment.global_batch_size:,}; "
         + (f"going on at step {step:,}" if step else f"starting from {origin}")

@@ -400,6 +400,14 @@ bool KindOf(const std::string& name, Kind* kind) {
   return true;
 }
 
+FUSED_LOOP bool AreWithin(const int32_t* sources, int pixels) {
+  uint32_t most = 0;  // a negative one is more than any number of pixels
+  for (int i = 0; i < pixels; ++i) {
+    most = std::max(most, static_cast<uint32_t>(sources[i]));
+  }
+  return most <= static_cast<uint32_t>(pixels);
+}
+
 void Augment(const uint8_t* image, int height, int width,
              const std::vector<Step>& steps, uint8_t* augmented) {
   Image state(image, height, width, augmented);

@@ -37,6 +37,9 @@ struct Step {
   const int32_t* sources;
 };
 
+// Whether all sources are numbers of pixels from 1, or 0.
+bool AreWithin(const int32_t* sources, int pixels);
+
 // Applies steps in turn to uint8[height, width, 3], which is only read.
 void Augment(const uint8_t* image, int height, int width,
              const std::vector<Step>& steps, uint8_t* augmented);

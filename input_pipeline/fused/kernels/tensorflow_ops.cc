@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -84,6 +85,12 @@ class Attributes {
     return value;
   }
 
+  TF_DataType Type(const char* name) {
+    TF_DataType value = TF_FLOAT;
+    TF_OpKernelConstruction_GetAttrType(construction_, name, &value, status_.get());
+    return value;
+  }
+
   std::string Text(const char* name) {
     std::string text(Size(name).second, '\0');
     TF_OpKernelConstruction_GetAttrString(construction_, name, &text[0], text.size(),
@@ -140,6 +147,7 @@ class CropResize {
     attributes.Require(size_ > 0, "size has to be positive");
     attributes.Require(static_cast<int>(method_) >= 0, "unknown resize");
     attributes.Require(static_cast<int>(pixels_) >= 0, "unknown pixels");
+    attributes.Require(attributes.Type("T") == Type(), "T is not what pixels gives");
   }
 
   void Compute(TF_OpKernelContext* context) const {
@@ -153,9 +161,7 @@ class CropResize {
     if (!Decode(*Data<TF_TString>(encoded), sides, &crop)) {
       return Fail(context, "invalid JPEG data or crop window");
     }
-    const bool is_float = pixels_ == Pixels::kFloat;
-    const Tensor image = Output(context, is_float ? TF_FLOAT : TF_UINT8,
-                                {size_, size_, kChannels});
+    const Tensor image = Output(context, Type(), {size_, size_, kChannels});
     if (!image) return;
     Resize(crop.data(), sides[2], sides[3], size_, method_, *Data<bool>(mirrored),
            pixels_, TF_TensorData(image.get()));
@@ -178,19 +184,25 @@ class CropResize {
     flags.crop_x = window[1];
     flags.crop_height = window[2];
     flags.crop_width = window[3];
-    const int64_t bytes = kChannels * window[2] * window[3];
     const auto allocate = [&](int width, int height, int components) -> uint8_t* {
       if (width != window[3] || height != window[2] || components != kChannels) {
         return nullptr;
       }
-      crop->resize(bytes);
+      crop->resize(kChannels * width * height);
       return crop->data();
     };
-    return window[2] > 0 && window[3] > 0 &&
-           tensorflow::jpeg::Uncompress(TF_StringGetDataPointer(&encoded),
-                                        TF_StringGetSize(&encoded), flags, nullptr,
+    // A JPEG's sides have 16 bits; of larger numbers the sums in Uncompress overflow.
+    const auto is_side = [](int32_t number) { return number >= 0 && number < 1 << 16; };
+    // As TensorFlow's op knows a JPEG, before libjpeg is asked.
+    const std::string_view bytes(TF_StringGetDataPointer(&encoded),
+                                 TF_StringGetSize(&encoded));
+    return bytes.substr(0, 3) == "\xff\xd8\xff" &&
+           std::all_of(window, window + 4, is_side) && window[2] > 0 && window[3] > 0 &&
+           tensorflow::jpeg::Uncompress(bytes.data(), bytes.size(), flags, nullptr,
                                         allocate) != nullptr;
   }
+
+  TF_DataType Type() const { return pixels_ == Pixels::kFloat ? TF_FLOAT : TF_UINT8; }
 
   int size_;
   Method method_;
@@ -238,14 +250,21 @@ class AugmentImage {
         return Fail(context, "no such op: " + std::to_string(op));
       }
       const float* draw = Data<float>(draws) + 3 * i;
+      for (int k = 0; k < 3; ++k) {
+        if (!(draw[k] >= 0 && draw[k] < 1)) return Fail(context, "draws lie within 0..1");
+      }
       const int64_t table = tables_[op] + (draw[0] < 0.5f ? 1 : 0);
       if (kinds_[op] == Kind::kMoved &&
           (table < 0 || table >= TF_Dim(sources.get(), 0))) {
         return Fail(context, "no such table: " + std::to_string(table));
       }
       steps[i] = {kinds_[op], parameters_[op], static_cast<int>(draw[1] * height),
-                  static_cast<int>(draw[2] * width),
-                  Data<int32_t>(sources) + std::max<int64_t>(table, 0) * height * width};
+                  static_cast<int>(draw[2] * width), nullptr};
+      if (kinds_[op] != Kind::kMoved) continue;
+      steps[i].sources = Data<int32_t>(sources) + table * height * width;
+      if (!AreWithin(steps[i].sources, height * width)) {
+        return Fail(context, "sources name pixels from 1, or 0 for none");
+      }
     }
     const Tensor result = Output(context, TF_UINT8, {height, width, kChannels});
     if (!result) return;

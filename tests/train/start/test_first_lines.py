@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from common.errors import UserError
 from input_pipeline.dataset_info import load_info
+from input_pipeline.fused import library
 from tests.support.runs import experiment_of, run_tiny
 from train import run
 from train.checkpoints import directory
@@ -13,6 +14,7 @@ from train.start.first_lines import start_message
 
 E = "experiment.Experiment"
 CLASSES = "efficientnet_x.build_model.num_classes"
+FUSED = " (fused input ops)" * (library.find().ops is not None)
 CPU = tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
@@ -26,8 +28,8 @@ def first_lines(data_dir, step, **changes):
 def test_first_lines(digits):
     assert first_lines(digits, 0) == [
         "tiny: 2,534 parameters, 32 px, 10 classes; float32 on 1 CPU (1 replica)",
-        "4,000 images in train, 1,000 images in validation; 12 steps of 20; starting "
-        "from scratch",
+        f"4,000 images in train, 1,000 images in validation{FUSED}; 12 steps of 20; "
+        "starting from scratch",
     ]
 
 
@@ -37,8 +39,13 @@ def test_first_lines_of_another_run(digits):
     assert found == [
         "tiny: 2,568 parameters, 32 px, 10 classes (12 outputs); float32 on 1 CPU (1 "
         "replica)",
-        "4,000 images in train; 12 steps of 20; going on at step 4",
+        f"4,000 images in train{FUSED}; 12 steps of 20; going on at step 4",
     ]
+
+
+def test_the_plain_ops_by_a_setting(digits):
+    found = first_lines(digits, 0, **{"dataset.train_dataset.fused_ops": False})
+    assert found[1].startswith("4,000 images in train, 1,000 images in validation; ")
 
 
 def test_summary(finished):
