@@ -59,14 +59,11 @@ def each_op_is_tensorflows(ops, magnitude, sides):
     steps = [AtLevel(name, magnitude) for name in OP_NAMES]
     draws = [[0.2, 0.0, 0.999], [0.8, 0.5, 0.4]]  # forth, back; centres
     for side in sides:
-        for (name, image), number in itertools.product(
-            pictures(*side).items(), range(len(steps))
+        for (name, image), step, draw in itertools.product(
+            pictures(*side).items(), steps, draws
         ):
-            for draw in draws:
-                got, want = both(ops, image, steps, [number], [draw])
-                np.testing.assert_array_equal(
-                    got, want, f"{OP_NAMES[number]} of {name} {side} {draw}"
-                )
+            got, want = both(ops, image, [step], [0], [draw])
+            np.testing.assert_array_equal(got, want, f"{step} of {name} {side} {draw}")
 
 
 @pytest.mark.long
@@ -74,13 +71,13 @@ def each_op_is_tensorflows(ops, magnitude, sides):
 def test_ops_behind_one_another_are_tensorflows(ops, first):
     """Tables are put together: 16 x 16 pairs, a third behind them."""
     image = pictures(40, 31)["slope"]
+    draws = [[0.9, 0.3, 0.7], [0.1, 0.9, 0.1], [0.6, 0.5, 0.5]]
     for magnitude in (3, 10, 28):
-        steps = [AtLevel(name, magnitude) for name in OP_NAMES]
-        for second in range(len(steps)):
-            chosen = [OP_NAMES.index(first), second, (second + 5) % len(steps)]
-            draws = [[0.9, 0.3, 0.7], [0.1, 0.9, 0.1], [0.6, 0.5, 0.5]]
-            got, want = both(ops, image, steps, chosen, draws)
-            np.testing.assert_array_equal(got, want, f"{chosen} at {magnitude}")
+        for number, second in enumerate(OP_NAMES):
+            third = OP_NAMES[(number + 5) % len(OP_NAMES)]
+            steps = [AtLevel(name, magnitude) for name in (first, second, third)]
+            got, want = both(ops, image, steps, [0, 1, 2], draws)
+            np.testing.assert_array_equal(got, want, f"{steps}")
 
 
 def test_no_op_and_none_at_all(ops):

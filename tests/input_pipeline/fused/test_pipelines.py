@@ -1,0 +1,228 @@
+"""Whole pipelines with fused ops and without: the same batches, or the same error."""
+
+import functools
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.errors import UserError
+from input_pipeline import dataset
+from input_pipeline.autoaugment import auto_augment
+from input_pipeline.bad_records import explain
+from input_pipeline.erasing import random_erasing
+from input_pipeline.errors import DataError
+from input_pipeline.fused import library
+from input_pipeline.randaugment import rand_augment
+from tests.input_pipeline import images
+from tests.input_pipeline.builders import example, jpeg
+
+
+def mirrored_by_hand(image, seed):
+    """An augmentation of a user's own."""
+    return tf.reverse(image, [1])
+
+
+def file(form: str, mode: str = "RGB", **options) -> bytes:
+    output = io.BytesIO()
+    images.picture(7, 40, 33).convert(mode).save(output, form, **options)
+    return output.getvalue()
+
+
+RECORDS = {
+    "JPEGs": [example(i, encoded=jpeg(i, 20 + i, 57 - i)) for i in range(12)],
+    "of all kinds": [
+        example(0),
+        example(1, encoded=file("PNG")),
+        example(2, encoded=file("PNG", "LA")),
+        example(3, encoded=file("JPEG", "L")),
+        example(4, encoded=file("JPEG", "CMYK")),
+        example(5, encoded=file("JPEG", progressive=True)),
+        example(6, encoded=jpeg(6, 1, 1)),
+        example(7, encoded=jpeg(7, 1, 90)),
+    ],
+}
+BROKEN = {
+    "no image": example(1, encoded=b"nothing"),
+    "another kind": example(2, encoded=file("GIF")),
+    "cut off": example(3, encoded=jpeg(3)[:-300]),
+    "huge": example(4, encoded=jpeg(4)[:163] + b"\xff\xff\xff\xff" + jpeg(4)[167:]),
+    "another label": example(5, label=99),
+    "no example": b"\xff\xff",
+}
+TRAINING = {
+    "cropped alone": {},
+    "RandAugment": {"augment": functools.partial(rand_augment, num_layers=3)},
+    "strong": {"augment": functools.partial(rand_augment, magnitude=28)},
+    "AutoAugment": {"augment": auto_augment, "erase": random_erasing},
+    "their own": {"augment": mirrored_by_hand, "resize": "bilinear"},
+    "as others": {"resize": "bilinear_half_pixels", "flip": False},
+}
+
+
+def batches(make, data_dir, fused_ops, count=None, **settings):
+    made = make(data_dir=data_dir, resolution=24, fused_ops=fused_ops, **settings)
+    return list((made if count is None else made.take(count)).as_numpy_iterator())
+
+
+def assert_equal(some, others):
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        for name in ("image", "label"):
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "cropped alone",
+        *(pytest.param(n, marks=pytest.mark.long) for n in TRAINING if n[0] != "c"),
+    ],
+)
+def test_training_has_the_same_batches(ops, dataset_of, settings):
+    settings = {"batch_size": 4, "seed": 3, "count": 6, **TRAINING[settings]}
+    data = dataset_of(RECORDS["of all kinds"])
+    plain, fused = (
+        batches(dataset.train_dataset, data, of, **settings) for of in (False, True)
+    )
+    assert_equal(fused, plain)
+
+
+@pytest.mark.parametrize("records", RECORDS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pixels": "uint8"},
+        {"resize": "bilinear_half_pixels", "crop_fraction": "squash"},
+        {"resize": "bilinear", "crop_fraction": 1.0, "pixels": "uint8"},
+    ],
+)
+def test_evaluation_has_the_same_batches(ops, dataset_of, records, settings):
+    data = dataset_of(RECORDS[records])
+    plain, fused = (
+        batches(dataset.eval_dataset, data, of, batch_size=4, **settings)
+        for of in (False, True)
+    )
+    assert_equal(fused, plain)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_records_are_masked_and_named_alike(ops, dataset_of, capfd, broken):
+    data = dataset_of([*RECORDS["of all kinds"][:3], BROKEN[broken]])
+    found = []
+    for fused_ops in (False, True):
+        settings = {"batch_size": 4, "seed": 0, "max_bad_records": 4}
+        skipping = batches(
+            dataset.train_dataset,
+            data,
+            fused_ops,
+            count=3,
+            on_bad_record="skip",
+            augment=rand_augment,
+            **settings,
+        )
+        with pytest.raises(tf.errors.OpError) as raised:
+            batches(dataset.eval_dataset, data, fused_ops, batch_size=4)
+        said = {
+            line for line in capfd.readouterr().err.splitlines() if "bad rec" in line
+        }
+        found.append((skipping, said, explain(raised.value)))
+    (plain, plain_said, plain_why), (fused, fused_said, fused_why) = found
+    assert_equal(fused, plain)
+    assert fused_said == plain_said
+    assert fused_why == plain_why
+    assert ", record 3: " in fused_why
+
+
+def test_a_user_s_own_augmentation_that_fails_is_named(ops, dataset_of):
+    def failing(image, seed):
+        with tf.control_dependencies([tf.debugging.Assert(False, ["not today"])]):
+            return tf.identity(image)
+
+    with pytest.raises(tf.errors.OpError) as raised:
+        batches(
+            dataset.train_dataset,
+            dataset_of(RECORDS["JPEGs"]),
+            True,
+            count=1,
+            batch_size=4,
+            seed=0,
+            augment=failing,
+        )
+    assert "augment (failing) failed on an image" in explain(raised.value)
+
+
+def test_they_are_really_used(ops, dataset_of, monkeypatch):
+    """And by choice alone: with other ops there would be other images."""
+    data = dataset_of(RECORDS["JPEGs"])
+    settings = {"batch_size": 4, "seed": 0, "count": 1}
+    before = batches(dataset.train_dataset, data, None, **settings)
+
+    def inverted(*inputs, **attributes):
+        return 255 - ops.efficientnetx_crop_resize(*inputs, **attributes)
+
+    other = SimpleNamespace(
+        efficientnetx_crop_resize=inverted,
+        efficientnetx_augment=ops.efficientnetx_augment,
+    )
+    monkeypatch.setattr(library, "find", lambda: library.Found(other, ""))
+    for fused_ops, is_inverted in ((None, True), (True, True), (False, False)):
+        found = batches(dataset.train_dataset, data, fused_ops, **settings)
+        want = before[0]["image"]
+        np.testing.assert_array_equal(
+            found[0]["image"], 255 - want if is_inverted else want
+        )
+
+
+def test_without_a_library(dataset_of, monkeypatch):
+    monkeypatch.setattr(
+        library, "find", lambda: library.Found(None, "they are no more")
+    )
+    data = dataset_of(RECORDS["JPEGs"])
+    settings = {"batch_size": 4, "seed": 0, "count": 1}
+    assert_equal(
+        batches(dataset.train_dataset, data, None, **settings),
+        batches(dataset.train_dataset, data, False, **settings),
+    )
+    for make in (dataset.train_dataset, functools.partial(dataset.eval_dataset)):
+        some = {"seed": 0} if make is dataset.train_dataset else {}
+        with pytest.raises(
+            DataError, match=r"no fused input ops: they are no more; pyt"
+        ):
+            make(data_dir=data, resolution=24, batch_size=4, fused_ops=True, **some)
+
+
+@pytest.mark.parametrize("value", ["yes", 2, "auto"])
+def test_a_setting_that_makes_no_sense(dataset_of, value):
+    with pytest.raises(
+        UserError, match=r"fused_ops = .*: it has to be None or True or F"
+    ):
+        dataset.eval_dataset(
+            data_dir=dataset_of(RECORDS["JPEGs"]),
+            resolution=24,
+            batch_size=4,
+            fused_ops=value,
+        )
+
+
+def test_a_device_without_the_ops_gets_tensorflow_s(monkeypatch):
+    """As a worker on which they are not built."""
+
+    def missing(*inputs, **attributes):
+        raise tf.errors.NotFoundError(None, None, "Op type not registered")
+
+    other = SimpleNamespace(efficientnetx_augment=missing)
+    monkeypatch.setattr(library, "find", lambda: library.Found(other, ""))
+    assert library.choose(None) is None
+    assert library.choose(True) is other
+
+
+def test_a_service_gets_them_only_where_they_are_asked_for(ops):
+    assert library.choose(None, "grpc://somewhere:1") is None
+    assert library.choose(True, "grpc://somewhere:1") is ops
+    assert library.choose(None) is ops
