@@ -10,6 +10,11 @@ ARG ACCELERATOR=cpu
 ARG PYTHON=python:3.11.17-slim-bookworm@sha256:0a310eeecf4e1f5a0743f9a6520c90c88d089c903ca5fd283f501e3a805f5f89
 
 FROM $PYTHON AS packages
+# For the input pipeline's C++ ops; it stays behind in this stage. Of no version of its own:
+# that of the base image's Debian.
+# hadolint ignore=DL3008
+RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 ARG ACCELERATOR
 WORKDIR /app
 COPY requirements requirements
@@ -29,6 +34,10 @@ RUN case "$ACCELERATOR" in \
     && uv pip install --quiet --compile-bytecode --no-cache --python .venv/bin/python \
       --require-hashes --no-deps -r "requirements/$lock" \
     && cp "requirements/$lock" .venv/installed.txt
+COPY common common
+COPY input_pipeline input_pipeline
+# Optional: on a processor that they are not for, the image does without them.
+RUN .venv/bin/python -m input_pipeline.fused.build --optional
 
 FROM $PYTHON
 # By number, so that Kubernetes can see that it is not root (runAsNonRoot).

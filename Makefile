@@ -14,7 +14,8 @@ RUN := runs/mnist
 # make setup ACCELERATOR=gpu (or tpu) once; what is in .venv says so later.
 ACCELERATOR ?= $(firstword $(foreach one,tpu gpu,$(if $(wildcard .venv/.has-$(one)),$(one))) cpu)
 $(if $(filter cpu gpu tpu,$(ACCELERATOR)),,$(error ACCELERATOR is cpu, gpu or tpu, not "$(ACCELERATOR)"))
-SETUP := .venv/.has-$(subst cpu,core,$(ACCELERATOR)) .venv/.has-demo
+PACKAGES := .venv/.has-$(subst cpu,core,$(ACCELERATOR))
+SETUP := $(PACKAGES) .venv/.has-demo .venv/.fused-ops
 DEV := $(SETUP) .venv/.has-dev
 COMPILER := .venv-tpu-compiler/.has
 LAUNCH := .venv-launch/.has
@@ -37,6 +38,11 @@ with-%: .venv/.has-%  ## An extra: pretrained, plots, imagenet, search, benchmar
 .venv/.has-%: requirements/%.txt .venv/.made
 	@echo "Installing requirements/$*.txt"
 	@requirements/install $(PY) $<
+	@touch $@
+
+# The input pipeline's C++ ops: without a compiler one line says so, and it does without.
+.venv/.fused-ops: $(wildcard input_pipeline/fused/*.py input_pipeline/fused/kernels/*) $(PACKAGES)
+	@$(PY) -m input_pipeline.fused.build --optional
 	@touch $@
 
 tpu-compiler: $(COMPILER)  ## The compiler of TPUs, for python -m preflight (1.1 GB).

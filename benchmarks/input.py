@@ -3,9 +3,10 @@
     python -m benchmarks.input --data_dir=data/photos --against=model_garden
 
 Measures CPU time, not speed, of `train_dataset` with RandAugment, from records to uint8
-batches, and of each stage within it; of `eval_dataset` with pixels in float32 and in
-uint8; and beside it, on the same records, the Model Garden's image classification. What
-the rounding to uint8 loses is measured on four photos; with --export_dir, of a
+batches: with the fused ops where they are built, and with TensorFlow's own alone, and
+of each stage within the latter; of `eval_dataset` with pixels in float32 and in uint8;
+and beside it, on the same records, the Model Garden's image classification. What the
+rounding to uint8 loses is measured on four photos; with --export_dir, of a
 SavedModel's logits, too. Each side has a process of its own. Time counts from one
 moment at which its pipeline is at rest, with all buffers full, to another, so that what
 is decoded ahead is neither lost nor another measurement's. Every repeat measures all in
@@ -26,6 +27,7 @@ from benchmarks.support.input_case import (
     BATCHING,
     EVALUATIONS,
     PEERS,
+    PLAIN,
     PREFIXES,
     SHUFFLE_BUFFER,
     WHOLE,
@@ -41,9 +43,9 @@ _HOSTS = (96, 240)  # vCPUs of machines that are common: eight GPUs, a TPU v4
 _METHOD = {
     "cpu_ms_per_image": "user and system time of the process, of all its threads; "
     "median of the repeats",
-    "stages": "read to augment: what a pipeline that ends there costs more than one "
-    "that ends a stage before, each with the guard against bad records, and handing on "
-    "one pixel of an image; batch: by itself, on images in memory. So stages_sum does "
+    "stages": "of TensorFlow's own ops. Read to augment: what a pipeline that ends "
+    "there costs more than one that ends a stage before, each with the guard against "
+    "bad records, and handing on one pixel of an image; batch: by itself, on images in memory. So stages_sum does "
     "not follow from cpu_ms_per_image",
     "evaluation": "the same split in the order of its files, again and again",
     "warm_up": "every pipeline has made as many images as a repeat takes; all records "
@@ -64,6 +66,7 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
     """
     from benchmarks.support.input_sides import SideProcess
     from input_pipeline.dataset_info import load_info
+    from input_pipeline.fused import library
 
     load_info(settings.data_dir).split(settings.split)  # before processes start
     names = ["ours"] if peer is None else ["ours", peer]
@@ -71,28 +74,41 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
     data = sides["ours"].ask("data")
     prefixes = PREFIXES if settings.augments else PREFIXES[:-1]
     rows = [(side, WHOLE) for side in sides]
-    rows += [("ours", name) for name in (*prefixes, BATCHING, *EVALUATIONS.values())]
+    rows += [
+        ("ours", name) for name in (PLAIN, *prefixes, BATCHING, *EVALUATIONS.values())
+    ]
     cpu_ms: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
     for i in range(repeats):
         for side, name in rows:
             cpu_ms[side, name].append(sides[side].ask("cpu_ms", name))
-        wholes = ", ".join(f"{side} {cpu_ms[side, WHOLE][-1]:.3f}" for side in sides)
-        console.say(f"repeat {i + 1}/{repeats}: {wholes} ms")
+        wholes = {side: cpu_ms[side, WHOLE][-1] for side in sides}
+        wholes[PLAIN] = cpu_ms["ours", PLAIN][-1]
+        said = ", ".join(f"{name} {ms:.3f}" for name, ms in wholes.items())
+        console.say(f"repeat {i + 1}/{repeats}: {said} ms")
     for process in sides.values():
         process.close()
-    ours = cpu_ms["ours", WHOLE]
+    ours, plain = cpu_ms["ours", WHOLE], cpu_ms["ours", PLAIN]
     stages = _stages([cpu_ms["ours", name] for name in prefixes])
     stages[BATCHING] = statistics.median(cpu_ms["ours", BATCHING])
     return {
         **_figures("cpu_ms_per_image", ours),
         "images_per_second_per_core": round(1000 / statistics.median(ours), 1),
+        "fused_ops": library.find().ops is not None,
+        **_figures("plain_cpu_ms_per_image", plain),
+        **_figures("fused_ratio", _ratios(ours, plain)),
+        "fused_ratio_is": "with the fused ops / with TensorFlow's own; 1 and noise "
+        "where they are not built",
         "stages": {name: round(ms, 3) for name, ms in stages.items()},
         "stages_sum": round(sum(stages.values()), 3),
         "evaluation": _evaluation(
             {pixels: cpu_ms["ours", row] for pixels, row in EVALUATIONS.items()},
             settings.resolution,
         ),
-        **(_compared(peer, ours, cpu_ms[peer, WHOLE]) if peer else {"peer": None}),
+        **(
+            _compared(peer, ours, plain, cpu_ms[peer, WHOLE])
+            if peer
+            else {"peer": None}
+        ),
         "host_feeds": _host_feeds(statistics.median(ours)),
         "data": data,
     }
@@ -112,7 +128,6 @@ def _evaluation(
     cpu_ms: Mapping[str, Sequence[float]], resolution: int
 ) -> dict[str, Any]:
     """Return what an image of evaluation costs, by the type of its pixels."""
-    pairs = zip(cpu_ms["float32"], cpu_ms["uint8"], strict=True)
     bytes_each = {"float32": 4, "uint8": 1}
     return {
         **{
@@ -122,21 +137,26 @@ def _evaluation(
             }
             for pixels, times in cpu_ms.items()
         },
-        **_figures("ratio", [a / b for a, b in pairs]),
+        **_figures("ratio", _ratios(cpu_ms["float32"], cpu_ms["uint8"])),
         "ratio_is": "CPU time of float32 / that of uint8; median of the repeats' "
         "ratios. The bytes are what travels to the devices",
     }
 
 
+def _ratios(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(some, others, strict=True)]
+
+
 def _compared(
-    peer: str, ours: Sequence[float], theirs: Sequence[float]
+    peer: str, ours: Sequence[float], plain: Sequence[float], theirs: Sequence[float]
 ) -> dict[str, Any]:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return {
         "peer": peer,
         **_figures("peer_cpu_ms_per_image", theirs),
-        **_figures("ratio", ratios),
-        "ratio_is": "ours / the peer's, lower is better; median of the repeats' ratios",
+        **_figures("ratio", _ratios(ours, theirs)),
+        **_figures("plain_ratio", _ratios(plain, theirs)),
+        "ratio_is": "ours / the peer's, lower is better; median of the repeats' "
+        "ratios; plain_ratio: of ours without the fused ops",
         "peer_is": "the Model Garden's ImageClassificationTask.build_inputs, with the "
         "defaults of its DataConfig but for: RandAugment of the same layers and "
         "magnitude, pixels in bfloat16 as its TPU configs have them, "

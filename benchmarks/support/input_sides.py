@@ -17,6 +17,7 @@ from benchmarks.support.input_case import (
     BATCH,
     BATCHING,
     EVALUATIONS,
+    PLAIN,
     SHUFFLE_BUFFER,
     WHOLE,
     InputSettings,
@@ -120,8 +121,8 @@ class _Ours(_Side):
         return tf.stack([tf.strings.length(encoded), pixels])
 
     def pipeline(self, name: str) -> tuple[tf.data.Dataset, int]:
-        if name == WHOLE:
-            return self._whole(), BATCH
+        if name in (WHOLE, PLAIN):
+            return self._whole(fused_ops=None if name == WHOLE else False), BATCH
         if name == BATCHING:
             return self._batching(), BATCH
         for pixels, evaluation in EVALUATIONS.items():
@@ -129,7 +130,7 @@ class _Ours(_Side):
                 return self._evaluation(pixels), BATCH
         return self._prefix(name), self._group
 
-    def _whole(self) -> tf.data.Dataset:
+    def _whole(self, fused_ops: bool | None = None) -> tf.data.Dataset:
         settings = self.settings
         return dataset.train_dataset(
             data_dir=settings.data_dir,
@@ -141,6 +142,7 @@ class _Ours(_Side):
             aspect_ratio_range=_RATIOS,
             augment=self._augment if settings.augments else None,
             shuffle_buffer=SHUFFLE_BUFFER,
+            fused_ops=fused_ops,
         )
 
     def _evaluation(self, pixels: str) -> tf.data.Dataset:

@@ -43,7 +43,7 @@ def in_turn(
     Returns:
       uint8[H, W, 3].
     """
-    pixels = int(np.prod(image.shape.as_list())) // 3
+    pixels = (image.shape.num_elements() or 0) // 3
     tables: list[np.ndarray] = []
     places = []
     for op in ops:

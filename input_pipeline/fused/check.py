@@ -65,7 +65,7 @@ def _crops(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:
 
 
 def _augmentations(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:
-    draws = np.float32([[0.1, 0.3, 0.9], [0.7, 0.0, 0.5], [0.9, 0.99, 0.2]])
+    draws = np.array([[0.1, 0.3, 0.9], [0.7, 0.0, 0.5], [0.9, 0.99, 0.2]], np.float32)
     for magnitude in _MAGNITUDES:
         steps = [randaugment.AtLevel(name, magnitude) for name in randaugment.OP_NAMES]
         for number, name in enumerate(randaugment.OP_NAMES):
@@ -87,7 +87,7 @@ def one_by_one(
 ) -> tf.Tensor:
     """Do what `randaugment.in_turn` does, without a graph: of TensorFlow's ops."""
     pixels = tf.constant(image)
-    sides = np.float32(image.shape[:2])
+    sides = np.array(image.shape[:2], np.float32)
     for number, draw in zip(chosen, draws, strict=True):
         if (op := ops[number]) is not None:
             sign = -1.0 if draw[0] < 0.5 else 1.0

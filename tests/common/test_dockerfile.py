@@ -54,7 +54,8 @@ def test_its_user_may_read_what_is_copied_whatever_the_modes_there():
 
 
 def test_the_locks_are_installed_as_everywhere():
-    (line,) = instructions(PACKAGES, "RUN")
+    _, line, build = instructions(PACKAGES, "RUN")
+    assert build == ".venv/bin/python -m input_pipeline.fused.build --optional"
     assert dict(re.findall(r"(\w+)\) lock=(\S+) ;;", line)) == LOCKS
     assert "--require-hashes -r requirements/setup.txt" in line
     words = shlex.split(line[line.index("uv pip install") : line.index("&& cp")])

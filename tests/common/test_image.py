@@ -76,6 +76,12 @@ def test_every_role_answers(image, module):
     assert (ran.returncode, ran.stdout) == (0, f"{NAME} {VERSION}\n"), ran.stderr
 
 
+def test_it_has_the_fused_input_ops(image):
+    ran = run(image, "input_pipeline.fused.build")
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"fused input ops: /app/.venv/lib/.*\.so is there\n$", ran.stdout)
+
+
 def test_without_a_module_it_is_the_trainer_that_explains_itself(image):
     ran = run(image)
     assert ran.returncode == 0

@@ -3,6 +3,7 @@
 import functools
 import io
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_a_user_s_own_augmentation_that_fails_is_named(ops, dataset_of):
             seed=0,
             augment=failing,
         )
-    assert "augment (failing) failed on an image" in explain(raised.value)
+    assert "augment (failing) failed on an image" in str(explain(raised.value))
 
 
 def test_they_are_really_used(ops, dataset_of, monkeypatch):
@@ -189,8 +190,8 @@ def test_without_a_library(dataset_of, monkeypatch):
         batches(dataset.train_dataset, data, None, **settings),
         batches(dataset.train_dataset, data, False, **settings),
     )
-    for make in (dataset.train_dataset, functools.partial(dataset.eval_dataset)):
-        some = {"seed": 0} if make is dataset.train_dataset else {}
+    for make in (dataset.train_dataset, dataset.eval_dataset):
+        some: dict[str, Any] = {"seed": 0} if make is dataset.train_dataset else {}
         with pytest.raises(
             DataError, match=r"no fused input ops: they are no more; pyt"
         ):
