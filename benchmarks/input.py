@@ -45,8 +45,8 @@ _METHOD = {
     "median of the repeats",
     "stages": "of TensorFlow's own ops. Read to augment: what a pipeline that ends "
     "there costs more than one that ends a stage before, each with the guard against "
-    "bad records, and handing on one pixel of an image; batch: by itself, on images in memory. So stages_sum does "
-    "not follow from cpu_ms_per_image",
+    "bad records, and handing on one pixel of an image; batch: by itself, on images in "
+    "memory. So stages_sum does not follow from cpu_ms_per_image",
     "evaluation": "the same split in the order of its files, again and again",
     "warm_up": "every pipeline has made as many images as a repeat takes; all records "
     "have been read once, and come from the operating system's memory",

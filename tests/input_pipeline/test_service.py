@@ -11,6 +11,7 @@ import pytest
 
 from input_pipeline import dataset
 from input_pipeline.errors import DataError
+from input_pipeline.fused import library
 from input_pipeline.serve import main as serve_main
 from input_pipeline.service import connect, start_dispatcher
 from tests.support import commands, processes
@@ -181,16 +182,21 @@ def assert_equal(ours: Iterator, wanted: Iterator, count: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fused_ops", [None, True])
 def test_a_data_service_makes_the_batches_of_one_process_and_may_lose_a_worker(
-    tiny, serve
+    tiny, serve, fused_ops
 ):
+    if fused_ops and library.find().ops is None:
+        pytest.skip("no fused input ops")
     dispatcher = start_dispatcher(0, work_dir=None, worker_timeout=1)
     address = dispatcher.target.removeprefix("grpc://")
     worker = ["worker", "--dispatcher", address, "--host=localhost"]
     workers = [serve(*worker), serve(*worker)]
     assert [line_of(w) for w in workers] == [f"worker: working for {address}"] * 2
-    ours = batches(tiny, service=dispatcher.target, service_window=12)
-    wanted = batches(tiny)
+    ours = batches(
+        tiny, service=dispatcher.target, service_window=12, fused_ops=fused_ops
+    )
+    wanted = batches(tiny, fused_ops=False)
     assert_equal(ours, wanted, 5)
     workers[0].kill()
     assert_equal(ours, wanted, 40)  # 17 epochs
