@@ -111,8 +111,10 @@ def test_increments_of_growing_prefixes():
 
 
 def test_ratios_are_of_the_same_repeat():
-    compared = benchmark._compared("model_garden", [1.0, 2.0, 3.0], [2.0, 4.0, 4.0])
+    ours, plain, theirs = [1.0, 2.0, 3.0], [1.5, 3.0, 3.0], [2.0, 4.0, 4.0]
+    compared = benchmark._compared("model_garden", ours, plain, theirs)
     assert compared["ratio"] == 0.5
+    assert compared["plain_ratio"] == 0.75
     assert compared["ratio_min_max"] == [0.5, 0.75]
     assert compared["peer_cpu_ms_per_image"] == 4.0
 
