@@ -160,7 +160,7 @@ def eval_dataset(
 
 
 def uses_fused_ops(experiment: Experiment) -> bool:
-    """Whether training images are made by fused ops, on the device of this scope."""
+    """Whether training images are made by fused ops."""
     function = experiment.train_data
     if getattr(function, "func", function) is not dataset.train_dataset:
         return False

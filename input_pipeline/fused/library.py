@@ -76,7 +76,7 @@ def choose(fused_ops: bool | None, service: str | None = None) -> Any:
     """
     if fused_ops is None:
         # Of workers that come and go nobody can tell whether all of them have the ops.
-        return _of_this_device() if service is None else None
+        return _of_all_machines() if service is None else None
     found = find()
     if fused_ops and found.ops is None:
         raise DataError(
@@ -102,24 +102,33 @@ def use(ops: Any) -> Iterator[None]:
         _in_use.reset(token)
 
 
-def _of_this_device() -> Any:
-    """Return the module, if the device of this scope has the ops, too; else None.
+def _of_all_machines() -> Any:
+    """Return the module, if each machine that this process drives has the ops.
 
-    It may be another machine's: that of a worker that runs the pipeline.
+    A pipeline runs on one of them, but TensorFlow tells its functions to all.
     """
     ops = find().ops
     if ops is None:
         return None
+    machines = {}
+    for device in tf.config.list_logical_devices("CPU"):
+        machines.setdefault(device.name.partition("/device:")[0], device.name)
+    return ops if all(_has_ops(ops, one) for one in machines.values()) else None
+
+
+def _has_ops(ops: Any, device: str) -> bool:
     try:
-        ops.efficientnetx_augment(
-            tf.zeros([1, 1, 3], tf.uint8),
-            tf.zeros([0], tf.int32),
-            tf.zeros([0, 3]),
-            tf.zeros([0, 1], tf.int32),
-            ops="",
-            parameters=[0.0],
-            tables=[0],
-        )
+        with tf.device(device):
+            image = ops.efficientnetx_augment(
+                tf.zeros([1, 1, 3], tf.uint8),
+                tf.zeros([0], tf.int32),
+                tf.zeros([0, 3]),
+                tf.zeros([0, 1], tf.int32),
+                ops="",
+                parameters=[0.0],
+                tables=[0],
+            )
+        image.numpy()  # another machine says only now whether it could
     except tf.errors.OpError:
-        return None
-    return ops
+        return False
+    return True

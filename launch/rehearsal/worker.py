@@ -16,6 +16,9 @@ def main() -> None:
     """Serve until standard input ends."""
     import tensorflow as tf
 
+    from input_pipeline.fused import library
+
+    library.find()  # as a worker of a slice, of the input pipelines that run here
     config = tf.compat.v1.ConfigProto(device_count={"CPU": int(sys.argv[1]) + 1})
     # As in `cores.make_cpus`.
     config.graph_options.rewrite_options.disable_meta_optimizer = True

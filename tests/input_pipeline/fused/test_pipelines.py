@@ -2,6 +2,8 @@
 
 import functools
 import io
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -209,6 +211,46 @@ def test_a_setting_that_makes_no_sense(dataset_of, value):
             batch_size=4,
             fused_ops=value,
         )
+
+
+@pytest.mark.long
+def test_each_worker_is_asked(ops):
+    """Of a slice of two, of which one has not loaded the ops."""
+    code = """
+import sys
+import tensorflow as tf
+if sys.argv[1] == "with":
+    from input_pipeline.fused import library
+    library.find()
+server = tf.distribute.Server({"worker": ["localhost:0"]}, job_name="worker")
+print(server.target, flush=True)
+sys.stdin.read()
+"""
+    client = """
+import sys
+import tensorflow as tf
+from input_pipeline.fused import library
+here = library.choose(None)
+cluster = tf.train.ClusterSpec({"worker": sys.argv[1:]})
+tf.config.experimental_connect_to_cluster(cluster)
+print(here is not None, library.choose(None) is not None)
+"""
+    found = {}
+    for loads in ("with", "without"):
+        arguments = [[sys.executable, "-c", code, how] for how in ("with", loads)]
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+        workers: list[Any] = [
+            subprocess.Popen(one, text=True, **pipes) for one in arguments
+        ]
+        targets = [w.stdout.readline().strip().removeprefix("grpc://") for w in workers]
+        ran = subprocess.run(
+            [sys.executable, "-c", client, *targets], capture_output=True, text=True
+        )
+        found[loads] = ran.stdout.split() or ran.stderr[-2000:]
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert found == {"with": ["True", "True"], "without": ["True", "False"]}
 
 
 def test_a_device_without_the_ops_gets_tensorflow_s(monkeypatch):
