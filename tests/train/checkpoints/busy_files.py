@@ -42,7 +42,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 
 def write_line() -> None:
     lines = JsonLines(f"{RUN}/metrics.jsonl")
-    lines.add({"kind": "train", "step": 1})
+    lines.add({"kind": "train", "step": 1, "text": uuid.uuid4().hex})
     lines.flush()
 
 
