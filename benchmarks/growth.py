@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--most_seconds",
         type=cli.number(above=0),
-        default=5.0,
+        default=6.0,
         help="sizes that would take longer are left out (%(default)s)",
     )
     return parser
