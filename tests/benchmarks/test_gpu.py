@@ -76,7 +76,7 @@ def test_a_row_that_takes_too_long_is_ended(monkeypatch):
 
 
 def test_each_row_is_written_and_the_end_comes_in_time(monkeypatch, tmp_path, capsys):
-    """The clock goes on by a minute at each row: ten begin in nine minutes and a half."""
+    """By a clock that goes on by a minute at each row: ten begin in nine and a half."""
     path, now, written = tmp_path / "gpu.json", [0.0], []
     keep = results.keep
 
