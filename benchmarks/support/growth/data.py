@@ -282,9 +282,10 @@ def cases() -> list[Case]:
             make=functools.partial(_first_batch, host=(0, 1)),
         ),
         of_records(
-            name="an epoch's order of chunks, of 1,024 records",
+            name="the order of an epoch's chunks, ahead of 1,024 records",
             sizes=RECORDS,
             make=_order,
+            times="each",
         ),
         of_records(
             name="validate, behind the files",
