@@ -3,6 +3,7 @@
 Imports no framework up here: each takes memory of the device for itself.
 """
 
+# pyright: reportMissingImports=false
 import dataclasses
 
 NUM_CLASSES = 1000
@@ -75,7 +76,6 @@ def ours(case: StepCase) -> list[float]:
 
 def timms(case: StepCase) -> list[float]:
     """Time timm's network as timm trains it: AMP, RMSprop as in TensorFlow, an EMA."""
-    # pyright: reportMissingImports=false
     import timm
     import torch
     from timm.optim import create_optimizer_v2

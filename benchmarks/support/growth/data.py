@@ -222,7 +222,7 @@ def _losses(classes: int) -> Handle:
 
     from train import losses, metrics
 
-    logits = tf.random.stateless_normal([256, classes], [0, 1])
+    logits = tf.random.stateless_normal([256, classes], (0, 1))
     labels = tf.range(256) % classes
     mask = tf.ones([256], tf.bool)
 

@@ -190,7 +190,7 @@ def _saved(saves: int, folder: Path) -> Handle:
     from train.checkpoints.manager import Checkpoints
 
     variables = {
-        "step": tf.Variable(0, dtype=tf.int64),
+        "step": tf.Variable(tf.zeros([], tf.int64)),
         "kernel": tf.Variable(tf.zeros([8])),
     }
 
