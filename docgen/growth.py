@@ -57,9 +57,13 @@ def _row(case: Report, linear: float) -> tuple[str, ...]:
         f"{case['exponent']:.2f}" + "*" * (case["exponent"] > linear),
         f"{case['exponent_of_memory']:.2f}",
         "-" if work is None else f"{work:.2f} ({case['work']})",
-        three_digits(last["seconds"]),
-        three_digits(last["megabytes"]),
+        _two_digits(last["seconds"]),
+        _two_digits(last["megabytes"]),
     )
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else f"{value:,.0f}"
 
 
 def _steepest(case: Report) -> float:

@@ -468,10 +468,10 @@ def test_every_table_says_where_it_comes_from(name):
 def test_growth():
     text = results.growth(GROWTH)
     assert cells(text)[2:] == [
-        ["records", "read", "10,000", "1.00", "0.50", "-", "0.123", "20.0"],
+        ["records", "read", "10,000", "1.00", "0.50", "-", "0.12", "20"],
         [
             *("trials", "asked, for each", "10", "1.80*", "0.00", "1.00 (bytes)"),
-            *("0.100", "1.00"),
+            *("0.1", "1"),
         ],
     ]
     assert "What grows faster than that: asked (trials)." in text
