@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.parse
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -187,6 +187,32 @@ def copy(source: str, target: str, generation: int) -> bool:
         if said["done"]:
             return True
         query["rewriteToken"] = said["rewriteToken"]  # of a large one, part by part
+
+
+def compose(parts: Sequence[str], target: str, generation: int) -> int | None:
+    """Join objects of one bucket to one of their contents; the storage does it itself.
+
+    Args:
+      parts: gs://bucket/name of each, 32 at most; the target may be one of them.
+      target: likewise.
+      generation: of the target, that is replaced; 0 where none may be.
+
+    Returns:
+      The new generation; None where another stands there, perhaps by this request, or
+      where a part is gone.
+
+    Raises:
+      Refused: it may not be done, or these cannot be joined.
+      Restart: as of `look`.
+    """
+    answer = _ask(
+        "POST",
+        target,
+        f"{_url(target)}/compose",
+        {"ifGenerationMatch": str(generation)},
+        json={"sourceObjects": [{"name": _parts(part)[1]} for part in parts]},
+    )
+    return int(answer.json()["generation"]) if answer.ok else None
 
 
 def forget_connections() -> None:

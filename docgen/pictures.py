@@ -2,8 +2,8 @@
 
     python -m docgen.pictures
 
-Writes docs/assets/roofline.png, headline.png, stage_choices.png and, for pages at
-night, each again with -dark in its name.
+Writes docs/assets/roofline.png, headline.png, stage_choices.png, growth.png and, for
+pages at night, each again with -dark in its name.
 """
 
 import argparse
@@ -52,12 +52,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Draw the pictures of the docs."""
     del arguments
-    from docgen import headline
+    from docgen import growth, headline
 
     draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
     headline.draw(results.load(results.FOLDER / "headline.json"), FOLDER)
     latencies.draw(results.load(results.FOLDER / "stage_choices.json"), FOLDER)
-    names = [*PICTURES, *headline.PICTURES, *latencies.PICTURES]
+    growth.draw(results.load(results.FOLDER / "growth.json"), FOLDER)
+    of_others = (headline.PICTURES, latencies.PICTURES, growth.PICTURES)
+    names = [*PICTURES, *(name for pictures in of_others for name in pictures)]
     print(f"wrote {', '.join(names)} to {FOLDER}")
 
 

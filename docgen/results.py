@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.support import results
 from common import console
 from docgen import formats as format_tables
+from docgen import growth as growth_tables
 from docgen import input_tables, latencies
 from docgen import nas as nas_tables
 from docgen import pretrained as weights_tables
@@ -506,7 +507,19 @@ def formats(report: Report) -> str:
 
 
 # By the name of the script; docgen.pictures draws the roofline's, too.
+def growth(report: Report) -> str:
+    """Return what data, runs and searches cost as they grow."""
+    return growth_tables.growth(report, note(report, timed=True))
+
+
+def prepare(report: Report) -> str:
+    """Return what prepare and validate cost beside what others do."""
+    return growth_tables.prepare(report, note(report, timed=True))
+
+
 RENDERERS: dict[str, Render] = {
+    "growth": growth,
+    "prepare": prepare,
     "scaling": scaling,
     "stage_choices": stage_choices,
     "tile_model": tile_model,

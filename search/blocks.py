@@ -22,6 +22,7 @@ import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from common.errors import Status, UserError
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
 _MERGE_SECONDS = 5.0
+_SHARE = 0.05  # of its time, at most, that the master takes for one of them
 RANDOM = "random"  # folder of the baseline, below the search's
 _HOPELESS = 20  # evaluations that have all failed, before the search stops
 
@@ -186,26 +188,44 @@ def _run(
         return master.results
 
 
+class _NowAndThen:
+    """What is done again and again: every so many seconds, or less often if it is slow.
+
+    All results are gone through each time, and there are more and more of them.
+    """
+
+    def __init__(self, act: Callable[[], None], seconds: float):
+        self._act, self._seconds = act, seconds
+        self._due = time.monotonic() + seconds
+
+    def if_due(self) -> None:
+        """Do it if it is time."""
+        began = time.monotonic()
+        if began <= self._due:
+            return
+        self._act()
+        now = time.monotonic()
+        self._due = now + max(self._seconds, (now - began) / _SHARE)
+
+
 def _watch(master: Any, crew: Any, evaluations: int) -> None:
     """Look after workers, and say a line now and then, until all have ended."""
-    said = merged = time.monotonic()
+    line = _NowAndThen(
+        lambda: console.say(master.line(evaluations), stays=False), _LINE_SECONDS
+    )
+    merge = _NowAndThen(master.merge, _MERGE_SECONDS)
     known = -1
     while True:
-        is_at_work = crew.check(len(master.results) > known)
-        known = len(master.results)
+        is_at_work = crew.check(master.count > known)
+        known = master.count
         master.look()
         if why := master.why_hopeless(_HOPELESS):
             raise UserError(
                 f"the first {_HOPELESS} evaluations have all failed: {why}. Mend the "
                 "cause, and name another folder"
             )
-        now = time.monotonic()
-        if now - said > _LINE_SECONDS:
-            console.say(master.line(evaluations), stays=False)
-            said = now
-        if now - merged > _MERGE_SECONDS:
-            master.merge()
-            merged = now
+        line.if_due()
+        merge.if_due()
         if not is_at_work:
             return
         time.sleep(_POLL_SECONDS)

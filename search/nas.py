@@ -98,7 +98,8 @@ def _run(
     from search.stages import early, space_table
     from search.stages.commands import Commands
     from search.stages.folder import COMMAND, opened
-    from search.stages.order import SKIPPABLE, Plan, Stages
+    from search.stages.order import Stages
+    from search.stages.plan import SKIPPABLE, Plan
 
     folder = opened(Path(arguments.search_dir))
     flags = {name: getattr(arguments, f"no_{name}") for name in SKIPPABLE}

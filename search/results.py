@@ -7,8 +7,8 @@ answer too, with its reason.
 import dataclasses
 import statistics
 import types
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, overload
 
 from common.checks import TEXT, Rule
 from models.variants import Variant
@@ -144,3 +144,31 @@ class Result:
         """
         pairs = {name: tuple(line[name]) for name in ("top1", "sources")}
         return cls(**{**line, **pairs})
+
+
+class FirstOf(Sequence[Result]):
+    """The first results of a list that only grows, without a copy of them.
+
+    Attributes:
+      results: the list.
+    """
+
+    def __init__(self, results: list[Result], count: int):
+        """Take as many as there are, of `count` or fewer."""
+        self.results = results
+        self._count = min(count, len(results))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Result]: ...
+
+    def __getitem__(self, place: int | slice) -> Result | list[Result]:
+        chosen = range(self._count)[place]
+        if isinstance(chosen, int):
+            return self.results[chosen]
+        return [self.results[number] for number in chosen]

@@ -18,7 +18,7 @@ from common import checks
 from search.families import pareto
 from search.networks.layout import Network
 from search.networks.space import Exhausted
-from search.results import Result
+from search.results import FirstOf, Result
 
 _DRAWS = 100  # new ones that were all known, before the space is walked through
 _WALK = 20_000  # networks that are looked at one after another
@@ -84,14 +84,21 @@ class _Memory:
         self.first_place: dict[str, int] = {}  # of a digest in the history
         self.proposed: dict[int, tuple[_Terms, Network]] = {}
         self.survivors: dict[int, list[Result]] = {}  # by the number of results
+        # Of so many results those that may survive, whatever comes.
+        self.rivals: tuple[int, list[Result]] = (0, [])
+        self.grows: list[Result] | None = None  # the list that the history begins
 
     def follow(self, space: SearchSpace, history: Sequence[Result]) -> None:
         """Take in a history; forget all if it contradicts what is known."""
         known = len(self.history)
-        # Lists of the same objects compare in microseconds.
-        agrees = list(history[:known]) == self.history[: len(history)]
-        if space is not self.space or not agrees:
+        grows = history.results if isinstance(history, FirstOf) else None
+        if space is not self.space:
             self._forget(space)
+        # Of a list that only grows, what was seen is as it was.
+        if grows is None or grows is not self.grows:
+            if list(history[:known]) != self.history[: len(history)]:
+                self._forget(space)
+            self.grows = grows if len(self.history) <= len(history) else None
         for place in range(len(self.history), len(history)):
             self.history.append(history[place])
             self.first_place.setdefault(history[place].digest, place)
@@ -193,7 +200,7 @@ class _Learning(Sampler):
             return digest is None or place < known or digest in pending
 
         rng = random.Random(f"{self.seed} {number}")
-        results = memory.history[:visible]
+        results = FirstOf(memory.history, visible)
         network = self._propose(space, Known(results, seen), rng)
         memory.proposed[number] = terms, network
         memory.proposed.pop(number - _KEPT, None)
@@ -305,11 +312,31 @@ class Pareto(_Learning):
             return _drawn(space, known, rng)
         chosen = self._memory.survivors.get(generation)
         if chosen is None:
-            chosen = _survivors(known.results[:generation], self.population)
+            rivals = self._rivals(known.results, generation)
+            chosen = _survivors(rivals, self.population)
             self._memory.survivors[generation] = chosen
         # They stand best first: the better of two is the one in front.
         place = min(rng.randrange(len(chosen)), rng.randrange(len(chosen)))
         return _mutated(space, chosen[place], known, rng)
+
+    def _rivals(self, results: Sequence[Result], generation: int) -> list[Result]:
+        """Return of so many results those that may survive, now or later."""
+        count, rivals = self._memory.rivals
+        if count > generation:
+            return list(results[:generation])
+        rivals = _may_survive([*rivals, *results[count:generation]], self.population)
+        self._memory.rivals = generation, rivals
+        return rivals
+
+
+def _may_survive(results: Sequence[Result], number: int) -> list[Result]:
+    """Return, in order, whoever may be of the best `number` of these and later ones."""
+    points = [_point(result) for result in results]
+    complete = [i for i, point in enumerate(points) if point is not None]
+    failed = [i for i, point in enumerate(points) if point is None]
+    rivals = pareto.seldom_beaten([p for p in points if p is not None], number)
+    chosen = sorted([*(complete[i] for i in rivals), *failed[:number]])
+    return [results[i] for i in chosen]
 
 
 def _survivors(results: Sequence[Result], number: int) -> list[Result]:

@@ -17,6 +17,8 @@ from train.distribution.cluster import Cluster
 from train.distribution.processes import Processes
 from train.fault_tolerance import heartbeat
 from train.settings.data_changes import Known
+from train.telemetry.growing import STAGED_RECORDS
+from train.telemetry.telemetry import EVAL, TRAIN
 
 # What a run writes before its first checkpoint.
 _FIRST = (ownership.RUN, "hosts/host-0.json", "hosts", directory.BEST)
@@ -185,6 +187,7 @@ def remove_staged(model_dir: str) -> None:
     bundle.remove_stale(model_dir)
     names = r"((run|data|summary)\.json|operative_config\.gin|metrics\.jsonl)"
     _remove_stale_files(model_dir, names, -math.inf)
+    _remove_stale_files(f"{model_dir}/{TRAIN}", STAGED_RECORDS, -math.inf)
 
 
 def remove_staged_best(model_dir: str) -> None:
@@ -193,6 +196,7 @@ def remove_staged_best(model_dir: str) -> None:
     bundle.remove_stale(best)
     _remove_stale_files(best, r"scores-ckpt-\d+\.json", -math.inf)
     _remove_stale_files(model_dir, r"eval\.jsonl|mistakes\.html", -math.inf)
+    _remove_stale_files(f"{model_dir}/{EVAL}", STAGED_RECORDS, -math.inf)
 
 
 def remove_stale_files(model_dir: str) -> None:

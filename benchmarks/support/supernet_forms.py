@@ -98,9 +98,11 @@ def lower(experiment: Experiment, classes: int) -> tuple[bytes, int]:
     return steps.train_step().stablehlo, sum(learning)
 
 
-def seconds_a_step(experiment: Experiment, classes: int, steps: int) -> list[float]:
-    """Return what each of some train steps takes here, on random pixels."""
-    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+def seconds_a_step(
+    experiment: Experiment, classes: int, steps: int, *, device: str = "/cpu:0"
+) -> list[float]:
+    """Return what each of some train steps takes on a device, on random pixels."""
+    with tf.distribute.OneDeviceStrategy(device).scope():
         strategy = tf.distribute.get_strategy()
         train_state = state.create(experiment, info(classes))
         trainer = Trainer(experiment, train_state, strategy)

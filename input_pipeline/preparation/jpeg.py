@@ -105,7 +105,7 @@ def to_rgb_jpeg(
             whiten = on_white and transparent
             encoded = data if as_it_is else _convert(image, turn, on_white=whiten)
             if is_jpeg:
-                _check_decodes(data)
+                _check_decodes(data, grey=image.mode == "RGB")
             if turn is not None and orientation in exif.ON_THEIR_SIDE:
                 height, width = width, height
             return Jpeg(encoded, height, width, orientation, transparent)
@@ -174,10 +174,10 @@ def _other_format(data: bytes) -> str:
     return f"is {what}, none of {names}"
 
 
-def _check_decodes(data: bytes) -> None:
-    """Let the decoder of training read all of it; an eighth of the size is quicker."""
+def _check_decodes(data: bytes, *, grey: bool) -> None:
+    """Let the decoder of training read all of it; a small grey image is quicker."""
     try:
-        complaint = jpeg_warnings.decode(data, ratio=8)
+        complaint = jpeg_warnings.decode(data, ratio=8, grey=grey)
     except tf.errors.InvalidArgumentError:
         raise BadImageError("is damaged or cut off") from None
     if complaint is not None and complaint.is_damage:

@@ -6,6 +6,7 @@ where to go on.
 """
 
 import dataclasses
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
@@ -282,10 +283,17 @@ def _inspect_record(
 def _parse(serialized: bytes, fields: Fields) -> tuple[bytes, int] | None:
     """Read image and label as training does, None where it cannot."""
     try:
-        example: Any = parse(tf.constant(serialized), fields)
+        example: Any = _parser(fields)(tf.constant(serialized))
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         return None
     return example["encoded"].numpy(), int(example["label"])
+
+
+@functools.cache
+def _parser(fields: Fields) -> Callable[[tf.Tensor], Any]:
+    """Return `parse` as a graph: op by op it would take as long as to decode."""
+    read = tf.function(lambda serialized: parse(serialized, fields), autograph=False)
+    return read.get_concrete_function(tf.TensorSpec([], tf.string))
 
 
 def _features(serialized: bytes) -> Any:
@@ -355,7 +363,7 @@ def _inspect_image(
     if height * width > MAX_PIXELS:
         add(FaultKind.TOO_LARGE, f"{height} x {width} pixels")
     elif decode:
-        _inspect_pixels(encoded, add)
+        _inspect_pixels(encoded, add, grey=components != _CMYK)
     if components in (_GREY, _CMYK):
         add(FaultKind.GREY if components == _GREY else FaultKind.CMYK, "")
     _compare_size(features, (height, width), add)
@@ -380,12 +388,12 @@ def _header(encoded: bytes) -> tuple[int, int, int | None]:
     return height, width, components
 
 
-def _inspect_pixels(encoded: bytes, add: Add) -> None:
-    """Read the whole image with the decoder of training."""
+def _inspect_pixels(encoded: bytes, add: Add, *, grey: bool) -> None:
+    """Read the whole image with the decoder of training; see `jpeg_warnings.decode`."""
     complaint = None
     try:
         if encoded.startswith(image_formats.JPEG):
-            complaint = jpeg_warnings.decode(encoded)
+            complaint = jpeg_warnings.decode(encoded, ratio=8, grey=grey)
         else:
             tf.io.decode_png(encoded, channels=3)
     except tf.errors.InvalidArgumentError:

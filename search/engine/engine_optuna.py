@@ -9,6 +9,7 @@ or another one had, as "Pruned".
 Of Optuna's storages only what their common base class documents is called.
 """
 
+import contextlib
 import datetime
 import fcntl
 import json
@@ -118,7 +119,9 @@ def journal_store(folder: Path) -> "OptunaStore":
     try:
         lock: Any = Flock(path)
         backend = JournalFileBackend(str(path), lock)
-        return OptunaStore(lambda: JournalStorage(backend), STUDY, str(path))
+        return OptunaStore(
+            lambda: JournalStorage(backend), STUDY, str(path), is_near=True
+        )
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -214,6 +217,8 @@ class OptunaStore:
         study: str,
         name: str,
         disconnect: Callable[[], None] = lambda: None,
+        *,
+        is_near: bool = False,
     ):
         """Open a study, or make it.
 
@@ -222,6 +227,8 @@ class OptunaStore:
           study: the study's name in it.
           name: the store's, for a person.
           disconnect: lets go of it.
+          is_near: a trial is had without a question to a server. Then a look takes as
+            long after 100,000 trials as after ten: each is asked for until it is over.
 
         Raises:
           UserError: it refuses.
@@ -234,19 +241,33 @@ class OptunaStore:
         self._study = self._patiently(lambda: self._open(study))
         self._results: dict[int, Result] = {}
         self._deaths: dict[int, set[int]] = {}  # trials by number
-        self._settled = 0  # that many trials from the first will not change
+        self._is_near = is_near
+        # By their numbers: trials that are under way, and the first that is not known.
+        self._under_way: list[int] = []
+        self._next = 0
 
     def look(self) -> Sight:
         """Return what there is now."""
         with self._lock:
-            trials = self._patiently(
-                lambda: self._storage.get_all_trials(self._study, deepcopy=False)
-            )
-            leases = list(map(self._note, trials[self._settled :]))
-            while self._settled < len(trials) and _is_over(trials[self._settled]):
-                self._settled += 1
+            trials = self._patiently(self._unsettled)
+            leases = list(map(self._note, trials))
+            self._under_way = [t.number for t in trials if not t.state.is_finished()]
+            self._next = max([self._next, *(trial.number + 1 for trial in trials)])
             deaths = {number: len(them) for number, them in self._deaths.items()}
             return Sight(self._results, tuple(filter(None, leases)), deaths)
+
+    def _unsettled(self) -> list[FrozenTrial]:
+        """Return the trials that may have changed since the last look, in order."""
+        if not self._is_near:
+            trials = self._storage.get_all_trials(self._study, deepcopy=False)
+            return [trials[number] for number in self._under_way] + trials[self._next :]
+        found = [self._storage.get_trial(self._id(n)) for n in self._under_way]
+        number = self._next
+        with contextlib.suppress(KeyError):  # there is none of that number
+            while True:
+                found.append(self._storage.get_trial(self._id(number)))
+                number += 1
+        return found
 
     def _note(self, trial: FrozenTrial) -> Lease | None:
         """Keep what a trial says of its number; return its lease if it has one."""
@@ -363,10 +384,6 @@ def _refusals_told(connect: Callable[[], BaseStorage], name: str) -> BaseStorage
         if _HOPELESS.search(why):
             raise UserError(f"{name}: {console.escaped(why)[:300]}") from error
         raise
-
-
-def _is_over(trial: FrozenTrial) -> bool:
-    return trial.state.is_finished()
 
 
 def _finished(result: Result, text: str) -> FrozenTrial:

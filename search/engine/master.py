@@ -34,6 +34,11 @@ class Master:
         """All results that were seen, by number."""
         return [self._results[number] for number in sorted(self._results)]
 
+    @property
+    def count(self) -> int:
+        """How many results were seen."""
+        return len(self._results)
+
     def has_all(self, evaluations: int) -> bool:
         """Whether nothing is left to do."""
         return all(number in self._results for number in range(evaluations))

@@ -15,7 +15,7 @@ from search.block_search import BlockSearch
 from search.engine.result_files import ResultLog, is_dead, read_worker
 from search.engine.store import Lease, Sight, Store, Watch
 from search.networks.space import Exhausted
-from search.results import Result
+from search.results import FirstOf, Result
 
 
 class Task(NamedTuple):
@@ -194,7 +194,7 @@ class Study:
 
     def _new_network(self, index: int) -> tuple[str, str]:
         space = self._settings.space
-        shown = self._first[: max(0, index - self._settings.lag)]
+        shown = FirstOf(self._first, max(0, index - self._settings.lag))
         network = self._settings.sampler.ask(space, shown, index)
         return space.encode(network), space.digest(network)
 

@@ -37,6 +37,25 @@ def fronts(points: Sequence[Point]) -> list[int]:
     return rank
 
 
+def seldom_beaten(points: Sequence[Point], number: int) -> list[int]:
+    """Return the indices of the points that fewer than `number` others beat.
+
+    No other is among the best `number`, see `select`, of these points and any more:
+    those that beat it are in fronts before its own, whatever comes. And whoever beats a
+    point that is returned is returned, too, so that its front stays as it is.
+    """
+    order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0]))
+    found, lower = [], list[float]()  # minus the top-1 of those before, sorted
+    equal, before = 0, None
+    for i in order:
+        equal = equal + 1 if before is not None and points[i] == points[before] else 0
+        if bisect.bisect_right(lower, -points[i][0]) - equal < number:
+            found.append(i)
+        bisect.insort(lower, -points[i][0])
+        before = i
+    return sorted(found)
+
+
 def crowding(points: Sequence[Point]) -> list[float]:
     """Return of each point of one front how far its neighbours are; inf at the ends.
 

@@ -27,6 +27,7 @@ from common.errors import UserError
 
 COMMAND = "command.json"
 SUPERNET, RANDOM, EVOLUTION, FINAL = "supernet", "random", "evolution", "final"
+FOUND = "found"
 TRUST = "trust"
 EXPORT = "export"
 CHECK = "check"  # a look at the configs, before anything is done

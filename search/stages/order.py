@@ -19,9 +19,8 @@ nothing to be trusted. What a stage has left on the disk, a later command takes.
 import dataclasses
 import json
 import shlex
-import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,54 +34,34 @@ from search.nas_search import Nas
 from search.networks import variant_text
 from search.networks.layout import Network
 from search.networks.variant_json import restore
-from search.results import Estimate, Result
-from search.stages import children, run_numbers, seeds, space_table, stage_text, trust
+from search.stages import (
+    children,
+    latency_answers,
+    run_numbers,
+    space_table,
+    stage_text,
+    sums,
+    trust,
+)
 from search.stages.commands import Commands, networks_text
 from search.stages.draws import WithinTime
 from search.stages.folder import (
     EVOLUTION,
     EXPORT,
     FINAL,
+    FOUND,
     RANDOM,
     SUPERNET,
     TRUST,
     NasFolder,
 )
+from search.stages.plan import LATENCY, TABLE, Plan
 from search.stages.run_numbers import Cost
 
-FOUND, LATENCY = "found", "latency"
 BASELINE = "baseline"
 SCORES = "scores"
 AFFORDABLE = "affordable"
-TABLE = "table"
-ALL = (TABLE, SUPERNET, FOUND, RANDOM, TRUST, FINAL, LATENCY, EXPORT)
-SKIPPABLE = (RANDOM, TRUST, FINAL, LATENCY, EXPORT)
 _SCORE = "ema_top1"
-_RANDOM_LEAST = 2  # evaluations of random search, however dear one is
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be done, and what not.
-
-    Attributes:
-      method: "supernet" or "evolution".
-      seeds: of the final trainings.
-      skipped: why a stage is left out, by its name.
-      with_table: whether times are sums of blocks, which are compiled first.
-    """
-
-    method: str
-    seeds: int
-    skipped: Mapping[str, str]
-    with_table: bool = False
-
-    @property
-    def stages(self) -> list[str]:
-        """The stages that are done, in their order."""
-        own = {SUPERNET: EVOLUTION} if self.method == EVOLUTION else {}
-        skipped = {*self.skipped, *[TABLE] * (not self.with_table)}
-        return [own.get(name, name) for name in ALL if name not in skipped]
 
 
 class Stages:
@@ -331,7 +310,7 @@ class Stages:
         if known is None:
             first = max(self._settings.trust_networks, sum(self._settings.rungs))
             self._search(RANDOM, first)
-            found = affordable(budget, self._cost(RANDOM), first)
+            found = sums.affordable(budget, self._cost(RANDOM), first)
             known = self._folder.finish(AFFORDABLE, {"evaluations": found})
         return known["evaluations"]
 
@@ -374,7 +353,7 @@ class Stages:
             return {"not_done": reason}
         self._search(RANDOM, self._settings.trust_networks)  # which may be left out
         scores = self._scores()["networks"]
-        results = first_scores(result_files.read(self._folder / RANDOM))
+        results = sums.first_scores(result_files.read(self._folder / RANDOM))
         rows = [
             {
                 "network": network,
@@ -397,7 +376,7 @@ class Stages:
         rows = []
         for seed in range(self._plan.seeds):
             rows += [self._trained(name, seed) for name in self._finalists()]
-        return finals(rows, self._plan.seeds)
+        return sums.finals(rows, self._plan.seeds)
 
     def _finalists(self) -> list[str]:
         """Return the networks that are trained by the whole recipe."""
@@ -446,19 +425,13 @@ class Stages:
 
     def _latency(self) -> dict[str, Any]:
         """Ask every source for the found network, and for what it is up against."""
-        settings, rows = self._settings, []
+        settings = self._settings
         sources = {
             "searched by": settings.latency,
             "parts": settings.parts,
             "exact": settings.exact,
         }
-        for role, source in sources.items():
-            for name, variant in self._timed().items():
-                estimate = self._estimate(source, variant)
-                if estimate is not None:
-                    rows.append({"network": name, "role": role, **estimate})
-        asked = [role for role, source in sources.items() if source is not None]
-        return {"rows": rows, "asked": asked}
+        return latency_answers.ask(sources, self._timed(), self._folder)
 
     def _timed(self) -> dict[str, Variant]:
         """Return the networks whose time is asked for, by name."""
@@ -487,25 +460,6 @@ class Stages:
             found = self._folder.read(path)
         return None if found is None else restore(found["name"], found["network"])
 
-    def _estimate(self, source: Any, variant: Variant) -> dict[str, Any] | None:
-        """Return a source's answer; one that cannot answer says why.
-
-        Answers are kept: a later command asks for those alone that were none.
-        """
-        if source is None:
-            return None
-        try:
-            folder = str(self._folder.path)
-            kept = latency_sources.in_folder(source, folder, asks_again=True)
-            try:
-                estimate = kept(variant)
-            finally:
-                if hasattr(kept, "close"):
-                    kept.close()  # type: ignore
-        except UserError as error:  # as without a compiler
-            estimate = Estimate(None, getattr(source, "name", ""), reason=str(error))
-        return dataclasses.asdict(estimate)
-
     def _export(self) -> dict[str, Any]:
         """Make a SavedModel of the found network's best run.
 
@@ -519,7 +473,7 @@ class Stages:
         statistics = found["report"].get("statistics")
         if statistics is None:
             return found
-        if is_worse := falls(statistics):
+        if is_worse := sums.falls(statistics):
             found = self._exported(best, None)
         return {**found, "statistics": {**statistics, "exported": not is_worse}}
 
@@ -545,55 +499,3 @@ class Stages:
 
     def _write_gin(self, name: str, text: str) -> None:
         self._folder.write(self._folder.gin(name), text)
-
-
-def affordable(budget: Cost, spent: Cost, evaluations: int) -> int:
-    """Return how many evaluations a budget pays, by what some have cost.
-
-    Args:
-      budget: seconds of training steps that there are.
-      spent: that `evaluations` have cost.
-      evaluations: that are done; never fewer are returned.
-    """
-    if not spent.seconds or not budget.seconds:  # so short that nobody took the time
-        return evaluations
-    each = spent.seconds / evaluations
-    return max(evaluations, _RANDOM_LEAST, int(budget.seconds / each))
-
-
-def falls(statistics: Mapping[str, Any]) -> bool:
-    """Whether top-1 is lower by new statistics, as far as anybody knows."""
-    before, after = statistics["top1_before"], statistics["top1_after"]
-    return before is not None and after is not None and after < before
-
-
-def first_scores(results: Iterable[Result]) -> dict[str, Result]:
-    """Return the results of the first rung that have a top-1, by network."""
-    return {
-        result.network: result for result in results if result.rung == 0 and result.top1
-    }
-
-
-def finals(rows: list[dict[str, Any]], count: int) -> dict[str, Any]:
-    """Return the table of the final trainings, and what it says.
-
-    Args:
-      rows: of each training "name", "seed" and "top1" in %.
-      count: of the seeds.
-    """
-    samples: dict[str, list[float]] = {}
-    for row in rows:
-        samples.setdefault(row["name"], []).append(row["top1"])
-    means = {name: statistics.fmean(one) for name, one in samples.items()}
-    comparisons = {
-        other: seeds.compare(samples, FOUND, other)
-        for other in samples
-        if other != FOUND
-    }
-    return {
-        "seeds": count,
-        "rows": rows,
-        "means": means,
-        "deviation": seeds.deviation(samples),
-        "against": {name: one and one.as_json() for name, one in comparisons.items()},
-    }

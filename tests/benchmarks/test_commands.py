@@ -9,7 +9,9 @@ FOUND = commands.find()
 # It speaks JSON with the process that starts it, in an environment of its own.
 # Processes that a command starts for itself.
 NO_COMMAND = {
+    "benchmarks.support.device_part",
     "benchmarks.support.lite_torch",
+    "benchmarks.support.prepare_sides",
     "launch.engines.checks.checker",
     "launch.host.tied",
     "launch.rehearsal.client",

@@ -335,7 +335,65 @@ SUPERNET = {
     ],
     **COMMON,
 }
+GROWTH = {
+    "benchmark": "growth",
+    "linear": 1.2,
+    "cases": [
+        {
+            "name": "read",
+            "axis": "records",
+            "times": "once",
+            "rows": [
+                {"size": 10, "seconds": 0.1, "megabytes": 1.0},
+                {"size": 10_000, "seconds": 0.1234, "megabytes": 20.0},
+            ],
+            "exponent": 1.0,
+            "exponent_of_memory": 0.5,
+        },
+        {
+            "name": "asked",
+            "axis": "trials",
+            "times": "each",
+            "work": "bytes",
+            "rows": [{"size": 10, "seconds": 0.1, "megabytes": 1.0, "work": 3}],
+            "exponent": 1.8,
+            "exponent_of_memory": 0.0,
+            "exponent_of_work": 1.0,
+        },
+    ],
+    **COMMON,
+}
+PREPARE = {
+    "benchmark": "prepare",
+    "images": 1000,
+    "image_bytes": 92_638,
+    "ms_an_image": {
+        "ours": [1.0, 0.8, 0.9],
+        "tpu_script": [1.6, 1.4, 1.5],
+        "tfds": [0.3, 0.3, 0.3],
+        "validate": [1.0, 1.0, 1.0],
+        "decoded": [1.1, 1.0, 0.9],
+    },
+    "ratios": {
+        "tpu_script": [1.6, 1.75, 1.6667],
+        "tfds": [0.3, 0.375, 0.333],
+        "validate": [1.1, 1.0, 0.9],
+    },
+    "goal": 1.5,
+    "processes": [
+        {
+            "workers": 2,
+            "processes": 4,
+            "pss_megabytes": 1200,
+            "first_file_seconds": 3.5,
+            "seconds": 9.0,
+        }
+    ],
+    **COMMON,
+}
 REPORTS = {
+    "growth": GROWTH,
+    "prepare": PREPARE,
     "stage_choices": {
         "benchmark": "stage_choices",
         **test_latencies.STAGE_CHOICES,
@@ -409,6 +467,29 @@ def test_the_line_below_a_table():
 def test_every_table_says_where_it_comes_from(name):
     text = results.RENDERERS[name](REPORTS[name])
     assert text.splitlines()[-1].startswith(f"`python -m benchmarks.{name}`, 2026-")
+
+
+def test_growth():
+    text = results.growth(GROWTH)
+    assert cells(text)[2:] == [
+        ["records", "read", "10,000", "1.00", "0.50", "-", "0.12", "20"],
+        [
+            *("trials", "asked, for each", "10", "1.80*", "0.00", "1.00 (bytes)"),
+            *("0.1", "1"),
+        ],
+    ]
+    assert "What grows faster than that: asked (trials)." in text
+    sound = {**GROWTH, "cases": GROWTH["cases"][:1]}
+    assert "Nothing grows faster than that." in results.growth(sound)
+
+
+def test_prepare():
+    text = results.prepare(PREPARE)
+    rows = cells(text)
+    assert rows[2] == ["`prepare imagenet`", "0.900", "1,111"]
+    assert rows[-1] == ["2", "1,200", "3.5", "9.0"]
+    assert "the TPU repository's 1.67 (1.60 to 1.75), TFDS' 0.333" in text
+    assert "processes" not in results.prepare({**PREPARE, "processes": []})
 
 
 def test_transfer():

@@ -13,7 +13,7 @@ from models.variants import StageSpec, Variant
 from search import spaces
 from search.families import pareto
 from search.networks.space import Exhausted
-from search.results import Result
+from search.results import FirstOf, Result
 from search.samplers import AgeingEvolution, Grid, Pareto, RandomSearch
 
 SPACE, PROBLEM = BlockSpace(), Blocks(3)
@@ -264,6 +264,90 @@ def test_fronts_are_those_of_the_definition(seed):
         left -= best
         front += 1
     assert pareto.fronts(points) == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_is_beaten_often_never_comes_back(seed):
+    """The best of those that may survive are the best of all, whatever comes later."""
+    rng = random.Random(seed)
+    number, values = rng.choice([1, 3, 10]), rng.choice([6, 1000])
+    points, kept = [], []
+    for _ in range(8):
+        points += [
+            (float(rng.randrange(values)), float(rng.randrange(1, values)))
+            for _ in range(rng.randrange(40))
+        ]
+        new = range(kept[-1] + 1 if kept else 0, len(points))
+        rivals = [*kept, *new]
+        chosen = pareto.seldom_beaten([points[i] for i in rivals], number)
+        for place, i in enumerate(rivals):
+            often = sum(dominates(points[j], points[i]) for j in rivals)
+            assert (place in chosen) == (often < number)
+        kept = [rivals[place] for place in chosen]
+        of_kept = pareto.select([points[i] for i in kept], number)
+        found = [(kept[i], front, far) for i, front, far in of_kept]
+        assert found == pareto.select(points, number)
+    assert values == 6 or len(kept) < len(points)
+
+
+def test_a_view_of_what_grows_is_the_list_so_far():
+    history = search(made(AgeingEvolution), 20)
+    shown = FirstOf(history, 12)
+    assert (list(shown), len(shown)) == (history[:12], 12)
+    assert shown[-3:] == history[9:12]
+    assert shown[2:40:3] == history[2:12:3]
+    assert shown[-1] is history[11]
+    with pytest.raises(IndexError):
+        shown[12]
+    assert len(FirstOf(history, 30)) == 20
+
+
+@each
+def test_views_of_several_lists_are_as_the_lists(make):
+    """Of one that grows, and of another one that says something else."""
+    sampler = made(make)
+    one = search(made(make), 40, 2)
+    other = [dataclasses.replace(result, value=-result.value) for result in one]
+    grown = []
+    for number in range(40):
+        grown.append(one[number])
+        for history in (grown, one, other, one[: number + 1]):
+            shown = FirstOf(history, number + 1)
+            asked = sampler.ask(SPACE, shown, number + 1)
+            assert asked == made(make).ask(SPACE, list(shown), number + 1)
+
+
+class Counted(list):
+    """A list that counts what is read of it, one by one or in a piece."""
+
+    read = 0
+
+    def __getitem__(self, place):
+        found = super().__getitem__(place)
+        Counted.read += len(found) if isinstance(place, slice) else 1
+        return found
+
+    def __iter__(self):
+        Counted.read += len(self)
+        return super().__iter__()
+
+    def __eq__(self, other):
+        Counted.read += len(self)
+        return super().__eq__(other)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("make", [RandomSearch, AgeingEvolution, Pareto])
+def test_an_ask_reads_no_more_of_a_longer_history(make):
+    sampler, history, read = made(make), Counted(), []
+    for number in range(600):
+        Counted.read = 0
+        network = sampler.ask(SPACE, FirstOf(history, number), number)
+        read.append(Counted.read)
+        history.append(evaluated(SPACE, network, number))
+    assert max(read[:100]) > 0
+    assert max(read[500:]) <= max(read[:100])
 
 
 def test_no_points():

@@ -79,6 +79,8 @@ class Checkpoints:
         self._under_way: futures.Future[None] | None = None
         self._committed: int | None = None
         self._corrupt: set[int] = set()  # steps, of what looks intact too
+        self._keep = keep
+        self._seen: dict[int, float] = {}  # as of `_times`
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -195,6 +197,7 @@ class Checkpoints:
             )
             self._committed = step(path)
             self._corrupt.discard(self._committed)
+            self._seen.pop(self._committed, None)
             self._delete_superseded(self._committed)
         except Held:
             raise
@@ -218,12 +221,21 @@ class Checkpoints:
         return old | {step for step in parts if step < latest}
 
     def _times(self) -> dict[int, float]:
-        """Return when each was written of those that look intact, newest step first."""
+        """Return when each was written of those that look intact, newest step first.
+
+        Of those that stay for their age it is read once: there are more and more.
+        """
         times = {}
         for path in list_checkpoints(self._directory):
+            at = step(path)
+            if at in self._corrupt:
+                continue
+            if len(times) >= self._keep and at in self._seen:
+                times[at] = self._seen[at]
+                continue
             with contextlib.suppress(CorruptCheckpoint):
-                if step(path) not in self._corrupt:
-                    times[step(path)] = bundle.read_manifest(path)["time"]
+                times[at] = bundle.read_manifest(path)["time"]
+        self._seen = times
         return times
 
     def _choose(

@@ -1,11 +1,37 @@
 """What a person sees while a run goes on."""
 
+import dataclasses
 import datetime
 import time
 from collections.abc import Mapping, Sequence
 
 from common.console import count, say
 from train.telemetry.loop_row import LoopRow, Speed
+
+
+@dataclasses.dataclass
+class _Stage:
+    """What the loops of a stage took, together.
+
+    Attributes:
+      images: of all loops.
+      seconds: likewise.
+      later_images: of all but the first, which compiles.
+      later_seconds: likewise.
+    """
+
+    images: int = 0
+    seconds: float = 0.0
+    later_images: int = 0
+    later_seconds: float = 0.0
+
+    def add(self, images: int, seconds: float) -> None:
+        """Count a loop."""
+        if self.seconds:
+            self.later_images += images
+            self.later_seconds += seconds
+        self.images += images
+        self.seconds += seconds
 
 
 class Progress:
@@ -16,8 +42,7 @@ class Progress:
         self._global_batch_size = global_batch_size
         self._step = step
         self._mark = time.monotonic()
-        # Images and seconds of each loop, by stage: their sizes of images differ.
-        self._stages: list[list[tuple[int, float]]] = [[]]
+        self._stages = [_Stage()]  # their sizes of images differ
         self._skipped = 0
 
     def resume(self) -> None:
@@ -27,7 +52,7 @@ class Progress:
     def begin_stage(self, line: str) -> None:
         """Say that other images come now, with a rate of their own."""
         say(line)
-        self._stages.append([])
+        self._stages.append(_Stage())
 
     def go_back(self, step: int) -> None:
         """Go on at an earlier step; the work on the undone ones stays counted."""
@@ -42,9 +67,8 @@ class Progress:
           row: what `train.telemetry.telemetry.Telemetry.loop` returned of it.
         """
         seconds = max(time.monotonic() - self._mark, 1e-9)
-        self._stages[-1].append(
-            ((step - self._step) * self._global_batch_size, seconds)
-        )
+        images = (step - self._step) * self._global_batch_size
+        self._stages[-1].add(images, seconds)
         self._skipped += row.skipped_records
         self._step = step
         self.resume()
@@ -80,7 +104,7 @@ class Progress:
 
         Evaluations do not count as time, nor does a stage's first loop in the rate.
         """
-        seconds = sum(seconds for loops in self._stages for _, seconds in loops)
+        seconds = sum(stage.seconds for stage in self._stages)
         return {
             "seconds": round(seconds, 3),
             "images_per_second": round(_rate(self._stages), 1),
@@ -97,8 +121,10 @@ def _of_policy(numbers: Mapping[str, float | list[float]]) -> list[str]:
     ]
 
 
-def _rate(stages: Sequence[Sequence[tuple[int, float]]]) -> float:
+def _rate(stages: Sequence[_Stage]) -> float:
     """Return images per second, without the loops that compile if there are others."""
-    loops = [loop for loops in stages for loop in loops[1:]]
-    loops = loops or [loop for loops in stages for loop in loops]
-    return sum(images for images, _ in loops) / sum(seconds for _, seconds in loops)
+    later = [stage for stage in stages if stage.later_seconds]
+    if later:
+        images = sum(stage.later_images for stage in later)
+        return images / sum(stage.later_seconds for stage in later)
+    return sum(s.images for s in stages) / sum(s.seconds for s in stages)

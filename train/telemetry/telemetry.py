@@ -14,7 +14,9 @@ from common.claims import Fence, Held, no_fence
 from common.errors import Restart, UserError, first_line
 from train.metrics import LoopOutput
 from train.telemetry.loop_row import LoopRow, Speed, curves
-from train.telemetry.writers import EventFile, JsonLines, read_lines
+from train.telemetry.writers import EventFile, JsonLines
+
+TRAIN, EVAL = "train", "eval"  # folders of TensorBoard's, in that of a run
 
 # What a kill may cost of the numbers; a checkpoint's interval is longer.
 FLUSH_SECONDS = 30.0
@@ -59,8 +61,8 @@ class Telemetry:
         self._fence = fence
         self._metrics = JsonLines(f"{directory}/metrics.jsonl", fence)
         self._evaluations = JsonLines(f"{directory}/eval.jsonl", fence)
-        self._train_events = EventFile(f"{directory}/train")
-        self._eval_events = EventFile(f"{directory}/eval")
+        self._train_events = EventFile(f"{directory}/{TRAIN}", fence)
+        self._eval_events = EventFile(f"{directory}/{EVAL}", fence)
         self._files = (
             self._metrics,
             self._evaluations,
@@ -178,12 +180,10 @@ class Telemetry:
         Raises:
           UserError, Restart: the file cannot be read.
         """
-        lines = read_lines(self._evaluations.path)
         own = _line("eval", 0, {})
         return {
-            line["step"]: {k: v for k, v in line.items() if k not in own}
-            for line in lines
-            if line["kind"] == "eval"
+            step: {k: v for k, v in line.items() if k not in own}
+            for step, line in self._evaluations.evaluations().items()
         }
 
     def images(self, step: int, images: np.ndarray, captions: Sequence[str]) -> None:

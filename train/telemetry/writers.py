@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from common import gfiles, storage_errors
+from common import gcs, gfiles
 from common.claims import Fence, no_fence
-from common.errors import UserError
+from common.errors import Restart, UserError
+from train.telemetry.growing import GrowingFile, GrowingRecords
 
 # By it TensorBoard knows that a file says itself where a run went back.
 EVENT_VERSION = "brain.Event:2"
@@ -33,16 +34,19 @@ class JsonLines:
 
     What a person has written between them stays as it is, in its place.
 
-    Every flush writes the whole file aside and renames it. Appending would be cheaper
-    on a local disk, but a full disk or a kill leaves half a line to append to, and on
-    gs:// an append is TensorFlow fetching the object and sending all of it again.
+    A flush adds what is new at its end. All is written anew, aside and renamed, only
+    where something is taken back or replaced, or where a kill has left half a line.
     """
 
     def __init__(self, path: str, fence: Fence = no_fence):
         self.path = path
-        self._fence = fence
+        self._file = GrowingFile(path, fence)
         self._new: list[dict[str, Any]] = []
         self._kept_step = math.inf  # training beyond it is not true any more
+        # Of what was seen of the file, and is ours: the last step of training, and the
+        # evaluations by step. None where nothing was.
+        self._last_step: float | None = None
+        self._scores: dict[int, dict[str, Any]] = {}
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Take a line with at least `kind` and `step`."""
@@ -57,15 +61,72 @@ class JsonLines:
         """Write what is new; UserError or Restart when it cannot be."""
         if not self._new and self._kept_step == math.inf:
             return
-        # Read again each time: another job may have scored checkpoints of this run.
-        old = _read(self.path)
-        if any(map(_is_text, old)) and not any(isinstance(line, dict) for line in old):
-            raise UserError(f"{self.path} is of no run: move it away")
-        kept = [line for line in old if _stands(line, self._kept_step)]
-        lines = map(_to_bytes, _without_replaced(kept + self._new))
-        gfiles.write_bytes(self.path, b"".join(lines), fence=self._fence)
+        if not (self._only_adds() and self._append(self._new)):
+            self._merge()
         self._new = []
         self._kept_step = math.inf
+
+    def evaluations(self) -> dict[int, dict[str, Any]]:
+        """Return the evaluations that are in the file, by step, of any process.
+
+        Raises:
+          UserError, Restart: it cannot be read.
+        """
+        if self._last_step is None or not self._file.is_as_seen():
+            self._see(_split(self._file.read()))
+        return self._scores
+
+    def _only_adds(self) -> bool:
+        """Whether what is new leaves all lines of the file as they are."""
+        if self._last_step is None:
+            return False
+        scored = [line["step"] for line in self._new if line["kind"] == "eval"]
+        is_first = not any(step in self._scores for step in scored)
+        is_true = self._last_step <= self._kept_step
+        return is_true and is_first and len({*scored}) == len(scored)
+
+    def _append(self, lines: Sequence[_Line]) -> bool:
+        """Whether the file was as it was last seen, and has these lines now."""
+        if not self._file.append(b"".join(map(_to_bytes, lines))):
+            return False
+        self._see(lines, anew=False)
+        return True
+
+    def _merge(self) -> None:
+        """Read the file and write what it has to say now, with what is new.
+
+        Another job may have scored checkpoints of this run. And a bucket that has not
+        answered may have what is new: a line that is there does not count.
+        """
+        self._last_step = None
+        content = self._file.read()
+        old = _split(content)
+        if any(map(_is_text, old)) and not any(isinstance(line, dict) for line in old):
+            raise UserError(f"{self.path} is of no run: move it away")
+        new = {*map(_to_bytes, self._new)}
+        kept = [
+            line
+            for line in old
+            if _stands(line, self._kept_step) and _to_bytes(line) not in new
+        ]
+        lines = _without_replaced(kept + self._new)
+        data = b"".join(map(_to_bytes, lines))
+        is_more = data.startswith(content)
+        if not (is_more and self._file.append(data[len(content) :])):
+            self._file.replace(data)
+        self._see(lines)
+
+    def _see(self, lines: Sequence[_Line], *, anew: bool = True) -> None:
+        """Remember what `_only_adds` asks of the file's lines, or of those added."""
+        last, scores = -math.inf, {}
+        if self._last_step is not None and not anew:
+            last, scores = self._last_step, self._scores
+        for line in lines:
+            if isinstance(line, dict) and line["kind"] == "train":
+                last = max(last, line["step"])
+            elif isinstance(line, dict) and line["kind"] == "eval":
+                scores[line["step"]] = line
+        self._last_step, self._scores = last, scores
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:
@@ -74,17 +135,13 @@ def read_lines(path: str) -> list[dict[str, Any]]:
     Raises:
       UserError, Restart: it cannot be read.
     """
-    return [line for line in _read(path) if isinstance(line, dict)]
+    content = GrowingFile(path).read()
+    return [line for line in _split(content) if isinstance(line, dict)]
 
 
-def _read(path: str) -> list[_Line]:
+def _split(content: bytes) -> list[_Line]:
     """Return all lines of such a file but one of ours that was cut off at its end."""
-    if not gfiles.exists(path):
-        return []
-    try:
-        *whole, last = gfiles.read_bytes(path).split(b"\n")
-    except tf.errors.OpError as error:
-        raise storage_errors.cannot_read(path, error) from error
+    *whole, last = content.split(b"\n")
     return [_parse(text) for text in (whole if _is_cut_off(last) else [*whole, last])]
 
 
@@ -147,9 +204,10 @@ class EventFile:
     to say between two points that the run went back.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, fence: Fence = no_fence):
         self.path = path
-        self._writer: tf.io.TFRecordWriter | None = None
+        self._fence = fence
+        self._writer: tf.io.TFRecordWriter | GrowingRecords | None = None
         self._new: list[tf.compat.v1.Event] = []
         self._step: int | None = None  # of the last event that is on the disk
 
@@ -194,7 +252,7 @@ class EventFile:
         self._add(step, values)
 
     def flush(self) -> None:
-        """Write what is new; tf.errors.OpError when it cannot be."""
+        """Write what is new; OpError, UserError or Restart when it cannot be."""
         points = any(event.HasField("summary") for event in self._new)
         if self._writer is None and not points:
             # To go back alone makes no file: a job that only trains leaves alone the
@@ -206,7 +264,7 @@ class EventFile:
             for event in self._new:
                 self._writer.write(event.SerializeToString())
             self._writer.flush()
-        except tf.errors.OpError:
+        except (tf.errors.OpError, UserError, Restart):
             # The file may end in half an event, behind which nothing is read.
             self.close()
             raise
@@ -222,11 +280,15 @@ class EventFile:
             with contextlib.suppress(tf.errors.OpError):
                 writer.close()
 
-    def _open(self) -> tf.io.TFRecordWriter:
+    def _open(self) -> tf.io.TFRecordWriter | GrowingRecords:
         gfiles.make_folders(self.path)
         # TensorBoard reads files in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        writer = tf.io.TFRecordWriter(f"{self.path}/{name}")
+        path = f"{self.path}/{name}"
+        if path.startswith(gcs.SCHEME):
+            writer = GrowingRecords(path, self._fence)
+        else:
+            writer = tf.io.TFRecordWriter(path)
         writer.write(_event(file_version=EVENT_VERSION).SerializeToString())
         if self._step is not None:
             # A flush has failed: what of it came through will be written again.

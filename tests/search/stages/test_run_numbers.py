@@ -5,8 +5,8 @@ import json
 import pytest
 
 from search.stages import run_numbers
-from search.stages.order import affordable
 from search.stages.run_numbers import Cost
+from search.stages.sums import affordable
 from tests.support import toy_nas
 
 

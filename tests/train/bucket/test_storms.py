@@ -21,7 +21,7 @@ from train.evaluation import SCORES
 
 pytestmark = pytest.mark.slow
 RUN = "gs://run/one"
-WRITES = "start|upload|insert|rewrite|delete"
+WRITES = "start|upload|insert|rewrite|compose|delete"
 BROKEN = ["503", "429", "drop", "truncate", "drop_upload", "done_503"]
 DEADLINE = {"experiment.Experiment.preemption_deadline_seconds": 10.0}
 # TensorFlow's delays, of 196 s in all, in small: it gives up after 11 to 21 s.

@@ -28,6 +28,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "uploads": [{"op": "start|upload|insert", "do": "503"}],
     "breaks": [{"op": "start|upload|insert", "do": "drop"}],
     "renames": [{"op": "rewrite", "do": "503"}],
+    "composes": [{"op": "compose", "do": "503"}],
     "deletes": [{"op": "delete", "do": "429"}],
     "lists": [{"op": "list", "do": "503"}],
     "stats": [{"op": "stat", "do": "503"}],
@@ -41,7 +42,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 
 def write_line() -> None:
     lines = JsonLines(f"{RUN}/metrics.jsonl")
-    lines.add({"kind": "train", "step": 1})
+    lines.add({"kind": "train", "step": 1, "text": uuid.uuid4().hex})
     lines.flush()
 
 

@@ -18,8 +18,9 @@ READS = {"read", "copy", "steps", "stale", "text there", "heartbeats"}
 ENDED = {
     "uploads": WRITES | {"folder"},
     "breaks": WRITES | {"folder"},
-    "renames": WRITES,
-    "deletes": WRITES | {"delete", "stale", "remove"},
+    "renames": WRITES - {"line"},
+    "composes": {"line"},
+    "deletes": (WRITES - {"line"}) | {"delete", "stale", "remove"},
     "lists": {"write", "read", "copy", "steps", "stale", "heartbeats"},
     "stats": READS | {"write", "line"},
     "reads": {"read", "write", "copy", "text there", "line", "heartbeats"},

@@ -1,5 +1,6 @@
 """What is saved, what of it stays, and who gets it back."""
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -271,6 +272,26 @@ def test_some_stay_for_their_age(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle.time, "time", later)
     saves(tmp_path, *range(10), keep=1, keep_every_hours=2)
     assert steps(tmp_path) == [9, 8, 4, 0]
+
+
+def test_what_stays_for_its_age_is_read_once(tmp_path, monkeypatch):
+    now, read = [1e9], collections.Counter()
+
+    def later():
+        now[0] += 3600
+        return now[0]
+
+    def counting(path):
+        read[bundle.step(path)] += 1
+        return manifest(path)
+
+    manifest = bundle.read_manifest
+    monkeypatch.setattr(bundle.time, "time", later)
+    monkeypatch.setattr(bundle, "read_manifest", counting)
+    saves(tmp_path, *range(20), keep=2, keep_every_hours=1)
+    assert steps(tmp_path) == [*reversed(range(20))]
+    # When it is written, and twice as one of the newest two; the last of them once.
+    assert [read[step] for step in range(20)] == [3] * 19 + [2]
 
 
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])

@@ -1,0 +1,1 @@
+"""What grows with a data set, a run or a search, made up in any size."""
