@@ -167,10 +167,10 @@ class Tuner:
             return
         variant, options = forms.variant_of(self._experiment), self._inference()
         least = least_with_stem(variant)
-        found = []
+        found, name = [], "the first layers in inference"
         for one in self._estimates(
             "first layers, inference",
-            lambda form: self._ask_inference(least, options, form, "first layers"),
+            lambda form: self._ask_inference(least, options, form, name),
         ):
             found.append(one)
             yield one
