@@ -1,6 +1,6 @@
 """Which exact form of a run's network the compiler of TPUs finds fastest.
 
-All forms differ in the first layers alone, and there the compiler counts the same
+All forms differ in the first layers alone, and there the compiler counts about as many
 cycles as in the whole. So these layers are compiled in every form, which takes seconds,
 and the whole, which takes minutes, only in the form that is fastest by them.
 """

@@ -13,8 +13,8 @@ ENOUGH = 0.05  # of a time: what estimates of two networks tell apart
 NOTE = (
     "All forms compute the same sums from the same variables: weights and checkpoints "
     "stay as they are, results but for rounding, and a run under way goes on in "
-    "another form by --accept_config_changes. The compiler counts the cycles of what "
-    "differs, and the rest is one program; but no TPU has confirmed its count, and "
+    "another form by --accept_config_changes. The gain is the compiler's count of the "
+    "whole, once as written and once in the other form; no TPU has confirmed it, and "
     "what the host does to move the pixels is not in it."
 )
 

@@ -52,7 +52,7 @@ def not_lowered(monkeypatch):
     monkeypatch.setattr(lowering, "network", lambda *a: b"1")
 
 
-def step(milliseconds=100.0, stage=BASE_STAGE, needed=0, images=20):
+def step(milliseconds: float | None = 100.0, stage=BASE_STAGE, needed=0, images=20):
     problem = Problem(message="needs much") if milliseconds is None else None
     return StepReport(
         name="train step",
@@ -327,11 +327,16 @@ def test_a_form_is_lowered_once(digits, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_compiler_s_own_choice(digits, tmp_path):
-    """The first layers tell by how many cycles the whole differs."""
-    changes = {"experiment.Experiment.global_batch_size": 256}
-    experiment = experiment_of(
-        digits, **changes, **{"experiment.Experiment.eval_batch_size": 256}
-    )
+    """The first layers tell by how many cycles the whole differs.
+
+    The config has patches by the device, which do not pay in so small a network.
+    """
+    changes = {
+        "experiment.Experiment.global_batch_size": 256,
+        "experiment.Experiment.eval_batch_size": 256,
+        "efficientnet_x.build_model.stem_block_size": 2,
+    }
+    experiment = experiment_of(digits, **changes)
     look = functools.partial(
         report.findings,
         experiment,
@@ -343,21 +348,22 @@ def test_the_compiler_s_own_choice(digits, tmp_path):
     )
     with Compiler(1, cache_dir=tmp_path) as compiler:
         found = PreflightReport.of(look(compiler=compiler))
-    by_extent = {
-        extent: {
-            one.form: one.milliseconds
-            for one in found.tuning
-            if isinstance(one, FormEstimate) and one.extent == extent
-        }
-        for extent in ("first layers", "train step", "inference")
+    compared = [one for one in found.tuning if isinstance(one, FormEstimate)]
+    first_layers = {
+        one.form: one.milliseconds or 0.0
+        for one in compared
+        if one.extent == "first layers"
     }
-    assert len(by_extent["first layers"]) == 6
+    assert len(first_layers) == 6
+    assert all(first_layers.values())
     best = fastest_of(found.tuning)
     assert best.best is not None
     assert best.written.milliseconds is not None
-    for form, milliseconds in by_extent["train step"].items():
-        first_layers = by_extent["first layers"]
-        saved = first_layers[WRITTEN] - first_layers[form]
-        whole_saves = best.written.milliseconds - milliseconds
-        assert whole_saves == pytest.approx(saved, rel=0.25)
+    wholes = [one for one in compared if one.extent == "train step"]
+    assert wholes
+    for one in wholes:
+        assert one.milliseconds is not None
+        saves = best.written.milliseconds - one.milliseconds
+        expected = first_layers[DEVICE] - first_layers[one.form]
+        assert saves == pytest.approx(expected, rel=0.25)
     assert found.compiles
