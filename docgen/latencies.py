@@ -190,6 +190,8 @@ def _form(settings: Report) -> str:
         words.append(f"{size}x{size} patches by the {by}")
     if settings.get("input_layout", "NHWC") != "NHWC":
         words.append(settings["input_layout"])
+    if settings.get("split_gradients"):
+        words.append("gradients split")
     if settings.get("fold_batch_norm"):
         words.append("batch norm folded")
     return ", ".join(words) or "no patches"

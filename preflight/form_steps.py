@@ -3,7 +3,6 @@
 import dataclasses
 
 from input_pipeline.dataset_info import DatasetInfo
-from models.efficientnet_x import StemForm
 from performance import lowered_cache
 from preflight import forms, program_keys
 from preflight.lowered_steps import LoweredSteps
@@ -12,24 +11,24 @@ from train.stage_rows import Stage
 
 
 @dataclasses.dataclass(frozen=True)
-class FormOfRun:
+class RunInForm:
     """A run that differs from the recipe in what `preflight.tuning` compares.
 
     Attributes:
-      stem: of the network.
+      form: of the network.
       first_layers: whether the network ends behind the first block.
       replica_images: in a step; None is as the recipe has it.
       micro_batches: of a replica's images; None is as the recipe has it.
     """
 
-    stem: StemForm
+    form: forms.Form
     first_layers: bool = False
     replica_images: int | None = None
     micro_batches: int | None = None
 
     def of(self, experiment: Experiment, replicas: int) -> Experiment:
         """Return the recipe with these changes."""
-        changed = forms.in_form(experiment, self.stem)
+        changed = forms.in_form(experiment, self.form)
         if self.first_layers:
             changed = forms.first_layers(changed)
         if self.replica_images is not None:
@@ -47,13 +46,13 @@ class FormSteps:
     def __init__(self, experiment: Experiment, info: DatasetInfo, replicas: int):
         """Args: see `LoweredSteps`."""
         self._experiment, self._info, self._replicas = experiment, info, replicas
-        self._built: tuple[FormOfRun, LoweredSteps] | None = None
+        self._built: tuple[RunInForm, LoweredSteps] | None = None
 
-    def lower(self, form: FormOfRun, stage: Stage, known: bytes) -> bytes:
+    def lower(self, run: RunInForm, stage: Stage, known: bytes) -> bytes:
         """Return StableHLO of a stage's update.
 
         Args:
-          form: of the run.
+          run: of which it is a step.
           stage: of the run.
           known: the same stage's update as the recipe has it, lowered just now.
 
@@ -61,19 +60,19 @@ class FormSteps:
           CannotLower: XLA does not have one of its ops.
           CompilerError: the folder of what was lowered cannot be used.
         """
-        key = program_keys.of_another_form(known, dataclasses.asdict(form))
+        key = program_keys.of_another_form(known, dataclasses.asdict(run))
         program = lowered_cache.load(key)
         if program is None:
-            if form.first_layers:
+            if run.first_layers:
                 stage = forms.first_layers_of(stage)
-            program = self._steps(form).train_step(stage).stablehlo
+            program = self._steps(run).train_step(stage).stablehlo
             lowered_cache.store(key, program)
         return program
 
-    def _steps(self, form: FormOfRun) -> LoweredSteps:
-        """Return the steps of a form, of which only the last one is kept in memory."""
-        if self._built is None or self._built[0] != form:
+    def _steps(self, run: RunInForm) -> LoweredSteps:
+        """Return the steps of a run, of which only the last one is kept in memory."""
+        if self._built is None or self._built[0] != run:
             self._built = None  # frees its variables first
-            changed = form.of(self._experiment, self._replicas)
-            self._built = form, LoweredSteps(changed, self._info, self._replicas)
+            changed = run.of(self._experiment, self._replicas)
+            self._built = run, LoweredSteps(changed, self._info, self._replicas)
         return self._built[1]

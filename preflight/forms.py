@@ -1,8 +1,9 @@
 """Other forms of a run's network: the same numbers by programs of another speed.
 
 The stem may compute on patches of pixels, which the device or the host moves into the
-channels, and the images may come with the batch last: see `models.stem_forms`. All
-forms hold the same variables, so a run may be in any of them.
+channels, and the images may come with the batch last: see `models.stem_forms`. In
+training, gradients of fused blocks may be split: see `models.layers`. All forms hold
+the same variables, so a run may be in any of them.
 """
 
 import dataclasses
@@ -13,18 +14,50 @@ from typing import Any
 from models import efficientnet_x, scaling
 from models.efficientnet_x import StemForm, build_model
 from models.errors import ModelError
+from models.layers import has_split_gradient
 from models.variants import Variant
 from performance.segments import least_with_stem
 from train.experiment import Experiment
 from train.stage_rows import Stage
 
-_SETTINGS = {  # of `build_model`, by the field of a StemForm
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A form of a network.
+
+    Attributes:
+      patch_size: of the stem's patches, in pixels; 1 is none.
+      rearranged_by: who makes them, "device" or "host".
+      layout: of the images, "NHWC" or "HWCN".
+      split_gradients: whether they are, in fused blocks where it pays.
+    """
+
+    patch_size: int = 1
+    rearranged_by: str = "device"
+    layout: str = "NHWC"
+    split_gradients: bool = False
+
+    def __str__(self) -> str:
+        pixels = "no patches"
+        if self.patch_size > 1:
+            pixels = f"patches of {self.patch_size}x{self.patch_size} by the "
+            pixels += self.rearranged_by
+        return f"{pixels}, {self.layout}" + ", gradients split" * self.split_gradients
+
+    def of_stem(self, other: "Form") -> "Form":
+        """Return the form with the stem, and the images, of another."""
+        split = self.split_gradients
+        return dataclasses.replace(other, split_gradients=split)
+
+
+_SETTINGS = {  # of `build_model`, by the field of a Form
     "patch_size": "stem_block_size",
     "rearranged_by": "stem_reshuffle",
     "layout": "input_layout",
+    "split_gradients": "split_gradients",
 }
-ALL = tuple(
-    StemForm(patch_size, rearranged_by, layout)
+STEMS = tuple(
+    Form(patch_size, rearranged_by, layout)
     for patch_size, rearranged_by in (
         *((1, "device"), (2, "device"), (4, "device")),
         *((2, "host"), (4, "host")),
@@ -64,21 +97,38 @@ def variant_of(experiment: Experiment) -> Variant:
     return efficientnet_x.variant_of(settings_of(experiment))
 
 
-def form_of(experiment: Experiment) -> StemForm:
+def form_of(experiment: Experiment) -> Form:
     """Return the form in which a config has its network."""
-    known = settings_of(experiment)
-    plain = vars(StemForm(1, "device", "NHWC"))
-    return StemForm(
+    known, plain = settings_of(experiment), vars(Form())
+    return Form(
         **{field: known.get(name, plain[field]) for field, name in _SETTINGS.items()}
     )
 
 
-def as_settings(form: StemForm) -> dict[str, Any]:
+def as_settings(form: Form) -> dict[str, Any]:
     """Return a form as arguments of `build_model`."""
     return {name: vars(form)[field] for field, name in _SETTINGS.items()}
 
 
-def changes(form: StemForm, written: StemForm) -> dict[str, Any]:
+def as_inference(form: Form) -> dict[str, Any]:
+    """Return those of them that inference depends on."""
+    settings = as_settings(form)
+    del settings["split_gradients"]
+    return settings
+
+
+def splits_gradients(variant: Variant) -> bool:
+    """Whether a network has gradients to split."""
+    return any(
+        spec.fused
+        and has_split_gradient(
+            spec.kernel_size, spec.strides, spec.input_filters, spec.expanded_filters
+        )
+        for spec in scaling.block_specs(variant)
+    )
+
+
+def changes(form: Form, written: Form) -> dict[str, Any]:
     """Return those settings of a form that are not as the config has them."""
     old = as_settings(written)
     return {name: v for name, v in as_settings(form).items() if v != old[name]}
@@ -89,16 +139,16 @@ def gin_lines(settings: Mapping[str, Any]) -> list[str]:
     return [f"efficientnet_x.build_model.{k} = {v!r}" for k, v in settings.items()]
 
 
-def why_not(form: StemForm, variant: Variant, resolutions: Iterable[int]) -> str | None:
+def why_not(form: Form, variant: Variant, resolutions: Iterable[int]) -> str | None:
     """Return why a network has no such form; None if it has.
 
     Args:
-      form: of the stem.
+      form: of whose stem it is asked.
       variant: the network.
       resolutions: of the images of all stages of the run, in pixels.
     """
     try:
-        form.check(variant)
+        StemForm(form.patch_size, form.rearranged_by, form.layout).check(variant)
         for resolution in resolutions:
             scaling.check_patches(form.patch_size, resolution)
     except ModelError as error:
@@ -106,7 +156,7 @@ def why_not(form: StemForm, variant: Variant, resolutions: Iterable[int]) -> str
     return None
 
 
-def in_form(experiment: Experiment, form: StemForm) -> Experiment:
+def in_form(experiment: Experiment, form: Form) -> Experiment:
     """Return a run with its network in another form."""
     return _building(experiment, settings_of(experiment) | as_settings(form))
 

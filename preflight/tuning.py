@@ -1,8 +1,9 @@
 """Which exact form of a run's network the compiler of TPUs finds fastest.
 
-All forms differ in the first layers alone, and there the compiler counts about as many
-cycles as in the whole. So these layers are compiled in every form, which takes seconds,
-and the whole, which takes minutes, only in the form that is fastest by them.
+Forms of the stem differ in the first layers alone, and there the compiler counts about
+as many cycles as in the whole. So these layers are compiled in every form, which takes
+seconds, and the whole, which takes minutes, only in the form that is fastest by them;
+then once more with gradients split.
 """
 
 import collections
@@ -12,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from common.console import count
 from input_pipeline.dataset_info import DatasetInfo
-from models.efficientnet_x import StemForm
 from models.variants import Variant
 from performance import lowering
 from performance.segments import InferenceOptions, least_with_stem
 from preflight import forms
-from preflight.form_steps import FormOfRun, FormSteps
+from preflight.form_steps import FormSteps, RunInForm
+from preflight.forms import Form
 from preflight.lowered_steps import CannotLower
 from preflight.progress import Answer, Progress
 from preflight.rows import StepReport
@@ -44,7 +45,7 @@ _DTYPES = {"mixed_bfloat16": "bfloat16", "float32": "float32"}
 class _Asked:
     """What the compiler works at, and its answer; or why it was not asked."""
 
-    form: StemForm
+    form: Form
     answer: Answer | None
     problem: str | None = None
 
@@ -108,7 +109,7 @@ class Tuner:
             yield SkippedForms(reasons={"all": self._unknown})
             return
         reasons = {}
-        for form in forms.ALL:
+        for form in forms.STEMS:
             if why := self._why_not(form):
                 reasons[f"stem_block_size = {form.patch_size}"] = why
         if reasons:
@@ -148,6 +149,13 @@ class Tuner:
             if one.milliseconds is not None and _is_faster(one, best):
                 best = one
                 break
+        if forms.splits_gradients(forms.variant_of(self._experiment)):
+            form = (written if best is None else best).form
+            other = dataclasses.replace(form, split_gradients=not form.split_gradients)
+            one = self._whole(other, training)
+            yield one
+            if one.milliseconds is not None and _is_faster(one, best):
+                best = one
         assert main.lowered is not None
         images = main.lowered.images
         yield FastestForm(
@@ -210,7 +218,7 @@ class Tuner:
         micro_batches = self._experiment.accumulation_steps
         known = self._milliseconds_of(main, form) / images
         for size, parts in self._batches(main, images, micro_batches):
-            run = FormOfRun(form, replica_images=size, micro_batches=parts)
+            run = RunInForm(form, replica_images=size, micro_batches=parts)
             said = f"train step with {size:,} images a replica"
             said += f" in {parts} micro-batches" * (parts > 1)
             one = self._estimate(self._ask(run, main, said), "train step")
@@ -236,26 +244,26 @@ class Tuner:
     def _limit(self, share: float = 1.0) -> float:
         return share * self._topology.generation.hbm_bytes
 
-    def _milliseconds_of(self, main: StepReport, form: StemForm) -> float:
+    def _milliseconds_of(self, main: StepReport, form: Form) -> float:
         """Return the time of the longest stage's step in a form that was compiled."""
         if form == self.written:
             return main.milliseconds or math.nan
-        asked = self._ask(FormOfRun(form), main, "train step")
+        asked = self._ask(RunInForm(form), main, "train step")
         return self._estimate(asked, "train step").milliseconds or math.nan
 
     def _first_layers(self, main: StepReport) -> Iterator[FormEstimate]:
-        def ask(form: StemForm) -> _Asked:
-            return self._ask(FormOfRun(form, first_layers=True), main, "first layers")
+        def ask(form: Form) -> _Asked:
+            return self._ask(RunInForm(form, first_layers=True), main, "first layers")
 
         yield from self._estimates("first layers", ask)
 
     def _estimates(
-        self, extent: Extent, ask: Callable[[StemForm], _Asked]
+        self, extent: Extent, ask: Callable[[Form], _Asked]
     ) -> Iterator[FormEstimate]:
         """Yield all forms, each as soon as those before it are known."""
         waiting: collections.deque[_Asked] = collections.deque()
-        others = [one for one in forms.ALL if one != self.written]
-        for form in (self.written, *others):
+        stems = [self.written.of_stem(one) for one in forms.STEMS]
+        for form in dict.fromkeys((self.written, *stems)):
             if form != self.written and self._why_not(form):
                 continue
             waiting.append(ask(form))
@@ -266,7 +274,7 @@ class Tuner:
 
     def _finalists(
         self, found: Sequence[FormEstimate], whole_ms: float | None
-    ) -> list[StemForm]:
+    ) -> list[Form]:
         """Return the forms of the fastest first layers; none is as fast as written.
 
         Of forms that are equally fast the one is taken that changes the fewest
@@ -278,7 +286,7 @@ class Tuner:
         least = known.get(self.written, math.inf)
         grain = _EQUAL * (whole_ms or min(known.values(), default=1.0))
 
-        def rank(form: StemForm) -> tuple[int, int]:
+        def rank(form: Form) -> tuple[int, int]:
             return round(known[form] / grain), len(forms.changes(form, self.written))
 
         faster = [form for form, ms in known.items() if ms < least - grain]
@@ -296,13 +304,13 @@ class Tuner:
             problem=problems[0] if problems else None,
         )
 
-    def _whole(self, form: StemForm, training: Sequence[StepReport]) -> FormEstimate:
+    def _whole(self, form: Form, training: Sequence[StepReport]) -> FormEstimate:
         """Return the train step of all stages in a form."""
         several = len(training) > 1
         asked = [
             (
                 one,
-                self._ask(FormOfRun(form), one, one.name if several else "train step"),
+                self._ask(RunInForm(form), one, one.name if several else "train step"),
             )
             for one in training
         ]
@@ -340,35 +348,35 @@ class Tuner:
 
         return max(training, key=hours)
 
-    def _ask(self, run: FormOfRun, step: StepReport, what: str) -> _Asked:
+    def _ask(self, run: RunInForm, step: StepReport, what: str) -> _Asked:
         """Ask for a stage's update in another form."""
         assert step.lowered is not None
         assert step.stage is not None
-        name = f"the {what}, {describe(run.stem)}"
+        name = f"the {what}, {run.form}"
         self._progress.lowering(name)
         try:
             program = self._steps.lower(run, step.stage, step.lowered.stablehlo)
         except CannotLower as error:
-            return _Asked(run.stem, None, error.reason)
+            return _Asked(run.form, None, error.reason)
         kind = f"{what}, {step.lowered.resolution} px, {self._topology.name}"
         replicas = self._topology.num_devices
         answer = self._compile(program, self._topology, replicas, name, kind)
-        return _Asked(run.stem, answer)
+        return _Asked(run.form, answer)
 
     def _ask_inference(
         self,
         variant: Variant,
         options: InferenceOptions,
-        form: StemForm,
+        form: Form,
         what: str,
         *,
         folded: bool = False,
     ) -> _Asked:
         """Ask for inference on one device, whatever slice that is part of."""
-        settings = forms.as_settings(form) | {"fold_batch_norm": folded}
+        settings = forms.as_inference(form) | {"fold_batch_norm": folded}
         chosen = dataclasses.replace(options, **settings)
         program = lowering.network(variant, chosen)
-        name = f"{what}, {describe(form)}"
+        name = f"{what}, {form}"
         kind = f"{what}, {variant.resolution} px, {self._topology.name}"
         device = self._topology.one_device
         return _Asked(form, self._compile(program, device, 1, name, kind))
@@ -420,18 +428,9 @@ class Tuner:
             num_classes=classes or self._classes,
         )
 
-    def _why_not(self, form: StemForm) -> str | None:
+    def _why_not(self, form: Form) -> str | None:
         sizes = [stage.resolution for stage in self._lengths if stage.resolution]
         return forms.why_not(form, forms.variant_of(self._experiment), sizes)
-
-
-def describe(form: StemForm) -> str:
-    """Return a form in words."""
-    pixels = {1: "no patches"}.get(
-        form.patch_size,
-        f"patches of {form.patch_size}x{form.patch_size} by the {form.rearranged_by}",
-    )
-    return f"{pixels}, {form.layout}"
 
 
 def _is_faster(one: FormEstimate, other: FormEstimate | None) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from models.efficientnet_x import StemForm
+from preflight.forms import Form
 
 # What is compiled of a network in some form.
 Extent = Literal["first layers", "train step", "first layers, inference", "inference"]
@@ -35,7 +35,7 @@ class FormEstimate:
     """What the compiler says of a form.
 
     Attributes:
-      form: of the stem.
+      form: of the network.
       extent: what was compiled of it.
       as_written: whether the config has it so.
       milliseconds: None where it does not compile or fit.
@@ -43,7 +43,7 @@ class FormEstimate:
       folded: whether batch norm is.
     """
 
-    form: StemForm
+    form: Form
     extent: Extent
     as_written: bool
     milliseconds: float | None

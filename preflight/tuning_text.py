@@ -5,7 +5,6 @@ from typing import Any
 
 from common.console import wrap
 from preflight import forms
-from preflight.tuning import describe
 from preflight.tuning_rows import (
     ENOUGH,
     NOTE,
@@ -34,7 +33,7 @@ def lines_of(finding: TuningFinding) -> list[str]:
 def _estimate(one: FormEstimate) -> str:
     """Return a line for a form, in columns."""
     folded = ", batch norm folded" * one.folded
-    said = "as written" if one.as_written else describe(one.form) + folded
+    said = "as written" if one.as_written else f"{one.form}{folded}"
     if one.milliseconds is None:
         return f"  {one.extent}: {said}: {one.problem or 'no estimate'}"
     return f"  {one.extent}: {one.milliseconds:7.2f} ms  {said}"

@@ -5,10 +5,10 @@ import pytest
 from benchmarks import tpu_forms
 from benchmarks.support import results
 from common.errors import Status
-from models.efficientnet_x import StemForm
+from preflight.forms import Form
 from preflight.tuning_rows import FastestForm, FormEstimate
 
-WRITTEN, PATCHES = StemForm(1, "device", "NHWC"), StemForm(4, "host", "NHWC")
+WRITTEN, PATCHES = Form(), Form(4, "host")
 
 
 def fastest(extent, best, written):

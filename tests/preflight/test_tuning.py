@@ -7,10 +7,10 @@ import pytest
 
 from input_pipeline.dataset_info import load_info
 from models import get_variant
-from models.efficientnet_x import StemForm
 from performance import lowering
 from preflight import forms, report, tuning_text
-from preflight.form_steps import FormOfRun, FormSteps
+from preflight.form_steps import FormSteps, RunInForm
+from preflight.forms import Form
 from preflight.lowered_steps import CannotLower
 from preflight.rows import LoweredStep, PreflightReport, Problem, StepReport
 from preflight.tuning import Tuner
@@ -20,9 +20,9 @@ from tests.support.runs import experiment_of
 from tpu_compiler import Compiler, Topology
 from train.stage_rows import BASE_STAGE, Stage
 
-WRITTEN = StemForm(1, "device", "NHWC")
-DEVICE, HOST = StemForm(2, "device", "NHWC"), StemForm(2, "host", "NHWC")
-HOST_HWCN, HWCN = StemForm(2, "host", "HWCN"), StemForm(1, "device", "HWCN")
+WRITTEN = Form()
+DEVICE, HOST = Form(2, "device", "NHWC"), Form(2, "host", "NHWC")
+HOST_HWCN, HWCN = Form(2, "host", "HWCN"), Form(1, "device", "HWCN")
 
 
 class TimedCompiler(FakeCompiler):
@@ -38,7 +38,8 @@ class TimedCompiler(FakeCompiler):
 
     def compile(self, module, topology, num_replicas=1, *, name="", **options):
         self.named.append(name)
-        ms = self._times.get(name, self._default)
+        whole = name.startswith("the train step") and "images" not in name
+        ms = self._times.get(name, 1000.0 if whole else self._default)
         future = concurrent.futures.Future()
         needed = 2**40 if ms is None else 0
         future.set_result(report_of(needed=needed, milliseconds=ms))
@@ -74,17 +75,15 @@ def tuner_of(digits, compiler, topology="v3", build_model=None, **changes):
 
 
 def first(form):
-    return f"the first layers, {_words(form)}"
+    return f"the first layers, {form}"
 
 
 def whole(form):
-    return f"the train step, {_words(form)}"
+    return f"the train step, {form}"
 
 
-def _words(form):
-    if form.patch_size == 1:
-        return f"no patches, {form.layout}"
-    return f"patches of 2x2 by the {form.rearranged_by}, {form.layout}"
+def split(form):
+    return dataclasses.replace(form, split_gradients=True)
 
 
 def fastest_of(found):
@@ -101,12 +100,13 @@ def test_what_the_whole_is_compiled_of_is_the_fastest_first_layers(digits, not_l
     assert compared[0].as_written
     assert compared[0].milliseconds == 10.0
     # Of equally fast ones that which changes less, and no other as a whole.
-    assert compiler.named[6:] == [whole(HOST)]
+    assert compiler.named[6:] == [whole(HOST), whole(split(HOST))]
     best = fastest_of(found)
     assert best.best is not None
     assert (best.best.form, best.best.milliseconds) == (HOST, 97.0)
     assert best.gain == pytest.approx(0.03)
     assert found[-1] is best
+    assert str(HOST) == "patches of 2x2 by the host, NHWC"
     text = "\n".join(tuning_text.lines_of(best))
     assert "97.0 ms, 3.0% less than the 100.0 as written" in text
     assert "  efficientnet_x.build_model.stem_block_size = 2\n" in text
@@ -119,7 +119,8 @@ def test_where_the_first_layers_mislead_the_next_is_tried(digits, not_lowered):
     times |= {whole(HOST): 100.0, whole(DEVICE): 98.0}
     compiler = TimedCompiler(times)
     found = list(tuner_of(digits, compiler).train_forms([step()]))
-    assert compiler.named[6:] == [whole(HOST), whole(DEVICE)]
+    tried = [whole(HOST), whole(DEVICE), whole(split(DEVICE))]
+    assert compiler.named[6:] == tried
     best = fastest_of(found).best
     assert best is not None
     assert best.form == DEVICE
@@ -128,7 +129,7 @@ def test_where_the_first_layers_mislead_the_next_is_tried(digits, not_lowered):
 def test_as_written_is_fastest(digits, not_lowered):
     compiler = TimedCompiler({first(HWCN): 10.5})
     found = list(tuner_of(digits, compiler).train_forms([step()]))
-    assert len(compiler.named) == 6
+    assert compiler.named[6:] == [whole(split(WRITTEN))]
     best = fastest_of(found)
     assert best.best == best.written
     assert best.gain == 0.0
@@ -145,11 +146,39 @@ def test_a_form_that_fits_where_the_config_does_not(digits, not_lowered):
 
 
 def test_no_form_fits(digits, not_lowered):
-    compiler = TimedCompiler({first(HOST): 7.0, whole(HOST): None})
+    times = {first(HOST): 7.0, whole(HOST): None, whole(split(WRITTEN)): None}
+    compiler = TimedCompiler(times)
     found = list(tuner_of(digits, compiler).train_forms([step(None)]))
     best = fastest_of(found)
     assert best.best is None
     assert "No form" in tuning_text.lines_of(best)[1]
+
+
+def test_gradients_are_split_where_that_is_faster(digits, not_lowered):
+    times = {first(HOST): 7.0, whole(HOST): 97.0, whole(split(HOST)): 90.0}
+    found = list(tuner_of(digits, TimedCompiler(times)).train_forms([step()]))
+    best = fastest_of(found)
+    assert best.best is not None
+    assert best.best.form == split(HOST)
+    lines = tuning_text.lines_of(best)
+    assert "  efficientnet_x.build_model.split_gradients = True" in lines
+
+
+def test_gradients_that_the_config_splits_may_be_whole(digits, not_lowered):
+    compiler = TimedCompiler({whole(WRITTEN): 90.0, first(split(HWCN)): 11.0})
+    changes = {"efficientnet_x.build_model.split_gradients": True}
+    experiment = experiment_of(digits, **changes)
+    tuner = tuner_of(digits, compiler, build_model=experiment.build_model)
+    best = fastest_of(tuner.train_forms([step()]))
+    assert best.best is not None
+    assert best.best.form == WRITTEN
+    assert forms.changes(WRITTEN, tuner.written) == {"split_gradients": False}
+    assert compiler.named[:2] == [first(split(WRITTEN)), first(split(HWCN))]
+
+
+def test_networks_without_gradients_to_split():
+    assert forms.splits_gradients(get_variant("efficientnet-x-b0"))
+    assert not forms.splits_gradients(get_variant("efficientnet-b0"))
 
 
 def test_stages_count_by_their_steps(digits, not_lowered):
@@ -164,11 +193,12 @@ def test_stages_count_by_their_steps(digits, not_lowered):
     assert best.best is not None
     assert best.best.milliseconds == 40.0
     assert compiler.named.count(whole(HOST)) == 2
+    assert compiler.named.count(whole(split(HOST))) == 2
 
 
 def test_a_form_that_cannot_be_lowered_says_why(digits, not_lowered, monkeypatch):
     def lower(self, form, *_):
-        if form.stem == HOST:
+        if form.form == HOST:
             raise CannotLower("No registered 'Sort'")
         return b"1"
 
@@ -181,7 +211,7 @@ def test_a_form_that_cannot_be_lowered_says_why(digits, not_lowered, monkeypatch
 
 
 def test_inference_folds_batch_norm_where_that_is_worth_it(digits, not_lowered):
-    folded = f"inference, batch norm folded, {_words(WRITTEN)}"
+    folded = f"inference, batch norm folded, {WRITTEN}"
     for ms, folds in ((9.9, True), (9.99, False)):
         found = list(tuner_of(digits, TimedCompiler({folded: ms})).inference_forms())
         best = fastest_of(found)
@@ -209,7 +239,7 @@ def test_why_a_form_is_not_compiled(digits):
     assert "needs the learned space-to-depth" in found.reasons["stem_block_size = 4"]
     variant = dataclasses.replace(get_variant("efficientnet-x-b0"), resolution=222)
     assert forms.why_not(DEVICE, variant, []) is None
-    why = forms.why_not(StemForm(4, "device", "NHWC"), variant, [])
+    why = forms.why_not(Form(4, "device", "NHWC"), variant, [])
     assert why is not None
     assert "does not divide the resolution 222" in why
     why = forms.why_not(DEVICE, variant, [127])
@@ -235,7 +265,7 @@ def test_other_batches_are_another_recipe(
     times = {}
     for (images, parts), ms in names.items():
         cut = f" in {parts} micro-batches" if parts > 1 else ""
-        name = f"the train step with {images} images a replica{cut}, {_words(WRITTEN)}"
+        name = f"the train step with {images} images a replica{cut}, {WRITTEN}"
         times[name] = ms
     tuner = tuner_of(digits, TimedCompiler(times), accumulation_steps=micro_batches)
     train = step(needed=needed)
@@ -254,7 +284,7 @@ def test_other_batches_are_another_recipe(
 def test_what_an_image_of_the_fastest_form_costs(digits, not_lowered):
     """That of the form, not that of the config."""
     times = {first(HOST): 7.0, whole(HOST): 80.0}
-    times[f"the train step with 40 images a replica, {_words(HOST)}"] = 120.0
+    times[f"the train step with 40 images a replica, {HOST}"] = 120.0
     tuner = tuner_of(digits, TimedCompiler(times))
     best = fastest_of(tuner.train_forms([step()]))
     (found,) = tuner.other_batches([step()], best)
@@ -313,7 +343,7 @@ def test_a_form_is_lowered_once(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     experiment, info = experiment_of(digits), load_info(str(digits))
     steps = FormSteps(experiment, info, 1)
-    form = FormOfRun(HOST_HWCN, first_layers=True)
+    form = RunInForm(HOST_HWCN, first_layers=True)
     found = steps.lower(form, BASE_STAGE, b"as written")
     assert b"tensor<16x16x12x20xui8>" in found
     least = form.of(experiment, 1).make_model(10, dtype="float32", seed=0)
