@@ -6,7 +6,8 @@ Does for each network and generation what `python -m preflight --tune` does for 
 one device: the train step and the inference as written, in other forms of the same
 numbers, and which is fastest. A train step of B0 takes a core minutes to compile, one
 of B3 several times as long. What was compiled is kept, so a run that was ended goes on
-where it was, and the second time takes a minute or two.
+where it was, and the second time takes a minute or two. With --add the rows that the
+file has already stay, unless they are asked for again.
 
 The exit status is 0 when all that was asked for compiles and fits, 1 when not.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 from benchmarks.support import machine, results
 from common import cli
-from common.errors import Status
+from common.errors import Status, UserError
 from tpu_compiler import Compiler, Topology, environment
 
 _MODELS = "efficientnet_x_b0", "efficientnet_x_b3", "efficientnet_x_tpu_b3"
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch", type=cli.positive, default=64, help="images a step (%(default)s)"
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="to the rows of the file that --output names"
     )
     parser.add_argument(
         "--workers", type=cli.positive, default=1, help="compilations at once"
@@ -123,6 +127,24 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 )
 
 
+def _known_rows(arguments: argparse.Namespace) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of the file by network and generation.
+
+    Raises:
+      UserError: there is no such file, or it is of another batch or compiler.
+    """
+    if arguments.output is None:
+        raise UserError("--add needs the file: name it by --output")
+    known = results.load(Path(arguments.output))
+    for name, now in (("batch", arguments.batch), ("compiler", environment().versions)):
+        if known[name] != now:
+            raise UserError(
+                f"{arguments.output} is of {name} {known[name]}, this would be of "
+                f"{now}: leave out --add, and compile all rows"
+            )
+    return {(row["model"], row["topology"]): row for row in known["rows"]}
+
+
 def _fits(row: dict[str, Any]) -> bool:
     """Whether all of it compiles and fits as written."""
     asked = [row["inference"], *([row["train_step"]] * row["train_step_compiled"])]
@@ -133,17 +155,19 @@ def _fits(row: dict[str, Any]) -> bool:
 def main(arguments: argparse.Namespace) -> Status:
     """Compile all, and print the line; the file holds what is known so far."""
     hardware = machine.describe()  # before this benchmark is part of the load
+    rows = _known_rows(arguments) if arguments.add else {}
     report = {
         "benchmark": "tpu_forms",
         "batch": arguments.batch,
-        "rows": [],
+        "rows": list(rows.values()),
         "compiler": environment().versions,
         "machine": hardware,
         "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
         "does_not_show": DOES_NOT_SHOW,
     }
     for row in _rows(arguments):
-        report["rows"].append(row)
+        rows[row["model"], row["topology"]] = row
+        report["rows"] = list(rows.values())
         if arguments.output is not None:
             results.keep(report, arguments.output)
     results.publish(report, arguments.output)

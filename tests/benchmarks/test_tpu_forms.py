@@ -120,3 +120,15 @@ def test_what_is_known_is_kept_when_it_ends(run, monkeypatch, tmp_path):
     flags = ["--models=efficientnet_x_b0", "--topologies=v3,v5e"]
     assert tpu_forms.main([*flags, f"--output={path}"]) == Status.INTERRUPTED
     assert [one["topology"] for one in results.load(path)["rows"]] == ["v3"]
+
+
+def test_rows_are_added_to_those_of_a_file(run, capsys):
+    of_b0 = "--models=efficientnet_x_b0"
+    run(of_b0, "--topologies=v3,v5e")
+    _, report = run("--add", of_b0, "--topologies=v5e,v6e")
+    assert [row["topology"] for row in report["rows"]] == ["v3", "v5e", "v6e"]
+    capsys.readouterr()
+    status, unchanged = run("--add", of_b0, "--batch=32")
+    assert (status, unchanged) == (Status.MISTAKE, report)
+    assert "is of batch 64, this would be of 32" in capsys.readouterr().err
+    assert tpu_forms.main(["--add", of_b0]) == Status.MISTAKE
