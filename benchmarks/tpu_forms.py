@@ -17,6 +17,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from benchmarks.support import machine, results
