@@ -25,8 +25,8 @@ from common import cli
 from common.errors import Status, UserError
 from tpu_compiler import Compiler, Topology, environment
 
-_MODELS = "efficientnet_x_b0", "efficientnet_x_b3", "efficientnet_x_tpu_b3"
-_TOPOLOGIES = "v3", "v4", "v5e", "v6e"
+MODELS = "efficientnet_x_b0", "efficientnet_x_b3", "efficientnet_x_tpu_b3"
+TOPOLOGIES = "v3", "v4", "v5e", "v6e"
 _TIMEOUT_SECONDS = 2 * 3600.0
 DOES_NOT_SHOW = (
     "a TPU: milliseconds are sums of the compiler's cycle estimates; what the host "
@@ -39,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     add = functools.partial(parser.add_argument, type=cli.names, metavar="NAMES")
     add(
         "--models",
-        default=list(_MODELS),
-        help=f"files in gin_configs/models; default: {','.join(_MODELS)}",
+        default=list(MODELS),
+        help=f"files in gin_configs/models; default: {','.join(MODELS)}",
     )
     add(
         "--training_of",
@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--topologies",
-        default=list(_TOPOLOGIES),
-        help=f"one device of each is used; default: {','.join(_TOPOLOGIES)}",
+        default=list(TOPOLOGIES),
+        help=f"one device of each is used; default: {','.join(TOPOLOGIES)}",
     )
     parser.add_argument(
         "--batch", type=cli.positive, default=64, help="images a step (%(default)s)"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tpu_forms as tpu_forms_script
 from common import files
 from docgen.markdown import table, three_digits
 
@@ -161,9 +162,12 @@ def tpu_forms(report: Report, note: str) -> str:
         head += [f"{what}, ms as written", "fastest", "in which form"]
     parts = [
         f"Estimated ms of {report['batch']} images on one device, as written and in "
-        "the fastest form of the same numbers; not every train step was compiled:",
+        "the fastest form of the same numbers:",
         table(head, lines, right="  rr rr "),
     ]
+    known = {row["model"] for row in rows}
+    if missing := [name for name in tpu_forms_script.MODELS if name not in known]:
+        parts.append(f"Not compiled: {', '.join(missing).replace('_', '-')}.")
     return "\n\n".join([*parts, *_tried(rows), note])
 
 

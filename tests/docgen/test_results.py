@@ -528,7 +528,9 @@ def test_tpu_step():
 
 
 def test_tpu_forms():
-    found = cells(results.tpu_forms(TPU_FORMS))
+    text = results.tpu_forms(TPU_FORMS)
+    assert "Not compiled: efficientnet-x-tpu-b3." in text
+    found = cells(text)
     assert found[2:4] == [
         [
             *("efficientnet-x-b0", "v3", "44.6", "42.0 (-5.8%)"),
