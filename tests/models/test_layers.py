@@ -185,7 +185,7 @@ def gradients(layer, inputs, dtype="float32"):
         outputs = layer(x)
     dy = np.random.default_rng(2).normal(size=outputs.shape)
     kernel = layer.kernel.value
-    found = tape.gradient(outputs, [x, kernel], tf.constant(dy, dtype))
+    found = tape.gradient(outputs, [x, kernel], [tf.constant(dy, dtype)])
     return [array(one) for one in (outputs, *found)]
 
 
@@ -239,7 +239,7 @@ def test_a_split_gradient_of_bfloat16_rounds_its_parts():
         with tf.GradientTape() as tape:
             tape.watch(x)
             outputs = layer(x)
-        return array(tape.gradient(outputs, x, tf.constant(dy, dtype)))
+        return array(tape.gradient(outputs, x, [tf.constant(dy, dtype)]))
 
     expected = input_gradient(exact, "float32")
     scale = np.abs(expected).max()
