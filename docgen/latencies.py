@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tpu_forms as tpu_forms_script
 from common import files
 from docgen.markdown import table, three_digits
 
@@ -137,3 +138,100 @@ def draw(report: Report, folder: Path) -> None:
     for name, dark in PICTURES.items():
         with files.writing(folder / name) as path:
             paint(path, dark=dark, command=mark(report))
+
+
+def tpu_forms(report: Report, note: str) -> str:
+    """Return which exact form of each network is the fastest on each generation.
+
+    Args:
+      report: of benchmarks.tpu_forms.
+      note: the line below.
+    """
+    rows = report["rows"]
+    lines = [
+        (
+            row["model"].replace("_", "-"),
+            row["topology"],
+            *_fastest(row["train_step"], compiled=row["train_step_compiled"]),
+            *_fastest(row["inference"], compiled=True),
+        )
+        for row in rows
+    ]
+    head = ["network", "TPU"]
+    for what in ("train step", "inference"):
+        head += [f"{what}, ms as written", "fastest", "in which form"]
+    parts = [
+        f"Estimated ms of {report['batch']} images on one device, as written and in "
+        "the fastest form of the same numbers:",
+        table(head, lines, right="  rr rr "),
+    ]
+    known = {row["model"] for row in rows}
+    if missing := [name for name in tpu_forms_script.MODELS if name not in known]:
+        parts.append(f"Not compiled: {', '.join(missing).replace('_', '-')}.")
+    return "\n\n".join([*parts, *_tried(rows), note])
+
+
+def _fastest(found: Report | None, *, compiled: bool) -> tuple[str, str, str]:
+    """Return milliseconds as written, those of the fastest form, and that form."""
+    if not compiled:
+        return "not compiled", "", ""
+    if found is None or found["milliseconds"] is None:
+        return "does not fit", "", ""
+    gain = "" if not found["gain"] else f" ({-found['gain']:.1%})"
+    settings = found["settings"]
+    return (
+        three_digits(found["as_written_ms"]),
+        f"{three_digits(found['milliseconds'])}{gain}",
+        _form(settings) if settings else "as written",
+    )
+
+
+def _form(settings: Report) -> str:
+    """Return settings of `build_model` in a few words."""
+    words = []
+    if (size := settings.get("stem_block_size", 1)) > 1:
+        by = settings.get("stem_reshuffle", "device")
+        words.append(f"{size}x{size} patches by the {by}")
+    if settings.get("input_layout", "NHWC") != "NHWC":
+        words.append(settings["input_layout"])
+    if settings.get("split_gradients"):
+        words.append("gradients split")
+    if settings.get("fold_batch_norm"):
+        words.append("batch norm folded")
+    return ", ".join(words) or "no patches"
+
+
+def _tried(rows: Sequence[Report]) -> Iterator[str]:
+    """Yield what the first network's first layers cost in all forms, if compiled."""
+    mine = [row for row in rows if row["model"] == rows[0]["model"]]
+    times = {row["topology"]: _first_layers(row) for row in mine}
+    times = {name: found for name, found in times.items() if found}
+    if not times:
+        return
+    forms = list(dict.fromkeys(form for found in times.values() for form in found))
+    yield (
+        f"What was tried: the stem and the first block of {rows[0]['model']} in "
+        "training, against the same as written. Nothing else differs:"
+    )
+    lines = [
+        (form, *(_change(found.get(form)) for found in times.values()))
+        for form in forms
+    ]
+    yield table(("form", *times), lines, right=" " + "r" * len(times))
+
+
+def _first_layers(row: Report) -> dict[str, float | None]:
+    """Return by form how many times the time as written its first layers take."""
+    found = [one for one in row["compiled"] if one["extent"] == "first layers"]
+    base = next((one["milliseconds"] for one in found if one["as_written"]), None)
+    if base is None:
+        return {}
+    return {
+        _form(one): one["milliseconds"] and one["milliseconds"] / base
+        for one in found
+        if not one["as_written"]
+    }
+
+
+def _change(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio - 1:+.1%}"

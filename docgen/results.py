@@ -491,6 +491,11 @@ def tile_model(report: Report) -> str:
     return latencies.tile_model(report, note(report))
 
 
+def tpu_forms(report: Report) -> str:
+    """Return which exact forms of networks are the fastest."""
+    return latencies.tpu_forms(report, note(report))
+
+
 def storage(report: Report) -> str:
     """Return what a bucket is asked for."""
     return storage_tables.storage(report, note(report))
@@ -526,6 +531,7 @@ RENDERERS: dict[str, Render] = {
     "latency": latency,
     "headline": headline,
     "tpu_step": tpu_step,
+    "tpu_forms": tpu_forms,
     "roofline": roofline,
     "preflight": preflight,
     "pod": pod,

@@ -9,7 +9,7 @@ from keras import ops
 
 from models.batch_norm import BatchNormalization, MeanReducer, has_gradient
 from models.initializers import derive_seed, kernel_initializer
-from models.layers import SeedGeneratorMaker, StochasticDepth
+from models.layers import SeedGeneratorMaker, SplitGradientConv2D, StochasticDepth
 from models.scaling import BlockSpec
 from models.space_to_depth import SpaceToDepth
 from models.stem_forms import PatchConv2D, PatchStemConv2D
@@ -49,10 +49,19 @@ class LayerMaker:
         kept = None if fold_batch_norm else batch_norm
         return cls(seed=seed, dtype=dtype, padding=padding, batch_norm=kept)
 
-    def conv(self, name: str, filters: int, kernel_size: int = 1, **kwargs: Any):
+    def conv(
+        self,
+        name: str,
+        filters: int,
+        kernel_size: int = 1,
+        *,
+        splits_gradient: bool = False,
+        **kwargs: Any,
+    ):
         """Make a convolution: a list of layers, to be applied one after another."""
+        layer = SplitGradientConv2D if splits_gradient else keras.layers.Conv2D
         arguments = {"filters": filters, "kernel_size": kernel_size, **kwargs}
-        return self._padded(keras.layers.Conv2D, name, "kernel", **arguments)
+        return self._padded(layer, name, "kernel", **arguments)
 
     def patch_conv(self, name: str, filters: int) -> list[keras.Layer]:
         """Make a 2x2 stride-2 convolution of an image behind SpaceToDepth(2)."""
@@ -176,6 +185,7 @@ class _Block(keras.Layer):
       fold_batch_norm: convolutions with a bias in place of batch norm.
       input_of_patches: the input lies behind SpaceToDepth(2) already, so that the
         learned space-to-depth is a 1x1 convolution.
+      split_gradients: see `SplitGradientConv2D`, of fused blocks.
       seed: of the initial weights and of stochastic depth.
       make_seed_generator: from the seed of stochastic depth to what it draws from.
       reduce_mean: see BatchNormalization.
@@ -195,6 +205,7 @@ class _Block(keras.Layer):
         batch_norm_epsilon: float = 1e-3,
         fold_batch_norm: bool = False,
         input_of_patches: bool = False,
+        split_gradients: bool = False,
         seed: int = 0,
         make_seed_generator: SeedGeneratorMaker = keras.random.SeedGenerator,
         reduce_mean: MeanReducer | None = None,
@@ -209,6 +220,7 @@ class _Block(keras.Layer):
             "batch_norm_epsilon": batch_norm_epsilon,
             "fold_batch_norm": fold_batch_norm,
             "input_of_patches": input_of_patches,
+            "split_gradients": split_gradients,
             "seed": seed,
         }
         self._make = LayerMaker.of(
@@ -349,7 +361,11 @@ class FusedMBConv(_Block):
     def _expand_layers(self) -> list[keras.Layer]:
         spec, make = self.spec, self._make
         size, strides = spec.kernel_size, spec.strides
-        layers = make.conv("expand", spec.expanded_filters, size, strides=strides)
+        layers = make.conv(
+            *("expand", spec.expanded_filters, size),
+            strides=strides,
+            splits_gradient=self._config["split_gradients"],
+        )
         return layers + make.bn_act("expand", spec.activation)
 
 

@@ -49,6 +49,7 @@ _OF_VARIANT = (  # what build_model may change of it
     stem_block_size=checks.one_of(1, 2, 4),
     stem_reshuffle=checks.one_of("device", "host"),
     input_layout=checks.one_of("NHWC", "HWCN"),
+    split_gradients=checks.SWITCH,
     frozen=PARTS,
 )
 def build_model(
@@ -69,6 +70,7 @@ def build_model(
     stem_block_size: int = 1,
     stem_reshuffle: str = "device",
     input_layout: str = "NHWC",
+    split_gradients: bool = False,
     frozen: Sequence[str] = (),
     dtype: str | keras.dtype_policies.DTypePolicy | None = None,
     seed: int = 0,
@@ -105,6 +107,9 @@ def build_model(
       input_layout: "NHWC", or "HWCN" for pixels with the batch last, as a TPU
         keeps them. Keras' own fit and predict take the first axis for the batch:
         they refuse such a model.
+      split_gradients: in training, the inputs' gradient of fused blocks with few
+        channels by two convolutions, one row and one column of the kernel long: the
+        same sums in another order, see `models.layers.SplitGradientConv2D`.
       frozen: parts that do not learn: "stem", "stage_1" ..., "head", "classifier".
         Their batch norm uses the moving statistics in training, too.
       dtype: Keras dtype policy of every layer, such as "mixed_bfloat16"; None is
@@ -151,6 +156,7 @@ def build_model(
         batch_norm_momentum=variant.batch_norm_momentum,
         batch_norm_epsilon=variant.batch_norm_epsilon,
         fold_batch_norm=fold_batch_norm,
+        split_gradients=split_gradients,
         make_seed_generator=make_seed_generator,
         reduce_mean=reduce_mean,
     )
@@ -212,6 +218,7 @@ class _Shared:
     batch_norm_momentum: float
     batch_norm_epsilon: float
     fold_batch_norm: bool
+    split_gradients: bool
     make_seed_generator: SeedGeneratorMaker
     reduce_mean: MeanReducer | None
 

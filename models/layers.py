@@ -1,9 +1,11 @@
 """The layers that Keras lacks, or has in a form that a TPU pod cannot use."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from models.errors import require
@@ -89,6 +91,104 @@ class FromHWCN(keras.Layer):
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "image_shape": self.image_shape}
+
+
+_LANES = 128  # of a matrix unit: what it multiplies at once, in and out
+
+
+def has_split_gradient(kernel: int, stride: int, channels: int, filters: int) -> bool:
+    """Whether `SplitGradientConv2D` splits, as it takes fewer passes of a matrix unit.
+
+    Args:
+      kernel: height and width in pixels.
+      stride: alike in both directions.
+      channels: of the inputs.
+      filters: of the outputs.
+    """
+
+    def passes(inner: int, outer: int) -> int:
+        return math.ceil(inner / _LANES) * math.ceil(outer / _LANES)
+
+    between = kernel * channels
+    by_columns = kernel * passes(filters, between)
+    by_rows = stride * kernel * passes(between, channels)
+    return by_columns + by_rows < kernel**2 * passes(filters, channels)
+
+
+@_register
+class SplitGradientConv2D(keras.layers.Conv2D):
+    """A convolution of few channels whose inputs' gradient is made in two steps.
+
+    That gradient is a convolution with as many outputs as the inputs have channels.
+    Where these are few, most of a matrix unit idles, k x k times:
+
+        dx[h, w] = sum over i, j of dy[h - i, w - j] K[i, j]       (stride 1)
+                 = sum over i of part[h - i, w, i],
+        part[h, w, i] = sum over j of dy[h, w - j] K[i, j]
+
+    The parts have k times as many outputs, and take k steps; then they are added, by
+    k steps more. The sums are the same, but in another order, and the parts are
+    rounded to the layer's dtype. Outputs and the kernel's gradient are Conv2D's.
+    """
+
+    def call(self, inputs):
+        """Convolve; split the gradient where `has_split_gradient` says so."""
+        if not self._splits(inputs.shape):
+            return super().call(inputs)
+        kernel = ops.convert_to_tensor(self.kernel)
+        outputs = ops.conv(
+            ops.stop_gradient(inputs),
+            kernel,
+            strides=self.strides,
+            padding="same",
+            data_format="channels_last",
+        )
+        hand_back = ops.custom_gradient(self._hand_back)
+        outputs = hand_back(outputs, inputs, ops.stop_gradient(kernel))
+        return outputs + self.bias if self.use_bias else outputs
+
+    def _splits(self, shape: tuple[int | None, ...]) -> bool:
+        """Whether this layer does, for inputs of a shape."""
+        (kernel, width), (stride, other) = self.kernel_size, self.strides
+        if self.padding != "same" or kernel != width or stride != other:
+            return False
+        if any(side is None or side % stride for side in shape[1:3]):
+            return False  # the gradient's size would not follow from that of dy
+        return has_split_gradient(kernel, stride, shape[-1] or 0, self.filters)
+
+    def _hand_back(self, outputs, inputs, kernel):
+        """Return the outputs, and the function to the inputs' gradient from theirs."""
+        del inputs
+
+        def gradient(*upstream):
+            dy = keras.tree.flatten(upstream)[0]
+            return dy, self._input_gradient(dy, kernel), ops.zeros_like(kernel)
+
+        return outputs, gradient
+
+    def _input_gradient(self, dy, kernel):
+        """Return the gradient of the inputs from that of the outputs, by two steps."""
+        size, _, channels, filters = kernel.shape
+        parts = size * channels
+        columns = ops.transpose(kernel, (1, 0, 2, 3))
+        found = ops.conv_transpose(
+            dy,
+            ops.reshape(columns, (1, size, parts, filters)),
+            strides=(1, self.strides[1]),
+            padding="same",
+            data_format="channels_last",
+        )
+        # Row i of the kernel takes part i of each pixel, as it is.
+        ones = np.zeros((size, 1, channels, size, channels))
+        for i in range(size):
+            ones[i, 0, :, i] = np.eye(channels)
+        return ops.conv_transpose(
+            found,
+            ops.cast(ones.reshape(size, 1, channels, parts), dy.dtype),
+            strides=(self.strides[0], 1),
+            padding="same",
+            data_format="channels_last",
+        )
 
 
 class _RandomZero(keras.Layer):

@@ -157,7 +157,7 @@ def segments_of(variant: str | Variant, options: InferenceOptions) -> list[Segme
     filters, stem = specs[-1].output_filters, specs[0].input_filters
     head = _least_with_head(variant, sizes[-1], filters)
     return [
-        Segment("stem", "stem", size, sizes[0], 3, stem, _least_with_stem(variant)),
+        Segment("stem", "stem", size, sizes[0], 3, stem, least_with_stem(variant)),
         *_blocks(variant, specs, sizes, of_patches=options.stem_block_size == 4),
         Segment("head", "head", sizes[-1], 1, filters, options.num_classes, head),
     ]
@@ -191,7 +191,7 @@ def _blocks(
         )
 
 
-def _least_with_stem(variant: Variant) -> Variant:
+def least_with_stem(variant: Variant) -> Variant:
     """Return a network of this stem and of one block, the variant's first."""
     return dataclasses.replace(
         variant,

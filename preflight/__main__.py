@@ -6,8 +6,10 @@ r"""Compile a run's steps for a TPU slice, without one: do they compile, do they
 
 The compiler is that of TPUs; `make tpu-compiler` installs it. A step takes it minutes,
 and the second time seconds. What is known is printed at once: the training first, then
-the evaluation, then the largest batch that fits. Exit status: 0 everything compiles and
-fits, 1 something does not, 2 a setting is wrong or the compiler does not answer.
+the evaluation, then the largest batch that fits. --tune compiles other forms of the
+same network, too, and prints the settings of the fastest. Exit status: 0 everything
+compiles and fits as written, 1 something does not, 2 a setting is wrong or the compiler
+does not answer.
 """
 
 import argparse
@@ -35,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="do not look for the largest batch that fits, which takes about as long "
         "as all before it",
+    )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="look for the form of the network that leaves its numbers as they are and "
+        "is fastest there; print what to write for it",
     )
     parser.add_argument(
         "--train_images",
@@ -82,6 +90,7 @@ def main(arguments: argparse.Namespace) -> Status:
             topology,
             compiler,
             largest_batch=arguments.largest_batch,
+            tune=arguments.tune,
             reads_data=arguments.train_images is None,
             cpu_ms=arguments.input_cpu_ms,
             timeout_seconds=60 * arguments.timeout_minutes,
@@ -90,7 +99,10 @@ def main(arguments: argparse.Namespace) -> Status:
             if (said := text.describe(finding)) and not arguments.json:
                 print(said, flush=True)
     whole = PreflightReport.of(found)
-    print(json.dumps(report_json.to_json(whole)) if arguments.json else text.limits())
+    if arguments.json:
+        print(json.dumps(report_json.to_json(whole)))
+    else:
+        print(text.limits(tuned=bool(whole.tuning)))
     return Status.OK if whole.compiles and whole.fits else Status.NO
 
 

@@ -5,8 +5,10 @@ import hashlib
 import json
 import sys
 import sysconfig
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,7 +26,21 @@ def of_another_batch(program: bytes, images: int) -> str:
       program: the step of the recipe's batch, as it was lowered just now.
       images: of a replica, of the other batch.
     """
-    how = json.dumps([images, tf.__version__, metadata.version("keras"), _own_code()])
+    return _of(program, images)
+
+
+def of_another_form(program: bytes, settings: Mapping[str, Any]) -> str:
+    """Return the key of a step of the same recipe's network in another form.
+
+    Args:
+      program: the step as the recipe has it, as it was lowered just now.
+      settings: what the other one has in place of the recipe's.
+    """
+    return _of(program, sorted(settings.items()))
+
+
+def _of(program: bytes, change: Any) -> str:
+    how = json.dumps([change, tf.__version__, metadata.version("keras"), _own_code()])
     return hashlib.sha256(how.encode() + b"\0" + program).hexdigest()
 
 

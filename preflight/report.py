@@ -18,6 +18,7 @@ from preflight import host_input
 from preflight.outlook import HostInput, Outlook, Schedule
 from preflight.rows import Finding, RunOnSlice, StepReport
 from preflight.steps import StepAnalyser
+from preflight.tuning import Tuner
 from tpu_compiler import Compiler, Topology
 from train import datasets
 from train.experiment import Experiment
@@ -32,6 +33,7 @@ def findings(
     compiler: Compiler,
     *,
     largest_batch: bool = True,
+    tune: bool = False,
     reads_data: bool = True,
     cpu_ms: float | None = None,
     timeout_seconds: float = 3600.0,
@@ -39,7 +41,7 @@ def findings(
     """Yield what is known of a run on a slice before its launch, as soon as it is.
 
     The run itself, the update of every stage, the outlook that they give, the
-    evaluation's step and the largest batch.
+    evaluation's step, the network's forms and the largest batch.
 
     Args:
       experiment: the recipe; its strategy does not matter.
@@ -47,6 +49,7 @@ def findings(
       topology: the slice.
       compiler: of TPUs.
       largest_batch: whether to look for it, by more compilations.
+      tune: whether to look for the network's fastest form, by more of them.
       reads_data: whether to open the data, and to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
@@ -80,6 +83,12 @@ def findings(
     demand, elsewhere = schedule.peak_images_per_second, _by_data_service(experiment)
     yield Outlook(schedule, HostInput(topology, demand, cpu_ms, elsewhere))
     yield analyser.evaluation_step(requests, training)
+    if tune:
+        tuner = Tuner(
+            *(experiment, info, topology, compiler, analyser.stages),
+            timeout_seconds=timeout_seconds,
+        )
+        yield from tuner.findings(training, other_batches=largest_batch)
     worst = max(training, key=lambda step: step.needed_bytes or sys.maxsize)
     if largest_batch and worst.compiles:
         yield analyser.largest_batch(worst)

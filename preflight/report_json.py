@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from preflight import tuning_text
 from preflight.outlook import HostInput
 from preflight.rows import (
     COVERS,
@@ -50,6 +51,7 @@ def to_json(report: PreflightReport) -> dict[str, Any]:
         "covers": COVERS,
         "leaves_out": LEAVES_OUT,
         "compiler": dict(run.compiler_versions),
+        **({"tuning": tuning_text.to_json(report.tuning)} if report.tuning else {}),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from preflight import all_reduces
 from preflight.all_reduces import GroupEstimate
 from preflight.outlook import Outlook
+from preflight.tuning_rows import TuningFinding
 from tpu_compiler import CompilerReport, Topology
 from tpu_compiler.report import Memory
 from train.stage_rows import Stage
@@ -249,7 +250,7 @@ class RunOnSlice:
 
 
 # What a preflight finds, in the order in which it does.
-Finding = RunOnSlice | StepReport | Outlook | LargestBatch
+Finding = RunOnSlice | StepReport | Outlook | TuningFinding | LargestBatch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,12 +262,14 @@ class PreflightReport:
       steps: the update of every stage, and the evaluation's step, which is the last.
       outlook: on the run, and on what its hosts are asked for.
       largest_batch: None where it was not looked for.
+      tuning: what was found of the network's forms; empty where nobody asked.
     """
 
     run: RunOnSlice
     steps: Sequence[StepReport]
     outlook: Outlook
     largest_batch: LargestBatch | None = None
+    tuning: Sequence[TuningFinding] = ()
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> "PreflightReport":
@@ -276,7 +279,13 @@ class PreflightReport:
         steps = [one for one in found if isinstance(one, StepReport)]
         (outlook,) = [one for one in found if isinstance(one, Outlook)]
         largest = [one for one in found if isinstance(one, LargestBatch)] or [None]
-        return cls(run=run, steps=steps, outlook=outlook, largest_batch=largest[0])
+        return cls(
+            run=run,
+            steps=steps,
+            outlook=outlook,
+            largest_batch=largest[0],
+            tuning=[one for one in found if isinstance(one, TuningFinding)],
+        )
 
     @property
     def compiles(self) -> bool:

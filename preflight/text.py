@@ -1,6 +1,7 @@
 """What `preflight.report` says to a person, finding by finding."""
 
 from common.console import count, table, wrap
+from preflight import tuning_text
 from preflight.all_reduces import GroupEstimate
 from preflight.outlook import HostInput, Outlook
 from preflight.rows import (
@@ -26,14 +27,17 @@ def describe(finding: Finding) -> str:
             lines = _outlook(finding)
         case LargestBatch():
             lines = ["", *_largest_batch(finding)]
+        case _:
+            lines = tuning_text.lines_of(finding)
     return "\n".join(lines)
 
 
-def limits() -> str:
-    """Return what all of it covers, and what not."""
+def limits(*, tuned: bool = False) -> str:
+    """Return what all of it covers, and what not, of other forms, too, where asked."""
     return "\n".join(
         [
             "",
+            *([tuning_text.note(), ""] if tuned else []),
             *(wrap(f"It covers {line}.") for line in COVERS),
             "It leaves out:",
             *(wrap(f"- {line}") for line in LEAVES_OUT),

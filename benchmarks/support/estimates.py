@@ -126,7 +126,8 @@ def stablehlo(peer: Peer, form: str, batch: int) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.mlir"
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
+        module = "benchmarks.support.timm_stablehlo"
+        command = [sys.executable, "-W", "ignore", "-m", module]
         command += [peer.name, str(path), f"--resolution={peer.resolution}"]
         command += [f"--batch={batch}", f"--dtype={DTYPE}", *THEIR_FORMS[form]]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -13,9 +13,10 @@ from input_pipeline.records import ShardInfo
 from models import blocks
 from preflight.lowered_steps import LoweredSteps
 from train import config
+from train.experiment import Experiment
 
 _SPLIT = SplitInfo((ShardInfo("none", 1_281_167, ()),))
-_IMAGENET = DatasetInfo("imagenet", 0, (), {"train": _SPLIT, "validation": _SPLIT})
+IMAGENET = DatasetInfo("imagenet", 0, (), {"train": _SPLIT, "validation": _SPLIT})
 _PATCHES = (
     "efficientnet_x.build_model.stem_block_size = 4",
     "efficientnet_x.build_model.stem_reshuffle = 'host'",
@@ -71,12 +72,23 @@ def lower(model: str, batch: int, form: str) -> bytes:
       batch: images a step.
       form: one of FORMS.
     """
-    recipe = (
+    experiment = recipe(model, batch, *_OUR_FORMS.get(form, ()))
+    with batch_norm_of(form):
+        return LoweredSteps(experiment, IMAGENET, 1).train_step().stablehlo
+
+
+def recipe(model: str, batch: int, *bindings: str) -> Experiment:
+    """Return the paper's recipe for a network on one device.
+
+    Args:
+      model: its file in gin_configs/models, without its suffix.
+      batch: images a step, of the evaluation, too.
+      *bindings: of gin.
+    """
+    own = (
         "experiment.Experiment.data_dir = 'none'",
         f"experiment.Experiment.global_batch_size = {batch}",
         f"experiment.Experiment.eval_batch_size = {batch}",
     )
     files = f"gin_configs/models/{model}.gin", "gin_configs/runs/imagenet_tpu.gin"
-    experiment = config.parse(files, [*recipe, *_OUR_FORMS.get(form, ())])
-    with batch_norm_of(form):
-        return LoweredSteps(experiment, _IMAGENET, 1).train_step().stablehlo
+    return config.parse(files, [*own, *bindings])

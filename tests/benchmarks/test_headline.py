@@ -7,8 +7,14 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import headline, timm_stablehlo
-from benchmarks.support import estimates, generations, peers, results
+from benchmarks import headline
+from benchmarks.support import (
+    estimates,
+    generations,
+    peers,
+    results,
+    timm_stablehlo,
+)
 from benchmarks.support.estimates import Job, Times
 from common.errors import UserError
 from models import catalogue, get_variant
@@ -502,7 +508,13 @@ def test_a_network_that_cannot_be_written(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_network_that_is_not_for_this(network, flags, said, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.timm_stablehlo"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.support.timm_stablehlo",
+    ]
     output = tmp_path / "network.mlir"
     done = subprocess.run(
         [*command, network, str(output), "--resolution=64", "--batch=1", *flags],

@@ -98,6 +98,51 @@ TPU_STEP = {
     },
     **COMMON,
 }
+PATCHES = {"stem_block_size": 4, "stem_reshuffle": "host"}
+PLAIN = {"stem_block_size": 1, "stem_reshuffle": "device", "input_layout": "NHWC"}
+TPU_FORMS = {
+    "benchmark": "tpu_forms",
+    "batch": 64,
+    "rows": [
+        {
+            "model": "efficientnet_x_b0",
+            "topology": "v3",
+            "compiled": [
+                {
+                    **PLAIN,
+                    **{"extent": "first layers", "as_written": True},
+                    **{"milliseconds": 10.0, "fold_batch_norm": False},
+                },
+                {
+                    **{**PLAIN, **PATCHES},
+                    **{"extent": "first layers", "as_written": False},
+                    **{"milliseconds": 7.5, "fold_batch_norm": False},
+                },
+            ],
+            "train_step": {
+                **{"as_written_ms": 44.6, "milliseconds": 42.0, "gain": 0.0583},
+                "settings": PATCHES,
+            },
+            "inference": {
+                **{"as_written_ms": 10.5, "milliseconds": 10.5, "gain": 0.0},
+                "settings": {},
+            },
+            "train_step_compiled": True,
+        },
+        {
+            "model": "efficientnet_x_b3",
+            "topology": "v3",
+            "compiled": [],
+            "train_step": None,
+            "inference": {
+                **{"as_written_ms": 41.0, "milliseconds": 40.0, "gain": 0.0244},
+                "settings": {"input_layout": "HWCN", "fold_batch_norm": True},
+            },
+            "train_step_compiled": False,
+        },
+    ],
+    **COMMON,
+}
 ROOF = {
     "network": "b0",
     "ideal_seconds_by_layer": 0.0,
@@ -407,6 +452,7 @@ REPORTS = {
     "latency": LATENCY,
     "headline": HEADLINE,
     "tpu_step": TPU_STEP,
+    "tpu_forms": TPU_FORMS,
     "roofline": ROOFLINE,
     "models": MODELS,
     "input": INPUT,
@@ -563,6 +609,27 @@ def test_tpu_step():
         ["Keras' batch norm on TensorFlow", "52.7", ""],
         ["ours", "44.6", "-15.3 %"],
         ["ours, the stem on 4x4 patches by the host, HWCN", "42.0", "-20.2 %"],
+    ]
+
+
+def test_tpu_forms():
+    text = results.tpu_forms(TPU_FORMS)
+    assert "Not compiled: efficientnet-x-tpu-b3." in text
+    found = cells(text)
+    assert found[2:4] == [
+        [
+            *("efficientnet-x-b0", "v3", "44.6", "42.0 (-5.8%)"),
+            *("4x4 patches by the host", "10.5", "10.5", "as written"),
+        ],
+        [
+            *("efficientnet-x-b3", "v3", "not compiled", "", ""),
+            *("41.0", "40.0 (-2.4%)", "HWCN, batch norm folded"),
+        ],
+    ]
+    assert found[4:] == [
+        ["form", "v3"],
+        ["---", "---:"],
+        ["4x4 patches by the host", "-25.0%"],
     ]
 
 

@@ -14,6 +14,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "12 channels": {"stem_block_size": 2, "stem_reshuffle": "host"},
     "48 channels": {"stem_block_size": 4, "input_layout": "HWCN"},
     "folded": {"fold_batch_norm": True},
+    "split gradients": {"split_gradients": True},
     "reshuffle": {"stages": {1: {"space_to_depth": "reshuffle"}}},
     "no projection": {"stages": {2: {"project": False, "expand_ratio": 1}}},
     "batch domain": {"stages": {3: {"space_to_batch": 2}}, "resolution": 64},

@@ -1,10 +1,17 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from models.errors import ModelError
-from models.layers import Dropout, Normalize, StochasticDepth
+from models.layers import (
+    Dropout,
+    Normalize,
+    SplitGradientConv2D,
+    StochasticDepth,
+    has_split_gradient,
+)
 from models.space_to_depth import BatchToSpace
 from tests.models.rounding import assert_near
 
@@ -165,3 +172,111 @@ def test_config_round_trip(layer):
     copy = keras.saving.deserialize_keras_object(config)
     assert type(copy) is type(layer)
     assert copy.get_config() == layer.get_config()
+
+
+# SplitGradientConv2D
+
+
+def gradients(layer, inputs, dtype="float32"):
+    """Outputs, and the gradients of inputs and kernel for a random one of these."""
+    x = tf.constant(inputs, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = layer(x)
+    dy = np.random.default_rng(2).normal(size=outputs.shape)
+    kernel = layer.kernel.value
+    found = tape.gradient(outputs, [x, kernel], [tf.constant(dy, dtype)])
+    return [array(one) for one in (outputs, *found)]
+
+
+def both(size, kernel, stride, channels=6, filters=144, **kwargs):
+    """Our layer and Keras', with the same weights, for inputs of a size."""
+    made = []
+    for kind in (SplitGradientConv2D, keras.layers.Conv2D):
+        arguments = {"padding": "same", "use_bias": False, "strides": stride} | kwargs
+        layer = kind(filters, kernel, **arguments)
+        layer.build((None, size, size, channels))
+        made.append(layer)
+    made[0].set_weights(made[1].get_weights())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"), [(3, 1, 8), (3, 1, 7), (5, 2, 8), (3, 2, 8)]
+)
+def test_a_split_gradient_is_the_same_sum(kernel, stride, size, monkeypatch):
+    ours, theirs = both(size, kernel, stride)
+    inputs = normal(shape=(2, size, size, 6))
+    split = []
+    monkeypatch.setattr(
+        SplitGradientConv2D,
+        "_input_gradient",
+        lambda self, *a: split.append(1) or input_gradient(self, *a),
+    )
+    found, expected = gradients(ours, inputs), gradients(theirs, inputs)
+    assert split
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[2], expected[2])
+    assert_near(found[1], expected[1], terms=kernel**2 * 144)
+
+
+input_gradient = SplitGradientConv2D._input_gradient
+
+
+def test_a_split_gradient_of_bfloat16_rounds_its_parts():
+    """Each of k parts and their sum is rounded by up to 2^-9 of its size."""
+    ours, theirs = both(8, 3, 1, dtype="mixed_bfloat16")
+    inputs = array(ops.cast(normal(shape=(2, 8, 8, 6)), "bfloat16"))
+    rounded = [layer(inputs) for layer in (ours, theirs)]
+    assert {one.dtype for one in rounded} == {tf.bfloat16}
+    kernel = array(ops.cast(theirs.kernel, "bfloat16"))
+    exact = both(8, 3, 1)[1]
+    exact.set_weights([kernel])
+    dy = array(ops.cast(normal(shape=(2, 8, 8, 144)), "bfloat16"))
+
+    def input_gradient(layer, dtype):
+        x = tf.constant(inputs, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x)
+        return array(tape.gradient(outputs, x, [tf.constant(dy, dtype)]))
+
+    expected = input_gradient(exact, "float32")
+    scale = np.abs(expected).max()
+    for layer in (ours, theirs):
+        error = np.abs(input_gradient(layer, "bfloat16") - expected).max()
+        assert error < 4 * 2.0**-9 * scale
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"channels": 64, "filters": 96}, 8),  # no narrower than a matrix unit's half
+        ({"padding": "valid"}, 8),
+        ({"stride": 2}, 7),  # of which sizes of dy do not tell
+    ],
+)
+def test_where_nothing_is_split(changes, size, monkeypatch):
+    monkeypatch.setattr(SplitGradientConv2D, "_input_gradient", None)
+    arguments = {"kernel": 3, "stride": 1} | changes
+    ours, theirs = both(size, **arguments)
+    inputs = normal(shape=(2, size, size, arguments.get("channels", 6)))
+    for found, expected in zip(
+        gradients(ours, inputs), gradients(theirs, inputs), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_which_gradients_take_fewer_passes_when_split():
+    """Those of X-B0's fused blocks but for the first, of 64 channels."""
+    assert not has_split_gradient(3, 1, 64, 96)  # 9 passes, split 6 and 6
+    assert has_split_gradient(3, 1, 24, 144)  # 18, split 6 and 3
+    assert has_split_gradient(5, 2, 24, 144)  # 50, split 10 and 10
+    assert has_split_gradient(5, 1, 40, 240)  # 50, split 20 and 10
+
+
+def test_a_bias_is_added():
+    ours, theirs = both(8, 3, 1, use_bias=True, bias_initializer="ones")
+    inputs = normal(shape=(2, 8, 8, 6))
+    found, expected = array(ours(inputs)), array(theirs(inputs))
+    assert_near(found, expected, terms=3 * 3 * 6 + 1)

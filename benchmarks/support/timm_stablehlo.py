@@ -1,6 +1,6 @@
 """Write a network of timm's as StableHLO, from timm's own code and without weights.
 
-    python -m benchmarks.timm_stablehlo regnety_040 FILE --resolution=224 --pad_groups
+    python -m benchmarks.support.timm_stablehlo regnety_040 FILE --resolution=224
 
 A process of its own, because torch crashes in one that has loaded TensorFlow.
 `make with-peers` installs timm and torch.
@@ -30,7 +30,7 @@ def _stablehlo(network: str, **options: Any) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("benchmarks.timm_stablehlo", __doc__)
+    parser = cli.parser("benchmarks.support.timm_stablehlo", __doc__)
     parser.add_argument("network", help="timm's name")
     parser.add_argument("output", type=cli.path, help="a new file for the text")
     parser.add_argument("--resolution", type=positive, required=True, help="pixels")
