@@ -235,7 +235,7 @@ def _top1(evaluator: Any, steps: int) -> float:
     from train.fault_tolerance.graph_errors import translate_errors
 
     with translate_errors():
-        return 100 * float(evaluator.evaluate(tf.constant(steps))[f"{_AVERAGE}top1"])
+        return 100 * float(evaluator.evaluate(steps)[f"{_AVERAGE}top1"])
 
 
 def _read(path: Path) -> list[str]:
