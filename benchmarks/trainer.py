@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.support import machine, results, run_waits
 from common import cli
+from common.errors import UserError
 from common.project import ROOT
 
 # TensorFlow is imported once the arguments are parsed.
@@ -182,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         "another checkout",
     )
     parser.add_argument(
-        "--only_waits", action="store_true", help="leave the images/s out"
+        "--only_waits",
+        action="store_true",
+        help="leave the images/s out; nothing that --output could keep",
     )
     return parser
 
@@ -190,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
 @cli.command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Measure, and print the line."""
+    if arguments.only_waits and arguments.output:
+        raise UserError("--output keeps a whole report: leave --only_waits out")
     hardware = machine.describe()  # before this benchmark is part of the load
     waited = waits(arguments.before, arguments.data_dir, arguments.repeats)
     rates = {} if arguments.only_waits else _rates(arguments)
