@@ -117,11 +117,11 @@ class Controller:
                 self._handle(fault)
                 continue
             self._checkpoints.check()
-            self._catch_up(step, batch, evaluator)
             if self.is_regular(self.step):
                 self._save()
             if self.step < end:
                 self._stop_for_sigterm(self.step)
+            self._catch_up(step, batch, evaluator)
 
     def score(self, evaluator: Evaluator) -> dict[str, Any]:
         """Score the state as it is, whose checkpoint is being written meanwhile.
@@ -162,16 +162,14 @@ class Controller:
           batch: number of the global batch that was its first.
           evaluator: that scores later.
         """
-        opens = evaluator is not None and not evaluator.is_open
-        if opens:
+        if evaluator is not None and not evaluator.is_open:
             self._watchdog.phase("opening the data to score", self.step)
             evaluator.open_data()
-        shows = self._shown_stage != self._stage_end
-        if shows:
+            self._progress.resume()  # that was no training
+        if self._shown_stage != self._stage_end:
             self._shown_stage = self._stage_end
             self._show_examples(step, batch)
-        if opens or shows:
-            self._progress.resume()  # that was no training
+            self._progress.resume()
 
     def _show_examples(self, step: int, batch: int) -> None:
         """Write the first images of a batch for TensorBoard."""

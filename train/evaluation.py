@@ -170,14 +170,16 @@ class Evaluator:
         """Whether somebody has called `open_data`."""
         return self._dataset is not None
 
-    def open_data(self) -> None:
-        """Open the evaluation split anew.
+    def open_data(self) -> tf.distribute.DistributedDataset:
+        """Return the batches of the evaluation split, which is opened once.
 
         Raises:
           input_pipeline.errors.DataError: the data cannot be opened.
         """
-        with self._strategy.scope():
-            self._dataset = self._make_dataset()
+        if self._dataset is None:
+            with self._strategy.scope():
+                self._dataset = self._make_dataset()
+        return self._dataset
 
     def score(self, path: str) -> dict[str, Any]:
         """Return the scores for summary.json: of what, on how many images.
@@ -214,11 +216,10 @@ class Evaluator:
         Raises:
           tf.errors.OpError: what `score` explains.
         """
-        if not self.is_open:
-            self.open_data()
+        dataset = self.open_data()
         self._outcomes = None
         self._reset()
-        self._pass(iter(self._dataset), tf.constant(steps))
+        self._pass(iter(dataset), tf.constant(steps))
         sums = self._read()
         images = sums.pop("images")
         if self._log is not None:

@@ -230,8 +230,6 @@ def _weight(model: Any) -> Any:
 
 def _top1(evaluator: Any, steps: int) -> float:
     """Return top-1 in % of so many batches of the evaluation split."""
-    import tensorflow as tf
-
     from train.fault_tolerance.graph_errors import translate_errors
 
     with translate_errors():
