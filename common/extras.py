@@ -15,6 +15,7 @@ EXTRAS = {
     "benchmarks": (
         "cv2",
         "jax",
+        "official",
         "pycocotools",
         "skimage",
         "sklearn",

@@ -15,6 +15,8 @@ from typing import Any
 # Who is refused what, by the beginnings of the importing modules' names.
 _REFUSED = {
     "IPython": ("keras.src.saving.file_editor",),
+    "cv2": ("keras.src.visualization.",),
+    "h5py": ("keras.src.legacy.saving.", "tensorflow.python.keras."),
     "jax": ("tensorflow.lite.python.util", "keras.src.callbacks.orbax_checkpoint"),
     "matplotlib": ("keras.src.visualization.",),
     "scipy": ("tensorflow.python.keras.engine.",),

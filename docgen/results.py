@@ -15,6 +15,7 @@ from docgen import nas as nas_tables
 from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
+from docgen import trainer as trainer_tables
 from docgen import transfer as transfer_tables
 from docgen.input_tables import spread
 from docgen.markdown import code, table, three_digits
@@ -360,22 +361,8 @@ def input_pipeline(report: Report) -> str:
 
 
 def trainer(report: Report) -> str:
-    """Return what is left of the bare step's speed in a whole run."""
-    pairs = zip(
-        report["images_per_second"], report["bare_step_images_per_second"], strict=True
-    )
-    rows = [
-        (f"{number}", f"{run:.1f}", f"{step:.1f}", f"{run / step:.2f}")
-        for number, (run, step) in enumerate(pairs, start=1)
-    ]
-    head = "repeat", "whole run, images/s", "bare step, images/s", "run / step"
-    return "\n\n".join(
-        [
-            f"A whole run over its bare compiled step: {spread(report, 'ratio')}.",
-            table(head, rows, right="rrrr"),
-            note(report, timed=True),
-        ]
-    )
+    """Return what is left of the bare step's speed in a run, and a run's waits."""
+    return trainer_tables.runs(report, note(report, timed=True))
 
 
 def transfer(report: Report) -> str:

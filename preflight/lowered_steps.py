@@ -122,11 +122,7 @@ class LoweredSteps:
     def eval_step(self) -> LoweredStep:
         """Lower the scoring of a batch; see train_step."""
         evaluator = Evaluator(
-            self._experiment,
-            self._info,
-            self._strategy,
-            self._state.models,
-            reads_data=False,
+            self._experiment, self._info, self._strategy, self._state.models
         )
         size, form = self._experiment.eval_batch_size, input_form(self.model)
         pixels = datasets.eval_crop(self._experiment, form.resolution).pixels

@@ -81,6 +81,7 @@ class Controller:
         self._profiler = profiler
         self._fence = fence
         self._stage_end: int | None = None  # of the stage that was begun last
+        self._shown_stage: int | None = None  # likewise, whose images were shown last
         self._seconds_per_step: float | None = None
         self._save_seconds = 0.0  # for which the next loop had to wait
 
@@ -89,19 +90,24 @@ class Controller:
         """Updates so far."""
         return int(self._state.step.numpy())
 
-    def train_until(self, stop: int) -> None:
+    def train_until(self, stop: int, evaluator: Evaluator | None = None) -> None:
         """Train to step `stop`, and save there and at the end of each stage.
+
+        Args:
+          stop: where training ends or pauses.
+          evaluator: that scores later, see `_catch_up`.
 
         Raises:
           Restart: SIGTERM has come, and a checkpoint is written; or another process
             of the run is gone.
           UserError: a loss is not finite, and the recipe says to stop; or a checkpoint
             cannot be written.
-          DataError: a record cannot be read.
+          DataError: a record cannot be read, or the data to score cannot be opened.
         """
         self._progress.resume()
         while (step := self.step) < stop:
-            self._stages.enter(step, self._state.next_batch)
+            batch = self._state.next_batch
+            self._stages.enter(step, batch)
             if self._stages.end(step) != self._stage_end:
                 self._begin_stage(step)
             try:
@@ -115,6 +121,7 @@ class Controller:
                 self._save()
             if self.step < end:
                 self._stop_for_sigterm(self.step)
+            self._catch_up(step, batch, evaluator)
 
     def score(self, evaluator: Evaluator) -> dict[str, Any]:
         """Score the state as it is, whose checkpoint is being written meanwhile.
@@ -144,6 +151,40 @@ class Controller:
         ends = step % experiment.eval_interval(self._info) == 0
         return passes or ends or step == self._stages.end(step - 1)
 
+    def _catch_up(self, step: int, batch: int, evaluator: Evaluator | None) -> None:
+        """Do, behind the first loop of a stage, what its first step need not wait for.
+
+        Example images are shown, and the evaluation's data opened: what is wrong with
+        them tells now, and not when they are read.
+
+        Args:
+          step: where the loop has begun.
+          batch: number of the global batch that was its first.
+          evaluator: that scores later.
+        """
+        if evaluator is not None and not evaluator.is_open:
+            self._watchdog.phase("opening the data to score", self.step)
+            evaluator.open_data()
+            self._progress.resume()  # that was no training
+        if self._shown_stage != self._stage_end:
+            self._shown_stage = self._stage_end
+            self._show_examples(step, batch)
+            self._progress.resume()
+
+    def _show_examples(self, step: int, batch: int) -> None:
+        """Write the first images of a batch for TensorBoard."""
+        count = self._experiment.example_images
+        if not count or not self._processes.is_chief:
+            return
+        self._watchdog.phase("example images", step)
+        with translate_errors():
+            _, hosts = input_hosts(self._strategy, self._processes)
+            images, labels = self._stages.example_images(
+                step, batch=batch, count=count, num_hosts=hosts
+            )
+        names = [self._info.label_names[label] for label in labels]
+        self._telemetry.images(step, images, names)
+
     def _save(self) -> None:
         began = time.perf_counter()
         self._watchdog.phase("taking a checkpoint", self.step)
@@ -160,21 +201,11 @@ class Controller:
         return self._profiler.bound(step, end)
 
     def _begin_stage(self, step: int) -> None:
-        """Say what comes now, and show how it looks."""
+        """Say what comes now."""
         self._stage_end = self._stages.end(step)
         self._seconds_per_step = None
         if len(self._stages) > 1:
             self._progress.begin_stage(self._stages.describe(step))
-        count = self._experiment.example_images
-        if count and self._processes.is_chief:
-            self._watchdog.phase("example images", step)
-            with translate_errors():
-                _, hosts = input_hosts(self._strategy, self._processes)
-                images, labels = self._stages.example_images(
-                    step, batch=self._state.next_batch, count=count, num_hosts=hosts
-                )
-            names = [self._info.label_names[label] for label in labels]
-            self._telemetry.images(step, images, names)
 
     def _loop(self, step: int, end: int) -> None:
         """Train to step `end`, or to where SIGTERM comes, and report it."""

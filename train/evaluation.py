@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
-import orbit
 import tensorflow as tf
 
 from common import gfiles
@@ -113,7 +112,7 @@ def _pretrained_models(
     return models, f"pretrained {experiment.pretrained}", 0
 
 
-class Evaluator(orbit.StandardEvaluator):
+class Evaluator:
     """Scores raw and averaged weights in one pass; padding does not count."""
 
     def __init__(
@@ -122,30 +121,23 @@ class Evaluator(orbit.StandardEvaluator):
         info: DatasetInfo,
         strategy: tf.distribute.Strategy,
         models: Mapping[str, keras.Model],
-        *,
-        reads_data: bool = True,
     ):
-        """Open the evaluation split.
+        """Make it; the data are opened by `open_data`, or where they are read.
 
         Args:
           experiment: of the run.
           info: of its data.
           strategy: of the evaluation.
           models: by the prefix of their scores ("" and "ema_").
-          reads_data: False where `replica_step` alone is used.
 
         Raises:
-          input_pipeline.errors.DataError: the data cannot be opened, or have no split
-            to score.
+          input_pipeline.errors.DataError: the data have no split to score.
         """
         held_out.require_split(experiment, info)
-        dataset = None
-        if reads_data:
-            form = input_form(models["ema_"])
-            with strategy.scope():
-                dataset = eval_dataset(experiment, info, strategy, form)
-        options = orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
-        super().__init__(dataset, options)
+        self._make_dataset = functools.partial(
+            eval_dataset, experiment, info, strategy, input_form(models["ema_"])
+        )
+        self._dataset: tf.distribute.DistributedDataset | None = None
         self._num_steps = experiment.eval_steps(info)
         self._data = split_data(experiment.eval_split, info)
         self._scored = {
@@ -170,7 +162,24 @@ class Evaluator(orbit.StandardEvaluator):
         )
         self._outcomes: Outcomes | None = None
         self._reset = tf.function(self._sums.reset, autograph=False)
+        self._pass = tf.function(self._run_steps)
         self._read = metrics.reader(self._sums.totals, slices.host_cpu(strategy))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody has called `open_data`."""
+        return self._dataset is not None
+
+    def open_data(self) -> tf.distribute.DistributedDataset:
+        """Return the batches of the evaluation split, which is opened once.
+
+        Raises:
+          input_pipeline.errors.DataError: the data cannot be opened.
+        """
+        if self._dataset is None:
+            with self._strategy.scope():
+                self._dataset = self._make_dataset()
+        return self._dataset
 
     def score(self, path: str) -> dict[str, Any]:
         """Return the scores for summary.json: of what, on how many images.
@@ -183,7 +192,7 @@ class Evaluator(orbit.StandardEvaluator):
           Restart: another process of the run is gone.
         """
         with translate_errors():
-            output = self.evaluate(tf.constant(self._num_steps))
+            output = self.evaluate(self._num_steps)
         images = round(output["images"])
         return {
             "checkpoint": path,
@@ -198,14 +207,30 @@ class Evaluator(orbit.StandardEvaluator):
         """What the last pass says of each image; None where none has, or none is to."""
         return self._outcomes
 
-    def eval_begin(self) -> None:
-        """Forget the evaluation before."""
+    def evaluate(self, steps: int) -> dict[str, float]:
+        """Return images (their number) and the mean of every score over them.
+
+        Args:
+          steps: global batches to score, from the first on.
+
+        Raises:
+          tf.errors.OpError: what `score` explains.
+        """
+        dataset = self.open_data()
         self._outcomes = None
         self._reset()
+        self._pass(iter(dataset), tf.constant(steps))
+        sums = self._read()
+        images = sums.pop("images")
+        if self._log is not None:
+            self._outcomes = self._read_outcomes(self._log)
+            self._outcomes.require(images=images, right=sums["ema_top1"])
+        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
-    def eval_step(self, iterator) -> None:
-        """Score one global batch."""
-        self._strategy.run(self.replica_step, args=(next(iterator),))
+    def _run_steps(self, iterator, steps: tf.Tensor) -> None:
+        """Score so many global batches, in a loop of the graph."""
+        for _ in tf.range(steps):
+            self._strategy.run(self.replica_step, args=(next(iterator),))
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(self, batch: Mapping[str, tf.Tensor]) -> None:
@@ -223,15 +248,6 @@ class Evaluator(orbit.StandardEvaluator):
                 if prefix == "ema_" and k == 1 and self._log is not None:
                     self._log.add(labels, logits, hits)
         self._sums.add(**sums)
-
-    def eval_end(self) -> dict[str, float]:
-        """Return images (their number) and the mean of every score over them."""
-        sums = self._read()
-        images = sums.pop("images")
-        if self._log is not None:
-            self._outcomes = self._read_outcomes(self._log)
-            self._outcomes.require(images=images, right=sums["ema_top1"])
-        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
     def _read_outcomes(self, log: OutcomeLog) -> Outcomes:
         rows, found = log.read(), None

@@ -511,7 +511,7 @@ def train_and_score(
     for stop in stops:
         if stopping.ends(controller.step):
             return stopping.scores(controller.step)
-        controller.train_until(stop)
+        controller.train_until(stop, evaluator)
         if evaluator is not None:
             scores = controller.score(evaluator)
             stopping.note(stop, scores)

@@ -5,6 +5,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import keras
@@ -25,6 +26,10 @@ from train.small_data import class_weights
 from train.state import TrainState, decayed_variables
 
 Batch = Mapping[str, tf.Tensor]
+
+# TensorFlow works over a pipeline's graph before the first batch, half a second long
+# and without Python's lock: the caller goes on meanwhile.
+_THREAD = futures.ThreadPoolExecutor(1, "iterators")
 
 _NOT_SCALED = ", with a loss scale of 1,"  # which cannot mend it
 
@@ -107,7 +112,8 @@ class Trainer:
           dataset: distributed batches; None frees the buffers of those before.
           position: number of the global batch that comes first.
         """
-        self.dataset, self._iterator, self.position = dataset, None, position
+        self.dataset, self.position = dataset, position
+        self._iterator = None if dataset is None else _THREAD.submit(iter, dataset)
 
     def begin_loop(self) -> None:
         """Forget the sums of the loop before."""
@@ -124,10 +130,10 @@ class Trainer:
 
     def run(self, steps: int) -> float:
         """Take so many global batches; returns the seconds."""
-        if self._iterator is None:
-            self._iterator = iter(self.dataset)
+        assert self._iterator is not None, "no dataset was set"
+        iterator = self._iterator.result()
         began = time.perf_counter()
-        times = self.program(self._iterator, tf.constant(steps)).numpy()
+        times = self.program(iterator, tf.constant(steps)).numpy()
         self.state.step.numpy()  # waits for the device
         self._times.append(times)
         self.position += steps

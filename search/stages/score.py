@@ -230,12 +230,10 @@ def _weight(model: Any) -> Any:
 
 def _top1(evaluator: Any, steps: int) -> float:
     """Return top-1 in % of so many batches of the evaluation split."""
-    import tensorflow as tf
-
     from train.fault_tolerance.graph_errors import translate_errors
 
     with translate_errors():
-        return 100 * float(evaluator.evaluate(tf.constant(steps))[f"{_AVERAGE}top1"])
+        return 100 * float(evaluator.evaluate(steps)[f"{_AVERAGE}top1"])
 
 
 def _read(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 import argparse
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -451,3 +452,19 @@ def test_ctrl_c_while_tensorflow_waits_for_a_bucket(capsys):
 
     assert cli.run_command(run) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_command_seldom_searches_for_garbage():
+    """From before it imports anything that is slow."""
+    found = []
+    before = gc.get_threshold()
+
+    @cli.command(lambda: cli.parser("a.b", ""))
+    def main(arguments):
+        found.append(gc.get_threshold())
+
+    try:
+        assert main([]) == Status.OK
+    finally:
+        gc.set_threshold(*before)
+    assert found == [(50_000, 10, 5)]

@@ -14,9 +14,11 @@ from common import lean_imports
 lean_imports.keep()
 import tensorflow as tf
 import keras
+from train import run
 keras.wrappers, keras.visualization, tf.lite.TFLiteConverter
-print(*sorted(set(sys.modules) & {"IPython", "jax", "matplotlib", "sklearn"}))
-for name in ("IPython", "jax", "matplotlib", "scipy", "sklearn"):
+unwanted = {"IPython", "cv2", "h5py", "jax", "matplotlib", "scipy", "sklearn"}
+print(*sorted(set(sys.modules) & {*unwanted, "tf_keras"}))
+for name in unwanted:
     if importlib.util.find_spec(name):
         importlib.import_module(name)
 print(tf.constant([2.0]).numpy().tolist())

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import pod, preflight
 from benchmarks.support import results as files
+from benchmarks.support.run_waits import WAITS
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
@@ -248,6 +249,30 @@ TRAINER = {
     "bare_step_images_per_second": [144.3, 140.0],
     "ratio": 0.984,
     "ratio_min_max": [0.968, 1.0],
+    "step_cpu_ms_per_image": 7.1,
+    "input_cpu_ms_per_image": 0.044,
+    "ceiling": 1.0,
+    "small": {
+        "images_per_second": [1400.0, 1500.0],
+        "bare_step_images_per_second": [2000.0, 2000.0],
+        "ratio": 0.725,
+        "ratio_min_max": [0.7, 0.75],
+        "step_cpu_ms_per_image": 0.7,
+        "input_cpu_ms_per_image": 0.25,
+        "ceiling": 0.84,
+    },
+    "waits": {
+        wait: {
+            "seconds": [4.0, 5.0],
+            "before_seconds": [8.0, 9.0],
+            "ratio": 0.528,
+            "cpu_seconds": [4.5, 4.5],
+            "before_cpu_seconds": [6.0, 6.0],
+            "cpu_ratio": 0.75,
+        }
+        for wait in WAITS
+    },
+    "waits_before": "HEAD~1",
     **COMMON,
 }
 
@@ -705,8 +730,15 @@ def test_input():
 
 def test_trainer():
     text = results.trainer(TRAINER)
-    assert cells(text)[2] == ["1", "139.7", "144.3", "0.97"]
+    found = cells(text)
+    assert found[2] == ["x-b0 at 64 px", "139.7", "144.3", "0.97"]
+    assert found[5] == ["that of `make train`", "1500.0", "2000.0", "0.75"]
     assert text.startswith("A whole run over its bare compiled step: 0.984 (0.968 to")
+    assert "0.25 in the pipeline, so that run / step may be 0.84 where" in text
+    compared = ["4.50", "4.50", "8.50", "6.00", "0.53", "0.75"]
+    assert found[-len(WAITS) :] == [[what, *compared] for what in WAITS.values()]
+    alone = results.trainer({**TRAINER, "waits_before": None})
+    assert cells(alone)[-1] == [WAITS["end"], "4.50", "4.50"]
 
 
 def test_preflight():

@@ -21,7 +21,7 @@ from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
 from tests.support import processes
 from tests.support.runs import bindings, experiment_of, run_tiny
-from tests.support.saved import newest
+from tests.support.saved import newest, steps
 from train import config, evaluation, run, run_folder, state
 from train.checkpoints import bundle, directory
 from train.controller import Controller
@@ -176,6 +176,16 @@ def test_what_the_one_before_has_written_last_counts(
         monkeypatch.setattr(holder.time, "sleep", end)
         with pytest.raises(UserError, match=r"with another config: .*Experiment\.seed"):
             run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
+
+
+def test_data_that_cannot_be_scored_tell_behind_the_first_loop(digits, tmp_path):
+    """The first step does not wait for them, nor do they wait for an evaluation."""
+    batch = {"experiment.Experiment.eval_batch_size": 2**20}
+    with pytest.raises(UserError, match="a batch of 1,048,576 images of 32 px has"):
+        run_tiny(digits, tmp_path, **batch)
+    metrics = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [2]
+    assert steps(tmp_path) == [0]
 
 
 def test_a_question_gets_a_file_of_its_own(digits, finished, tmp_path, monkeypatch):
