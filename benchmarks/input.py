@@ -36,8 +36,8 @@ from benchmarks.support.input_case import (
 from common import cli, console, extras
 from input_pipeline.errors import DataError
 
-# The Model Garden, and what official.vision imports.
-_GARDENS = ("cv2", "official", "pycocotools", "tensorflow_datasets")
+# What official.vision imports and the main set-up lacks.
+_GARDENS = ("cv2", "pycocotools", "tensorflow_datasets")
 _HOSTS = (96, 240)  # vCPUs of machines that are common: eight GPUs, a TPU v4
 
 _METHOD = {

@@ -15,7 +15,6 @@ EXTRAS = {
     "benchmarks": (
         "cv2",
         "jax",
-        "official",
         "pycocotools",
         "skimage",
         "sklearn",
