@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
+import orbit
 import tensorflow as tf
 
 from common import gfiles
@@ -112,7 +113,7 @@ def _pretrained_models(
     return models, f"pretrained {experiment.pretrained}", 0
 
 
-class Evaluator:
+class Evaluator(orbit.StandardEvaluator):
     """Scores raw and averaged weights in one pass; padding does not count."""
 
     def __init__(
@@ -134,10 +135,10 @@ class Evaluator:
           input_pipeline.errors.DataError: the data have no split to score.
         """
         held_out.require_split(experiment, info)
+        super().__init__(None, orbit.StandardEvaluatorOptions(use_tf_while_loop=True))
         self._make_dataset = functools.partial(
             eval_dataset, experiment, info, strategy, input_form(models["ema_"])
         )
-        self._dataset: tf.distribute.DistributedDataset | None = None
         self._num_steps = experiment.eval_steps(info)
         self._data = split_data(experiment.eval_split, info)
         self._scored = {
@@ -162,24 +163,22 @@ class Evaluator:
         )
         self._outcomes: Outcomes | None = None
         self._reset = tf.function(self._sums.reset, autograph=False)
-        self._pass = tf.function(self._run_steps)
         self._read = metrics.reader(self._sums.totals, slices.host_cpu(strategy))
 
     @property
     def is_open(self) -> bool:
         """Whether somebody has called `open_data`."""
-        return self._dataset is not None
+        return self.eval_dataset is not None
 
-    def open_data(self) -> tf.distribute.DistributedDataset:
-        """Return the batches of the evaluation split, which is opened once.
+    def open_data(self) -> None:
+        """Open the evaluation split, once.
 
         Raises:
           input_pipeline.errors.DataError: the data cannot be opened.
         """
-        if self._dataset is None:
+        if not self.is_open:
             with self._strategy.scope():
-                self._dataset = self._make_dataset()
-        return self._dataset
+                self.eval_dataset = self._make_dataset()
 
     def score(self, path: str) -> dict[str, Any]:
         """Return the scores for summary.json: of what, on how many images.
@@ -207,30 +206,26 @@ class Evaluator:
         """What the last pass says of each image; None where none has, or none is to."""
         return self._outcomes
 
-    def evaluate(self, steps: int) -> dict[str, float]:
+    def evaluate(self, num_steps: int) -> Any:
         """Return images (their number) and the mean of every score over them.
 
         Args:
-          steps: global batches to score, from the first on.
+          num_steps: global batches to score, from the first on.
 
         Raises:
           tf.errors.OpError: what `score` explains.
         """
-        dataset = self.open_data()
+        self.open_data()
+        return super().evaluate(tf.constant(num_steps))
+
+    def eval_begin(self) -> None:
+        """Forget the evaluation before."""
         self._outcomes = None
         self._reset()
-        self._pass(iter(dataset), tf.constant(steps))
-        sums = self._read()
-        images = sums.pop("images")
-        if self._log is not None:
-            self._outcomes = self._read_outcomes(self._log)
-            self._outcomes.require(images=images, right=sums["ema_top1"])
-        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
-    def _run_steps(self, iterator, steps: tf.Tensor) -> None:
-        """Score so many global batches, in a loop of the graph."""
-        for _ in tf.range(steps):
-            self._strategy.run(self.replica_step, args=(next(iterator),))
+    def eval_step(self, iterator) -> None:
+        """Score one global batch."""
+        self._strategy.run(self.replica_step, args=(next(iterator),))
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(self, batch: Mapping[str, tf.Tensor]) -> None:
@@ -248,6 +243,15 @@ class Evaluator:
                 if prefix == "ema_" and k == 1 and self._log is not None:
                     self._log.add(labels, logits, hits)
         self._sums.add(**sums)
+
+    def eval_end(self) -> dict[str, float]:
+        """Return what `evaluate` does."""
+        sums = self._read()
+        images = sums.pop("images")
+        if self._log is not None:
+            self._outcomes = self._read_outcomes(self._log)
+            self._outcomes.require(images=images, right=sums["ema_top1"])
+        return {"images": images} | {k: v / max(images, 1) for k, v in sums.items()}
 
     def _read_outcomes(self, log: OutcomeLog) -> Outcomes:
         rows, found = log.read(), None

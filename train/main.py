@@ -80,10 +80,13 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.mode != "eval" and (best or step is not None):
         raise UserError("--best and --step go with --mode=eval, which scores no others")
     # What follows takes seconds to import: only once the flags are right.
+    from absl import logging
+
     from common import gfiles
     from train import config, run, run_folder
     from train.telemetry import summary
 
+    logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     trains = arguments.mode in ("train", "train_and_eval")
     if arguments.mode == "eval" and (of := run_folder.run_of_best(model_dir)):
         model_dir, best = of, step is None

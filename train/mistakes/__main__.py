@@ -77,10 +77,13 @@ def main(arguments: argparse.Namespace) -> None:
     if not model_dir:
         raise UserError("--model_dir is /; name the folder of a run")
     # What follows takes seconds to import: only once the flags are right.
+    from absl import logging
+
     from common import gfiles
     from train import config, run, run_folder
     from train.mistakes import page
 
+    logging.set_verbosity(logging.WARNING)  # Orbit's notes say what ours say
     if arguments.output:  # known before the work is done
         gfiles.refuse_foreign(arguments.output, page.is_ours)
     best, step = arguments.best, arguments.step
