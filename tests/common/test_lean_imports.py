@@ -14,10 +14,9 @@ from common import lean_imports
 lean_imports.keep()
 import tensorflow as tf
 import keras
-from train import run
 keras.wrappers, keras.visualization, tf.lite.TFLiteConverter
 unwanted = {"IPython", "cv2", "h5py", "jax", "matplotlib", "scipy", "sklearn"}
-print(*sorted(set(sys.modules) & {*unwanted, "tf_keras"}))
+print(*sorted(set(sys.modules) & unwanted))
 for name in unwanted:
     if importlib.util.find_spec(name):
         importlib.import_module(name)

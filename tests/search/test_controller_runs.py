@@ -223,8 +223,8 @@ def test_scores_do_not_see_padding(digits, searched, tmp_path):
     asked = []
 
     class Counted(Evaluator):
-        def evaluate(self, steps):
-            asked.append(super().evaluate(steps))
+        def evaluate(self, num_steps):
+            asked.append(super().evaluate(num_steps))
             return asked[-1]
 
     experiment = config_of(digits, gin_file=GIN_FILE).experiment
