@@ -45,6 +45,8 @@ _FOREVER = tf.int64.max
 # Nothing here is written for AutoGraph, and to convert it takes seconds.
 _as_it_is = tf.autograph.experimental.do_not_convert
 
+Known = tuple[tf.Tensor, tf.Tensor]  # an epoch, and its order of chunks
+
 
 @dataclasses.dataclass(frozen=True)
 class InputHost:
@@ -180,6 +182,7 @@ def read_buffer(
     seed: int,
     input_host: InputHost,
     size: int,
+    known: Known | None = None,
 ) -> dict[str, tf.Tensor]:
     """Read buffer `number` of an input host's endless stream, shuffled.
 
@@ -199,6 +202,14 @@ def read_buffer(
                              ^   ^          ^
                    share_begin   low        high   records of the epoch before them
 
+    Args:
+      records: of the split.
+      number: of the buffer.
+      seed: of the order.
+      input_host: which one of how many.
+      size: of a buffer.
+      known: an epoch and its order of chunks, which then is not drawn anew.
+
     Returns:
       {"serialized": string[size], "position": int64[size], in file order, "index":
       int64[size], the position in training, over all input hosts and epochs}.
@@ -214,7 +225,7 @@ def read_buffer(
         def part(epoch: tf.Tensor) -> tf.data.Dataset:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
             low, high = _range_of_epoch(epoch, begin, end, input_host, records.total)
-            order = _order_of_chunks(records, key)
+            order = _known_order(records, key, known)
             read = records.read(order, low, high, guarded=suspect, suspect=suspect)
             # Another key than the chunks': one key gives one sequence of numbers.
             return _shuffled(read, size, key + 1 + number)
@@ -224,6 +235,16 @@ def read_buffer(
     buffer = first_whole(lambda: fill(suspect=False), lambda: fill(suspect=True), size)
     shaped = {name: tf.ensure_shape(value, [size]) for name, value in buffer.items()}
     return {**shaped, "index": index}
+
+
+def _known_order(records: Records, key: tf.Tensor, known: Known | None) -> tf.Tensor:
+    """Return the order of an epoch's chunks, drawn only where it is not known."""
+    if known is None:
+        return _order_of_chunks(records, key)
+    epoch, order = known
+    return tf.cond(
+        key[1] == epoch, lambda: order, lambda: _order_of_chunks(records, key)
+    )
 
 
 def _order_of_chunks(records: Records, key: tf.Tensor) -> tf.Tensor:
@@ -313,9 +334,25 @@ def stream(
     chunks = records.chunks
     gcs_reads.warn_of_cost(records.folder, int(chunks.bytes.sum()), chunks.fetched)
     first, skipped = divmod(start, shuffle_buffer)
-    buffers = tf.data.Dataset.range(first, _FOREVER).map(
-        lambda number: read_buffer(
-            records, number, seed=seed, input_host=input_host, size=shuffle_buffer
+
+    @_as_it_is
+    def with_order(known: Known, number: tf.Tensor) -> tuple[Known, Any]:
+        """Hand on the order of the epoch that a buffer begins in, drawn once."""
+        index = number * shuffle_buffer * input_host.count + input_host.number
+        key = tf.stack([tf.constant(seed, tf.int64), index // records.total])
+        known = key[1], _known_order(records, key, known)
+        return known, (number, *known)
+
+    nothing = tf.constant(-1, tf.int64), tf.zeros([records.num_chunks], tf.int32)
+    numbers = tf.data.Dataset.range(first, _FOREVER).scan(nothing, with_order)
+    buffers = numbers.map(
+        lambda number, epoch, order: read_buffer(
+            records,
+            number,
+            seed=seed,
+            input_host=input_host,
+            size=shuffle_buffer,
+            known=(epoch, order),
         ),
         num_parallel_calls=_PARALLEL_BUFFERS,
         deterministic=True,

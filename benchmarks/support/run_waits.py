@@ -71,6 +71,9 @@ def measure(checkouts: Sequence[Path], data_dir: str, repeats: int) -> dict[str,
     }
 
 
+_TICK = 0.001  # of seconds: of a wait without any CPU time there is no ratio
+
+
 def _report(moments: Sequence[Sequence[Moment]]) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for kind in Moment._fields:
@@ -78,7 +81,7 @@ def _report(moments: Sequence[Sequence[Moment]]) -> dict[str, Any]:
         for prefix, column in zip(("", "before_"), columns, strict=False):
             report[f"{prefix}{kind}"] = [round(value, 3) for value in column]
         if len(columns) > 1:
-            shares = [a / b for a, b in zip(*columns, strict=True)]
+            shares = [a / max(b, _TICK) for a, b in zip(*columns, strict=True)]
             ratio = f"{kind.removesuffix('seconds')}ratio"
             report[ratio] = round(statistics.median(shares), 3)
     return report

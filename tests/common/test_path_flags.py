@@ -20,7 +20,7 @@ COMMANDS = [command.name for command in commands.find()]
 _TEXTS = """--gin_param --split --topology --dtype --space --settings --storage
 --hardware --image_field --label_field --host --listen --family --model --strategy names
 network --stem_reshuffle --input_layout --file_column --label_column --split_column
---accept_data --generation --digest"""
+--accept_data --generation --digest --before"""
 TEXTS = _TEXTS.split()
 NO_UTF8 = os.fsdecode(b"n\xff")
 

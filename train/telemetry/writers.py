@@ -87,7 +87,7 @@ class JsonLines:
 
     def _append(self, lines: Sequence[_Line]) -> bool:
         """Whether the file was as it was last seen, and has these lines now."""
-        if not self._file.append(b"".join(map(_to_bytes, lines))):
+        if not self._file.append(b"".join(map(to_bytes, lines))):
             return False
         self._see(lines, anew=False)
         return True
@@ -103,14 +103,14 @@ class JsonLines:
         old = _split(content)
         if any(map(_is_text, old)) and not any(isinstance(line, dict) for line in old):
             raise UserError(f"{self.path} is of no run: move it away")
-        new = {*map(_to_bytes, self._new)}
+        new = {*map(to_bytes, self._new)}
         kept = [
             line
             for line in old
-            if _stands(line, self._kept_step) and _to_bytes(line) not in new
+            if _stands(line, self._kept_step) and to_bytes(line) not in new
         ]
         lines = _without_replaced(kept + self._new)
-        data = b"".join(map(_to_bytes, lines))
+        data = b"".join(map(to_bytes, lines))
         is_more = data.startswith(content)
         if not (is_more and self._file.append(data[len(content) :])):
             self._file.replace(data)
@@ -166,7 +166,8 @@ def _json(text: bytes) -> Any:
     return None
 
 
-def _to_bytes(line: _Line) -> bytes:
+def to_bytes(line: _Line) -> bytes:
+    """Return a line of the file, of its values or as it was read."""
     return (json.dumps(line).encode() if isinstance(line, dict) else line) + b"\n"
 
 

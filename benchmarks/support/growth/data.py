@@ -105,7 +105,7 @@ def _first_batch(records: int, folder: Path, *, host: tuple[int, int]) -> Handle
 
 
 def _order(records: int, folder: Path) -> Handle:
-    """Return what puts the chunks of an epoch in their order, as each buffer does."""
+    """Return what puts the chunks of an epoch in their order, once in it."""
     import tensorflow as tf
 
     from input_pipeline import stream
@@ -282,10 +282,9 @@ def cases() -> list[Case]:
             make=functools.partial(_first_batch, host=(0, 1)),
         ),
         of_records(
-            name="the order of an epoch's chunks, ahead of 1,024 records",
+            name="the order of an epoch's chunks",
             sizes=RECORDS,
             make=_order,
-            times="each",
         ),
         of_records(
             name="validate, behind the files",

@@ -129,13 +129,13 @@ class _Bucket:
 def _rows(steps: int, folder: Path) -> Path:
     """Write metrics.jsonl as a run of so many steps leaves it."""
     from train.telemetry import telemetry
-    from train.telemetry.writers import _to_bytes
+    from train.telemetry.writers import to_bytes
 
     with _telemetry(str(folder)) as numbers:
         row = numbers.loop(_loop(LOOP_STEPS), macs_per_image=1e9)
     path, values = folder / "metrics.jsonl", row.values()
     lines = (
-        _to_bytes(telemetry._line("train", loop * LOOP_STEPS, values))
+        to_bytes(telemetry._line("train", loop * LOOP_STEPS, values))
         for loop in range(1, steps // LOOP_STEPS + 1)
     )
     path.write_bytes(b"".join(lines))
