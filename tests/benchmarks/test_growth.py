@@ -22,6 +22,7 @@ def test_an_exponent_is_that_of_the_large_sizes():
     assert exponent([1, 10], [0.0, 0.0]) == 0
 
 
+@pytest.mark.long
 def test_what_is_done_for_each_counts_with_all(tmp_path):
     """And sizes that would take too long are left out, but for the first two."""
 

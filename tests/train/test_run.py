@@ -178,6 +178,7 @@ def test_what_the_one_before_has_written_last_counts(
             run_tiny(digits, model_dir, **{"experiment.Experiment.seed": 7})
 
 
+@pytest.mark.long
 def test_data_that_cannot_be_scored_tell_behind_the_first_loop(digits, tmp_path):
     """The first step does not wait for them, nor do they wait for an evaluation."""
     batch = {"experiment.Experiment.eval_batch_size": 2**20}

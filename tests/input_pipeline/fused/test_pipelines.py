@@ -78,13 +78,8 @@ def assert_equal(some, others):
             np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "cropped alone",
-        *(pytest.param(n, marks=pytest.mark.long) for n in TRAINING if n[0] != "c"),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("settings", TRAINING)
 def test_training_has_the_same_batches(ops, dataset_of, settings):
     settings = {"batch_size": 4, "seed": 3, "count": 6, **TRAINING[settings]}
     data = dataset_of(RECORDS["of all kinds"])
@@ -94,14 +89,24 @@ def test_training_has_the_same_batches(ops, dataset_of, settings):
     assert_equal(fused, plain)
 
 
-@pytest.mark.parametrize("records", RECORDS)
+EVALUATION = [
+    {},
+    {"pixels": "uint8"},
+    {"resize": "bilinear_half_pixels", "crop_fraction": "squash"},
+    {"resize": "bilinear", "crop_fraction": 1.0, "pixels": "uint8"},
+]
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("records", "settings"),
     [
-        {},
-        {"pixels": "uint8"},
-        {"resize": "bilinear_half_pixels", "crop_fraction": "squash"},
-        {"resize": "bilinear", "crop_fraction": 1.0, "pixels": "uint8"},
+        ("of all kinds", EVALUATION[0]),
+        *(
+            pytest.param(records, settings, marks=pytest.mark.long)
+            for records in RECORDS
+            for settings in EVALUATION
+            if (records, settings) != ("of all kinds", EVALUATION[0])
+        ),
     ],
 )
 def test_evaluation_has_the_same_batches(ops, dataset_of, records, settings):
@@ -142,6 +147,7 @@ def test_broken_records_are_masked_and_named_alike(ops, dataset_of, capfd, broke
     assert ", record 3: " in fused_why
 
 
+@pytest.mark.long
 def test_a_user_s_own_augmentation_that_fails_is_named(ops, dataset_of):
     def failing(image, seed):
         with tf.control_dependencies([tf.debugging.Assert(False, ["not today"])]):
@@ -182,6 +188,7 @@ def test_they_are_really_used(ops, dataset_of, monkeypatch):
         )
 
 
+@pytest.mark.long
 def test_without_a_library(dataset_of, monkeypatch):
     monkeypatch.setattr(
         library, "find", lambda: library.Found(None, "they are no more")
