@@ -80,8 +80,10 @@ def met(action: Callable[[], Any]) -> tuple[str, str]:
     try:
         with translated():
             action()
-    except (Restart, UserError) as error:
-        return type(error).__name__, str(error)
+    except Restart as error:
+        return "Restart", str(error)
+    except UserError as error:  # of any kind
+        return "UserError", str(error)
     except Exception as error:
         return f"unexpected {type(error).__name__}", str(error)
     return "done", ""
