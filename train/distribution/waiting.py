@@ -52,7 +52,7 @@ def until_all_answer(
             seconds = time.monotonic() - begin
             if is_stopped():
                 raise Restart(f"stopped while waiting for {listed(missing)}")
-            if seconds >= limit_seconds:
+            if has_waited and seconds >= limit_seconds:  # not before it was said
                 raise Restart(f"no answer for {seconds:,.0f} s: {listed(missing)}")
             if time.monotonic() >= next_line:
                 next_line = time.monotonic() + _SAY_SECONDS
