@@ -40,8 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> Status:
     """Build, compare, and say what there is."""
     try:
-        compiler = _compiler()
-        print(_built(compiler))
+        print(_built())
     except UserError as error:
         if not arguments.optional:
             raise
@@ -72,12 +71,14 @@ def _compiler() -> list[str]:
     )
 
 
-def _built(compiler: list[str]) -> str:
+def _built() -> str:
     """Build the library unless it is there; return a line that says so."""
     from input_pipeline.fused import library
 
-    if (there := library.path()).exists():
+    there = library.path()
+    if library.find().ops is not None:
         return f"fused input ops: {there} is there"
+    compiler = _compiler()
     started = time.monotonic()
     try:
         there.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from common.console import warn
 from common.errors import one_line
 from input_pipeline.errors import DataError
 
@@ -61,6 +62,11 @@ def find() -> Found:
     try:
         return Found(tf.load_op_library(str(path())), "")
     except (tf.errors.OpError, OSError) as error:
+        warn(
+            f"the fused input ops do not load ({one_line(error)}): TensorFlow's own "
+            "make the same images in more time; python -m input_pipeline.fused.build "
+            "builds them anew"
+        )
         return Found(None, one_line(error))
 
 

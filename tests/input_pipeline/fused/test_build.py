@@ -30,7 +30,7 @@ def test_a_library_is_of_its_sources_and_of_one_tensorflow(monkeypatch):
     assert {path.name for path in library.sources()} >= {"resize.cc", "simd.h"}
 
 
-def test_what_does_not_load_is_not_used(prefix):
+def test_what_does_not_load_is_not_used(prefix, monkeypatch, capsys):
     assert library.find() == library.Found(None, "they are not built")
     library.find.cache_clear()
     library.path().parent.mkdir(parents=True)
@@ -38,6 +38,15 @@ def test_what_does_not_load_is_not_used(prefix):
     found = library.find()
     assert found.ops is None
     assert "file too short" in found.why_not or "invalid ELF" in found.why_not
+    said = capsys.readouterr().err
+    assert "fused input ops do not load (" in said
+    assert "python -m input_pipeline.fused.build builds them anew" in said
+    # It is not taken for one that is there.
+    monkeypatch.setattr(build, "_compile", lambda command, output: output.touch())
+    monkeypatch.setattr(build, "_compare", lambda path: 242)
+    assert build.main([]) == 0
+    assert "equal to TensorFlow's own in 242 cases" in capsys.readouterr().out
+    assert library.path().read_bytes() == b""
 
 
 @pytest.mark.parametrize("optional", [True, False])
@@ -56,6 +65,14 @@ def test_without_a_compiler(prefix, monkeypatch, capsys, optional):
         assert status == 2
         assert said.err.startswith(f"error: {why}")
     assert not prefix.exists()
+
+
+def test_what_is_there_needs_no_compiler(ops, monkeypatch, capsys):
+    """As in the image, whose last stage has none."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert build.main([]) == 0
+    assert capsys.readouterr().out.endswith(".so is there\n")
 
 
 def test_another_processor(prefix, monkeypatch, capsys):
