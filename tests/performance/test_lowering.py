@@ -167,3 +167,11 @@ def test_the_cpu_lowers_wherever_variables_would_be(monkeypatch, logical_cpus):
     with tf.device(logical_cpus[1]):
         assert lowering._lower(segment.kind, segment.definition, OPTIONS) == here
     assert [name.rpartition(":")[2] for name in devices] == ["0", "0"]
+
+
+def test_where_packages_lie_does_not_count():
+    """Else each checkout would compile anew what another has compiled."""
+    segment = segments_of(tiny.variant(), OPTIONS)[1]
+    text = lowering._lower(segment.kind, segment.definition, OPTIONS)
+    assert b'loc("site-packages/tensorflow/' in text
+    assert b'loc("/' not in text
