@@ -236,6 +236,7 @@ def test_more_hosts_than_records_and_a_bad_one(dataset_of, capfd):
     assert "train-0, record 1: it is not a tf.train.Example" in capfd.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("policy", "fault", "why"),
     [

@@ -27,6 +27,7 @@ def mark(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.cast(drawn, tf.uint8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("hosts", "shuffle_buffer", "batch_size", "numbers"),
     [

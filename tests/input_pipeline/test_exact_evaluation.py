@@ -85,7 +85,9 @@ def batch_of(data_dir: str, **options) -> np.ndarray:
     return image[:4]
 
 
-@pytest.mark.parametrize("size", [224, *KEPT_ASIDE])
+@pytest.mark.parametrize(
+    "size", [224, *(pytest.param(size, marks=pytest.mark.long) for size in KEPT_ASIDE)]
+)
 def test_from_the_record_to_the_batch(golden, data_dir, size):
     authors = np.stack(
         [golden[f"{p}_eval224"] if size == 224 else plain(p, size) for p in PHOTOS]
@@ -101,6 +103,7 @@ def test_from_the_record_to_the_batch(golden, data_dir, size):
     assert np.abs(rounded - authors)[inside].max() <= 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["bilinear", "bilinear_half_pixels"])
 def test_other_resizes(data_dir, method):
     half_pixels = method == "bilinear_half_pixels"

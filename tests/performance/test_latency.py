@@ -544,6 +544,7 @@ def test_the_error_of_the_sum_is_told_of_what_was_looked_at(other):
     assert "not under these conditions. At batch 1 it was 13 %" in note(**other)
 
 
+@pytest.mark.long
 def test_what_takes_long_is_said(deep, compiler, capsys):
     options = {"batch": 3, "dtype": "bfloat16"}
     network_latency(deep, compiler, "v3", **options)

@@ -451,6 +451,7 @@ def test_help_needs_neither_altair_nor_a_framework():
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.long
 def test_three_thousand_results_are_small_and_fast(tmp_path):
     search_folders.write_results(tmp_path, search_folders.make_results(3000))
     begin = time.process_time()

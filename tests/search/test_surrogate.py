@@ -90,6 +90,7 @@ def test_samples_are_one_of_each_form_and_resample(fitted):
         assert min(own) < value[0] < max(own)
 
 
+@pytest.mark.long
 def test_the_same_again_and_another_seed(fitted):
     assert Surrogate()(B4) == fitted(B4)
     assert Surrogate(seed=1)(B4).samples != fitted(B4).samples

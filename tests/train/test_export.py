@@ -196,6 +196,7 @@ def test_what_is_no_pixel_has_no_class_compiled(loaded):
     assert compiled(tf.constant(pixels)).numpy().tolist() == [expected, -1, expected]
 
 
+@pytest.mark.long
 def test_logits_that_are_not_finite_have_no_class():
     """As those of weights that went wrong; of uint8, too."""
 

@@ -155,6 +155,7 @@ def test_hits_are_those_of_the_loop(asked):
     assert output.policy == {"draw": 4.0, "heard": found[1]["policy/heard"].tolist()}
 
 
+@pytest.mark.long
 def test_rewards_count_images_whatever_their_class_weighs(plain, asked):
     weights = dict.fromkeys(INFO.label_names[:4], 8.0)
     trainer = trainer_of(Stub, class_weights=weights)
@@ -192,6 +193,7 @@ def test_a_batch_for_the_policy_alone(plain):
         assert second[name].tobytes() == first[name].tobytes(), name
 
 
+@pytest.mark.long
 def test_a_step_that_is_left_out_teaches_nothing(monkeypatch):
     """In float16, where a gradient has overflown."""
     trainer = trainer_of(Stub, precision="mixed_float16", accumulation_steps=1)

@@ -166,6 +166,7 @@ def test_a_user_s_own_augmentation_that_fails_is_named(ops, dataset_of):
     assert "augment (failing) failed on an image" in str(explain(raised.value))
 
 
+@pytest.mark.long
 def test_they_are_really_used(ops, dataset_of, monkeypatch):
     """And by choice alone: with other ops there would be other images."""
     data = dataset_of(RECORDS["JPEGs"])

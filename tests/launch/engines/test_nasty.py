@@ -59,10 +59,10 @@ def assert_unharmed(stubs, environment):
     told = HostJob.from_environment(environment)
     assert (told.model_dir, told.data_dir) == (NASTY, NASTY)
     assert not list(stubs.folder.rglob("pwned"))
+    # The processes are all of this machine, other jobs' too.
     for call in stubs.calls:
         for line in (*call["words"], *call["processes"]):
             assert "touch pwned" not in line
-            assert "budget_hours" not in line
 
 
 def test_skypilot(stubs, tmp_path, monkeypatch):

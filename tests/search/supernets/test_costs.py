@@ -217,6 +217,7 @@ def rare(first):
     )
 
 
+@pytest.mark.long
 def test_a_rare_network_that_is_not_valid_is_refused():
     """Where all can be looked at; of a larger space the docstring says it."""
     small = rare([3, 5])

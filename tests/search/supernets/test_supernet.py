@@ -113,6 +113,7 @@ def test_warm_up_is_between_the_alternatives(rich):
     np.testing.assert_allclose(both, (one + other) / 2, atol=4 * 2.0**-23 * 20)
 
 
+@pytest.mark.long
 def test_warm_up_computes_and_learns_everything(rich):
     logits, gradients = rich.compute(rich.selection.warm_up())
     assert np.isfinite(logits).all()

@@ -220,6 +220,7 @@ def test_a_comparison_on_photos(exported, restored, tmp_path, capsys):
         comparison.compare_files(restored, exported[0], [str(tmp_path)], THE_REFERENCE)
 
 
+@pytest.mark.long
 def test_other_weights_differ_on_photos(exported, restored, tmp_path):
     photos(tmp_path)
     weights = restored.get_weights()

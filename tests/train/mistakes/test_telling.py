@@ -20,6 +20,7 @@ from train.mistakes import page, pictures, telling
 from train.telemetry.telemetry import Telemetry
 
 
+@pytest.mark.long
 def test_pictures_are_those_of_the_records(digits):
     """By their places in the split, in any order."""
     info, experiment = load_info(str(digits)), experiment_of(digits)
@@ -47,6 +48,7 @@ def test_pictures_are_those_of_the_records(digits):
         pictures.read(experiment, info, places[:1], [(labels[0] + 1) % 10], 32)
 
 
+@pytest.mark.long
 def test_a_record_that_has_gone_bad_has_no_picture(digits, tmp_path):
     shutil.copytree(digits, tmp_path / "data")
     info = load_info(str(tmp_path / "data"))

@@ -228,6 +228,7 @@ def two_replicas(cpus):
     return tf.distribute.MirroredStrategy(cpus, cross_device_ops=reduce)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("replicas", "accumulation"), [(1, 1), (1, 2), (2, 2)])
 def test_loss_and_gradients(replicas, accumulation, logical_cpus):
     strategy = one_device() if replicas == 1 else two_replicas(logical_cpus)
