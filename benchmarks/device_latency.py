@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.support import machine, results
-from benchmarks.support.device_case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
+from benchmarks.support.device.case import NUM_CLASSES, OURS, TIMMS, Case, Device, peer
 from common import cli, extras, isolated
 from common.cli import names, positive
 from common.console import say
@@ -37,6 +37,7 @@ from models.variants import Variant, get_variant
 # No framework is imported up here, and none beside another: each takes memory of the
 # device for itself.
 
+_TIMM = "benchmarks.support.device.timm_calls"
 _JAX = "pip install jax==0.10.2, for a GPU 'jax[cuda13]==0.10.2'"
 _ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 _ON_CPU = "a CPU: these are no figures of an accelerator"
@@ -164,9 +165,7 @@ def _significant(value: float) -> float:
 
 def _measure(case: Case, *arguments: Any) -> DeviceRow:
     """Time a case in a process of its own, and say what came of it."""
-    module = (
-        "performance.device_jax" if case.is_ours else "benchmarks.support.device_torch"
-    )
+    module = "performance.device_jax" if case.is_ours else _TIMM
     row = DeviceRow(case, _isolated(module, "seconds", case, *arguments))
     if isinstance(row.outcome, Failed):
         line = f"failed: {row.outcome.reason}"
@@ -206,7 +205,7 @@ def _measure_timm(
     cases = [c for c in settings.cases(settings.torch) if peer(c.variant.name)]
     if not cases:
         return "not measured: it has none of these networks", []
-    device = _isolated("benchmarks.support.device_torch", "device", platform)
+    device = _isolated(_TIMM, "device", platform)
     if isinstance(device, Failed):
         return f"failed: {device.reason}", []
     return f"measured on {device.name}", [_measure(case, platform) for case in cases]

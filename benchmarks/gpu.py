@@ -29,7 +29,7 @@ from importlib import metadata
 from typing import Any
 
 from benchmarks.support import machine, results
-from benchmarks.support.device_case import OURS, peer
+from benchmarks.support.device.case import OURS, peer
 from common import cli, extras
 from common.console import say
 from common.errors import Status, UserError
@@ -163,7 +163,7 @@ def _asked(part: Part, seconds: float) -> list[float] | str:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.support.device_part"],
+        [sys.executable, "-m", "benchmarks.support.device.part"],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.PIPE,

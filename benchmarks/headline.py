@@ -26,10 +26,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import estimates, generations, machine, peers, results
-from benchmarks.support.estimates import DTYPE, Estimates, Job, Times
-from benchmarks.support.generations import Pair
-from benchmarks.support.peers import CONTROL, PEERS, Peer, PeerRow
+from benchmarks.support import machine, results
+from benchmarks.support.headline import estimates, generations, peers
+from benchmarks.support.headline.estimates import DTYPE, Estimates, Job, Times
+from benchmarks.support.headline.generations import Pair
+from benchmarks.support.headline.peers import CONTROL, PEERS, Peer, PeerRow
 from common import cli, console, extras
 from common.cli import names, positive
 from common.console import say

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.support import machine, results
-from benchmarks.support.input_case import (
+from benchmarks.support.input.case import (
     BATCHING,
     EVALUATIONS,
     PEERS,
@@ -64,7 +64,7 @@ def measure(settings: InputSettings, peer: str | None, repeats: int) -> dict[str
     Raises:
       DataError: there is no such dataset, or no such split of it.
     """
-    from benchmarks.support.input_sides import SideProcess
+    from benchmarks.support.input.sides import SideProcess
     from input_pipeline.dataset_info import load_info
     from input_pipeline.fused import library
 
@@ -223,7 +223,7 @@ def main(arguments: argparse.Namespace) -> None:
         extras.require(*_GARDENS, task=f"--against={arguments.against}")
     import tensorflow as tf
 
-    from benchmarks.support import pixel_loss
+    from benchmarks.support.input import pixel_loss
     from input_pipeline.bad_records import explain
 
     flags = dict(vars(arguments))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.support import machine, results
+from benchmarks.support import compiled_steps, machine, results
 from common import cli
 from common.errors import Status
 from tpu_compiler import Compiler, CompilerReport, Topology
@@ -96,16 +96,11 @@ def _compile(
 
 
 def compiled_row(report: CompilerReport) -> dict[str, Any]:
-    """Return what the compiler says of a step."""
-    if report.memory is None:
-        verdict = "compile" if report.verdict == "refused" else "fit"
-        return {"failed": f"it does not {verdict}: {report.message}"}
-    return {
-        "cycles": report.cycles,
-        "milliseconds": report.milliseconds,
-        "arguments_mb": round(report.memory.arguments / 2**20),
-        "temporaries_mb": round(report.memory.temporaries / 2**20),
-    }
+    """Return what the compiler says of a step, with the memory of its state."""
+    row = compiled_steps.row(report)
+    if report.memory is not None:
+        row["arguments_mb"] = round(report.memory.arguments / 2**20)
+    return row
 
 
 def ratios(numbers: Mapping[str, float | None]) -> dict[str, float]:

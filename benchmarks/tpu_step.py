@@ -20,9 +20,8 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from benchmarks.support import machine, results
+from benchmarks.support import compiled_steps, machine, results
 from common import cli
 from common.errors import Status
 from tpu_compiler import Compiler, CompilerReport, Topology
@@ -45,17 +44,6 @@ def _compile(model: str, batch: int, topology: Topology) -> dict[str, CompilerRe
             for form in step_forms.FORMS
         }
         return {form: future.result() for form, future in futures.items()}
-
-
-def _row(report: CompilerReport) -> dict[str, Any]:
-    if report.memory is None:
-        verdict = "compile" if report.verdict == "refused" else "fit"
-        return {"failed": f"it does not {verdict}: {report.message}"}
-    return {
-        "cycles": report.cycles,
-        "milliseconds": report.milliseconds,
-        "temporaries_mb": round(report.memory.temporaries / 2**20),
-    }
 
 
 def _savings(reports: Mapping[str, CompilerReport]) -> dict[str, dict[str, float]]:
@@ -97,7 +85,7 @@ def main(arguments: argparse.Namespace) -> Status:
         "model": arguments.model,
         "topology": str(topology),
         "batch": arguments.batch,
-        "forms": {form: _row(one) for form, one in reports.items()},
+        "forms": {form: compiled_steps.row(one) for form, one in reports.items()},
         "fewer_cycles_than": _savings(reports),
         "compiler": reports["as_written"].versions,
         "machine": hardware,

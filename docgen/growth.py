@@ -1,18 +1,17 @@
 """Tables and a picture of what grows how, and of what prepare costs beside others."""
 
-import json
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import files
+from docgen.drawn import Picture
 from docgen.markdown import table, three_digits
 
 Report = Mapping[str, Any]
 
-# By name, whether it is for a page at night.
-PICTURES = {"growth.png": False, "growth-dark.png": True}
+PICTURE = Picture("growth", "cases")
 
 _SIDES = {
     "ours": "`prepare imagenet`",
@@ -116,12 +115,6 @@ def prepare(report: Report, note: str) -> str:
     return "\n\n".join([*parts, note])
 
 
-def mark(report: Report) -> str:
-    """Return what a picture says of its origin: the command and the figures' digest."""
-    figures = files.digest(json.dumps(report["cases"]).encode())
-    return f"docgen.pictures of {figures}"
-
-
 def draw(report: Report, folder: Path) -> None:
     """Draw the pictures of benchmarks.growth.
 
@@ -131,6 +124,5 @@ def draw(report: Report, folder: Path) -> None:
     """
     from performance import growth_plots  # loads matplotlib
 
-    for name, dark in PICTURES.items():
-        with files.writing(folder / name) as path:
-            growth_plots.growth(path, report["cases"], dark=dark, command=mark(report))
+    paint = functools.partial(growth_plots.growth, cases=report["cases"])
+    PICTURE.write(report, folder, paint)

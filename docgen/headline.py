@@ -1,21 +1,19 @@
 """What benchmarks.headline has estimated on several generations: tables, pictures."""
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.support import results
-from common import files
+from docgen.drawn import Picture
 from docgen.markdown import code, table, three_digits
 from docgen.results import note
 from tpu_compiler import Topology
 
 Report = Mapping[str, Any]
 
-# By name, whether it is for a page at night.
-PICTURES = {"headline.png": False, "headline-dark.png": True}
+PICTURE = Picture("headline", "pairs")
 # README's, of the pairs.
 _SHOWN = (
     ("efficientnet-b0", "efficientnet-x-b0"),
@@ -193,12 +191,6 @@ def _title(pair: Report, whose: str) -> str:
     return f"{pair[f'{whose}_family']}-{pair[whose].rpartition('-')[2].upper()}"
 
 
-def mark(report: Report) -> str:
-    """Return what a picture says of its origin: the command and the figures' digest."""
-    figures = files.digest(json.dumps(report["pairs"]).encode())
-    return f"docgen.pictures of {figures}"
-
-
 def draw(report: Report, folder: Path) -> None:
     """Draw the pictures.
 
@@ -217,11 +209,10 @@ def draw(report: Report, folder: Path) -> None:
         f"Inference of {settings['batch']} images, {settings['dtype']}, as XLA's TPU "
         "compiler estimates it"
     )
-    for name, dark in PICTURES.items():
-        with files.writing(folder / name) as path:
-            family_plots.accuracy(
-                path, panels, title, _NOTE, dark=dark, command=mark(report)
-            )
+    paint = functools.partial(
+        family_plots.accuracy, panels=panels, title=title, note=_NOTE
+    )
+    PICTURE.write(report, folder, paint)
 
 
 def families(report: Report, generation: str) -> list[Any]:

@@ -1,19 +1,17 @@
 """Tables and a picture of what latencies say before any accuracy is known."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import tpu_forms as tpu_forms_script
-from common import files
+from docgen.drawn import Picture
 from docgen.markdown import table, three_digits
 
 Report = Mapping[str, Any]
 
-# By name, whether it is for a page at night.
-PICTURES = {"stage_choices.png": False, "stage_choices-dark.png": True}
+PICTURE = Picture("stage_choices", "rows")
 
 
 def stage_choices(report: Report, note: str) -> str:
@@ -112,12 +110,6 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def mark(report: Report) -> str:
-    """Return what a picture says of its origin: the command and the figures' digest."""
-    figures = files.digest(json.dumps(report["rows"]).encode())
-    return f"docgen.pictures of {figures}"
-
-
 def draw(report: Report, folder: Path) -> None:
     """Draw the pictures of benchmarks.stage_choices.
 
@@ -135,9 +127,7 @@ def draw(report: Report, folder: Path) -> None:
     paint = functools.partial(
         stage_plots.stage_choices, rows=report["rows"], title=title
     )
-    for name, dark in PICTURES.items():
-        with files.writing(folder / name) as path:
-            paint(path, dark=dark, command=mark(report))
+    PICTURE.write(report, folder, paint)
 
 
 def tpu_forms(report: Report, note: str) -> str:

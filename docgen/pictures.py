@@ -7,31 +7,27 @@ pages at night, each again with -dark in its name.
 """
 
 import argparse
-import json
+import functools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.support import results
-from common import cli, files
+from common import cli
 from common.project import ROOT
-from docgen import latencies
+from docgen import growth, headline, latencies
+from docgen.drawn import Picture
 
 FOLDER = ROOT / "docs/assets"
-# By name, whether it is for a page at night.
-PICTURES = {"roofline.png": False, "roofline-dark.png": True}
+PICTURE = Picture("roofline", "rows")
 
 
-def mark(report: dict) -> str:
-    """Return what a picture says of its origin: the command and the figures' digest."""
-    figures = files.digest(json.dumps(report["rows"]).encode())
-    return f"docgen.pictures of {figures}"
-
-
-def draw(report: dict, folder: Path) -> None:
-    """Draw the pictures.
+def draw(report: Mapping[str, Any], folder: Path) -> None:
+    """Draw the pictures of benchmarks.roofline.
 
     Args:
-      report: of benchmarks.roofline.
+      report: of the benchmark.
       folder: to write them to.
     """
     from performance import plots  # loads matplotlib
@@ -39,9 +35,17 @@ def draw(report: dict, folder: Path) -> None:
 
     rows = [RooflineRow(**row) for row in report["rows"]]
     title = "{hardware}, {device}, batch {batch}, {dtype}".format(**report["settings"])
-    for name, dark in PICTURES.items():
-        with files.writing(folder / name) as path:
-            plots.roofline(path, rows, title, dark=dark, command=mark(report))
+    paint = functools.partial(plots.roofline, rows=rows, title=title)
+    PICTURE.write(report, folder, paint)
+
+
+# Who draws what.
+DRAWN = (
+    (PICTURE, draw),
+    (headline.PICTURE, headline.draw),
+    (latencies.PICTURE, latencies.draw),
+    (growth.PICTURE, growth.draw),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,14 +56,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Draw the pictures of the docs."""
     del arguments
-    from docgen import growth, headline
-
-    draw(results.load(results.FOLDER / "roofline.json"), FOLDER)
-    headline.draw(results.load(results.FOLDER / "headline.json"), FOLDER)
-    latencies.draw(results.load(results.FOLDER / "stage_choices.json"), FOLDER)
-    growth.draw(results.load(results.FOLDER / "growth.json"), FOLDER)
-    of_others = (headline.PICTURES, latencies.PICTURES, growth.PICTURES)
-    names = [*PICTURES, *(name for pictures in of_others for name in pictures)]
+    for picture, draws in DRAWN:
+        draws(results.load(results.FOLDER / f"{picture.name}.json"), FOLDER)
+    names = [name for picture, _ in DRAWN for name in picture.files]
     print(f"wrote {', '.join(names)} to {FOLDER}")
 
 

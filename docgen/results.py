@@ -12,7 +12,6 @@ from docgen import formats as format_tables
 from docgen import growth as growth_tables
 from docgen import input_tables, latencies
 from docgen import nas as nas_tables
-from docgen import pretrained as weights_tables
 from docgen import search as search_tables
 from docgen import storage as storage_tables
 from docgen import trainer as trainer_tables
@@ -490,7 +489,7 @@ def storage(report: Report) -> str:
 
 def pretrained(report: Report) -> str:
     """Return what trained weights say of photos."""
-    return weights_tables.photos(report, note(report))
+    return transfer_tables.photos(report, note(report))
 
 
 def formats(report: Report) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.errors import Status, UserError
 from common.project import ROOT
-from docgen import pretrained
+from docgen import transfer
 from docgen.docstrings import described, first_paragraph
 from docgen.markdown import code, marked, sentence, table
 
@@ -342,7 +342,7 @@ def _source(source: str) -> str:
 
 BLOCKS: dict[str, Render] = {
     "models.catalogue": catalogue,
-    "pretrained.weights": pretrained.weights,
+    "pretrained.weights": transfer.weights,
     "settings.experiment": experiment,
     **{
         f"settings.{'.'.join(name.split('.')[-2:])}": functools.partial(function, name)

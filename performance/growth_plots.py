@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from performance import plots
 
-_COLUMNS, _PANEL = 2, (4.8, 3.4)  # inches
+_COLUMNS, _PANEL = 2, (4.8, 4.0)  # inches
 # Okabe and Ito's colours, as performance.plots has them.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "0.5")
 _MARKERS = "osD^vP*"
@@ -65,5 +65,6 @@ def _panel(panel: Any, axis: str, cases: Sequence[Case]) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel(axis)
-    panel.legend(fontsize=6)
+    # Above the lines, wherever they run.
+    panel.legend(fontsize=6, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
     panel.grid(which="major")

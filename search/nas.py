@@ -95,10 +95,9 @@ def _run(
 ) -> Status:
     """Do all stages, and make the page."""
     from search import report
-    from search.stages import early, space_table
+    from search.stages import early, order, space_table
     from search.stages.commands import Commands
     from search.stages.folder import COMMAND, opened
-    from search.stages.order import Stages
     from search.stages.plan import SKIPPABLE, Plan
 
     folder = opened(Path(arguments.search_dir))
@@ -123,7 +122,7 @@ def _run(
     early.refuse(commands, plan.stages, arguments.stop_before)
     if with_table:
         commands = commands.with_latency(*space_table.gin(folder / space_table.FILE))
-    Stages(settings, commands, folder, plan).run(arguments.stop_before)
+    order.run(settings, commands, folder, plan, arguments.stop_before)
     for name, why in skipped.items():
         print(f"not done: {name} ({why})")
     if not arguments.noreport:

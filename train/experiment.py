@@ -15,7 +15,6 @@ from input_pipeline.dataset_info import DatasetInfo
 from models.parts import part_of_variable
 from train import stage_rows
 from train.distribution.replica import BATCH_NORM
-from train.distribution.strategies import STRATEGIES
 from train.policy import Policy
 from train.schedule import WarmupsOfStages
 from train.small_data import class_weights as class_weighting
@@ -23,6 +22,8 @@ from train.small_data import class_weights as class_weighting
 # Whether a run may go on under another value: "always", since no number of the training
 # hangs on it; when it is "accepted" by --accept_config_changes; "never".
 MayChange = Literal["always", "accepted", "never"]
+# Names that `train.distribution.strategies` knows; here they are only names.
+STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 # What is refused as a mistake unless it is said to be meant, see train.start.counts.
 INTENDED = ("large_batch", "one_class", "spare_outputs")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,22 +17,21 @@ from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.config import ResolvedConfig
 from train.controller import Controller, restore
-from train.distribution import cluster, devices, strategies, workers
-from train.distribution.cluster import Cluster
+from train.distribution import cluster, devices, workers
 from train.distribution.processes import Processes
 from train.evaluation import Evaluator
 from train.experiment import Experiment
 from train.fault_tolerance.graph_errors import translate_errors
-from train.fault_tolerance.preemption import Preemption
-from train.fault_tolerance.watchdog import Watchdog
 from train.mistakes import telling
-from train.numerics import precision
+from train.run_data import RunData
 from train.settings import data_changes
 from train.settings.data_changes import Known
 from train.small_data import early_stopping
 from train.small_data.early_stopping import EarlyStopping
 from train.stages import Stages
+from train.start import context as start_context
 from train.start import counts, first_lines
+from train.start.context import RunContext, make_strategy
 from train.telemetry import peak_flops
 from train.telemetry import summary as summaries
 from train.telemetry.profiler import Profiler
@@ -92,121 +91,42 @@ def train_and_evaluate(
             ),
             with_evaluation=with_evaluation,
         )
-
-        # Who watches over the run, before anything that may hang.
-        posts = members.is_chief and claim.refusal is None
-        watchdog = stack.enter_context(
-            make_watchdog(experiment, model_dir, members, posts=posts)
+        context = start_context.enter(
+            experiment, info, model_dir, stack, members=members, claim=claim, data=data
         )
-        # Within it, so that it posts what an error means.
-        stack.enter_context(translate_errors())
-        preemption = stack.enter_context(
-            Preemption(experiment.preemption_deadline_seconds, watchdog.describe)
-        )
-
-        # Its devices, and its other processes.
-        watchdog.phase("waiting for the devices and the other processes")
-        strategy = make_strategy(experiment, lambda: preemption.requested)
-        devices.check(experiment.strategy, strategy, trains=True)
-        processes = Processes(strategy)
-        run_folder.agree(claim, model_dir, processes)
-        data_changes.agree(data, processes)
-        watchdog.start_posting()  # in the folder that is the run's by now
-
-        # What is trained, and what is scored.
-        watchdog.phase("building", timeout_factor=_SLOW)
-        with strategy.scope():
-            train_state = state.create(experiment, info)
-        has_begun = bool(processes.broadcast(directory.has_begun(model_dir)))
-        if not has_begun:
-            counts.refuse(experiment, info, train_state.model.output_shape[-1])
-        stages = Stages(experiment, info, train_state, strategy)
-        evaluator = (
-            Evaluator(experiment, info, strategy, train_state.models)
-            if with_evaluation
-            else None  # nor has the data set to have a split for it
-        )
-
-        # Where it stands.
-        watchdog.phase("restoring")
-        checkpoints = stack.enter_context(
-            make_checkpoints(experiment, train_state, model_dir, processes, claim)
-        )
-        step = start(experiment, stages, checkpoints, has_begun, processes)
-        if processes.is_chief:
-            run_folder.remove_stale_files(model_dir)
-        if processes.is_chief and config is not None:
+        stages, evaluator, has_begun = build(context, with_evaluation=with_evaluation)
+        checkpoints, step = restore_or_start(context, stages, stack, has_begun)
+        if context.processes.is_chief and config is not None:
             config.say_new_rate(model_dir, info, step)
             config.save(model_dir, fence=claim.fence)
-
-        # Who writes down what happens.
-        last = experiment.train_steps(info)
-        progress = Progress(step, last, experiment.global_batch_size)
-        telemetry = stack.enter_context(
-            make_telemetry(experiment, strategy, model_dir, processes, claim.fence)
+        telemetry = begin_telemetry(context, stack, step, data, config)
+        progress = Progress(
+            step, experiment.train_steps(info), experiment.global_batch_size
         )
-        telemetry.start(step, "" if config is None else config.text)
-        if step:
-            telemetry.event(step, "resumed")
-        if processes.is_chief:
-            save_data(claim.known or Known(data), model_dir, step, telemetry, claim)
-        profiler = stack.enter_context(make_profiler(experiment, model_dir, processes))
-
-        # From evaluation to evaluation.
-        controller = Controller(
-            experiment,
-            info,
-            stages,
-            model_dir,
-            processes=processes,
-            checkpoints=checkpoints,
-            telemetry=telemetry,
-            progress=progress,
-            watchdog=watchdog,
-            preemption=preemption,
-            profiler=profiler,
-            fence=claim.fence,
+        controller = make_controller(
+            context, stages, stack, checkpoints, telemetry, progress
         )
         first_lines.say_all(
             experiment,
             info,
-            train_state.model,
-            strategy,
+            stages.state.model,
+            context.strategy,
             step,
             has_begun=has_begun,
             with_evaluation=with_evaluation,
         )
-        interval = experiment.eval_interval(info)
-        stopping = EarlyStopping(
-            experiment,
-            interval=interval,
-            last=last,
-            telemetry=telemetry,
-            processes=processes,
+        scores = train_to_end(
+            context, stages.state, controller, evaluator, checkpoints, telemetry
         )
-        scored = bool(processes.broadcast(step in telemetry.evaluations()))
-        stops = evaluation_steps(step, interval, last, scored)
-        scores = train_and_score(controller, stops, evaluator, stopping)
-        watchdog.phase("waiting for the last checkpoint", controller.step)
-        checkpoints.wait()
-        if evaluator is not None and experiment.mistake_images:
-            watchdog.phase("mistakes", controller.step, timeout_factor=_SLOW)
-            scores |= tell_mistakes(
-                experiment,
-                info,
-                train_state,
-                evaluator,
-                f"{model_dir}/ckpt-{controller.step}",
-                scores,
-                processes=processes,
-                telemetry=telemetry,
-                fence=claim.fence,
-            )
-        summary = summaries.training_summary(experiment, info, train_state, strategy)
-        summary |= scores | stopping.summary()
+        summary = summaries.training_summary(
+            experiment, info, stages.state, context.strategy
+        )
+        summary |= scores
         if controller.step > step:
             summary |= {"first_step": step, **progress.summary()}
-        return summaries.write_summary(model_dir, summary, processes, claim.fence)
+        return summaries.write_summary(
+            model_dir, summary, context.processes, claim.fence
+        )
 
 
 def evaluate(
@@ -362,40 +282,6 @@ def prepare(experiment: Experiment) -> tuple[tf.distribute.Strategy, DatasetInfo
     return strategy, info
 
 
-def make_strategy(
-    experiment: Experiment, is_stopped: Callable[[], bool] = lambda: False
-) -> tf.distribute.Strategy:
-    """Return the devices of a run, checked against its settings.
-
-    Several processes have to meet before TensorFlow starts.
-    """
-    if experiment.strategy == "tpu":  # known before it is reached
-        precision.refuse_on_tpus(experiment.precision)
-    strategy = strategies.make_strategy(experiment.strategy, is_stopped)
-    precision.check(experiment.precision, strategy)
-    experiment.check_replicas(strategy.num_replicas_in_sync)
-    return strategy
-
-
-def make_checkpoints(
-    experiment: Experiment,
-    train_state: state.TrainState,
-    model_dir: str,
-    processes: Processes,
-    claim: run_folder.Claim,
-) -> Checkpoints:
-    """Return what saves and restores the state of this run."""
-    return Checkpoints(
-        train_state.variables(),
-        model_dir,
-        keep=experiment.keep_checkpoints,
-        keep_every_hours=experiment.keep_checkpoint_every_hours,
-        writes=processes.is_chief,
-        run=claim.name,
-        fence=claim.fence,
-    )
-
-
 def make_telemetry(
     experiment: Experiment,
     strategy: tf.distribute.Strategy,
@@ -415,33 +301,49 @@ def make_telemetry(
     )
 
 
-def make_profiler(
-    experiment: Experiment, model_dir: str, processes: Processes
-) -> Profiler:
-    """Return what profiles chosen steps of this run."""
-    steps = experiment.profile_steps
-    return Profiler(
-        f"{model_dir}/train",
-        steps,
-        writes=processes.is_chief,
-        workers=workers.addresses(),
+def build(
+    context: RunContext, *, with_evaluation: bool
+) -> tuple[Stages, Evaluator | None, bool]:
+    """Return what is trained, what is scored, and whether the run has begun before."""
+    experiment, info, strategy = context.experiment, context.info, context.strategy
+    context.watchdog.phase("building", timeout_factor=_SLOW)
+    with strategy.scope():
+        train_state = state.create(experiment, info)
+    has_begun = bool(
+        context.processes.broadcast(directory.has_begun(context.model_dir))
     )
+    if not has_begun:
+        counts.refuse(experiment, info, train_state.model.output_shape[-1])
+    stages = Stages(experiment, info, train_state, strategy)
+    evaluator = (
+        Evaluator(experiment, info, strategy, train_state.models)
+        if with_evaluation
+        else None  # nor has the data set to have a split for it
+    )
+    return stages, evaluator, has_begun
 
 
-def make_watchdog(
-    experiment: Experiment, model_dir: str, members: Cluster, *, posts: bool
-) -> Watchdog:
-    """Return what ends this process when it gets nowhere."""
-    minutes = experiment.hang_timeout_minutes
-    return Watchdog(
-        model_dir,
-        process=members.number,
-        processes=members.count,
-        timeout_seconds=None if minutes is None else 60 * minutes,
-        posts=posts,
-        others=workers.describe,
-        gone=workers.gone,
+def restore_or_start(
+    context: RunContext, stages: Stages, stack: contextlib.ExitStack, has_begun: bool
+) -> tuple[Checkpoints, int]:
+    """Return what saves the state, which stands where the run does, and that step."""
+    context.watchdog.phase("restoring")
+    experiment, processes = context.experiment, context.processes
+    checkpoints = stack.enter_context(
+        Checkpoints(
+            stages.state.variables(),
+            context.model_dir,
+            keep=experiment.keep_checkpoints,
+            keep_every_hours=experiment.keep_checkpoint_every_hours,
+            writes=processes.is_chief,
+            run=context.claim.name,
+            fence=context.claim.fence,
+        )
     )
+    step = start(experiment, stages, checkpoints, has_begun, processes)
+    if processes.is_chief:
+        run_folder.remove_stale_files(context.model_dir)
+    return checkpoints, step
 
 
 def start(
@@ -473,6 +375,110 @@ def start(
         # tells now.
         checkpoints.save(wait=True)
     return step
+
+
+def begin_telemetry(
+    context: RunContext,
+    stack: contextlib.ExitStack,
+    step: int,
+    data: RunData,
+    config: ResolvedConfig | None,
+) -> Telemetry:
+    """Return who writes down what happens; it has written how the run begins."""
+    processes, claim = context.processes, context.claim
+    telemetry = stack.enter_context(
+        make_telemetry(
+            context.experiment,
+            context.strategy,
+            context.model_dir,
+            processes,
+            claim.fence,
+        )
+    )
+    telemetry.start(step, "" if config is None else config.text)
+    if step:
+        telemetry.event(step, "resumed")
+    if processes.is_chief:
+        known = claim.known or Known(data)
+        save_data(known, context.model_dir, step, telemetry, claim)
+    return telemetry
+
+
+def make_controller(
+    context: RunContext,
+    stages: Stages,
+    stack: contextlib.ExitStack,
+    checkpoints: Checkpoints,
+    telemetry: Telemetry,
+    progress: Progress,
+) -> Controller:
+    """Return what trains from evaluation to evaluation, and profiles chosen steps."""
+    profiler = stack.enter_context(
+        Profiler(
+            f"{context.model_dir}/train",
+            context.experiment.profile_steps,
+            writes=context.processes.is_chief,
+            workers=workers.addresses(),
+        )
+    )
+    return Controller(
+        context.experiment,
+        context.info,
+        stages,
+        context.model_dir,
+        processes=context.processes,
+        checkpoints=checkpoints,
+        telemetry=telemetry,
+        progress=progress,
+        watchdog=context.watchdog,
+        preemption=context.preemption,
+        profiler=profiler,
+        fence=context.claim.fence,
+    )
+
+
+def train_to_end(
+    context: RunContext,
+    train_state: state.TrainState,
+    controller: Controller,
+    evaluator: Evaluator | None,
+    checkpoints: Checkpoints,
+    telemetry: Telemetry,
+) -> dict[str, Any]:
+    """Train and score to the last step, or to an early end.
+
+    Returns:
+      What summary.json says of the scores, of the mistakes, and of an early end.
+    """
+    experiment, info, watchdog = context.experiment, context.info, context.watchdog
+    last, interval = experiment.train_steps(info), experiment.eval_interval(info)
+    stopping = EarlyStopping(
+        experiment,
+        interval=interval,
+        last=last,
+        telemetry=telemetry,
+        processes=context.processes,
+    )
+    step = controller.step
+    scored = bool(context.processes.broadcast(step in telemetry.evaluations()))
+    stops = evaluation_steps(step, interval, last, scored)
+    scores = train_and_score(controller, stops, evaluator, stopping)
+    watchdog.phase("waiting for the last checkpoint", controller.step)
+    checkpoints.wait()
+    if evaluator is not None and experiment.mistake_images:
+        watchdog.phase("mistakes", controller.step, timeout_factor=_SLOW)
+        scores |= tell_mistakes(
+            experiment,
+            info,
+            train_state,
+            evaluator,
+            f"{context.model_dir}/ckpt-{controller.step}",
+            scores,
+            processes=context.processes,
+            telemetry=telemetry,
+            fence=context.claim.fence,
+        )
+    return scores | stopping.summary()
 
 
 def evaluation_steps(

@@ -116,9 +116,14 @@ def _of_all_machines() -> Any:
     ops = find().ops
     if ops is None:
         return None
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if "/device:CPU:0" not in names:
+        # Of equal processes, as under multi_worker, each drives its own devices alone;
+        # the others' are listed, too, and to run something there ends this process.
+        names = ["CPU:0"]
     machines = {}
-    for device in tf.config.list_logical_devices("CPU"):
-        machines.setdefault(device.name.partition("/device:")[0], device.name)
+    for name in names:
+        machines.setdefault(name.partition("/device:")[0], name)
     return ops if all(_has_ops(ops, one) for one in machines.values()) else None
 
 

@@ -106,12 +106,13 @@ def score(
     """
     from input_pipeline.dataset_info import load_info
     from search.supernets.selection import Selection
-    from train import evaluation, run
+    from train import evaluation
     from train.exports import batch_statistics
+    from train.start.context import make_strategy
 
     space = _space(experiment)
     info = load_info(experiment.data_dir)
-    strategy = run.make_strategy(experiment)
+    strategy = make_strategy(experiment)
     images = info.split(experiment.eval_split).total
     replicas = strategy.num_replicas_in_sync
     size, steps = whole_batches(images, experiment.eval_batch_size, replicas)

@@ -6,10 +6,9 @@ from benchmarks import commands
 from benchmarks.commands import UNKNOWN_FLAG, Answer, Answers, Command
 
 FOUND = commands.find()
-# It speaks JSON with the process that starts it, in an environment of its own.
-# Processes that a command starts for itself.
+# Processes that a command starts for itself, some in an environment of their own.
 NO_COMMAND = {
-    "benchmarks.support.device_part",
+    "benchmarks.support.device.part",
     "benchmarks.support.lite_torch",
     "benchmarks.support.prepare_sides",
     "launch.engines.checks.checker",

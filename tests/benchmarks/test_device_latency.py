@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import device_latency
 from benchmarks.device_latency import DeviceRow, ratios
-from benchmarks.support.device_case import Case, Device, peer
+from benchmarks.support.device.case import Case, Device, peer
 from common import isolated
 from common.isolated import Failed
 from models import complexity

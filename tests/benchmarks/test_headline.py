@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import headline
-from benchmarks.support import (
-    estimates,
-    generations,
-    peers,
-    results,
-    timm_stablehlo,
-)
-from benchmarks.support.estimates import Job, Times
+from benchmarks.support import results, timm_stablehlo
+from benchmarks.support.headline import estimates, generations, peers
+from benchmarks.support.headline.estimates import Job, Times
 from common.errors import UserError
 from models import catalogue, get_variant
 from models.catalogue import Published

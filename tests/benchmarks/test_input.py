@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import input as benchmark
-from benchmarks.support import input_sides
+from benchmarks.support.input import sides
 from input_pipeline import dataset_info, records
 
 
@@ -94,12 +94,12 @@ def test_who_waits_for_a_core_is_not_at_rest():
         hashed = pool.submit(lambda: hashlib.sha256(bytes(2**27)).digest())
         seen = set()
         while not hashed.done():
-            seen.add(input_sides._has_work())
+            seen.add(sides._has_work())
         assert True in seen
         asleep = threading.Event()
         pool.submit(asleep.wait)
         end = time.monotonic() + 60  # other tests' threads have to come to rest, too
-        while input_sides._has_work():
+        while sides._has_work():
             assert time.monotonic() < end
         asleep.set()
 

@@ -1,8 +1,5 @@
-import pytest
-
-from benchmarks.support import results
 from common import files
-from docgen import headline, pictures
+from docgen import headline
 from tests.docgen.test_results import COMMON
 from tests.docgen.test_tables import cells
 
@@ -149,12 +146,12 @@ def test_draws_by_day_and_at_night(tmp_path):
 
     headline.draw(REPORT, tmp_path)
     corners = []
-    for name in headline.PICTURES:
+    for name in headline.PICTURE.files:
         with Image.open(tmp_path / name) as picture:
             assert 2 * picture.height > picture.width >= 1200
             corners.append(picture.convert("RGB").getpixel((0, 0)))
         data = (tmp_path / name).read_bytes()
-        assert files.is_our_png(data, headline.mark(REPORT))
+        assert files.is_our_png(data, headline.PICTURE.mark(REPORT))
     assert corners == [(255, 255, 255), (13, 17, 23)]
 
 
@@ -163,20 +160,3 @@ def test_a_generation_without_an_estimate_can_be_drawn(tmp_path):
     empty = [{**one, **times} for one in REPORT["pairs"]]
     headline.draw({**REPORT, "pairs": empty}, tmp_path)
     assert (tmp_path / "headline.png").stat().st_size > 10_000
-
-
-@pytest.fixture
-def stored():
-    return results.load(results.FOLDER / "headline.json")
-
-
-def test_the_pictures_are_of_the_stored_figures(stored):
-    """Else: python -m docgen.pictures."""
-    assert sorted(path.name for path in pictures.FOLDER.glob("headline*")) == sorted(
-        headline.PICTURES
-    )
-    for name in headline.PICTURES:
-        data = (pictures.FOLDER / name).read_bytes()
-        assert files.is_our_png(data, headline.mark(stored))
-    other = {**stored, "pairs": stored["pairs"][1:]}
-    assert headline.mark(other) != headline.mark(stored)

@@ -1,7 +1,3 @@
-import pytest
-
-from benchmarks.support import results as files
-from common import files as marks
 from docgen import latencies
 from tests.docgen.test_tables import cells
 
@@ -74,32 +70,13 @@ def test_errors_of_the_tile_model():
     assert text.endswith("\n\nthe note")
 
 
-@pytest.fixture
-def report():
-    return files.load(files.FOLDER / "stage_choices.json")
-
-
-def test_the_pictures_are_of_the_stored_figures(report):
-    """Else: python -m docgen.pictures."""
-    from docgen.pictures import FOLDER
-
-    for name in latencies.PICTURES:
-        data = (FOLDER / name).read_bytes()
-        assert marks.is_our_png(data, latencies.mark(report))
-
-
 def test_draws_by_day_and_at_night(tmp_path):
     from PIL import Image
 
     latencies.draw(STAGE_CHOICES, tmp_path)
     corners = []
-    for name in latencies.PICTURES:
+    for name in latencies.PICTURE.files:
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 600
             corners.append(picture.convert("RGB").getpixel((0, 0)))
     assert corners == [(255, 255, 255), (13, 17, 23)]
-
-
-def test_other_figures_have_another_mark(report):
-    other = {**report, "rows": report["rows"][1:]}
-    assert latencies.mark(other) != latencies.mark(report)

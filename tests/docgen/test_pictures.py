@@ -3,35 +3,48 @@ import pytest
 from benchmarks.support import results
 from common import files
 from docgen import pictures
+from docgen.drawn import Picture
+
+DRAWN = [picture for picture, _ in pictures.DRAWN]
+
+
+@pytest.fixture(params=DRAWN, ids=lambda picture: picture.name)
+def picture(request) -> Picture:
+    return request.param
 
 
 @pytest.fixture
-def report():
-    return results.load(results.FOLDER / "roofline.json")
+def report(picture):
+    return results.load(results.FOLDER / f"{picture.name}.json")
 
 
-def test_the_pictures_are_of_the_stored_figures(report):
+def test_the_pictures_are_of_the_stored_figures(picture, report):
     """Else: python -m docgen.pictures."""
-    assert sorted(path.name for path in pictures.FOLDER.glob("roofline*")) == sorted(
-        pictures.PICTURES
-    )
-    for name in pictures.PICTURES:
+    found = sorted(path.name for path in pictures.FOLDER.glob(f"{picture.name}*"))
+    assert found == sorted([f"{picture.name}.png", f"{picture.name}-dark.png"])
+    for name in found:
         data = (pictures.FOLDER / name).read_bytes()
-        assert files.is_our_png(data, pictures.mark(report))
+        assert files.is_our_png(data, picture.mark(report))
 
 
-def test_draws_by_day_and_at_night(report, tmp_path):
+def test_every_picture_of_the_docs_is_drawn_so():
+    found = {path.name for path in pictures.FOLDER.glob("*.png")}
+    assert found == {name for picture in DRAWN for name in picture.files}
+
+
+def test_other_figures_have_another_mark(picture, report):
+    other = {**report, picture.figures: report[picture.figures][1:]}
+    assert picture.mark(other) != picture.mark(report)
+
+
+def test_draws_by_day_and_at_night(tmp_path):
     from PIL import Image
 
+    report = results.load(results.FOLDER / "roofline.json")
     pictures.draw(report, tmp_path)
     corners = []
-    for name in pictures.PICTURES:
+    for name in pictures.PICTURE.files:
         with Image.open(tmp_path / name) as picture:
             assert 2 * picture.height > picture.width >= 1200
             corners.append(picture.convert("RGB").getpixel((0, 0)))
     assert corners == [(255, 255, 255), (13, 17, 23)]
-
-
-def test_other_figures_have_another_mark(report):
-    other = {**report, "rows": report["rows"][1:]}
-    assert pictures.mark(other) != pictures.mark(report)

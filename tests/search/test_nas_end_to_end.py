@@ -13,6 +13,7 @@ from common.errors import Status
 from search import nas
 from tests.support import toy_nas
 from tests.support.commands import status
+from tests.support.holding import holding_process
 
 pytestmark = pytest.mark.slow
 
@@ -122,18 +123,8 @@ def test_ten_kills(undisturbed, tmp_path, digits):
 def test_two_at_once(undisturbed, digits):
     """The second process is refused, and says by whom."""
     command = [sys.executable, "-m", "search.nas", *flags(undisturbed, digits)]
-    code = (
-        "import sys; from common import claims\n"
-        f"with claims.hold({str(undisturbed / 's')!r}, 'a search'):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    with holding_process(str(undisturbed / "s"), "a search"):
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         assert second.returncode == Status.MISTAKE
         assert "a search" in second.stderr
         assert "Traceback" not in second.stderr
-        holder.communicate()

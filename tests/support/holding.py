@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _HOLD = """
 import sys
 from common import claims
-with claims.hold(sys.argv[1], "a training"):
+with claims.hold(sys.argv[1], sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 print("left", flush=True)
@@ -16,10 +16,12 @@ print("left", flush=True)
 
 
 @contextlib.contextmanager
-def holding_process(folder: str) -> Iterator[subprocess.Popen]:
+def holding_process(
+    folder: str, what: str = "a training"
+) -> Iterator[subprocess.Popen]:
     """Start one that holds a folder until its standard input is closed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, folder],
+        [sys.executable, "-c", _HOLD, folder, what],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -6,14 +6,13 @@ on so many CPUs. "drawn REPLICA SELECTION" for each step of each replica, and
 "learnt DIGEST" of the policy's variables at the end of each loop.
 """
 
-import gc
 import hashlib
 import sys
 
 import tensorflow as tf
 
 from search.controller import Reinforce
-from train import main
+from tests.support import several_devices
 from train.trainer import Trainer
 
 
@@ -37,9 +36,4 @@ _draw, Reinforce.draw = Reinforce.draw, draw
 _end_loop, Trainer.end_loop = Trainer.end_loop, end_loop
 
 if __name__ == "__main__":
-    devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1))
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, devices)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    gc.disable()
-    sys.exit(main.main())
+    sys.exit(several_devices.train())

@@ -12,8 +12,6 @@ from common.errors import Restart, UserError, first_line, one_line
 from train.distribution import cluster, workers
 from train.fault_tolerance import graph_errors
 
-STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
-
 
 def make_strategy(
     name: str, is_stopped: Callable[[], bool] = lambda: False

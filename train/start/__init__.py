@@ -1,1 +1,1 @@
-"""What is looked at and said before the first step of a run."""
+"""What a run has, looks at and says before its first step."""

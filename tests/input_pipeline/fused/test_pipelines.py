@@ -21,6 +21,7 @@ from input_pipeline.fused import library
 from input_pipeline.randaugment import rand_augment
 from tests.input_pipeline import images
 from tests.input_pipeline.builders import example, jpeg
+from tests.support import processes
 
 
 def mirrored_by_hand(image, seed):
@@ -259,6 +260,20 @@ print(here is not None, library.choose(None) is not None)
             worker.kill()
             worker.communicate()
     assert found == {"with": ["True", "True"], "without": ["True", "False"]}
+
+
+@pytest.mark.long
+def test_a_process_asks_none_of_its_equals(ops):
+    """Under multi_worker: TensorFlow lists their devices, where nothing may be run."""
+    code = """
+import tensorflow as tf
+from input_pipeline.fused import library
+tf.distribute.MultiWorkerMirroredStrategy()
+print(len(tf.config.list_logical_devices("CPU")), library.choose(None) is not None)
+"""
+    with processes.started([sys.executable, "-c", code], workers=2) as running:
+        found = [process.communicate(timeout=300) for process in running]
+    assert [said for said, _ in found] == 2 * ["2 True\n"], found
 
 
 def test_a_device_without_the_ops_gets_tensorflow_s(monkeypatch):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.project import ROOT
 from launch.engines import skypilot
+from tests.support import job_files
 from tests.support.google import FakeGoogle, case_of, line_of
 
 
@@ -30,13 +30,7 @@ def job(tmp_path):
     """Make a job file of an example, with some of its text replaced."""
 
     def make(*changes, name="v5e_32"):
-        text = (ROOT / f"launch/jobs/{name}.yaml").read_text()
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "job.yaml"
-        path.write_text(text)
-        return path
+        return job_files.write(tmp_path, job_files.text_of(name), *changes)
 
     return make
 

@@ -14,7 +14,8 @@ import yaml
 from common.errors import UserError
 from launch.engines import checked, jobset, skypilot
 from launch.job.host_job import HostJob
-from tests.launch.engines.jobs import EXAMPLES, NASTY, example, nasty
+from tests.launch.engines.jobs import NASTY, example, nasty
+from tests.support.job_files import EXAMPLES
 
 NAMES = [path.stem for path in EXAMPLES]
 POD = ("spec", "replicatedJobs", 0, "template", "spec", "template", "spec")

@@ -11,8 +11,9 @@ from launch.engines import checked, gcloud, jobset, on_hosts, skypilot
 from launch.engines.engine import NAMES, of
 from launch.job import job_file
 from launch.job.host_job import HostJob
-from tests.launch.engines.jobs import EXAMPLES, example
+from tests.launch.engines.jobs import example
 from tests.launch.engines.stubs import Stubs
+from tests.support.job_files import EXAMPLES
 
 IMAGE = "image: us-docker.pkg.dev/my-project/images/efficientnet-x@sha256:" + 64 * "0"
 

@@ -6,23 +6,16 @@ import jsonschema
 import pytest
 
 from common.errors import UserError
-from common.project import ROOT
 from launch.job import job_file
 from launch.job.host_job import HostJob
 from launch.job.machines import GpuHosts, TpuSlice
-
-EXAMPLES = sorted((ROOT / "launch/jobs").glob("*.yaml"))
+from tests.support import job_files
+from tests.support.job_files import EXAMPLES
 
 
 def of(tmp_path, *changes, name="v5e_32"):
     """The job file of an example with some of its text replaced."""
-    text = (ROOT / f"launch/jobs/{name}.yaml").read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    path = tmp_path / "job.yaml"
-    path.write_text(text)
-    return str(path)
+    return str(job_files.write(tmp_path, job_files.text_of(name), *changes))
 
 
 def refusal(path):

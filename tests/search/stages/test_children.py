@@ -10,6 +10,7 @@ import pytest
 from common import claims
 from common.errors import Restart, UserError
 from search.stages import children
+from tests.support.holding import holding_process
 
 # What a command does, as code; `tries` counts the lives before this one.
 PROGRAM = """
@@ -152,16 +153,7 @@ def test_a_folder_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(children, "_FREE_SECONDS", 0.3)
     children.wait_until_free(tmp_path / "none")
     children.wait_until_free(tmp_path)
-    code = (
-        "import sys, time; from common import claims\n"
-        f"with claims.hold({str(tmp_path)!r}, 'a run'):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    with holding_process(str(tmp_path)) as holder:
         with pytest.raises(claims.Held, match=re.escape(str(tmp_path))):
             children.wait_until_free(tmp_path)
         holder.communicate()

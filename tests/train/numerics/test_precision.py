@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from common.errors import UserError
 from tests.train.test_trainer import make_experiment
-from train import run
 from train.numerics import precision
+from train.start.context import make_strategy
 
 V100 = {"device_name": "Tesla V100-SXM2-16GB", "compute_capability": (7, 0)}
 T4 = {"device_name": "Tesla T4", "compute_capability": (7, 5)}
@@ -78,4 +78,4 @@ def test_a_tpu_is_not_reached_for_float16(monkeypatch):
     monkeypatch.setenv("TPU_NAME", "nobody")
     settings = {"precision": "mixed_float16", "strategy": "tpu"}
     with pytest.raises(UserError, match="TPUs compute in bfloat16"):
-        run.make_strategy(make_experiment(**settings))
+        make_strategy(make_experiment(**settings))

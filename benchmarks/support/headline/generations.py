@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.support import peers
-from benchmarks.support.estimates import Job, Times, peer_job
-from benchmarks.support.peers import AS_PUBLISHED, PEERS, Peer, thousandths
+from benchmarks.support.headline import peers
+from benchmarks.support.headline.estimates import Job, Times, peer_job
+from benchmarks.support.headline.peers import AS_PUBLISHED, PEERS, Peer, thousandths
 from models import catalogue, get_variant
 from models.catalogue import Published
 from tpu_compiler import Topology

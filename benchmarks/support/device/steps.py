@@ -82,7 +82,7 @@ def timms(case: StepCase) -> list[float]:
     from timm.utils.model_ema import ModelEmaV3
 
     from benchmarks.support import step_timing
-    from benchmarks.support.device_case import peer
+    from benchmarks.support.device.case import peer
 
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")

@@ -4,7 +4,7 @@
 import timm
 import torch
 
-from benchmarks.support.device_case import NUM_CLASSES, Case, Device, peer
+from benchmarks.support.device.case import NUM_CLASSES, Case, Device, peer
 
 
 def device(platform: str) -> Device:

@@ -19,22 +19,22 @@ def seconds(part: dict[str, Any]) -> list[float]:
       RuntimeError: the library sees no such device.
     """
     if part["what"] == "train step":
-        from benchmarks.support import device_steps
+        from benchmarks.support.device import steps
 
-        names = [field.name for field in dataclasses.fields(device_steps.StepCase)]
+        names = [field.name for field in dataclasses.fields(steps.StepCase)]
         told = {**part, "steps": part["repeats"]}
-        case = device_steps.StepCase(**{name: told[name] for name in names})
-        return device_steps.seconds(case)
-    from benchmarks.support.device_case import Case
+        case = steps.StepCase(**{name: told[name] for name in names})
+        return steps.seconds(case)
+    from benchmarks.support.device.case import Case
     from models.variants import get_variant
 
     variant = dataclasses.replace(get_variant(part["name"]), resolution=part["size"])
     names = ("form", "batch", "dtype", "repeats")
     timed = Case(variant=variant, **{name: part[name] for name in names})
     if not timed.is_ours:
-        from benchmarks.support import device_torch
+        from benchmarks.support.device import timm_calls
 
-        return device_torch.seconds(timed, part["platform"])
+        return timm_calls.seconds(timed, part["platform"])
     from performance import device_jax
 
     found = device_jax.device().platform

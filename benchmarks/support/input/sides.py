@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.support.input_case import (
+from benchmarks.support.input.case import (
     BATCH,
     BATCHING,
     EVALUATIONS,

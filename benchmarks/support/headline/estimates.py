@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import peers
-from benchmarks.support.peers import AS_PUBLISHED, OUR_FORMS, THEIR_FORMS, Peer
+from benchmarks.support.headline import peers
+from benchmarks.support.headline.peers import AS_PUBLISHED, OUR_FORMS, THEIR_FORMS, Peer
 from common.errors import UserError
 from models import complexity, get_variant
 from performance.latency_estimates import network_latency

@@ -1,0 +1,1 @@
+"""Calls and training steps on a device: what they time, ours and timm's."""
