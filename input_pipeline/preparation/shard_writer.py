@@ -233,13 +233,17 @@ def _images(source: Source, items: Sequence[Item]) -> Iterator[Jpeg | BadImageEr
         yield from (_load(source, item) for item in items)
         return
     for group in _groups(items):
-        files = [_read(source, item) for item in group]
-        whole = [one for one in files if isinstance(one, bytes)]
-        converted = iter(source.convert(whole))
-        for one in files:
-            if isinstance(one, DataError):
-                raise one  # in its turn: something may be wrong with an earlier image
-            yield next(converted) if isinstance(one, bytes) else one
+        yield from _together(source, group)
+
+
+def _together(source: Pixels, items: Sequence[Item]) -> Iterator[Jpeg | BadImageError]:
+    files = [_read(source, item) for item in items]
+    whole = [one for one in files if isinstance(one, bytes)]
+    converted = iter(source.convert(whole))
+    for one in files:
+        if isinstance(one, DataError):
+            raise one  # in its turn: something may be wrong with an earlier image
+        yield next(converted) if isinstance(one, bytes) else one
 
 
 def _load(source: Source, item: Item) -> Jpeg | BadImageError:
