@@ -75,7 +75,11 @@ def _graph(fields: Fields, decode: bool) -> Callable[[tf.Tensor], tuple]:
     """Return the graph of a look: images, labels and shapes, as `_look_at` has them."""
 
     def look(serialized: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        found = [_look_at(one, fields, decode) for one in tf.unstack(serialized)]
+        found: list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]] = []
+        for one in tf.unstack(serialized):
+            # One behind the other: a progressive JPEG takes many times its pixels.
+            with tf.control_dependencies(found[-1][-1:] if found else []):
+                found.append(_look_at(one, fields, decode))
         images, labels, shapes = zip(*found, strict=True)
         return list(images), tf.stack(labels), tf.stack(shapes)
 
