@@ -194,6 +194,15 @@ def _read(chunk: Tensors, number: tf.Tensor, skip: Any = 0) -> tf.Tensor:
     return records.batch(number).get_single_element()
 
 
+def whole_file(path: str) -> tf.data.Dataset:
+    """Read the records of a file from its begin; see `file_from`."""
+    # As the dataset of TensorFlow's, without the function that it traces for each file.
+    dataset = tf.raw_ops.TFRecordDataset(
+        filenames=[path], compression_type="", buffer_size=READ_BYTES
+    )
+    return tf.data.experimental.from_variant(dataset, tf.TensorSpec([], tf.string))
+
+
 def file_from(path: tf.Tensor, offset: tf.Tensor, size: Any) -> tf.data.Dataset:
     """Read the records of a file from a byte on, `size` bytes in a few equal reads.
 

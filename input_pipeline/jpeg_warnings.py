@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
@@ -85,6 +85,34 @@ def decode(encoded: bytes, *, ratio: int = 1, grey: bool = False) -> Complaint |
         second = decoded(_tidied(encoded))
         return second if second and second.is_damage else first
     return first
+
+
+def silent(images: Sequence[bytes | tf.Tensor]) -> list[bool]:
+    """Tell of which JPEGs `decode`, at a ratio of 8 and grey, says nothing.
+
+    That is most of them, and the others are for `decode` itself. A decoder that is
+    called many times in a row takes a tenth less time than between other work.
+
+    Only in such a process as `decode`.
+    """
+    heard, found = _memory(), []
+    with _standard_error_to(heard):
+        for image in images:
+            before = os.lseek(heard, 0, os.SEEK_CUR)
+            try:
+                # Python calls the op itself with a tensor and a float, which 1 is not;
+                # tf.io.decode_jpeg has it convert all arguments, time and again.
+                tf.raw_ops.DecodeJpeg(
+                    contents=tf.convert_to_tensor(image),
+                    channels=1,
+                    ratio=8,
+                    acceptable_fraction=1.0,
+                )
+            except tf.errors.InvalidArgumentError:
+                found.append(False)
+            else:
+                found.append(os.lseek(heard, 0, os.SEEK_CUR) == before)
+    return found
 
 
 def _tidied(encoded: bytes) -> bytes:

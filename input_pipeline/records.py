@@ -64,27 +64,24 @@ def make_example(
 ) -> bytes:
     """Serialize one RGB JPEG with ImageNet's fields; the same bytes on every run."""
     features = {
-        "image/encoded": _bytes(encoded),
-        "image/format": _bytes(b"JPEG"),
-        "image/colorspace": _bytes(b"RGB"),
-        "image/channels": _int64(3),
-        "image/height": _int64(height),
-        "image/width": _int64(width),
-        "image/filename": _bytes(filename.encode()),
-        "image/class/label": _int64(label),
-        "image/class/synset": _bytes(synset.encode()),
-        "image/class/text": _bytes(text.encode()),
+        "image/encoded": encoded,
+        "image/format": b"JPEG",
+        "image/colorspace": b"RGB",
+        "image/channels": 3,
+        "image/height": height,
+        "image/width": width,
+        "image/filename": filename.encode(),
+        "image/class/label": label,
+        "image/class/synset": synset.encode(),
+        "image/class/text": text.encode(),
     }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    example = tf.train.Example()
+    # Filled in place: a message that is handed to another one is copied, three times.
+    for name, value in features.items():
+        feature = example.features.feature[name]
+        of_kind = feature.bytes_list if isinstance(value, bytes) else feature.int64_list
+        of_kind.value.append(value)
     return example.SerializeToString(deterministic=True)
-
-
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _int64(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
 def parse(

@@ -14,7 +14,7 @@ from input_pipeline.preparation.image_folders import folders, known_layouts
 from input_pipeline.preparation.image_folders.layouts import Place
 from input_pipeline.preparation.image_folders.sources import Folder
 from input_pipeline.preparation.imagenet import Truth
-from input_pipeline.preparation.jpeg import Jpeg
+from input_pipeline.preparation.jpeg import BadImageError, Jpeg, to_rgb_jpegs
 from input_pipeline.preparation.plan import Class, Item, Plan, Split, shuffled
 
 _VALIDATION = "val"
@@ -30,6 +30,10 @@ class SynsetFolders:
     def load(self, item: Item) -> Jpeg:
         """Read one file; raises BadImageError or DataError."""
         return self._folder(item).load(item)
+
+    def convert(self, files: Sequence[bytes]) -> list[Jpeg | BadImageError]:
+        """Do what `load` does with files that were read."""
+        return to_rgb_jpegs(files)
 
     def read(self, item: Item) -> bytes:
         """Return the bytes of one file; raises BadImageError or DataError."""

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.preparation.jpeg import Jpeg
+from input_pipeline.preparation.jpeg import BadImageError, Jpeg
 from input_pipeline.records import IMAGENET, Fields
 
 MAX_SHARDS = 99_999  # five digits in a file's name
@@ -50,11 +50,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Pixels(Source, Protocol):
-    """A source whose images may be read as they are."""
+    """A source of files, whose images may be read as they are."""
 
     def read(self, item: Item) -> bytes:
         """Return the bytes of one image; raises BadImageError or DataError."""
+        ...
+
+    def convert(self, files: Sequence[bytes]) -> list[Jpeg | BadImageError]:
+        """Return what `load` makes of files that were read, or raises."""
         ...
 
 

@@ -21,12 +21,15 @@ from input_pipeline.preparation.plan import (
     LABEL_OFFSET,
     Class,
     Item,
+    Pixels,
     RecordSource,
     Source,
 )
 from input_pipeline.records import ShardInfo
 
 _LENGTH_BYTES = 8  # of a record, with which a TFRecord begins
+# Images that are looked at together. An image of more bytes is so alone.
+_TOGETHER, _TOGETHER_BYTES = 8, 4 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +66,27 @@ class Done:
     transparent: int = 0
 
 
+@dataclasses.dataclass
+class _Tally:
+    """What is noted of a file's images while they pass by; see `Done`."""
+
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
+    oriented: int = 0
+    transparent: int = 0
+
+
 def complete(task: Task, advance: worker_pool.Advance) -> Done:
     """Keep the file if it is whole, else write it."""
     if kept := keep(task, advance):
         return kept
-    skipped: list[Skipped] = []
-    seen: list[Jpeg] = []
+    tally = _Tally()
     try:
-        examples = _examples(task, skipped, advance, seen)
+        examples = _examples(task, advance, tally)
         shard = records.write_shard(task.path, examples)
     except (OSError, tf.errors.OpError) as error:
         raise storage_errors.cannot_write(task.path, error, mistake=DataError) from None
-    oriented = sum(image.orientation != exif.UPRIGHT for image in seen)
-    transparent = sum(image.transparent for image in seen)
-    return Done(shard, True, tuple(skipped), oriented, transparent)
+    skipped = tuple(tally.skipped)
+    return Done(shard, True, skipped, tally.oriented, tally.transparent)
 
 
 def keep(task: Task, advance: worker_pool.Advance) -> Done | None:
@@ -140,7 +150,7 @@ def _require_begin(task: Task) -> None:
         head = file.read(_LENGTH_BYTES)
     if not head:
         return
-    first = next(_examples(task, [], lambda count: None, []))
+    first = next(_examples(task, lambda count: None, _Tally()))
     if head != len(first).to_bytes(_LENGTH_BYTES, "little"):
         _refuse(task)
 
@@ -183,28 +193,22 @@ def _fault(task: Task, item: Item) -> Skipped | None:
 
 
 def _examples(
-    task: Task,
-    skipped: list[Skipped],
-    advance: worker_pool.Advance,
-    seen: list[Jpeg],
+    task: Task, advance: worker_pool.Advance, tally: _Tally
 ) -> Iterator[bytes]:
-    """Return the serialized records of a file.
-
-    What they leave out is added to `skipped`, and to `seen` the rest without its bytes.
-    """
+    """Yield the serialized records of a file; `tally` is of those that have passed."""
     if isinstance(task.source, RecordSource):
         for item in task.items:
             yield task.source.record(item)
             advance(1)
         return
-    for item in task.items:
-        try:
-            image = task.source.load(item)
-        except BadImageError as error:
-            skipped.append(_report(task, item, error))
+    images = _images(task.source, task.items)
+    for item, image in zip(task.items, images, strict=True):
+        if isinstance(image, BadImageError):
+            tally.skipped.append(_report(task, item, image))
         else:
             one = task.classes[item.label]
-            seen.append(dataclasses.replace(image, encoded=b""))
+            tally.oriented += image.orientation != exif.UPRIGHT
+            tally.transparent += image.transparent
             yield records.make_example(
                 image.encoded,
                 label=LABEL_OFFSET + item.label,
@@ -215,12 +219,59 @@ def _examples(
                 text=one.name,
             )
         advance(1)
-    if len(skipped) == len(task.items):
-        first = skipped[0].why
+    if len(tally.skipped) == len(task.items):
+        first = tally.skipped[0].why
         raise DataError(
-            f"none of the {len(skipped)} images for {task.path} can be used, for one "
-            f"{first}: mend them, or choose fewer --shards and another --output"
+            f"none of the {len(task.items)} images for {task.path} can be used, for "
+            f"one {first}: mend them, or choose fewer --shards and another --output"
         )
+
+
+def _images(source: Source, items: Sequence[Item]) -> Iterator[Jpeg | BadImageError]:
+    """Yield each image, or what is wrong with it; a few are looked at together."""
+    if not isinstance(source, Pixels):
+        yield from (_load(source, item) for item in items)
+        return
+    for group in _groups(items):
+        yield from _together(source, group)
+
+
+def _together(source: Pixels, items: Sequence[Item]) -> Iterator[Jpeg | BadImageError]:
+    files = [_read(source, item) for item in items]
+    whole = [one for one in files if isinstance(one, bytes)]
+    converted = iter(source.convert(whole))
+    for one in files:
+        if isinstance(one, DataError):
+            raise one  # in its turn: something may be wrong with an earlier image
+        yield next(converted) if isinstance(one, bytes) else one
+
+
+def _load(source: Source, item: Item) -> Jpeg | BadImageError:
+    try:
+        return source.load(item)
+    except BadImageError as error:
+        return error
+
+
+def _read(source: Pixels, item: Item) -> bytes | BadImageError | DataError:
+    try:
+        return source.read(item)
+    except (BadImageError, DataError) as error:
+        return error
+
+
+def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield the items in order, a few together, or one of many bytes alone."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        if group and (len(group) == _TOGETHER or size + item.size > _TOGETHER_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += item.size
+    if group:
+        yield group
 
 
 def _report(task: Task, item: Item, error: BadImageError) -> Skipped:

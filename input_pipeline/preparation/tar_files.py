@@ -1,15 +1,22 @@
 """Images in tar files, which are read in place and never extracted."""
 
 import dataclasses
+import io
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from input_pipeline import dataset_info
 from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders.folder_names import is_junk
-from input_pipeline.preparation.jpeg import Jpeg, require_size, to_rgb_jpeg
+from input_pipeline.preparation.jpeg import (
+    BadImageError,
+    Jpeg,
+    require_size,
+    to_rgb_jpeg,
+    to_rgb_jpegs,
+)
 from input_pipeline.preparation.plan import Item
 
 MARK, MARK_AT = b"ustar", 257  # in the block before a file, and its place there
@@ -31,19 +38,31 @@ class Tar:
         """Read one image; raises BadImageError or DataError."""
         return to_rgb_jpeg(self.read(item))
 
+    def convert(self, files: Sequence[bytes]) -> list[Jpeg | BadImageError]:
+        """Do what `load` does with files that were read."""
+        return to_rgb_jpegs(files)
+
     def read(self, item: Item) -> bytes:
         """Return the bytes of one image; raises BadImageError or DataError."""
         require_size(item.size)
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", buffering=0) as file:
                 file.seek(item.offset)
-                return file.read(item.size)
+                return _read(file, item.size)
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror}") from None
 
     def describe(self, item: Item) -> str:
         """Return the tar file and the name in it."""
         return f"{posixpath.join(self.inner, item.filename)} in {self.path}"
+
+
+def _read(file: io.FileIO, size: int) -> bytes:
+    """Return so many bytes, fewer where the file ends, without a buffer of them."""
+    data = file.read(size)
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
 def open_tar(path: str) -> IO[bytes]:

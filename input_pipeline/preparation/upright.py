@@ -1,9 +1,10 @@
 """Images as a person sees them, in place of as they are stored."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
-from input_pipeline.preparation.jpeg import Jpeg, to_rgb_jpeg
+from input_pipeline.preparation.jpeg import BadImageError, Jpeg, to_rgb_jpegs
 from input_pipeline.preparation.plan import Item, Pixels, Plan
 
 
@@ -17,10 +18,19 @@ class Seen:
 
     def load(self, item: Item) -> Jpeg:
         """Read and convert one image; raises BadImageError or DataError."""
-        return to_rgb_jpeg(
-            self.source.read(item),
-            apply_orientation=self.apply_orientation,
-            on_white=self.on_white,
+        [found] = self.convert([self.read(item)])
+        if isinstance(found, BadImageError):
+            raise found
+        return found
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of one image; raises BadImageError or DataError."""
+        return self.source.read(item)
+
+    def convert(self, files: Sequence[bytes]) -> list[Jpeg | BadImageError]:
+        """Do what `load` does with files that were read."""
+        return to_rgb_jpegs(
+            files, apply_orientation=self.apply_orientation, on_white=self.on_white
         )
 
     def describe(self, item: Item) -> str:

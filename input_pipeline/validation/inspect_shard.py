@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from common import storage_errors
 from input_pipeline import image_formats, jpeg_warnings
-from input_pipeline.chunks import READ_BYTES, file_from
+from input_pipeline.chunks import READ_BYTES, file_from, whole_file
 from input_pipeline.dataset_info import require_file
 from input_pipeline.errors import DataError
 from input_pipeline.images import exif
@@ -33,6 +33,7 @@ from input_pipeline.records import (
     parse,
 )
 from input_pipeline.validation.findings import FaultKind, Findings, Location
+from input_pipeline.validation.quick_look import TOGETHER, QuickLook, Sound
 
 # What is kept of a record with an image; sides of 0 where no header could be read. A
 # million take 44 MB.
@@ -51,6 +52,8 @@ IMAGE = np.dtype(
 _HEADER = struct.Struct("<QI")
 _FRAMING = _HEADER.size + 4
 _READ_AHEAD = 16  # records
+# On average, of those that are read together: in memory is several times as much.
+_RECORD_BYTES = 1 << 20
 _NAME_BYTES = 200
 _GREY, _CMYK = 1, 4  # components
 Add = Callable[[FaultKind, str], None]
@@ -98,12 +101,14 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
     try:
         require_file(task.path)
         size = tf.io.gfile.stat(task.path).length
-        for number, serialized in _Reader(task, size, findings):
-            found = _inspect_record(serialized, number, task, findings)
-            if found is not None:
-                images.append(found[0])
-                names.append(found[1])
-            advance(1)
+        quick_look = QuickLook(task.fields, decode=task.decode)
+        for batch in _Reader(task, size, findings):
+            for record in batch.looked_at(quick_look):
+                found = _inspect_record(record, task, findings)
+                if found is not None:
+                    images.append(found[0])
+                    names.append(found[1])
+            advance(len(batch.contents))
     except tf.errors.NotFoundError:
         location = Location(task.shard.filename, detail=f"there is no {task.path}")
         findings.add(FaultKind.MISSING_FILE, location)
@@ -120,8 +125,33 @@ def inspect_shard(task: ShardTask, advance: Callable[[int], None]) -> ShardRepor
     )
 
 
+class _Record(NamedTuple):
+    """A record, its number in the file, and what a quick look has found in it."""
+
+    number: int
+    serialized: bytes
+    sound: Sound | None
+
+
+class _Batch(NamedTuple):
+    """Records behind one another: the number of the first, and all their bytes."""
+
+    first: int
+    contents: list[bytes]
+    tensor: tf.Tensor
+
+    def looked_at(self, quick_look: QuickLook) -> Iterator[_Record]:
+        """Yield the records."""
+        nothing = [None] * len(self.contents)
+        sound = quick_look(self.tensor) if len(nothing) == TOGETHER else None
+        for within, (content, one) in enumerate(
+            zip(self.contents, sound or nothing, strict=True)
+        ):
+            yield _Record(self.first + within, content, one)
+
+
 class _Reader:
-    """The sound records of a shard, with their numbers; notes what is wrong with it."""
+    """The records of a shard with sound CRCs; notes what is wrong with it."""
 
     def __init__(self, task: ShardTask, size: int, findings: Findings):
         self._path, self._shard, self._size = task.path, task.shard, size
@@ -131,31 +161,44 @@ class _Reader:
         self._offsets_agree = True
         self._digest = ContentDigest()
         self._digested = 0  # records
+        small = size < _RECORD_BYTES * task.shard.records
+        self._together = TOGETHER if small else 1
 
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+    def __iter__(self) -> Iterator[_Batch]:
         if self._size == 0:
             self._add(FaultKind.EMPTY_FILE)
             return
+        together = self._together
         while self._offset < self._size:
             try:
-                for serialized in _records_from(self._path, self._offset):
-                    self._compare_offset()
-                    self._digest.add(serialized)
-                    self._digested += 1
-                    yield self._number, serialized
-                    self._number += 1
-                    self._offset += _FRAMING + len(serialized)
+                for tensor in _batches_from(self._path, self._offset, together):
+                    yield self._take(tensor)
             except tf.errors.DataLossError:
+                if together > 1:  # sound ones before it are lost with it: again, singly
+                    together = 1
+                    continue
                 self._skip_damage()
             else:
                 # TensorFlow takes a file cut off behind a record's length for whole.
                 if self._offset < self._size:
                     self._skip_damage()
+            together = self._together
         if self._reached_end and self._number != self._shard.records:
             listed = f"{self._number}, dataset_info.json says {self._shard.records}"
             self._add(FaultKind.WRONG_COUNT, listed)
         elif self._offsets_agree and self._digested == self._shard.records:
             self._compare_digest()
+
+    def _take(self, tensor: tf.Tensor) -> _Batch:
+        """Return the next records, and go on behind them."""
+        first, contents = self._number, tensor.numpy().tolist()
+        for content in contents:
+            self._compare_offset()
+            self._digest.add(content)
+            self._digested += 1
+            self._number += 1
+            self._offset += _FRAMING + len(content)
+        return _Batch(first, contents, tensor)
 
     def _add(
         self, kind: FaultKind, detail: str = "", record: int | None = None
@@ -225,12 +268,15 @@ class _Reader:
         return False
 
 
-def _records_from(path: str, offset: int) -> Iterator[Any]:
-    """Return the bytes of the records from a byte on."""
+def _batches_from(path: str, offset: int, size: int) -> Iterator[tf.Tensor]:
+    """Return the bytes of the records from a byte on, so many at a time."""
+    ahead = _READ_AHEAD // size
+    if not offset:
+        return iter(whole_file(path).batch(size).prefetch(ahead))
     begin = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
     # Inside a function: see chunks.file_from.
     found = begin.flat_map(lambda at: file_from(tf.constant(path), at, READ_BYTES))
-    return found.prefetch(_READ_AHEAD).as_numpy_iterator()
+    return iter(found.batch(size).prefetch(ahead))
 
 
 def _masked_crc(data: bytes) -> int:
@@ -245,16 +291,18 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _inspect_record(
-    serialized: bytes, number: int, task: ShardTask, findings: Findings
+    record: _Record, task: ShardTask, findings: Findings
 ) -> tuple[tuple, bytes] | None:
     """Note what is wrong; return an IMAGE and its name, None if there is no image."""
     name = b""
 
     def add(kind: FaultKind, detail: str = "") -> None:
         text = name.decode(errors="backslashreplace")
-        findings.add(kind, Location(task.shard.filename, number, text, detail))
+        findings.add(kind, Location(task.shard.filename, record.number, text, detail))
 
-    parsed, features = _parse(serialized, task.fields), _features(serialized)
+    serialized, sound = record.serialized, record.sound
+    parsed = _parse(serialized, task.fields) if sound is None else sound[:2]
+    features = _features(serialized)
     if features is None:
         if parsed is None:
             add(FaultKind.NOT_AN_EXAMPLE)
@@ -273,10 +321,22 @@ def _inspect_record(
         add(FaultKind.LABEL_OUTSIDE, f"{label}, not in {first}..{last}")
     if not encoded:
         return None
-    height, width = _inspect_image(encoded, features, task.decode, add)
-    digest = hashlib.blake2b(encoded, digest_size=16).digest()
+    if sound is None:
+        height, width = _inspect_image(encoded, features, task.decode, add)
+    else:
+        height, width = sound.height, sound.width
+        _inspect_form(encoded, features, sound[2:], add)
+    # Of the hashes that no two images share by chance, what processors have ops for.
+    digest = hashlib.sha256(encoded).digest()[:16]
     label = int(MISSING_LABEL) if label is None else label
-    row = (number, label, height, width, len(encoded), struct.unpack("<QQ", digest))
+    row = (
+        record.number,
+        label,
+        height,
+        width,
+        len(encoded),
+        struct.unpack("<QQ", digest),
+    )
     return row, name
 
 
@@ -364,12 +424,20 @@ def _inspect_image(
         add(FaultKind.TOO_LARGE, f"{height} x {width} pixels")
     elif decode:
         _inspect_pixels(encoded, add, grey=components != _CMYK)
+    _inspect_form(encoded, features, (height, width, components), add)
+    return height, width
+
+
+def _inspect_form(
+    encoded: bytes, features: Any, header: tuple[int, int, int | None], add: Add
+) -> None:
+    """Note what training copes with, and fields that say something else."""
+    height, width, components = header
     if components in (_GREY, _CMYK):
         add(FaultKind.GREY if components == _GREY else FaultKind.CMYK, "")
     _compare_size(features, (height, width), add)
     if (orientation := exif.orientation(encoded)) != exif.UPRIGHT:
         add(FaultKind.ORIENTED, f"orientation {orientation}")
-    return height, width
 
 
 def _header(encoded: bytes) -> tuple[int, int, int | None]:

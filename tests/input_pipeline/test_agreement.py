@@ -9,7 +9,11 @@ import tensorflow as tf
 from input_pipeline import dataset, dataset_info, records
 from input_pipeline.preprocess import THE_REFERENCE, eval_image
 from input_pipeline.validation.findings import FaultKind, Findings
-from input_pipeline.validation.inspect_shard import ShardTask, _inspect_record
+from input_pipeline.validation.inspect_shard import (
+    ShardTask,
+    _inspect_record,
+    _Record,
+)
 from tests.input_pipeline import malformed
 from tests.input_pipeline.builders import LABEL_NAMES
 
@@ -36,7 +40,7 @@ def disagreements(cases: dict[str, bytes]) -> tuple[dict[str, list[str]], int, i
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
             takes = False
         findings = Findings()
-        _inspect_record(content, 0, TASK, findings)
+        _inspect_record(_Record(0, content, None), TASK, findings)
         # Training takes those, and learns what libjpeg makes up.
         errors = findings.errors - findings.counts[FaultKind.MADE_UP_PIXELS]
         if takes == bool(errors):
@@ -66,7 +70,7 @@ def test_a_length_of_2_gb_is_an_error_and_no_crash():
     with pytest.raises((tf.errors.InvalidArgumentError, UnicodeDecodeError)):
         records.parse(tf.constant(malformed.CRASHING))
     findings = Findings()
-    _inspect_record(malformed.CRASHING, 0, TASK, findings)
+    _inspect_record(_Record(0, malformed.CRASHING, None), TASK, findings)
     assert findings.counts == {FaultKind.NOT_AN_EXAMPLE: 1}
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from input_pipeline import jpeg_warnings
 from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
+from tests.input_pipeline import damaged_jpegs
 from tests.input_pipeline.builders import DATA, jpeg
 
 PHOTO = (DATA / "cat.jpg").read_bytes()
@@ -123,6 +124,55 @@ def test_what_libjpeg_says(name, capfd):
         assert found.is_damage == is_damage
     assert jpeg_warnings.decode(encoded, ratio=8) == found
     assert capfd.readouterr().err == ""
+
+
+def test_those_of_which_it_says_nothing(capfd):
+    found = jpeg_warnings.silent([encoded for encoded, _, _ in CASES.values()])
+    assert found == [line == "" for _, line, _ in CASES.values()]
+    # Neither an error nor a line of one is taken for the next one's.
+    mixed = [PHOTO, b"", HOLE, PHOTO, PHOTO[:END], HOLE, tf.constant(PHOTO)]
+    sound = [True, False, False, True, False, False, True]
+    assert jpeg_warnings.silent(mixed) == sound
+    assert jpeg_warnings.silent([]) == []
+    assert capfd.readouterr().err == ""
+
+
+def verdict(encoded: bytes, **how) -> jpeg_warnings.Complaint | str | None:
+    try:
+        return jpeg_warnings.decode(encoded, **how)
+    except tf.errors.InvalidArgumentError:
+        return "an error"
+
+
+def compare_verdicts(count: int, seed: int) -> dict[str, int]:
+    """What libjpeg says of a small grey image against a whole one; how often of each.
+
+    Inverse DCT, chroma and colours can find no fault: those are in the codes before.
+    """
+    seen = dict.fromkeys(["an error", "nothing", "damage", "oddity"], 0)
+    for name, encoded in damaged_jpegs.damaged(count, seed):
+        if damaged_jpegs.claims_many_pixels(encoded):
+            continue
+        whole = verdict(encoded)
+        assert verdict(encoded, ratio=8) == whole, name
+        # There is no grey of CMYK; whoever asks for it is told of an error.
+        grey = verdict(encoded, ratio=8, grey=True)
+        assert grey == whole or (name[0] in "CY" and grey == "an error"), name
+        assert jpeg_warnings.silent([encoded]) == [grey is None], name
+        if isinstance(whole, jpeg_warnings.Complaint):
+            seen["damage" if whole.is_damage else "oddity"] += 1
+        else:
+            seen[whole or "nothing"] += 1
+    return seen
+
+
+def test_a_small_grey_image_tells_as_much_as_a_whole_one():
+    assert all(often > 20 for often in compare_verdicts(600, seed=1).values())
+
+
+@pytest.mark.slow
+def test_a_small_grey_image_tells_as_much_of_20_000():
+    assert all(often > 1000 for often in compare_verdicts(20_000, seed=2).values())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -29,6 +29,32 @@ def test_an_example_has_imagenets_fields():
     assert got == want
 
 
+def test_an_example_has_the_bytes_of_one_that_is_made_at_once():
+    """Those of the folders that were prepared before."""
+    of_bytes, of_numbers = tf.train.BytesList, tf.train.Int64List
+    values = {
+        "image/encoded": of_bytes(value=[jpeg(3)]),
+        "image/format": of_bytes(value=[b"JPEG"]),
+        "image/colorspace": of_bytes(value=[b"RGB"]),
+        "image/channels": of_numbers(value=[3]),
+        "image/height": of_numbers(value=[24]),
+        "image/width": of_numbers(value=[32]),
+        "image/filename": of_bytes(value=["3 é.JPEG".encode()]),
+        "image/class/label": of_numbers(value=[0]),
+        "image/class/synset": of_bytes(value=[b"n01440764"]),
+        "image/class/text": of_bytes(value=[b"tench"]),
+    }
+    features = {
+        name: tf.train.Feature(bytes_list=one)
+        if isinstance(one, of_bytes)
+        else tf.train.Feature(int64_list=one)
+        for name, one in values.items()
+    }
+    whole = tf.train.Example(features=tf.train.Features(feature=features))
+    made = example(3, label=0, filename="3 é.JPEG")
+    assert made == whole.SerializeToString(deterministic=True)
+
+
 def test_parse_reads_bytes_and_label_and_marks_what_is_missing():
     got = records.parse(tf.constant(example(3)))
     assert got["encoded"].numpy() == jpeg(3)

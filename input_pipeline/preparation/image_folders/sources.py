@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, BinaryIO, cast
 
 from common.console import named
@@ -12,10 +12,12 @@ from input_pipeline.errors import DataError
 from input_pipeline.preparation.image_folders import folders
 from input_pipeline.preparation.image_folders.folder_names import is_copy
 from input_pipeline.preparation.jpeg import (
+    BadImageError,
     Jpeg,
     is_image,
     require_size,
     to_rgb_jpeg,
+    to_rgb_jpegs,
 )
 from input_pipeline.preparation.plan import Item, Pixels
 from input_pipeline.preparation.tar_files import (
@@ -49,6 +51,10 @@ class Folder:
     def load(self, item: Item) -> Jpeg:
         """Read one file; raises BadImageError or DataError."""
         return to_rgb_jpeg(self.read(item))
+
+    def convert(self, files: Sequence[bytes]) -> list[Jpeg | BadImageError]:
+        """Do what `load` does with files that were read."""
+        return to_rgb_jpegs(files)
 
     def read(self, item: Item) -> bytes:
         """Return the bytes of one file; raises BadImageError or DataError."""

@@ -10,7 +10,8 @@ from PIL import Image
 from input_pipeline import image_formats
 from input_pipeline.images import png
 from input_pipeline.preparation import jpeg
-from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg
+from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg, to_rgb_jpegs
+from tests.input_pipeline import damaged_jpegs
 
 
 def smooth(height: int = 24, width: int = 40) -> np.ndarray:
@@ -202,3 +203,29 @@ def test_files_that_pillow_knows_are_known_by_their_first_bytes():
     for data in (bmp[:6] + b"ABCD" + bmp[10:], saved(RGB, "TIFF", big_tiff=True)):
         assert np.abs(decoded(to_rgb_jpeg(data)) - smooth()).max() <= 12
     assert image_formats.describe(b"BM, said the text, and nothing more") is None
+
+
+# A directory of EXIF with the one tag, for a photo on its side.
+TURNED = b"\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+
+
+def test_several_files_are_what_each_is_alone():
+    """Whatever stands beside it: sound, damaged, complained of, or converted."""
+    jpegs = [data for _, data in damaged_jpegs.damaged(54)]
+    turned = saved(RGB, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08" + TURNED)
+    others = [b"", b"hello", saved(RGB, "PNG"), saved(RGB, "PNG")[:99], turned]
+    files = [*damaged_jpegs.kinds().values(), *jpegs, *others]
+    files = [files[n] for n in np.random.RandomState(0).permutation(len(files))]
+    for options in ({}, {"apply_orientation": True, "on_white": True}):
+        alone = []
+        for data in files:
+            try:
+                alone.append(to_rgb_jpeg(data, **options))
+            except BadImageError as error:
+                alone.append(str(error))
+        together = [
+            str(one) if isinstance(one, BadImageError) else one
+            for one in to_rgb_jpegs(files, **options)
+        ]
+        assert together == alone
+        assert 20 < sum(isinstance(one, jpeg.Jpeg) for one in alone) < len(files) - 20

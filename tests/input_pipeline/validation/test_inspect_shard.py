@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import records
+from input_pipeline.validation import inspect_shard as of_shards
 from input_pipeline.validation.findings import FaultKind, Location
 from input_pipeline.validation.inspect_shard import ShardTask, inspect_shard
 from tests.input_pipeline.builders import example
@@ -74,7 +75,17 @@ def test_a_changed_length_is_found(damaged, shard, record, next_read, rest):
         assert numbers == [*range(record), *range(next_read, 40)]
 
 
-def test_several_damages_in_one_file(damaged, shard):
+@pytest.mark.parametrize("record_bytes", [1, 1 << 20])
+def test_several_damages_in_one_file(damaged, shard, monkeypatch, record_bytes):
+    """Of large records, which are read one by one, and of others."""
+    monkeypatch.setattr(of_shards, "_RECORD_BYTES", record_bytes)
+    sizes, batches = set(), of_shards._batches_from
+
+    def batches_from(path, offset, size):
+        sizes.add(size)
+        return batches(path, offset, size)
+
+    monkeypatch.setattr(of_shards, "_batches_from", batches_from)
     content = shard[1]
     for place in (STARTS[3] + 20, STARTS[5], STARTS[20] + 50, STARTS[21] + 50):
         content = flipped(content, place)
@@ -83,6 +94,7 @@ def test_several_damages_in_one_file(damaged, shard):
     assert [location.record for location in locations] == [3, 5, 20, 21]
     assert not found
     assert numbers == [0, 1, 2, 4, *range(16, 20), *range(22, 40)]
+    assert sizes == ({1} if record_bytes == 1 else {1, 8})
 
 
 @pytest.mark.long
