@@ -9,6 +9,7 @@ from tests.support.bucket import serving
 from tests.support.fake_gcs import load
 from tests.support.folders import content
 from train.evaluation import SCORES
+from train.telemetry import summary as summaries
 
 DATA, RUN = "gs://data/mnist", "gs://run/one"
 
@@ -48,4 +49,6 @@ def test_what_is_prepared_and_scored_is_the_same_as_on_a_disk(
     assert found["findings"] == []
     for report in asked:
         assert [report[key] for key in SCORES] == [summary[key] for key in SCORES]
-    assert [json.loads(answer) for answer in answers.values()] == asked[-1:]
+    answers = {name.rpartition(".")[2]: answer for name, answer in answers.items()}
+    assert answers.keys() == {"json", "html"}  # and its page of mistakes
+    assert summaries.line(json.loads(answers["json"])) == asked[-1]
