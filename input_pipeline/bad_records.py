@@ -108,23 +108,24 @@ def decode_group(
         sound = sound.map(lambda decoded: _named_as(blank, decoded))
         return sound.concatenate(alone.map(masked)).take(1).get_single_element()
 
+    # What is decoded has so many rows of the group, of which those are sound.
     if together is None:
         steps = [decode, *changes.values()]
         rows, decoded = _guarded(tf.range(size), group, steps, blank)
-        numbers = rows
+        sound = rows
     else:
         rows = tf.range(size)
         decoded, is_made = together.decode(group)
-        numbers = tf.boolean_mask(rows, is_made)
+        sound = tf.boolean_mask(rows, is_made)
         if together.augmentations:
             made = {**decoded, "index": group["index"]}
-            made = {name: tf.gather(value, numbers) for name, value in made.items()}
+            made = {name: tf.gather(value, sound) for name, value in made.items()}
             steps = [*together.augmentations.values()]
-            rows, decoded = _guarded(numbers, made, steps, blank)
-            numbers = rows
+            rows, decoded = _guarded(sound, made, steps, blank)
+            sound = rows
 
     def with_blanks() -> Tensors:
-        lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
+        lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=sound)
         bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
         replace = retried if changes or decode_rare or together else masked
@@ -134,7 +135,7 @@ def decode_group(
             lambda *parts: tf.dynamic_stitch([rows, lost], parts), decoded, blanks
         )
 
-    decoded = tf.cond(tf.size(numbers) == size, lambda: decoded, with_blanks)
+    decoded = tf.cond(tf.size(sound) == size, lambda: decoded, with_blanks)
     shape = [group["position"].shape[0]]
     return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
 
