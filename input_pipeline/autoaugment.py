@@ -9,7 +9,7 @@ has it: with v0's scales of magnitude, which for Posterize are not the paper's.
 import tensorflow as tf
 
 from common import checks
-from input_pipeline.randaugment import AtLevel, in_turn
+from input_pipeline.randaugment import AtLevel, Policy, draw
 
 # The reference's, which differ from RandAugment's.
 _TRANSLATE_CONST = 250  # pixels
@@ -96,14 +96,11 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "v0") -> tf
     """
     sub_policies = POLICIES[policy]
     ops = sorted({_at_level(step) for steps in sub_policies for step in steps})
-    numbers = [[ops.index(_at_level(step)) for step in steps] for steps in sub_policies]
-    chances = [[step[1] for step in steps] for steps in sub_policies]
-
-    draws = tf.random.stateless_uniform([3, 4], seed)
-    sub_policy = tf.cast(draws[0, 0] * len(sub_policies), tf.int32)
-    is_drawn = draws[1:, 0] < tf.gather(chances, sub_policy)
-    chosen = tf.where(is_drawn, tf.gather(numbers, sub_policy), len(ops))
-    return in_turn(image, [*ops, None], chosen, draws[1:, 1:])
+    rows = [
+        [(ops.index(_at_level(step)), step[1]) for step in steps]
+        for steps in sub_policies
+    ]
+    return draw(image, seed, Policy(ops, num_layers=2, sub_policies=rows))
 
 
 def _at_level(step: Step) -> AtLevel:

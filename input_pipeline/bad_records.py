@@ -10,8 +10,8 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -40,6 +40,19 @@ _NODES = re.compile(r"\{\{\w+ [^}]*\}\} ?")  # of TensorFlow's functions
 _UNREADABLE = "the file is damaged or cut off here"
 
 
+class Together(NamedTuple):
+    """A way to decode a whole group at once what is common, and to leave what is rare.
+
+    Attributes:
+      decode: the group to {"image": [K, S, S, 3], "label": int32[K]}, and bool[K], of
+        which records that is made; what it gives of others is dropped.
+      augmentations: what is left to be done to its images, as in `decode_group`.
+    """
+
+    decode: Callable[[Tensors], tuple[Tensors, tf.Tensor]]
+    augmentations: Mapping[str, Callable[[Tensors], Tensors]]
+
+
 def decode_group(
     group: Tensors,
     decode: Callable[[Tensors], Tensors],
@@ -51,6 +64,7 @@ def decode_group(
     pixels: str = "uint8",
     augmentations: Mapping[str, Callable[[Tensors], Tensors]] | None = None,
     decode_rare: Callable[[Tensors], Tensors] | None = None,
+    together: Together | None = None,
 ) -> Tensors:
     """Turn K records into images and labels, whatever the records hold.
 
@@ -68,6 +82,7 @@ def decode_group(
         from `augmentation_name`. What they raise is no record's fault and ends the run.
       decode_rare: reads what `decode` reads and more; tried where that has failed, so
         that what is common pays nothing for it.
+      together: what is tried before these.
 
     Returns:
       {"image": [K, S, S, 3], "label": int32[K]}.
@@ -80,18 +95,12 @@ def decode_group(
         name: _traced_once(change) for name, change in (augmentations or {}).items()
     }
 
-    def numbered(number: tf.Tensor, element: Tensors) -> tuple[tf.Tensor, Tensors]:
-        decoded = decode(element)
-        for change in changes.values():
-            decoded = change(decoded)
-        return number, _named_as(blank, decoded)
-
     def masked(element: Tensors) -> Tensors:
         _report(element, info, records, on_bad_record)
         return blank
 
     def retried(element: Tensors) -> Tensors:
-        """Read what is rare; mask a bad record, fail where an augmentation does."""
+        """Read what was left; mask a bad record, fail where an augmentation does."""
         alone = tf.data.Dataset.from_tensors(element)
         sound = alone.map(decode_any).ignore_errors(log_warning=False)
         for name, change in changes.items():
@@ -99,27 +108,57 @@ def decode_group(
         sound = sound.map(lambda decoded: _named_as(blank, decoded))
         return sound.concatenate(alone.map(masked)).take(1).get_single_element()
 
-    elements = tf.data.Dataset.from_tensors((tf.range(size), group)).unbatch()
-    sound = elements.map(numbered).ignore_errors(log_warning=False)
-    none = tf.nest.map_structure(
-        lambda x: tf.zeros([0, *x.shape], x.dtype), (tf.constant(0), blank)
-    )
-    numbers, decoded = _first(sound.batch(tf.int32.max), none)
+    # What is decoded has so many rows of the group, of which those are sound.
+    if together is None:
+        steps = [decode, *changes.values()]
+        rows, decoded = _guarded(tf.range(size), group, steps, blank)
+        sound = rows
+    else:
+        rows = tf.range(size)
+        decoded, is_made = together.decode(group)
+        sound = tf.boolean_mask(rows, is_made)
+        if together.augmentations:
+            made = {**decoded, "index": group["index"]}
+            made = {name: tf.gather(value, sound) for name, value in made.items()}
+            steps = [*together.augmentations.values()]
+            rows, decoded = _guarded(sound, made, steps, blank)
+            sound = rows
 
     def with_blanks() -> Tensors:
-        lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=numbers)
+        lost, _ = tf.raw_ops.ListDiff(x=tf.range(size), y=sound)
         bad = {name: tf.gather(value, lost) for name, value in group.items()}
         # One at a time: the first bad record is the one that an error names.
-        replace = retried if changes or decode_rare else masked
+        replace = retried if changes or decode_rare or together else masked
         blanks = tf.data.Dataset.from_tensors(bad).unbatch().map(replace)
         blanks = blanks.batch(tf.int32.max).get_single_element()
         return tf.nest.map_structure(
-            lambda *parts: tf.dynamic_stitch([lost, numbers], parts), blanks, decoded
+            lambda *parts: tf.dynamic_stitch([rows, lost], parts), decoded, blanks
         )
 
-    decoded = tf.cond(tf.size(numbers) == size, lambda: decoded, with_blanks)
+    decoded = tf.cond(tf.size(sound) == size, lambda: decoded, with_blanks)
     shape = [group["position"].shape[0]]
     return {k: tf.ensure_shape(v, shape + v.shape[1:]) for k, v in decoded.items()}
+
+
+def _guarded(
+    numbers: tf.Tensor,
+    elements: Tensors,
+    steps: Iterable[Callable[[Tensors], Tensors]],
+    blank: Tensors,
+) -> tuple[tf.Tensor, Tensors]:
+    """Take elements through steps; return numbers and results of those that pass."""
+
+    def numbered(number: tf.Tensor, element: Tensors) -> tuple[tf.Tensor, Tensors]:
+        for step in steps:
+            element = step(element)
+        return number, _named_as(blank, element)
+
+    dataset = tf.data.Dataset.from_tensors((numbers, elements)).unbatch()
+    sound = dataset.map(numbered).ignore_errors(log_warning=False)
+    none = tf.nest.map_structure(
+        lambda x: tf.zeros([0, *x.shape], x.dtype), (tf.constant(0), blank)
+    )
+    return _first(sound.batch(tf.int32.max), none)
 
 
 def _traced_once(function: Callable[[Tensors], Tensors]) -> Callable:

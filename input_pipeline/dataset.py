@@ -9,6 +9,7 @@ import tensorflow as tf
 from common import checks
 from input_pipeline.bad_records import (
     POLICIES,
+    Together,
     augmentation_name,
     blank_image,
     decode_group,
@@ -20,15 +21,20 @@ from input_pipeline.errors import DataError
 from input_pipeline.fused import images, library
 from input_pipeline.in_order import finite
 from input_pipeline.preprocess import (
+    AUGMENT,
+    CROP,
+    ERASE,
     RESIZE_RULE,
     THE_REFERENCE,
     EvalCrop,
     cropped_jpeg,
     eval_image,
+    image_seeds,
     nearest_uint8,
     to_uint8,
     train_image,
 )
+from input_pipeline.randaugment import policy_of
 from input_pipeline.records import parse
 from input_pipeline.service import distributed
 from input_pipeline.stream import (
@@ -47,9 +53,7 @@ _GROUP = 32
 # gigabytes, and a core more would hold one more.
 _EVAL_BATCHES = 2
 
-# Which of an image's seeds.
-_CROP, _AUGMENT, _ERASE = range(3)
-_SEED_OF = {"augment": _AUGMENT, "erase": _ERASE}
+_SEED_OF = {"augment": AUGMENT, "erase": ERASE}  # which of an image's
 
 _MOST_NUMBERS = 2**31 - 1  # in a tensor, for many of TensorFlow's kernels
 _AUGMENT_RULE = checks.optional(checks.function(positional=2))
@@ -162,23 +166,21 @@ def train_dataset(
     }
     quantize = nearest_uint8 if augment is None else to_uint8
     train_any = functools.partial(train_image, **crop_and_flip, quantize=quantize)
-    ops = library.choose(fused_ops, service)
-    if ops:
-        pixels = "nearest" if augment is None else "floor"
-        train_jpeg = functools.partial(
-            images.train_image, **crop_and_flip, ops=ops, pixels=pixels
-        )
-    else:
-        train_jpeg = functools.partial(train_any, crop=cropped_jpeg)
+    train_jpeg = _of_jpeg(functools.partial(train_any, crop=cropped_jpeg))
     element = functools.partial(_train_element, info=info, seed=seed)
+    ops = library.choose(fused_ops, service)
     decode = _group_decoder(
-        functools.partial(element, crop_and_flip=_of_jpeg(train_jpeg)),
+        functools.partial(element, crop_and_flip=train_jpeg),
         info,
         records,
         resolution,
         on_bad_record,
-        _augmentations(ops, augment=augment, erase=erase),
-        functools.partial(element, crop_and_flip=train_any),
+        augmentations=_augmentations(ops, augment=augment, erase=erase),
+        decode_rare=functools.partial(element, crop_and_flip=train_any),
+        together=ops
+        and _train_together(
+            augment, erase, ops=ops, info=info, seed=seed, **crop_and_flip
+        ),
     )
     size = _divisor(batch_size)
     order = {"seed": seed, "input_host": input_host}
@@ -266,21 +268,20 @@ def eval_dataset(
     given = {"resize": resize, "crop_fraction": crop_fraction}
     given = {name: value for name, value in given.items() if value is not None}
     crop = EvalCrop(pixels=pixels, **given)
-    any_image = functools.partial(eval_image, resolution=resolution, crop=crop)
-    element = functools.partial(_eval_element, info=info)
-    decode = decode_any = functools.partial(element, make=any_image)
-    if ops := library.choose(fused_ops):
+    make = functools.partial(eval_image, resolution=resolution, crop=crop)
+    ops, together = library.choose(fused_ops), None
+    if ops:
         fused = functools.partial(
-            images.eval_image, resolution=resolution, crop=crop, ops=ops
+            images.eval_images, ops=ops, info=info, resolution=resolution, crop=crop
         )
-        decode = functools.partial(element, make=_of_jpeg(fused))
+        together = Together(fused, {})
     decode = _group_decoder(
-        decode,
+        functools.partial(_eval_element, info=info, make=make),
         info,
         records,
         resolution,
         on_bad_record,
-        decode_rare=None if decode is decode_any else decode_any,
+        together=together,
         pixels=pixels,
     )
     size = _divisor(batch_size)
@@ -312,8 +313,8 @@ def _train_element(
 ) -> Tensors:
     """Make an element of the stream {"image", "label", "seeds"}, not yet augmented."""
     encoded, label = _checked_fields(element, info)
-    seeds = _image_seeds(seed, element["index"])
-    image = crop_and_flip(encoded, seed=seeds[_CROP])
+    seeds = image_seeds(seed, element["index"])
+    image = crop_and_flip(encoded, seed=seeds[CROP])
     return {"image": image, "label": label, "seeds": seeds}
 
 
@@ -328,6 +329,38 @@ def _of_jpeg(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
             return decode(tf.identity(encoded), **settings)
 
     return checked
+
+
+def _train_together(
+    augment: Augment | None,
+    erase: Augment | None,
+    *,
+    ops: Any,
+    seed: int,
+    resolution: int,
+    **settings: Any,
+) -> Together:
+    """Decode by the fused ops, and augment by them if that is a policy of ours."""
+    policy = policy_of(augment, resolution) if augment else None
+    decode = functools.partial(
+        images.train_images,
+        ops=ops,
+        seed=seed,
+        resolution=resolution,
+        pixels="floor" if augment else "nearest",
+        policy=policy,
+        **settings,
+    )
+    left = _augmentations(ops, augment=None if policy else augment, erase=erase)
+
+    def with_seeds(change: Callable[[Tensors], Tensors], decoded: Tensors) -> Tensors:
+        seeds = image_seeds(seed, decoded["index"])
+        return {**change({**decoded, "seeds": seeds}), "index": decoded["index"]}
+
+    return Together(
+        decode,
+        {name: functools.partial(with_seeds, change) for name, change in left.items()},
+    )
 
 
 def _augmentations(ops: Any, **functions: Augment | None) -> dict[str, Callable]:
@@ -374,12 +407,6 @@ def _checked_fields(element: Tensors, info: DatasetInfo) -> tuple[tf.Tensor, tf.
         return tf.identity(example["encoded"]), tf.cast(label, tf.int32)
 
 
-def _image_seeds(seed: int, index: tf.Tensor) -> tf.Tensor:
-    """Draw int64[3, 2], a row for each purpose, from the arguments alone."""
-    key = tf.stack([tf.constant(seed, tf.int64), index])
-    return tf.random.stateless_uniform([3, 2], key, 0, 2**31 - 1, tf.int64)
-
-
 def _divisor(size: int) -> int:
     """Return the largest group that a batch or buffer of this size is made of."""
     return max(n for n in range(1, min(size, _GROUP) + 1) if size % n == 0)
@@ -393,6 +420,7 @@ def _group_decoder(
     on_bad_record: str,
     augmentations: dict[str, Callable] | None = None,
     decode_rare: Callable[[Tensors], Tensors] | None = None,
+    together: Together | None = None,
     pixels: str = "uint8",
 ) -> Callable[[Tensors], Tensors]:
     """Make the function from a group of records to {"image", "label"}."""
@@ -410,6 +438,7 @@ def _group_decoder(
             pixels=pixels,
             augmentations=augmentations,
             decode_rare=decode_rare,
+            together=together,
         )
 
     return decode

@@ -21,6 +21,8 @@ from input_pipeline.image_formats import PNG
 _CROP_FRACTION = 0.875  # of the shorter side
 SQUASH = "squash"  # no crop: the whole image, whatever its proportions
 _MAX_ATTEMPTS = 10
+
+CROP, AUGMENT, ERASE = range(3)  # which of an image's seeds
 _MIN_COVERED = 0.1
 
 # A header can claim any size and decoding allocates it. ImageNet's largest image has
@@ -113,14 +115,18 @@ def padding(resolution: int, fraction: float) -> int:
     return round(resolution * (1 / fraction - 1))
 
 
+def central_share(resolution: int, fraction: float = _CROP_FRACTION) -> float:
+    """Return which share of an image's shorter side the evaluation crop takes."""
+    return resolution / (resolution + padding(resolution, fraction))
+
+
 def central_window(
     shape: tf.Tensor, resolution: int, fraction: float = _CROP_FRACTION
 ) -> tf.Tensor:
     """Return the evaluation crop, int32[4] (top, left, height, width), a square."""
     sides = shape[:2]
     shorter = tf.cast(tf.reduce_min(sides), tf.float32)
-    taken = resolution / (resolution + padding(resolution, fraction))
-    side = tf.cast(taken * shorter, tf.int32)
+    side = tf.cast(central_share(resolution, fraction) * shorter, tf.int32)
     side = tf.maximum(side, 1)  # of an image one pixel high or wide
     return tf.concat([(sides - side + 1) // 2, [side, side]], axis=0)
 
@@ -364,6 +370,12 @@ def train_image(
         mirrored = is_mirrored(seed)
         image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
     return tf.ensure_shape(image, [resolution, resolution, 3])
+
+
+def image_seeds(seed: int, index: tf.Tensor) -> tf.Tensor:
+    """Draw int64[3, 2], a row for each purpose, from the arguments alone."""
+    key = tf.stack([tf.constant(seed, tf.int64), index])
+    return tf.random.stateless_uniform([3, 2], key, 0, 2**31 - 1, tf.int64)
 
 
 def is_mirrored(seed: tf.Tensor) -> tf.Tensor:

@@ -4,6 +4,7 @@ The reference is tensorflow/tpu, models/official/efficientnet/autoaugment.py. Im
 uint8[H, W, 3] of static shape. A magnitude of 10 is level 1; larger ones are allowed.
 """
 
+import contextvars
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -267,6 +268,25 @@ class AtLevel(NamedTuple):
             return []
         return _sources(height, width, matrix(self.parameter, height, width))
 
+    def fused(self, height: int, width: int) -> PixelOp:
+        """Return what the fused ops are told of it, for images of that size."""
+        return PixelOp(self.name, self.parameter, self.sources(height, width))
+
+
+class Policy(NamedTuple):
+    """What is drawn for an image, and applied.
+
+    Attributes:
+      ops: what is drawn from.
+      num_layers: how many are drawn, one after another.
+      sub_policies: of an op's number and its chance for each layer; one is drawn for an
+        image. None at all: each layer draws from all ops, with equal chances.
+    """
+
+    ops: Sequence[AtLevel]
+    num_layers: int
+    sub_policies: Sequence[Sequence[tuple[int, float]]] = ()
+
 
 class _Op(NamedTuple):
     apply: Callable[[tf.Tensor, Any, _Draw], tf.Tensor]  # with the parameter
@@ -397,12 +417,7 @@ def in_turn(
     height, width = _size(image)
     module = library.in_use()
     if module is not None:
-        fused = [
-            PixelOp(op.name, op.parameter, op.sources(height, width))
-            if op
-            else PixelOp("")
-            for op in ops
-        ]
+        fused = [op.fused(height, width) if op else PixelOp("") for op in ops]
         return fused_in_turn(module, image, fused, chosen, draws)
     layer = _one_of(ops, (height, width, 3))
     for index, draw in zip(tf.unstack(chosen), tf.unstack(draws), strict=True):
@@ -453,6 +468,73 @@ def _one_of(ops: Sequence[AtLevel | None], shape: tuple[int, int, int]) -> Calla
     return apply
 
 
+# Who wants to know a policy instead of having it applied, see `policy_of`.
+_asked: contextvars.ContextVar[Callable[..., tf.Tensor] | None] = (
+    contextvars.ContextVar("policy_asked", default=None)
+)
+
+
+def draw(image: tf.Tensor, seed: tf.Tensor, policy: Policy) -> tf.Tensor:
+    """Draw from a policy for an image, and apply what is drawn.
+
+    Args:
+      image: uint8[H, W, 3] of static shape.
+      seed: int32 or int64 [2].
+      policy: what is drawn.
+
+    Returns:
+      uint8[H, W, 3].
+    """
+    if (asked := _asked.get()) is not None:
+        return asked(image, seed, policy)
+    ops, rows = policy.ops, policy.sub_policies
+    draws = tf.random.stateless_uniform([policy.num_layers + bool(rows), 4], seed)
+    if not rows:
+        chosen = tf.cast(draws[:, 0] * len(ops), tf.int32)
+        return in_turn(image, ops, chosen, draws[:, 1:])
+    row = tf.cast(draws[0, 0] * len(rows), tf.int32)
+    numbers, chances = ([[one[k] for one in row] for row in rows] for k in range(2))
+    is_drawn = draws[1:, 0] < tf.gather(chances, row)
+    chosen = tf.where(is_drawn, tf.gather(numbers, row), len(ops))
+    return in_turn(image, [*ops, None], chosen, draws[1:, 1:])
+
+
+def policy_of(
+    function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], side: int
+) -> Policy | None:
+    """Return a policy that a function draws from, or None if it does anything else.
+
+    Args:
+      function: of an image and its seed, as `rand_augment` with its settings.
+      side: of the images, in pixels.
+    """
+    found = []
+
+    def traced(image: tf.Tensor, seed: tf.Tensor) -> None:
+        answers = []
+
+        def answer(given: tf.Tensor, by: tf.Tensor, policy: Policy) -> tf.Tensor:
+            drawn = tf.identity(given)
+            answers.append((given is image and by is seed, drawn, policy))
+            return drawn
+
+        token = _asked.set(answer)
+        try:
+            result = function(image, seed)
+        finally:
+            _asked.reset(token)
+        found.extend(
+            policy
+            for is_first, drawn, policy in answers
+            if is_first and result is drawn and len(answers) == 1
+        )
+
+    tf.function(traced, autograph=False).get_concrete_function(
+        tf.TensorSpec([side, side, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
+    )
+    return found[0] if found else None
+
+
 # The authors go up to 31. At 100 the strongest op turns an image by 300 degrees.
 @checks.rules(
     num_layers=checks.whole(0, 16),
@@ -485,7 +567,5 @@ def rand_augment(
     Raises:
       UserError: a setting makes no sense.
     """
-    draws = tf.random.stateless_uniform([num_layers, 4], seed)
-    chosen = tf.cast(draws[:, 0] * len(ops), tf.int32)
     at_level = [AtLevel(name, magnitude) for name in ops]
-    return in_turn(image, at_level, chosen, draws[:, 1:])
+    return draw(image, seed, Policy(at_level, num_layers))

@@ -5,6 +5,7 @@ uses them, who has not does without, and a run may go from one to the other.
 
     build      compiles them, and compares them with TensorFlow's ops
     library    finds and loads them, and says where they are in use
-    images     bytes of a JPEG to pixels
-    augment    RandAugment's ops, all that are drawn for an image at once
+    images     records to images: a whole group in one op, from bytes to what is drawn
+    augment    RandAugment's ops, all that are drawn for an image at once, where a
+               user's own function calls them
 """

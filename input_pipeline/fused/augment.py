@@ -43,19 +43,29 @@ def in_turn(
     Returns:
       uint8[H, W, 3].
     """
-    pixels = (image.shape.num_elements() or 0) // 3
+    attributes, tables = described(ops, (image.shape.num_elements() or 0) // 3)
+    augmented = module.efficientnetx_augment(image, chosen, draws, tables, **attributes)
+    return tf.ensure_shape(augmented, image.shape)
+
+
+def described(ops: Sequence[PixelOp], pixels: int) -> tuple[dict[str, Any], tf.Tensor]:
+    """Return what the fused ops are told of ops.
+
+    Args:
+      ops: what is drawn from.
+      pixels: of an image.
+
+    Returns:
+      Attributes, and tables, int32[tables, pixels].
+    """
     tables: list[np.ndarray] = []
     places = []
     for op in ops:
         places.append(len(tables) if op.sources else _NO_TABLE)
         tables += [sources.reshape(-1) for sources in op.sources]
-    augmented = module.efficientnetx_augment(
-        image,
-        chosen,
-        draws,
-        tf.constant(np.array(tables, np.int32).reshape(-1, pixels)),
-        ops=",".join(op.name for op in ops),
-        parameters=[op.parameter for op in ops],
-        tables=places,
-    )
-    return tf.ensure_shape(augmented, image.shape)
+    attributes = {
+        "ops": ",".join(op.name for op in ops),
+        "parameters": [op.parameter for op in ops],
+        "tables": places,
+    }
+    return attributes, tf.constant(np.array(tables, np.int32).reshape(-1, pixels))

@@ -2,11 +2,11 @@
 
     python -m input_pipeline.fused.build
 
-Takes ten seconds and a C++ compiler: $CXX, or g++, clang++ or c++. The library lies in
-the Python environment, since it is of one TensorFlow; what was built before is kept.
-It is compared with TensorFlow's own ops before it is used: without a difference, or not
-at all. `make setup` does this with --optional. Exit status: 0 there, 2 cannot be built
-here, or is not equal; with --optional that is 0, too, and one line.
+Takes half a minute at most, and a C++ compiler: $CXX, or g++, clang++ or c++. The
+library lies in the Python environment, since it is of one TensorFlow; what was built
+before is kept. It is compared with TensorFlow's own ops before it is used: without a
+difference, or not at all. `make setup` does this with --optional. Exit status: 0 there,
+2 cannot be built here, or is not equal; with --optional that is 0, too, and one line.
 """
 
 import argparse

@@ -1,24 +1,29 @@
 """Whether fused ops give what TensorFlow's give, bit for bit, here and now."""
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from input_pipeline import preprocess, randaugment
+from input_pipeline.autoaugment import auto_augment
+from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.fused import images, library
+from input_pipeline.records import make_example
 
 _SIDES = (61, 90)  # of the images, odd and even
 _RESOLUTIONS = (1, 32, 75)
-_WINDOWS = ((0, 0, 61, 90), (3, 17, 40, 59), (60, 89, 1, 1))
+_GROUP = 4
+_SEED, _LABEL = 7, 1
 _MAGNITUDES = (0, 3, 10, 23, 31)
-_ROUNDINGS = {
-    "float": tf.identity,
-    "floor": preprocess.to_uint8,
-    "nearest": preprocess.nearest_uint8,
-}
+_INFO = DatasetInfo("photos", label_offset=0, label_names=("none", "photo"), splits={})
+_AUGMENTED = (
+    ("bicubic", 32, randaugment.rand_augment),
+    ("bilinear", 75, auto_augment),
+)
 
 
 class Outcome(NamedTuple):
@@ -31,7 +36,12 @@ class Outcome(NamedTuple):
 def compare(ops: Any) -> Outcome:
     """Compare a module of fused ops with TensorFlow's own on made-up images."""
     photo = _photo()
-    outcomes = [*_crops(ops, photo), *_augmentations(ops, photo)]
+    encoded: Any = tf.io.encode_jpeg(photo, quality=90).numpy()
+    outcomes = [
+        *_training(ops, encoded),
+        *_evaluation(ops, encoded),
+        *_augmentations(ops, photo),
+    ]
     return Outcome(len(outcomes), [what for what, is_equal in outcomes if not is_equal])
 
 
@@ -45,23 +55,93 @@ def _photo() -> np.ndarray:
     return np.clip(slopes + edges + noise - 40, 0, 255).astype(np.uint8)
 
 
-def _crops(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:
-    encoded = tf.io.encode_jpeg(photo, quality=90)
-    methods = preprocess.RESIZES
-    for method, size, window in itertools.product(methods, _RESOLUTIONS, _WINDOWS):
-        crop = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-        resized = preprocess.resize(crop, size, method)
-        for pixels, rounded in _ROUNDINGS.items():
-            want = rounded(resized)
-            for is_mirrored in (False, True):
-                mirrored = tf.constant(is_mirrored)
-                got = images.crop_resize(
-                    ops, encoded, tf.constant(window), mirrored, size, method, pixels
-                )
-                what = (
-                    f"{method} of {window} to {size}, {pixels}, mirrored: {is_mirrored}"
-                )
-                yield what, _equal(got, want[:, ::-1] if is_mirrored else want)
+def _group(encoded: bytes, indices: Sequence[int]) -> images.Tensors:
+    """Return records of one image, as the stream has them."""
+    height, width = _SIDES
+    record = make_example(
+        encoded,
+        label=_LABEL,
+        height=height,
+        width=width,
+        filename="photo.JPEG",
+        synset="photo",
+        text="photo",
+    )
+    return {
+        "serialized": tf.constant([record] * len(indices)),
+        "index": tf.constant(indices, tf.int64),
+    }
+
+
+def _training(ops: Any, encoded: bytes) -> Iterator[tuple[str, bool]]:
+    group = _group(encoded, range(_GROUP))
+    cropped = itertools.product(preprocess.RESIZES, _RESOLUTIONS, [None])
+    for method, size, augment in [*cropped, *_AUGMENTED]:
+        crop = {
+            "area_range": (0.08, 1.0),
+            "aspect_ratio_range": (3 / 4, 4 / 3),
+            "flip": True,
+            "method": method,
+        }
+        made, ok = images.train_images(
+            group,
+            ops=ops,
+            info=_INFO,
+            resolution=size,
+            seed=_SEED,
+            pixels="floor" if augment else "nearest",
+            policy=augment and randaugment.policy_of(augment, size),
+            **crop,
+        )
+        plain = tf.function(
+            functools.partial(
+                train_image, tf.constant(encoded), size, _SEED, augment=augment, **crop
+            ),
+            autograph=False,
+        )
+        for index in range(_GROUP):
+            want = plain(group["index"][index])
+            what = f"training image {index}, {method} to {size}, {augment}"
+            yield what, _is_made(made, ok, index, want)
+
+
+def train_image(
+    encoded: tf.Tensor,
+    resolution: int,
+    seed: int,
+    index: tf.Tensor,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None,
+    **crop: Any,
+) -> tf.Tensor:
+    """Make a training image as TensorFlow's own ops make it."""
+    seeds = preprocess.image_seeds(seed, index)
+    quantize = preprocess.to_uint8 if augment else preprocess.nearest_uint8
+    image = preprocess.train_image(
+        encoded, resolution, seeds[preprocess.CROP], quantize=quantize, **crop
+    )
+    return augment(image, seeds[preprocess.AUGMENT]) if augment else image
+
+
+def _evaluation(ops: Any, encoded: bytes) -> Iterator[tuple[str, bool]]:
+    group = _group(encoded, [0])
+    for method, size, taken, pixels in itertools.product(
+        preprocess.RESIZES,
+        _RESOLUTIONS,
+        (0.875, preprocess.SQUASH),
+        ("float32", "uint8"),
+    ):
+        crop = preprocess.EvalCrop(method, taken, pixels)
+        made, ok = images.eval_images(
+            group, ops=ops, info=_INFO, resolution=size, crop=crop
+        )
+        want = preprocess.eval_image(tf.constant(encoded), size, crop)
+        what = f"evaluation image, {method} of {taken} to {size}, {pixels}"
+        yield what, _is_made(made, ok, 0, want)
+
+
+def _is_made(made: images.Tensors, ok: tf.Tensor, row: int, want: tf.Tensor) -> bool:
+    is_whole = bool(ok[row]) and int(made["label"][row]) == _LABEL
+    return is_whole and _equal(made["image"][row], want)
 
 
 def _augmentations(ops: Any, photo: np.ndarray) -> Iterator[tuple[str, bool]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import batch_lookup, dataset
+from input_pipeline import batch_lookup, dataset, preprocess
 from input_pipeline.dataset_info import load_info
 from input_pipeline.errors import DataError
 from tests.input_pipeline.builders import LABEL_NAMES, example, write_dataset
@@ -56,8 +56,8 @@ def check_seeds(records, images) -> None:
     """Each index gives the seed that the image was augmented with."""
     for record, image in zip(records, images, strict=True):
         index = tf.constant(record.index, tf.int64)
-        seeds = dataset._image_seeds(SEED, index)
-        np.testing.assert_array_equal(mark(image, seeds[dataset._AUGMENT]), image)
+        seeds = preprocess.image_seeds(SEED, index)
+        np.testing.assert_array_equal(mark(image, seeds[preprocess.AUGMENT]), image)
 
 
 def check_places(records, data_dir: str) -> None:

@@ -175,7 +175,7 @@ class _Ours(_Side):
 
         def load(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             encoded, label = dataset._checked_fields(element, self._info)
-            seeds = dataset._image_seeds(0, element["index"])
+            seeds = preprocess.image_seeds(0, element["index"])
             image = self._image(name, encoded, seeds)
             return {"image": tf.ensure_shape(image[:1, :1], [1, 1, 3]), "label": label}
 

@@ -3,7 +3,7 @@
     python -m tests.input_pipeline.fused.fuzzing LIBRARY SECONDS
 
 Under AddressSanitizer each read or write outside ends the process. Prints how many
-calls were made, and how many of them gave an image.
+images were asked for, and how many of them were made.
 """
 
 import sys
@@ -12,17 +12,19 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tests.input_pipeline.fused.test_images import FORMS, jpeg
+from tests.input_pipeline.builders import example
+from tests.input_pipeline.fused.test_images import FORMS, RANGES, jpeg
 
 HUGE = b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff"  # a frame of 65,535 x 65,535 pixels
 NAMES = (
     "AutoContrast,Equalize,Invert,Rotate,Posterize,Solarize,Color,Contrast,Brightness,"
     "Sharpness,ShearX,Cutout,SolarizeAdd,"
 )
+COUNT = len(NAMES.split(","))
 
 
 def damaged(rng: np.random.RandomState, content: bytes) -> bytes:
-    """Return a JPEG cut off, with other bytes, or with a header that claims a lot."""
+    """Return bytes cut off, or others, or with a header that claims a lot."""
     kind = rng.randint(5)
     if kind == 0:
         return content[: rng.randint(len(content) + 1)]
@@ -32,62 +34,85 @@ def damaged(rng: np.random.RandomState, content: bytes) -> bytes:
     broken = bytearray(content)
     for place in rng.randint(0, len(content), rng.randint(0, 6) * (kind > 2)):
         broken[place] = rng.randint(256)
+    if kind == 4:  # around the image
+        for place in [*rng.randint(0, min(200, len(content)), 2), -1 - rng.randint(99)]:
+            broken[place] = rng.randint(256)
     return bytes(broken)
 
 
-def crop_resize(ops, rng: np.random.RandomState, originals: list[bytes]) -> None:
-    """Make an image of a window that may be anywhere."""
-    window = rng.randint(0, 140, 4)
-    if rng.randint(8) == 0:
-        window[rng.randint(4)] = rng.choice([-(2**31), -1, 65_535, 65_536, 2**31 - 1])
+def drawn_from(rng: np.random.RandomState, pixels: int) -> dict:
+    """Return ops of any strength."""
+    top = pixels + 1 + (rng.randint(8) == 0)
+    strengths = [0.0, 0.1, 1.0, 4.0, 19.9, 128.0, 300.0, -7.0]
+    return {
+        "sources": tf.constant(rng.randint(0, top, [2, pixels]), tf.int32),
+        "ops": NAMES,
+        "parameters": rng.choice(strengths, COUNT).tolist(),
+        "tables": [0] * COUNT,
+    }
+
+
+def images(ops, rng: np.random.RandomState, records: list[bytes]) -> tuple[int, int]:
+    """Make images of a group of records, sound and damaged."""
+    group = [damaged(rng, records[rng.randint(len(records))]) for _ in range(8)]
     pixels = ("float", "floor", "nearest")[rng.randint(3)]
-    ops.efficientnetx_crop_resize(
-        tf.constant(damaged(rng, originals[rng.randint(len(originals))])),
-        tf.constant(window, tf.int32),
-        tf.constant(bool(rng.randint(2))),
-        size=int(rng.choice([1, 2, 3, 31, 64, 225])),
+    size, layers = int(rng.choice([1, 2, 3, 31, 64])), int(rng.randint(4))
+    areas, ratios = RANGES[rng.randint(len(RANGES))]
+    rows = layers * int(rng.randint(3))
+    made = ops.efficientnetx_images(
+        serialized=tf.constant(group),
+        index=tf.constant(rng.randint(0, 2**40, len(group)), tf.int64),
+        image_field="image/encoded",
+        label_field="image/class/label",
+        label_offset=1,
+        num_labels=5,
+        seed=int(rng.randint(2**40)),
+        size=size,
         resize=("bicubic", "bilinear", "bilinear_half_pixels")[rng.randint(3)],
         pixels=pixels,
+        crop=("random", "central", "whole")[rng.randint(3)],
+        central_share=float(rng.uniform(0.01, 1)),
+        area_range=areas,
+        aspect_ratio_range=ratios,
+        flip=bool(rng.randint(2)),
         T=tf.float32 if pixels == "float" else tf.uint8,
+        num_layers=0 if pixels == "float" else layers,
+        choices=[] if pixels == "float" else rng.randint(0, COUNT, rows).tolist(),
+        chances=[] if pixels == "float" else rng.uniform(0, 1, rows).tolist(),
+        **drawn_from(rng, size * size),
     )
+    return len(group), int(np.count_nonzero(made.ok))
 
 
-def augment(ops, rng: np.random.RandomState) -> None:
-    """Change an image of any size by ops of any strength."""
+def augment(ops, rng: np.random.RandomState) -> tuple[int, int]:
+    """Change an image of any size."""
     height, width = rng.randint(1, 70, 2)
-    names = NAMES.split(",")
     count = rng.randint(5)
-    parameters = rng.choice([0.0, 0.1, 1.0, 4.0, 19.9, 128.0, 300.0, -7.0], len(names))
-    top = height * width + 1 + (rng.randint(8) == 0)
     ops.efficientnetx_augment(
         tf.constant(rng.randint(0, 256, [height, width, 3]), tf.uint8),
-        tf.constant(rng.randint(0, len(names), count), tf.int32),
+        tf.constant(rng.randint(0, COUNT, count), tf.int32),
         tf.constant(rng.uniform(0, 1, [count, 3]), tf.float32),
-        tf.constant(rng.randint(0, top, [2, height * width]), tf.int32),
-        ops=NAMES,
-        parameters=parameters.tolist(),
-        tables=[0] * len(names),
+        **drawn_from(rng, height * width),
     )
+    return 1, 1
 
 
 def main(path: str, seconds: float) -> None:
     """Call them for so long."""
     ops = tf.load_op_library(path)
     sides = [(1, 1), (2, 9), (48, 65), (130, 97)]
-    originals = [jpeg(form, *side) for form in FORMS for side in sides]
-    rng, calls, images = np.random.RandomState(0), 0, 0
+    records = [
+        example(3, encoded=jpeg(form, *side)) for form in FORMS for side in sides
+    ]
+    rng, asked, made = np.random.RandomState(0), 0, 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        calls += 1
         try:
-            if rng.randint(2):
-                crop_resize(ops, rng, originals)
-            else:
-                augment(ops, rng)
-            images += 1
-        except tf.errors.InvalidArgumentError:
-            pass
-    print(calls, images)
+            some = images(ops, rng, records) if rng.randint(2) else augment(ops, rng)
+        except tf.errors.InvalidArgumentError:  # of tables that name too much
+            some = 1, 0
+        asked, made = asked + some[0], made + some[1]
+    print(asked, made)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from input_pipeline.fused import library
 from input_pipeline.randaugment import rand_augment
 from tests.input_pipeline import images
 from tests.input_pipeline.builders import example, jpeg
+from tests.input_pipeline.fused.test_images import RARE_RECORDS, USUAL_RECORDS
 from tests.support import processes
 
 
@@ -47,6 +48,12 @@ RECORDS = {
         example(6, encoded=jpeg(6, 1, 1)),
         example(7, encoded=jpeg(7, 1, 90)),
     ],
+    "written otherwise": [
+        *USUAL_RECORDS.values(),
+        RARE_RECORDS["the image twice"],
+        RARE_RECORDS["a label that is not packed"],
+        RARE_RECORDS["the label twice"],
+    ],
 }
 BROKEN = {
     "no image": example(1, encoded=b"nothing"),
@@ -55,6 +62,8 @@ BROKEN = {
     "huge": example(4, encoded=jpeg(4)[:163] + b"\xff\xff\xff\xff" + jpeg(4)[167:]),
     "another label": example(5, label=99),
     "no example": b"\xff\xff",
+    "two images": RARE_RECORDS["two images"],
+    "a label of another type": RARE_RECORDS["a label of another type"],
 }
 TRAINING = {
     "cropped alone": {},
@@ -62,6 +71,8 @@ TRAINING = {
     "strong": {"augment": functools.partial(rand_augment, magnitude=28)},
     "AutoAugment": {"augment": auto_augment, "erase": random_erasing},
     "their own": {"augment": mirrored_by_hand, "resize": "bilinear"},
+    "all of both": {"augment": mirrored_by_hand, "erase": random_erasing},
+    "erased alone": {"erase": functools.partial(random_erasing, probability=1.0)},
     "as others": {"resize": "bilinear_half_pixels", "flip": False},
 }
 
@@ -80,10 +91,16 @@ def assert_equal(some, others):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("settings", TRAINING)
-def test_training_has_the_same_batches(ops, dataset_of, settings):
+@pytest.mark.parametrize(
+    ("records", "settings"),
+    [
+        *(("of all kinds", settings) for settings in TRAINING),
+        ("written otherwise", "RandAugment"),
+    ],
+)
+def test_training_has_the_same_batches(ops, dataset_of, records, settings):
     settings = {"batch_size": 4, "seed": 3, "count": 6, **TRAINING[settings]}
-    data = dataset_of(RECORDS["of all kinds"])
+    data = dataset_of(RECORDS[records])
     plain, fused = (
         batches(dataset.train_dataset, data, of, **settings) for of in (False, True)
     )
@@ -175,10 +192,11 @@ def test_they_are_really_used(ops, dataset_of, monkeypatch):
     before = batches(dataset.train_dataset, data, None, **settings)
 
     def inverted(*inputs, **attributes):
-        return 255 - ops.efficientnetx_crop_resize(*inputs, **attributes)
+        image, *others = ops.efficientnetx_images(*inputs, **attributes)
+        return 255 - image, *others
 
     other = SimpleNamespace(
-        efficientnetx_crop_resize=inverted,
+        efficientnetx_images=inverted,
         efficientnetx_augment=ops.efficientnetx_augment,
     )
     monkeypatch.setattr(library, "find", lambda: library.Found(other, ""))

@@ -9,7 +9,7 @@ import keras
 from common import gfiles
 from common.version import VERSION
 from input_pipeline.dataset_info import DatasetInfo
-from input_pipeline.preprocess import CUBIC_COEFFICIENT, EvalCrop, padding
+from input_pipeline.preprocess import CUBIC_COEFFICIENT, EvalCrop, central_share
 from models.layers import Normalize
 from train.exports.formats.forms import FORMS, SAVED_MODEL
 from train.exports.formats.writing import paths_of
@@ -79,11 +79,10 @@ def _preprocessing(crop: EvalCrop, resolution: int) -> dict[str, Any]:
     if isinstance(crop.crop_fraction, str):
         found["crop"] = crop.crop_fraction
     else:
-        taken = resolution / (resolution + padding(resolution, crop.crop_fraction))
         found |= {
             "crop": f"the centre, {crop.crop_fraction:g} of the shorter side",
             "side": "floor(min(height, width) * side_of_shorter)",
-            "side_of_shorter": taken,
+            "side_of_shorter": central_share(resolution, crop.crop_fraction),
             "top": "(height - side + 1) // 2",
             "left": "(width - side + 1) // 2",
         }
