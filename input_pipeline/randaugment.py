@@ -504,6 +504,8 @@ def policy_of(
 ) -> Policy | None:
     """Return a policy that a function draws from, or None if it does anything else.
 
+    An assertion on the image is something else, too.
+
     Args:
       function: of an image and its seed, as `rand_augment` with its settings.
       side: of the images, in pixels.
@@ -518,15 +520,17 @@ def policy_of(
             answers.append((given is image and by is seed, drawn, policy))
             return drawn
 
+        begin = len(image.graph.get_operations())
         token = _asked.set(answer)
         try:
             result = function(image, seed)
         finally:
             _asked.reset(token)
+        does = image.graph.get_operations()[begin:]
         found.extend(
             policy
             for is_first, drawn, policy in answers
-            if is_first and result is drawn and len(answers) == 1
+            if is_first and result is drawn and does == [drawn.op]
         )
 
     tf.function(traced, autograph=False).get_concrete_function(

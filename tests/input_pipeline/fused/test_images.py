@@ -438,7 +438,12 @@ def twice(image, seed):
     return rand_augment(rand_augment(image, seed), seed)
 
 
-@pytest.mark.parametrize("function", [own, of_another_seed, twice])
+def checked(image, seed):
+    tf.raw_ops.Assert(condition=tf.reduce_max(image) > 0, data=["black"])
+    return rand_augment(image, seed)
+
+
+@pytest.mark.parametrize("function", [own, of_another_seed, twice, checked])
 def test_what_does_more_than_a_policy_is_none(function):
     assert policy_of(function, 8) is None
 
