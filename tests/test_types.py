@@ -2,12 +2,28 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from common.project import ROOT
 
+_SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]
+TESTS = "tests"
 
-def test_types():
+
+@pytest.mark.parametrize(
+    "rooms",
+    [
+        pytest.param(
+            [room for room in _SETTINGS["include"] if room != TESTS], id="code"
+        ),
+        pytest.param([TESTS], id="tests", marks=pytest.mark.long),
+    ],
+)
+def test_types(rooms):
+    """Settings that name no files are taken beside those that are named here."""
     pyright = Path(sys.executable).parent / "pyright"
-    done = subprocess.run([pyright], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([pyright, *rooms], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"

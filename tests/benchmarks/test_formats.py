@@ -34,6 +34,7 @@ def test_the_line(monkeypatch, capsys):
     assert {"tensorflow", "onnxruntime"} <= set(line["versions"])
 
 
+@pytest.mark.long
 def test_photos_have_no_class_of_the_network(digits):
     """Whatever the folder calls them; as many as are asked for."""
     crop = EvalCrop(resize="bilinear")

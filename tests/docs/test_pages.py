@@ -61,6 +61,7 @@ def test_some_of_a_page_is_run(page):
     assert not code or run_in(page, fast=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", with_blocks(fast=True))
 def test_quick_blocks_run(page, checkout):
     pages.run(page, run_in(page, fast=True), checkout, timeout=120)

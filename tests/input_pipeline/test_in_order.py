@@ -50,6 +50,7 @@ def test_runs_are_the_chunks_one_after_another(folder, hosts, run_bytes, monkeyp
     assert everything == read(folder, in_bucket=False)
 
 
+@pytest.mark.long
 def test_more_hosts_than_records_of_a_chunk(folder):
     for host in (36, 119):
         options = {"host": host, "hosts": 120}

@@ -173,6 +173,7 @@ def batch_domain():
     return dataclasses.replace(tiny.variant(), stages=(parts, last))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variant", "options"),
     [
@@ -368,6 +369,7 @@ def command(monkeypatch, capsys, deep, compiler):
     return run
 
 
+@pytest.mark.long
 def test_the_command(parts, command):
     status, printed = command("--json", "--blocks")
     assert status == 0

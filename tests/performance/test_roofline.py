@@ -229,6 +229,7 @@ def read(tmp_path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -92,6 +92,7 @@ def test_the_space_of_the_problem():
     assert [space.decode(space.encode(one)) for one in found] == found
 
 
+@pytest.mark.long
 def test_evolution_comes_near_and_random_does_not():
     for seed in (1, 4):
         problem = Blocks(seed)

@@ -40,6 +40,7 @@ def claimed(store, number, worker):
     return lease
 
 
+@pytest.mark.long
 def test_leases_and_results(server):
     one = engine_optuna.database_store(server.url, "leases")
     other = engine_optuna.database_store(server.url, "leases")

@@ -221,6 +221,7 @@ def test_another_family():
     assert v2(VARIANTS["efficientnetv2-s"]).top1 == pytest.approx(83.9, abs=1.2)
 
 
+@pytest.mark.long
 def test_own_rows_are_fitted(tmp_path, fitted):
     path = tmp_path / "mine.csv"
     rows = [("x-b0", 1.0, 224, 16, 70.0), ("x-b3", 1.2, 300, 26, 75.0)]
@@ -255,6 +256,7 @@ WHY = [
 ]
 
 
+@pytest.mark.long
 def test_own_rows_that_are_left_out_are_told(tmp_path, capsys):
     path = tmp_path / "mine.csv"
     path.write_text(OWN + LEFT_OUT + FITTED)

@@ -57,6 +57,7 @@ def assert_same_sums(one, other):
     np.testing.assert_allclose(one, other, rtol=0, atol=allowed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "in_a_loop", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
@@ -96,6 +97,7 @@ def test_each_part_has_masks_of_its_own():
     assert drawn == [[1, 21], [1, 22], [1, 23]]
 
 
+@pytest.mark.long
 def test_others_may_call_the_model(trainer):
     """Outside of a step, training mode moves the statistics at once."""
     images, _ = images_and_targets(trainer)

@@ -49,6 +49,7 @@ def test_traced_once(trainers):
     assert trainer.program.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.long
 def test_calls_nothing_back(trainers):
     spec = trainers[0].program._list_all_concrete_functions()
     names = {node.op for graph in graphs(spec[0]) for node in graph}
@@ -80,6 +81,7 @@ def one_step(digits):
     )
 
 
+@pytest.mark.long
 def test_shapes_are_static(one_step):
     """And nothing is asserted, which a program for a TPU cannot do."""
     graph = one_step.get_concrete_function(a_batch()).graph
@@ -90,6 +92,7 @@ def test_shapes_are_static(one_step):
     assert unknown == []
 
 
+@pytest.mark.long
 def test_xla_takes_the_step(one_step):
     """With masks and all; the machine code of it is made in the slow tests."""
     program = one_step.experimental_get_compiler_ir(a_batch())(stage="hlo")

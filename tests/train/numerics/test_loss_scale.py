@@ -227,6 +227,7 @@ def updated_by(trainer, step, start, scale):
     return of_update(copies(trainer)), trainer.end_loop()
 
 
+@pytest.mark.long
 def test_a_scale_changes_no_bit(run):
     """Powers of two are exact, and the clip is that of gradients unscaled.
 

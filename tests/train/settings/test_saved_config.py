@@ -19,7 +19,8 @@ DATA_DIR = "experiment.Experiment.data_dir"
 NOT_FOR_CONFIGS = {
     "input_pipeline.erasing": {"draw_sizes", "fill"},
     "input_pipeline.mixing": {"Mixture", "mix", "beta", "boxes", "image_size"},
-    "input_pipeline.randaugment": {"AtLevel", "apply_op", "in_turn"},
+    "input_pipeline.randaugment": {"AtLevel", "Policy", "apply_op", "draw", "in_turn"}
+    | {"policy_of"},
     "models.efficientnet_x": {"StemForm", "check_activation", "classifier_layers"}
     | {"head_layers", "variant_of"},
     "models.variants": {"replace_fields"},
