@@ -67,6 +67,7 @@ def test_sizes_of_images(undisturbed):
     assert (summary["resolution"], summary["eval_images"]) == (32, 1000)
 
 
+@pytest.mark.long
 def test_example_images_of_every_stage(undisturbed):
     folder, sizes = str(undisturbed[0] / "train"), {"images": 0}
     board = EventAccumulator(folder, sizes).Reload()
@@ -77,6 +78,7 @@ def test_example_images_of_every_stage(undisturbed):
         assert found == [(0, 16, 16), (5, 24, 24), (9, 32, 32)]
 
 
+@pytest.mark.long
 def test_all_stages_train_the_same_variables(undisturbed):
     states = [trainer.state for trainer in undisturbed[2]]
     assert len({id(state) for state in states}) == 1
@@ -88,6 +90,7 @@ def test_all_stages_train_the_same_variables(undisturbed):
     assert rates == [0.2, 0.1, 0.2]
 
 
+@pytest.mark.long
 def test_only_the_last_trainer_keeps_its_data(undisturbed):
     datasets = [trainer.dataset for trainer in undisturbed[2]]
     assert [dataset is None for dataset in datasets] == [True, True, False]
