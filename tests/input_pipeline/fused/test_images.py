@@ -149,7 +149,7 @@ def test_thousands_of_windows_are_tensorflows(ops, ranges):
         functools.partial(rand_augment, ops=["Equalize", "ShearX", "Equalize"]),
         *(functools.partial(auto_augment, policy=policy) for policy in POLICIES),
     ],
-    ids=str,
+    ids=lambda augment: str(augment.keywords),
 )
 def test_thousands_of_augmented_images_are_tensorflows(ops, augment):
     """3,500 in all, of each policy 500."""
