@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from input_pipeline.dataset_info import DatasetInfo
 from input_pipeline.fused.augment import PixelOp, described
-from input_pipeline.preprocess import EvalCrop, central_share
+from input_pipeline.preprocess import MAX_PIXELS, EvalCrop, central_share
 from input_pipeline.randaugment import Policy
 
 Tensors = dict[str, tf.Tensor]
@@ -108,6 +108,7 @@ def _images(
         label_field=info.fields.label,
         label_offset=info.label_offset,
         num_labels=len(info.label_names),
+        max_pixels=MAX_PIXELS,
         size=resolution,
         T=tf.float32 if attributes["pixels"] == "float" else tf.uint8,
         **attributes,

@@ -106,6 +106,7 @@ class MakeImages {
         label_field_(attributes.Text("label_field")),
         label_offset_(attributes.Int("label_offset")),
         num_labels_(attributes.Int("num_labels")),
+        max_pixels_(attributes.Int("max_pixels")),
         seed_(attributes.Int("seed")),
         size_(static_cast<int>(attributes.Int("size"))),
         method_(static_cast<Method>(attributes.NumberOf(
@@ -146,7 +147,8 @@ class MakeImages {
       return false;
     }
     number -= label_offset_;
-    if (number < 0 || number >= num_labels_ || !ReadSides(encoded, &height, &width)) {
+    if (number < 0 || number >= num_labels_ ||
+        !ReadSides(encoded, max_pixels_, &height, &width)) {
       return false;
     }
     *label = static_cast<int32_t>(number);
@@ -185,7 +187,7 @@ class MakeImages {
 
   const Policy policy_;
   const std::string image_field_, label_field_;
-  const int64_t label_offset_, num_labels_, seed_;
+  const int64_t label_offset_, num_labels_, max_pixels_, seed_;
   const int size_;
   const Method method_;
   const Pixels pixels_;
@@ -199,8 +201,8 @@ const bool registered = Register<MakeImages>(
     "EfficientnetxImages",
     {"serialized: string", "index: int64", "sources: int32"},
     {"image_field: string", "label_field: string", "label_offset: int",
-     "num_labels: int", "size: int", "resize: string", "pixels: string", "crop: string",
-     "central_share: float", "T: {uint8, float}", "seed: int = 0", "flip: bool = false",
+     "num_labels: int", "max_pixels: int", "size: int", "resize: string",
+     "pixels: string", "crop: string", "central_share: float", "T: {uint8, float}", "seed: int = 0", "flip: bool = false",
      "area_range: list(float) = [1, 1]", "aspect_ratio_range: list(float) = [1, 1]",
      "ops: string = ''", "parameters: list(float) = [0]", "tables: list(int) = [0]",
      "num_layers: int = 0", "choices: list(int) = []", "chances: list(float) = []"},

@@ -6,17 +6,16 @@ namespace fused {
 namespace {
 
 constexpr int kChannels = 3;
-constexpr int64_t kMaxPixels = 100'000'000;
 
 }  // namespace
 
-bool ReadSides(std::string_view encoded, int* height, int* width) {
+bool ReadSides(std::string_view encoded, int64_t max_pixels, int* height, int* width) {
   // Before libjpeg is asked, which complains on its own of what is no JPEG.
   if (encoded.substr(0, 3) != "\xff\xd8\xff") return false;
   int channels = 0;
   return tensorflow::jpeg::GetImageInfo(encoded.data(), encoded.size(), width, height,
                                         &channels) &&
-         static_cast<int64_t>(*height) * *width <= kMaxPixels;
+         static_cast<int64_t>(*height) * *width <= max_pixels;
 }
 
 bool Decode(std::string_view encoded, const Window& window, std::vector<uint8_t>* crop) {

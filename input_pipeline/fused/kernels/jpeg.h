@@ -11,8 +11,8 @@
 namespace fused {
 
 // Reads height and width from the header; false if that is none, or claims more pixels
-// than preprocess.MAX_PIXELS.
-bool ReadSides(std::string_view encoded, int* height, int* width);
+// than these.
+bool ReadSides(std::string_view encoded, int64_t max_pixels, int* height, int* width);
 
 // Decodes a window within the image to uint8[height, width, 3]; false if that cannot be.
 bool Decode(std::string_view encoded, const Window& window, std::vector<uint8_t>* crop);

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from input_pipeline.preprocess import MAX_PIXELS
 from tests.input_pipeline.builders import example
 from tests.input_pipeline.fused.test_images import FORMS, RANGES, jpeg
 
@@ -66,6 +67,7 @@ def images(ops, rng: np.random.RandomState, records: list[bytes]) -> tuple[int, 
         label_field="image/class/label",
         label_offset=1,
         num_labels=5,
+        max_pixels=MAX_PIXELS,
         seed=int(rng.randint(2**40)),
         size=size,
         resize=("bicubic", "bilinear", "bilinear_half_pixels")[rng.randint(3)],

@@ -378,6 +378,7 @@ def call(module, **changes):
         "label_field": "image/class/label",
         "label_offset": 0,
         "num_labels": 9,
+        "max_pixels": preprocess.MAX_PIXELS,
         "size": 4,
         "resize": "bicubic",
         "pixels": "floor",
@@ -424,6 +425,11 @@ def test_what_makes_no_sense_is_refused(ops, changes, said):
     assert call(ops).ok.numpy().tolist() == [True]
     with pytest.raises(tf.errors.InvalidArgumentError, match=said):
         call(ops, **changes)
+
+
+def test_an_image_of_more_pixels_than_are_allowed_is_left(ops):
+    for allowed, is_made in ((9 * 7, True), (9 * 7 - 1, False)):
+        assert call(ops, max_pixels=allowed).ok.numpy().tolist() == [is_made]
 
 
 def own(image, seed):
