@@ -131,17 +131,7 @@ class Tuner:
         for one in self._first_layers(main):
             found.append(one)
             yield one
-        written = FormEstimate(
-            form=self.written,
-            extent="train step",
-            as_written=True,
-            milliseconds=self._of_run(
-                {one.stage.program: one.milliseconds for one in training if one.stage}
-            ),
-            problem=next(
-                (one.problem.message for one in training if one.problem), None
-            ),
-        )
+        written = self._as_written(training)
         best = written if written.milliseconds is not None else None
         for form in self._finalists(found, written.milliseconds):
             one = self._whole(form, training)

@@ -145,6 +145,18 @@ def test_a_form_that_fits_where_the_config_does_not(digits, not_lowered):
     assert "97.0 ms; as written it does not fit" in tuning_text.lines_of(best)[1]
 
 
+def test_a_step_that_fits_only_while_it_is_alone_is_none(digits, not_lowered):
+    beside = Problem(message="needs 17 GiB with what lies beside it")
+    written = dataclasses.replace(step(), problem=beside)
+    compiler = TimedCompiler({first(HOST): 7.0, whole(HOST): 200.0})
+    best = fastest_of(tuner_of(digits, compiler).train_forms([written]))
+    assert best.written.milliseconds is None
+    assert best.written.problem == beside.message
+    assert best.best is not None
+    assert best.best.form == HOST
+    assert "as written it does not fit" in "\n".join(tuning_text.lines_of(best))
+
+
 def test_no_form_fits(digits, not_lowered):
     times = {first(HOST): 7.0, whole(HOST): None, whole(split(WRITTEN)): None}
     compiler = TimedCompiler(times)
