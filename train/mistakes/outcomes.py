@@ -4,6 +4,7 @@ It comes from the pass that the scores come from: what is right here is right th
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,18 +35,19 @@ class OutcomeLog:
           batch: images of a replica in each.
           classes: logits of an image.
         """
-        self._strategy = strategy
+        self._strategy, self._steps = strategy, steps
         self._guesses = min(GUESSES, classes)
         width = _FIRST + 2 * self._guesses
+        own = functools.partial(
+            tf.Variable,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.NONE,
+        )
         with strategy.scope():
-            self._rows = tf.Variable(
-                # Float32 holds the number of a class exactly to 16.7 million.
-                tf.zeros([steps, batch, width]),
-                trainable=False,
-                name="outcomes",
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.NONE,
-            )
+            # Float32 holds the number of a class exactly to 16.7 million.
+            self._rows = own(tf.zeros([steps, batch, width]), name="outcomes")
+            self._oldest = own(tf.zeros([], tf.int64), name="oldest_outcomes")
         self._read = tf.function(self._of_all_replicas, autograph=False)
 
     def add(self, labels: tf.Tensor, logits: tf.Tensor, right: tf.Tensor) -> None:
@@ -74,8 +76,13 @@ class OutcomeLog:
             ],
             axis=1,
         )
-        rows = self._rows.read_value()
-        self._rows.assign(tf.concat([rows[1:], row[None]], 0))
+        oldest = self._oldest.read_value()
+        # By the op: variables of replicas have no `scatter_update`, and any other way
+        # to write moves the rows of the whole pass, batch for batch.
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self._rows.handle, indices=oldest, updates=row
+        )
+        self._oldest.assign((oldest + 1) % self._steps)
 
     def read(self) -> np.ndarray:
         """Return float32[R, steps, batch, width], of all replicas, in every process."""
@@ -94,7 +101,8 @@ class OutcomeLog:
             context = tf.distribute.get_replica_context()
             number = context.replica_id_in_sync_group
             own = tf.one_hot(number, context.num_replicas_in_sync)
-            rows = own[:, None, None, None] * self._rows.read_value()[None]
+            rows = tf.roll(self._rows.read_value(), -self._oldest.read_value(), axis=0)
+            rows = own[:, None, None, None] * rows[None]
             return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
         rows = self._strategy.run(own_among_zeros)

@@ -41,11 +41,6 @@ class Job:
         return f"{self.topology}: {self.name}, {self.form}"
 
 
-def cheapest_first(topologies: Iterable[Topology]) -> list[Topology]:
-    """Return topologies by what a compilation for them costs."""
-    return sorted(topologies, key=lambda one: _CHEAPEST_FIRST.index(one.name))
-
-
 def in_order(jobs: Iterable[Job]) -> list[Job]:
     """Return jobs in the order in which an interrupted run has most to show.
 

@@ -35,8 +35,11 @@ def mirrored(cpus):
     return tf.distribute.MirroredStrategy(cpus, tf.distribute.ReductionToOneDevice())
 
 
-def logged(strategy, batches, right=None, passes=1):
-    """What a log has of (labels, logits) of all replicas, a batch at a time."""
+def logged(strategy, batches, passes=1, begins=0):
+    """What a log has of (labels, logits) of all replicas, a batch at a time.
+
+    Before the passes it takes so many batches of one that is broken off.
+    """
     replicas = strategy.num_replicas_in_sync
     classes = batches[0][1].shape[-1]
     each = len(batches[0][0]) // replicas
@@ -53,7 +56,7 @@ def logged(strategy, batches, right=None, passes=1):
 
         strategy.run(one)
 
-    for labels, logits in batches * passes:
+    for labels, logits in batches[:begins] + batches * passes:
         step(tf.constant(labels, tf.int32), tf.constant(logits, tf.float32))
     return log.read()
 
@@ -95,6 +98,36 @@ def test_a_predictor_whose_mistakes_are_known(replicas, logical_cpus):
     for images, right in ((8.0, 4.0), (9.0, 5.0)):
         with pytest.raises(RuntimeError, match="one by one come to 5 of 8"):
             found.require(images=images, right=right)
+
+
+def test_a_pass_that_was_broken_off_leaves_nothing(logical_cpus):
+    """Whatever batches were before it, a whole pass is read in its order."""
+    strategy = mirrored(logical_cpus[:2])
+    broken_off = logged(strategy, BATCHES, begins=2)
+    np.testing.assert_array_equal(broken_off, logged(strategy, BATCHES))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_batch_costs_the_same_in_a_pass_of_any_length(jit_compile):
+    """No operation of a step makes anything of the size of the whole pass."""
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    steps = 1237
+    with strategy.scope():
+        log = OutcomeLog(strategy, steps=steps, batch=2, classes=3)
+
+    def add():
+        logits, labels = tf.zeros([2, 3]), tf.zeros([2], tf.int32)
+        strategy.run(log.add, (labels, logits, labels == 0))
+
+    step = tf.function(add, autograph=False, jit_compile=jit_compile)
+    graph = step.get_concrete_function().graph
+    made = [one.shape for op in graph.get_operations() for one in op.outputs]
+    assert made
+    assert not [shape for shape in made if steps in shape.as_list()]
+    for _ in range(3):
+        step()
+    assert log.read()[0, -3:, :, 1].tolist() == [[1.0, 1.0]] * 3
+    assert not log.read()[0, :-3].any()
 
 
 def test_logits_that_differ_by_less_than_their_probabilities_can():
