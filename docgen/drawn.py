@@ -14,17 +14,18 @@ class Picture:
     """What is drawn of a report in benchmarks/results.
 
     Attributes:
-      name: of the report and of the picture, without an ending.
+      benchmark: behind "python -m benchmarks."; the end of it is the picture's name.
       figures: the key of the report under which the figures are.
     """
 
-    name: str
+    benchmark: str
     figures: str
 
     @property
     def files(self) -> dict[str, bool]:
         """The names of its files, and whether each is for a page at night."""
-        return {f"{self.name}.png": False, f"{self.name}-dark.png": True}
+        name = self.benchmark.rpartition(".")[2]
+        return {f"{name}.png": False, f"{name}-dark.png": True}
 
     def mark(self, report: Mapping[str, Any]) -> str:
         """Return what a file says of its origin: the command, the figures' digest."""

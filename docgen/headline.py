@@ -1,4 +1,4 @@
-"""What benchmarks.headline has estimated on several generations: tables, pictures."""
+"""What benchmarks.tpu.headline has estimated on generations: tables, pictures."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from tpu_compiler import Topology
 
 Report = Mapping[str, Any]
 
-PICTURE = Picture("headline", "pairs")
+PICTURE = Picture("tpu.headline", "pairs")
 # README's, of the pairs.
 _SHOWN = (
     ("efficientnet-b0", "efficientnet-x-b0"),
@@ -135,7 +135,7 @@ def speedups(report: Report) -> str:
                 ("theirs : ours (top-1 %)", *named), rows, right=" " + "r" * len(named)
             ),
             f"{_conditions(report)}. Above 1, ours is faster by that factor; top-1 as "
-            f"published by others. {code('python -m benchmarks.headline')}.",
+            f"published by others. {code('python -m benchmarks.tpu.headline')}.",
             *_largest(report),
             *_against_v2(report),
         ]
@@ -195,7 +195,7 @@ def draw(report: Report, folder: Path) -> None:
     """Draw the pictures.
 
     Args:
-      report: of benchmarks.headline.
+      report: of benchmarks.tpu.headline.
       folder: to write them to.
     """
     from performance import family_plots  # loads matplotlib
@@ -262,7 +262,7 @@ def _points(report: Report, generation: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _stored(render: Callable[[Report], str]) -> str:
-    return render(results.load(results.FOLDER / "headline.json"))
+    return render(results.load(results.FOLDER / "tpu.headline.json"))
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -5,20 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tpu_forms as tpu_forms_script
+from benchmarks.tpu import forms as tpu_forms_script
 from docgen.drawn import Picture
 from docgen.markdown import table, three_digits
 
 Report = Mapping[str, Any]
 
-PICTURE = Picture("stage_choices", "rows")
+PICTURE = Picture("tpu.stage_choices", "rows")
 
 
 def stage_choices(report: Report, note: str) -> str:
     """Return the milliseconds of each stage by kind of block, a table a generation.
 
     Args:
-      report: of benchmarks.stage_choices.
+      report: of benchmarks.tpu.stage_choices.
       note: the line below.
     """
     settings = report["settings"]
@@ -73,7 +73,7 @@ def tile_model(report: Report, note: str) -> str:
     """Return how far the tile model is off, a row a generation.
 
     Args:
-      report: of benchmarks.tile_model.
+      report: of benchmarks.tpu.tile_model.
       note: the line below.
     """
     rows = [
@@ -111,7 +111,7 @@ def _percent(share: float | None) -> str:
 
 
 def draw(report: Report, folder: Path) -> None:
-    """Draw the pictures of benchmarks.stage_choices.
+    """Draw the pictures of benchmarks.tpu.stage_choices.
 
     Args:
       report: of the benchmark.
@@ -134,7 +134,7 @@ def tpu_forms(report: Report, note: str) -> str:
     """Return which exact form of each network is the fastest on each generation.
 
     Args:
-      report: of benchmarks.tpu_forms.
+      report: of benchmarks.tpu.forms.
       note: the line below.
     """
     rows = report["rows"]

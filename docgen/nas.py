@@ -1,4 +1,4 @@
-"""The tables of what `benchmarks.nas` and `benchmarks.supernet` have measured."""
+"""The tables of what `benchmarks.nas` and `benchmarks.tpu.supernet` have measured."""
 
 import statistics
 from collections.abc import Mapping

@@ -20,11 +20,11 @@ from docgen import growth, headline, latencies
 from docgen.drawn import Picture
 
 FOLDER = ROOT / "docs/assets"
-PICTURE = Picture("roofline", "rows")
+PICTURE = Picture("tpu.roofline", "rows")
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> None:
-    """Draw the pictures of benchmarks.roofline.
+    """Draw the pictures of benchmarks.tpu.roofline.
 
     Args:
       report: of the benchmark.
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Draw the pictures of the docs."""
     del arguments
     for picture, draws in DRAWN:
-        draws(results.load(results.FOLDER / f"{picture.name}.json"), FOLDER)
+        draws(results.load(results.FOLDER / f"{picture.benchmark}.json"), FOLDER)
     names = [name for picture, _ in DRAWN for name in picture.files]
     print(f"wrote {', '.join(names)} to {FOLDER}")
 

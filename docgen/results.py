@@ -62,7 +62,7 @@ def note(report: Report, *, timed: bool = False) -> str:
 
 def latency(report: Report) -> str:
     """Return estimated milliseconds by family and number, and ratios."""
-    from benchmarks.latency import FAMILIES, table
+    from benchmarks.tpu.latency import FAMILIES, table
 
     times = {
         tuple(row["name"].rsplit("-b", 1)): row["milliseconds"]
@@ -416,26 +416,26 @@ def summary(reports: Mapping[str, Report]) -> str:
 
 
 def _lines(reports: Mapping[str, Report]) -> Iterator[tuple[str, str, str]]:
-    ratio = reports["latency"]["ratios"]["0"]["efficientnet-x"]
+    ratio = reports["tpu.latency"]["ratios"]["0"]["efficientnet-x"]
     yield (
         "X-B0 against EfficientNet-B0, inference on one TPU v3 core, estimated",
         f"{ratio:.2f} times as fast",
-        "benchmarks.latency",
+        "benchmarks.tpu.latency",
     )
-    rows = (row for row in reports["headline"]["rows"] if row["theirs_published"])
+    rows = (row for row in reports["tpu.headline"]["rows"] if row["theirs_published"])
     best = max(rows, key=lambda row: row["ratio"]["as published"] or 0)
     yield (
         f"Best against RegNetY, ResNeSt and EfficientNet: {best['ours']} and "
         f"{best['theirs']}, estimated",
         f"{best['ratio']['as published']:.2f} times as fast",
-        "benchmarks.headline",
+        "benchmarks.tpu.headline",
     )
-    saved = reports["tpu_step"]["fewer_cycles_than"]["keras_batch_norm"]
+    saved = reports["tpu.step"]["fewer_cycles_than"]["keras_batch_norm"]
     yield (
         "Cycles of X-B0's train step that exact rewrites save on a TPU v3, estimated",
         f"{100 * saved['as_written']:.0f} %, with patches by the host "
         f"{100 * saved['patches_hwcn']:.0f} %",
-        "benchmarks.tpu_step",
+        "benchmarks.tpu.step",
     )
     yield (
         "CPU time of the input pipeline, ours over the Model Garden's",
@@ -511,22 +511,22 @@ def prepare(report: Report) -> str:
 RENDERERS: dict[str, Render] = {
     "growth": growth,
     "prepare": prepare,
-    "scaling": scaling,
-    "stage_choices": stage_choices,
-    "tile_model": tile_model,
-    "latency": latency,
-    "headline": headline,
-    "tpu_step": tpu_step,
-    "tpu_forms": tpu_forms,
-    "roofline": roofline,
-    "preflight": preflight,
-    "pod": pod,
+    "tpu.scaling": scaling,
+    "tpu.stage_choices": stage_choices,
+    "tpu.tile_model": tile_model,
+    "tpu.latency": latency,
+    "tpu.headline": headline,
+    "tpu.step": tpu_step,
+    "tpu.forms": tpu_forms,
+    "tpu.roofline": roofline,
+    "tpu.preflight": preflight,
+    "tpu.pod": pod,
     "models": models,
     "input": input_pipeline,
     "trainer": trainer,
     "transfer": transfer,
     "nas": nas,
-    "supernet": supernet,
+    "tpu.supernet": supernet,
     "install": install,
     "search": search,
     "storage": storage,

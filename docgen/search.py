@@ -1,4 +1,4 @@
-"""What searches have found: benchmarks.scaling, and samplers in benchmarks.search."""
+"""What searches have found: benchmarks.tpu.scaling, samplers in benchmarks.search."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def scaling(report: Report, note: str) -> str:
     """Return families, what they gain and what stands beside them, by generation.
 
     Args:
-      report: of benchmarks.scaling.
+      report: of benchmarks.tpu.scaling.
       note: the line below.
     """
     parts = []

@@ -17,7 +17,7 @@ _SUM = (
     "fused across a border, and copies between neighbours that want other layouts, "
     "make the sum differ"
 )
-# By `python -m benchmarks.latency`.
+# By `python -m benchmarks.tpu.latency`.
 _LOOKED_AT = (
     "over B0 to B4 of EfficientNet, X, X-TPU and X-GPU it is 0 to 4.0 % below the "
     "whole, 1.8 % on average"

@@ -33,7 +33,7 @@ def stage_choices(
 
     Args:
       path: of the PNG.
-      rows: of benchmarks.stage_choices; those without milliseconds are left out.
+      rows: of benchmarks.tpu.stage_choices; those without milliseconds are left out.
       title: of the picture.
       dark: for a page at night.
       command: that draws it, for its mark.

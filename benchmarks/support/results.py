@@ -23,13 +23,13 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     """Make the parser of a benchmark, with --output in it.
 
     Args:
-      module: what stands behind "python -m"; its last name is the benchmark's.
+      module: what stands behind "python -m"; the benchmark's name follows "benchmarks."
       doc: the module's docstring.
     """
     parser = cli.parser(module, doc)
     parser.add_argument(
         "--output",
-        type=functools.partial(_output, module.rpartition(".")[2]),
+        type=functools.partial(_output, module.partition(".")[2]),
         metavar="FILE",
         help="write the JSON here, too, as benchmarks/results has it",
     )

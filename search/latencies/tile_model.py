@@ -42,8 +42,8 @@ from search.results import Estimate
 # networks on v3; the second among some 92,000 sets of two to four of 39 features by
 # that of 25 networks on v5e, of the best dozen the one whose features mean most; the
 # third is the best of the 35 sets of four of these features on v6e's 21 networks, whose
-# matrix unit is too fast to count. What such a choice is worth, benchmarks.tile_model
-# shows by leaving it out, too.
+# matrix unit is too fast to count. What such a choice is worth is shown, too, by
+# benchmarks.tpu.tile_model, which leaves it out.
 SETS = (
     ("depthwise_out", "depthwise_lanes", "dense_out", "matrix"),
     ("depthwise_out", "matrix", "expanded", "spilled"),

@@ -26,7 +26,7 @@ def pair(theirs, ours, families, top1s, times, recipe="plain"):
 X_B0, X_B3 = "efficientnet-x-b0", "efficientnet-x-b3"
 V2 = "EfficientNetV2", "X"
 REPORT = {
-    "benchmark": "headline",
+    "benchmark": "tpu.headline",
     "pairs": [
         pair(
             *("efficientnet-b0", X_B0, ("EfficientNet", "X"), (77.1, 77.3)),
@@ -90,7 +90,9 @@ def test_every_pair_on_every_generation():
     assert rows[6][-1] == "-"
     assert "\n\nNot compiled for v6e: regnety_160, resnest50d.\n\n" in text
     assert "\n\nNot compiled for v4: efficientnet-b0.\n\n" in text
-    assert text.splitlines()[-1].startswith("`python -m benchmarks.headline`, 2026-")
+    assert text.splitlines()[-1].startswith(
+        "`python -m benchmarks.tpu.headline`, 2026-"
+    )
 
 
 def test_of_many_missing_networks_the_count_is_enough():

@@ -8,21 +8,21 @@ from docgen.drawn import Picture
 DRAWN = [picture for picture, _ in pictures.DRAWN]
 
 
-@pytest.fixture(params=DRAWN, ids=lambda picture: picture.name)
+@pytest.fixture(params=DRAWN, ids=lambda picture: picture.benchmark)
 def picture(request) -> Picture:
     return request.param
 
 
 @pytest.fixture
 def report(picture):
-    return results.load(results.FOLDER / f"{picture.name}.json")
+    return results.load(results.FOLDER / f"{picture.benchmark}.json")
 
 
 def test_the_pictures_are_of_the_stored_figures(picture, report):
     """Else: python -m docgen.pictures."""
-    found = sorted(path.name for path in pictures.FOLDER.glob(f"{picture.name}*"))
-    assert found == sorted([f"{picture.name}.png", f"{picture.name}-dark.png"])
-    for name in found:
+    name = picture.benchmark.rpartition(".")[2]
+    assert list(picture.files) == [f"{name}.png", f"{name}-dark.png"]
+    for name in picture.files:
         data = (pictures.FOLDER / name).read_bytes()
         assert files.is_our_png(data, picture.mark(report))
 
@@ -40,7 +40,7 @@ def test_other_figures_have_another_mark(picture, report):
 def test_draws_by_day_and_at_night(tmp_path):
     from PIL import Image
 
-    report = results.load(results.FOLDER / "roofline.json")
+    report = results.load(results.FOLDER / "tpu.roofline.json")
     pictures.draw(report, tmp_path)
     corners = []
     for name in pictures.PICTURE.files:

@@ -69,7 +69,7 @@ def test_prose_quotes_no_figure_of_a_benchmark(page, figures):
 
 PAGE = """# One of 10.5 ms
 
-`python -m benchmarks.latency` has measured
+`python -m benchmarks.tpu.latency` has measured
 that it takes 99.25 ms.
 
 - benchmarks.input: 2.07 ms
@@ -78,15 +78,15 @@ that it takes 99.25 ms.
 
 It costs 1.25 and 10.5.
 
-<!-- generated: results.latency -->
-benchmarks.latency 10.5
+<!-- generated: results.tpu.latency -->
+benchmarks.tpu.latency 10.5
 <!-- end -->
 
 | benchmarks.trainer | 0.99 |
 | else | 0.98 |
 
 ```text
-benchmarks.latency 10.5
+benchmarks.tpu.latency 10.5
 ```
 """
 

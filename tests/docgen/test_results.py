@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-from benchmarks import pod, preflight
 from benchmarks.support import results as files
 from benchmarks.support.run_waits import WAITS
+from benchmarks.tpu import pod, preflight
 from common.errors import UserError
 from common.project import ROOT
 from docgen import results
@@ -26,7 +26,7 @@ COMMON = {
     "date": "2026-11-29",
 }
 LATENCY = {
-    "benchmark": "latency",
+    "benchmark": "tpu.latency",
     "networks": [
         {"name": "efficientnet-b0", "milliseconds": 16.115},
         {"name": "efficientnet-x-b0", "milliseconds": 10.49},
@@ -54,7 +54,7 @@ def other(name, top1, theirs, ours, ours_ms, ratio):
 
 
 HEADLINE = {
-    "benchmark": "headline",
+    "benchmark": "tpu.headline",
     "rows": [
         other(
             "regnety_080",
@@ -79,7 +79,7 @@ HEADLINE = {
     **COMMON,
 }
 TPU_STEP = {
-    "benchmark": "tpu_step",
+    "benchmark": "tpu.step",
     "model": "efficientnet_x_b0",
     "topology": "v3",
     "batch": 64,
@@ -102,7 +102,7 @@ TPU_STEP = {
 PATCHES = {"stem_block_size": 4, "stem_reshuffle": "host"}
 PLAIN = {"stem_block_size": 1, "stem_reshuffle": "device", "input_layout": "NHWC"}
 TPU_FORMS = {
-    "benchmark": "tpu_forms",
+    "benchmark": "tpu.forms",
     "batch": 64,
     "rows": [
         {
@@ -152,7 +152,7 @@ ROOF = {
     "bytes_per_second": 500e9,
 }
 ROOFLINE = {
-    "benchmark": "roofline",
+    "benchmark": "tpu.roofline",
     "rows": [
         {
             **ROOF,
@@ -374,7 +374,7 @@ NAS = {
     **COMMON,
 }
 SUPERNET = {
-    "benchmark": "supernet",
+    "benchmark": "tpu.supernet",
     "topology": "v3",
     "batch": 64,
     "cpu_batch": 8,
@@ -464,34 +464,34 @@ PREPARE = {
 REPORTS = {
     "growth": GROWTH,
     "prepare": PREPARE,
-    "stage_choices": {
-        "benchmark": "stage_choices",
+    "tpu.stage_choices": {
+        "benchmark": "tpu.stage_choices",
         **test_latencies.STAGE_CHOICES,
         **COMMON,
     },
-    "tile_model": {
-        "benchmark": "tile_model",
+    "tpu.tile_model": {
+        "benchmark": "tpu.tile_model",
         **test_latencies.TILE_MODEL,
         **COMMON,
     },
-    "latency": LATENCY,
-    "headline": HEADLINE,
-    "tpu_step": TPU_STEP,
-    "tpu_forms": TPU_FORMS,
-    "roofline": ROOFLINE,
+    "tpu.latency": LATENCY,
+    "tpu.headline": HEADLINE,
+    "tpu.step": TPU_STEP,
+    "tpu.forms": TPU_FORMS,
+    "tpu.roofline": ROOFLINE,
     "models": MODELS,
     "input": INPUT,
     "trainer": TRAINER,
     "search": SEARCH,
-    "scaling": {**search_tables.SCALING, **COMMON},
-    "preflight": {
-        "benchmark": "preflight",
+    "tpu.scaling": {**search_tables.SCALING, **COMMON},
+    "tpu.preflight": {
+        "benchmark": "tpu.preflight",
         "command": ["python"],
         "output": ["", "yes"],
         **COMMON,
     },
-    "pod": {
-        "benchmark": "pod",
+    "tpu.pod": {
+        "benchmark": "tpu.pod",
         "command": ["python"],
         "output": ["", "no"],
         "published": {"top1": 83.0, "minutes": 64, "cores": 1024, "source": "a paper"},
@@ -522,15 +522,15 @@ REPORTS = {
     "formats": {**test_formats.REPORT, **COMMON},
     "transfer": TRANSFER,
     "nas": NAS,
-    "supernet": SUPERNET,
+    "tpu.supernet": SUPERNET,
 }
 
 
 def test_the_line_below_a_table():
     assert results.note(LATENCY, timed=True) == (
-        "`python -m benchmarks.latency`, 2026-11-29, on 2 cores of Intel Xeon, load "
-        "1.5 at the start; libtpu 0.0.52, TensorFlow 2.20.0, Keras 3.15.0. Not shown: "
-        "a TPU."
+        "`python -m benchmarks.tpu.latency`, 2026-11-29, on 2 cores of Intel Xeon, "
+        "load 1.5 at the start; libtpu 0.0.52, TensorFlow 2.20.0, Keras 3.15.0. Not "
+        "shown: a TPU."
     )
 
 
@@ -742,9 +742,11 @@ def test_trainer():
 
 
 def test_preflight():
-    report = REPORTS["preflight"]
+    report = REPORTS["tpu.preflight"]
     text = results.preflight(report)
-    assert text.startswith("```text\n\nyes\n```\n\n`python -m benchmarks.preflight`")
+    assert text.startswith(
+        "```text\n\nyes\n```\n\n`python -m benchmarks.tpu.preflight`"
+    )
     seconds = {
         "seconds": {"first_verdict": 189.0, "all": 462.0},
         "seconds_again": {"first_verdict": 19.6, "all": 24.4},
@@ -759,7 +761,7 @@ def test_preflight():
 
 
 def test_pod():
-    text = results.pod(REPORTS["pod"])
+    text = results.pod(REPORTS["tpu.pod"])
     assert text.splitlines()[:4] == [
         "Published for 1,024 cores of TPU v3 (a paper): 83 % in 64 minutes, by an "
         "abstract that names neither the network nor the epochs. Estimated here:",
@@ -809,17 +811,17 @@ def test_summary():
     assert cells(results.summary(REPORTS))[2:] == [
         [
             "X-B0 against EfficientNet-B0, inference on one TPU v3 core, estimated",
-            *("1.54 times as fast", "`benchmarks.latency`"),
+            *("1.54 times as fast", "`benchmarks.tpu.latency`"),
         ],
         [
             "Best against RegNetY, ResNeSt and EfficientNet: efficientnet-x-b2 and "
             "regnety_080, estimated",
-            *("2.14 times as fast", "`benchmarks.headline`"),
+            *("2.14 times as fast", "`benchmarks.tpu.headline`"),
         ],
         [
             "Cycles of X-B0's train step that exact rewrites save on a TPU v3, "
             "estimated",
-            *("15 %, with patches by the host 20 %", "`benchmarks.tpu_step`"),
+            *("15 %, with patches by the host 20 %", "`benchmarks.tpu.step`"),
         ],
         [
             "CPU time of the input pipeline, ours over the Model Garden's",
@@ -857,11 +859,11 @@ def test_a_stored_result_is_whole_and_used(path):
 def test_a_result_that_is_missing_or_changed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"there is no .*latency.json; python -m ben"):
-        results.BLOCKS["results.latency"]()
-    files.write(tmp_path / "latency.json", LATENCY)
-    assert results.BLOCKS["results.latency"]() == results.latency(LATENCY)
-    changed = json.loads((tmp_path / "latency.json").read_text())
+        results.BLOCKS["results.tpu.latency"]()
+    files.write(tmp_path / "tpu.latency.json", LATENCY)
+    assert results.BLOCKS["results.tpu.latency"]() == results.latency(LATENCY)
+    changed = json.loads((tmp_path / "tpu.latency.json").read_text())
     changed["networks"][0]["milliseconds"] = 99.0
-    (tmp_path / "latency.json").write_text(json.dumps(changed, indent=1) + "\n")
+    (tmp_path / "tpu.latency.json").write_text(json.dumps(changed, indent=1) + "\n")
     with pytest.raises(UserError, match=r"latency.json is not as python -m benchmarks"):
-        results.BLOCKS["results.latency"]()
+        results.BLOCKS["results.tpu.latency"]()

@@ -70,7 +70,7 @@ FAMILY = {
     ],
 }
 SCALING = {
-    "benchmark": "scaling",
+    "benchmark": "tpu.scaling",
     "families": {"v5e": FAMILY},
     "settings": {"batch": 64, "dtype": "bfloat16"},
 }

@@ -519,9 +519,9 @@ def test_classes_that_nobody_knows(digits):
 def stored_milliseconds(topology):
     """Return what benchmarks/results says of the train step, as text."""
     if topology == "v3":
-        stored = results.load(results.FOLDER / "tpu_step.json")
+        stored = results.load(results.FOLDER / "tpu.step.json")
         return f"{stored['forms']['as_written']['milliseconds']:.1f}"
-    said = results.load(results.FOLDER / "preflight.json")["output"]
+    said = results.load(results.FOLDER / "tpu.preflight.json")["output"]
     (found,) = re.findall(r"images/s, ([\d.]+) ms a step", "\n".join(said))
     return found
 

@@ -155,7 +155,7 @@ def test_sums_of_segments(compiler):
     # Stem, 16 blocks, head.
     assert found[0].ms == pytest.approx(18.0)
     assert found[0].source == SUM
-    # What sums of v3 are off, by benchmarks.latency: 4 % at most.
+    # What sums of v3 are off, by benchmarks.tpu.latency: 4 % at most.
     assert 0.01 < (found[0].error or 0) < 0.04
     assert found[1] == Estimate(None, SUM, reason="stem by itself: no such op")
     assert "too small" in found[2].reason

@@ -300,7 +300,7 @@ def test_too_few_networks():
 
 @pytest.mark.parametrize("topology", ["v3", "v5e"])
 def test_the_project_s_networks_are_within_three_percent(topology):
-    """Else: python -m benchmarks.tile_model says which are not."""
+    """Else: python -m benchmarks.tpu.tile_model says which are not."""
     model = latency_sources.tile_model(topology)
     assert len(model.rows) >= 20
     assert len(model.chosen) == 4
