@@ -201,6 +201,12 @@ class LatencyTable:
         )
 
 
+def conditions_of(source: Any) -> Conditions | None:
+    """Return what a source's latencies depend on; None where it does not say."""
+    # A fit's are those of its table.
+    return getattr(getattr(source, "table", source), "conditions", None)
+
+
 def _lines(rows: Iterable[NetworkRow | BlockRow]) -> Iterator[str]:
     for row in rows:
         if kept := row.kept():
