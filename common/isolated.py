@@ -20,9 +20,15 @@ _KILLED = "its process was killed, perhaps for want of memory"
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """Why there is no result, in one line."""
+    """Why there is no result, in one line.
+
+    Attributes:
+      reason: that line.
+      killed: whether the process has died of something else than an exception.
+    """
 
     reason: str
+    killed: bool = False
 
 
 def call(
@@ -43,7 +49,7 @@ def call(
         try:
             return pool.submit(_answer, module, function, arguments).result()
         except BrokenProcessPool:
-            return Failed(_KILLED)
+            return Failed(_KILLED, killed=True)
 
 
 class IsolatedObject:

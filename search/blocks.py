@@ -92,7 +92,7 @@ def main(arguments: argparse.Namespace) -> Status | None:
         )
     text = config.text()
     with processes.stopped_by_sigterm():
-        results = _search(arguments, settings, text)
+        results = _search(arguments, settings, text, _flags(arguments))
         if arguments.baseline:
             _search_at_random(arguments, text)
     status = _report(results, arguments, settings)
@@ -121,7 +121,7 @@ def _search_at_random(arguments: argparse.Namespace, text: str) -> None:
     folder = str(Path(arguments.search_dir) / RANDOM)
     console.say(f"the same number of networks, drawn at random: {folder}")
     below = argparse.Namespace(**{**vars(arguments), "search_dir": folder})
-    results = _search(below, settings, config.text())
+    results = _search(below, settings, config.text(), _flags(arguments))
     print(f"at random: {progress.line(results, _evaluations(arguments, settings))}")
 
 
@@ -138,13 +138,19 @@ def _status(folder: Path) -> Status:
     return Status.OK
 
 
-def _search(arguments: argparse.Namespace, settings: Any, text: str) -> list[Any]:
-    """Enter the folder, and return all results when nothing is left to do."""
+def _search(
+    arguments: argparse.Namespace, settings: Any, text: str, flags: list[str]
+) -> list[Any]:
+    """Enter the folder, and return all results when nothing is left to do.
+
+    The flags are those of the command that goes on with it: a baseline is made by that
+    of the search.
+    """
     from search.engine import search_folder, storages
 
     folder = Path(arguments.search_dir)
     search = search_folder.identity(text, settings.space.fingerprint)
-    command = ["python", "-m", "search.blocks", *_flags(arguments)]
+    command = ["python", "-m", "search.blocks", *flags]
     # The masters of other machines may work in the folder of another store, too.
     is_alone = arguments.storage == storages.EMBEDDED
     with search_folder.held(folder) if is_alone else contextlib.nullcontext():

@@ -24,12 +24,15 @@ class Estimate:
       error: how far such an answer may be off, as a share of it (one standard
         deviation); None where nobody has measured that.
       reason: why there are none, as "does not fit: 17 GB of 16 GB"; else "".
+      is_final: whether the same would be said again: a process that has died may live
+        the next time.
     """
 
     ms: float | None
     source: str
     error: float | None = None
     reason: str = ""
+    is_final: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from common.errors import UserError
 from models.errors import ModelError
 from models.variants import Variant, get_variant
 from search.axes import TrustRegion
+from search.latencies import latency_table
 from search.results import Accuracy, Latency, is_factory
 from search.strategies import STRATEGIES
 
@@ -100,6 +101,27 @@ class Scaling:
         for name in (self.base, *self.targets, *self.references):
             if isinstance(name, str):
                 known_variant(name)
+        self._check_conditions()
+
+    def _check_conditions(self) -> None:
+        """Refuse latencies that cannot be compared: one source's fit takes another's.
+
+        What a callable of one's own answers for is not known.
+
+        Raises:
+          UserError: two sources are of another device, batch or dtype.
+        """
+        found = {}
+        for name in ("cheap", "parts", "exact"):
+            conditions = latency_table.conditions_of(getattr(self, name))
+            if conditions is not None and conditions.dtype:
+                found.setdefault(str(conditions), name)
+        if len(found) > 1:
+            (one, first), (other, second) = [*found.items()][:2]
+            raise UserError(
+                f"Scaling.{first} has latencies of {one}, and Scaling.{second} of "
+                f"{other}: bind both to one device, batch and dtype"
+            )
 
     @property
     def sources(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ sum; --blocks=only compiles no whole network. --device times whole networks by J
 the device that it finds: no figures of another one.
 
 The file is written whole after every few networks; what it has is not asked again, so
-the same command goes on where it was stopped, and others add to it. A file of another
-device, batch, dtype or of other versions is refused. `latencies.latency_table` says its
-format.
+the same command goes on where it was stopped, and others add to it. That a process has
+died is no answer: the next command asks again. A file of another device, batch, dtype
+or of other versions is refused. `latencies.latency_table` says its format.
 
 The exit status is 0 when all networks have milliseconds, 1 when one has none: the file
 says why; 2 when there is no answer.
@@ -159,13 +159,19 @@ def _noted(row: NetworkRow, found: Estimate, *, sums: bool) -> NetworkRow:
     if not sums:
         error = found.error if found.source == latency_table.MEASURED else None
         return dataclasses.replace(
-            row, ms=found.ms, source=found.source, reason=found.reason, error=error
+            row,
+            ms=found.ms,
+            source=found.source,
+            reason=found.reason,
+            error=error,
+            is_final=found.is_final,
         )
     return dataclasses.replace(
         row,
         sum_ms=found.ms,
         reason=row.reason or found.reason,
         source=row.source or found.source,
+        is_final=row.is_final and found.is_final,
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,7 +139,11 @@ def _train_images(case: Case) -> tuple[int, str]:
 
 
 def _preflight(flags: list[str]) -> tuple[int, str]:
-    """Return the status of preflight, and its answer or its last line."""
+    """Return the status of preflight, and its answer or its last line.
+
+    NotAnswered where it was killed, or a storage did not answer it: the config may be
+    sound.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "preflight", *flags],
         cwd=project.ROOT,
@@ -148,7 +153,13 @@ def _preflight(flags: list[str]) -> tuple[int, str]:
     )
     if done.returncode in (Status.OK, Status.NO):
         return done.returncode, done.stdout
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        why = ", perhaps for want of memory" * (name == "SIGKILL")
+        raise NotAnswered(f"preflight was killed by {name}{why}")
     lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    if done.returncode != Status.MISTAKE:
+        raise NotAnswered(f"preflight: {lines[-1]}")
     return Status.MISTAKE, lines[-1]
 
 

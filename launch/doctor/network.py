@@ -6,7 +6,7 @@ from typing import Any
 
 from common.console import named
 from launch.doctor.case import Case, command
-from launch.doctor.findings import Finding, fails, ok
+from launch.doctor.findings import Finding, fails, ok, unknown
 from launch.job import ports
 from launch.job.job_file import Job
 
@@ -38,9 +38,11 @@ def network(case: Case) -> Finding:
     """Check the subnetwork, and the rules of its network's firewall.
 
     Not looked at are rules that belong to a policy, of the organisation say, rules for
-    machines with a tag, and those that deny.
+    machines with a tag, those that deny, and the network of a GKE cluster.
     """
     job = case.job
+    if case.engine == "jobset":
+        return unknown("the job runs in the network of its GKE cluster")
     of_project = f"--project={job.project}"
     path = f"projects/{job.project}/regions/{job.region}/subnetworks/{job.subnetwork}"
     found = case.google.get("compute", path)

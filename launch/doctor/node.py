@@ -73,7 +73,7 @@ def _why_closed(host: str) -> str:
 
 
 def heartbeat(case: Case) -> Finding:
-    """Check that the run has given a sign of life lately."""
+    """Check that the run has given a sign of life lately, and has not failed."""
     from train.fault_tolerance.heartbeat import SILENT_SECONDS
 
     try:
@@ -86,7 +86,10 @@ def heartbeat(case: Case) -> Finding:
         f"{beat.get('phase')} at step {beat.get('step')}, {beat.get('state')}, "
         f"{beat['age']:,.0f} s ago"
     )
-    if beat.get("state") == "running" and beat["age"] > SILENT_SECONDS:
+    silent = beat.get("state") == "running" and beat["age"] > SILENT_SECONDS
+    if silent or beat.get("state") in ("failed", "hung"):
+        if error := beat.get("error"):
+            said += f": {error}"
         return fails(said, "the engine's log tells why: python -m launch.job logs")
     return ok(said)
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import UserError
 
@@ -198,15 +198,26 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 def group_bytes(group: int) -> int:
     """Return the resident memory of a process group, in bytes; Linux alone.
 
-    Pages that processes share count for each of them.
+    What its processes have started counts, too: a compiler's workers lead groups of
+    their own. Pages that processes share count for each of them.
     """
-    total = 0
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             # Behind the name, in brackets: state, parent, group ... pages in field 24.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+            found[int(folder.name)] = _Process(*map(int, (*fields[1:3], fields[21])))
         except (OSError, IndexError, ValueError):
             continue  # it has just ended
-    return total
+    own = {number for number, one in found.items() if one.group == group}
+    new = own
+    while new:
+        new = {n for n, one in found.items() if one.parent in new} - own
+        own |= new
+    return sum(found[n].pages for n in own) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Process(NamedTuple):
+    parent: int
+    group: int
+    pages: int

@@ -14,6 +14,7 @@ from typing import Any
 from common import files
 from search.families.family import Family
 from search.networks.variant_text import variant_gin, variant_row
+from search.results import Score
 
 FAMILY = "family.json"
 _DIGEST = "sha256"
@@ -61,13 +62,20 @@ def _rows(family: Family) -> str:
     lines = [f"# {family.name}, scaled from {family.base} by python -m search.lacs."]
     for outcome in family.outcomes:
         chosen = outcome.chosen
-        low, high = chosen.score.spread or (0.0, 0.0)
         lines.append(
-            f"# {chosen.ms:.2f} ms for {outcome.ms:.2f} ({outcome.target}), predicted "
-            f"top-1 {chosen.score.top1:.1f} % ({low:.1f} to {high:.1f})"
+            f"# {chosen.ms:.2f} ms for {outcome.ms:.2f} ({outcome.target}), "
+            f"{_top1(chosen.score)}"
         )
         lines.append(variant_row(chosen.variant))
     return "\n".join(lines) + "\n"
+
+
+def _top1(score: Score) -> str:
+    """Return an accuracy in words; a strategy that was named may have none."""
+    if score.top1 is None or score.spread is None:
+        return f"no top-1: {' '.join(score.reason.split())}"
+    low, high = score.spread
+    return f"top-1 {score.top1:.1f} % ({low:.1f} to {high:.1f}), {score.source}"
 
 
 def _json(found: dict[str, Any]) -> str:

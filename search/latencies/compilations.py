@@ -21,10 +21,14 @@ _LOOK_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Milliseconds of a network or its segments, or why there are none."""
+    """Milliseconds of a network or its segments, or why there are none.
+
+    `is_final` is as in `search.results.Estimate`.
+    """
 
     ms: float | None
     reason: str = ""
+    is_final: bool = True
 
 
 class Compilations:
@@ -93,6 +97,7 @@ class Compilations:
                         segment=segment_json(segment),
                         ms=answer.ms,
                         reason=answer.reason,
+                        is_final=answer.is_final,
                     )
         return list(found.values())
 
@@ -116,13 +121,17 @@ class Compilations:
 
 
 def _answer(request: compile_requests.Answer) -> Answer:
-    """Wait for a compilation; that it fails is an answer, a full disk is none."""
+    """Wait for a compilation; that it fails is an answer, a full disk is none.
+
+    That the compiler refuses is final. A worker that has died, or was too slow, may
+    have had too little of a busy machine.
+    """
     try:
         report = request.result()
     except CompilerError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        return Answer(None, str(error))
+        return Answer(None, str(error), is_final=False)
     if not report.compiled:
         return Answer(None, report.message)
     return Answer(report.milliseconds)
@@ -133,7 +142,8 @@ def _sum(segments: Sequence[tuple[Segment, compile_requests.Answer]]) -> Answer:
     for segment, request in segments:
         answer = _answer(request)
         if answer.ms is None:
-            return Answer(None, f"{segment.name} by itself: {answer.reason}")
+            reason = f"{segment.name} by itself: {answer.reason}"
+            return Answer(None, reason, answer.is_final)
         total += answer.ms
     return Answer(total)
 

@@ -3,7 +3,7 @@
 latency.jsonl has a line for each answer: a row as in `latencies.latency_table`, and the
 conditions. A line is written at once and synced, so that a kill loses at most the
 answer that was under way. A half line that a killed machine has left is passed over,
-and what it would have said is asked again.
+and what it would have said is asked again. So is what is not final.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ class Recorded:
 
     def _known_estimate(self, digest: str) -> Estimate:
         row = self._known[digest]
-        return Estimate(row.ms, row.source, row.error, row.reason)
+        return Estimate(row.ms, row.source, row.error, row.reason, row.is_final)
 
     def _keep(self, variant: Variant, found: Estimate) -> None:
         row = NetworkRow.of(
@@ -107,8 +107,10 @@ class Recorded:
             source=self.name,
             reason=found.reason,
             error=found.error,
+            is_final=found.is_final,
         )
-        append(self._path, self._conditions, row)
+        if row.is_final:
+            append(self._path, self._conditions, row)
         self._known[row.digest] = row
 
 

@@ -17,7 +17,8 @@ A table is one JSON object:
 device. `digest` is `spaces.digest` of the network as it is built, `network` is as in
 `networks.variant_json`, `ms` null where `reason` says why there are none. `sum_ms`
 is the sum of the network's segments, each compiled by itself, where that was asked for;
-`error` is as in `search.results.Estimate`, where it is the row's own.
+`error` is as in `search.results.Estimate`, where it is the row's own. `is_final`, as
+there, is a row's in memory: a file keeps no reason that is not.
 Of a block, `segment` has all that its program depends on, see
 `performance.segments.BlockSegment`. A table that was made by other means needs the
 format, the conditions (versions may be empty), and of each network digest, name and ms.
@@ -27,7 +28,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,19 @@ class NetworkRow:
     reason: str = ""
     sum_ms: float | None = None
     error: float | None = None
+    is_final: bool = True
+
+    def kept(self) -> "NetworkRow | None":
+        """Return what of the row a file keeps: no reason that is not final."""
+        if self.is_final:
+            return self
+        has_time = self.ms is not None or self.sum_ms is not None
+        return dataclasses.replace(self, reason="", is_final=True) if has_time else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row's object; what it does not say is left out."""
         found = dataclasses.asdict(self)
+        del found["is_final"]  # of what is kept
         optional = ("network", "sum_ms", "error")
         return {k: v for k, v in found.items() if not (k in optional and v is None)}
 
@@ -136,10 +146,17 @@ class BlockRow:
     segment: Mapping[str, Any]
     ms: float | None = None
     reason: str = ""
+    is_final: bool = True
+
+    def kept(self) -> "BlockRow | None":
+        """Return what of the row a file keeps: nothing that is not final."""
+        return self if self.is_final else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row's object."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        del found["is_final"]  # of what is kept
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +185,12 @@ class LatencyTable:
         return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
     def as_json(self) -> str:
-        """Return the file's text, a row in a line."""
+        """Return the file's text, a row in a line; what is not final is not in it."""
         head = json.dumps(self.conditions.as_json())
         lists = [
             f'"{name}": [{",".join(lines)}\n]'
             for name, rows in (("networks", self.networks), ("blocks", self.blocks))
-            if (lines := [f"\n {json.dumps(row.as_json())}" for row in rows.values()])
+            if (lines := [*_lines(rows.values())])
         ]
         if not lists:
             lists = ['"networks": []']
@@ -182,6 +199,18 @@ class LatencyTable:
             + ",\n".join(lists)
             + "}\n"
         )
+
+
+def conditions_of(source: Any) -> Conditions | None:
+    """Return what a source's latencies depend on; None where it does not say."""
+    # A fit's are those of its table.
+    return getattr(getattr(source, "table", source), "conditions", None)
+
+
+def _lines(rows: Iterable[NetworkRow | BlockRow]) -> Iterator[str]:
+    for row in rows:
+        if kept := row.kept():
+            yield f"\n {json.dumps(kept.as_json())}"
 
 
 def digest_of(variant: Variant) -> str:

@@ -125,7 +125,7 @@ class Compiled(_Source):
         """
         answers = self._ask(self._method, list(variants))
         return [
-            Estimate(one.ms, self.name, one.ms and self.error, one.reason)
+            Estimate(one.ms, self.name, one.ms and self.error, one.reason, one.is_final)
             for one in answers
         ]
 
@@ -199,7 +199,9 @@ class Measured(_Source):
     def _measure(self, variant: Variant) -> Estimate:
         seconds = self._call("seconds", self._time(variant=variant))
         if isinstance(seconds, Failed):
-            return Estimate(None, self.name, reason=seconds.reason)
+            return Estimate(
+                None, self.name, reason=seconds.reason, is_final=not seconds.killed
+            )
         median = statistics.median(seconds)
         return Estimate(median * 1e3, self.name, error=_spread(seconds) / median)
 

@@ -37,6 +37,10 @@ controller.reinforce.objective = {objective}
 controller.reinforce.latency = {latency}
 controller.reinforce.costs = {costs!r}
 """
+# The recipe says how long a short training is: none is out of time, as it would be by
+# the default of an hour, unless the search's config says so.
+_LIMIT = "block_search.BlockSearch.seconds_per_evaluation"
+_NO_LIMIT = 10**7  # the most that there may be
 _OF_SEARCH = """\
 block_search.BlockSearch.space = {space}
 block_search.BlockSearch.objective = {objective}
@@ -168,6 +172,8 @@ class Commands:
             "short/accuracy_sources.trained.gin_params": bindings,
             "short/accuracy_sources.trained.epochs": tuple(settings.short_epochs),
         }
+        if _LIMIT not in self.text:
+            values[_LIMIT] = _NO_LIMIT
         lines = [_OF_SEARCH.format_map(self.references)]
         if name == RANDOM:
             lines.append(_AT_RANDOM.format_map(self.references))

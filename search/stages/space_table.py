@@ -99,8 +99,8 @@ def make(space: Space, source: Any, path: Path) -> LatencyTable:
       path: of the table; it is written again after every few networks.
 
     Raises:
-      UserError: the compiler is not installed, the file is of other conditions, or no
-        block compiles.
+      UserError: the compiler is not installed, the file is of other conditions, no
+        block compiles, or a process has died of one: all others are in the file then.
       OSError: it cannot be written.
     """
     conditions = source.noted_conditions()
@@ -119,7 +119,19 @@ def make(space: Space, source: Any, path: Path) -> LatencyTable:
         if left.keys() <= _lacking(needed, table).keys():
             raise UserError(f"{path}: the compiler says nothing of {next(iter(left))}")
     console.end_live_line()
+    _require_final(table, path)
     return table
+
+
+def _require_final(table: LatencyTable, path: Path) -> None:
+    """Refuse a table without times that it may have: its networks would be left out."""
+    open_ = [row.reason for row in table.blocks.values() if not row.is_final]
+    if open_:
+        raise UserError(
+            f"{path} lacks {console.count(len(open_), 'block')}: {open_[0]}. The same "
+            "command asks for them again; latency_sources.sum_of_parts.workers = 1 "
+            "takes less memory"
+        )
 
 
 def _lacking(needed: dict[str, Variant], table: LatencyTable) -> dict[str, Variant]:

@@ -96,7 +96,7 @@ def test_a_process_that_fails_says_why():
     too_large = isolated.call("numpy", "zeros", 2**57, environment={})
     assert too_large.reason.startswith("MemoryError: Unable to allocate 1.00 EiB")
     assert isolated.call("os", "abort", environment={}) == Failed(
-        "its process was killed, perhaps for want of memory"
+        "its process was killed, perhaps for want of memory", killed=True
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -496,7 +497,9 @@ def test_a_baseline_of_equal_budget_and_the_report(tmp_path, capsys):
     assert [len(ours), len(drawn)] == [12, 12]
     # The first ones are drawn in both; by evolution the later ones are better.
     assert {r.digest for r in ours} != {r.digest for r in drawn}
-    config = search_folder.read(folder / "random")["config"]
+    below = search_folder.read(folder / "random")
+    assert below["command"] == shlex.join(["python", "-m", "search.blocks", *command])
+    config = below["config"]
     assert "BlockSearch.sampler = @baseline/samplers.RandomSearch()" in config
     kept = map(json.loads, (folder / "latency.jsonl").read_text().splitlines())
     assert {row["ms"] for row in kept} == {r.ms for r in ours}

@@ -6,6 +6,7 @@ from common.errors import UserError
 from models import variants
 from models.variants import StageSpec, Variant
 from search.families import family_files
+from search.results import Score
 from tests.search.test_scaling_search import search
 
 
@@ -25,6 +26,24 @@ def test_a_family_is_json_gin_and_rows(family, tmp_path):
     names = {**vars(variants), "StageSpec": StageSpec, "Variant": Variant}
     made = eval(f"[\n{rows}\n]", names)  # written a moment ago, by our own code
     assert made == [outcome.chosen.variant for outcome in family.outcomes]
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (Score((75.0,), "trained, 4 epochs"), "top-1 75.0 % (75.0 to 75.0), trained"),
+        (Score((), "predicted", "outside of\nrows"), "no top-1: outside of rows"),
+    ],
+)
+def test_rows_say_what_is_known_of_an_accuracy(tmp_path, score, said):
+    found = search(
+        targets=[20.0], strategy="resolution", accuracy=lambda variant, rung: score
+    )
+    family_files.write(tmp_path, found)
+    (row,) = found.outcomes
+    lines = (tmp_path / "rows.py.txt").read_text().splitlines()
+    assert lines[1].startswith(f"# {row.chosen.ms:.2f} ms for 20.00 (20 ms), {said}")
+    assert lines[2].startswith("Variant(")
 
 
 def test_it_is_written_again_over_itself(family, tmp_path):

@@ -110,9 +110,8 @@ def test_whole_networks_and_why_one_has_no_milliseconds(compiler):
     assert found[0] == Estimate(10.0, WHOLE)
     assert "resolution 16 is too small" in found[1].reason
     assert found[2] == Estimate(None, WHOLE, reason="needs 20 GiB")
-    assert found[3] == Estimate(
-        None, WHOLE, reason="x: the compiler's process has died"
-    )
+    died = "x: the compiler's process has died"
+    assert found[3] == Estimate(None, WHOLE, reason=died, is_final=False)
     assert found[4].ms == pytest.approx(10.0)
 
 
@@ -150,8 +149,10 @@ def test_a_process_that_has_died_is_closed_all_the_same(monkeypatch):
 
 def test_sums_of_segments(compiler):
     compiler[256] = made_up.failed("refused", message="no such op")
+    compiler[288] = CompilerError("killed")
     with latency_sources.sum_of_parts("v3") as source:
-        found = source.many([X_B0, scaled(1, 1, 256), TOO_SMALL])
+        found = source.many([X_B0, scaled(1, 1, 256), TOO_SMALL, scaled(1, 1, 288)])
+        blocks = source.blocks([scaled(1, 1, 256), scaled(1, 1, 288)])
     # Stem, 16 blocks, head.
     assert found[0].ms == pytest.approx(18.0)
     assert found[0].source == SUM
@@ -159,6 +160,12 @@ def test_sums_of_segments(compiler):
     assert 0.01 < (found[0].error or 0) < 0.04
     assert found[1] == Estimate(None, SUM, reason="stem by itself: no such op")
     assert "too small" in found[2].reason
+    died = "stem by itself: killed"
+    assert found[3] == Estimate(None, SUM, reason=died, is_final=False)
+    assert {(one.reason, one.is_final) for one in blocks} == {
+        ("no such op", True),
+        ("killed", False),
+    }
 
 
 def test_blocks_of_networks_are_each_compiled_once(compiler):
@@ -293,15 +300,17 @@ def test_a_device_s_median_and_spread(device):
             "device": Device("gpu", "NVIDIA A100"),
             224: calls,
             256: Failed("out of memory"),
+            288: Failed("killed", killed=True),
         },
         batch=8,
     )
-    found, failed = source.many([X_B0, scaled(1, 1, 256)])
+    found, failed, died = source.many([X_B0, scaled(1, 1, 256), scaled(1, 1, 288)])
     assert found.ms == pytest.approx(15.0)
     # The 16th and the 84th percentile of eleven equal steps: 11.6 and 18.4 ms.
     assert found.error == pytest.approx((18.4 - 11.6) / 2 / 15.0)
     assert found.source == MEASURED
     assert failed == Estimate(None, MEASURED, reason="out of memory")
+    assert died == Estimate(None, MEASURED, reason="killed", is_final=False)
     assert source.conditions.hardware == "NVIDIA A100"
     assert source.conditions.batch == 8
     assert set(source.conditions.versions) == {"jax", "keras"}
@@ -522,6 +531,24 @@ def test_answers_are_kept_and_not_asked_for_again(tmp_path):
         "reason": "",
         "error": 0.01,
     }
+
+
+def test_what_is_not_final_is_asked_once_and_not_kept(tmp_path):
+    class Died(Counting):
+        def many(self, variants):
+            self.asked.append(len(variants))
+            return [
+                Estimate(None, self.name, reason="killed", is_final=False)
+                for _ in variants
+            ]
+
+    died, lives = Died(), Counting()
+    recorded = Recorded(died, tmp_path)
+    found = [recorded(X_B0), recorded(X_B0)]
+    assert found == 2 * [Estimate(None, WHOLE, reason="killed", is_final=False)]
+    assert died.asked == [1]
+    assert not (tmp_path / "latency.jsonl").exists()
+    assert Recorded(lives, tmp_path)(X_B0).ms == 224.0
 
 
 def test_other_conditions_and_sources_are_asked_anew(tmp_path):

@@ -314,6 +314,22 @@ class OfX(Forms):
     base, family = X, "efficientnet-x"
 
 
+def test_sources_of_other_conditions_are_refused():
+    cheap = latency_sources.tile_model("v5e")
+    whole = latency_sources.whole
+    own = latency_sources.function("tests.support.toy_lacs:milliseconds")
+    for exact in (None, whole("v5e"), whole("v5e:4x4"), own, Arithmetic()):
+        settings_of(cheap=cheap, exact=exact, parts=latency_sources.sum_of_parts("v5e"))
+    said = r"Scaling\.cheap has latencies of v5e, batch 64, bfloat16, and Scaling\."
+    others = (whole("v3"), "v3, batch 64"), (whole("v5e", batch=8), "v5e, batch 8")
+    for exact, other in others:
+        with pytest.raises(UserError, match=rf"{said}exact of {other}, bfloat16: bind"):
+            settings_of(cheap=cheap, exact=exact)
+    parts = latency_sources.sum_of_parts("v5e", dtype="float32")
+    with pytest.raises(UserError, match=rf"{said}parts of v5e, batch 64, float32: b"):
+        settings_of(cheap=cheap, parts=parts)
+
+
 def test_a_surrogate_of_another_kind_is_refused():
     assert search(accuracy=OfX()).outcomes
     with pytest.raises(UserError, match=r"surrogate\.family"):

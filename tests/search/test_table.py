@@ -24,7 +24,13 @@ OPTIONS = InferenceOptions(batch=64, dtype="bfloat16")
 
 
 class Source:
-    """Answers with the resolution, or half of it; notes what it is asked for."""
+    """Answers with the resolution, or half of it; notes what it is asked for.
+
+    Attributes:
+      dies: names of sources that die of every question.
+    """
+
+    dies = ()
 
     def __init__(self, name, asked, versions):
         self.name, self.asked, self.error = name, asked, None
@@ -43,7 +49,9 @@ class Source:
     def many(self, variants):
         self.asked += [f"{self.name}: {one.name}" for one in variants]
         return [
-            Estimate(None, self.name, reason="does not fit")
+            Estimate(None, self.name, reason="killed", is_final=False)
+            if self.name in self.dies
+            else Estimate(None, self.name, reason="does not fit")
             if one.resolution == 600
             else Estimate(one.resolution / (2 if self.name == SUM else 1), self.name)
             for one in variants
@@ -151,6 +159,29 @@ def test_blocks_and_sums(run, tmp_path):
     source = latency_sources.table(str(tmp_path / "t.json"))
     assert source(deeper).ms == pytest.approx(20.0)
     assert source(change(X_B0, {4: {"kernel_size": 5}})).ms is None
+
+
+@pytest.mark.parametrize(
+    ("dies", "kept", "again"),
+    [
+        (WHOLE, None, ["compiled whole: efficientnet-x-b0", "closed"]),
+        (SUM, (224.0, None), ["closed"]),
+    ],
+)
+def test_what_a_process_has_died_of_is_asked_again(run, monkeypatch, dies, kept, again):
+    flags = "--variants=efficientnet-x-b0", "--blocks"
+    monkeypatch.setattr(Source, "dies", (dies,))
+    ended, _, said, found = run(*flags)
+    assert ended == 1
+    assert "killed" in said
+    rows = [(one.ms, one.sum_ms) for one in found.networks.values()]
+    assert rows == ([kept] if kept else [])
+    monkeypatch.setattr(Source, "dies", ())
+    ended, asked, _, found = run(*flags)
+    assert ended == 0
+    assert asked == [*again[:-1], "sum of segments: efficientnet-x-b0", *2 * ["closed"]]
+    (one,) = found.networks.values()
+    assert (one.ms, one.sum_ms, one.reason) == (224.0, 112.0, "")
 
 
 def test_blocks_only(run):

@@ -125,7 +125,7 @@ def test_out_of_time(evaluator):
     assert one._process is None
 
 
-@pytest.mark.parametrize("accuracy", ["hog", "hog_below"])
+@pytest.mark.parametrize("accuracy", ["hog", "hog_below", "hog_apart"])
 def test_out_of_memory(evaluator, accuracy):
     answer = evaluator(accuracy, memory_gb=0.25).evaluate("0-1-0-0-0-0", 0)
     assert answer["reason"].startswith("out of memory: 0.")

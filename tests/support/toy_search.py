@@ -127,6 +127,20 @@ def hog_below(variant, rung) -> Score:
     return Score((1.0,), "toy")
 
 
+def hog_apart(variant, rung) -> Score:
+    """Likewise, in a session of its own, as a compiler's workers are."""
+    import subprocess
+    import sys
+
+    code = "import sys; x = b'x' * 400_000_000; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True
+    ) as below:
+        time.sleep(3600)
+        below.kill()
+    return Score((1.0,), "toy")
+
+
 def _fine(variant):
     pass
 

@@ -190,6 +190,30 @@ def test_no_answer_of_preflight(found, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "kill -9 $$",
+            "preflight was killed by SIGKILL, perhaps for want of memory",
+        ),
+        ("kill -15 $$", "preflight was killed by SIGTERM"),
+        (
+            "echo gs://b does not answer now: run it again >&2; exit 75",
+            "preflight: gs://b does not answer now: run it again",
+        ),
+    ],
+)
+def test_preflight_that_has_no_answer_is_no_mistake(
+    found, tmp_path, monkeypatch, script, said
+):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(checked.sys, "executable", str(python))
+    assert found(4) == f"unknown  compiles and fits: {said}"
+
+
 def test_preflight_itself_is_asked():
     status, said = checked._preflight(["--topology=v5e:4x9"])
     assert status == Status.MISTAKE

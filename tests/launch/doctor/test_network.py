@@ -68,6 +68,14 @@ def test_rules_for_other_machines(found, google, target, outcome):
     assert found(23).startswith(outcome)
 
 
+def test_the_network_of_a_cluster_is_not_asked_of(found, google):
+    google.said["subnetwork"] = None
+    assert found(23, engine="jobset") == (
+        "unknown  network: the job runs in the network of its GKE cluster"
+    )
+    assert not google.asked
+
+
 def test_gpus(found, google):
     here = ("[us-central1-a, us-central1-c]", "[us-west4-a]")
     assert found(23, here, name="gpu_2x8") == (

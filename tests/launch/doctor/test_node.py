@@ -163,6 +163,19 @@ def test_heartbeat(found, google, state, age, said):
     assert found(28, node=NODE) == said
 
 
+@pytest.mark.parametrize("state", ["failed", "hung"])
+def test_heartbeat_of_a_run_that_has_failed(found, google, state):
+    beat = {"host": 0, "phase": "train", "step": 200, "state": state}
+    path = "runs/b0-v5e-32/hosts/host-0.json"
+    log = "  ->  the engine's log tells why: python -m launch.job logs"
+    said = f"fails    heartbeat: train at step 200, {state}, 10 s ago"
+    google.objects[path] = json.dumps(beat).encode(), 10
+    assert found(28, node=NODE) == said + log
+    beat["error"] = "UserError: gs://b refuses"
+    google.objects[path] = json.dumps(beat).encode(), 10
+    assert found(28, node=NODE) == f"{said}: UserError: gs://b refuses{log}"
+
+
 def test_no_heartbeat(found, google):
     assert found(28, node=NODE) == (
         "unknown  heartbeat: gs://my-bucket/runs/b0-v5e-32 has no heartbeat yet"

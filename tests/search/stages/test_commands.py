@@ -63,6 +63,21 @@ def test_evolution(commands):
     assert type(found.sampler).__name__ == "AgeingEvolution"
 
 
+@pytest.mark.parametrize("name", [RANDOM, EVOLUTION])
+def test_a_short_training_may_take_more_than_an_hour(commands, tmp_path, name):
+    text = commands.search_gin(name)
+    assert config.read_text(BlockSearch, text).seconds_per_evaluation == 1e7
+    limits = [
+        "from search import block_search",
+        "block_search.BlockSearch.seconds_per_evaluation = 7200",
+    ]
+    text = "\n".join([commands.text, *limits])
+    config.parse(text)
+    limited = dataclasses.replace(commands, text=config.text())
+    found = config.read_text(BlockSearch, limited.search_gin(name))
+    assert found.seconds_per_evaluation == 7200
+
+
 def test_the_supernet(commands, digits, tmp_path):
     from train import config as train_config
 

@@ -138,6 +138,27 @@ def test_what_the_table_has_is_not_compiled_again(tmp_path):
     assert again.asked == []
 
 
+def test_blocks_that_a_process_has_died_of_are_compiled_by_the_next_command(tmp_path):
+    space, path = toy_nas.space(), tmp_path / "table.json"
+
+    class Dies(Compiler):
+        def blocks(self, variants):
+            return [
+                dataclasses.replace(row, ms=None, reason="killed", is_final=False)
+                if row.kind == "head"
+                else row
+                for row in super().blocks(variants)
+            ]
+
+    dies = Dies()
+    with pytest.raises(UserError, match=r"lacks 1 block: killed\. The same command"):
+        space_table.make(space, dies, path)
+    assert len(latency_table.read(path).blocks) == BLOCKS - 1
+    again = Compiler()
+    assert len(space_table.make(space, again, path).blocks) == BLOCKS
+    assert len(again.asked) == 1
+
+
 def test_a_compiler_that_says_nothing_is_no_endless_loop(tmp_path):
     class Silent(Compiler):
         def blocks(self, variants):
