@@ -69,6 +69,12 @@ class LoweredSteps:
             self._state = state.create(experiment, info)
         self.model = self._state.model
 
+    @property
+    def state_bytes(self) -> int:
+        """What all variables of the training take, without a TPU's padding."""
+        variables = self._state.variables().values()
+        return sum((v.shape.num_elements() or 0) * v.dtype.size for v in variables)
+
     def train_step(
         self, stage: Stage = BASE_STAGE, replica_images: int | None = None
     ) -> LoweredStep:

@@ -126,7 +126,8 @@ class StepAnalyser:
             yield from steps
             return
         steps = list(steps)  # what lies beside the frozen parts is in the others
-        yield from (self._with_residents(step, most_variables(steps)) for step in steps)
+        most = self._most_variables(steps)
+        yield from (self._with_residents(step, most) for step in steps)
 
     def evaluation_step(
         self, requests: StepRequests, training: Sequence[StepReport]
@@ -138,7 +139,16 @@ class StepAnalyser:
           training: the steps whose variables lie beside it.
         """
         step = self._wait(requests.evaluation)
-        return self._with_residents(step, most_variables(training))
+        return self._with_residents(step, self._most_variables(training))
+
+    def _most_variables(self, training: Iterable[StepReport]) -> int:
+        """Return the bytes of variables that lie in HBM, whatever a step knows of.
+
+        That is the update's in which the most learns, as padded by the compiler; but
+        at least the whole state, of which perhaps each stage freezes a part.
+        """
+        known = (step.variable_bytes for step in training)
+        return max(self.lowered_steps.state_bytes, *known)
 
     def _with_residents(self, step: StepReport, most: int) -> StepReport:
         """Count what stays in HBM while a step runs that does not know of it.
@@ -316,11 +326,6 @@ class StepAnalyser:
         name = f"train step with {images:,} images a replica"
         # Where memory is short, the compiler takes longer.
         return self._request(name, "train step of another batch", step.stage, lower)
-
-
-def most_variables(training: Iterable[StepReport]) -> int:
-    """Return the bytes of variables of the update in which the most learns."""
-    return max(step.variable_bytes for step in training)
 
 
 def _source(kind: type) -> str:

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import importlib
+import math
 import sys
 import types
 from collections.abc import Iterator
@@ -300,6 +301,20 @@ def test_slots_of_frozen_parts_lie_beside_their_stage(digits):
     problem = beside(step(frozen, 600, limit - 299)).problem
     assert problem is not None
     assert "with what lies beside it of the training" in problem.message
+
+
+def test_slots_lie_in_hbm_where_no_stage_lets_all_parts_learn(digits, not_lowered):
+    """Model, average and two slots of what learns; the rest is counters."""
+    rows = [{"until_epoch": 0.06, "frozen": ("stem", "stage_1")}]
+    analyser = analyser_of(digits, progressive=rows, epochs=0.06)
+    model = analyser.model
+    learning = sum(math.prod(v.shape) for v in model.trainable_variables)
+    state = 4 * 2 * (model.count_params() + learning)
+    (train,) = analyser.training_steps(analyser.request_steps())
+    assert train.stage is not None
+    assert train.stage.frozen
+    assert state <= train.resident_bytes < state + 100
+    assert train.needed_bytes == 2**30 + 20 * 2**28 + train.resident_bytes
 
 
 def test_all_reduces_are_those_of_the_step_that_has_the_most():
