@@ -159,9 +159,11 @@ class StepAnalyser:
         """
         knows_all = step.stage is not None and not step.stage.frozen
         resident = max(0, most - step.variable_bytes)
-        if step.problem or knows_all or not resident:
+        if not step.compiles or knows_all or not resident:
             return step
         step = dataclasses.replace(step, resident_bytes=resident)
+        if step.problem:  # alone, too
+            return step
         needed, limit = step.needed_bytes, self._topology.generation.hbm_bytes
         if needed is None or needed <= limit:
             return step

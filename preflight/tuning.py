@@ -218,7 +218,8 @@ class Tuner:
             run = RunInForm(form, replica_images=size, micro_batches=parts)
             said = f"train step with {size:,} images a replica"
             said += f" in {parts} micro-batches" * (parts > 1)
-            one = self._estimate(self._ask(run, main, said), "train step")
+            asked = self._ask(run, main, said)
+            one = self._estimate(asked, "train step", main.resident_bytes)
             yield OtherBatch(
                 images=size,
                 micro_batches=parts,

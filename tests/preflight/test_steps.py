@@ -17,7 +17,7 @@ from input_pipeline.dataset_info import load_info
 from preflight import program_keys, report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
-from preflight.lowered_steps import LoweredSteps, layers_of
+from preflight.lowered_steps import LoweredSteps, argument_bytes, layers_of
 from preflight.outlook import HostInput, Outlook, Schedule
 from preflight.rows import LoweredStep, StepReport
 from preflight.steps import StepAnalyser
@@ -301,6 +301,35 @@ def test_slots_of_frozen_parts_lie_beside_their_stage(digits):
     problem = beside(step(frozen, 600, limit - 299)).problem
     assert problem is not None
     assert "with what lies beside it of the training" in problem.message
+
+
+def test_what_lies_beside_a_step_that_does_not_fit_alone(digits):
+    """The compiler does not say what of it are variables; the program does."""
+    limit = TPUS["v3"].hbm_bytes
+    step = StepReport(
+        name="a step",
+        stage=Stage(frozen=("stem",)),
+        lowered=LoweredStep(b"", 20, 32, image_bytes=50, variable_bytes=600),
+        compilation=report_of(needed=limit + 1),
+        problem=rows.Problem(message="needs too much alone"),
+    )
+    found = analyser_of(digits)._with_residents(step, most=900)
+    assert found.resident_bytes == 300
+    assert found.needed_bytes == limit + 301
+    assert found.problem == step.problem
+
+
+def test_bytes_of_a_program_s_arguments():
+    text = (
+        "module @step {\n"
+        '  func.func @main(%arg0: tensor<20x32x32x3xui8> loc("XLA_Args"), '
+        "%arg1: tensor<20xi32>, %arg2: tensor<3x8xf32> {a = 1 : i32}, "
+        "%arg3: tensor<i64>, %arg4: tensor<5xbf16>, %arg5: tensor<7xi1>) -> "
+        "(tensor<1000xf32>) {\n"
+        "    %0 = call @f(%arg2: tensor<9xf32>)\n"
+    )
+    assert argument_bytes(text, behind=2) == 3 * 8 * 4 + 8 + 5 * 2 + 7
+    assert argument_bytes('"func.func"() <{sym_name = "main"}>') == 0
 
 
 def test_slots_lie_in_hbm_where_no_stage_lets_all_parts_learn(digits, not_lowered):

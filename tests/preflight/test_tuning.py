@@ -350,6 +350,16 @@ def test_other_batches_are_another_recipe(
         assert "10.0% less an image" in text
 
 
+def test_another_batch_that_fits_only_while_it_is_alone(digits, not_lowered):
+    full = Topology.parse("v3").generation.hbm_bytes
+    train = dataclasses.replace(step(), resident_bytes=full + 1)
+    tuner = tuner_of(digits, TimedCompiler({}))
+    written = fastest_of(tuner.train_forms([step()]))
+    *_, found = tuner.other_batches([train], written)
+    assert found.milliseconds is None
+    assert found.problem == "needs 15.48 GiB with what lies beside it"
+
+
 def test_what_an_image_of_the_fastest_form_costs(digits, not_lowered):
     """That of the form, not that of the config."""
     times = {first(HOST): 7.0, whole(HOST): 80.0}
