@@ -282,9 +282,12 @@ class StepAnalyser:
         """Search the largest global batch with which a train step is known to fit."""
         assert step.lowered is not None
         assert step.needed_bytes is not None
+        first = step.lowered.images // self._experiment.accumulation_steps
+        asked = [first]
         unknown: dict[int, str] = {}  # why the compiler had no answer
 
         def needs(several: Sequence[int]) -> list[int | None]:
+            asked.extend(several)
             requests = [self._request_batch(step, images) for images in several]
             sizes: list[int | None] = []
             for images, request in zip(several, requests, strict=True):
@@ -300,14 +303,15 @@ class StepAnalyser:
         each = accumulation * replicas
         fits, too_many = largest_batch.largest(
             needs,
-            step.lowered.images // accumulation,
+            first,
             step.needed_bytes,
             self._topology.generation.hbm_bytes,
             most=MOST_IMAGES // each,
             fixed=step.fixed_bytes,
         )
-        if too_many in unknown:
-            too_many = None
+        if too_many in unknown:  # a larger one may have been told not to fit
+            larger = (n for n in asked if n > fits and n not in unknown)
+            too_many = min(larger, default=None)
         return LargestBatch(
             images=fits * each,
             too_many=None if too_many is None else too_many * each,

@@ -121,6 +121,26 @@ def test_largest_batch(digits, micro_batches, dies, ends, not_lowered):
     )
 
 
+def test_what_is_known_not_to_fit_is_told_where_the_next_has_no_answer(
+    digits, not_lowered
+):
+    """What fits takes the compiler minutes, and may take too long."""
+    told = []
+
+    def needs(images):
+        if 40 < images <= 57:
+            return CompilerError(f"{images} images: not compiled in time")
+        told.append(images)
+        return 2**30 + images * 2**28
+
+    analyser = analyser_of(digits, FakeCompiler(needs=needs))
+    (train,) = analyser.training_steps(analyser.request_steps())
+    found = analyser.largest_batch(train)
+    assert found.failed_compilations
+    assert found.images <= 40
+    assert found.too_many == min(n for n in told if n > 57)
+
+
 @pytest.mark.long
 def test_a_step_of_another_batch_is_lowered_once(digits, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
