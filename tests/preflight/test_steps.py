@@ -479,3 +479,22 @@ def test_data_that_is_read_here_is_opened_before_a_compilation(
     )
     assert isinstance(next(known), rows.RunOnSlice)
     assert (found, compiler.requests) == (opened, [])
+
+
+@pytest.mark.parametrize("reads_data", [True, False])
+def test_weights_that_the_trainer_would_refuse(digits, not_lowered, reads_data):
+    path = str(digits / "no.safetensors")
+    known = report.findings(
+        experiment_of(digits, **{"experiment.Experiment.pretrained": path}),
+        load_info(str(digits)),
+        Topology.parse("v3"),
+        compiler := FakeCompiler(),
+        reads_data=reads_data,
+        cpu_ms=1.0,
+    )
+    if not reads_data:
+        assert isinstance(next(known), rows.RunOnSlice)
+        return
+    with pytest.raises(UserError, match=r"no\.safetensors"):
+        next(known)
+    assert not compiler.requests
