@@ -62,7 +62,8 @@ def estimate(variant: Variant, report: CompilerReport) -> Estimate:
         raise ValueError(f"{variant.name} has no estimate: {report.message}")
     known = {(layer.part, layer.name) for layer in layers(variant)}
     program = hlo.parse(gzip.decompress(report.hlo_path.read_bytes()).decode())
-    lines = dict(collections.ChainMap(*program.computations.values()))
+    computations = reversed(program.computations.values())  # of equal names the first
+    lines = {name: line for one in computations for name, line in one.items()}
     cycles: collections.Counter[LayerKey] = collections.Counter()
     computed: dict[LayerKey, set[LayerKey]] = collections.defaultdict(
         set

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import files
 from common.console import warn
-from tpu_compiler import CompilerError, cache_folder
+from tpu_compiler import UnusableCompilerError, cache_folder
 
 _OURS = re.compile(r"[0-9a-f]{64}\.mlir\.gz")
 _UNREAD_SECONDS = 90 * 24 * 3600.0
@@ -20,7 +20,7 @@ def load(key: str) -> bytes | None:
     """Return the program that is kept under a key, None if none is or can be read.
 
     Raises:
-      CompilerError: the folder cannot be used.
+      UnusableCompilerError: the folder cannot be used.
     """
     with _folder() as folder:
         path = folder / f"{key}.mlir.gz"
@@ -44,7 +44,7 @@ def store(key: str, program: bytes) -> None:
       program: the bytes.
 
     Raises:
-      CompilerError: the folder cannot be used.
+      UnusableCompilerError: the folder cannot be used.
     """
     with _folder() as folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
-        raise CompilerError(
+        raise UnusableCompilerError(
             f"cannot use {folder} for lowered programs: {error.strerror}; free some "
             "space, mend the permissions or name another folder for caches by "
             "XDG_CACHE_HOME"

@@ -69,6 +69,12 @@ class LoweredSteps:
             self._state = state.create(experiment, info)
         self.model = self._state.model
 
+    @property
+    def state_bytes(self) -> int:
+        """What all variables of the training take, without a TPU's padding."""
+        variables = self._state.variables().values()
+        return sum((v.shape.num_elements() or 0) * v.dtype.size for v in variables)
+
     def train_step(
         self, stage: Stage = BASE_STAGE, replica_images: int | None = None
     ) -> LoweredStep:
@@ -151,7 +157,8 @@ class LoweredSteps:
                 raise
             raise CannotLower(str(error)) from error
         taken = _device_bytes(form, images, pixels)
-        return LoweredStep(text.encode(), images, form.resolution, taken)
+        variables = argument_bytes(text, behind=len(specs))
+        return LoweredStep(text.encode(), images, form.resolution, taken, variables)
 
 
 def _device_bytes(form: InputForm, images: int, pixels: str) -> int:
@@ -165,6 +172,23 @@ def _device_bytes(form: InputForm, images: int, pixels: str) -> int:
         sides = [height, width, channels, images]
     sides[-1] = _LANES * math.ceil(sides[-1] / _LANES)
     return math.prod(sides) * tf.as_dtype(pixels).size
+
+
+def argument_bytes(text: str, *, behind: int = 0) -> int:
+    """Return what a program is given, without a TPU's padding.
+
+    Args:
+      text: StableHLO; in MLIR's generic form, of dynamic shapes, it has no such list.
+      behind: the arguments in front that do not count.
+    """
+    _, _, signature = text.partition("@main(")
+    signature, _, _ = signature.partition("\n")
+    arguments = re.findall(r"%arg\d+: tensor<((?:\d+x)*)[a-z]+(\d+)", signature)
+    return sum(
+        math.prod(int(side) for side in sides.split("x")[:-1])
+        * math.ceil(int(bits) / 8)
+        for sides, bits in arguments[behind:]
+    )
 
 
 def layers_of(node: str, model: keras.Model) -> list[keras.layers.Layer]:

@@ -24,6 +24,7 @@ from train import datasets
 from train.experiment import Experiment
 from train.stage_rows import Stage
 from train.start import counts
+from train.weights import pretrained
 
 
 def findings(
@@ -50,7 +51,8 @@ def findings(
       compiler: of TPUs.
       largest_batch: whether to look for it, by more compilations.
       tune: whether to look for the network's fastest form, by more of them.
-      reads_data: whether to open the data, and to measure what an image costs here.
+      reads_data: whether to open the data and the weights that the run starts from, and
+        to measure what an image costs here.
       cpu_ms: what it costs a core of a host, where that is known.
       timeout_seconds: of each compilation.
 
@@ -65,6 +67,8 @@ def findings(
     model, form = analyser.model, input_form(analyser.model)
     counts.refuse(experiment, info, model.output_shape[-1])
     if reads_data:  # what is wrong with the data, a compilation need not wait for
+        if experiment.pretrained is not None:
+            pretrained.load_into(experiment, model)
         cpu_ms = _read_data(experiment, info, form, cpu_ms)
     yield RunOnSlice(
         variant=model.name,

@@ -86,12 +86,14 @@ class LoweredStep:
       images: of a replica, a step.
       resolution: of these, in pixels.
       image_bytes: of a device's HBM that these take; 0 where nobody has counted.
+      variable_bytes: of the other arguments, without padding; 0 likewise.
     """
 
     stablehlo: bytes
     images: int
     resolution: int
     image_bytes: int = 0
+    variable_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,9 +139,14 @@ class StepReport:
 
     @property
     def variable_bytes(self) -> int:
-        """Of what the program is given but for images; 0 where that is not known."""
-        if self.memory is None or self.lowered is None:
+        """Of what the program is given but for images; 0 where that is not known.
+
+        Without a TPU's padding where it does not fit when it is alone.
+        """
+        if self.lowered is None:
             return 0
+        if self.memory is None:
+            return self.lowered.variable_bytes
         return self.memory.arguments - self.lowered.image_bytes
 
     @property

@@ -126,7 +126,8 @@ class StepAnalyser:
             yield from steps
             return
         steps = list(steps)  # what lies beside the frozen parts is in the others
-        yield from (self._with_residents(step, most_variables(steps)) for step in steps)
+        most = self._most_variables(steps)
+        yield from (self._with_residents(step, most) for step in steps)
 
     def evaluation_step(
         self, requests: StepRequests, training: Sequence[StepReport]
@@ -138,7 +139,16 @@ class StepAnalyser:
           training: the steps whose variables lie beside it.
         """
         step = self._wait(requests.evaluation)
-        return self._with_residents(step, most_variables(training))
+        return self._with_residents(step, self._most_variables(training))
+
+    def _most_variables(self, training: Iterable[StepReport]) -> int:
+        """Return the bytes of variables that lie in HBM, whatever a step knows of.
+
+        That is the update's in which the most learns, as padded by the compiler; but
+        at least the whole state, of which perhaps each stage freezes a part.
+        """
+        known = (step.variable_bytes for step in training)
+        return max(self.lowered_steps.state_bytes, *known)
 
     def _with_residents(self, step: StepReport, most: int) -> StepReport:
         """Count what stays in HBM while a step runs that does not know of it.
@@ -149,9 +159,11 @@ class StepAnalyser:
         """
         knows_all = step.stage is not None and not step.stage.frozen
         resident = max(0, most - step.variable_bytes)
-        if step.problem or knows_all or not resident:
+        if not step.compiles or knows_all or not resident:
             return step
         step = dataclasses.replace(step, resident_bytes=resident)
+        if step.problem:  # alone, too
+            return step
         needed, limit = step.needed_bytes, self._topology.generation.hbm_bytes
         if needed is None or needed <= limit:
             return step
@@ -270,9 +282,12 @@ class StepAnalyser:
         """Search the largest global batch with which a train step is known to fit."""
         assert step.lowered is not None
         assert step.needed_bytes is not None
+        first = step.lowered.images // self._experiment.accumulation_steps
+        asked = [first]
         unknown: dict[int, str] = {}  # why the compiler had no answer
 
         def needs(several: Sequence[int]) -> list[int | None]:
+            asked.extend(several)
             requests = [self._request_batch(step, images) for images in several]
             sizes: list[int | None] = []
             for images, request in zip(several, requests, strict=True):
@@ -288,14 +303,15 @@ class StepAnalyser:
         each = accumulation * replicas
         fits, too_many = largest_batch.largest(
             needs,
-            step.lowered.images // accumulation,
+            first,
             step.needed_bytes,
             self._topology.generation.hbm_bytes,
             most=MOST_IMAGES // each,
             fixed=step.fixed_bytes,
         )
-        if too_many in unknown:
-            too_many = None
+        if too_many in unknown:  # a larger one may have been told not to fit
+            larger = (n for n in asked if n > fits and n not in unknown)
+            too_many = min(larger, default=None)
         return LargestBatch(
             images=fits * each,
             too_many=None if too_many is None else too_many * each,
@@ -316,11 +332,6 @@ class StepAnalyser:
         name = f"train step with {images:,} images a replica"
         # Where memory is short, the compiler takes longer.
         return self._request(name, "train step of another batch", step.stage, lower)
-
-
-def most_variables(training: Iterable[StepReport]) -> int:
-    """Return the bytes of variables of the update in which the most learns."""
-    return max(step.variable_bytes for step in training)
 
 
 def _source(kind: type) -> str:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from common.console import count
+from common.errors import UserError, first_line
 from input_pipeline.dataset_info import DatasetInfo
 from models.variants import Variant
 from performance import lowering
@@ -30,7 +31,13 @@ from preflight.tuning_rows import (
     SkippedForms,
     TuningFinding,
 )
-from tpu_compiler import Compiler, CompilerReport, Topology
+from tpu_compiler import (
+    Compiler,
+    CompilerError,
+    CompilerReport,
+    Topology,
+    UnusableCompilerError,
+)
 from train.experiment import MOST_IMAGES, Experiment
 from train.stage_rows import Stage
 
@@ -92,7 +99,7 @@ class Tuner:
           other_batches: whether to compile these, too, which are another recipe.
 
         Raises:
-          CompilerError: the compiler does not answer.
+          UnusableCompilerError: nothing can be compiled here.
         """
         yield from self.skipped()
         best = None
@@ -122,7 +129,7 @@ class Tuner:
           training: the update of every stage, as the config has it.
 
         Raises:
-          CompilerError: the compiler does not answer.
+          UnusableCompilerError: nothing can be compiled here.
         """
         if self._unknown is not None or any(one.lowered is None for one in training):
             return
@@ -159,7 +166,7 @@ class Tuner:
         export: there batch norm may be folded into the convolutions.
 
         Raises:
-          CompilerError: the compiler does not answer.
+          UnusableCompilerError: nothing can be compiled here.
         """
         if self._unknown is not None:
             return
@@ -199,7 +206,7 @@ class Tuner:
         That is another recipe: batch norm sees other images together.
 
         Raises:
-          CompilerError: the compiler does not answer.
+          UnusableCompilerError: nothing can be compiled here.
         """
         main = self._longest(training)
         if best.best is None or main.lowered is None or main.milliseconds is None:
@@ -211,7 +218,8 @@ class Tuner:
             run = RunInForm(form, replica_images=size, micro_batches=parts)
             said = f"train step with {size:,} images a replica"
             said += f" in {parts} micro-batches" * (parts > 1)
-            one = self._estimate(self._ask(run, main, said), "train step")
+            asked = self._ask(run, main, said)
+            one = self._estimate(asked, "train step", main.resident_bytes)
             yield OtherBatch(
                 images=size,
                 micro_batches=parts,
@@ -348,6 +356,10 @@ class Tuner:
             program = self._steps.lower(run, step.stage, step.lowered.stablehlo)
         except CannotLower as error:
             return _Asked(run.form, None, error.reason)
+        except CompilerError:
+            raise
+        except UserError as error:  # another batch may not suit the other settings
+            return _Asked(run.form, None, first_line(error))
         kind = f"{what}, {step.lowered.resolution} px, {self._topology.name}"
         replicas = self._topology.num_devices
         answer = self._compile(program, self._topology, replicas, name, kind)
@@ -390,8 +402,15 @@ class Tuner:
         self, asked: _Asked, extent: Extent, resident: int = 0, *, folded: bool = False
     ) -> FormEstimate:
         """Wait for the compiler, and return what it says of a form."""
-        report = None if asked.answer is None else self._progress.wait(asked.answer)
-        problem = asked.problem if report is None else self._problem(report, resident)
+        report, problem = None, asked.problem
+        if asked.answer is not None:
+            try:
+                report = self._progress.wait(asked.answer)
+                problem = self._problem(report, resident)
+            except UnusableCompilerError:
+                raise
+            except CompilerError as error:  # of this form: the others may be compiled
+                problem = str(error)
         return FormEstimate(
             form=asked.form,
             extent=extent,

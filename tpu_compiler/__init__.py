@@ -26,7 +26,7 @@ asynchronous copies have no estimate and are not in the time.
 
 from tpu_compiler.cache import cache_folder
 from tpu_compiler.capacity import compilations_at_once
-from tpu_compiler.errors import CompilerError
+from tpu_compiler.errors import CompilerError, UnusableCompilerError
 from tpu_compiler.process import environment
 from tpu_compiler.report import CompilerReport
 from tpu_compiler.service import Compiler, compile
@@ -37,6 +37,7 @@ __all__ = [
     "CompilerError",
     "CompilerReport",
     "Topology",
+    "UnusableCompilerError",
     "cache_folder",
     "compilations_at_once",
     "compile",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common import console, files
-from tpu_compiler.errors import CompilerError
+from tpu_compiler.errors import UnusableCompilerError
 
 # What is written here: a module or an HLO under a key, an entry.
 _OURS = re.compile(r"[0-9a-f]{64}(\.json)?")
@@ -25,11 +25,11 @@ def cache_folder() -> Path:
     """Return the folder for those who name none.
 
     Raises:
-      CompilerError: the user has no home.
+      UnusableCompilerError: the user has no home.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if home == "~/.cache":
-        raise CompilerError(
+        raise UnusableCompilerError(
             "this user has no home folder to keep compiled modules in; name a folder "
             "for caches by XDG_CACHE_HOME"
         )
@@ -86,12 +86,12 @@ class Cache:
         path = self.folder / f"{key}.json"
         console.warn(f"{path}: {problem}; compiled anew")
 
-    def unusable(self, error: OSError) -> CompilerError:
+    def unusable(self, error: OSError) -> UnusableCompilerError:
         """Return what a person has to mend when a file here cannot be written."""
         mend = "free some space, mend the permissions"
         if error.errno == errno.EEXIST:  # something that is no file of ours
             mend = f"move {error.filename} away"
-        return CompilerError(
+        return UnusableCompilerError(
             f"cannot use {self.folder} for compiled modules: {error.strerror}; {mend} "
             "or name another folder by cache_dir or XDG_CACHE_HOME"
         )

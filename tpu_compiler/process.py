@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tpu_compiler.errors import CompilerError
+from tpu_compiler.errors import CompilerError, UnusableCompilerError
 
 PACKAGES = ("jax", "jaxlib", "libtpu")
 START_SECONDS = 120.0
@@ -71,7 +71,7 @@ def _environment(python: Path) -> Environment:
     }
     if not os.access(python, os.X_OK) or set(found) != set(PACKAGES):
         where = os.environ.get("TPU_COMPILER_PYTHON")
-        raise CompilerError(
+        raise UnusableCompilerError(
             "the TPU compiler is not installed: make tpu-compiler"
             + (f" (TPU_COMPILER_PYTHON is {where})" if where else "")
         )
@@ -163,7 +163,7 @@ class CompilerWorker:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise CompilerError(
+                raise UnusableCompilerError(
                     f"cannot start {self._environment.python}: {error.strerror}; mend "
                     "the installation: make tpu-compiler"
                 ) from error

@@ -80,12 +80,14 @@ class Compiler:
           out of time, a worker that died, a slice that the compiler does not know.
 
         Raises:
-          CompilerError: no such topology, more replicas than it has devices, or no
-            time.
+          CompilerError: no such topology, no replicas or more than it has devices, or
+            no time.
         """
         if isinstance(topology, str):
             topology = Topology.parse(topology)
-        if not 1 <= num_replicas <= topology.num_devices:
+        if num_replicas < 1:
+            raise CompilerError(f"{name}: {num_replicas} replicas; take at least 1")
+        if num_replicas > topology.num_devices:
             raise CompilerError(
                 f"{name}: {num_replicas} replicas on {topology}, which has "
                 f"{topology.num_devices} devices; take a larger slice"

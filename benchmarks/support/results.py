@@ -74,22 +74,27 @@ def write(path: str | Path, report: Mapping[str, Any]) -> None:
     files.write_bytes(path, _text(report), is_ours=is_ours)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, benchmark: str | None = None) -> dict[str, Any]:
     """Return the report of a file.
+
+    Args:
+      path: of it.
+      benchmark: that has written it; None: the file is called so.
 
     Raises:
       UserError: there is none, or it is not as a benchmark has written it.
     """
+    benchmark = benchmark or path.stem
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         raise UserError(
-            f"there is no {where}; python -m benchmarks.{path.stem} --output={where}"
+            f"there is no {where}; python -m benchmarks.{benchmark} --output={where}"
         ) from error
-    if not _is_ours(path.stem, data):
+    if not _is_ours(benchmark, data):
         raise UserError(
-            f"{path} is not as python -m benchmarks.{path.stem} has written it; run it "
+            f"{path} is not as python -m benchmarks.{benchmark} has written it; run it "
             "again, or take back what was changed"
         )
     report = json.loads(data)

@@ -15,7 +15,7 @@ The exit status is 0 when all that was asked for compiles and fits, 1 when not.
 import argparse
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -128,16 +128,22 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 )
 
 
-def _known_rows(arguments: argparse.Namespace) -> dict[tuple[str, str], dict[str, Any]]:
+def _known_rows(
+    arguments: argparse.Namespace, conditions: Mapping[str, Any]
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of the file by network and generation.
 
+    Args:
+      arguments: of the command.
+      conditions: under which rows would be added.
+
     Raises:
-      UserError: there is no such file, or it is of another batch or compiler.
+      UserError: there is no such file, or its rows are of other conditions.
     """
     if arguments.output is None:
         raise UserError("--add needs the file: name it by --output")
-    known = results.load(Path(arguments.output))
-    for name, now in (("batch", arguments.batch), ("compiler", environment().versions)):
+    known = results.load(Path(arguments.output), "tpu.forms")
+    for name, now in conditions.items():
         if known[name] != now:
             raise UserError(
                 f"{arguments.output} is of {name} {known[name]}, this would be of "
@@ -156,23 +162,30 @@ def _fits(row: dict[str, Any]) -> bool:
 def main(arguments: argparse.Namespace) -> Status:
     """Compile all, and print the line; the file holds what is known so far."""
     hardware = machine.describe()  # before this benchmark is part of the load
-    rows = _known_rows(arguments) if arguments.add else {}
+    conditions = {
+        "batch": arguments.batch,
+        "compiler": environment().versions,
+        "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
+    }
+    rows = _known_rows(arguments, conditions) if arguments.add else {}
     report = {
         "benchmark": "tpu.forms",
         "batch": arguments.batch,
         "rows": list(rows.values()),
-        "compiler": environment().versions,
+        "compiler": conditions["compiler"],
         "machine": hardware,
-        "versions": {name: metadata.version(name) for name in ("tensorflow", "keras")},
+        "versions": conditions["versions"],
         "does_not_show": DOES_NOT_SHOW,
     }
+    made = []
     for row in _rows(arguments):
+        made.append(row)
         rows[row["model"], row["topology"]] = row
         report["rows"] = list(rows.values())
         if arguments.output is not None:
             results.keep(report, arguments.output)
     results.publish(report, arguments.output)
-    return Status.OK if all(map(_fits, report["rows"])) else Status.NO
+    return Status.OK if all(map(_fits, made)) else Status.NO
 
 
 if __name__ == "__main__":

@@ -230,10 +230,15 @@ class Comparison:
 
 
 def _estimates_in(path: str | None) -> int:
-    """Return how many estimates a file of --output has."""
+    """Return how many networks a file of --output has an estimate of."""
     if path is None or not Path(path).exists():
         return 0
-    return len(json.loads(Path(path).read_bytes()).get("estimates", ()))
+    rows = json.loads(Path(path).read_bytes()).get("estimates", ())
+    return sum(row["milliseconds"] is not None for row in rows)
+
+
+def _count(found: Estimates) -> int:
+    return sum(one is not None for one in found.milliseconds.values())
 
 
 def _run(
@@ -301,13 +306,16 @@ def main(options: argparse.Namespace) -> Status:
         return {"benchmark": "tpu.headline", **comparison.as_json(found), **conditions}
 
     def keep(found: Estimates) -> None:
-        if options.output and len(found.milliseconds) >= least:
+        if options.output and _count(found) >= least:
             results.keep(report(found), options.output)
 
     least = _estimates_in(options.output)
     found = _run(comparison, options.batch, keep)
     _print(comparison, found)
-    results.publish(report(found), options.output)
+    enough = _count(found) >= least
+    if not enough:
+        say(f"{options.output} stays: it has {least} estimates, this {_count(found)}")
+    results.publish(report(found), options.output if enough else None)
     return Status.NO if found.failures else Status.OK
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import importlib
+import math
 import sys
 import types
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from input_pipeline.dataset_info import load_info
 from preflight import program_keys, report, rows
 from preflight.compile_only import CompileOnlyStrategy
 from preflight.floors import forward_equivalents
-from preflight.lowered_steps import LoweredSteps, layers_of
+from preflight.lowered_steps import LoweredSteps, argument_bytes, layers_of
 from preflight.outlook import HostInput, Outlook, Schedule
 from preflight.rows import LoweredStep, StepReport
 from preflight.steps import StepAnalyser
@@ -118,6 +119,26 @@ def test_largest_batch(digits, micro_batches, dies, ends, not_lowered):
     assert found.failed_compilations == tuple(
         f"{n} images: the process has died" for n in too_large * dies
     )
+
+
+def test_what_is_known_not_to_fit_is_told_where_the_next_has_no_answer(
+    digits, not_lowered
+):
+    """What fits takes the compiler minutes, and may take too long."""
+    told = []
+
+    def needs(images):
+        if 40 < images <= 57:
+            return CompilerError(f"{images} images: not compiled in time")
+        told.append(images)
+        return 2**30 + images * 2**28
+
+    analyser = analyser_of(digits, FakeCompiler(needs=needs))
+    (train,) = analyser.training_steps(analyser.request_steps())
+    found = analyser.largest_batch(train)
+    assert found.failed_compilations
+    assert found.images <= 40
+    assert found.too_many == min(n for n in told if n > 57)
 
 
 @pytest.mark.long
@@ -302,6 +323,49 @@ def test_slots_of_frozen_parts_lie_beside_their_stage(digits):
     assert "with what lies beside it of the training" in problem.message
 
 
+def test_what_lies_beside_a_step_that_does_not_fit_alone(digits):
+    """The compiler does not say what of it are variables; the program does."""
+    limit = TPUS["v3"].hbm_bytes
+    step = StepReport(
+        name="a step",
+        stage=Stage(frozen=("stem",)),
+        lowered=LoweredStep(b"", 20, 32, image_bytes=50, variable_bytes=600),
+        compilation=report_of(needed=limit + 1),
+        problem=rows.Problem(message="needs too much alone"),
+    )
+    found = analyser_of(digits)._with_residents(step, most=900)
+    assert found.resident_bytes == 300
+    assert found.needed_bytes == limit + 301
+    assert found.problem == step.problem
+
+
+def test_bytes_of_a_program_s_arguments():
+    text = (
+        "module @step {\n"
+        '  func.func @main(%arg0: tensor<20x32x32x3xui8> loc("XLA_Args"), '
+        "%arg1: tensor<20xi32>, %arg2: tensor<3x8xf32> {a = 1 : i32}, "
+        "%arg3: tensor<i64>, %arg4: tensor<5xbf16>, %arg5: tensor<7xi1>) -> "
+        "(tensor<1000xf32>) {\n"
+        "    %0 = call @f(%arg2: tensor<9xf32>)\n"
+    )
+    assert argument_bytes(text, behind=2) == 3 * 8 * 4 + 8 + 5 * 2 + 7
+    assert argument_bytes('"func.func"() <{sym_name = "main"}>') == 0
+
+
+def test_slots_lie_in_hbm_where_no_stage_lets_all_parts_learn(digits, not_lowered):
+    """Model, average and two slots of what learns; the rest is counters."""
+    rows = [{"until_epoch": 0.06, "frozen": ("stem", "stage_1")}]
+    analyser = analyser_of(digits, progressive=rows, epochs=0.06)
+    model = analyser.model
+    learning = sum(math.prod(v.shape) for v in model.trainable_variables)
+    state = 4 * 2 * (model.count_params() + learning)
+    (train,) = analyser.training_steps(analyser.request_steps())
+    assert train.stage is not None
+    assert train.stage.frozen
+    assert state <= train.resident_bytes < state + 100
+    assert train.needed_bytes == 2**30 + 20 * 2**28 + train.resident_bytes
+
+
 def test_all_reduces_are_those_of_the_step_that_has_the_most():
     steps = [
         StepReport(name="", stage=stage, compilation=report_of(all_reduces=number))
@@ -415,3 +479,22 @@ def test_data_that_is_read_here_is_opened_before_a_compilation(
     )
     assert isinstance(next(known), rows.RunOnSlice)
     assert (found, compiler.requests) == (opened, [])
+
+
+@pytest.mark.parametrize("reads_data", [True, False])
+def test_weights_that_the_trainer_would_refuse(digits, not_lowered, reads_data):
+    path = str(digits / "no.safetensors")
+    known = report.findings(
+        experiment_of(digits, **{"experiment.Experiment.pretrained": path}),
+        load_info(str(digits)),
+        Topology.parse("v3"),
+        compiler := FakeCompiler(),
+        reads_data=reads_data,
+        cpu_ms=1.0,
+    )
+    if not reads_data:
+        assert isinstance(next(known), rows.RunOnSlice)
+        return
+    with pytest.raises(UserError, match=r"no\.safetensors"):
+        next(known)
+    assert not compiler.requests

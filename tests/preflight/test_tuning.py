@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from common.errors import UserError
 from input_pipeline.dataset_info import load_info
 from models import get_variant
 from performance import lowering
@@ -17,7 +18,7 @@ from preflight.tuning import Tuner
 from preflight.tuning_rows import FastestForm, FormEstimate, OtherBatch, SkippedForms
 from tests.preflight.fakes import FakeCompiler, report_of
 from tests.support.runs import experiment_of
-from tpu_compiler import Compiler, Topology
+from tpu_compiler import Compiler, CompilerError, Topology, UnusableCompilerError
 from train.stage_rows import BASE_STAGE, Stage
 
 WRITTEN = Form()
@@ -26,7 +27,7 @@ HOST_HWCN, HWCN = Form(2, "host", "HWCN"), Form(1, "device", "HWCN")
 
 
 class TimedCompiler(FakeCompiler):
-    """Answers milliseconds by the name of what is asked for.
+    """Answers milliseconds, or what goes wrong, by the name of what is asked for.
 
     Attributes:
       named: what was asked for, in the order in which it was.
@@ -41,6 +42,9 @@ class TimedCompiler(FakeCompiler):
         whole = name.startswith("the train step") and "images" not in name
         ms = self._times.get(name, 1000.0 if whole else self._default)
         future = concurrent.futures.Future()
+        if isinstance(ms, BaseException):
+            future.set_exception(ms)
+            return future
         needed = 2**40 if ms is None else 0
         future.set_result(report_of(needed=needed, milliseconds=ms))
         return future
@@ -222,6 +226,59 @@ def test_a_form_that_cannot_be_lowered_says_why(digits, not_lowered, monkeypatch
     ]
 
 
+def test_a_form_without_an_answer_is_one_of_many(digits, not_lowered):
+    """The compiler may take too long for one, or its process die."""
+    larger = f"the train step with 40 images a replica, {HOST}"
+    folded = f"inference, batch norm folded, {WRITTEN}"
+    late = CompilerError("not compiled within 60 seconds")
+    times = {first(HOST): 7.0, whole(HOST): 80.0, whole(split(HOST)): late}
+    times |= {first(HWCN): late, larger: late, folded: late}
+    found = list(tuner_of(digits, TimedCompiler(times)).findings([step()]))
+    without = [one for one in found if getattr(one, "problem", None) == str(late)]
+    assert [getattr(one, "milliseconds", 0.0) for one in without] == [None] * 4
+    assert [getattr(one, "extent", "another batch") for one in without] == [
+        "first layers",
+        "train step",
+        "inference",
+        "another batch",
+    ]
+    best = fastest_of(found).best
+    assert best is not None
+    assert (best.form, best.milliseconds) == (HOST, 80.0)
+
+
+def test_where_nothing_can_be_kept_the_next_form_is_not_tried(digits, not_lowered):
+    full = UnusableCompilerError("cannot use /full: No space left on device")
+    with pytest.raises(UnusableCompilerError, match="No space left"):
+        list(tuner_of(digits, TimedCompiler({first(HWCN): full})).findings([step()]))
+
+
+def test_a_batch_that_does_not_suit_the_other_settings_says_why(
+    digits, not_lowered, monkeypatch
+):
+    """Such as a stage in which, with fewer steps, there is none."""
+
+    def lower(self, run, *_):
+        if run.replica_images:
+            raise UserError("Experiment.progressive, stage 1: no step falls into it")
+        return b"1"
+
+    monkeypatch.setattr(FormSteps, "lower", lower)
+    found = list(tuner_of(digits, TimedCompiler({})).findings([step()]))
+    (one,) = [one for one in found if isinstance(one, OtherBatch)]
+    assert one.milliseconds is None
+    assert one.problem == "Experiment.progressive, stage 1: no step falls into it"
+
+
+def test_a_folder_of_programs_that_cannot_be_used_ends_it(digits, monkeypatch):
+    def lower(*_):
+        raise UnusableCompilerError("cannot use /full for lowered programs")
+
+    monkeypatch.setattr(FormSteps, "lower", lower)
+    with pytest.raises(UnusableCompilerError, match="lowered programs"):
+        list(tuner_of(digits, TimedCompiler({})).findings([step()]))
+
+
 def test_inference_folds_batch_norm_where_that_is_worth_it(digits, not_lowered):
     folded = f"inference, batch norm folded, {WRITTEN}"
     for ms, folds in ((9.9, True), (9.99, False)):
@@ -291,6 +348,16 @@ def test_other_batches_are_another_recipe(
     if micro_batches == 1:
         assert found[-1].gain == pytest.approx(0.1)
         assert "10.0% less an image" in text
+
+
+def test_another_batch_that_fits_only_while_it_is_alone(digits, not_lowered):
+    full = Topology.parse("v3").generation.hbm_bytes
+    train = dataclasses.replace(step(), resident_bytes=full + 1)
+    tuner = tuner_of(digits, TimedCompiler({}))
+    written = fastest_of(tuner.train_forms([step()]))
+    *_, found = tuner.other_batches([train], written)
+    assert found.milliseconds is None
+    assert found.problem == "needs 15.48 GiB with what lies beside it"
 
 
 def test_what_an_image_of_the_fastest_form_costs(digits, not_lowered):

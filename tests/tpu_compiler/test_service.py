@@ -185,7 +185,7 @@ def test_more_replicas_than_devices_are_refused(fake):
         CompilerError, match="step: 9 replicas on v3:2x2x1, which has 8"
     ):
         compile(fake, "compile", "v3:2x2x1", 9)
-    with pytest.raises(CompilerError, match="0 replicas"):
+    with pytest.raises(CompilerError, match="0 replicas; take at least 1"):
         compile(fake, "compile", "v3", 0)
     assert fake.requests == []
 

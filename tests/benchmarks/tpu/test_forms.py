@@ -132,3 +132,22 @@ def test_rows_are_added_to_those_of_a_file(run, capsys):
     assert (status, unchanged) == (Status.MISTAKE, report)
     assert "is of batch 64, this would be of 32" in capsys.readouterr().err
     assert forms.main(["--add", of_b0]) == Status.MISTAKE
+
+
+def test_rows_are_added_to_a_file_of_any_name(run, tmp_path):
+    """The status is that of the rows that were asked for."""
+    path = tmp_path / "mine.json"
+    flags = ["--models=efficientnet_x_b0", f"--output={path}"]
+    assert forms.main([*flags, "--topologies=v4"]) == Status.NO
+    assert forms.main([*flags, "--topologies=v3", "--add"]) == Status.OK
+    report = results.load(path, "tpu.forms")
+    assert [row["topology"] for row in report["rows"]] == ["v4", "v3"]
+
+
+def test_rows_of_another_tensorflow_are_not_added_to(run, monkeypatch, capsys):
+    of_b0 = "--models=efficientnet_x_b0"
+    _, report = run(of_b0, "--topologies=v3")
+    monkeypatch.setattr(forms.metadata, "version", lambda name: f"{name} 99")
+    status, unchanged = run("--add", of_b0, "--topologies=v5e")
+    assert (status, unchanged) == (Status.MISTAKE, report)
+    assert "this would be of {'tensorflow': 'tensorflow 99'" in capsys.readouterr().err

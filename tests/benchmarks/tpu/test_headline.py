@@ -380,6 +380,24 @@ def test_an_interrupted_run_leaves_what_it_has(stops, tmp_path, capsys):
     assert "v3: efficientnet-x-b0, rewritten stem (3 of 3)" in capsys.readouterr().err
 
 
+def test_a_file_with_more_estimates_stays_also_where_the_run_ends(
+    compiled, stops, monkeypatch, tmp_path, capsys
+):
+    path = tmp_path / "tpu.headline.json"
+    flags = [*FLAGS, f"--output={path}"]
+    stops(3)
+    assert headline.main(flags) == 0
+    whole = path.read_bytes()
+
+    def fails(*_, **__):
+        raise CompilerError("out of time")
+
+    monkeypatch.setattr(estimates, "network_latency", fails)
+    assert headline.main(flags) == 1
+    assert path.read_bytes() == whole
+    assert f"{path} stays: it has 3 estimates, this 0" in capsys.readouterr().err
+
+
 def test_a_network_of_timm_is_lowered_once(compiled, monkeypatch, capsys):
     lowered, asked = [], []
 

@@ -1,9 +1,11 @@
 import json
+import re
 
 import pytest
 
 from benchmarks.support import results
 from benchmarks.tpu import latency
+from performance import latency_text
 from performance.latency_estimates import LatencyReport
 from tests.performance.made_up import network
 from tests.support.commands import status
@@ -139,6 +141,25 @@ def test_a_mistake_is_named(flag, said, asked, capsys):
     assert status(latency.main, flag) == 2
     assert said in capsys.readouterr().err
     assert not asked
+
+
+def test_the_error_of_the_sum_is_told_as_stored():
+    stored = results.load(results.FOLDER / "tpu.latency.json")
+    for is_v2, said in (
+        (False, "0 to 4.0 % below the whole, 1.8 % on average"),
+        (True, "0.4 to 8.3 % below, 4.1 %"),
+    ):
+        below = [
+            abs(100 * row["error_of_sum"])
+            for row in stored["networks"]
+            if row["name"].startswith("efficientnetv2") == is_v2
+        ]
+        least, most, mean = min(below), max(below), sum(below) / len(below)
+        told = [least, most, mean]
+        assert [float(one) for one in re.findall(r"[\d.]+", said)] == pytest.approx(
+            told, abs=0.05
+        )
+        assert said in latency_text._LOOKED_AT
 
 
 @pytest.mark.slow
