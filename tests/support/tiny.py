@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from models import variants
@@ -39,6 +40,18 @@ def brighten(image: tf.Tensor, seed: tf.Tensor, *, magnitude: int = 9) -> tf.Ten
     """Adds up to `magnitude` grey levels: an augmentation of few operations."""
     level = tf.random.stateless_uniform([], seed, 0, magnitude + 1, tf.int32)
     return tf.cast(tf.minimum(tf.cast(image, tf.int32) + level, 255), tf.uint8)
+
+
+def tinted(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    colour: np.ndarray = np.array([1.0, 0.9, 0.8], np.float32),  # noqa: B008
+    fill: float = float("nan"),
+) -> tf.Tensor:
+    """An augmentation with defaults that no config can say."""
+    del seed, fill
+    return tf.cast(tf.cast(image, tf.float32) * colour, tf.uint8)
 
 
 def made_up(
