@@ -259,6 +259,7 @@ class Controller:
     def _stop_for_sigterm(self, step: int) -> None:
         """Save and end the process."""
         self._watchdog.phase("saving because of SIGTERM", step)
+        self._telemetry.flush()  # before it, as in `_save`
         path = self._checkpoints.save(wait=True, preempted=True)
         self._telemetry.event(step, "preempted", checkpoint=path)
         raise Restart(f"stopped by SIGTERM at step {step:,}; {path} is written")
