@@ -8,6 +8,7 @@ from common.console import say, warn
 from common.errors import Restart, UserError
 from input_pipeline.dataset_info import DatasetInfo
 from train import evaluation
+from train.checkpoints import bundle
 from train.checkpoints.bundle import Fence
 from train.checkpoints.manager import Checkpoints
 from train.datasets import data_setting
@@ -258,7 +259,8 @@ class Controller:
     def _stop_for_sigterm(self, step: int) -> None:
         """Save and end the process."""
         self._watchdog.phase("saving because of SIGTERM", step)
-        path = self._checkpoints.save(wait=True)
+        self._telemetry.flush()  # before it, as in `_save`
+        path = self._checkpoints.save(wait=True, preempted=True)
         self._telemetry.event(step, "preempted", checkpoint=path)
         raise Restart(f"stopped by SIGTERM at step {step:,}; {path} is written")
 
@@ -303,7 +305,9 @@ class Controller:
         self._checkpoints.wait()
         with self._strategy.scope():
             # One that SIGTERM has saved would make the end depend on when it came.
-            path = restore(self._checkpoints, self._processes, prefer=self.is_regular)
+            path = restore(
+                self._checkpoints, self._processes, prefer=bundle.is_undisturbed
+            )
             # What this process knows, and an older checkpoint does not.
             self._state.skipped_batches.assign(batch + 1 - self.step)
             self._state.roll_backs.assign(roll_backs + 1)
@@ -324,7 +328,7 @@ class Controller:
 def restore(
     checkpoints: Checkpoints,
     processes: Processes,
-    prefer: Callable[[int], bool] | None = None,
+    prefer: Callable[[str], bool] | None = None,
 ) -> str | None:
     """Fill the state of all processes from the checkpoint that the chief chooses."""
     return checkpoints.restore_newest(

@@ -129,7 +129,7 @@ def example_images(
         batch_size=count,
         start=batch * experiment.global_batch_size // num_hosts,
         num_hosts=num_hosts,
-        service=None,  # the images are the same wherever they are decoded
+        **decoded_here(experiment),
     )
     element = next(images.as_numpy_iterator())
     return element["image"], element["label"]
@@ -231,6 +231,15 @@ def _variant(experiment: Experiment) -> str:
 def data_setting(experiment: Experiment, name: str) -> Any:
     """Return what `train_data` is called with; None where it has no such setting."""
     return _setting(experiment.train_data, name)
+
+
+def decoded_here(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings of `train_data` by which no service decodes its images.
+
+    They are the same wherever they are decoded. A function of the user's own, or one
+    without a service, needs none.
+    """
+    return {} if data_setting(experiment, "service") is None else {"service": None}
 
 
 def _setting(function: Callable, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from models import variants
@@ -41,20 +42,39 @@ def brighten(image: tf.Tensor, seed: tf.Tensor, *, magnitude: int = 9) -> tf.Ten
     return tf.cast(tf.minimum(tf.cast(image, tf.int32) + level, 255), tf.uint8)
 
 
+def tinted(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    colour: np.ndarray = np.array([1.0, 0.9, 0.8], np.float32),  # noqa: B008
+    fill: float = float("nan"),
+) -> tf.Tensor:
+    """An augmentation with defaults that no config can say."""
+    del seed, fill
+    return tf.cast(tf.cast(image, tf.float32) * colour, tf.uint8)
+
+
 def made_up(
     *,
+    data_dir: str,
+    split: str,
     resolution: int,
+    patch_size: int,
+    layout: str,
     batch_size: int,
+    seed: int,
     start: int,
     num_hosts: int,
     host: int,
     global_batch_size: int = 16,
-    **_,
 ) -> tf.data.Dataset:
     """Batches whose images are the same on any number of hosts and replicas.
 
-    Those of input_pipeline are not: each host shuffles records of its own.
+    Those of input_pipeline are not: each host shuffles records of its own. It takes
+    what a function of the user's own has to take, and no more.
     """
+    assert (patch_size, layout) == (1, "NHWC")
+    del data_dir, split, seed
     share = global_batch_size // num_hosts  # of this host
     parts = share // batch_size  # replicas of a host take turns
 

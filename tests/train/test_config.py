@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import gin
+import numpy as np
 import pytest
 
 from common.checks import shown
@@ -299,6 +300,24 @@ mine.brighten.magnitude = 4
     after = config.resolve([str(tmp_path / config.SAVED)], [])
     assert after.text == before.text
     assert after.experiment.epochs == 3
+
+
+def test_defaults_that_no_config_can_say_are_no_change(tmp_path):
+    own = tmp_path / "own.gin"
+    own.write_text("""
+from __gin__ import dynamic_registration
+from input_pipeline import dataset
+from tests.support import tiny
+dataset.train_dataset.augment = @tiny.tinted
+""")
+    found = config.resolve([MNIST, str(own)], [])
+    assert math.isnan(found.settings["tiny.tinted.fill"].value)
+    assert isinstance(found.settings["tiny.tinted.colour"].value, np.ndarray)
+    found.save(str(tmp_path))
+    config.resolve([MNIST, str(own)], []).refuse_changes(str(tmp_path))
+    darker = config.resolve([MNIST, str(own)], ["tiny.tinted.colour = (0.5, 0.5, 0.5)"])
+    with pytest.raises(UserError, match=r"tiny\.tinted\.colour: array.* -> \(0\.5,"):
+        darker.refuse_changes(str(tmp_path))
 
 
 @pytest.mark.parametrize(

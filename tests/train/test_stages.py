@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -193,3 +194,17 @@ def test_settings_that_only_stages_or_steps_use_have_an_effect(digits):
     experiment = experiment_of(digits, *bindings)
     assert bound(experiment.mixing)["switch_prob"] == 0.3
     assert bound(experiment.train_data)["augment"].keywords["magnitude"] == 9
+
+
+def test_example_images_of_data_of_ones_own():
+    experiment = config.parse(
+        ["tests/data/train/made_up.gin"], ["experiment.Experiment.data_dir = 'unused'"]
+    )
+    form = InputForm(16, patch_size=1, layout="NHWC")
+    images, labels = datasets.example_images(
+        experiment, form, Stage(), batch=2, count=2, num_hosts=1
+    )
+    batches = datasets.training_images(experiment, form, batch_size=16)
+    third = list(batches.take(3).as_numpy_iterator())[2]
+    np.testing.assert_array_equal(images, third["image"][:2])
+    np.testing.assert_array_equal(labels, third["label"][:2])

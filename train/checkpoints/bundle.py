@@ -42,6 +42,7 @@ _STAGED = re.compile(
 # What reading a manifest of any content raises.
 _GARBLED = (ValueError, TypeError, OverflowError, RecursionError)
 
+_PREEMPTED = "preempted"  # of a manifest
 _UNREAD = object()  # is no run
 _MOST_BYTES = 2**28  # of a manifest or an index: 10,000 variables take 1 MB
 
@@ -113,12 +114,26 @@ def read_manifest(path: str) -> dict[str, Any]:
         found = json.loads(_content(f"{path}{MANIFEST}"))
         # Those of earlier versions belong to nobody.
         fitting = _describe(
-            path, found["tensors"], float(found["time"]), found.get("run")
+            path,
+            found["tensors"],
+            float(found["time"]),
+            found.get("run"),
+            found.get(_PREEMPTED, False),
         )
         for key, value in fitting.items():
             if key != "run" and found[key] != value:
                 raise CorruptCheckpoint(path, f"its {key} is {value}, not {found[key]}")
         return fitting
+
+
+def is_undisturbed(path: str) -> bool:
+    """Whether a run that no SIGTERM meets has written a checkpoint, too.
+
+    So are those of earlier versions, which do not say, and those that are corrupt.
+    """
+    with contextlib.suppress(CorruptCheckpoint):
+        return _PREEMPTED not in read_manifest(path)
+    return True
 
 
 def read(path: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -151,6 +166,7 @@ def write(
     directory: str,
     *,
     run: str | None = None,
+    preempted: bool = False,
     fence: Fence = no_fence,
 ) -> str:
     """Write a checkpoint and read it back before it gets its name.
@@ -160,6 +176,7 @@ def write(
       directory: where to, local or gs://; it is made if need be. No other process
         writes there.
       run: that it belongs to, see `ownership`.
+      preempted: whether SIGTERM has it written, see `is_undisturbed`.
       fence: called before it gets its name; what it raises leaves all as it was.
 
     Returns:
@@ -178,8 +195,9 @@ def write(
                 shape_and_slices=[""] * len(values),
                 tensors=[tf.constant(value) for value in values.values()],
             )
+        manifest = _describe(path, len(values), time.time(), run, preempted)
         with gfile.GFile(f"{path}{MANIFEST}", "w") as file:
-            file.write(json.dumps(_describe(path, len(values), time.time(), run)))
+            file.write(json.dumps(manifest))
         for name, value in _tensors(path, values):
             if value.tobytes() != values[name].tobytes():
                 raise OSError(f"{name} reads back other than it was written")
@@ -316,7 +334,7 @@ def _verify(path: str) -> None:
 
 
 def _describe(
-    path: str, tensors: int, written: float, run: str | None
+    path: str, tensors: int, written: float, run: str | None, preempted: bool
 ) -> dict[str, Any]:
     """Return what the manifest of these files has to say."""
     index = _content(f"{path}{INDEX}")
@@ -330,6 +348,7 @@ def _describe(
         "index_bytes": len(index),
         "index_sha256": hashlib.sha256(index).hexdigest(),
         "run": run,
+        **({_PREEMPTED: True} if preempted else {}),
     }
 
 

@@ -62,15 +62,18 @@ def load_newest(
     directory: str,
     load: Callable[[str], _T],
     *,
-    prefer: Callable[[int], bool] | None = None,
+    prefer: Callable[[str], bool] | None = None,
+    among: int | None = None,
 ) -> tuple[str, _T]:
     """Load the newest checkpoint that is intact, and warn of those that are not.
 
     Args:
       directory: local or gs://.
       load: what is done with a path; it raises CorruptCheckpoint where it finds that.
-      prefer: tells of a step whether it comes before those of which this is false,
-        however new they are; None for the newest of all.
+      prefer: tells of a path whether it comes before those of which this is false;
+        None for the newest of all.
+      among: how many of the newest `prefer` is asked of: what is older comes last, as
+        it may be older by far. None asks it of all.
 
     Returns:
       The path, and what `load` has returned.
@@ -86,7 +89,8 @@ def load_newest(
             f"(python -m train.main --mode=train --model_dir={directory} ...)"
         )
     if prefer:
-        paths.sort(key=lambda path: not prefer(step(path)))  # and newest first still
+        preferred = [path for path in paths[:among] if prefer(path)]
+        paths = [*preferred, *(path for path in paths if path not in preferred)]
     faults: list[CorruptCheckpoint] = []
     for path in paths:
         for fault in faults[-1:]:

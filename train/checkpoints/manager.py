@@ -106,7 +106,7 @@ class Checkpoints:
         *,
         broadcast: Callable[[int], int] = lambda step: step,
         is_chief: bool = True,
-        prefer: Callable[[int], bool] | None = None,
+        prefer: Callable[[str], bool] | None = None,
     ) -> str | None:
         """Fill the variables from the newest intact checkpoint.
 
@@ -115,7 +115,8 @@ class Checkpoints:
         Args:
           broadcast: returns in every process what the chief calls it with.
           is_chief: whether this process is the one that writes.
-          prefer: see `load_newest`; the chief's counts.
+          prefer: see `load_newest`, among so many as stay for being the newest; the
+            chief's counts.
 
         Returns:
           The path of the checkpoint; None if there is none at all.
@@ -137,13 +138,14 @@ class Checkpoints:
             self._delete_superseded(self._committed)
         return path
 
-    def save(self, *, wait: bool = False) -> str:
+    def save(self, *, wait: bool = False, preempted: bool = False) -> str:
         """Take the variables as they are now, and write them in the background.
 
         A write under way is waited for. A step that is saved is not saved again.
 
         Args:
           wait: return when it is written.
+          preempted: see `bundle.write`.
 
         Returns:
           The path of the checkpoint.
@@ -156,7 +158,9 @@ class Checkpoints:
         if now != self.saved_step:
             self.wait()
             if self._writer:
-                self._under_way = self._writer.submit(self._write, self._snapshot())
+                self._under_way = self._writer.submit(
+                    self._write, self._snapshot(), preempted
+                )
             self.saved_step = now
         if wait:
             self.wait()
@@ -189,11 +193,15 @@ class Checkpoints:
             values = self._to_host()
         return {name: np.asarray(value.numpy()) for name, value in values.items()}
 
-    def _write(self, values: Mapping[str, np.ndarray]) -> None:
+    def _write(self, values: Mapping[str, np.ndarray], preempted: bool) -> None:
         """Write a checkpoint, then delete what need not stay; in the background."""
         try:
             path = bundle.write(
-                values, self._directory, run=self._run, fence=self._fence
+                values,
+                self._directory,
+                run=self._run,
+                preempted=preempted,
+                fence=self._fence,
             )
             self._committed = step(path)
             self._corrupt.discard(self._committed)
@@ -239,13 +247,15 @@ class Checkpoints:
         return times
 
     def _choose(
-        self, broadcast: Callable[[int], int], prefer: Callable[[int], bool] | None
+        self, broadcast: Callable[[int], int], prefer: Callable[[str], bool] | None
     ) -> _Found:
         """Return the newest intact checkpoint, and tell the others its step."""
         found: _Found = (None, {})
         try:
             if list_checkpoints(self._directory):
-                found = load_newest(self._directory, self._load, prefer=prefer)
+                found = load_newest(
+                    self._directory, self._load, prefer=prefer, among=self._keep
+                )
         except (UserError, Restart) as error:
             # Else the others would wait for ever.
             broadcast(_AGAIN if isinstance(error, Restart) else _FAILED)

@@ -161,8 +161,7 @@ def _batches(
 ) -> Iterator[tf.Tensor]:
     """Yield so many batches of images as training sees them, the first of the run."""
     form, classes = input_form(model), model.output_shape[-1]
-    is_served = datasets.data_setting(experiment, "service") is not None
-    here: dict[str, Any] = {"service": None} if is_served else {}
+    here = datasets.decoded_here(experiment)
     batches = datasets.training_images(experiment, form, stage, batch_size=size, **here)
     mixing = datasets.make_mixing(experiment, stage, form, classes)
     seed = derive_seed(experiment.seed, "mixing")

@@ -7,7 +7,7 @@ import tensorflow as tf
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
 from tests.support.runs import experiment_of
-from tests.support.saved import assert_holds, flip, saves, variables
+from tests.support.saved import assert_holds, flip, saves, set_to, variables
 from train import evaluation, state
 from train.checkpoints import bundle, directory
 from train.checkpoints.bundle import CorruptCheckpoint
@@ -23,8 +23,8 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def is_round(step):
-    return step % 10 == 0
+def is_round(path):
+    return bundle.step(path) % 10 == 0
 
 
 # Which is taken
@@ -85,6 +85,22 @@ def test_some_are_preferred(folder, corrupt, taken):
         path = checkpoints.restore_newest(prefer=is_round)
         assert path == f"{folder}/ckpt-{taken}"
         assert checkpoints.saved_step == taken
+    assert_holds(held, taken)
+
+
+@pytest.mark.parametrize(
+    ("keep", "taken"), [(9, 20), (3, 20), (2, 31)], ids=["all", "one", "none"]
+)
+def test_sigterms_are_passed_over_but_not_for_what_is_far_older(folder, keep, taken):
+    held = variables()
+    with Checkpoints(held, str(folder), keep=9) as checkpoints:
+        for step in (24, 31):
+            set_to(held, step)
+            checkpoints.save(wait=True, preempted=True)
+    # A checkpoint of every step that is there, 10 as the oldest of hours.
+    with Checkpoints(held, str(folder), keep=keep, keep_every_hours=0) as checkpoints:
+        path = checkpoints.restore_newest(prefer=bundle.is_undisturbed)
+    assert path == f"{folder}/ckpt-{taken}"
     assert_holds(held, taken)
 
 

@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from common import cli, errors
+from train.controller import Controller
 from train.fault_tolerance import preemption
 from train.fault_tolerance.preemption import Preemption
 
@@ -300,3 +302,15 @@ def test_no_callback_of_the_garbage_collector_swallows_an_interrupt(monkeypatch)
     monkeypatch.setattr(preemption.gc, "callbacks", [print, free])
     with Preemption(60):
         assert preemption.gc.callbacks == [print]
+
+
+def test_the_checkpoint_says_that_sigterm_had_it_written():
+    """And it comes behind the numbers up to it, which would not come again."""
+    controller, parts = Controller.__new__(Controller), mock.Mock()
+    for name in ("watchdog", "telemetry", "checkpoints"):
+        setattr(controller, f"_{name}", getattr(parts, name))
+    with pytest.raises(errors.Restart, match="stopped by SIGTERM at step 7"):
+        controller._stop_for_sigterm(7)
+    calls = {call[0]: call for call in parts.mock_calls}
+    assert [*calls][-3:] == ["telemetry.flush", "checkpoints.save", "telemetry.event"]
+    assert calls["checkpoints.save"].kwargs == {"wait": True, "preempted": True}
