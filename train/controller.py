@@ -1,7 +1,7 @@
 """Takes the state from step to step, and looks after it between the loops."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from common.console import say, warn
@@ -183,8 +183,8 @@ class Controller:
             images, labels = self._stages.example_images(
                 step, batch=batch, count=count, num_hosts=hosts
             )
-        names = [self._info.label_names[label] for label in labels]
-        self._telemetry.images(step, images, names)
+        captions = _captions(labels, self._info.label_names)
+        self._telemetry.images(step, images, captions)
 
     def _save(self) -> None:
         began = time.perf_counter()
@@ -323,6 +323,11 @@ class Controller:
             fault=fault.what,
         )
         self._progress.go_back(self.step)
+
+
+def _captions(labels: Iterable[int], names: Sequence[str]) -> list[str]:
+    """Return what images are; label -1 is that of a record that cannot be read."""
+    return [names[label] if label >= 0 else "(broken record)" for label in labels]
 
 
 def restore(

@@ -330,6 +330,9 @@ def keep_best(
 ) -> bool:
     """Copy a checkpoint to `best/` if none has a higher top-1 of averaged weights.
 
+    One that was scored on other images, before the data changed, is none to compare
+    with: its place is taken.
+
     A copy outlives the rotation of the training, which may be another process. Equal
     scores leave the earlier one. Scores come before their checkpoint, and go after it:
     a process that is killed leaves no checkpoint that is taken for another.
@@ -348,7 +351,10 @@ def keep_best(
     """
     path, folder = scores["checkpoint"], f"{model_dir}/{directory.BEST}"
     kept = directory.newest_intact(folder)
-    if kept and _top1(kept, model_dir) >= scores["ema_top1"]:
+    before = _known_scores(kept, model_dir) if kept else None
+    if before and not run_data.of_same_images(before, scores):
+        say(f"{kept} was scored on other images: the best is chosen anew")
+    elif kept and before and before["ema_top1"] >= scores["ema_top1"]:
         _delete_others(kept, fence)  # that a kill has left
         return False
     gfiles.make_folder(folder)
@@ -368,20 +374,20 @@ def _delete_others(best: str, fence: bundle.Fence) -> None:
                 bundle.delete(other, fence=fence, also=[_scores_file(other)])
 
 
-def _top1(path: str, model_dir: str) -> float:
-    """Return the top-1 of a checkpoint in `best/`, -1 where nobody knows it.
+def _known_scores(path: str, model_dir: str) -> dict[str, Any] | None:
+    """Return the scores of a checkpoint in `best/`, None where nobody knows its top-1.
 
     Where its own file of scores is damaged, eval.jsonl tells.
     """
     for scores in _scores(path, model_dir):
         top1 = scores.get("ema_top1")
         if isinstance(top1, int | float) and 0 <= top1 <= 1:
-            return top1
+            return scores
     warn(
         f"nobody knows the scores of {path} any more ({_scores_file(path)} is damaged, "
         "and eval.jsonl has none): the checkpoint that is scored now takes its place"
     )
-    return -1.0
+    return None
 
 
 def _scores(path: str, model_dir: str) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from common import gfiles
@@ -127,6 +128,14 @@ def split_data(split: str, info: DatasetInfo) -> SplitData:
     """Return what there is to know of a split, named as in a config; or DataError."""
     found = info.split(split)
     return SplitData(split, found.total, found.images, found.digest, _layout(found))
+
+
+def of_same_images(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether scores of two evaluations can be compared, as far as they say."""
+    return all(
+        one.get(key) is None or other.get(key) is None or one[key] == other[key]
+        for key in ("eval_split", "eval_digest")
+    )
 
 
 def _layout(split: SplitInfo) -> str:

@@ -97,6 +97,11 @@ def test_best_needs_more_than_before(finished, tmp_path):
     assert evaluation.keep_best(str(tmp_path), same | {"ema_top1": 0.6})
     folder = f"{tmp_path}/best"
     assert directory.list_checkpoints(folder) == [f"{folder}/ckpt-8"]
+    # So is one of other images than those that are scored now.
+    other = {**scores, "ema_top1": 0.4, "eval_digest": "other"}
+    assert evaluation.keep_best(str(tmp_path), other)
+    assert not evaluation.keep_best(str(tmp_path), {**other, "ema_top1": 0.3})
+    assert evaluation.keep_best(str(tmp_path), same | {"ema_top1": 0.6})
     # A best one that was lost is replaced by the next, whatever its score.
     bundle.delete(f"{folder}/ckpt-8")
     assert evaluation.keep_best(str(tmp_path), scores | {"ema_top1": 0.1})

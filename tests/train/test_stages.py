@@ -11,7 +11,7 @@ from models.errors import ModelError
 from models.input_form import InputForm
 from tests.support.runs import bound
 from tests.train.test_run import assert_same_variables
-from train import config, datasets, run, stages, state
+from train import config, controller, datasets, run, stages, state
 from train.checkpoints import directory
 from train.stage_rows import Stage
 
@@ -66,6 +66,12 @@ def test_sizes_of_images(undisturbed):
     _, summary, _, shapes = undisturbed
     assert shapes == [[20, size, size, 3] for size in (16, 24, 32)]
     assert (summary["resolution"], summary["eval_images"]) == (32, 1000)
+
+
+def test_a_broken_record_has_no_class():
+    assert controller._captions([1, -1, 0], ["cat", "dog"]) == [
+        *("dog", "(broken record)", "cat"),
+    ]
 
 
 @pytest.mark.long

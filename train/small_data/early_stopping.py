@@ -6,6 +6,7 @@ from typing import Any
 
 from common.console import say
 from common.errors import UserError
+from train import run_data
 from train.distribution.processes import Processes
 from train.experiment import Experiment
 from train.telemetry.telemetry import Telemetry
@@ -55,7 +56,8 @@ def verdict(
 
     Args:
       evaluations: scores by step, of any process. Those of a continuous evaluation
-        between the run's own, and of steps that it has not reached again, do not count.
+        between the run's own, of steps that it has not reached again, and of other
+        images than the last one's, do not count.
       step: that is scored last.
       interval: steps between two evaluations of the run.
       patience: evaluations in a row that may be no better; None never ends a run.
@@ -64,6 +66,8 @@ def verdict(
     own = [s for s in sorted(evaluations) if 0 < s <= step and s % interval == 0]
     if patience is None or own[-1:] != [step]:
         return None
+    last = evaluations[step]
+    own = [s for s in own if run_data.of_same_images(evaluations[s], last)]
     best_step, best = 0, -1.0
     for one in own:
         score = _score(evaluations[one])

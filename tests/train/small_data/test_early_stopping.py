@@ -1,5 +1,6 @@
 """A run that ends early: by its scores alone, whatever was killed on the way."""
 
+import functools
 import json
 import shutil
 import signal
@@ -63,6 +64,28 @@ def test_what_has_not_been_reached_again_does_not_count():
     at_30 = verdict(ahead, step=30)
     assert at_30
     assert (at_30.step, at_30.evaluations) == (30, 2)
+
+
+def test_scores_of_other_images_do_not_count():
+    """The data have changed behind step 10, and were accepted."""
+    digests = {10: "old", 20: "new", 30: "new", 40: "new"}
+    top1 = {10: 0.95, 20: 0.8, 30: 0.85, 40: 0.7}
+    scores = {
+        step: {"ema_top1": top1[step], "eval_split": "v", "eval_digest": digests[step]}
+        for step in digests
+    }
+    ends = functools.partial(
+        early_stopping.verdict, interval=10, patience=2, min_delta=0.0
+    )
+    assert ends(scores, 30) is None
+    assert ends(scores, 40) is None
+    found = ends(scores | {50: scores[40]}, 50)
+    assert found is not None
+    assert (found.best_step, found.best, found.evaluations) == (30, 0.85, 2)
+    unknown = {step: {**one, "eval_digest": None} for step, one in scores.items()}
+    found = ends(unknown, 30)
+    assert found is not None
+    assert found.best_step == 10
 
 
 def test_min_delta():
