@@ -33,6 +33,8 @@ _ANSWER_SECONDS = 30.0  # within which the next byte of an answer has to come
 _SLOWEST = 32.0  # between two tries, as of TensorFlow's client
 _LIMITED = 1.0  # an object may be written once a second
 _NOT_FOUND, _TIMEOUT, _CHANGED, _TOO_MANY = 404, 408, 412, 429
+# What is said of a credential that was revoked, or is none, by RFC 6749.
+_REVOKED = ("invalid_grant", "invalid_client", "unauthorized_client")
 _BOUNDARY = "a_boundary_that_no_json_holds"
 
 _of_thread = threading.local()
@@ -40,6 +42,10 @@ _of_thread = threading.local()
 
 class Refused(UserError):  # noqa: N818 (a state, whoever is to blame)
     """The storage does not let this process do something there."""
+
+
+class NoToken(Refused):
+    """There is no access token, and to wait brings none."""
 
 
 class Found(NamedTuple):
@@ -254,7 +260,7 @@ def _ask(
     """Return an answer that is one, 404 and 412 too.
 
     Raises:
-      Refused: it is another.
+      Refused: it is another; NoToken, its kind, if nobody could ask.
       Restart: there was none.
     """
     from google.auth import exceptions
@@ -273,8 +279,10 @@ def _ask(
                 **options,
             )
         except exceptions.DefaultCredentialsError as error:
-            raise Refused(f"cannot reach {path}: {one_line(error)}") from error
+            raise NoToken(f"cannot reach {path}: {one_line(error)}") from error
         except (RequestException, exceptions.GoogleAuthError) as error:
+            if missing := _why_no_token(error):
+                raise NoToken(f"cannot reach {path}: {missing}") from error
             inner = error.args[0] if error.args else error
             why = one_line(getattr(inner, "reason", None) or error)
         else:
@@ -289,6 +297,28 @@ def _ask(
             break
         time.sleep(delay)
     raise Restart(f"{path} cannot be reached now: {why}")
+
+
+def _why_no_token(error: Exception) -> str | None:
+    """Return why no token will come, and what helps; None where one may."""
+    from google.auth import exceptions
+
+    if not isinstance(error, exceptions.RefreshError) or not error.args:
+        return None
+    first, said = error.args[0], error.args[-1]
+    if isinstance(said, Mapping) and said.get("error") in _REVOKED:
+        return (
+            f"{' '.join(str(first).split())}; log in again (gcloud auth "
+            "application-default login), or name another key"
+        )
+    # Of the metadata server, whose answer stands behind its words.
+    answers = first.args[1:] if isinstance(first, exceptions.TransportError) else ()
+    if any(getattr(one, "status", None) == _NOT_FOUND for one in answers):
+        return (
+            "this machine has no service account; give it one, or log in (gcloud auth "
+            "application-default login)"
+        )
+    return None
 
 
 def _is_busy(status: int) -> bool:

@@ -193,6 +193,15 @@ def names(folder: str) -> list[str]:
         return os.listdir(local_path(folder) or folder)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether TensorFlow can be asked for a name; not for one of other bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return tf.io.gfile.listdir(folder)

@@ -83,6 +83,8 @@ def _why_silent(bucket: str) -> str | None:
     def look() -> None:
         try:
             gcs.look(f"{bucket}/{_NO_OBJECT}", patience=_TRY_SECONDS)
+        except gcs.NoToken as missing:  # TensorFlow goes on looking for one
+            found.append(str(missing).partition(": ")[2])
         except UserError:
             found.append(None)  # refused, which is for others to say
         except Restart as busy:

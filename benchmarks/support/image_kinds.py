@@ -93,6 +93,11 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
     yield "PNG, grey and alpha of 16 bits", _png(both, 16, _GREY_ALPHA)
     yield "PNG, RGB", encode(rgb, "PNG")
     yield "PNG, RGB of 16 bits", _png(pixels.astype(">u2") * 257, 16, _RGB)
+    for name, deep, color in (("grey", grey, _GREY), ("RGB", pixels, _RGB)):
+        keyed = deep.astype(">u2") * 257
+        keyed[:16, :16] = key = 0x1234
+        data = _png(keyed, 16, color, key=(key,) * keyed[0, 0].size)
+        yield f"PNG, {name} of 16 bits and a transparent colour", data
     yield "PNG, RGB and alpha", encode(Image.fromarray(alpha), "PNG")
     yield "PNG, RGB and alpha of 16 bits", _png(alpha.astype(">u2") * 257, 16, _RGBA)
     palette = rgb.quantize(200)
@@ -147,9 +152,22 @@ def _nowhere() -> Iterator[tuple[str, bytes]]:
 
 
 def _png(
-    pixels: np.ndarray, bits: int, color: int, *, interlaced: bool = False
+    pixels: np.ndarray,
+    bits: int,
+    color: int,
+    *,
+    interlaced: bool = False,
+    key: tuple[int, ...] = (),
 ) -> bytes:
-    """Write a PNG that Pillow does not: of any depth, or interlaced."""
+    """Write a PNG that Pillow does not: of any depth, interlaced, or without a colour.
+
+    Args:
+      pixels: as they are packed, [HEIGHT, WIDTH] or [HEIGHT, WIDTH, channels].
+      bits: of a channel.
+      color: one of PNG's types.
+      interlaced: whether it is.
+      key: the channels of the one colour that is transparent; none if empty.
+    """
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, color, 0, 0, interlaced)
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     rows = b"".join(
@@ -157,7 +175,10 @@ def _png(
         for x, y, dx, dy in passes
         for row in pixels[y::dy, x::dx]
     )
-    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks = {b"IHDR": header}
+    if key:
+        chunks[b"tRNS"] = struct.pack(f">{len(key)}H", *key)
+    chunks |= {b"IDAT": zlib.compress(rows), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data))
         + name

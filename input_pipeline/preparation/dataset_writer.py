@@ -200,7 +200,7 @@ def _make_folder(output: str) -> None:
 
 def _present(job: _Job) -> set[str]:
     """Return the names in the folder; a DataError if one of ours is of no file."""
-    present = set(tf.io.gfile.listdir(job.output))
+    present = set(gfiles.names(job.output))
     for name in present.intersection(job.names):
         dataset_info.require_file(tf.io.gfile.join(job.output, name))
     return present
@@ -238,7 +238,7 @@ def begun_plan(output: str) -> dict[str, object] | None:
     """
     if not tf.io.gfile.isdir(output):
         return None
-    present = tf.io.gfile.listdir(output)
+    present = gfiles.names(output)
     if PLAN_FILENAME not in present or not _taken(present):
         return None
     dataset_info.require_file(tf.io.gfile.join(output, PLAN_FILENAME))

@@ -161,7 +161,7 @@ def _converted(data: bytes, apply_orientation: bool, on_white: bool) -> _Convert
             as_it_is = is_jpeg and image.mode == "RGB" and turn is None
             transparent = not is_jpeg and image.has_transparency_data
             whiten = on_white and transparent
-            encoded = data if as_it_is else _convert(image, turn, on_white=whiten)
+            encoded = data if as_it_is else _convert(image, data, turn, whiten)
             if turn is not None and orientation in exif.ON_THEIR_SIDE:
                 height, width = width, height
             jpeg = Jpeg(encoded, height, width, orientation, transparent)
@@ -244,14 +244,12 @@ def _check_decodes(data: bytes, *, grey: bool) -> None:
 
 
 def _convert(
-    image: Image.Image, turn: Image.Transpose | None, *, on_white: bool
+    image: Image.Image, data: bytes, turn: Image.Transpose | None, on_white: bool
 ) -> bytes:
     output = io.BytesIO()
     try:
         if on_white:
-            rgba = image.convert("RGBA")
-            white = Image.new("RGBA", rgba.size, "white")
-            image = Image.alpha_composite(white, rgba)
+            image = _on_white(image, data)
         rgb = _eight_bits(_as_marked(image)).convert("RGB")
         rgb = rgb if turn is None else rgb.transpose(turn)
         rgb.save(output, "JPEG", quality=_QUALITY, subsampling=0)
@@ -261,6 +259,23 @@ def _convert(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"is damaged or cut off ({reason})") from None
     return output.getvalue()
+
+
+def _on_white(image: Image.Image, data: bytes) -> Image.Image:
+    rgba = _with_alpha(image, data)
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _with_alpha(image: Image.Image, data: bytes) -> Image.Image:
+    """Return an image as RGBA of 8 bits; `data` is its file."""
+    has_colour = "transparency" in image.info and image.mode != "P"
+    if image.format != "PNG" or not has_colour:
+        return image.convert("RGBA")
+    # Pillow compares the one colour that is transparent, of 2, 4 or 16 bits, with
+    # pixels that it has brought to 8. The decoder of training knows which are meant.
+    rgba = _eight_bits(image).convert("RGB")
+    rgba.putalpha(Image.fromarray(tf.io.decode_png(data, channels=4).numpy()[..., 3]))
+    return rgba
 
 
 def _as_marked(image: Image.Image) -> Image.Image:

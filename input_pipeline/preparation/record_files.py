@@ -234,7 +234,14 @@ def _entries(folder: str) -> list[str]:
         raise storage_errors.cannot_read(
             folder, error, what=what, mistake=DataError
         ) from None
-    return sorted(name for name in names if name and not name.startswith("."))
+    shown = sorted(name for name in names if name and not name.startswith("."))
+    for name in itertools.filterfalse(gfiles.is_utf8, shown):
+        if LOOKS_LIKE_ONE.fullmatch(name):
+            raise DataError(
+                f"{folder} holds {os.fsencode(name)!r}, whose name is not UTF-8: "
+                "rename it, or move it away"
+            )
+    return list(filter(gfiles.is_utf8, shown))
 
 
 def _begins_like_one(path: str) -> bool:

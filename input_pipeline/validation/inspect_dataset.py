@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from common import gfiles
 from common.files import STAGING
 from input_pipeline import dataset_info, records, worker_pool
 from input_pipeline.dataset_info import DatasetInfo, SplitInfo
@@ -147,11 +148,11 @@ def _check_listing(data_dir: str, info: DatasetInfo, findings: Findings) -> None
     listed = {shard.filename for s in info.splits.values() for shard in s.shards}
     splits = "|".join(map(re.escape, info.splits))
     shard_name = re.compile(rf"({splits})-\d+|{record_files.LOOKS_LIKE_ONE.pattern}")
-    for name in sorted(set(tf.io.gfile.listdir(data_dir)) - listed):
+    for name in sorted(set(gfiles.names(data_dir)) - listed):
         if STAGING.fullmatch(name):
             findings.add(FaultKind.LEFTOVER_FILE, Location(name))
             continue
-        if not shard_name.fullmatch(name):
+        if not shard_name.fullmatch(name) or not gfiles.is_utf8(name):
             continue
         if not tf.io.gfile.isdir(tf.io.gfile.join(data_dir, name)):
             split = record_files.split_of(name)

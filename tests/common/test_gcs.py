@@ -13,6 +13,7 @@ import pytest
 
 from common import gcs
 from common.errors import Restart
+from tests.support.fake_gcs.answers import Answer
 from tests.support.own_bucket import own_bucket
 
 PATH = "gs://bucket/a folder/ü+%?#.json"
@@ -180,14 +181,18 @@ def test_a_large_copy_goes_on_where_it_stopped(store, monkeypatch):
     assert tokens == [None, "x"]
 
 
-def test_the_machines_own_credentials(store):
-    """From the metadata server, as on a TPU VM, where a process begins with them."""
+def write_as_machine() -> subprocess.CompletedProcess[str]:
+    """By the metadata server, as on a TPU VM, where a process begins with it."""
     environment = os.environ | {"CLOUDSDK_CONFIG": "/none"}
     for name in ("GOOGLE_AUTH_TOKEN_FOR_TESTING", "GOOGLE_APPLICATION_CREDENTIALS"):
         environment.pop(name, None)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", WRITE], env=environment, capture_output=True, text=True
     )
+
+
+def test_the_machines_own_credentials(store):
+    done = write_as_machine()
     assert done.stdout == f"{generation('gs://bucket/x')}\n", done.stderr
 
 
@@ -198,6 +203,61 @@ def test_no_credentials_are_a_mistake(store, monkeypatch, tmp_path):
     gcs.forget_connections()
     with pytest.raises(gcs.Refused, match=r"^cannot reach gs://bucket/\S+ .*key\.json"):
         gcs.look(PATH)
+
+
+REVOKED = {"error": "invalid_grant", "error_description": "Expired or revoked."}
+
+
+def log_in(monkeypatch, folder, store, status, said):
+    """Let a person's login be all that there is, and Google's answer to it another."""
+    person = {"type": "authorized_user", "client_id": "i", "client_secret": "s"}
+    (folder / "login.json").write_text(json.dumps(person | {"refresh_token": "r"}))
+    monkeypatch.delenv("GOOGLE_AUTH_TOKEN_FOR_TESTING")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(folder / "login.json"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.environ["CURL_CA_BUNDLE"])
+    asked = []
+
+    def issue():
+        asked.append(said)
+        return Answer(status, content=json.dumps(said).encode())
+
+    monkeypatch.setattr(store.tokens, "issue", issue)
+    gcs.forget_connections()
+    return asked
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_client"])
+def test_a_login_that_was_revoked_is_a_mistake(store, monkeypatch, tmp_path, error):
+    asked = log_in(monkeypatch, tmp_path, store, 400, REVOKED | {"error": error})
+    with pytest.raises(gcs.NoToken) as told:
+        gcs.look(PATH)
+    assert str(told.value) == (
+        f"cannot reach {PATH}: {error}: Expired or revoked.; log in again (gcloud auth "
+        "application-default login), or name another key"
+    )
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [{"error": "temporarily_unavailable"}, {"error": {"code": 503}}, {}]
+)
+def test_who_gives_tokens_may_be_busy(store, monkeypatch, tmp_path, said):
+    asked = log_in(monkeypatch, tmp_path, store, 503, said)
+    with pytest.raises(Restart, match="cannot be reached now: "):
+        gcs.look(PATH)
+    assert len(asked) >= 11
+
+
+@pytest.mark.parametrize(
+    ("do", "told"),
+    [
+        ("404", "NoToken: cannot reach gs://bucket/x: this machine has no service acc"),
+        ("503", "Restart: gs://bucket/x cannot be reached now: "),
+    ],
+)
+def test_a_machine_without_a_service_account(store, do, told):
+    store.faults = [{"op": "metadata", "do": do}]
+    assert told in write_as_machine().stderr
 
 
 def test_threads_have_connections_of_their_own(store):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from common import outages
+from common import gcs, outages
 from tests.support.own_bucket import own_bucket
 
 WAITING = "gs://bucket has not answered for "
@@ -44,6 +44,17 @@ def test_an_outage_is_said_once_a_minute_and_its_end(store, capsys):
         assert asked(store) > before
         store.faults = []
         assert said_within(capsys, r"gs://bucket answers again, after \d+ s\n")
+
+
+def test_a_login_that_is_none_is_named(store, capsys, monkeypatch, tmp_path):
+    """TensorFlow looks for another for minutes."""
+    (tmp_path / "key.json").write_text("{}")
+    monkeypatch.delenv("GOOGLE_AUTH_TOKEN_FOR_TESTING")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    gcs.forget_connections()
+    with outages.said(["gs://bucket"]):
+        assert said_within(capsys, WAITING + r"\d+ s: The file \S+key\.json does not")
+    assert asked(store) == 0
 
 
 def test_a_bucket_that_hangs(store, capsys, monkeypatch):

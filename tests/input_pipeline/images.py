@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import os
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -30,6 +32,15 @@ def write_files(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return root
+
+
+def touch_latin1(folder: pathlib.Path, *names: str) -> None:
+    """Make empty files whose names are no UTF-8, or skip the test."""
+    try:
+        for name in names:
+            (folder / os.fsdecode(name.encode("latin-1"))).touch()
+    except OSError:
+        pytest.skip("the file system allows UTF-8 alone")
 
 
 def stored(folder: pathlib.Path, split: str) -> dict[str, tuple[int, str, bytes]]:

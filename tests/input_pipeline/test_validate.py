@@ -24,6 +24,7 @@ from tests.input_pipeline.builders import (
     jpeg,
     write_dataset,
 )
+from tests.input_pipeline.images import touch_latin1
 
 
 def check(data_dir, *options: str) -> tuple[int, str, str]:
@@ -516,6 +517,16 @@ FILE_FAULTS = [
     ),
     *(unlisted, left_over, of_another_split),
 ]
+
+
+def test_files_whose_names_are_not_utf8(tmp_path):
+    """An old archive's, beside the records."""
+    write_dataset(tmp_path, {"train-0": GOOD[:20], "train-1": GOOD[20:]})
+    touch_latin1(tmp_path, "notes-\xe9t\xe9.txt", "train-\xe9.tfrecord")
+    assert all_locations(findings_of(tmp_path)) == {}
+    code, out, err = check(tmp_path)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == f"{tmp_path}: sound: 40 images in 2 files"
 
 
 @pytest.mark.parametrize("spoil", FILE_FAULTS, ids=lambda spoil: spoil.__name__)

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from input_pipeline.preparation import dataset_writer, description
 from input_pipeline.preparation.description import Described
 from input_pipeline.preparation.image_folders import imagefolder
 from tests.input_pipeline.builders import change_a_record, forget_identity
-from tests.input_pipeline.images import digests, encoded, write_files
+from tests.input_pipeline.images import digests, encoded, touch_latin1, write_files
 from tests.support.folders import content
 
 SHARDS = [f"train-{i:05d}-of-00003" for i in range(3)]
@@ -52,6 +53,17 @@ def test_a_second_run_changes_nothing(plan, tmp_path):
     second = write(plan, tmp_path)
     assert (second.written, second.kept, second.info) == (0, 3, first.info)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_there_whose_name_is_not_utf8_stays(plan, tmp_path):
+    touch_latin1(tmp_path, "notes-\xe9t\xe9.txt")
+    assert [(w.written, w.kept) for w in (write(plan, tmp_path) for _ in "12")] == [
+        (3, 0),
+        (0, 3),
+    ]
+    there = dataset_writer.begun_plan(str(tmp_path))
+    assert there == json.loads((tmp_path / "prepare_plan.json").read_text())
+    assert b"notes-\xe9t\xe9.txt" in os.listdir(os.fsencode(tmp_path))
 
 
 def damage(path):

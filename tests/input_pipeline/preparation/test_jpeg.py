@@ -1,4 +1,5 @@
 import io
+import struct
 import warnings
 import zlib
 
@@ -7,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import image_formats
+from input_pipeline import image_formats, preprocess
 from input_pipeline.images import png
 from input_pipeline.preparation import jpeg
 from input_pipeline.preparation.jpeg import BadImageError, to_rgb_jpeg, to_rgb_jpegs
@@ -90,6 +91,44 @@ def test_sixteen_bits_are_scaled_not_clipped():
     for form in ("PNG", "TIFF", "PPM"):
         result = decoded(to_rgb_jpeg(saved(image, form)))
         assert np.abs(result[:, :, 0] - ramp / 257).max() <= 4, form
+
+
+def png_with_key(pixels: np.ndarray, bits: int, key: tuple[int, ...]) -> bytes:
+    """A PNG of 4 or 16 bits, grey or RGB, one of whose colours is transparent."""
+    height, width = pixels.shape[:2]
+    color = 0 if pixels.ndim == 2 else 2
+    if bits == 4:
+        rows = [(row[::2] << 4 | row[1::2]).astype(np.uint8) for row in pixels]
+    else:
+        rows = list(pixels.astype(">u2"))
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    chunks += chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    ("bits", "key"),
+    [(16, (0x1234,)), (16, (0x1234, 0x1234, 0x1234)), (4, (1,))],
+    ids=["grey", "RGB", "grey of 4 bits"],
+)
+def test_a_colour_that_is_transparent_is_white_in_any_depth(bits, key):
+    """That one alone: its neighbour stays, and so does what Pillow would clip."""
+    most = (1 << bits) - 1
+    levels = np.repeat([key[0], key[0] + 1, most // 2, most], 16)
+    pixels = np.tile(levels, (16, 1))
+    pixels = pixels if len(key) == 1 else np.repeat(pixels[..., None], 3, -1)
+    data = png_with_key(pixels, bits, key)
+    scaled = levels * (255 / most)
+    plain, white = (to_rgb_jpeg(data, on_white=one) for one in (False, True))
+    assert plain.transparent
+    assert np.abs(decoded(plain) - scaled[:, None]).max() <= 3
+    scaled[:16] = 255
+    assert np.abs(decoded(white) - scaled[:, None]).max() <= 3
+    whole = tf.constant([0, 0, 16, 64])
+    seen = preprocess.cropped(tf.constant(data), lambda _: whole).numpy()
+    assert np.abs(seen - scaled[:, None]).max() <= 1
 
 
 def test_the_first_frame_of_a_gif():

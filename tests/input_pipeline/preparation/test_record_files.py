@@ -6,6 +6,7 @@ import pytest
 
 from input_pipeline.errors import DataError
 from input_pipeline.preparation import record_files
+from tests.input_pipeline.images import touch_latin1
 from tests.input_pipeline.preparation.foreign_records import imagenet, write
 
 TWO = "-00000-of-00002", "-00001-of-00002"
@@ -198,6 +199,18 @@ def test_patterns_of_a_person(tmp_path, patterns, splits, notes):
     assert found.splits == splits
     for note, said in zip(notes, found.notes, strict=False):
         assert note in said
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """What cannot be a TFRecord is passed over; what may be one is named."""
+    names = ["train-00000-of-00001", "deep/val-00000-of-00001"]
+    touch(tmp_path, names)
+    for folder in (tmp_path, tmp_path / "deep"):
+        touch_latin1(folder, "notes-\xe9t\xe9.txt")
+    assert record_files.list_files(str(tmp_path)) == sorted(names)
+    touch_latin1(tmp_path / "deep", "caf\xe9.tfrecord")
+    with pytest.raises(DataError, match=r"/deep holds b'caf\\xe9\.tfrecord', whose"):
+        record_files.find(str(tmp_path))
 
 
 def test_a_file_is_no_folder(tmp_path):
