@@ -371,7 +371,7 @@ def test_nothing_is_written_or_deleted_behind_the_fence(folder):
     assert checkpoints.restore_newest() == f"{folder}/ckpt-20"
     set_to(held, 30)
     with pytest.raises(Held, match=of_others):
-        checkpoints._write(checkpoints._snapshot())
+        checkpoints._write(checkpoints._snapshot(), preempted=False)
     assert contents(folder) == before
     checkpoints = Checkpoints(held, str(folder), keep=1, fence=taken_over)
     with pytest.raises(Held, match=of_others):
@@ -403,7 +403,7 @@ def test_a_rotation_stops_at_the_fence(folder):
     held = variables(30)
     checkpoints = Checkpoints(held, str(folder), keep=1, fence=fence)
     with pytest.raises(Held):
-        checkpoints._write(checkpoints._snapshot())
+        checkpoints._write(checkpoints._snapshot(), preempted=False)
     assert bundle.steps(str(folder)) == {10, 20, 30}
 
 
