@@ -293,9 +293,10 @@ def _ask(
             why = f"{answer.status_code}: {message(answer)}"
             if answer.status_code == _TOO_MANY:
                 delay = max(delay, _LIMITED)
-        if time.monotonic() + delay - began > patience:
+        left = began + patience - time.monotonic()
+        if left <= 0:
             break
-        time.sleep(delay)
+        time.sleep(min(delay, left))  # so that the last try is at the end
     raise Restart(f"{path} cannot be reached now: {why}")
 
 

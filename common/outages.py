@@ -17,7 +17,7 @@ from common.errors import Restart, UserError
 
 _PAUSE_SECONDS = 15.0  # between two questions; most commands end before the first
 _ANSWER_SECONDS = 10.0
-_TRY_SECONDS = 4.0  # three tries: what fails at times only does answer
+_TRY_SECONDS = 3.0  # three tries: what fails at times only does answer
 _AGAIN_SECONDS = 60.0  # after which it is said once more
 _NO_OBJECT = ".is_it_there"  # that there is none is an answer, and so is a refusal
 _of_command: list["_Watch"] = []

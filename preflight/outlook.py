@@ -49,8 +49,9 @@ class HostInput:
 
     Attributes:
       topology: the slice.
-      slice_images_per_second: of the whole slice, where it is fastest; None is unknown.
-      cpu_ms_per_image: of one core; None is unknown.
+      slice_images_per_second: of the whole slice in the stage that asks most of its
+        hosts; None is unknown.
+      cpu_ms_per_image: of one core, in the same stage; None is unknown.
       by_data_service: whether other machines make the images, so that the host's own
         cores do not matter.
     """

@@ -69,7 +69,15 @@ def findings(
     if reads_data:  # what is wrong with the data, a compilation need not wait for
         if experiment.pretrained is not None:
             pretrained.load_into(experiment, model)
-        cpu_ms = _read_data(experiment, info, form, cpu_ms)
+        _open_data(experiment, info, form)
+    stages = [stage.program for stage in analyser.stages.values()]
+    costs: Mapping[Stage, float] = {}
+    if cpu_ms is not None:
+        costs = dict.fromkeys(stages, cpu_ms)
+    elif reads_data:
+        say("measuring the input pipeline", stays=False)
+        costs = host_input.costs_of_stages(experiment, stages, model)
+        take_back_live_line()
     yield RunOnSlice(
         variant=model.name,
         resolution=form.resolution,
@@ -84,8 +92,7 @@ def findings(
         training.append(step)
         yield step
     schedule = schedule_of(experiment, analyser.stages, training)
-    demand, elsewhere = schedule.peak_images_per_second, _by_data_service(experiment)
-    yield Outlook(schedule, HostInput(topology, demand, cpu_ms, elsewhere))
+    yield Outlook(schedule, hardest_input(experiment, topology, training, costs))
     yield analyser.evaluation_step(requests, training)
     if tune:
         tuner = Tuner(
@@ -98,19 +105,39 @@ def findings(
         yield analyser.largest_batch(worst)
 
 
-def _read_data(
-    experiment: Experiment, info: DatasetInfo, form: InputForm, cpu_ms: float | None
-) -> float:
-    """Open the data, and return what an image costs a core of this machine."""
+def _open_data(experiment: Experiment, info: DatasetInfo, form: InputForm) -> None:
     if not _by_data_service(experiment):
         strategy = tf.distribute.get_strategy()
         datasets.train_dataset(experiment, strategy, form)
         datasets.eval_dataset(experiment, info, strategy, form)
-    if cpu_ms is None:
-        say("measuring the input pipeline", stays=False)
-        cpu_ms = host_input.cpu_ms_per_image(experiment, form)
-        take_back_live_line()
-    return cpu_ms
+
+
+def hardest_input(
+    experiment: Experiment,
+    topology: Topology,
+    training: Sequence[StepReport],
+    costs: Mapping[Stage, float],
+) -> HostInput:
+    """Return what the hosts are asked for where that needs most of their cores.
+
+    Args:
+      experiment: the recipe.
+      topology: the slice.
+      training: the train steps, one of each different stage.
+      costs: milliseconds of a core for an image of each stage; empty is unknown.
+    """
+    images = experiment.global_batch_size * 1e3
+    asked = [
+        HostInput(
+            topology,
+            images / step.milliseconds if step.milliseconds else None,
+            costs.get(step.stage) if step.stage else None,
+            _by_data_service(experiment),
+        )
+        for step in training
+    ]
+    unknown = [one for one in asked if one.demand is None]
+    return max(unknown or asked, key=lambda one: one.cores_needed or one.demand or 0)
 
 
 def _by_data_service(experiment: Experiment) -> bool:

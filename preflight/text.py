@@ -168,8 +168,8 @@ def _outlook(found: Outlook) -> list[str]:
     step_ms, hours = schedule.step_ms_with_all_reduces, schedule.hours_with_all_reduces
     if schedule.all_reduce_ms and step_ms is not None and hours is not None:
         lines.append(f"With all-reduces: {step_ms:.1f} ms a step, {_duration(hours)}")
-    has_fastest_stage = peak > 1.001 * rate
-    return [*lines, _host_input(found.host_input, has_fastest_stage=has_fastest_stage)]
+    differ = peak > 1.001 * rate
+    return [*lines, _host_input(found.host_input, stages_differ=differ)]
 
 
 _GROUP_HEAD = ("    over", "number", "bytes", "time")
@@ -191,10 +191,10 @@ def _duration(hours: float) -> str:
     return f"{3600 * hours:.1f} seconds"
 
 
-def _host_input(found: HostInput, *, has_fastest_stage: bool) -> str:
+def _host_input(found: HostInput, *, stages_differ: bool) -> str:
     """Return what the hosts have to make, and what their cores can."""
     line = f"Each host has to be given {found.demand:,.0f} images/s"
-    line += " in the fastest stage" * has_fastest_stage
+    line += " in the stage that asks most of it" * stages_differ
     if found.cpu_ms_per_image is None:
         return f"{line}; what an image costs was not measured (--input_cpu_ms)"
     each = f"{found.cpu_ms_per_image:.2f} ms of a core each"

@@ -19,6 +19,7 @@ from input_pipeline.dataset_info import DatasetInfo
 from models.input_form import input_form
 from train import losses, metrics, run_data, state
 from train.checkpoints import bundle, directory, manager, ownership
+from train.checkpoints.choice import load_chosen
 from train.datasets import (
     authors_crop,
     eval_crop,
@@ -65,6 +66,7 @@ def load_models(
     keys: Iterable[str] = ("", "ema_"),
     *,
     step: int | None = None,
+    processes: Processes | None = None,
 ) -> tuple[dict[str, keras.Model], str, int]:
     """Return models to score or to export, where they are from, and their step.
 
@@ -78,39 +80,42 @@ def load_models(
         no run, but `experiment.pretrained`.
       keys: of the models.
       step: whose checkpoint to take, there or in `best/`, instead of the newest.
+      processes: that all call this, to take what the chief does; None for this alone.
 
     Raises:
       UserError: neither is there, or no checkpoint is intact or fits the models, or
         one is of another run.
       Restart: the storage does not answer now.
     """
-    if model_dir is None:
-        return _pretrained_models(experiment, info, keys)
-    path = None if step is None else directory.at_step(model_dir, step)
-    ownership.refuse_foreign(model_dir if path is None else path.rpartition("/")[0])
-    if (
-        path is None
-        and experiment.pretrained is not None
-        and not directory.list_checkpoints(model_dir)
-    ):
-        return _pretrained_models(experiment, info, keys)
+    path = None
+    if model_dir is not None:
+        path = None if step is None else directory.at_step(model_dir, step)
+        ownership.refuse_foreign(model_dir if path is None else path.rpartition("/")[0])
     models = build_models(experiment, info, keys)
     if path is not None:
         restore_into(models, path)
+    elif model_dir is not None:
+        path = _restore_newest(models, model_dir, processes)
+    if path is not None:
         return models, path, bundle.step(path)
-    load = functools.partial(restore_into, models)
-    path, _ = directory.load_newest(model_dir, load)
-    return models, path, bundle.step(path)
-
-
-def _pretrained_models(
-    experiment: Experiment, info: DatasetInfo, keys: Iterable[str]
-) -> tuple[dict[str, keras.Model], str, int]:
-    """Return models with the weights that the training would start from."""
-    models = build_models(experiment, info, keys)
+    if experiment.pretrained is None:
+        raise directory.without_any(f"{model_dir}")
     for model in models.values():
         pretrained.load_into(experiment, model)
     return models, f"pretrained {experiment.pretrained}", 0
+
+
+def _restore_newest(
+    models: Mapping[str, keras.Model], model_dir: str, processes: Processes | None
+) -> str | None:
+    """Fill models from the newest intact checkpoint; return its path, None for none."""
+    found = load_chosen(
+        model_dir,
+        functools.partial(restore_into, models),
+        broadcast=processes.broadcast if processes else lambda step: step,
+        is_chief=processes is None or processes.is_chief,
+    )
+    return found and found[0]
 
 
 class Evaluator(orbit.StandardEvaluator):

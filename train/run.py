@@ -163,7 +163,9 @@ def evaluate(
         was = run_data.read(model_dir)
         data_changes.refuse_other_classes(was, info, model_dir)
     with strategy.scope():
-        models, path, at = evaluation.load_models(experiment, info, folder, step=step)
+        models, path, at = evaluation.load_models(
+            experiment, info, folder, step=step, processes=processes
+        )
     evaluator = Evaluator(experiment, info, strategy, models)
     scores = evaluator.score(path)
     say(evaluation.describe(scores))

@@ -5,6 +5,7 @@ from preflight import host_input
 from preflight.outlook import HostInput
 from tests.support.runs import experiment_of
 from tpu_compiler import Topology
+from train.stage_rows import Stage
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,25 @@ def test_what_an_image_costs_here(digits, monkeypatch):
     experiment = experiment_of(digits)
     form = input_form(experiment.build_model())
     assert 0.01 < host_input.cpu_ms_per_image(experiment, form) < 50
+
+
+def test_each_kind_of_images_is_measured_once(digits, monkeypatch):
+    measured = []
+
+    def measure(experiment, form, stage):
+        measured.append((form.resolution, stage.magnitude))
+        return len(measured)
+
+    monkeypatch.setattr(host_input, "cpu_ms_per_image", measure)
+    experiment = experiment_of(digits)
+    stages = (
+        Stage(resolution=16),
+        Stage(magnitude=3.0, frozen=("stem",)),
+        Stage(resolution=16, dropout_rate=0.1),
+        Stage(),
+    )
+    model = experiment.build_model()
+    found = host_input.costs_of_stages(experiment, iter(stages), model)
+    own = input_form(model).resolution
+    assert measured == [(16, None), (own, 3.0), (own, None)]
+    assert found == dict(zip(stages, (1, 2, 1, 3), strict=True))

@@ -280,6 +280,28 @@ def test_schedule_of_stages(digits):
     assert known.step_ms_with_all_reduces is known.hours_with_all_reduces is None
 
 
+def test_hosts_are_asked_for_what_needs_most_of_their_cores(digits):
+    """Fewest pixels are fed fastest, and made most cheaply: both of one stage."""
+    experiment, slice_ = experiment_of(digits), Topology.parse("v3:4x4")  # four hosts
+    stages = Stage(resolution=16), Stage(resolution=24), Stage()
+
+    def asked(*milliseconds, costs=(0.5, 1.5, 2.0)):
+        steps = [
+            StepReport(name="", stage=stage, compilation=report_of(milliseconds=each))
+            for stage, each in zip(stages, milliseconds, strict=True)
+        ]
+        known = dict(zip(stages, costs, strict=False))
+        return report.hardest_input(experiment, slice_, steps, known)
+
+    # Cores by stage: 20 images x .5 / 1, x 1.5 / 2, x 2 / 4.
+    assert asked(1.0, 2.0, 4.0) == HostInput(slice_, 10_000.0, 1.5)
+    assert asked(0.25, 2.0, 4.0) == HostInput(slice_, 80_000.0, 0.5)
+    # Where nobody knows what an image costs, most images; where one estimate is
+    # missing, nothing is known.
+    assert asked(1.0, 2.0, 4.0, costs=()) == HostInput(slice_, 20_000.0, None)
+    assert asked(1.0, None, 4.0) == HostInput(slice_, None, 1.5)
+
+
 def test_a_stage_that_only_warms_up_is_no_program_of_its_own(digits, not_lowered):
     stages = [{"until_epoch": 0.06}, {"until_epoch": 0.12, "warmup_epochs": 0.01}]
     changes = {"progressive": stages, "epochs": 0.12}

@@ -84,10 +84,7 @@ def load_newest(
     """
     paths = list_checkpoints(directory)
     if not paths:
-        raise UserError(
-            f"no checkpoint in {directory}; train first "
-            f"(python -m train.main --mode=train --model_dir={directory} ...)"
-        )
+        raise without_any(directory)
     if prefer:
         preferred = [path for path in paths[:among] if prefer(path)]
         paths = [*preferred, *(path for path in paths if path not in preferred)]
@@ -107,4 +104,12 @@ def load_newest(
         f"no checkpoint in {directory} is intact; the newest, {last.path}: "
         f"{last.reason}; copy a good one there, or take another --model_dir "
         "to begin anew"
+    )
+
+
+def without_any(directory: str) -> UserError:
+    """Return what there is to say of a folder without checkpoints."""
+    return UserError(
+        f"no checkpoint in {directory}; train first "
+        f"(python -m train.main --mode=train --model_dir={directory} ...)"
     )

@@ -14,17 +14,13 @@ import tensorflow as tf
 
 from common.claims import Held
 from common.console import warn
-from common.errors import Restart, UserError
+from common.errors import UserError
 from train.checkpoints import bundle, retention
 from train.checkpoints.bundle import CorruptCheckpoint, Fence, step
-from train.checkpoints.directory import list_checkpoints, load_newest
+from train.checkpoints.choice import load_chosen
+from train.checkpoints.directory import list_checkpoints
 from train.distribution import slices
 from train.numerics import loss_scale
-
-# What the chief tells the others when it has restored nothing.
-_NONE, _FAILED, _AGAIN = -1, -2, -3
-# A checkpoint's path and what it holds, if there is one.
-_Found = tuple[str | None, dict[str, np.ndarray]]
 
 
 class Checkpoints:
@@ -127,11 +123,17 @@ class Checkpoints:
           Restart: the storage does not answer now.
         """
         self.wait()
-        path, values = (
-            self._choose(broadcast, prefer) if is_chief else self._follow(broadcast)
+        found = load_chosen(
+            self._directory,
+            self._load,
+            broadcast=broadcast,
+            is_chief=is_chief,
+            prefer=prefer,
+            among=self._keep,
         )
-        if path is None:
+        if found is None:
             return None
+        path, values = found
         _assign(self._variables, values)
         self.saved_step = self._committed = step(path)
         if self._writer:  # a kill right behind the last write may have left others
@@ -245,43 +247,6 @@ class Checkpoints:
                 times[at] = bundle.read_manifest(path)["time"]
         self._seen = times
         return times
-
-    def _choose(
-        self, broadcast: Callable[[int], int], prefer: Callable[[str], bool] | None
-    ) -> _Found:
-        """Return the newest intact checkpoint, and tell the others its step."""
-        found: _Found = (None, {})
-        try:
-            if list_checkpoints(self._directory):
-                found = load_newest(
-                    self._directory, self._load, prefer=prefer, among=self._keep
-                )
-        except (UserError, Restart) as error:
-            # Else the others would wait for ever.
-            broadcast(_AGAIN if isinstance(error, Restart) else _FAILED)
-            raise
-        broadcast(_NONE if found[0] is None else step(found[0]))
-        return found
-
-    def _follow(self, broadcast: Callable[[int], int]) -> _Found:
-        """Return the checkpoint that the chief has chosen."""
-        chosen = broadcast(_NONE)
-        if chosen == _FAILED:
-            raise UserError(
-                f"the chief can restore no checkpoint of {self._directory}; it says why"
-            )
-        if chosen == _AGAIN:
-            raise Restart(f"the chief cannot read {self._directory} now; it says why")
-        if chosen == _NONE:
-            return None, {}
-        path = self._path(chosen)
-        try:
-            return path, self._optional | _fitting(self._variables, path)
-        except CorruptCheckpoint as fault:
-            raise UserError(
-                f"the chief restores {path}, which this process cannot read: "
-                f"{fault.reason}; all processes need the same directory"
-            ) from fault
 
     def _load(self, path: str) -> dict[str, np.ndarray]:
         """Return a value for every variable; remember what is corrupt."""

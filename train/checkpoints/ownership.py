@@ -59,10 +59,10 @@ def begin(model_dir: str, *, fence: Fence = no_fence) -> str:
         run = None
     elif run is None:
         _require_one_of_ours(checkpoints)
-        if has_begun(model_dir):
-            run = next(filter(None, runs.values()), None)
-        elif name := runs[checkpoints[0]]:  # it would be made again, so named
-            raise _foreign(checkpoints[0], name, "none")
+        run = next(filter(None, runs.values()), None)
+        if run and not has_begun(model_dir) and not gfiles.exists(f"{model_dir}/{RUN}"):
+            # Somebody has put it there, and it would be made again.
+            raise _foreign(checkpoints[0], run, "none")
     _refuse_other_summary(model_dir)
     _refuse_in_folders(model_dir)
     run = run or uuid.uuid4().hex

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import checks
 from common.errors import UserError
 from input_pipeline.dataset_info import DatasetInfo
+from train import stage_rows
 from train.experiment import Experiment
 from train.settings.functions import FUNCTIONS
 from train.settings.gin_text import literals
@@ -16,6 +17,8 @@ from train.settings.gin_text import literals
 _E, _SCHEDULES = "experiment.Experiment", "train.schedule"
 # Fields of Experiment that a schedule follows, beside the schedule itself.
 _FIELDS = ("epochs", "global_batch_size")
+# And of a stage.
+_OF_STAGE = (stage_rows.UNTIL, "warmup_epochs")
 
 
 def describe(
@@ -37,18 +40,20 @@ def describe(
         old = _before(literals(saved), experiment)
         if old is None:
             return None
-        alike = dataclasses.replace(experiment, progressive=())
-        rates = [one.make_learning_rate(info) for one in (old, alike)]
+        new = dataclasses.replace(
+            experiment, progressive=_of_the_rate(experiment.progressive)
+        )
+        rates = [one.make_learning_rate(info) for one in (old, new)]
     except UserError:  # a rule is younger than the run: there is nothing to compare
         return None
-    lasts = sorted(one.train_steps(info) - 1 for one in (old, experiment))
+    lasts = sorted(one.train_steps(info) - 1 for one in (old, new))
     for place in (step, *(last for last in lasts if last > step)):
         before, now = (float(rate(place)) for rate in rates)  # the trainer's own
         if before != now:
             return (
                 f"learning rate at step {place:,}: {before:.6g} before, {now:.6g} now"
             )
-    if _follows(old) == _follows(experiment):
+    if _follows(old) == _follows(new):
         return None
     return f"learning rate at step {step:,}: {float(rates[1](step)):.6g}, as before"
 
@@ -57,7 +62,13 @@ def _follows(experiment: Experiment) -> tuple[Any, ...]:
     """Return what the learning rates of an experiment follow from."""
     schedule = experiment.learning_rate
     function = getattr(schedule, "func", schedule), getattr(schedule, "keywords", {})
-    return *function, *(getattr(experiment, field) for field in _FIELDS)
+    fields = (getattr(experiment, field) for field in (*_FIELDS, "progressive"))
+    return *function, *fields
+
+
+def _of_the_rate(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a schedule follows of stages: the rest may not fit together now."""
+    return [{key: row[key] for key in _OF_STAGE if key in row} for row in stages]
 
 
 def _before(settings: Mapping[str, Any], experiment: Experiment) -> Experiment | None:
@@ -83,6 +94,6 @@ def _before(settings: Mapping[str, Any], experiment: Experiment) -> Experiment |
     return dataclasses.replace(
         experiment,
         learning_rate=functools.partial(schedule, **values),
-        progressive=(),  # which may end behind the end of the run before, see above
+        progressive=_of_the_rate(settings.get(f"{_E}.progressive") or ()),
         **fields,
     )

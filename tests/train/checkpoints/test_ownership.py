@@ -167,6 +167,13 @@ def test_an_empty_run_json_is_none(tmp_path):
     (tmp_path / "run.json").touch()
     owner = ownership.begin(str(tmp_path))
     assert ownership.read(str(tmp_path)) == owner
+    # Beside the first checkpoint, which knows its run; without one it was put there.
+    saves(tmp_path, 0, run=THEIRS)
+    (tmp_path / "run.json").write_bytes(b"")
+    assert ownership.begin(str(tmp_path)) == THEIRS
+    (tmp_path / "run.json").unlink()
+    said = refusal(ownership.begin, str(tmp_path))
+    assert said == foreign(f"{tmp_path}/ckpt-0", THEIRS, "none")
 
 
 def test_a_run_may_be_called_best(tmp_path):

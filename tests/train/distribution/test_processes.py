@@ -1,6 +1,8 @@
 """Replicas and processes against one device that sees the same global batch."""
 
 import json
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import pytest
 from tests.support import processes
 from tests.support.rounding import rounding
 from tests.support.runs import run_tiny
+from tests.train.test_evaluation import rows
 from tests.train.test_run import variables
+from train.evaluation import SCORES
 
 EXPERIMENT = "experiment.Experiment"
 MADE_UP = "tests/data/train/made_up.gin"
@@ -105,3 +109,31 @@ def test_micro_batches_with_shared_batch_norm(digits, tmp_path):
     other = trained(digits, tmp_path / "own", devices=2, **own)
     assert two[0]["loss"][0] != other[0]["loss"][0]
     assert two[0]["loss"][0] == pytest.approx(other[0]["loss"][0], rel=0.1)
+
+
+@pytest.mark.slow
+def test_all_score_the_checkpoint_that_the_chief_finds(digits, finished, tmp_path):
+    """The disk of the second has a newer one, of other weights."""
+    for name in ("chief", "second"):
+        shutil.copytree(finished[0], tmp_path / name)
+    for path in (tmp_path / "chief").glob("ckpt-12.*"):
+        path.unlink()
+    settings = {f"{EXPERIMENT}.strategy": "multi_worker"}
+    chief, second = (
+        shlex.join(processes.command(digits, tmp_path / name, settings, "--mode=eval"))
+        for name in ("chief", "second")
+    )
+    second_only = "*'\"index\": 1'*"
+    own = f"case $TF_CONFIG in {second_only}) exec {second};; *) exec {chief};; esac"
+    with processes.started(["bash", "-c", own], workers=2) as both:
+        ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    scores = [json.loads(out) for out, _ in ends]
+    for name, one in zip(("chief", "second"), scores, strict=True):
+        assert one["checkpoint"] == f"{tmp_path}/{name}/ckpt-8"
+    assert {name: scores[0][name] for name in SCORES} == {
+        name: scores[1][name] for name in SCORES
+    }
+    # That of the training, of the same weights.
+    loss = rows(finished[0])[8]["ema_loss"]
+    assert scores[0]["ema_loss"] == pytest.approx(loss, rel=rounding(TERMS))

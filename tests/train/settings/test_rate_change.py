@@ -103,3 +103,29 @@ def test_progressive_stages_of_a_longer_run():
     stages = f"{E}.progressive = [{{'until_epoch': 0.1, 'resolution': 16}}]"
     line = said([], [f"{E}.epochs = 0.12", stages], 12)
     assert numbers(line)[0] == 12
+
+
+def test_the_warmup_of_a_stage():
+    """From zero again where the stage begins, and gone where the stage has none."""
+
+    def stages(first, second):
+        rows = [{"until_epoch": 0.03}, {"until_epoch": 0.06}]
+        for row, warmup in zip(rows, (first, second), strict=True):
+            row |= {"warmup_epochs": warmup} if warmup else {}
+        return [f"{E}.progressive = {rows}"]
+
+    flat = ("schedule.cosine.final_fraction = 1",)
+    old, new = [*flat, *stages(0, 0.02)], [*flat, *stages(0, 0.01)]
+    assert said(old, new, 7) == "learning rate at step 7: 0.005 before, 0.01 now"
+    assert said(new, [*flat, *stages(0, 0)], 6) == (
+        "learning rate at step 6: 0 before, 0.02 now"
+    )
+    assert said(old, old, 7) is None
+    assert said([*flat, *stages(0.01, 0.02)], old, 8) == (
+        "learning rate at step 8: 0.01, as before"
+    )
+
+
+def test_what_else_a_stage_sets_is_none_of_its_business():
+    stage = f"{E}.progressive = [{{'until_epoch': 0.03, 'resolution': %s}}]"
+    assert said([stage % 16], [stage % 24], 6) is None
