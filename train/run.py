@@ -177,15 +177,26 @@ def evaluate(
     }
     if processes.is_chief:
         data = run_data.split_data(experiment.eval_split, info)
-        to = evaluation.answer_path(model_dir, answer, data)
+        to = _unless_a_link(model_dir, evaluation.answer_path(model_dir, answer, data))
         if evaluator.outcomes is not None:
             made = telling.make_report(
                 experiment, info, models["ema_"], evaluator.outcomes, scores
             )
-            page = output or f"{to.removesuffix('.json')}.html"
+            page = output or (to and f"{to.removesuffix('.json')}.html")
             answer["mistakes"] = telling.tell(made, page)
-        write_answer(answer, model_dir, to)
+        if to is not None:
+            write_answer(answer, to)
     return answer
+
+
+def _unless_a_link(model_dir: str, path: str) -> str | None:
+    """Return the path of an answer; None, and a warning, where it led elsewhere."""
+    try:
+        ownership.refuse_links(model_dir)
+    except UserError as refusal:
+        warn(f"these scores are not kept: {refusal}")
+        return None
+    return path
 
 
 def best_folder(model_dir: str) -> str:
@@ -200,13 +211,12 @@ def best_folder(model_dir: str) -> str:
     return folder
 
 
-def write_answer(answer: dict[str, Any], model_dir: str, path: str) -> None:
+def write_answer(answer: dict[str, Any], path: str) -> None:
     """Write the scores that somebody has asked for; where one may not, they are said.
 
     It needs no claim: the file is nobody else's, and it is there whole or not at all.
     """
     try:
-        ownership.refuse_links(model_dir)
         gfiles.make_folder(path.rpartition("/")[0])
         gfiles.write_json(path, answer)
     except UserError as refusal:

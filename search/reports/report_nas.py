@@ -205,8 +205,8 @@ def _random(page: Page, data: SearchData, nas: NasData) -> None:
         page.paragraph(
             "Random networks, of those that are about as fast as is wanted, were "
             "trained for as long as the search itself has trained. It is the time of "
-            "training steps on this machine that counts, without start, compilation "
-            "and evaluation."
+            "training steps that counts, of all devices together, without start, "
+            "compilation and evaluation."
         )
         page.table(
             ("", "minutes of training steps", "images"),

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import types
 
 import numpy as np
 import pytest
@@ -233,6 +234,29 @@ def test_a_run_that_one_may_not_write_is_scored(
     said = "warning: these scores are not kept: cannot write it"
     assert said in capsys.readouterr().err
     assert contents(tmp_path / "run") == before
+
+
+def test_scores_go_through_no_link(digits, finished, tmp_path, monkeypatch, capsys):
+    """Nor does the page of their mistakes, unless it has a place of its own."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "run" / "evaluations").symlink_to(tmp_path / "theirs")
+    monkeypatch.setattr(FakeEvaluator, "outcomes", "some")
+    monkeypatch.setattr(run, "Evaluator", FakeEvaluator)
+    report = types.SimpleNamespace(line=str, summary=lambda page: {"page": page})
+    monkeypatch.setattr(run.telling, "make_report", lambda *_: report)
+    monkeypatch.setattr(run.telling.page, "render", lambda _: b"<html>")
+    experiment = experiment_of(digits)
+    answer = run.evaluate(experiment, tmp_path / "run")
+    assert answer["mistakes"] == {"page": None}
+    out, err = capsys.readouterr()
+    refusal = f"{tmp_path}/run/evaluations is a link, and a run goes through none"
+    assert f"warning: these scores are not kept: {refusal}" in err
+    assert "its page is not written" in out + err
+    page = str(tmp_path / "page.html")
+    answer = run.evaluate(experiment, tmp_path / "run", output=page)
+    assert answer["mistakes"] == {"page": "page.html"}
+    assert list((tmp_path / "theirs").iterdir()) == []
 
 
 class FakeEvaluator:

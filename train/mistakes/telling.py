@@ -57,7 +57,7 @@ def make_report(
 
 def tell(
     made: Report,
-    path: str,
+    path: str | None,
     *,
     step: int = 0,
     telemetry: Telemetry | None = None,
@@ -67,7 +67,7 @@ def tell(
 
     Args:
       made: the report.
-      path: of the page.
+      path: of the page; None where it may not be written, which was said.
       step: of the checkpoint that was scored.
       telemetry: of the run; None for TensorBoard to show nothing.
       fence: see `train.checkpoints.bundle.write`.
@@ -75,14 +75,15 @@ def tell(
     Returns:
       What summary.json says: the page's name, or None where it could not be written.
     """
-    written = _write(made, path, fence)
+    written = path is not None and _write(made, path, fence)
     if telemetry is not None:
         shown = {"confusion_matrix": drawings.matrix(made)}
         if (sheet := drawings.sheet(made)) is not None:
             shown["worst"] = sheet
         telemetry.mistakes(step, shown, drawings.text(made))
-    say(made.line(path if written else "its page is not written"))
-    return made.summary(path.rpartition("/")[2] if written else None)
+    page_at = path if written else None
+    say(made.line(page_at or "its page is not written"))
+    return made.summary(page_at and page_at.rpartition("/")[2])
 
 
 def _write(made: Report, path: str, fence: Fence) -> bool:

@@ -18,6 +18,15 @@ def test_the_time_of_steps_alone_counts(tmp_path):
     assert found.seconds == pytest.approx(50.0, rel=1e-12)
 
 
+def test_devices_cost_together_what_each_costs(tmp_path):
+    toy_nas.write_metrics(tmp_path, 50.0)
+    alone = run_numbers.cost(tmp_path)
+    for devices, times in ((8, 8), (0, 1), ("8", 1)):
+        (tmp_path / "summary.json").write_text(json.dumps({"devices": devices}))
+        found = run_numbers.cost(tmp_path)
+        assert found == Cost(alone.images, times * alone.seconds)
+
+
 def test_a_run_that_is_not_there_costs_nothing(tmp_path):
     assert run_numbers.cost(tmp_path / "no") == Cost(0, 0.0)
     assert run_numbers.line(tmp_path, None) == ""
