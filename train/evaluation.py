@@ -98,8 +98,8 @@ def load_models(
         path = _restore_newest(models, model_dir, processes)
     if path is not None:
         return models, path, bundle.step(path)
-    if experiment.pretrained is None:
-        raise directory.without_any(f"{model_dir}")
+    if model_dir is not None and experiment.pretrained is None:
+        raise directory.without_any(model_dir)
     for model in models.values():
         pretrained.load_into(experiment, model)
     return models, f"pretrained {experiment.pretrained}", 0
