@@ -493,6 +493,18 @@ def test_what_is_no_setting(text):
             "--gin_param=schedule.constant.peak_per_256=0.001 "
             "--gin_param=schedule.constant.warmup_epochs=0",
         ),
+        *(  # no rate that a schedule could have
+            (
+                f"{PREFIX}.learning_rate = {number}",
+                f"{PREFIX}.learning_rate = {said}: it has to be a function, as in "
+                "@module.function: @schedule.constant, @schedule.cosine, "
+                "@schedule.exponential, @schedule.polynomial",
+            )
+            for number, said in (
+                (f"0x{'f' * 5000}", "(a value too long to be written)"),
+                ("-1", "-1"),
+            )
+        ),
         *(
             (
                 f"{PREFIX}.optimizer = {word!r}",

@@ -8,10 +8,12 @@ from gin.config import Configurable, ConfigurableReference
 from common import checks
 from common.checks import Rule, shown
 from common.errors import UserError
+from train import schedule
 from train.settings.functions import FUNCTIONS, MAKES_VALUES, names_for
 from train.settings.gin_text import full_name
 
 RATE = "@schedule.constant"  # the schedule of a rate that is a number
+_PEAK = "peak_per_256"
 
 
 def broken(name: str, raw: Any, rule: Rule) -> str:
@@ -24,10 +26,10 @@ def broken(name: str, raw: Any, rule: Rule) -> str:
 
 def _instead(name: str, raw: Any, known: Sequence[str]) -> str:
     """Return the flag to write in place of a word or a number, "" for neither."""
-    if checks.is_number(raw) and RATE in known:
+    if RATE in known and checks.rules_of(schedule.constant)[_PEAK].holds(raw):
         return (
             f"; for a batch of 256: --gin_param={name}={RATE} "
-            f"--gin_param={RATE[1:]}.peak_per_256={raw!r} "
+            f"--gin_param={RATE[1:]}.{_PEAK}={raw!r} "
             f"--gin_param={RATE[1:]}.warmup_epochs=0"
         )
     if not isinstance(raw, str):
