@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -224,7 +226,11 @@ input_gradient = SplitGradientConv2D._input_gradient
 
 
 def test_a_split_gradient_of_bfloat16_rounds_its_parts():
-    """Each of k parts and their sum is rounded by up to 2^-9 of its size."""
+    """Each of k parts and their sum is rounded by up to 2^-9 of its size.
+
+    Beside that both err as TensorFlow's kernels do, which add in bfloat16 on some
+    processors, and in float32 on others.
+    """
     ours, theirs = both(8, 3, 1, dtype="mixed_bfloat16")
     inputs = array(ops.cast(normal(shape=(2, 8, 8, 6)), "bfloat16"))
     rounded = [layer(inputs) for layer in (ours, theirs)]
@@ -243,9 +249,12 @@ def test_a_split_gradient_of_bfloat16_rounds_its_parts():
 
     expected = input_gradient(exact, "float32")
     scale = np.abs(expected).max()
-    for layer in (ours, theirs):
-        error = np.abs(input_gradient(layer, "bfloat16") - expected).max()
-        assert error < 4 * 2.0**-9 * scale
+    error, of_kernels = (
+        np.abs(input_gradient(layer, "bfloat16") - expected).max()
+        for layer in (ours, theirs)
+    )
+    assert error < 4 * 2.0**-9 * scale + 2 * of_kernels
+    assert of_kernels < math.sqrt(9 * 144) * 2.0**-9 * scale  # of so many terms
 
 
 @pytest.mark.parametrize(

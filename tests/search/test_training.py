@@ -164,9 +164,11 @@ def test_out_of_time(trained, acts, monkeypatch):
 
     monkeypatch.setattr(training, "time", Clock())
     acts(
-        "signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(75)))\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {15})\n"
         "open(os.path.dirname(result) + '/ready', 'w')\n"
-        "signal.pause()"
+        "signal.sigwait({15})\n"
+        "print('saved', flush=True)\n"
+        "sys.exit(75)"
     )
     hasty = dataclasses.replace(trained, seconds=1800)
     assert hasty(tiny.variant(), 1) == Score((), SOURCE, "out of time: 1800 s")

@@ -33,9 +33,9 @@ def is_there(worker: str) -> bool:
 
 def wait() -> None:
     """Until SIGTERM; then a worker still has to be there, or nothing is saved."""
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # one may come at once
     note("waits")
-    signal.pause()
+    signal.sigwait({signal.SIGTERM})
     time.sleep(0.3)
     workers = os.environ.get("TPU_NAME")
     has_all = not workers or all(map(is_there, workers.split(",")))
