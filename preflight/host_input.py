@@ -1,7 +1,7 @@
 """What it costs the hosts of a slice to feed it with images."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import keras
 
@@ -18,11 +18,11 @@ _SECONDS = 3.0
 
 
 def costs_of_stages(
-    experiment: Experiment, stages: Iterable[Stage], model: keras.Model
+    experiment: Experiment, stages: Collection[Stage], model: keras.Model
 ) -> dict[Stage, float]:
     """Measure what an image of each stage costs here: `cpu_ms_per_image`."""
     known: dict[Stage, float] = {}  # by what makes the images of a stage others
-    for stage in (stages := list(stages)):
+    for stage in stages:
         if (images := _of_images(stage)) not in known:
             form = stage_form(stage, model)
             known[images] = cpu_ms_per_image(experiment, form, stage)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -128,6 +129,17 @@ def test_patience_ends(store, monkeypatch):
     with pytest.raises(Restart, match="503: injected"):
         gcs.look(PATH, patience=0.5)
     assert time.monotonic() - began < 5
+
+
+def test_the_last_try_is_at_the_end_of_the_patience(store, monkeypatch):
+    monkeypatch.delenv("GCS_RETRY_CONFIG_INIT_DELAY_TIME_US")
+    slept = []
+    clock = types.SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(gcs, "time", clock)
+    store.faults = [{"do": "503"}]
+    with pytest.raises(Restart, match="503: injected"):
+        gcs.look(PATH)
+    assert slept == [1, 2, 4, 8, 16, 32, 27]  # 90 s
 
 
 def test_what_hangs_is_given_up(store, monkeypatch):

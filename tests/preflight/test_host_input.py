@@ -52,7 +52,7 @@ def test_each_kind_of_images_is_measured_once(digits, monkeypatch):
         Stage(),
     )
     model = experiment.build_model()
-    found = host_input.costs_of_stages(experiment, iter(stages), model)
+    found = host_input.costs_of_stages(experiment, stages, model)
     own = input_form(model).resolution
     assert measured == [(16, None), (own, 3.0), (own, None)]
     assert found == dict(zip(stages, (1, 2, 1, 3), strict=True))
