@@ -17,8 +17,6 @@ from train.settings.gin_text import literals
 _E, _SCHEDULES = "experiment.Experiment", "train.schedule"
 # Fields of Experiment that a schedule follows, beside the schedule itself.
 _FIELDS = ("epochs", "global_batch_size")
-# And of a stage.
-_OF_STAGE = (stage_rows.UNTIL, "warmup_epochs")
 
 
 def describe(
@@ -68,7 +66,10 @@ def _follows(experiment: Experiment) -> tuple[Any, ...]:
 
 def _of_the_rate(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what a schedule follows of stages: the rest may not fit together now."""
-    return [{key: row[key] for key in _OF_STAGE if key in row} for row in stages]
+    return [
+        {stage_rows.UNTIL: end, "warmup_epochs": stage.warmup_epochs or 0}
+        for end, stage in stage_rows.read(stages).items()
+    ]
 
 
 def _before(settings: Mapping[str, Any], experiment: Experiment) -> Experiment | None:

@@ -95,6 +95,10 @@ def test_scopes_and_what_is_not_known():
         "",
         f"{E}.learning_rate = @mine.schedule\n",
         f"{E}.learning_rate = @schedule.cosine\nschedule.cosine.peak_per_256 = -1\n",
+        *(
+            f"{E}.learning_rate = @schedule.cosine\n{E}.progressive = {rows}\n"
+            for rows in ("5", "[5]", "[{'warmup_epochs': 1}]")
+        ),
     ):
         assert rate_change.describe(text, now, INFO, 6) is None
 
